@@ -1,0 +1,69 @@
+# `make help` lists what there is. Everything runs in .venv, which the targets make by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PROTOS := $(wildcard protos/identityapi/v1/*.proto)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-faults check format proto lock bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with a demo client and user
+	@exec $(BIN)/identity serve --dev
+
+test: .venv/.dev  ## Install what is needed and run all the tests
+	@$(BIN)/python -m pytest --cov --cov-report=term --durations=5 $(ARGS)
+	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
+
+test-faults: .venv/.dev  ## The crash tests, ten times as many rounds
+	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults $(ARGS)
+
+check: .venv/.dev  ## Everything that CI runs beside the tests: formatting, types, layers, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --diff --exit-code
+
+format: .venv/.dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format protos -w
+
+proto: .venv/.dev  ## Generate the Python stubs from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=clients/python --pyi_out=clients/python \
+	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
+
+lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraints*.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --extra server pyproject.toml \
+	  --group pyproject.toml:build --output-file constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --extra server pyproject.toml \
+	  --group pyproject.toml:dev --constraints constraints.txt --output-file constraints-dev.txt
+
+bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## Remove what the targets made, except var/ (the store and its keys)
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# Hashes cannot cover a local project, so the pinned packages come first and the project after them.
+.venv/.server: constraints.txt pyproject.toml | .venv/bin/python
+	@echo "Installing into .venv (first time: about half a minute) ..."
+	@$(PIP) --require-hashes --requirement constraints.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: constraints-dev.txt pyproject.toml | .venv/bin/python
+	@echo "Installing into .venv with the tools for development ..."
+	@$(PIP) --require-hashes --requirement constraints-dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@ .venv/.server

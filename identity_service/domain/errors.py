@@ -1,0 +1,206 @@
+"""Everything that can go wrong, as a tree: each error carries a reason, none a transport code.
+
+Messages are for the caller: they say what to do and never hold a token, a secret or a password, nor
+whether an account exists. `grpc_api/errors.py` maps each class to a status; a test walks this tree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class IdentityError(Exception):
+    """The root. `reason` is a name in `error_reason.proto` without its prefix."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldViolation:
+    """One field of a request that cannot be as it is."""
+
+    field: str
+    """The path, as in `requests[3].audiences[0]`."""
+    description: str
+    """What it must be instead."""
+
+
+class InvalidRequestError(IdentityError):
+    """The request cannot be carried out whoever sends it."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, *violations: FieldViolation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations[:5]))
+        self.violations: Sequence[FieldViolation] = violations
+
+    @classmethod
+    def of(cls, field: str, description: str) -> "InvalidRequestError":
+        return cls(FieldViolation(field=field, description=description))
+
+
+class MalformedRequestError(InvalidRequestError):
+    reason = "MALFORMED_REQUEST"
+
+
+class UnknownScopeError(InvalidRequestError):
+    reason = "UNKNOWN_SCOPE"
+
+
+class LifetimeOutOfBoundsError(InvalidRequestError):
+    reason = "LIFETIME_OUT_OF_BOUNDS"
+
+
+class TokenNotOpenableError(InvalidRequestError):
+    reason = "TOKEN_NOT_OPENABLE"
+
+
+class UnauthenticatedError(IdentityError):
+    """Nobody was proven to be anybody."""
+
+
+class CredentialRefusedError(UnauthenticatedError):
+    """Wrong secret, unknown principal and disabled principal alike: the answer must not tell which."""
+
+    reason = "CREDENTIAL_REFUSED"
+
+    def __init__(self) -> None:
+        super().__init__("the credential was refused")
+
+
+class CallerUnauthenticatedError(UnauthenticatedError):
+    reason = "CALLER_UNAUTHENTICATED"
+
+
+class RefreshTokenInvalidError(UnauthenticatedError):
+    reason = "REFRESH_TOKEN_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("the refresh token is not valid; sign in again")
+
+
+class RefreshTokenSupersededError(UnauthenticatedError):
+    reason = "REFRESH_TOKEN_SUPERSEDED"
+
+    def __init__(self) -> None:
+        super().__init__("a newer refresh token of this session has replaced this one; use the newest")
+
+
+class RefreshTokenReusedError(UnauthenticatedError):
+    reason = "REFRESH_TOKEN_REUSED"
+
+    def __init__(self) -> None:
+        super().__init__("the refresh token was used again after it had been replaced; sign in again")
+
+
+class SessionEndedError(UnauthenticatedError):
+    reason = "SESSION_ENDED"
+
+    def __init__(self) -> None:
+        super().__init__("the session has ended; sign in again")
+
+
+class PermissionDeniedError(IdentityError):
+    """The principal is known and may not."""
+
+
+class AudienceNotAllowedError(PermissionDeniedError):
+    reason = "AUDIENCE_NOT_ALLOWED"
+
+
+class ScopeNotAllowedError(PermissionDeniedError):
+    reason = "SCOPE_NOT_ALLOWED"
+
+
+class GrantNotAllowedError(PermissionDeniedError):
+    reason = "GRANT_NOT_ALLOWED"
+
+
+class CallerScopeMissingError(PermissionDeniedError):
+    reason = "CALLER_SCOPE_MISSING"
+
+
+class MethodNotAllowedError(PermissionDeniedError):
+    reason = "METHOD_NOT_ALLOWED"
+
+
+class ExhaustedError(IdentityError):
+    """Too much of something; later is fine. `retry_after` is in seconds."""
+
+    retry_after: ClassVar[float] = 1.0
+
+
+class TooManyAttemptsError(ExhaustedError):
+    reason = "TOO_MANY_ATTEMPTS"
+
+
+class ServerBusyError(ExhaustedError):
+    reason = "SERVER_BUSY"
+
+
+class UnavailableError(IdentityError):
+    """Cannot know, hence does not say. `retry_after` is in seconds."""
+
+    retry_after: ClassVar[float] = 1.0
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store cannot be reached, timed out, or did not confirm what was asked of it."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class StoreReplacedError(StoreUnavailableError):
+    """The store's log has another epoch than the one this process follows: nothing was changed."""
+
+
+class StoreUninitializedError(StoreUnavailableError):
+    """The store has no epoch: it was never initialised, or it was emptied."""
+
+
+class ReplicaStaleError(UnavailableError):
+    reason = "REPLICA_STALE"
+
+
+class NotReadyError(UnavailableError):
+    reason = "NOT_READY"
+
+
+class NoSigningKeyError(UnavailableError):
+    reason = "NO_SIGNING_KEY"
+
+
+class RevisionNotReachedError(UnavailableError):
+    reason = "REVISION_NOT_REACHED"
+
+
+class ClockSkewedError(UnavailableError):
+    reason = "CLOCK_SKEWED"
+
+
+class ShuttingDownError(UnavailableError):
+    reason = "SHUTTING_DOWN"
+
+
+class NotImplementedYetError(IdentityError):
+    """A part of the contract that this version does not offer: said, never silently ignored."""
+
+    reason = "NOT_IMPLEMENTED"
+
+
+class NotFoundError(IdentityError):
+    reason = "NOT_FOUND"
+
+
+class AlreadyExistsError(IdentityError):
+    reason = "ALREADY_EXISTS"
+
+
+class StaleEtagError(IdentityError):
+    """The record has changed since it was read; read it again."""
+
+    reason = "STALE_ETAG"
+
+
+class ConfigurationError(IdentityError):
+    """The operator's settings or store cannot serve: found at start, never while answering a call."""

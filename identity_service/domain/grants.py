@@ -1,0 +1,201 @@
+"""Grant policy: which audiences, scopes and lifetime a principal may have. Decides, stores nothing."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from identity_service.domain.errors import (
+    AudienceNotAllowedError,
+    FieldViolation,
+    GrantNotAllowedError,
+    InvalidRequestError,
+    LifetimeOutOfBoundsError,
+    ScopeNotAllowedError,
+    UnknownScopeError,
+)
+from identity_service.domain.principals import ANY, Client, Grant, User
+
+SCOPE_VERIFY: Final = "identity.verify"
+SCOPE_REVOKE: Final = "identity.revoke"
+SCOPE_ADMIN: Final = "identity.admin"
+OWN_SCOPES: Final = frozenset({SCOPE_VERIFY, SCOPE_REVOKE, SCOPE_ADMIN})
+OWN_PREFIX: Final = "identity."
+"""Scopes of this service itself: only the three above exist, and none is given without being asked for."""
+
+MAX_AUDIENCES: Final = 16
+MAX_SCOPES: Final = 100
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
+_AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRequest:
+    """What was asked for; empty or None = the default."""
+
+    audiences: Sequence[str] = ()
+    scopes: Sequence[str] = ()
+    lifetime: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifetimeBounds:
+    """Of access tokens, as the service is configured."""
+
+    default: timedelta = timedelta(minutes=15)
+    maximum: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entitlement:
+    """What a principal may have at most."""
+
+    audiences: frozenset[str]
+    scopes: frozenset[str]
+    max_lifetime: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What the token will carry, each list in the order of the request and without repetition."""
+
+    audiences: tuple[str, ...]
+    scopes: tuple[str, ...]
+    lifetime: timedelta
+
+
+def require_grant(client: Client, grant: Grant) -> None:
+    """Raises GrantNotAllowedError where the client may not get tokens in this way."""
+    if grant not in client.grants:
+        raise GrantNotAllowedError(f"the client is not allowed the grant {grant.value}")
+
+
+def client_entitlement(client: Client) -> Entitlement:
+    """What a client may have for itself. `ANY` speaks of the users who sign in through it only."""
+    return Entitlement(
+        audiences=client.audiences - {ANY}, scopes=client.scopes - {ANY}, max_lifetime=client.max_lifetime
+    )
+
+
+def user_entitlement(client: Client, user: User) -> Entitlement:
+    """What a user may have through this client: what both may."""
+    return Entitlement(
+        audiences=_both(client.audiences, user.audiences),
+        scopes=_both(client.scopes, user.scopes),
+        max_lifetime=client.max_lifetime,
+    )
+
+
+def _both(of_client: frozenset[str], of_user: frozenset[str]) -> frozenset[str]:
+    return of_user if ANY in of_client else of_client & of_user
+
+
+def check_names(request: GrantRequest, known_scopes: frozenset[str] = frozenset()) -> None:
+    """Whether the names in the request can exist at all.
+
+    Args:
+        request: what was asked for.
+        known_scopes: the scopes of this deployment; empty = any well-formed one.
+
+    Raises:
+        InvalidRequestError: too many names, or an audience that is no visible ASCII text.
+        UnknownScopeError: a scope that RFC 6749 section 3.3 or this deployment does not know.
+    """
+    violations = [*_too_many("audiences", request.audiences, MAX_AUDIENCES)]
+    violations += _too_many("scopes", request.scopes, MAX_SCOPES)
+    for index, audience in enumerate(request.audiences[:MAX_AUDIENCES]):
+        if not _AUDIENCE.fullmatch(audience):
+            violations.append(
+                FieldViolation(
+                    field=f"audiences[{index}]",
+                    description="must be 1 to 256 visible ASCII characters without spaces",
+                )
+            )
+    if violations:
+        raise InvalidRequestError(*violations)
+    unknown = [
+        FieldViolation(field=f"scopes[{index}]", description="is not a scope that this service knows")
+        for index, scope in enumerate(request.scopes)
+        if not is_known_scope(scope, known_scopes)
+    ]
+    if unknown:
+        raise UnknownScopeError(*unknown)
+
+
+def is_known_scope(scope: str, known_scopes: frozenset[str] = frozenset()) -> bool:
+    """Well-formed by RFC 6749 section 3.3, and one of ours or of the deployment's."""
+    if scope.startswith(OWN_PREFIX):
+        return scope in OWN_SCOPES
+    return _SCOPE.fullmatch(scope) is not None and (not known_scopes or scope in known_scopes)
+
+
+def is_audience(text: str) -> bool:
+    """1 to 256 visible ASCII characters."""
+    return _AUDIENCE.fullmatch(text) is not None
+
+
+def _too_many(field: str, values: Sequence[str], limit: int) -> Iterable[FieldViolation]:
+    if len(values) > limit:
+        yield FieldViolation(
+            field=field, description=f"has {len(values)} entries; at most {limit} are allowed"
+        )
+
+
+def decide_grant(entitlement: Entitlement, request: GrantRequest, bounds: LifetimeBounds) -> Granted:
+    """What a principal gets of what it asked for; `check_names` has passed.
+
+    Raises:
+        InvalidRequestError: no audience was named, and there is not exactly one to take.
+        LifetimeOutOfBoundsError: not positive, or over the service's or the client's maximum.
+        AudienceNotAllowedError, ScopeNotAllowedError: asked for more than the principal may have.
+    """
+    return Granted(
+        audiences=_decide_audiences(entitlement, request),
+        scopes=_decide_scopes(entitlement, request),
+        lifetime=_decide_lifetime(entitlement, request, bounds),
+    )
+
+
+def _decide_audiences(entitlement: Entitlement, request: GrantRequest) -> tuple[str, ...]:
+    audiences = tuple(dict.fromkeys(request.audiences))
+    if not audiences:
+        if len(entitlement.audiences) != 1:
+            raise InvalidRequestError.of("audiences", "must name at least one audience: there is no default")
+        return tuple(entitlement.audiences)
+    if not entitlement.audiences.issuperset(audiences):
+        raise AudienceNotAllowedError("the principal may not have a token for one of these audiences")
+    return audiences
+
+
+def _decide_scopes(entitlement: Entitlement, request: GrantRequest) -> tuple[str, ...]:
+    scopes = tuple(dict.fromkeys(request.scopes))
+    if not scopes:
+        return tuple(sorted(s for s in entitlement.scopes if not s.startswith(OWN_PREFIX)))[:MAX_SCOPES]
+    if not entitlement.scopes.issuperset(scopes):
+        raise ScopeNotAllowedError("the principal may not have one of these scopes")
+    return scopes
+
+
+def _decide_lifetime(entitlement: Entitlement, request: GrantRequest, bounds: LifetimeBounds) -> timedelta:
+    maximum = min(bounds.maximum, entitlement.max_lifetime or bounds.maximum)
+    if request.lifetime is None:
+        return min(bounds.default, maximum)
+    if not timedelta(seconds=1) <= request.lifetime <= maximum:
+        raise LifetimeOutOfBoundsError.of(
+            "lifetime", f"must be from 1 second to {int(maximum.total_seconds())} seconds"
+        )
+    return timedelta(seconds=int(request.lifetime.total_seconds()))
+
+
+def narrow(field: str, held: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """The part of what a session holds that a refresh asks for; nothing asked = all of it.
+
+    Raises:
+        ScopeNotAllowedError, AudienceNotAllowedError: asked for more than the session holds.
+    """
+    chosen = tuple(dict.fromkeys(asked)) or tuple(held)
+    if not set(held).issuperset(chosen):
+        error = ScopeNotAllowedError if field == "scopes" else AudienceNotAllowedError
+        raise error(f"the session does not hold one of these {field}")
+    return chosen

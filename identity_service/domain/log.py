@@ -1,0 +1,155 @@
+"""The change log: everything that can change the answer of Verify, in one order.
+
+Owns the facts, their entries and the places between them. Does not know where the log is kept.
+Facts only grow, so folding them is idempotent and needs no order; an entry's `link` and the link of
+the entry before it show at once when a log is not the one that was read before.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A place in one log, written `<epoch>.<position>`."""
+
+    epoch: Epoch
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Revision":
+        """Raises ValueError when `text` is not `<epoch>.<position>` as this class writes it."""
+        epoch, dot, position = text.partition(".")
+        plain = position.isascii() and position.isdecimal() and len(position) <= 19
+        if not (dot and plain and 0 < len(epoch) <= 64 and epoch.isascii() and epoch.isalnum()):
+            raise ValueError("not a revision: expected <epoch>.<position> as Revoke returned it")
+        return cls(epoch=Epoch(epoch), position=int(position))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """How often everything of a principal was revoked, and by which entry last. Never raised = absent."""
+
+    number: int
+    link: Link
+    """Of the log entry that raised it: two logs that split can raise to one number, not to one link."""
+
+    def __str__(self) -> str:
+        return f"{self.number}.{self.link}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Generation":
+        """Raises ValueError when `text` is not `<number>.<link>`."""
+        number, dot, link = text.partition(".")
+        plain = number.isascii() and number.isdecimal() and 0 < len(number) <= 18
+        if not (dot and plain and 0 < len(link) <= 64) or int(number) < 1:
+            raise ValueError("not a generation")
+        return cls(number=int(number), link=Link(link))
+
+    def is_raised_over(self, held: "Generation | None") -> bool:
+        """Whether a token issued under `held` was issued before this generation was raised.
+
+        The same number with another link counts as raised: it comes from a log that split.
+        """
+        if held is None or self.number > held.number:
+            return True
+        return self.number == held.number and self.link != held.link
+
+
+class RecordKind(StrEnum):
+    """What a record of the directory describes."""
+
+    CLIENT = "client"
+    USER = "user"
+    KEY = "key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDenied:
+    """The token of this id is refused until then."""
+
+    token_id: TokenId
+    deny_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded:
+    """The session is over; access tokens of it are refused until `deny_until`."""
+
+    session_id: SessionId
+    deny_until: datetime
+    """When the last access token of the session has surely expired."""
+    end_until: datetime
+    """When the session itself would have ended at the latest: the store refuses to refresh until then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRaised:
+    """Everything issued under a lower generation of this principal is refused. Its link is its entry's."""
+
+    principal: PrincipalId
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordChanged:
+    """A record of the directory was written or deleted: whoever holds a copy reads it again."""
+
+    kind: RecordKind
+    id: str
+
+
+Change = TokenDenied | SessionEnded | GenerationRaised | RecordChanged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The end of a log, and what time it is where the log is kept."""
+
+    epoch: Epoch
+    position: int
+    """Of the last entry; 0 = no entry yet."""
+    link: Link
+    """Of the last entry; empty before the first."""
+    time: datetime
+    """The store's clock."""
+
+    @property
+    def revision(self) -> Revision:
+        return Revision(epoch=self.epoch, position=self.position)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One change and its place."""
+
+    position: int
+    link: Link
+    previous_link: Link
+    time: datetime
+    """When it was appended, by the store's clock."""
+    change: Change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """What came of reading the log: some entries, and its end as it was in the same moment."""
+
+    entries: tuple[LogEntry, ...]
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """What a write put into the log (or found there, when it was a repetition)."""
+
+    revision: Revision
+    """The place that holds it."""
+    changes: tuple[tuple[Change, Link], ...]
+    """The changes with the links of their entries, for the writer's own replica."""

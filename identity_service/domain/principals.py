@@ -1,0 +1,97 @@
+"""Principals: the clients and users that tokens are issued to, and what each may have.
+
+Owns the records. Decides nothing about a request (see `grants.py`) and checks no secret.
+"""
+
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
+
+ANY: Final = "*"
+"""In a client's audiences or scopes: whatever the user who signs in through it may have."""
+
+
+class Grant(StrEnum):
+    """How a client may get tokens (RFC 6749, names as in its grant_type)."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    PASSWORD = "password"  # noqa: S105  # the name of a grant
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a grant
+
+
+class OnReuse(StrEnum):
+    """What a reused refresh token does where the client authenticated itself with the call."""
+
+    END_SESSION = "end_session"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSecret:
+    """A client secret as it is kept: its SHA-256, since it is 256 random bits made by the service."""
+
+    digest: bytes = field(repr=False)
+    expire_time: datetime | None = None
+    """When it stops working, while two overlap; None = never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A service that authenticates itself, or a program through which people sign in."""
+
+    client_id: PrincipalId
+    display_name: str = ""
+    secrets: tuple[StoredSecret, ...] = ()
+    """None = a public client: it proves nothing and may only sign people in."""
+    grants: frozenset[Grant] = frozenset({Grant.CLIENT_CREDENTIALS})
+    audiences: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    max_lifetime: timedelta | None = None
+    """Of its access tokens; None = the service's own maximum."""
+    on_reuse: OnReuse = OnReuse.END_SESSION
+    disabled: bool = False
+    create_time: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return self.client_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person."""
+
+    user_id: PrincipalId
+    username: str
+    """Unique, compared after `normalize_username`."""
+    display_name: str = ""
+    password_hash: str | None = field(default=None, repr=False)
+    """An argon2id string in PHC format; None = cannot sign in by password."""
+    audiences: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    disabled: bool = False
+    create_time: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return self.user_id
+
+
+def normalize_username(username: str) -> str:
+    """The form in which usernames are compared and indexed: NFKC, case folded, no space around."""
+    return unicodedata.normalize("NFKC", username).strip().casefold()
+
+
+def first_party_client() -> Client:
+    """The built-in client of `Password.client_id`'s default; what a user gets is up to the user record."""
+    return Client(
+        client_id=FIRST_PARTY_CLIENT,
+        display_name="Built-in client for people",
+        grants=frozenset({Grant.PASSWORD, Grant.REFRESH_TOKEN}),
+        audiences=frozenset({ANY}),
+        scopes=frozenset({ANY}),
+    )

@@ -1,0 +1,68 @@
+"""Refresh tokens as text: derived from a key, a session and a number, so that none is ever stored.
+
+    idrt_ base64url( key id (8) ‖ sid (16) ‖ number (4) ‖ HMAC-SHA-256 (32) )
+
+60 bytes are exactly 80 characters, so every token has one spelling only. A forged one is refused
+without touching the store. The prefix lets secret scanners find a token that leaked.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from identity_service.domain.errors import RefreshTokenInvalidError
+from identity_service.domain.ids import KeyId, SessionId, base64url
+
+PREFIX: Final = "idrt_"
+TEXT_CHARS: Final = len(PREFIX) + 80
+KEY_ID_BYTES: Final = 8
+_LAYOUT: Final = struct.Struct(">8s16sI32s")
+_CONTEXT: Final = b"identityapi.v1 refresh token\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshToken:
+    """A refresh token whose MAC verified."""
+
+    key_id: KeyId
+    session_id: SessionId
+    number: int
+
+
+def derive(key: bytes, token: RefreshToken) -> str:
+    """The text of a refresh token: the same for the same key, session and number, always."""
+    key_id, sid = _decode(token.key_id), _decode(token.session_id)
+    return PREFIX + base64url(_LAYOUT.pack(key_id, sid, token.number, _mac(key, key_id, sid, token.number)))
+
+
+def read(text: str, find_key: Callable[[KeyId], bytes | None]) -> RefreshToken:
+    """Parse a refresh token and verify its MAC.
+
+    Raises RefreshTokenInvalidError for anything that this service did not derive.
+    """
+    if len(text) != TEXT_CHARS or not text.startswith(PREFIX):
+        raise RefreshTokenInvalidError
+    try:
+        key_id, sid, number, mac = _LAYOUT.unpack(
+            base64.b64decode(text[len(PREFIX) :].encode("ascii"), altchars=b"-_", validate=True)
+        )
+    except (UnicodeEncodeError, binascii.Error, struct.error):
+        raise RefreshTokenInvalidError from None
+    key = find_key(KeyId(base64url(key_id)))
+    if key is None or not hmac.compare_digest(mac, _mac(key, key_id, sid, number)):
+        raise RefreshTokenInvalidError
+    return RefreshToken(key_id=KeyId(base64url(key_id)), session_id=SessionId(base64url(sid)), number=number)
+
+
+def _mac(key: bytes, key_id: bytes, sid: bytes, number: int) -> bytes:
+    message = _CONTEXT + key_id + sid + struct.pack(">I", number)
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

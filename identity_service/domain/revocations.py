@@ -1,0 +1,136 @@
+"""What has been revoked, as one process knows it: the fold of the change log.
+
+Owns the denylist and the generations in memory. Facts only grow: a denial may be extended, never
+shortened, a generation raised, never lowered, so entries may be folded twice and in any order.
+Threads that verify read it without a lock; every change is one assignment.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from identity_service.domain.ids import Link, PrincipalId
+from identity_service.domain.log import Change, Generation, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.domain.tokens import AccessToken
+
+_BUCKET_SECONDS: Final = 60
+
+
+class Denylist:
+    """A flat map id → deny-until of token ids and session ids, with buckets that serve only eviction.
+
+    Times are rounded up to the minute: a denial may last longer than asked, and a million of them
+    share a few time objects.
+    """
+
+    __slots__ = ("_buckets", "_until")
+
+    def __init__(self) -> None:
+        self._until: dict[str, int] = {}
+        self._buckets: defaultdict[int, list[str]] = defaultdict(list)
+
+    def __contains__(self, id_: str | None) -> bool:
+        return id_ in self._until
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, id_: str, deny_until: datetime) -> None:
+        minute = math.ceil(deny_until.timestamp() / _BUCKET_SECONDS)
+        if minute > self._until.get(id_, -1):
+            self._until[id_] = minute
+            self._buckets[minute].append(id_)
+
+    def evict(self, now: datetime) -> int:
+        """Forget the denials that ended before `now`; returns how many."""
+        current = math.floor(now.timestamp() / _BUCKET_SECONDS)
+        forgotten = 0
+        for minute in [m for m in self._buckets if m < current]:
+            for id_ in self._buckets.pop(minute):
+                if self._until.get(id_) == minute:  # else it was extended and lies in a later bucket
+                    del self._until[id_]
+                    forgotten += 1
+        return forgotten
+
+
+class Revocations:
+    """The denylist and the generations together: what Verify asks about a token."""
+
+    __slots__ = ("_generations", "denylist")
+
+    def __init__(self) -> None:
+        self.denylist = Denylist()
+        self._generations: dict[PrincipalId, Generation] = {}
+
+    @property
+    def generations(self) -> Mapping[PrincipalId, Generation]:
+        """Every principal that was ever raised."""
+        return self._generations
+
+    def apply(self, change: Change, link: Link) -> None:
+        """Fold one entry of the log. Idempotent, in any order."""
+        match change:
+            case TokenDenied():
+                self.denylist.add(change.token_id, change.deny_until)
+            case SessionEnded():
+                self.denylist.add(change.session_id, change.deny_until)
+            case GenerationRaised():
+                self.raise_to(change.principal, Generation(number=change.number, link=link))
+            case _:
+                pass
+
+    def raise_to(self, principal: PrincipalId, generation: Generation) -> None:
+        known = self._generations.get(principal)
+        if known is None or (generation.number, generation.link) > (known.number, known.link):
+            self._generations[principal] = generation
+
+    def current(self, *principals: PrincipalId) -> dict[PrincipalId, Generation]:
+        """The generations of these principals, without the ones that were never raised."""
+        table = self._generations
+        return {p: table[p] for p in principals if p in table} if table else {}
+
+    def why_revoked(self, token: AccessToken) -> str | None:
+        """A sentence that says which level revoked the token, or None while none did.
+
+        Every level counts: id, session, and each principal by name or by the token's `gen`.
+        """
+        if token.token_id in self.denylist:
+            return "the token was revoked"
+        if token.session_id is not None and token.session_id in self.denylist:
+            return "the token's session has ended"
+        if self._generations and self.raised_over(token.principals, token.generations) is not None:
+            return "all tokens of one of the token's principals were revoked"
+        return None
+
+    def raised_over(
+        self, principals: frozenset[PrincipalId], held: Mapping[PrincipalId, Generation]
+    ) -> PrincipalId | None:
+        """The first of `principals` whose generation was raised over the one held, if any."""
+        return first_raised(self._generations, principals, held)
+
+
+def first_raised(
+    table: Mapping[PrincipalId, Generation],
+    principals: frozenset[PrincipalId],
+    held: Mapping[PrincipalId, Generation],
+) -> PrincipalId | None:
+    """The first of `principals` whose generation in `table` was raised over the one held, if any."""
+    for principal in principals:
+        generation = table.get(principal)
+        if generation is not None and generation.is_raised_over(held.get(principal)):
+            return principal
+    return None
+
+
+def newest(
+    first: Mapping[PrincipalId, Generation], second: Mapping[PrincipalId, Generation]
+) -> dict[PrincipalId, Generation]:
+    """The higher generation of each principal in either: a sign-in takes max(store, replica)."""
+    merged = dict(first)
+    for principal, generation in second.items():
+        known = merged.get(principal)
+        if known is None or (generation.number, generation.link) > (known.number, known.link):
+            merged[principal] = generation
+    return merged

@@ -1,0 +1,240 @@
+"""Domain values as JSON text and back: what both stores put into their rows and keys.
+
+Every value is written as a flat object with a fixed set of members; times are Unix seconds as a float.
+An unknown kind or member raises ValueError: a store written by a newer version is not guessed at.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.log import (
+    Change,
+    Generation,
+    GenerationRaised,
+    RecordChanged,
+    RecordKind,
+    SessionEnded,
+    TokenDenied,
+)
+from identity_service.domain.ports import Record, RecordT
+from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.sessions import Session
+
+Json = dict[str, Any]
+
+
+def dumps(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def seconds(time: datetime) -> float:
+    return time.timestamp()
+
+
+def moment(value: float) -> datetime:
+    return datetime.fromtimestamp(value, UTC)
+
+
+def kind_of(record: type[Record]) -> RecordKind:
+    return _KINDS[record]
+
+
+# Changes
+
+
+def encode_change(change: Change) -> str:
+    match change:
+        case TokenDenied():
+            return dumps({"k": "deny", "id": change.token_id, "until": seconds(change.deny_until)})
+        case SessionEnded():
+            until, end = seconds(change.deny_until), seconds(change.end_until)
+            return dumps({"k": "end", "id": change.session_id, "until": until, "end": end})
+        case GenerationRaised():
+            return dumps({"k": "gen", "id": change.principal, "number": change.number})
+        case RecordChanged():
+            return dumps({"k": "record", "id": change.id, "kind": change.kind})
+
+
+def decode_change(text: str) -> Change:
+    data: Json = json.loads(text)
+    match data["k"]:
+        case "deny":
+            return TokenDenied(token_id=TokenId(data["id"]), deny_until=moment(data["until"]))
+        case "end":
+            return SessionEnded(
+                session_id=SessionId(data["id"]),
+                deny_until=moment(data["until"]),
+                end_until=moment(data["end"]),
+            )
+        case "gen":
+            return GenerationRaised(principal=PrincipalId(data["id"]), number=int(data["number"]))
+        case "record":
+            return RecordChanged(kind=RecordKind(data["kind"]), id=data["id"])
+        case other:
+            raise ValueError(f"unknown change {other!r}: written by a newer version?")
+
+
+# Records
+
+
+def encode_record(record: Record) -> str:
+    match record:
+        case Client():
+            return dumps(_client_json(record))
+        case User():
+            return dumps(_user_json(record))
+        case StoredKey():
+            return dumps(_key_json(record))
+
+
+def decode_record(kind: type[RecordT], text: str) -> RecordT:
+    return _DECODERS[kind](json.loads(text))  # type: ignore[no-any-return]  # the table pairs them
+
+
+def _client_json(client: Client) -> Json:
+    return {
+        "client_id": client.client_id,
+        "display_name": client.display_name,
+        "secrets": [[s.digest.hex(), s.expire_time and seconds(s.expire_time)] for s in client.secrets],
+        "grants": sorted(client.grants),
+        "audiences": sorted(client.audiences),
+        "scopes": sorted(client.scopes),
+        "max_lifetime": client.max_lifetime and client.max_lifetime.total_seconds(),
+        "on_reuse": client.on_reuse,
+        "disabled": client.disabled,
+        "create_time": client.create_time and seconds(client.create_time),
+    }
+
+
+def _client(data: Json) -> Client:
+    return Client(
+        client_id=PrincipalId(data["client_id"]),
+        display_name=data["display_name"],
+        secrets=tuple(
+            StoredSecret(digest=bytes.fromhex(digest), expire_time=_maybe(moment, expire))
+            for digest, expire in data["secrets"]
+        ),
+        grants=frozenset(Grant(g) for g in data["grants"]),
+        audiences=frozenset(data["audiences"]),
+        scopes=frozenset(data["scopes"]),
+        max_lifetime=_maybe(lambda s: timedelta(seconds=s), data["max_lifetime"]),
+        on_reuse=OnReuse(data["on_reuse"]),
+        disabled=data["disabled"],
+        create_time=_maybe(moment, data["create_time"]),
+    )
+
+
+def _user_json(user: User) -> Json:
+    return {
+        "user_id": user.user_id,
+        "username": user.username,
+        "display_name": user.display_name,
+        "password_hash": user.password_hash,
+        "audiences": sorted(user.audiences),
+        "scopes": sorted(user.scopes),
+        "disabled": user.disabled,
+        "create_time": user.create_time and seconds(user.create_time),
+    }
+
+
+def _user(data: Json) -> User:
+    return User(
+        user_id=PrincipalId(data["user_id"]),
+        username=data["username"],
+        display_name=data["display_name"],
+        password_hash=data["password_hash"],
+        audiences=frozenset(data["audiences"]),
+        scopes=frozenset(data["scopes"]),
+        disabled=data["disabled"],
+        create_time=_maybe(moment, data["create_time"]),
+    )
+
+
+def _key_json(key: StoredKey) -> Json:
+    return {
+        "key_id": key.key_id,
+        "purpose": key.purpose,
+        "algorithm": key.algorithm,
+        "public_jwk": key.public_jwk,
+        "sealed": key.sealed,
+        "create_time": seconds(key.create_time),
+        "activate_time": seconds(key.activate_time),
+    }
+
+
+def _key(data: Json) -> StoredKey:
+    return StoredKey(
+        key_id=KeyId(data["key_id"]),
+        purpose=KeyPurpose(data["purpose"]),
+        algorithm=data["algorithm"],
+        public_jwk=data["public_jwk"],
+        sealed=data["sealed"],
+        create_time=moment(data["create_time"]),
+        activate_time=moment(data["activate_time"]),
+    )
+
+
+def _maybe(convert: Callable[[float], Any], value: float | None) -> Any:
+    return None if value is None else convert(value)
+
+
+_KINDS: Final[Mapping[type[Record], RecordKind]] = {
+    Client: RecordKind.CLIENT,
+    User: RecordKind.USER,
+    StoredKey: RecordKind.KEY,
+}
+_DECODERS: Final[Mapping[type[Record], Callable[[Json], Record]]] = {
+    Client: _client,
+    User: _user,
+    StoredKey: _key,
+}
+
+
+# Sessions
+
+
+def encode_session(session: Session) -> str:
+    return dumps(
+        {
+            "sid": session.session_id,
+            "sub": session.subject,
+            "client": session.client_id,
+            "aud": session.audiences,
+            "scope": session.scopes,
+            "life": session.lifetime.total_seconds(),
+            "claims": session.claims,
+            "gen": {p: str(g) for p, g in session.generations.items()},
+            "auth": seconds(session.auth_time),
+            "expire": seconds(session.expire_time),
+            "device": session.device,
+            "key": session.key_id,
+            "latest": session.latest,
+            "parent": session.parent,
+            "times": {str(n): seconds(t) for n, t in session.rotate_times.items()},
+        }
+    )
+
+
+def decode_session(text: str) -> Session:
+    data: Json = json.loads(text)
+    return Session(
+        session_id=SessionId(data["sid"]),
+        subject=PrincipalId(data["sub"]),
+        client_id=PrincipalId(data["client"]),
+        audiences=tuple(data["aud"]),
+        scopes=tuple(data["scope"]),
+        lifetime=timedelta(seconds=data["life"]),
+        claims=data["claims"],
+        generations={PrincipalId(p): Generation.parse(g) for p, g in data["gen"].items()},
+        auth_time=moment(data["auth"]),
+        expire_time=moment(data["expire"]),
+        device=data["device"],
+        key_id=KeyId(data["key"]),
+        latest=data["latest"],
+        parent=data["parent"],
+        rotate_times={int(n): moment(t) for n, t in data["times"].items()},
+    )
