@@ -88,7 +88,7 @@ def user_entitlement(client: Client, user: User) -> Entitlement:
 
 
 def _both(of_client: frozenset[str], of_user: frozenset[str]) -> frozenset[str]:
-    return of_user if ANY in of_client else of_client & of_user
+    return (of_user if ANY in of_client else of_client & of_user) - {ANY}
 
 
 def check_names(request: GrantRequest, known_scopes: frozenset[str] = frozenset()) -> None:
@@ -178,14 +178,14 @@ def _decide_scopes(entitlement: Entitlement, request: GrantRequest) -> tuple[str
 
 
 def _decide_lifetime(entitlement: Entitlement, request: GrantRequest, bounds: LifetimeBounds) -> timedelta:
-    maximum = min(bounds.maximum, entitlement.max_lifetime or bounds.maximum)
-    if request.lifetime is None:
-        return min(bounds.default, maximum)
-    if not timedelta(seconds=1) <= request.lifetime <= maximum:
+    of_client = entitlement.max_lifetime
+    maximum = bounds.maximum if of_client is None else min(bounds.maximum, of_client)
+    lifetime = min(bounds.default, maximum) if request.lifetime is None else request.lifetime
+    if not timedelta(seconds=1) <= lifetime <= maximum:
         raise LifetimeOutOfBoundsError.of(
             "lifetime", f"must be from 1 second to {int(maximum.total_seconds())} seconds"
         )
-    return timedelta(seconds=int(request.lifetime.total_seconds()))
+    return timedelta(seconds=int(lifetime.total_seconds()))
 
 
 def narrow(field: str, held: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:

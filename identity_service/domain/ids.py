@@ -39,7 +39,7 @@ _PRINCIPAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}")
 
 
 def is_principal_id(text: str) -> bool:
-    """Whether `text` may name a principal: 1 to 128 letters, digits and `._:@/-`, no `-` in front."""
+    """Whether `text` may name a principal: 1 to 128 letters, digits and `._:@/-`, a letter or digit first."""
     return _PRINCIPAL.fullmatch(text) is not None
 
 

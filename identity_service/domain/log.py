@@ -5,11 +5,25 @@ Facts only grow, so folding them is idempotent and needs no order; an entry's `l
 the entry before it show at once when a log is not the one that was read before.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
+
+_MAX_POSITION: Final = 2**63 - 1
+"""What every store can count to."""
+_TOGETHER: Final = "+"
+"""Stands between the links of one generation that was raised twice; no link holds it (base64url)."""
+
+
+def _whole_number(text: str) -> int | None:
+    """The number that is written so, in one spelling only; None for any other text."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19):
+        return None
+    number = int(text)
+    return number if str(number) == text and number <= _MAX_POSITION else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +40,10 @@ class Revision:
     def parse(cls, text: str) -> "Revision":
         """Raises ValueError when `text` is not `<epoch>.<position>` as this class writes it."""
         epoch, dot, position = text.partition(".")
-        plain = position.isascii() and position.isdecimal() and len(position) <= 19
-        if not (dot and plain and 0 < len(epoch) <= 64 and epoch.isascii() and epoch.isalnum()):
+        place = _whole_number(position)
+        if place is None or not (dot and 0 < len(epoch) <= 64 and epoch.isascii() and epoch.isalnum()):
             raise ValueError("not a revision: expected <epoch>.<position> as Revoke returned it")
-        return cls(epoch=Epoch(epoch), position=int(position))
+        return cls(epoch=Epoch(epoch), position=place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +60,11 @@ class Generation:
     @classmethod
     def parse(cls, text: str) -> "Generation":
         """Raises ValueError when `text` is not `<number>.<link>`."""
-        number, dot, link = text.partition(".")
-        plain = number.isascii() and number.isdecimal() and 0 < len(number) <= 18
-        if not (dot and plain and 0 < len(link) <= 64) or int(number) < 1:
+        count, dot, link = text.partition(".")
+        number = _whole_number(count)
+        if not number or not (dot and 0 < len(link) <= 64):
             raise ValueError("not a generation")
-        return cls(number=int(number), link=Link(link))
+        return cls(number=number, link=Link(link))
 
     def is_raised_over(self, held: "Generation | None") -> bool:
         """Whether a token issued under `held` was issued before this generation was raised.
@@ -60,6 +74,17 @@ class Generation:
         if held is None or self.number > held.number:
             return True
         return self.number == held.number and self.link != held.link
+
+    def merged(self, other: "Generation") -> "Generation":
+        """What holds where both are known: the higher one, in whatever order they were learned.
+
+        Two raises to one number come from a log that split. Each revoked what had been issued under
+        the other, so neither may win: their links together are a link that no token of either has.
+        """
+        if self.number != other.number:
+            return self if self.number > other.number else other
+        links = {*self.link.split(_TOGETHER), *other.link.split(_TOGETHER)}
+        return replace(self, link=Link(_TOGETHER.join(sorted(links))))
 
 
 class RecordKind(StrEnum):

@@ -12,6 +12,7 @@ from identity_service.domain.ids import Epoch, KeyId, PrincipalId, SessionId, To
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Appended, Generation, Head, LogPage, RecordKind, Revision
 from identity_service.domain.principals import Client, User
+from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
 from identity_service.domain.sessions import Session
 from identity_service.domain.tokens import AccessToken, Rejected
@@ -165,6 +166,40 @@ class ChangeLog(Protocol):
 
     def adopt(self, epoch: Epoch) -> None:
         """Expect this epoch from now on in every write."""
+
+
+class ReplicaView(Protocol):
+    """What this process knows of the change log, in memory: no method but `reach` does any I/O."""
+
+    @property
+    def revision(self) -> Revision:
+        """The place up to which everything of the log is known."""
+
+    @property
+    def revocations(self) -> Revocations:
+        """What is denied."""
+
+    def require_ready(self) -> None:
+        """Raises NotReadyError while the log has not been read to its end for the first time."""
+
+    def require_fresh(self) -> None:
+        """Raises NotReadyError, ReplicaStaleError or ClockSkewedError: nothing that may answer is known."""
+
+    def reach(self, revision: Revision | None) -> None:
+        """Read the log at least to `revision`, or with None (or another epoch's) to its end.
+
+        Raises RevisionNotReachedError where the log ends before it, ServerBusyError where too many
+        callers wait for the store, StoreUnavailableError.
+        """
+
+    def learn(self, appended: Appended) -> None:
+        """Know at once what this process wrote itself; the revision stays where it is."""
+
+
+class Journal(Protocol):
+    """Where events go that an operator or auditor wants to see: names and fields, never a secret."""
+
+    def record(self, event: str, **fields: object) -> None: ...
 
 
 class Store(ChangeLog, Protocol):

@@ -83,7 +83,14 @@ class User:
 
 def normalize_username(username: str) -> str:
     """The form in which usernames are compared and indexed: NFKC, case folded, no space around."""
-    return unicodedata.normalize("NFKC", username).strip().casefold()
+    folded = unicodedata.normalize("NFKC", username).casefold()
+    # Folding takes some letters apart (U+0390): without a second pass "Ϊ́" and "ΐ" would be two names.
+    return unicodedata.normalize("NFKC", folded).strip()
+
+
+def is_username(text: str) -> bool:
+    """1 to 128 printable characters, none of them a space."""
+    return 0 < len(text) <= 128 and text.isprintable() and not any(c.isspace() for c in text)
 
 
 def first_party_client() -> Client:

@@ -7,9 +7,9 @@ without touching the store. The prefix lets secret scanners find a token that le
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,10 @@ from identity_service.domain.ids import KeyId, SessionId, base64url
 PREFIX: Final = "idrt_"
 TEXT_CHARS: Final = len(PREFIX) + 80
 KEY_ID_BYTES: Final = 8
+_SESSION_ID_BYTES: Final = 16
 _LAYOUT: Final = struct.Struct(">8s16sI32s")
+# b64decode takes the alphabet of RFC 4648 section 4 as well, whatever altchars says: a second spelling.
+_TEXT: Final = re.compile(PREFIX + r"[A-Za-z0-9_-]{80}")
 _CONTEXT: Final = b"identityapi.v1 refresh token\0"
 
 
@@ -35,8 +38,13 @@ class RefreshToken:
 
 
 def derive(key: bytes, token: RefreshToken) -> str:
-    """The text of a refresh token: the same for the same key, session and number, always."""
+    """The text of a refresh token: the same for the same key, session and number, always.
+
+    Raises ValueError for ids of another width: packed, they would make a token that nobody can read.
+    """
     key_id, sid = _decode(token.key_id), _decode(token.session_id)
+    if len(key_id) != KEY_ID_BYTES or len(sid) != _SESSION_ID_BYTES:
+        raise ValueError("a refresh token takes a key id of 8 bytes and a session id of 16")
     return PREFIX + base64url(_LAYOUT.pack(key_id, sid, token.number, _mac(key, key_id, sid, token.number)))
 
 
@@ -45,14 +53,9 @@ def read(text: str, find_key: Callable[[KeyId], bytes | None]) -> RefreshToken:
 
     Raises RefreshTokenInvalidError for anything that this service did not derive.
     """
-    if len(text) != TEXT_CHARS or not text.startswith(PREFIX):
+    if not _TEXT.fullmatch(text):
         raise RefreshTokenInvalidError
-    try:
-        key_id, sid, number, mac = _LAYOUT.unpack(
-            base64.b64decode(text[len(PREFIX) :].encode("ascii"), altchars=b"-_", validate=True)
-        )
-    except (UnicodeEncodeError, binascii.Error, struct.error):
-        raise RefreshTokenInvalidError from None
+    key_id, sid, number, mac = _LAYOUT.unpack(base64.urlsafe_b64decode(text[len(PREFIX) :]))
     key = find_key(KeyId(base64url(key_id)))
     if key is None or not hmac.compare_digest(mac, _mac(key, key_id, sid, number)):
         raise RefreshTokenInvalidError

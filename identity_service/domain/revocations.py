@@ -2,7 +2,8 @@
 
 Owns the denylist and the generations in memory. Facts only grow: a denial may be extended, never
 shortened, a generation raised, never lowered, so entries may be folded twice and in any order.
-Threads that verify read it without a lock; every change is one assignment.
+Threads that verify read it without a lock, since every change is one assignment; whoever writes
+sees to it that only one thread does at a time.
 """
 
 import math
@@ -12,7 +13,14 @@ from datetime import datetime
 from typing import Final
 
 from identity_service.domain.ids import Link, PrincipalId
-from identity_service.domain.log import Change, Generation, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.domain.log import (
+    Change,
+    Generation,
+    GenerationRaised,
+    RecordChanged,
+    SessionEnded,
+    TokenDenied,
+)
 from identity_service.domain.tokens import AccessToken
 
 _BUCKET_SECONDS: Final = 60
@@ -22,14 +30,15 @@ class Denylist:
     """A flat map id → deny-until of token ids and session ids, with buckets that serve only eviction.
 
     Times are rounded up to the minute: a denial may last longer than asked, and a million of them
-    share a few time objects.
+    share a few objects for their minutes.
     """
 
-    __slots__ = ("_buckets", "_until")
+    __slots__ = ("_buckets", "_minutes", "_until")
 
     def __init__(self) -> None:
         self._until: dict[str, int] = {}
         self._buckets: defaultdict[int, list[str]] = defaultdict(list)
+        self._minutes: dict[int, int] = {}
 
     def __contains__(self, id_: str | None) -> bool:
         return id_ in self._until
@@ -40,6 +49,7 @@ class Denylist:
     def add(self, id_: str, deny_until: datetime) -> None:
         minute = math.ceil(deny_until.timestamp() / _BUCKET_SECONDS)
         if minute > self._until.get(id_, -1):
+            minute = self._minutes.setdefault(minute, minute)
             self._until[id_] = minute
             self._buckets[minute].append(id_)
 
@@ -48,6 +58,7 @@ class Denylist:
         current = math.floor(now.timestamp() / _BUCKET_SECONDS)
         forgotten = 0
         for minute in [m for m in self._buckets if m < current]:
+            self._minutes.pop(minute, None)
             for id_ in self._buckets.pop(minute):
                 if self._until.get(id_) == minute:  # else it was extended and lies in a later bucket
                     del self._until[id_]
@@ -78,13 +89,13 @@ class Revocations:
                 self.denylist.add(change.session_id, change.deny_until)
             case GenerationRaised():
                 self.raise_to(change.principal, Generation(number=change.number, link=link))
-            case _:
+            case RecordChanged():
                 pass
 
     def raise_to(self, principal: PrincipalId, generation: Generation) -> None:
+        """Hold at least this generation from now on. Idempotent, in any order."""
         known = self._generations.get(principal)
-        if known is None or (generation.number, generation.link) > (known.number, known.link):
-            self._generations[principal] = generation
+        self._generations[principal] = generation if known is None else known.merged(generation)
 
     def current(self, *principals: PrincipalId) -> dict[PrincipalId, Generation]:
         """The generations of these principals, without the ones that were never raised."""
@@ -131,6 +142,5 @@ def newest(
     merged = dict(first)
     for principal, generation in second.items():
         known = merged.get(principal)
-        if known is None or (generation.number, generation.link) > (known.number, known.link):
-            merged[principal] = generation
+        merged[principal] = generation if known is None else known.merged(generation)
     return merged

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aidentityapi/v1/token.proto\x12\x0eidentityapi.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\nCredential\x12\x35\n\rclient_secret\x18\x01 \x01(\x0b\x32\x1c.identityapi.v1.ClientSecretH\x00\x12,\n\x08password\x18\x02 \x01(\x0b\x32\x18.identityapi.v1.PasswordH\x00\x12;\n\x10\x63lient_assertion\x18\x03 \x01(\x0b\x32\x1f.identityapi.v1.ClientAssertionH\x00\x12?\n\x12\x63lient_certificate\x18\x04 \x01(\x0b\x32!.identityapi.v1.ClientCertificateH\x00\x12\x39\n\x0f\x66\x65\x64\x65rated_token\x18\x05 \x01(\x0b\x32\x1e.identityapi.v1.FederatedTokenH\x00\x42\x06\n\x04kind\"=\n\x0c\x43lientSecret\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x1a\n\rclient_secret\x18\x02 \x01(\tB\x03\x80\x01\x01\"F\n\x08Password\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tclient_id\x18\x03 \x01(\t\"#\n\x0f\x43lientAssertion\x12\x10\n\x03jwt\x18\x01 \x01(\tB\x03\x80\x01\x01\"\x13\n\x11\x43lientCertificate\"\"\n\x0e\x46\x65\x64\x65ratedToken\x12\x10\n\x03jwt\x18\x01 \x01(\tB\x03\x80\x01\x01\"\x88\x02\n\x08TokenSet\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrefresh_token\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x37\n\x13refresh_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taudiences\x18\x06 \x03(\t\x12\x0e\n\x06scopes\x18\x07 \x03(\t\x12\x10\n\x08token_id\x18\x08 \x01(\t\x12\x12\n\nsession_id\x18\t \x01(\t\"+\n\x05\x41\x63tor\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\"\xec\x02\n\rVerifiedToken\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x11\n\tclient_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x10\n\x08token_id\x18\x06 \x01(\t\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12.\n\nissue_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tauth_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06\x61\x63tors\x18\x0b \x03(\x0b\x32\x15.identityapi.v1.Actor\x12\'\n\x06\x63laims\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct*\x8b\x01\n\x0fTokenEncryption\x12 \n\x1cTOKEN_ENCRYPTION_UNSPECIFIED\x10\x00\x12\x19\n\x15TOKEN_ENCRYPTION_NONE\x10\x01\x12\x1c\n\x18TOKEN_ENCRYPTION_SERVICE\x10\x02\x12\x1d\n\x19TOKEN_ENCRYPTION_AUDIENCE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aidentityapi/v1/token.proto\x12\x0eidentityapi.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\nCredential\x12\x35\n\rclient_secret\x18\x01 \x01(\x0b\x32\x1c.identityapi.v1.ClientSecretH\x00\x12,\n\x08password\x18\x02 \x01(\x0b\x32\x18.identityapi.v1.PasswordH\x00\x12;\n\x10\x63lient_assertion\x18\x03 \x01(\x0b\x32\x1f.identityapi.v1.ClientAssertionH\x00\x12?\n\x12\x63lient_certificate\x18\x04 \x01(\x0b\x32!.identityapi.v1.ClientCertificateH\x00\x12\x39\n\x0f\x66\x65\x64\x65rated_token\x18\x05 \x01(\x0b\x32\x1e.identityapi.v1.FederatedTokenH\x00\x42\x06\n\x04kind\"=\n\x0c\x43lientSecret\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x1a\n\rclient_secret\x18\x02 \x01(\tB\x03\x80\x01\x01\"b\n\x08Password\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x1a\n\rclient_secret\x18\x04 \x01(\tB\x03\x80\x01\x01\"#\n\x0f\x43lientAssertion\x12\x10\n\x03jwt\x18\x01 \x01(\tB\x03\x80\x01\x01\"\x13\n\x11\x43lientCertificate\"\"\n\x0e\x46\x65\x64\x65ratedToken\x12\x10\n\x03jwt\x18\x01 \x01(\tB\x03\x80\x01\x01\"\x88\x02\n\x08TokenSet\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrefresh_token\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x37\n\x13refresh_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taudiences\x18\x06 \x03(\t\x12\x0e\n\x06scopes\x18\x07 \x03(\t\x12\x10\n\x08token_id\x18\x08 \x01(\t\x12\x12\n\nsession_id\x18\t \x01(\t\"+\n\x05\x41\x63tor\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\"\xec\x02\n\rVerifiedToken\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x11\n\tclient_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x10\n\x08token_id\x18\x06 \x01(\t\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12.\n\nissue_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tauth_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06\x61\x63tors\x18\x0b \x03(\x0b\x32\x15.identityapi.v1.Actor\x12\'\n\x06\x63laims\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct*\x8b\x01\n\x0fTokenEncryption\x12 \n\x1cTOKEN_ENCRYPTION_UNSPECIFIED\x10\x00\x12\x19\n\x15TOKEN_ENCRYPTION_NONE\x10\x01\x12\x1c\n\x18TOKEN_ENCRYPTION_SERVICE\x10\x02\x12\x1d\n\x19TOKEN_ENCRYPTION_AUDIENCE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTSECRET'].fields_by_name['client_secret']._serialized_options = b'\200\001\001'
   _globals['_PASSWORD'].fields_by_name['password']._loaded_options = None
   _globals['_PASSWORD'].fields_by_name['password']._serialized_options = b'\200\001\001'
+  _globals['_PASSWORD'].fields_by_name['client_secret']._loaded_options = None
+  _globals['_PASSWORD'].fields_by_name['client_secret']._serialized_options = b'\200\001\001'
   _globals['_CLIENTASSERTION'].fields_by_name['jwt']._loaded_options = None
   _globals['_CLIENTASSERTION'].fields_by_name['jwt']._serialized_options = b'\200\001\001'
   _globals['_FEDERATEDTOKEN'].fields_by_name['jwt']._loaded_options = None
@@ -45,24 +47,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSET'].fields_by_name['access_token']._serialized_options = b'\200\001\001'
   _globals['_TOKENSET'].fields_by_name['refresh_token']._loaded_options = None
   _globals['_TOKENSET'].fields_by_name['refresh_token']._serialized_options = b'\200\001\001'
-  _globals['_TOKENENCRYPTION']._serialized_start=1327
-  _globals['_TOKENENCRYPTION']._serialized_end=1466
+  _globals['_TOKENENCRYPTION']._serialized_start=1355
+  _globals['_TOKENENCRYPTION']._serialized_end=1494
   _globals['_CREDENTIAL']._serialized_start=110
   _globals['_CREDENTIAL']._serialized_end=416
   _globals['_CLIENTSECRET']._serialized_start=418
   _globals['_CLIENTSECRET']._serialized_end=479
   _globals['_PASSWORD']._serialized_start=481
-  _globals['_PASSWORD']._serialized_end=551
-  _globals['_CLIENTASSERTION']._serialized_start=553
-  _globals['_CLIENTASSERTION']._serialized_end=588
-  _globals['_CLIENTCERTIFICATE']._serialized_start=590
-  _globals['_CLIENTCERTIFICATE']._serialized_end=609
-  _globals['_FEDERATEDTOKEN']._serialized_start=611
-  _globals['_FEDERATEDTOKEN']._serialized_end=645
-  _globals['_TOKENSET']._serialized_start=648
-  _globals['_TOKENSET']._serialized_end=912
-  _globals['_ACTOR']._serialized_start=914
-  _globals['_ACTOR']._serialized_end=957
-  _globals['_VERIFIEDTOKEN']._serialized_start=960
-  _globals['_VERIFIEDTOKEN']._serialized_end=1324
+  _globals['_PASSWORD']._serialized_end=579
+  _globals['_CLIENTASSERTION']._serialized_start=581
+  _globals['_CLIENTASSERTION']._serialized_end=616
+  _globals['_CLIENTCERTIFICATE']._serialized_start=618
+  _globals['_CLIENTCERTIFICATE']._serialized_end=637
+  _globals['_FEDERATEDTOKEN']._serialized_start=639
+  _globals['_FEDERATEDTOKEN']._serialized_end=673
+  _globals['_TOKENSET']._serialized_start=676
+  _globals['_TOKENSET']._serialized_end=940
+  _globals['_ACTOR']._serialized_start=942
+  _globals['_ACTOR']._serialized_end=985
+  _globals['_VERIFIEDTOKEN']._serialized_start=988
+  _globals['_VERIFIEDTOKEN']._serialized_end=1352
 # @@protoc_insertion_point(module_scope)

@@ -45,14 +45,16 @@ class ClientSecret(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., client_secret: _Optional[str] = ...) -> None: ...
 
 class Password(_message.Message):
-    __slots__ = ("username", "password", "client_id")
+    __slots__ = ("username", "password", "client_id", "client_secret")
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     PASSWORD_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_SECRET_FIELD_NUMBER: _ClassVar[int]
     username: str
     password: str
     client_id: str
-    def __init__(self, username: _Optional[str] = ..., password: _Optional[str] = ..., client_id: _Optional[str] = ...) -> None: ...
+    client_secret: str
+    def __init__(self, username: _Optional[str] = ..., password: _Optional[str] = ..., client_id: _Optional[str] = ..., client_secret: _Optional[str] = ...) -> None: ...
 
 class ClientAssertion(_message.Message):
     __slots__ = ("jwt",)

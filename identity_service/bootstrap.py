@@ -1,0 +1,237 @@
+"""The composition root: the only place that knows every concrete class. Read this first.
+
+settings → store → replica ← follower        (memory follows the log)
+             ↓        ↓
+           use cases: issue, verify, refresh, revoke, administration
+                      ↓
+           servicer → pipeline → gRPC server
+"""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from identity_service import logs
+from identity_service.clock import AnchoredClock, SystemClock
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.grants import LifetimeBounds
+from identity_service.domain.ports import Clock, Store
+from identity_service.grpc_api import answers
+from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.server import Server, ServerConfig
+from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.sealing import Sealer
+from identity_service.jose.vault import Vault
+from identity_service.passwords import Argon2Config, Argon2Hasher
+from identity_service.services.admin import Administrator
+from identity_service.services.authenticate import Authenticator
+from identity_service.services.directory import Directory
+from identity_service.services.issue import Issuer
+from identity_service.services.keyring import KeyRing
+from identity_service.services.refresh import Refresher
+from identity_service.services.revoke import RevokeConfig, Revoker
+from identity_service.services.setup import Initialised, initialise
+from identity_service.services.token_maker import IssueConfig, TokenMaker
+from identity_service.services.verify import Verifier
+from identity_service.settings import Settings
+from identity_service.storage.follower import Follower
+from identity_service.storage.redis import RedisStore
+from identity_service.storage.replica import Replica, ReplicaConfig
+from identity_service.storage.sqlite import SqliteStore
+
+_HEALTH_INTERVAL = 0.25
+
+
+def open_store(settings: Settings, clock: Clock) -> Store:
+    """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError."""
+    scheme, _, rest = settings.store.partition("://")
+    if scheme == "sqlite":
+        # The embedded store's clock is the process's own as it was at start: see AnchoredClock.
+        return SqliteStore.open(rest.removeprefix("/"), clock=AnchoredClock(clock))
+    if scheme in ("redis", "rediss"):
+        return RedisStore.connect(settings.store)
+    raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
+
+
+def open_hasher(settings: Settings) -> Argon2Hasher:
+    return Argon2Hasher(
+        Argon2Config(
+            time_cost=settings.argon2_time_cost,
+            memory_kib=settings.argon2_memory_kib,
+            parallelism=settings.argon2_parallelism,
+            threads=settings.password_threads,
+            queue=settings.password_queue,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What the command line needs to administer a store directly."""
+
+    settings: Settings
+    store: Store
+    administrator: Administrator
+    clock: Clock
+
+    def initialise(self) -> Initialised:
+        """Initialise the store; see `services/setup.py`."""
+        return initialise(
+            self.store,
+            Vault(Sealer(self.settings.read_master_key())),
+            self.administrator,
+            self.clock,
+            algorithm=self.settings.algorithm,
+            service_audience=self.settings.service_audience,
+        )
+
+
+@contextmanager
+def open_office(settings: Settings, clock: Clock | None = None) -> Iterator[Office]:
+    """Open the store for administration, and close it again."""
+    clock = clock or SystemClock()
+    store = open_store(settings, clock)
+    hasher = open_hasher(settings)
+    try:
+        yield Office(
+            settings=settings,
+            store=store,
+            administrator=Administrator(store, hasher, clock, logs.LogJournal()),
+            clock=clock,
+        )
+    finally:
+        hasher.close()
+        store.close()
+
+
+class Service:
+    """One server process, wired. `start` returns when it serves; `stop` drains and releases."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        journal = logs.LogJournal()
+        vault = Vault(Sealer(settings.read_master_key()))
+        self._store = store = open_store(settings, clock)
+        self._hasher = open_hasher(settings)
+        self._replica = replica = Replica(
+            store,
+            clock,
+            journal,
+            ReplicaConfig(
+                max_staleness=settings.max_staleness,
+                leeway=settings.leeway,
+                strong_limit=settings.strong_limit,
+            ),
+        )
+        self._follower = Follower(
+            store,
+            replica,
+            journal,
+            process=secrets.token_hex(8),
+            beat_interval=settings.beat_interval,
+        )
+        keys = KeyRing(store, vault, clock)
+        directory = Directory(store)
+        replica.subscribe(keys.on_change)
+        replica.subscribe(directory.on_change)
+
+        codec = AccessTokenCodec(keys, settings.issuer)
+        issue_config = IssueConfig(
+            issuer=settings.issuer,
+            lifetimes=LifetimeBounds(
+                default=settings.access_token_lifetime, maximum=settings.max_access_token_lifetime
+            ),
+            session_lifetime=settings.session_lifetime,
+            known_scopes=frozenset(settings.known_scopes),
+        )
+        authenticator = Authenticator(store, replica, directory, self._hasher, clock)
+        maker = TokenMaker(codec, keys, clock, issue_config)
+        verifier = Verifier(
+            codec,
+            keys,
+            replica,
+            clock,
+            answers.render,
+            leeway=settings.leeway,
+            cache_entries=settings.cache_entries,
+            serve_stale=settings.on_stale == "serve",
+        )
+        revoker = Revoker(
+            store,
+            replica,
+            codec,
+            keys,
+            clock,
+            journal,
+            RevokeConfig(
+                longest_lifetime=settings.max_access_token_lifetime,
+                session_lifetime=settings.session_lifetime,
+                leeway=settings.leeway,
+            ),
+        )
+        refresher = Refresher(
+            store,
+            replica,
+            authenticator,
+            keys,
+            maker,
+            revoker,
+            journal,
+            grace=settings.refresh_grace,
+            known_scopes=issue_config.known_scopes,
+        )
+        issuer = Issuer(authenticator, maker, keys, store, replica, journal, issue_config)
+        gate = CallerGate(
+            verifier, audience=settings.service_audience, require_caller_auth=settings.require_caller_auth
+        )
+        servicer = IdentityServicer(issuer, verifier, refresher, revoker, replica)
+        self._keys = keys
+        self._server = Server(_server_config(settings), servicer, gate)
+        self._stopping = threading.Event()
+        self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
+
+    def start(self) -> int:
+        """Listen, read the log to its end, and serve; returns the port.
+
+        Raises ConfigurationError, UnavailableError; before it returns, every call is UNAVAILABLE.
+        """
+        try:
+            port = self._server.start()
+            self._follower.start()
+            self._keys.signing()
+            self._keys.current_refresh_key()
+        except BaseException:
+            self.stop()
+            raise
+        self._server.set_serving(serving=True)
+        self._health.start()
+        return port
+
+    def stop(self) -> bool:
+        """NOT_SERVING, drain, release everything; returns whether every call could end in time."""
+        self._stopping.set()
+        done = self._server.stop()
+        self._follower.close()
+        self._store.close()
+        self._follower.join(timeout=2)
+        self._hasher.close()
+        return done
+
+    def _report_health(self) -> None:
+        while not self._stopping.wait(_HEALTH_INTERVAL):
+            self._server.set_serving(serving=self._replica.is_fresh())
+
+
+def _server_config(settings: Settings) -> ServerConfig:
+    return ServerConfig(
+        listen=settings.listen,
+        max_message_bytes=settings.max_message_bytes,
+        memory_threads=settings.verify_threads,
+        work_threads=settings.work_threads,
+        max_connection_age=settings.max_connection_age,
+        drain_grace=settings.drain_grace,
+        reflection=settings.reflection,
+    )

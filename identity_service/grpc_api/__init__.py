@@ -1,0 +1,1 @@
+"""The gRPC door: converts, calls a use case, converts. Wire types stop here."""

@@ -1,0 +1,110 @@
+"""Converters of answers: domain values to wire messages, and Verify's answers straight to bytes.
+
+What Verify says of a token is serialized once and kept with the token; an answer is that and the
+revision, one behind the other, since fields of a message may simply be concatenated.
+"""
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from identity_service.domain.log import Revision
+from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.grpc_api.claims import from_claims
+from identity_service.services.token_maker import TokenSet
+from identity_service.services.verify import Verified
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+
+_TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
+_RESPONSES_TAG: Final = bytes([pb.VerifyBatchResponse.RESPONSES_FIELD_NUMBER << 3 | 2])
+
+
+def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
+    message = token_pb2.TokenSet(
+        access_token=tokens.access_token,
+        token_type=_TOKEN_TYPE,
+        expire_time=timestamp(tokens.expire_time),
+        refresh_token=tokens.refresh_token or "",
+        audiences=tokens.audiences,
+        scopes=tokens.scopes,
+        token_id=tokens.token_id,
+        session_id=tokens.session_id or "",
+    )
+    if tokens.refresh_expire_time is not None:
+        message.refresh_expire_time.CopyFrom(timestamp(tokens.refresh_expire_time))
+    return message
+
+
+def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
+    message = token_pb2.VerifiedToken(
+        issuer=token.issuer,
+        subject=token.subject,
+        audiences=token.audiences,
+        client_id=token.client_id,
+        scopes=token.scopes,
+        token_id=token.token_id,
+        session_id=token.session_id or "",
+        issue_time=timestamp(token.issue_time),
+        expire_time=timestamp(token.expire_time),
+        actors=[token_pb2.Actor(subject=a.subject, client_id=a.client_id or "") for a in token.actors],
+    )
+    if token.auth_time is not None:
+        message.auth_time.CopyFrom(timestamp(token.auth_time))
+    if token.claims:
+        from_claims(token.claims, message.claims)
+    return message
+
+
+def timestamp(time: datetime) -> Timestamp:
+    fraction, whole = math.modf(time.timestamp())
+    return Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))
+
+
+def render(token: AccessToken) -> bytes:
+    """The field `verified` of a VerifyResponse, serialized."""
+    return pb.VerifyResponse(verified=from_access_token(token)).SerializeToString()
+
+
+class RevisionField:
+    """The field `revision` of a VerifyResponse, serialized once for each revision."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Revision | None, bytes] = (None, b"")
+
+    def of(self, revision: Revision) -> bytes:
+        known, field = self._last
+        if known is not revision:
+            field = pb.VerifyResponse(revision=str(revision)).SerializeToString()
+            self._last = (revision, field)
+        return field
+
+
+def verify_response(outcome: Verified[bytes] | Rejected, revision: bytes) -> bytes:
+    """A VerifyResponse, serialized; `revision` is the serialized field."""
+    if isinstance(outcome, Verified):
+        return outcome.rendered + revision
+    rejected = pb.VerifyResponse(
+        rejected=pb.Rejection(reason=f"REJECTION_REASON_{outcome.reason}", detail=outcome.detail)
+    )
+    return rejected.SerializeToString() + revision
+
+
+def verify_batch_response(responses: Iterable[bytes]) -> bytes:
+    """A VerifyBatchResponse of VerifyResponses that are serialized already."""
+    parts: list[bytes] = []
+    for response in responses:
+        parts += (_RESPONSES_TAG, _varint(len(response)), response)
+    return b"".join(parts)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

@@ -1,0 +1,58 @@
+"""Extra claims: google.protobuf.Struct to JSON values and back, with bounds on depth, size and names."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from identity_service.domain.errors import FieldViolation, InvalidRequestError
+from identity_service.domain.tokens import MAX_EXTRA_CLAIMS_BYTES, RESERVED_CLAIMS
+
+_MAX_DEPTH: Final = 8
+_EXACT: Final = 2**53
+"""A double holds whole numbers exactly up to here (RFC 7493 section 2.2)."""
+
+
+def to_claims(struct: Struct) -> Mapping[str, object]:
+    """Raises InvalidRequestError: reserved names, over 2 KiB as JSON, over 8 levels, not a JSON number."""
+    taken = sorted(RESERVED_CLAIMS & set(struct.fields))
+    if taken:
+        raise InvalidRequestError(
+            *(FieldViolation(field=f"claims.{n}", description="is set by the service only") for n in taken)
+        )
+    claims = {name: _plain(value, 1) for name, value in struct.fields.items()}
+    if len(json.dumps(claims, ensure_ascii=False).encode()) > MAX_EXTRA_CLAIMS_BYTES:
+        raise InvalidRequestError.of("claims", f"must have at most {MAX_EXTRA_CLAIMS_BYTES} bytes as JSON")
+    return claims
+
+
+def from_claims(claims: Mapping[str, object], into: Struct) -> None:
+    """Write claims of a token that this service signed."""
+    into.update(cast("Mapping[str, Any]", claims))
+
+
+def _plain(value: Value, depth: int) -> object:
+    if depth > _MAX_DEPTH:
+        raise InvalidRequestError.of("claims", f"must be at most {_MAX_DEPTH} levels deep")
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {n: _plain(v, depth + 1) for n, v in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(v, depth + 1) for v in value.list_value.values]
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "number_value":
+            return _number(value.number_value)
+        case _:
+            return None
+
+
+def _number(number: float) -> float | int:
+    """Struct has only doubles: a whole number is written as one."""
+    if not math.isfinite(number):
+        raise InvalidRequestError.of("claims", "must hold finite numbers only")
+    return int(number) if number.is_integer() and abs(number) <= _EXACT else number

@@ -1,0 +1,219 @@
+"""Converters of requests: wire messages to domain values. Says which field is wrong, decides nothing else."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from identity_service.domain.errors import (
+    FieldViolation,
+    InvalidRequestError,
+    LifetimeOutOfBoundsError,
+    NotImplementedYetError,
+)
+from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES, GrantRequest
+from identity_service.domain.ids import (
+    EVERYONE,
+    FIRST_PARTY_CLIENT,
+    PrincipalId,
+    SessionId,
+    TokenId,
+    is_principal_id,
+)
+from identity_service.domain.log import Revision
+from identity_service.domain.secret import Secret
+from identity_service.grpc_api.claims import to_claims
+from identity_service.services.authenticate import ClientSecret, Password
+from identity_service.services.issue import IssueRequest
+from identity_service.services.refresh import RefreshRequest
+from identity_service.services.revoke import (
+    ByPrincipal,
+    BySession,
+    ByToken,
+    ByTokenId,
+    RevokeRequest,
+    Target,
+)
+from identity_service.services.verify import VerifyRequest
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+
+MAX_BATCH: Final = 1000
+
+
+def to_issue(request: pb.IssueRequest) -> IssueRequest:
+    """Raises InvalidRequestError, NotImplementedYetError."""
+    if request.subject_token or request.actor_token:
+        raise NotImplementedYetError("token exchange (subject_token, actor_token) is not offered yet")
+    _check_encryption(request.encryption)
+    if len(request.device) > 128:
+        raise InvalidRequestError.of("device", "must have at most 128 characters")
+    return IssueRequest(
+        credential=_credential(request.credential, "credential"),
+        grant=GrantRequest(
+            audiences=request.audiences,
+            scopes=request.scopes,
+            lifetime=_lifetime(request.lifetime) if request.HasField("lifetime") else None,
+        ),
+        claims=to_claims(request.claims) if request.HasField("claims") else {},
+        device=request.device,
+    )
+
+
+def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
+    """Raises InvalidRequestError; `path` stands before the field names, as in `requests[3].`."""
+    if not request.audiences and not request.any_audience:
+        raise InvalidRequestError.of(
+            f"{path}audiences", "must name who is asking, or any_audience must be true"
+        )
+    if len(request.audiences) > MAX_AUDIENCES:
+        raise InvalidRequestError.of(f"{path}audiences", f"must have at most {MAX_AUDIENCES} entries")
+    if len(request.required_scopes) > MAX_SCOPES:
+        raise InvalidRequestError.of(f"{path}required_scopes", f"must have at most {MAX_SCOPES} entries")
+    if len(request.certificate_sha256) not in (0, 32):
+        raise InvalidRequestError.of(f"{path}certificate_sha256", "must be the 32 bytes of a SHA-256")
+    return VerifyRequest(
+        token=request.token,
+        audiences=request.audiences,
+        any_audience=request.any_audience,
+        required_scopes=request.required_scopes,
+        at_least_revision=_revision(request.at_least_revision, path) if request.at_least_revision else None,
+        strong=request.strong,
+        certificate_sha256=request.certificate_sha256,
+    )
+
+
+def to_verify_batch(request: pb.VerifyBatchRequest) -> list[VerifyRequest]:
+    """Raises InvalidRequestError."""
+    if not 1 <= len(request.requests) <= MAX_BATCH:
+        raise InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
+    return [to_verify(single, f"requests[{index}].") for index, single in enumerate(request.requests)]
+
+
+def to_refresh(request: pb.RefreshRequest) -> RefreshRequest:
+    """Raises InvalidRequestError, NotImplementedYetError."""
+    if not request.refresh_token:
+        raise InvalidRequestError.of("refresh_token", "must be set")
+    client = None
+    if request.HasField("client_credential"):
+        found = _credential(request.client_credential, "client_credential")
+        if not isinstance(found, ClientSecret):
+            raise InvalidRequestError.of("client_credential", "must be the credential of a client")
+        client = found
+    return RefreshRequest(
+        refresh_token=Secret(request.refresh_token),
+        client=client,
+        scopes=request.scopes,
+        audiences=request.audiences,
+    )
+
+
+def to_revoke(request: pb.RevokeRequest) -> RevokeRequest:
+    """Raises InvalidRequestError."""
+    violations = [*_too_long(reason=(request.reason, 256), request_id=(request.request_id, 64))]
+    if violations:
+        raise InvalidRequestError(*violations)
+    return RevokeRequest(
+        target=_target(request), reason=request.reason, request_id=request.request_id or None
+    )
+
+
+def _target(request: pb.RevokeRequest) -> Target:
+    match request.WhichOneof("target"):
+        case "token" if request.token:
+            return ByToken(token=Secret(request.token))
+        case "token_id" if _is_id(request.token_id):
+            return ByTokenId(token_id=TokenId(request.token_id))
+        case "session_id" if _is_id(request.session_id):
+            return BySession(session_id=SessionId(request.session_id))
+        case "subject" if is_principal_id(request.subject):
+            return ByPrincipal(principal=PrincipalId(request.subject))
+        case "client_id" if is_principal_id(request.client_id):
+            return ByPrincipal(principal=PrincipalId(request.client_id))
+        case "everything" if request.everything:
+            return ByPrincipal(principal=EVERYONE)
+        case None:
+            raise InvalidRequestError.of("target", "must be set: one of token, token_id, session_id, …")
+        case name:
+            raise InvalidRequestError.of(name, "is empty or not well-formed")
+
+
+def _is_id(text: str) -> bool:
+    """A `jti` or `sid`: base64url, as this service makes them or a little longer."""
+    return 1 <= len(text) <= 128 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
+
+
+def _credential(credential: token_pb2.Credential, path: str) -> ClientSecret | Password:
+    match credential.WhichOneof("kind"):
+        case "client_secret":
+            return _client_secret(credential.client_secret, f"{path}.client_secret")
+        case "password":
+            return _password(credential.password, f"{path}.password")
+        case None:
+            raise InvalidRequestError.of(path, "must be set: client_secret or password")
+        case kind:
+            raise NotImplementedYetError(f"the credential {kind} is not offered yet")
+
+
+def _client_secret(value: token_pb2.ClientSecret, path: str) -> ClientSecret:
+    _require(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
+    return ClientSecret(client_id=PrincipalId(value.client_id), secret=Secret(value.client_secret))
+
+
+def _password(value: token_pb2.Password, path: str) -> Password:
+    _require(path, username=(value.username, 128), password=(value.password, 1024))
+    violations = [
+        *_too_long(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
+    ]
+    if violations:
+        raise InvalidRequestError(*violations)
+    return Password(
+        username=value.username,
+        password=Secret(value.password),
+        client_id=PrincipalId(value.client_id) if value.client_id else FIRST_PARTY_CLIENT,
+        client_secret=Secret(value.client_secret) if value.client_secret else None,
+    )
+
+
+def _require(path: str, **fields: tuple[str, int]) -> None:
+    missing = [
+        FieldViolation(field=f"{path}.{name}", description="must be set")
+        for name, (value, _) in fields.items()
+        if not value
+    ]
+    violations = [*missing, *_too_long(path, **fields)]
+    if violations:
+        raise InvalidRequestError(*violations)
+
+
+def _too_long(path: str = "", **fields: tuple[str, int]) -> Iterable[FieldViolation]:
+    for name, (value, limit) in fields.items():
+        if len(value) > limit:
+            yield FieldViolation(
+                field=f"{path}.{name}" if path else name, description=f"must have at most {limit} characters"
+            )
+
+
+def _check_encryption(value: int) -> None:
+    if value not in token_pb2.TokenEncryption.values():
+        raise InvalidRequestError.of("encryption", f"has the unknown value {value}")
+    if value > token_pb2.TOKEN_ENCRYPTION_NONE:
+        raise NotImplementedYetError("encrypted tokens are not offered yet")
+
+
+def _lifetime(duration: Duration) -> timedelta:
+    """The exact bounds are the grant policy's; here only what no policy could allow."""
+    whole = duration.nanos == 0 and 0 < duration.seconds <= 10 * 365 * 86400
+    if not whole:
+        raise LifetimeOutOfBoundsError.of("lifetime", "must be a positive whole number of seconds")
+    return timedelta(seconds=duration.seconds)
+
+
+def _revision(text: str, path: str) -> Revision:
+    try:
+        return Revision.parse(text)
+    except ValueError:
+        raise InvalidRequestError.of(
+            f"{path}at_least_revision", "must be a revision as Revoke returned it"
+        ) from None

@@ -1,0 +1,90 @@
+"""The one table from errors to statuses, and how a status is written (google.rpc.Status, AIP-193)."""
+
+import math
+from typing import Final, NamedTuple
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from identity_service.domain import errors
+
+DOMAIN: Final = "identityapi.v1"
+REQUEST_ID: Final = "x-request-id"
+
+STATUS_OF: Final[dict[type[errors.IdentityError], grpc.StatusCode]] = {
+    errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.NotImplementedYetError: grpc.StatusCode.UNIMPLEMENTED,
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.StaleEtagError: grpc.StatusCode.ABORTED,
+    # Found at start; while answering a call it is a bug.
+    errors.ConfigurationError: grpc.StatusCode.INTERNAL,
+}
+"""By class or the nearest class above it. Whatever is not in here is INTERNAL and opaque."""
+
+_OPAQUE: Final = "an internal error; quote the request id when reporting it"
+
+
+class RpcStatus(NamedTuple):
+    """What `ServicerContext.abort_with_status` takes."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def status_code(error: BaseException) -> grpc.StatusCode:
+    """The canonical code of an error."""
+    for kind in type(error).__mro__:
+        if kind in STATUS_OF:
+            return STATUS_OF[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def to_status(error: BaseException, request_id: str) -> RpcStatus:
+    """The status of an error, with ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    code = status_code(error)
+    known = isinstance(error, errors.IdentityError) and code is not grpc.StatusCode.INTERNAL
+    message = str(error) if known else _OPAQUE
+    reason = error.reason if known and isinstance(error, errors.IdentityError) else "INTERNAL"
+    status = status_pb2.Status(code=code.value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"request_id": request_id})
+    _attach(status, info)
+    if isinstance(error, errors.InvalidRequestError):
+        _attach(
+            status,
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+                    for v in error.violations
+                ]
+            ),
+        )
+    if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after)))
+    return RpcStatus(
+        code=code,
+        details=message,
+        trailing_metadata=(
+            ("grpc-status-details-bin", status.SerializeToString()),
+            (REQUEST_ID, request_id),
+        ),
+    )
+
+
+def _attach(status: status_pb2.Status, detail: Message) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _duration(seconds: float) -> Duration:
+    fraction, whole = math.modf(seconds)
+    return Duration(seconds=int(whole), nanos=int(fraction * 1e9))

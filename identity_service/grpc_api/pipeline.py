@@ -1,0 +1,219 @@
+"""What every call goes through: parse, policy, deadline, use case, error table, log line.
+
+Wraps the handlers once, when a servicer registers, instead of running a chain of interceptors on
+every call. grpcio answers INTERNAL to bytes that do not parse and shows the text of an exception to
+the client; here the handlers take bytes, so both are decided by this module.
+"""
+
+import logging
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NoReturn, Protocol
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from identity_service.domain.errors import (
+    FieldViolation,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    ShuttingDownError,
+)
+from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.errors import REQUEST_ID, status_code, to_status
+from identity_service.grpc_api.policy import POLICY, Pool, Rule
+
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+Handlers = Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+Context = grpc.ServicerContext
+
+
+class Registrable(Protocol):
+    """The two methods of `grpc.Server` that generated code registers a servicer with."""
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None: ...
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None: ...
+
+
+class Pipeline:
+    """Passed to `add_…Servicer_to_server` in place of the server: registers the handlers wrapped."""
+
+    def __init__(
+        self,
+        server: Registrable,
+        gate: CallerGate,
+        work: ThreadPoolExecutor,
+        policy: Mapping[str, Rule] = POLICY,
+    ) -> None:
+        self._server = server
+        self._gate = gate
+        self._work = work
+        self._policy = policy
+        self._log: Any = structlog.get_logger("identity.rpc")
+        self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on refuse what needs the store, so that no mutation begins that cannot end."""
+        self._draining = True
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Generated code registers every servicer twice; the other way knows the methods' names."""
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Handlers) -> None:
+        wrapped = {
+            name: self._wrap(f"/{service_name}/{name}", handler) for name, handler in method_handlers.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service_name, wrapped),))
+        self._server.add_registered_method_handlers(service_name, wrapped)
+
+    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        rule = self._policy.get(method)
+        if handler.unary_unary is not None:
+            behaviour = self._unary(method, rule, handler)
+            if rule is not None and rule.pool is Pool.WORK:
+                behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
+            return grpc.unary_unary_rpc_method_handler(behaviour, _raw, _serialize)
+        if handler.unary_stream is not None:
+            behaviour = self._unary_stream(method, rule, handler)
+            for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
+                if hasattr(handler.unary_stream, attribute):
+                    setattr(behaviour, attribute, getattr(handler.unary_stream, attribute))
+            return grpc.unary_stream_rpc_method_handler(behaviour, _raw, _serialize)
+        if handler.stream_stream is not None:
+            behaviour = self._stream_stream(method, rule, handler)
+            behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
+            return grpc.stream_stream_rpc_method_handler(behaviour, _raw, _serialize)
+        raise TypeError(f"{method}: client streaming is not offered")
+
+    def _unary(self, method: str, rule: Rule | None, handler: Any) -> Callable[[bytes, Context], Any]:
+        parse, use = handler.request_deserializer, handler.unary_unary
+        quiet = rule is not None and rule.quiet and not self._verbose
+
+        def behaviour(data: bytes, context: Context) -> Any:  # a message or its bytes
+            if quiet:
+                try:
+                    return use(self._admit(rule, parse, data, context), context)
+                except Exception as error:  # noqa: BLE001  # the table decides about every one
+                    self._fail(method, context, error)
+            started, id_ = time.perf_counter(), request_id(context)
+            structlog.contextvars.bind_contextvars(request_id=id_)
+            try:
+                response = use(self._admit(rule, parse, data, context), context)
+            except Exception as error:  # noqa: BLE001  # the table decides about every one
+                self._fail(method, context, error, id_, started)
+            context.set_trailing_metadata(((REQUEST_ID, id_),))
+            self._say(method, "OK", id_, started)
+            return response
+
+        return behaviour
+
+    def _unary_stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
+        parse, use = handler.request_deserializer, handler.unary_stream
+
+        def behaviour(data: bytes, context: Context, *send: Any) -> Any:
+            try:
+                return use(self._admit(rule, parse, data, context), context, *send)
+            except Exception as error:  # noqa: BLE001  # the table decides about every one
+                self._fail(method, context, error)
+
+        return behaviour
+
+    def _stream_stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
+        parse, use = handler.request_deserializer, handler.stream_stream
+
+        def behaviour(stream: Iterator[bytes], context: Context) -> Iterator[Any]:
+            try:
+                _require_policy(rule)
+                yield from use((_parsed(parse, data) for data in stream), context)
+            except grpc.RpcError:
+                raise  # the client went away while it was sending
+            except Exception as error:  # noqa: BLE001  # the table decides about every one
+                self._fail(method, context, error)
+
+        return behaviour
+
+    def _admit(
+        self,
+        rule: Rule | None,
+        parse: Callable[[bytes], Message],
+        data: bytes,
+        context: Context,
+    ) -> Message:
+        """The parsed request of a call that may go on."""
+        rule = _require_policy(rule)
+        if self._draining and rule.pool is Pool.WORK:
+            raise ShuttingDownError("the server is stopping; call another replica")
+        request = _parsed(parse, data)
+        if self._gate.applies(rule, request):
+            self._gate.admit(rule, context.invocation_metadata())
+        if not context.is_active():  # cancelled, or its deadline passed while it waited for a thread
+            raise TimeoutError
+        return request
+
+    def _fail(
+        self,
+        method: str,
+        context: Context,
+        error: Exception,
+        id_: str | None = None,
+        started: float | None = None,
+    ) -> NoReturn:
+        """Abort the call with the error's status."""
+        id_ = id_ or request_id(context)
+        code = status_code(error)
+        if not context.is_active():
+            self._say(method, "CANCELLED", id_, started)
+        elif code is grpc.StatusCode.INTERNAL:
+            # Where, not what: the text of an unknown exception may hold a value of the request.
+            frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+            self._log.error(
+                "rpc_bug", method=method, request_id=id_, error=type(error).__name__, frames=frames[-8:]
+            )
+        else:
+            self._say(method, code.name, id_, started, reason=getattr(error, "reason", None))
+        context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # a grpc.Status by shape
+        raise AssertionError("abort_with_status does not return")
+
+    def _say(self, method: str, code: str, id_: str, started: float | None, **more: object) -> None:
+        if started is not None:
+            more["ms"] = round((time.perf_counter() - started) * 1000, 3)
+        self._log.info("rpc", method=method, code=code, request_id=id_, **more)
+
+
+def request_id(context: Context) -> str:
+    """The caller's `x-request-id` where it sent a usable one, else a new one."""
+    for key, value in context.invocation_metadata():
+        if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+def _require_policy(rule: Rule | None) -> Rule:
+    if rule is None:
+        raise MethodNotAllowedError("no policy allows anybody to call this method")
+    return rule
+
+
+def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
+    try:
+        return parse(data)
+    except DecodeError as error:
+        violation = FieldViolation(
+            field="", description="the bytes are not the message that this method takes"
+        )
+        raise MalformedRequestError(violation) from error
+
+
+def _raw(data: bytes) -> bytes:
+    return data
+
+
+def _serialize(response: Any) -> bytes:  # a message, or the bytes of one made before
+    return response if type(response) is bytes else response.SerializeToString()

@@ -1,0 +1,54 @@
+"""The directory as the hot path sees it: client records in memory, dropped when the log says so.
+
+Owns a bounded cache. A record that is a moment old is harmless: disabling or deleting a client raises
+its generation, so a token issued from the old record is refused.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import Final
+
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.ports import Store
+from identity_service.domain.principals import Client
+
+_LIMIT: Final = 10_000
+
+
+class Directory:
+    """Finds clients without asking the store twice."""
+
+    def __init__(self, store: Store, *, limit: int = _LIMIT) -> None:
+        self._store = store
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._clients: OrderedDict[str, Client | None] = OrderedDict()
+        self._changes = 0
+
+    def client(self, client_id: PrincipalId) -> Client | None:
+        """The client, or None where there is none (which is remembered too)."""
+        with self._lock:
+            if client_id in self._clients:
+                self._clients.move_to_end(client_id)
+                return self._clients[client_id]
+            changes = self._changes
+        found = self._store.get(Client, client_id)
+        client = found.record if found is not None else None
+        with self._lock:
+            # A change that was folded while the store was asked may be newer than the answer.
+            if changes == self._changes:
+                self._clients[client_id] = client
+                if len(self._clients) > self._limit:
+                    self._clients.popitem(last=False)
+        return client
+
+    def on_change(self, change: RecordChanged | None) -> None:
+        """Forget a client that changed; None = forget all."""
+        with self._lock:
+            if change is None:
+                self._changes += 1
+                self._clients.clear()
+            elif change.kind is RecordKind.CLIENT:
+                self._changes += 1
+                self._clients.pop(change.id, None)

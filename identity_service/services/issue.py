@@ -1,0 +1,116 @@
+"""Issue: turns a proven credential into tokens. Checks no secret and knows no JWT."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from identity_service.domain.grants import (
+    GrantRequest,
+    check_names,
+    client_entitlement,
+    decide_grant,
+    require_grant,
+    user_entitlement,
+)
+from identity_service.domain.ids import new_session_id
+from identity_service.domain.ports import Journal, ReplicaView, Store
+from identity_service.domain.principals import Grant
+from identity_service.domain.sessions import Session
+from identity_service.services.authenticate import Authenticator, ClientSecret, Password
+from identity_service.services.keyring import KeyRing
+from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueRequest:
+    """Who asks, for what."""
+
+    credential: ClientSecret | Password
+    grant: GrantRequest = field(default_factory=GrantRequest)
+    claims: Mapping[str, object] = field(default_factory=dict)
+    device: str = ""
+
+
+class Issuer:
+    """The use case Issue."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        maker: TokenMaker,
+        keys: KeyRing,
+        store: Store,
+        replica: ReplicaView,
+        journal: Journal,
+        config: IssueConfig,
+    ) -> None:
+        self._authenticator = authenticator
+        self._maker = maker
+        self._keys = keys
+        self._store = store
+        self._replica = replica
+        self._journal = journal
+        self._config = config
+
+    def issue(self, request: IssueRequest) -> TokenSet:
+        """Exchange a credential for tokens.
+
+        Raises:
+            InvalidRequestError: names that cannot exist, or a lifetime out of bounds.
+            CredentialRefusedError: the credential proves nobody.
+            PermissionDeniedError: more was asked for than the principal may have.
+            UnavailableError: this process cannot know what is revoked, or has no key.
+        """
+        self._replica.require_fresh()
+        check_names(request.grant, self._config.known_scopes)
+        match request.credential:
+            case ClientSecret() as credential:
+                return self._for_client(request, credential)
+            case Password() as credential:
+                return self._for_user(request, credential)
+
+    def _for_client(self, request: IssueRequest, credential: ClientSecret) -> TokenSet:
+        proven = self._authenticator.client(credential)
+        require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
+        granted = decide_grant(client_entitlement(proven.client), request.grant, self._config.lifetimes)
+        tokens = self._maker.for_client(
+            proven.client.client_id,
+            audiences=granted.audiences,
+            scopes=granted.scopes,
+            lifetime=granted.lifetime,
+            generations=proven.generations,
+            claims=request.claims,
+        )
+        self._journal.record("token_issued", subject=proven.client.client_id, token_id=tokens.token_id)
+        return tokens
+
+    def _for_user(self, request: IssueRequest, credential: Password) -> TokenSet:
+        proven = self._authenticator.user(credential)
+        granted = decide_grant(
+            user_entitlement(proven.client, proven.user), request.grant, self._config.lifetimes
+        )
+        session = Session(
+            session_id=new_session_id(),
+            subject=proven.user.user_id,
+            client_id=proven.client.client_id,
+            audiences=granted.audiences,
+            scopes=granted.scopes,
+            lifetime=granted.lifetime,
+            claims=request.claims,
+            generations=proven.generations,
+            auth_time=proven.auth_time,
+            expire_time=proven.auth_time + self._config.session_lifetime,
+            device=request.device,
+            key_id=self._keys.current_refresh_key(),
+        )
+        tokens = self._maker.for_session(session, audiences=granted.audiences, scopes=granted.scopes)
+        self._store.create_session(session)
+        if Grant.REFRESH_TOKEN not in proven.client.grants:
+            tokens = replace(tokens, refresh_token=None, refresh_expire_time=None)
+        self._journal.record(
+            "session_started",
+            subject=session.subject,
+            client_id=session.client_id,
+            session_id=session.session_id,
+            token_id=tokens.token_id,
+        )
+        return tokens

@@ -1,0 +1,79 @@
+"""The key ring: the keys of the store, opened and held in memory. Knows no cryptography itself.
+
+Which key signs is asked of the schedule on every use, not remembered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.ids import KeyId
+from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
+from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.ports import Clock, KeyVault, SigningKey, Store, VerifyingKey
+
+_NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """One consistent set of keys; replaced as a whole, so that readers need no lock."""
+
+    stored: Mapping[str, StoredKey] = field(default_factory=dict)
+    signing: Mapping[str, SigningKey] = field(default_factory=dict)
+    verifying: Mapping[str, VerifyingKey] = field(default_factory=dict)
+    refresh: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+class KeyRing:
+    """Implements the port KeySource."""
+
+    def __init__(self, store: Store, vault: KeyVault, clock: Clock) -> None:
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._keys = _Opened()
+
+    def signing(self) -> SigningKey:
+        keys = self._keys
+        stored = key_in_use(keys.stored.values(), KeyPurpose.SIGN, self._clock.now())
+        if stored is None:
+            raise NoSigningKeyError(_NO_KEY)
+        return keys.signing[stored.key_id]
+
+    def verifying(self, key_id: str) -> VerifyingKey | None:
+        return self._keys.verifying.get(key_id)
+
+    def refresh_key(self, key_id: KeyId) -> bytes | None:
+        """The refresh key of this id, or None."""
+        return self._keys.refresh.get(key_id)
+
+    def current_refresh_key(self) -> KeyId:
+        """The id of the refresh key that derives new tokens. Raises NoSigningKeyError."""
+        stored = key_in_use(self._keys.stored.values(), KeyPurpose.REFRESH, self._clock.now())
+        if stored is None:
+            raise NoSigningKeyError(_NO_KEY)
+        return stored.key_id
+
+    def on_change(self, change: RecordChanged | None) -> None:
+        """Read the keys again when one of them, or everything, may have changed."""
+        if change is None or change.kind is RecordKind.KEY:
+            self.load()
+
+    def load(self) -> None:
+        """Read and open the keys of the store. Raises StoreUnavailableError, ConfigurationError."""
+        stored: dict[str, StoredKey] = {}
+        after = ""
+        while page := self._store.list_records(StoredKey, after=after, limit=_PAGE):
+            stored |= {found.record.key_id: found.record for found in page}
+            after = page[-1].record.key_id
+        known, vault = self._keys, self._vault
+        sign = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.SIGN}
+        refresh = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.REFRESH}
+        self._keys = _Opened(
+            stored=stored,
+            signing={i: known.signing.get(i) or vault.open_signing(k) for i, k in sign.items()},
+            verifying={i: known.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()},
+            refresh={i: known.refresh.get(i) or vault.open_refresh(k) for i, k in refresh.items()},
+        )

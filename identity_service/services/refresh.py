@@ -1,0 +1,187 @@
+"""Refresh: exchanges a refresh token for the next one. `domain/sessions.py` decides, the store settles races.
+
+Read, decide, compare-and-set, and once more when another caller was first: of any number of
+concurrent calls with one token exactly one rotates, and all get its successor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, assert_never
+
+from identity_service.domain import refresh_tokens
+from identity_service.domain.errors import (
+    CredentialRefusedError,
+    RefreshTokenReusedError,
+    RefreshTokenSupersededError,
+    ServerBusyError,
+    SessionEndedError,
+    TooManyAttemptsError,
+)
+from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
+from identity_service.domain.ids import EVERYONE
+from identity_service.domain.ports import Journal, ReplicaView, SessionState, Store
+from identity_service.domain.principals import Client, Grant, OnReuse, User
+from identity_service.domain.refresh_tokens import RefreshToken
+from identity_service.domain.revocations import first_raised
+from identity_service.domain.secret import Secret
+from identity_service.domain.sessions import (
+    Replayed,
+    Reused,
+    Rotated,
+    Session,
+    Superseded,
+    TooFrequent,
+    decide_refresh,
+)
+from identity_service.services.authenticate import Authenticator, ClientSecret
+from identity_service.services.keyring import KeyRing
+from identity_service.services.revoke import Revoker
+from identity_service.services.token_maker import TokenMaker, TokenSet
+
+_TRIES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRequest:
+    """A refresh token, and how much of its session the new access token shall carry."""
+
+    refresh_token: Secret
+    client: ClientSecret | None = None
+    scopes: Sequence[str] = field(default_factory=tuple)
+    audiences: Sequence[str] = field(default_factory=tuple)
+
+
+class Refresher:
+    """The use case Refresh."""
+
+    def __init__(
+        self,
+        store: Store,
+        replica: ReplicaView,
+        authenticator: Authenticator,
+        keys: KeyRing,
+        maker: TokenMaker,
+        revoker: Revoker,
+        journal: Journal,
+        *,
+        grace: timedelta,
+        known_scopes: frozenset[str] = frozenset(),
+    ) -> None:
+        self._store = store
+        self._replica = replica
+        self._authenticator = authenticator
+        self._keys = keys
+        self._maker = maker
+        self._revoker = revoker
+        self._journal = journal
+        self._grace = grace
+        self._known_scopes = known_scopes
+
+    def refresh(self, request: RefreshRequest) -> TokenSet:
+        """Exchange a refresh token. Repeating a call is safe: it gives the same successor.
+
+        Raises:
+            RefreshTokenInvalidError, RefreshTokenSupersededError, RefreshTokenReusedError,
+            SessionEndedError, CredentialRefusedError: the token or the client's credential is refused.
+            PermissionDeniedError: more was asked for than the session holds.
+            TooManyAttemptsError: the session rotates too often.
+            UnavailableError: this process cannot know whether the session has ended.
+        """
+        self._replica.require_fresh()
+        check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self._known_scopes)
+        token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
+        for _ in range(_TRIES):
+            state = self._store.read_session(token.session_id)
+            if state is None:
+                raise SessionEndedError
+            client, user = self._require_live(state)
+            self._authenticate(client, request.client)
+            audiences, scopes = _narrowed(state.session, client, user, request)
+            session = self._advance(state, token, client)
+            if session is not None:
+                return self._maker.for_session(session, audiences=audiences, scopes=scopes)
+        raise ServerBusyError("too many calls refresh this session at once; try again")
+
+    def _advance(self, state: SessionState, token: RefreshToken, client: Client) -> Session | None:
+        """The session whose latest token is the answer, or None when another caller was first."""
+        decision = decide_refresh(
+            state.session,
+            token.number,
+            now=state.time,
+            grace=self._grace,
+            key_id=self._keys.current_refresh_key(),
+        )
+        match decision:
+            case Rotated(session=session):
+                if not self._store.replace_session(session, expected_version=state.version):
+                    return None
+                self._journal.record(
+                    "session_refreshed",
+                    subject=session.subject,
+                    session_id=session.session_id,
+                    number=session.latest,
+                )
+                return session
+            case Replayed(session=session):
+                return session
+            case Superseded():
+                raise RefreshTokenSupersededError
+            case Reused():
+                self._on_reuse(state.session, client)
+                raise RefreshTokenReusedError
+            case TooFrequent():
+                raise TooManyAttemptsError("this session is refreshed too often; wait and try again")
+            case _:
+                assert_never(decision)
+
+    def _require_live(self, state: SessionState) -> tuple[Client, User]:
+        """Refuses when the store or the replica says that the session is over, or may not go on."""
+        session, revocations = state.session, self._replica.revocations
+        principals = frozenset({EVERYONE, session.subject, session.client_id, *session.generations})
+        over = (
+            state.ended
+            or session.session_id in revocations.denylist
+            or state.time >= session.expire_time
+            or first_raised(state.generations, principals, session.generations) is not None
+            or revocations.raised_over(principals, session.generations) is not None
+        )
+        client, user = state.client, state.user
+        if over or client is None or client.disabled or user is None or user.disabled:
+            raise SessionEndedError
+        return client, user
+
+    def _authenticate(self, client: Client, credential: ClientSecret | None) -> None:
+        """A client that has a secret must show it, and show its own."""
+        require_grant(client, Grant.REFRESH_TOKEN)
+        if credential is not None:
+            if credential.client_id != client.client_id:
+                raise CredentialRefusedError
+            self._authenticator.client(credential)
+        elif client.secrets:
+            raise CredentialRefusedError
+
+    def _on_reuse(self, session: Session, client: Client) -> None:
+        """Two parties hold tokens of this session: end it, unless the client is known and set otherwise."""
+        spare = bool(client.secrets) and client.on_reuse is OnReuse.REFUSE
+        self._journal.record(
+            "refresh_token_reused",
+            subject=session.subject,
+            client_id=session.client_id,
+            session_id=session.session_id,
+            session_ended=not spare,
+        )
+        if not spare:
+            self._revoker.end_session(session.session_id)
+
+
+def _narrowed(
+    session: Session, client: Client, user: User, request: RefreshRequest
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the new access token carries: of the session, what is asked for and still allowed."""
+    allowed = user_entitlement(client, user)
+    audiences = tuple(a for a in session.audiences if a in allowed.audiences)
+    scopes = tuple(s for s in session.scopes if s in allowed.scopes)
+    if not audiences:
+        raise SessionEndedError
+    return narrow("audiences", audiences, request.audiences), narrow("scopes", scopes, request.scopes)

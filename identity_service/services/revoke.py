@@ -1,0 +1,198 @@
+"""Revoke: takes back a token, a session, or everything of a principal.
+
+OK means durable and known here; every other replica learns it from the log. Idempotent (RFC 7009).
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from identity_service.domain import refresh_tokens
+from identity_service.domain.errors import RefreshTokenInvalidError, TokenNotOpenableError
+from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Appended, Revision
+from identity_service.domain.ports import Clock, Journal, ReplicaView, Store, TokenCodec
+from identity_service.domain.refresh_tokens import RefreshToken
+from identity_service.domain.secret import Secret
+from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
+from identity_service.services.keyring import KeyRing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByToken:
+    """The access or refresh token itself."""
+
+    token: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByTokenId:
+    token_id: TokenId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BySession:
+    session_id: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByPrincipal:
+    """Everything of a subject, of a client, or with `EVERYONE` of the whole service."""
+
+    principal: PrincipalId
+
+
+Target = ByToken | ByTokenId | BySession | ByPrincipal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeRequest:
+    """What to take back, and why."""
+
+    target: Target
+    reason: str = ""
+    request_id: str | None = None
+    """Generations are raised once for all calls with the same one."""
+    caller: PrincipalId | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeConfig:
+    """How long a denial must last to outlive what it denies."""
+
+    longest_lifetime: timedelta = timedelta(hours=24)
+    session_lifetime: timedelta = timedelta(days=30)
+    leeway: timedelta = timedelta(seconds=10)
+
+
+class Revoker:
+    """The use case Revoke."""
+
+    def __init__(
+        self,
+        store: Store,
+        replica: ReplicaView,
+        codec: TokenCodec,
+        keys: KeyRing,
+        clock: Clock,
+        journal: Journal,
+        config: RevokeConfig,
+    ) -> None:
+        self._store = store
+        self._replica = replica
+        self._codec = codec
+        self._keys = keys
+        self._clock = clock
+        self._journal = journal
+        self._config = config
+
+    def revoke(self, request: RevokeRequest) -> Revision:
+        """Revoke, durably, and return the place in the log that holds it.
+
+        Raises:
+            TokenNotOpenableError: the token is encrypted to somebody else.
+            UnavailableError: this process is stale, or the store did not confirm.
+        """
+        self._replica.require_fresh()
+        match request.target:
+            case ByToken(token=token):
+                revision = self._token(token.reveal())
+            case ByTokenId(token_id=token_id):
+                revision = self._deny(token_id)
+            case BySession(session_id=session_id):
+                revision = self.end_session(session_id)
+            case ByPrincipal(principal=principal):
+                revision = self._raise(principal, request.request_id)
+        self._journal.record(
+            "revoked",
+            target=type(request.target).__name__,
+            id=_id_of(request.target),
+            caller=request.caller,
+            reason=request.reason,
+            revision=str(revision),
+        )
+        return revision
+
+    def end_session(self, session_id: SessionId) -> Revision:
+        """End one sign-in: its access tokens now, its refresh tokens until its last day."""
+        now, config = self._clock.now(), self._config
+        return self._learned(
+            self._store.end_session(
+                session_id,
+                deny_until=now + config.longest_lifetime + config.leeway,
+                end_until=now + config.session_lifetime + config.leeway,
+            )
+        )
+
+    def _token(self, text: str) -> Revision:
+        """By the token itself. What does not verify has no effect and is no error (RFC 7009)."""
+        if text.startswith(refresh_tokens.PREFIX):
+            refresh_token = self._read_refresh_token(text)
+            if refresh_token is None:
+                return self._replica.revision
+            return self.end_session(refresh_token.session_id)
+        token = self._read_access_token(text)
+        if token is None:
+            return self._replica.revision
+        deny_until = token.expire_time + self._config.leeway
+        if deny_until + self._config.leeway < self._clock.now():
+            return self._replica.revision
+        return self._learned(self._store.deny_token(token.token_id, deny_until))
+
+    def _read_refresh_token(self, text: str) -> RefreshToken | None:
+        unknown: list[KeyId] = []
+
+        def find_key(key_id: KeyId) -> bytes | None:
+            key = self._keys.refresh_key(key_id)
+            if key is None:
+                unknown.append(key_id)
+            return key
+
+        try:
+            return refresh_tokens.read(text, find_key)
+        except RefreshTokenInvalidError:
+            if not unknown:
+                return None
+        # Another process may have made the key a moment ago.
+        self._replica.reach(None)
+        try:
+            return refresh_tokens.read(text, find_key)
+        except RefreshTokenInvalidError:
+            return None
+
+    def _read_access_token(self, text: str) -> AccessToken | None:
+        found = self._codec.read(text)
+        if isinstance(found, Rejected) and found.reason is RejectionReason.UNKNOWN_KEY:
+            self._replica.reach(None)
+            found = self._codec.read(text)
+        if isinstance(found, AccessToken):
+            return found
+        if found.reason is RejectionReason.UNDECRYPTABLE:
+            raise TokenNotOpenableError.of("token", "is encrypted; revoke it by its token_id")
+        return None
+
+    def _deny(self, token_id: TokenId) -> Revision:
+        deny_until = self._clock.now() + self._config.longest_lifetime + self._config.leeway
+        return self._learned(self._store.deny_token(token_id, deny_until))
+
+    def _raise(self, principal: PrincipalId, request_id: str | None) -> Revision:
+        known = self._replica.revocations.generations.get(principal)
+        above = known.number if known is not None else 0
+        return self._learned(self._store.raise_generation(principal, above=above, request_id=request_id))
+
+    def _learned(self, appended: Appended) -> Revision:
+        """Deny here before answering; the others learn it from the log."""
+        self._replica.learn(appended)
+        return appended.revision
+
+
+def _id_of(target: Target) -> str | None:
+    """What the journal may name: everything but a token."""
+    match target:
+        case ByToken():
+            return None
+        case ByTokenId():
+            return target.token_id
+        case BySession():
+            return target.session_id
+        case ByPrincipal():
+            return "everything" if target.principal == EVERYONE else target.principal

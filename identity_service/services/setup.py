@@ -1,0 +1,61 @@
+"""Setup: gives a virgin store its epoch, its keys, the built-in client and the first administrator."""
+
+from dataclasses import dataclass
+
+from identity_service.domain.errors import AlreadyExistsError
+from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
+from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.keys import KeyPurpose
+from identity_service.domain.ports import Clock, KeyVault, Store
+from identity_service.domain.principals import first_party_client
+from identity_service.domain.secret import Secret
+from identity_service.services.admin import Administrator, NewClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Initialised:
+    """The first administrator, whose secret is shown once."""
+
+    client_id: PrincipalId
+    client_secret: Secret
+
+
+def initialise(
+    store: Store,
+    vault: KeyVault,
+    administrator: Administrator,
+    clock: Clock,
+    *,
+    algorithm: str,
+    service_audience: str,
+    admin_id: str = "admin",
+) -> Initialised:
+    """Initialise a virgin store.
+
+    The keys are made before the store is touched, so that a wrong setting leaves it virgin.
+
+    Raises:
+        AlreadyExistsError: the store has been initialised before; nothing was changed.
+        ConfigurationError: the algorithm is not known.
+    """
+    keys = [
+        vault.make(KeyPurpose.SIGN, algorithm, clock.now()),
+        vault.make(KeyPurpose.REFRESH, "HS256", clock.now()),
+    ]
+    try:
+        store.initialise(new_epoch())
+    except AlreadyExistsError as error:
+        raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
+    for key in keys:
+        store.create(key)
+    store.create(first_party_client())
+    client, secret = administrator.create_client(
+        NewClient(
+            client_id=admin_id,
+            display_name="First administrator",
+            audiences=(service_audience,),
+            scopes=(SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY),
+        )
+    )
+    assert secret is not None  # noqa: S101  # only public clients have none
+    return Initialised(client_id=client.client_id, client_secret=secret)

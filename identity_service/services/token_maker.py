@@ -1,0 +1,128 @@
+"""Making tokens: the access token of a grant, and the refresh token of a session. Decides nothing.
+
+Issue and Refresh share it, so that the same sign-in gives the same kind of token whichever asks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from identity_service.domain import refresh_tokens
+from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.grants import LifetimeBounds
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_token_id
+from identity_service.domain.log import Generation
+from identity_service.domain.ports import Clock, TokenCodec
+from identity_service.domain.sessions import Session
+from identity_service.domain.tokens import AccessToken
+from identity_service.services.keyring import KeyRing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueConfig:
+    """What is issued."""
+
+    issuer: str
+    lifetimes: LifetimeBounds = field(default_factory=LifetimeBounds)
+    session_lifetime: timedelta = timedelta(days=30)
+    known_scopes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSet:
+    """What a principal gets for its credential."""
+
+    access_token: str = field(repr=False)
+    expire_time: datetime
+    refresh_token: str | None = field(default=None, repr=False)
+    refresh_expire_time: datetime | None = None
+    audiences: tuple[str, ...]
+    scopes: tuple[str, ...]
+    token_id: TokenId
+    session_id: SessionId | None = None
+
+
+class TokenMaker:
+    """Makes the tokens of a grant; Issue and Refresh share it."""
+
+    def __init__(self, codec: TokenCodec, keys: KeyRing, clock: Clock, config: IssueConfig) -> None:
+        self._codec = codec
+        self._keys = keys
+        self._clock = clock
+        self._config = config
+
+    def for_client(
+        self,
+        client_id: PrincipalId,
+        *,
+        audiences: tuple[str, ...],
+        scopes: tuple[str, ...],
+        lifetime: timedelta,
+        generations: Mapping[PrincipalId, Generation],
+        claims: Mapping[str, object],
+    ) -> TokenSet:
+        """An access token alone: a client shows its credential again (RFC 6749 section 4.4.3)."""
+        issue_time = self._clock.now().replace(microsecond=0)
+        return self._sign(
+            AccessToken(
+                issuer=self._config.issuer,
+                subject=client_id,
+                client_id=client_id,
+                audiences=audiences,
+                scopes=scopes,
+                token_id=new_token_id(),
+                issue_time=issue_time,
+                expire_time=issue_time + lifetime,
+                generations=generations,
+                claims=claims,
+            )
+        )
+
+    def for_session(
+        self, session: Session, *, audiences: tuple[str, ...], scopes: tuple[str, ...]
+    ) -> TokenSet:
+        """An access token of the session, and its latest refresh token."""
+        key = self._keys.refresh_key(session.key_id)
+        if key is None:
+            raise NoSigningKeyError("the refresh key of this session is not in the store; restore it")
+        issue_time = self._clock.now().replace(microsecond=0)
+        return self._sign(
+            AccessToken(
+                issuer=self._config.issuer,
+                subject=session.subject,
+                client_id=session.client_id,
+                audiences=audiences,
+                scopes=scopes,
+                token_id=new_token_id(),
+                session_id=session.session_id,
+                issue_time=issue_time,
+                expire_time=min(issue_time + session.lifetime, session.expire_time.replace(microsecond=0)),
+                auth_time=session.auth_time.replace(microsecond=0),
+                generations=session.generations,
+                claims=session.claims,
+            ),
+            refresh_token=refresh_tokens.derive(
+                key,
+                refresh_tokens.RefreshToken(
+                    key_id=session.key_id, session_id=session.session_id, number=session.latest
+                ),
+            ),
+            refresh_expire_time=session.expire_time,
+        )
+
+    def _sign(
+        self,
+        token: AccessToken,
+        refresh_token: str | None = None,
+        refresh_expire_time: datetime | None = None,
+    ) -> TokenSet:
+        return TokenSet(
+            access_token=self._codec.sign(token),
+            expire_time=token.expire_time,
+            refresh_token=refresh_token,
+            refresh_expire_time=refresh_expire_time,
+            audiences=token.audiences,
+            scopes=token.scopes,
+            token_id=token.token_id,
+            session_id=token.session_id,
+        )

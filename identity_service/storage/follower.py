@@ -1,0 +1,77 @@
+"""The follower: two threads that keep a replica up to date, one waiting for entries, one beating.
+
+Owns the threads and their patience with a store that is away. Knows nothing of what is folded.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from identity_service.domain.errors import UnavailableError
+from identity_service.domain.ports import ChangeLog, Journal
+from identity_service.storage.replica import Replica
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+
+
+class Follower:
+    """Follows one log into one replica until it is closed."""
+
+    def __init__(
+        self, log: ChangeLog, replica: Replica, journal: Journal, *, process: str, beat_interval: timedelta
+    ) -> None:
+        self._log = log
+        self._replica = replica
+        self._journal = journal
+        self._process = process
+        self._interval = beat_interval.total_seconds()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(step, name), name=f"identity-{name}", daemon=True)
+            for step, name in ((self._follow, "follow"), (self._beat, "beat"))
+        ]
+
+    def start(self) -> None:
+        """Load the replica, confirm it by a first beat, then follow. Raises UnavailableError."""
+        self._replica.load()
+        self._replica.beat(self._process)
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop both threads; the store must be closed after this, which ends a wait in progress."""
+        self._stop.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait for both threads to end."""
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout)
+
+    def _follow(self) -> None:
+        self._log.wait(self._replica.revision.position, self._interval)
+        if not self._stop.is_set():
+            self._replica.catch_up()
+
+    def _beat(self) -> None:
+        self._replica.beat(self._process)
+        self._stop.wait(self._interval)
+
+    def _run(self, step: Callable[[], None], name: str) -> None:
+        """Repeat `step`; while the store is away, try again with growing pauses and say so once."""
+        pause = 0.0
+        while not self._stop.is_set():
+            try:
+                step()
+            except UnavailableError as error:
+                if not pause and not self._stop.is_set():
+                    self._journal.record("store_lost", thread=name, error=str(error))
+                pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
+                self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
+            else:
+                if pause:
+                    self._journal.record("store_found", thread=name)
+                pause = 0.0

@@ -1,0 +1,150 @@
+"""Revocations: the state that says which facts the log holds already, and when one may be forgotten.
+
+Every function runs inside a transaction that somebody else owns. Facts only grow; what only serves
+to recognise a repetition goes once its time is over, a few rows at a time.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Appended, Generation, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.storage.codec import moment, seconds
+from identity_service.storage.sqlite.changes import Mutation
+
+REQUEST_MEMORY: Final = timedelta(hours=24)
+_EXPIRING: Final = ("denied", "ended", "requests", "sessions")
+_FORGET_PER_WRITE: Final = 2
+"""Two rows go for each that comes, so no table outgrows what is alive."""
+_FORGET_PER_BEAT: Final = 100
+
+
+def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
+    """Insert or extend; a denial that is in force as long or longer is only found."""
+    now, until = seconds(mutation.now), seconds(deny_until)
+    row = mutation.connection.execute(
+        "SELECT deny_until, position, link FROM denied WHERE id = ? AND expire_time > ?", (token_id, now)
+    ).fetchone()
+    if row is not None and row[0] >= until:
+        held, position, link = row
+        return mutation.held(TokenDenied(token_id=token_id, deny_until=moment(held)), position, link)
+    position, link = mutation.append(TokenDenied(token_id=token_id, deny_until=deny_until))
+    mutation.connection.execute(
+        "INSERT OR REPLACE INTO denied (id, deny_until, expire_time, position, link) VALUES (?, ?, ?, ?, ?)",
+        (token_id, until, until, position, link),
+    )
+    _forget(mutation.connection, "denied", now, _FORGET_PER_WRITE)
+    return mutation.appended()
+
+
+def end_session(
+    mutation: Mutation, session_id: SessionId, deny_until: datetime, end_until: datetime
+) -> Appended:
+    """Insert or extend; each of the two times grows by itself."""
+    now = seconds(mutation.now)
+    row = mutation.connection.execute(
+        "SELECT deny_until, end_until, position, link FROM ended WHERE id = ? AND expire_time > ?",
+        (session_id, now),
+    ).fetchone()
+    if row is not None:
+        held = SessionEnded(session_id=session_id, deny_until=moment(row[0]), end_until=moment(row[1]))
+        if held.deny_until >= deny_until and held.end_until >= end_until:
+            return mutation.held(held, row[2], row[3])
+        deny_until, end_until = max(held.deny_until, deny_until), max(held.end_until, end_until)
+    ended = SessionEnded(session_id=session_id, deny_until=deny_until, end_until=end_until)
+    position, link = mutation.append(ended)
+    mutation.connection.execute(
+        "INSERT OR REPLACE INTO ended (id, deny_until, end_until, expire_time, position, link)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            session_id,
+            seconds(deny_until),
+            seconds(end_until),
+            seconds(max(deny_until, end_until)),
+            position,
+            link,
+        ),
+    )
+    _forget(mutation.connection, "ended", now, _FORGET_PER_WRITE)
+    return mutation.appended()
+
+
+def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM ended WHERE id = ? AND end_until > ?", (session_id, seconds(now))
+    ).fetchone()
+    return row is not None
+
+
+def raise_generation(
+    mutation: Mutation, principal: PrincipalId, above: int, request_id: str | None
+) -> Appended:
+    """Raise, unless this request has done so already."""
+    now = seconds(mutation.now)
+    if request_id is not None:
+        row = mutation.connection.execute(
+            "SELECT number, position, link FROM requests WHERE principal = ? AND id = ? AND expire_time > ?",
+            (principal, request_id, now),
+        ).fetchone()
+        if row is not None:
+            number, position, link = row
+            return mutation.held(GenerationRaised(principal=principal, number=number), position, link)
+    number, position, link = raise_to_next(mutation, principal, above)
+    if request_id is not None:
+        mutation.connection.execute(
+            "INSERT OR REPLACE INTO requests (principal, id, number, expire_time, position, link)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (principal, request_id, number, seconds(mutation.now + REQUEST_MEMORY), position, link),
+        )
+        _forget(mutation.connection, "requests", now, _FORGET_PER_WRITE)
+    return mutation.appended()
+
+
+def raise_to_next(mutation: Mutation, principal: PrincipalId, above: int) -> tuple[int, int, Link]:
+    """Raise to max(the number here, `above`) + 1; returns number, position and link of the entry."""
+    row = mutation.connection.execute(
+        "SELECT number FROM generations WHERE principal = ?", (principal,)
+    ).fetchone()
+    number = max(row[0] if row is not None else 0, above) + 1
+    position, link = mutation.append(GenerationRaised(principal=principal, number=number))
+    mutation.connection.execute(
+        "INSERT OR REPLACE INTO generations (principal, number, link) VALUES (?, ?, ?)",
+        (principal, number, link),
+    )
+    return number, position, link
+
+
+def all_generations(connection: sqlite3.Connection) -> dict[PrincipalId, Generation]:
+    rows = connection.execute("SELECT principal, number, link FROM generations")
+    return {PrincipalId(p): Generation(number=number, link=Link(link)) for p, number, link in rows}
+
+
+def generations_of(
+    connection: sqlite3.Connection, principals: Sequence[PrincipalId]
+) -> dict[PrincipalId, Generation]:
+    """Those of these principals, without the ones that were never raised."""
+    found: dict[PrincipalId, Generation] = {}
+    for principal in principals:
+        row = connection.execute(
+            "SELECT number, link FROM generations WHERE principal = ?", (principal,)
+        ).fetchone()
+        if row is not None:
+            found[principal] = Generation(number=row[0], link=Link(row[1]))
+    return found
+
+
+def forget_expired(connection: sqlite3.Connection, now: datetime) -> None:
+    """Delete some of what has had its time, for a store that is otherwise idle; never the log."""
+    for table in _EXPIRING:
+        _forget(connection, table, seconds(now), _FORGET_PER_BEAT)
+
+
+def _forget(connection: sqlite3.Connection, table: str, now: float, limit: int) -> None:
+    key = "principal, id" if table == "requests" else "id"
+    connection.execute(
+        f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # names from this file only
+        f" (SELECT {key} FROM {table} WHERE expire_time <= ? ORDER BY expire_time LIMIT ?)",
+        (now, limit),
+    )

@@ -1,0 +1,109 @@
+"""Clients, users and keys as rows. Every function runs inside a transaction that somebody else owns."""
+
+import sqlite3
+from typing import Any
+
+from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
+from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.log import Appended, RecordChanged, RecordKind, Revision
+from identity_service.domain.ports import Record, RecordT, Versioned
+from identity_service.domain.principals import User, normalize_username
+from identity_service.storage.codec import decode_record, encode_record, kind_of
+from identity_service.storage.sqlite.changes import Mutation
+from identity_service.storage.sqlite.facts import raise_to_next
+
+_PRINCIPALS = (RecordKind.CLIENT, RecordKind.USER)
+
+
+def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+    row = connection.execute(
+        "SELECT value, epoch, position FROM records WHERE kind = ? AND id = ?", (kind_of(kind), id_)
+    ).fetchone()
+    return None if row is None else _versioned(kind, row)
+
+
+def list_after(
+    connection: sqlite3.Connection, kind: type[RecordT], after: str, limit: int
+) -> list[Versioned[RecordT]]:
+    rows = connection.execute(
+        "SELECT value, epoch, position FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
+        (kind_of(kind), after, limit),
+    )
+    return [_versioned(kind, row) for row in rows]
+
+
+def find_user(connection: sqlite3.Connection, username: str) -> Versioned[User] | None:
+    row = connection.execute(
+        "SELECT value, epoch, position FROM records WHERE username = ?", (normalize_username(username),)
+    ).fetchone()
+    return None if row is None else _versioned(User, row)
+
+
+def create(mutation: Mutation, record: Record) -> Appended:
+    kind = kind_of(type(record))
+    # Users and clients share one namespace: a generation belongs to an id, not to a kind.
+    for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
+        if _revision(mutation.connection, taken, record.id) is not None:
+            raise AlreadyExistsError(f"there is a {taken.value} of this id already")
+    _require_free_username(mutation.connection, record)
+    mutation.append(RecordChanged(kind=kind, id=record.id))
+    _write(mutation, kind, record)
+    return mutation.appended()
+
+
+def update(mutation: Mutation, record: Record, expected: Revision, *, revoke: bool, above: int) -> Appended:
+    kind = kind_of(type(record))
+    revision = _revision(mutation.connection, kind, record.id)
+    if revision is None:
+        raise NotFoundError(f"there is no {kind.value} of this id")
+    if revision != expected:
+        raise StaleEtagError(f"the {kind.value} has changed since it was read")
+    _require_free_username(mutation.connection, record)
+    mutation.append(RecordChanged(kind=kind, id=record.id))
+    if revoke and kind in _PRINCIPALS:
+        raise_to_next(mutation, PrincipalId(record.id), above)
+    _write(mutation, kind, record)
+    return mutation.appended()
+
+
+def delete(mutation: Mutation, kind: RecordKind, id_: str, above: int) -> Appended:
+    cursor = mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+    if cursor.rowcount == 0:
+        raise NotFoundError(f"there is no {kind.value} of this id")
+    mutation.append(RecordChanged(kind=kind, id=id_))
+    if kind in _PRINCIPALS:
+        raise_to_next(mutation, PrincipalId(id_), above)
+    return mutation.appended()
+
+
+def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
+    """The record takes the revision of the whole step, so what a write returns is the next one's etag."""
+    revision = mutation.revision
+    mutation.connection.execute(
+        "INSERT OR REPLACE INTO records (kind, id, value, username, epoch, position)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (kind, record.id, encode_record(record), _username(record), revision.epoch, revision.position),
+    )
+
+
+def _require_free_username(connection: sqlite3.Connection, record: Record) -> None:
+    row = connection.execute("SELECT id FROM records WHERE username = ?", (_username(record),)).fetchone()
+    if row is not None and row[0] != record.id:
+        raise AlreadyExistsError("the username is taken")
+
+
+def _username(record: Record) -> str | None:
+    return normalize_username(record.username) if isinstance(record, User) else None
+
+
+def _revision(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> Revision | None:
+    row = connection.execute(
+        "SELECT epoch, position FROM records WHERE kind = ? AND id = ?", (kind, id_)
+    ).fetchone()
+    return None if row is None else Revision(epoch=Epoch(row[0]), position=row[1])
+
+
+def _versioned(kind: type[RecordT], row: tuple[Any, ...]) -> Versioned[RecordT]:
+    value, epoch, position = row
+    revision = Revision(epoch=Epoch(epoch), position=position)
+    return Versioned(record=decode_record(kind, value), revision=revision)

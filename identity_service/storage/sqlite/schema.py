@@ -1,0 +1,64 @@
+"""The tables of the embedded store and their version. Knows no row and no value.
+
+Times are Unix seconds. A revision is kept as epoch and position, so that it is whole by itself.
+"""
+
+import sqlite3
+from typing import Final
+
+from identity_service.domain.errors import ConfigurationError
+
+VERSION: Final = 1
+
+_TABLES: Final = (
+    # The end of the log: no row = never initialised.
+    """CREATE TABLE head (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch TEXT NOT NULL, position INTEGER NOT NULL, link TEXT NOT NULL)""",
+    # AUTOINCREMENT, so that a position is never given out again even when the log has been trimmed.
+    """CREATE TABLE log (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        link TEXT NOT NULL, previous_link TEXT NOT NULL, time REAL NOT NULL, change TEXT NOT NULL)""",
+    """CREATE TABLE denied (
+        id TEXT PRIMARY KEY, deny_until REAL NOT NULL, expire_time REAL NOT NULL,
+        position INTEGER NOT NULL, link TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE ended (
+        id TEXT PRIMARY KEY, deny_until REAL NOT NULL, end_until REAL NOT NULL, expire_time REAL NOT NULL,
+        position INTEGER NOT NULL, link TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE generations (
+        principal TEXT PRIMARY KEY, number INTEGER NOT NULL, link TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE requests (
+        principal TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, expire_time REAL NOT NULL,
+        position INTEGER NOT NULL, link TEXT NOT NULL, PRIMARY KEY (principal, id)) WITHOUT ROWID""",
+    """CREATE TABLE records (
+        kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, username TEXT,
+        epoch TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX records_by_username ON records (username) WHERE username IS NOT NULL",
+    """CREATE TABLE sessions (
+        id TEXT PRIMARY KEY, version INTEGER NOT NULL, expire_time REAL NOT NULL,
+        value TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE TABLE beats (process TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
+    *(
+        f"CREATE INDEX {table}_by_expire_time ON {table} (expire_time)"
+        for table in ("denied", "ended", "requests", "sessions")
+    ),
+    f"PRAGMA user_version = {VERSION}",
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Make the tables where there are none; runs inside a write transaction.
+
+    Raises ConfigurationError where the file belongs to a newer version or to another program.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    if version > VERSION:
+        raise ConfigurationError(
+            f"the store has schema version {version}, this program knows {VERSION}: run a newer version"
+        )
+    if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+        raise ConfigurationError("the file is an SQLite database of another program: name another path")
+    for statement in _TABLES:
+        connection.execute(statement)

@@ -1,0 +1,72 @@
+"""Sessions as rows, replaced by compare-and-set. Every function runs inside somebody else's transaction."""
+
+import sqlite3
+from datetime import datetime
+
+from identity_service.domain.errors import AlreadyExistsError
+from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
+from identity_service.domain.ports import SessionState, SignIn
+from identity_service.domain.principals import Client, User
+from identity_service.domain.sessions import Session
+from identity_service.storage.codec import decode_session, encode_session, seconds
+from identity_service.storage.sqlite import facts, records
+
+
+def create(connection: sqlite3.Connection, session: Session) -> None:
+    cursor = connection.execute(
+        "INSERT INTO sessions (id, version, expire_time, value) VALUES (?, 1, ?, ?) ON CONFLICT DO NOTHING",
+        (session.session_id, seconds(session.expire_time), encode_session(session)),
+    )
+    if cursor.rowcount == 0:
+        raise AlreadyExistsError("there is a session of this id already")
+
+
+def replace(connection: sqlite3.Connection, session: Session, expected_version: int, now: datetime) -> bool:
+    cursor = connection.execute(
+        "UPDATE sessions SET version = version + 1, expire_time = ?, value = ?"
+        " WHERE id = ? AND version = ? AND expire_time > ?",
+        (
+            seconds(session.expire_time),
+            encode_session(session),
+            session.session_id,
+            expected_version,
+            seconds(now),
+        ),
+    )
+    return cursor.rowcount == 1
+
+
+def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> SessionState | None:
+    """The session with everything that may forbid to refresh it, as of one moment."""
+    row = connection.execute(
+        "SELECT version, value FROM sessions WHERE id = ? AND expire_time > ?", (session_id, seconds(now))
+    ).fetchone()
+    if row is None:
+        return None
+    version, session = row[0], decode_session(row[1])
+    user = records.get(connection, User, session.subject)
+    client = records.get(connection, Client, session.client_id)
+    return SessionState(
+        session=session,
+        version=version,
+        ended=facts.has_ended(connection, session_id, now),
+        generations=facts.generations_of(connection, (EVERYONE, session.subject, session.client_id)),
+        user=user.record if user is not None else None,
+        client=client.record if client is not None else None,
+        time=now,
+    )
+
+
+def read_sign_in(
+    connection: sqlite3.Connection, username: str, client_id: PrincipalId, now: datetime
+) -> SignIn:
+    """What a sign-in needs, as of one moment."""
+    user = records.find_user(connection, username)
+    client = records.get(connection, Client, client_id)
+    principals = [EVERYONE, client_id, *((user.record.user_id,) if user is not None else ())]
+    return SignIn(
+        generations=facts.generations_of(connection, principals),
+        user=user.record if user is not None else None,
+        client=client.record if client is not None else None,
+        time=now,
+    )

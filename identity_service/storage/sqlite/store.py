@@ -1,0 +1,157 @@
+"""The store on SQLite: each call is one transaction. Owns the epoch that its writes name, and no SQL.
+
+A write is on disk when it returns (WAL, synchronous = FULL).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Self
+
+from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
+from identity_service.domain.ids import Epoch, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Appended, Generation, Head, LogPage, RecordKind, Revision
+from identity_service.domain.ports import Clock, Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.domain.principals import User
+from identity_service.domain.sessions import Session
+from identity_service.storage.codec import seconds
+from identity_service.storage.sqlite import changes, facts, records, sessions
+from identity_service.storage.sqlite.changes import Mutation
+from identity_service.storage.sqlite.database import Database
+
+
+class SqliteStore:
+    """Implements the port `Store`. Any thread may call any method."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._epoch: Epoch | None = None
+
+    @classmethod
+    def open(cls, path: str, *, clock: Clock, timeout: float = 5.0) -> Self:
+        """Open or create the store, and follow its epoch where it has one.
+
+        Args:
+            path: of the file; `:memory:` = a private store that ends with this object.
+            clock: the store's clock; the embedded store has none of its own.
+            timeout: seconds to wait for a lock, here or of another process.
+
+        Raises:
+            ConfigurationError: the file is no store of this version.
+            StoreUnavailableError: it cannot be opened.
+        """
+        store = cls(Database(path, timeout=timeout), clock)
+        try:
+            store.adopt(store.head().epoch)
+        except StoreUninitializedError:
+            pass  # it is about to be initialised
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def initialise(self, epoch: Epoch) -> None:
+        with self._database.writing() as connection:
+            if not changes.create_head(connection, epoch):
+                raise AlreadyExistsError("the store is initialised already")
+        self._epoch = epoch
+
+    def close(self) -> None:
+        self._database.close()
+
+    # The change log.
+
+    def head(self) -> Head:
+        with self._database.reading() as connection:
+            return changes.read_head(connection, self._clock.now())
+
+    def read(self, after: int, limit: int) -> LogPage:
+        with self._database.reading() as connection:
+            return changes.read_log(connection, self._clock.now(), after, limit)
+
+    def wait(self, after: int, timeout: float) -> None:
+        self._database.wait(lambda: self.head().position > after, timeout)
+
+    def beat(self, process: str) -> Head:
+        # Under whatever epoch: the head that comes back is how a process learns of another one.
+        with self._database.writing() as connection:
+            now = self._clock.now()
+            head = changes.read_head(connection, now)
+            connection.execute(
+                "INSERT OR REPLACE INTO beats (process, time) VALUES (?, ?)", (process, seconds(now))
+            )
+            facts.forget_expired(connection, now)
+            return head
+
+    def generations(self) -> Mapping[PrincipalId, Generation]:
+        with self._database.reading() as connection:
+            return facts.all_generations(connection)
+
+    def adopt(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+
+    # Facts.
+
+    def deny_token(self, token_id: TokenId, deny_until: datetime) -> Appended:
+        with self._mutation() as mutation:
+            return facts.deny_token(mutation, token_id, deny_until)
+
+    def end_session(self, session_id: SessionId, *, deny_until: datetime, end_until: datetime) -> Appended:
+        with self._mutation() as mutation:
+            return facts.end_session(mutation, session_id, deny_until, end_until)
+
+    def raise_generation(self, principal: PrincipalId, *, above: int, request_id: str | None) -> Appended:
+        with self._mutation() as mutation:
+            return facts.raise_generation(mutation, principal, above, request_id)
+
+    # Records of the directory.
+
+    def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+        with self._database.reading() as connection:
+            return records.get(connection, kind, id_)
+
+    def list_records(
+        self, kind: type[RecordT], *, after: str = "", limit: int = 100
+    ) -> Sequence[Versioned[RecordT]]:
+        with self._database.reading() as connection:
+            return records.list_after(connection, kind, after, limit)
+
+    def find_user(self, username: str) -> Versioned[User] | None:
+        with self._database.reading() as connection:
+            return records.find_user(connection, username)
+
+    def create(self, record: Record) -> Appended:
+        with self._mutation() as mutation:
+            return records.create(mutation, record)
+
+    def update(self, record: Record, *, expected: Revision, revoke: bool = False, above: int = 0) -> Appended:
+        with self._mutation() as mutation:
+            return records.update(mutation, record, expected, revoke=revoke, above=above)
+
+    def delete(self, kind: RecordKind, id_: str, *, above: int = 0) -> Appended:
+        with self._mutation() as mutation:
+            return records.delete(mutation, kind, id_, above)
+
+    # Sign-ins and sessions.
+
+    def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
+        with self._database.reading() as connection:
+            return sessions.read_sign_in(connection, username, client_id, self._clock.now())
+
+    def create_session(self, session: Session) -> None:
+        with self._mutation() as mutation:
+            sessions.create(mutation.connection, session)
+
+    def read_session(self, session_id: SessionId) -> SessionState | None:
+        with self._database.reading() as connection:
+            return sessions.read(connection, session_id, self._clock.now())
+
+    def replace_session(self, session: Session, *, expected_version: int) -> bool:
+        with self._mutation() as mutation:
+            return sessions.replace(mutation.connection, session, expected_version, mutation.now)
+
+    @contextmanager
+    def _mutation(self) -> Iterator[Mutation]:
+        with self._database.writing() as connection:
+            yield Mutation(connection, self._clock.now(), self._epoch)
