@@ -9,7 +9,7 @@ settings → store → replica ← follower        (memory follows the log)
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,6 +39,7 @@ from identity_service.services.verify import Verifier
 from identity_service.settings import Settings
 from identity_service.storage.follower import Follower
 from identity_service.storage.redis import RedisStore
+from identity_service.storage.redis.checks import Finding
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 
@@ -54,6 +55,22 @@ def open_store(settings: Settings, clock: Clock) -> Store:
     if scheme in ("redis", "rediss"):
         return RedisStore.connect(settings.store)
     raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
+
+
+def open_vault(settings: Settings) -> Vault:
+    """What makes and opens keys. Raises ConfigurationError: no master key, or a short one."""
+    return Vault(Sealer(settings.read_master_key()))
+
+
+def check_store(settings: Settings) -> Sequence[Finding]:
+    """What in the store's set-up goes against the settings; an embedded store has nothing to set up."""
+    if settings.store.startswith("sqlite:"):
+        return ()
+    store = RedisStore.connect(settings.store)
+    try:
+        return store.check(settings.durability, settings.allow_unsafe_redis)
+    finally:
+        store.close()
 
 
 def open_hasher(settings: Settings) -> Argon2Hasher:
@@ -81,7 +98,7 @@ class Office:
         """Initialise the store; see `services/setup.py`."""
         return initialise(
             self.store,
-            Vault(Sealer(self.settings.read_master_key())),
+            open_vault(self.settings),
             self.administrator,
             self.clock,
             algorithm=self.settings.algorithm,
@@ -113,7 +130,7 @@ class Service:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
         journal = logs.LogJournal()
-        vault = Vault(Sealer(settings.read_master_key()))
+        vault = open_vault(settings)
         self._store = store = open_store(settings, clock)
         self._hasher = open_hasher(settings)
         self._replica = replica = Replica(

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 import grpc
 import structlog
@@ -29,7 +29,8 @@ from identity_service.grpc_api.errors import REQUEST_ID, status_code, to_status
 from identity_service.grpc_api.policy import POLICY, Pool, Rule
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-Handlers = Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
+Handlers: TypeAlias = Mapping[str, Handler]
 Context = grpc.ServicerContext
 
 
@@ -73,7 +74,7 @@ class Pipeline:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service_name, wrapped),))
         self._server.add_registered_method_handlers(service_name, wrapped)
 
-    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    def _wrap(self, method: str, handler: Any) -> Handler:
         rule = self._policy.get(method)
         if handler.unary_unary is not None:
             behaviour = self._unary(method, rule, handler)
@@ -152,7 +153,8 @@ class Pipeline:
             raise ShuttingDownError("the server is stopping; call another replica")
         request = _parsed(parse, data)
         if self._gate.applies(rule, request):
-            self._gate.admit(rule, context.invocation_metadata())
+            caller = self._gate.admit(rule, context.invocation_metadata())
+            structlog.contextvars.bind_contextvars(caller=caller.subject)
         if not context.is_active():  # cancelled, or its deadline passed while it waited for a thread
             raise TimeoutError
         return request

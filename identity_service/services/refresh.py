@@ -97,14 +97,18 @@ class Refresher:
                 raise SessionEndedError
             client, user = self._require_live(state)
             self._authenticate(client, request.client)
+            decision = self._decide(state, token)
+            if isinstance(decision, Reused):
+                self._on_reuse(state.session, client)
+                raise RefreshTokenReusedError
+            # Before anything is rotated: a request that is refused must leave the session as it was.
             audiences, scopes = _narrowed(state.session, client, user, request)
-            session = self._advance(state, token, client)
-            if session is not None:
-                return self._maker.for_session(session, audiences=audiences, scopes=scopes)
+            if self._settle(decision, state.version):
+                return self._maker.for_session(decision.session, audiences=audiences, scopes=scopes)
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
-    def _advance(self, state: SessionState, token: RefreshToken, client: Client) -> Session | None:
-        """The session whose latest token is the answer, or None when another caller was first."""
+    def _decide(self, state: SessionState, token: RefreshToken) -> Rotated | Replayed | Reused:
+        """What the token does, or the error that says why it does nothing."""
         decision = decide_refresh(
             state.session,
             token.number,
@@ -113,27 +117,29 @@ class Refresher:
             key_id=self._keys.current_refresh_key(),
         )
         match decision:
-            case Rotated(session=session):
-                if not self._store.replace_session(session, expected_version=state.version):
-                    return None
-                self._journal.record(
-                    "session_refreshed",
-                    subject=session.subject,
-                    session_id=session.session_id,
-                    number=session.latest,
-                )
-                return session
-            case Replayed(session=session):
-                return session
+            case Rotated() | Replayed() | Reused():
+                return decision
             case Superseded():
                 raise RefreshTokenSupersededError
-            case Reused():
-                self._on_reuse(state.session, client)
-                raise RefreshTokenReusedError
             case TooFrequent():
                 raise TooManyAttemptsError("this session is refreshed too often; wait and try again")
             case _:
                 assert_never(decision)
+
+    def _settle(self, decision: Rotated | Replayed, version: int) -> bool:
+        """Store a rotation; False when another caller was first."""
+        if isinstance(decision, Replayed):
+            return True
+        session = decision.session
+        if not self._store.replace_session(session, expected_version=version):
+            return False
+        self._journal.record(
+            "session_refreshed",
+            subject=session.subject,
+            session_id=session.session_id,
+            number=session.latest,
+        )
+        return True
 
     def _require_live(self, state: SessionState) -> tuple[Client, User]:
         """Refuses when the store or the replica says that the session is over, or may not go on."""

@@ -3,7 +3,7 @@
 OK means durable and known here; every other replica learns it from the log. Idempotent (RFC 7009).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from identity_service.domain import refresh_tokens
@@ -52,7 +52,6 @@ class RevokeRequest:
     reason: str = ""
     request_id: str | None = None
     """Generations are raised once for all calls with the same one."""
-    caller: PrincipalId | None = field(default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +105,6 @@ class Revoker:
             "revoked",
             target=type(request.target).__name__,
             id=_id_of(request.target),
-            caller=request.caller,
             reason=request.reason,
             revision=str(revision),
         )

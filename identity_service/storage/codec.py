@@ -1,7 +1,7 @@
 """Domain values as JSON text and back: what both stores put into their rows and keys.
 
 Every value is written as a flat object with a fixed set of members; times are Unix seconds as a float.
-An unknown kind or member raises ValueError: a store written by a newer version is not guessed at.
+An unknown kind of change raises ValueError: a log written by a newer version is not guessed at.
 """
 
 import json
@@ -100,14 +100,14 @@ def _client_json(client: Client) -> Json:
     return {
         "client_id": client.client_id,
         "display_name": client.display_name,
-        "secrets": [[s.digest.hex(), s.expire_time and seconds(s.expire_time)] for s in client.secrets],
+        "secrets": [[s.digest.hex(), _maybe(seconds, s.expire_time)] for s in client.secrets],
         "grants": sorted(client.grants),
         "audiences": sorted(client.audiences),
         "scopes": sorted(client.scopes),
-        "max_lifetime": client.max_lifetime and client.max_lifetime.total_seconds(),
+        "max_lifetime": _maybe(timedelta.total_seconds, client.max_lifetime),
         "on_reuse": client.on_reuse,
         "disabled": client.disabled,
-        "create_time": client.create_time and seconds(client.create_time),
+        "create_time": _maybe(seconds, client.create_time),
     }
 
 
@@ -138,7 +138,7 @@ def _user_json(user: User) -> Json:
         "audiences": sorted(user.audiences),
         "scopes": sorted(user.scopes),
         "disabled": user.disabled,
-        "create_time": user.create_time and seconds(user.create_time),
+        "create_time": _maybe(seconds, user.create_time),
     }
 
 
@@ -179,7 +179,7 @@ def _key(data: Json) -> StoredKey:
     )
 
 
-def _maybe(convert: Callable[[float], Any], value: float | None) -> Any:
+def _maybe(convert: Callable[[Any], Any], value: object) -> Any:
     return None if value is None else convert(value)
 
 

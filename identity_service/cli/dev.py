@@ -1,0 +1,125 @@
+"""`identity serve --dev`, which `make run` calls: everything on one machine, ready to try.
+
+Keeps what it makes in `var/`: the master key, the embedded store, and the secrets of the demo
+accounts, each in a file of mode 0600. For trying the service out, not for running it.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from identity_service import bootstrap
+from identity_service.cli.output import say
+from identity_service.domain.errors import AlreadyExistsError
+from identity_service.domain.secret import Secret
+from identity_service.services.admin import NewClient, NewUser
+from identity_service.settings import Settings
+from identity_service.settings_sources import LoadedSettings
+
+_FOLDER: Final = Path("var")
+_MASTER_KEY: Final = _FOLDER / "master.key"
+_ACCOUNTS: Final = _FOLDER / "demo.json"
+_AUDIENCE: Final = "demo-api"
+_SCOPES: Final = ("read", "write")
+
+Accounts = Mapping[str, str]
+
+
+def flags(loaded: LoadedSettings) -> dict[str, object]:
+    """The settings that `--dev` adds to what the operator chose: a master key, if there is none."""
+    _FOLDER.mkdir(mode=0o700, exist_ok=True)
+    settings = loaded.settings
+    added: dict[str, object] = {}
+    if loaded.sources["log_format"] == "default" and sys.stderr.isatty():
+        added["log_format"] = "console"
+    if settings.master_key is None and settings.master_key_file is None:
+        if not _MASTER_KEY.exists():
+            _write_private(_MASTER_KEY, secrets.token_urlsafe(32))
+        added["master_key_file"] = _MASTER_KEY
+    return added
+
+
+def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
+    """Initialise a virgin store with demo accounts; lower `durability` where Redis cannot give it."""
+    findings = bootstrap.check_store(settings)
+    if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
+        lowered = settings.model_copy(update={"durability": "unsynced"})
+        if not any(f.severity == "refuse" for f in bootstrap.check_store(lowered)):
+            say("store: this Redis may lose acknowledged revocations when it crashes; going on at durability")
+            say("       `unsynced`, for trying out only. `identity serve` without --dev would refuse.")
+            settings = lowered
+    with bootstrap.open_office(settings) as office:
+        try:
+            admin = office.initialise()
+        except AlreadyExistsError:
+            return settings, _known_accounts(settings.store)
+        _, secret = office.administrator.create_client(
+            NewClient(client_id="demo", display_name="Demo", audiences=(_AUDIENCE,), scopes=_SCOPES)
+        )
+        password = secrets.token_urlsafe(12)
+        office.administrator.create_user(
+            NewUser(username="ana", password=Secret(password), audiences=(_AUDIENCE,), scopes=_SCOPES)
+        )
+    accounts = {
+        "store": settings.masked()["store"],
+        "admin_id": admin.client_id,
+        "admin_secret": admin.client_secret.reveal(),
+        "client_id": "demo",
+        "client_secret": secret.reveal() if secret else "",
+        "username": "ana",
+        "password": password,
+    }
+    _write_private(_ACCOUNTS, json.dumps(accounts, indent=2))
+    return settings, accounts
+
+
+def print_calls(target: str, accounts: Accounts | None) -> None:
+    """What to paste next."""
+    if accounts is None:
+        say(f"The store was initialised before, and {_ACCOUNTS} holds no accounts of it.")
+        say("Make some: identity client create …, identity user create …")
+        return
+    bin_ = Path(sys.executable).parent
+    folder = os.path.relpath(bin_) if bin_.is_relative_to(Path.cwd()) else str(bin_)
+    password, secret = shlex.quote(accounts["password"]), shlex.quote(accounts["client_secret"])
+    target_flag = "" if target == "127.0.0.1:50051" else f" --target {target}"
+    say(
+        f"""
+Try it in another terminal:
+
+  A service, by client secret:
+    IDENTITY_CLIENT_SECRET={secret} \\
+      {folder}/identity token issue --client-id {accounts["client_id"]}{target_flag}
+
+  A person, by password, then verify what came back:
+    TOKEN=$(IDENTITY_PASSWORD={password} \\
+      {folder}/identity token issue --username {accounts["username"]} --print access_token{target_flag})
+    {folder}/identity token verify "$TOKEN" --audience {_AUDIENCE}{target_flag}
+
+  The whole round with the generated client: issue, verify, refresh, revoke, refused:
+    IDENTITY_PASSWORD={password} IDENTITY_CLIENT_SECRET={secret} \\
+      {folder}/python examples/quickstart.py --target {target} \\
+      --username {accounts["username"]} --client-id {accounts["client_id"]} --audience {_AUDIENCE}
+
+The secrets of the demo accounts and of the administrator are in {_ACCOUNTS}. Ctrl-C stops the service."""
+    )
+
+
+def _known_accounts(store: str) -> Accounts | None:
+    try:
+        accounts: Accounts = json.loads(_ACCOUNTS.read_text())
+    except (OSError, ValueError):
+        return None
+    return accounts if accounts.get("store") == store else None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,35 @@
+"""Options that several commands share, and how they become settings."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from identity_service import logs
+from identity_service.settings import Settings
+from identity_service.settings_sources import LoadedSettings, load_settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file. Default: ./identity.toml where it exists.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Store URL: sqlite:///path, redis://host:port/db.")
+]
+AudienceOption = Annotated[
+    list[str] | None, typer.Option("--audience", "-a", help="May be given repeatedly.")
+]
+ScopeOption = Annotated[list[str] | None, typer.Option("--scope", "-s", help="May be given repeatedly.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def load(config: Path | None, **flags: object) -> LoadedSettings:
+    """The settings with these flags on top. Raises ConfigurationError."""
+    return load_settings(flags, config_file=config, environ=os.environ)
+
+
+def settings_for_office(config: Path | None, store: str | None) -> Settings:
+    """The settings of a command that works on the store directly; it logs warnings only."""
+    settings = load(config, store=store).settings
+    logs.configure("warning", "console")
+    return settings

@@ -1,0 +1,113 @@
+"""What commands print and how they end. Human text by default, JSON with --json; errors on stderr.
+
+Exit codes: 0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from identity_client import IdentityError as CallError
+from identity_client import PermissionDeniedError as CallDeniedError
+from identity_client import ResourceExhaustedError as CallExhaustedError
+from identity_client import UnauthenticatedError as CallUnauthenticatedError
+from identity_client import UnavailableError as CallUnavailableError
+from identity_service.domain import errors
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+class Exit(IntEnum):
+    """How a command ends."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+
+
+def show(values: Mapping[str, object], *, as_json: bool) -> None:
+    """One thing: a name and a value a line."""
+    if as_json:
+        _print_json(values)
+        return
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        sys.stdout.write(f"{name:<{width}}  {_text(value)}\n")
+
+
+def show_table(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
+    """Several things: a row each."""
+    if as_json:
+        _print_json(rows)
+    elif not rows:
+        sys.stdout.write(f"{empty}\n")
+    else:
+        table = Table(*rows[0], box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*(_text(value) for value in row.values()))
+        Console().print(table)
+
+
+def say(text: str) -> None:
+    """A remark beside the result, on stderr so that it is in nobody's way."""
+    sys.stderr.write(f"{text}\n")
+
+
+def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:
+    """Say what went wrong and end."""
+    if as_json:
+        _print_json({"error": message, "reason": reason})
+    say(f"identity: {message}")
+    raise typer.Exit(code)
+
+
+@contextmanager
+def failures(*, as_json: bool) -> Iterator[None]:
+    """Turns what a command may raise into a line and an exit code."""
+    try:
+        yield
+    except errors.IdentityError as error:
+        unavailable = isinstance(error, errors.UnavailableError | errors.ExhaustedError)
+        code = Exit.UNAVAILABLE if unavailable else Exit.FAILED
+        fail(str(error), code, as_json=as_json, reason=error.reason)
+    except CallError as error:
+        fail(str(error), _code_of(error), as_json=as_json, reason=error.reason)
+
+
+def _code_of(error: CallError) -> Exit:
+    if isinstance(error, CallUnauthenticatedError | CallDeniedError):
+        return Exit.REFUSED
+    if isinstance(error, CallUnavailableError | CallExhaustedError):
+        return Exit.UNAVAILABLE
+    return Exit.FAILED
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
+
+
+def _plain(value: object) -> object:
+    return sorted(value) if isinstance(value, frozenset | set) else str(value)
+
+
+def _text(value: object) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return " ".join(map(_text, value)) or "-"
+        case dict():
+            return json.dumps(value, default=_plain, ensure_ascii=False)
+        case _:
+            return str(value)

@@ -1,0 +1,225 @@
+"""`identity token`: issue, verify, refresh, revoke through the gRPC API, inspect without it."""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from identity_client import ClientOptions, IdentityClient, Rejected, TokenSet
+from identity_service.cli.options import AudienceOption, ScopeOption
+from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
+from identity_service.jose.strict import decode_base64url, parse_object
+
+app = typer.Typer(help="Issue, verify, refresh, revoke and inspect tokens.", no_args_is_help=True)
+
+Target = Annotated[str, typer.Option("--target", envvar="IDENTITY_TARGET", help="host:port of the service.")]
+ClientId = Annotated[str | None, typer.Option("--client-id", envvar="IDENTITY_CLIENT_ID")]
+ClientSecret = Annotated[
+    str | None,
+    typer.Option(
+        "--client-secret",
+        envvar="IDENTITY_CLIENT_SECRET",
+        help="Better in the environment: other users of this machine see command lines.",
+    ),
+]
+Bearer = Annotated[
+    str | None, typer.Option("--bearer", envvar="IDENTITY_TOKEN", help="The caller's own access token.")
+]
+Token = Annotated[str, typer.Argument(help="The token, or - to read it from standard input.")]
+Print = Annotated[str | None, typer.Option("--print", help="Print this one value alone, as access_token.")]
+_TARGET = "127.0.0.1:50051"
+
+
+@app.command("issue")
+def issue(
+    client_id: ClientId = None,
+    client_secret: ClientSecret = None,
+    username: Annotated[str | None, typer.Option("--username", envvar="IDENTITY_USERNAME")] = None,
+    password: Annotated[
+        str | None, typer.Option("--password", envvar="IDENTITY_PASSWORD", help="Asked for if not given.")
+    ] = None,
+    audience: AudienceOption = None,
+    scope: ScopeOption = None,
+    lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
+    device: Annotated[str, typer.Option(help="A name for the list of sessions.")] = "",
+    only: Print = None,
+    target: Target = _TARGET,
+    as_json: JsonFlag = False,
+) -> None:
+    """Get tokens, by client secret or by username and password."""
+    if username is None and client_id is None:
+        fail("name who asks: --client-id or --username", Exit.USAGE, as_json=as_json)
+    life = timedelta(seconds=lifetime) if lifetime is not None else None
+    with failures(as_json=as_json), IdentityClient(target) as client:
+        if username is not None:
+            password = password or typer.prompt("Password", hide_input=True, err=True)
+            tokens = client.issue_with_password(
+                username,
+                password,
+                client_id=client_id,
+                client_secret=client_secret,
+                audiences=audience or (),
+                scopes=scope or (),
+                lifetime=life,
+                device=device,
+            )
+        else:
+            secret = client_secret or typer.prompt("Client secret", hide_input=True, err=True)
+            tokens = client.issue_with_secret(
+                client_id or "", secret, audiences=audience or (), scopes=scope or (), lifetime=life
+            )
+        _show_tokens(tokens, only, as_json=as_json)
+
+
+@app.command("refresh")
+def refresh(
+    refresh_token: Token,
+    client_id: ClientId = None,
+    client_secret: ClientSecret = None,
+    audience: AudienceOption = None,
+    scope: ScopeOption = None,
+    only: Print = None,
+    target: Target = _TARGET,
+    as_json: JsonFlag = False,
+) -> None:
+    """Exchange a refresh token for new tokens."""
+    with failures(as_json=as_json), IdentityClient(target) as client:
+        tokens = client.refresh(
+            _read(refresh_token),
+            client_id=client_id if client_secret else None,
+            client_secret=client_secret,
+            scopes=scope or (),
+            audiences=audience or (),
+        )
+        _show_tokens(tokens, only, as_json=as_json)
+
+
+@app.command("verify")
+def verify(
+    token: Token,
+    audience: AudienceOption = None,
+    any_audience: Annotated[bool, typer.Option("--any-audience", help="Accept any audience.")] = False,
+    scope: ScopeOption = None,
+    strong: Annotated[bool, typer.Option("--strong", help="Ask the store for the newest first.")] = False,
+    at_least_revision: Annotated[str | None, typer.Option(help="As printed by revoke.")] = None,
+    bearer: Bearer = None,
+    target: Target = _TARGET,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say whether an access token is good, and what it says. Exit 3 when it is not."""
+    if not audience and not any_audience:
+        fail("name who is asking: --audience, or --any-audience", Exit.USAGE, as_json=as_json)
+    with failures(as_json=as_json), IdentityClient(target, options=ClientOptions(bearer=bearer)) as client:
+        outcome = client.verify(
+            _read(token),
+            audiences=audience or (),
+            any_audience=any_audience,
+            required_scopes=scope or (),
+            strong=strong,
+            at_least_revision=at_least_revision,
+        )
+        if isinstance(outcome, Rejected):
+            show({"verified": False, "reason": outcome.reason, "detail": outcome.detail}, as_json=as_json)
+            raise typer.Exit(Exit.REFUSED)
+        show(
+            {
+                "verified": True,
+                "subject": outcome.subject,
+                "client_id": outcome.client_id,
+                "audiences": outcome.audiences,
+                "scopes": outcome.scopes,
+                "token_id": outcome.token_id,
+                "session_id": outcome.session_id,
+                "issue_time": outcome.issue_time,
+                "expire_time": outcome.expire_time,
+                "claims": dict(outcome.claims),
+                "revision": outcome.revision,
+            },
+            as_json=as_json,
+        )
+
+
+@app.command("revoke")
+def revoke(
+    token: Annotated[str | None, typer.Argument(help="The token itself, or - for standard input.")] = None,
+    token_id: Annotated[str | None, typer.Option(help="The access token with this jti.")] = None,
+    session_id: Annotated[str | None, typer.Option(help="The session with this sid.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Everything of this principal.")] = None,
+    client: Annotated[str | None, typer.Option(help="Everything of this client.")] = None,
+    everything: Annotated[bool, typer.Option("--everything", help="Every token there is.")] = False,
+    reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
+    bearer: Bearer = None,
+    target: Target = _TARGET,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take back a token, or with an administrator's --bearer anything else. Idempotent."""
+    given = [t for t in (token, token_id, session_id, subject, client, everything) if t]
+    if len(given) != 1:
+        fail("name one thing: a token, or one of the options", Exit.USAGE, as_json=as_json)
+    with failures(as_json=as_json), IdentityClient(target, options=ClientOptions(bearer=bearer)) as service:
+        if token:
+            revision = service.revoke_token(_read(token), reason=reason)
+        elif token_id:
+            revision = service.revoke_token_id(token_id, reason=reason)
+        elif session_id:
+            revision = service.revoke_session(session_id, reason=reason)
+        elif subject:
+            revision = service.revoke_subject(subject, reason=reason)
+        elif client:
+            revision = service.revoke_client(client, reason=reason)
+        else:
+            revision = service.revoke_everything(reason=reason)
+        show({"revision": revision}, as_json=as_json)
+
+
+@app.command("inspect")
+def inspect(token: Token, as_json: JsonFlag = False) -> None:
+    """Print what a token says, without verifying it and without the service."""
+    parts = _read(token).split(".")
+    try:
+        if len(parts) != 3:
+            raise ValueError("it is not a signed JWT, which has three parts")  # noqa: TRY301
+        header, claims = (parse_object(decode_base64url(part)) for part in parts[:2])
+    except ValueError as error:
+        fail(f"cannot be read: {error}", Exit.FAILED, as_json=as_json)
+    if as_json:
+        show({"header": header, "claims": claims, "verified": False}, as_json=True)
+        return
+    show({**header, **_with_dates(claims)}, as_json=False)
+    say("Not verified: anybody could have written this.")
+
+
+def _with_dates(claims: Mapping[str, Any]) -> dict[str, object]:
+    dates = ("exp", "iat", "nbf", "auth_time")
+    return {
+        name: f"{value} ({datetime.fromtimestamp(value, UTC).isoformat()})"
+        if name in dates and isinstance(value, int) and 0 <= value < 2**37
+        else value
+        for name, value in claims.items()
+    }
+
+
+def _read(token: str) -> str:
+    return sys.stdin.readline().strip() if token == "-" else token  # noqa: S105  # a hyphen
+
+
+def _show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
+    values: dict[str, object] = {
+        "access_token": tokens.access_token,
+        "token_type": tokens.token_type,
+        "expire_time": tokens.expire_time,
+        "refresh_token": tokens.refresh_token,
+        "refresh_expire_time": tokens.refresh_expire_time,
+        "audiences": tokens.audiences,
+        "scopes": tokens.scopes,
+        "token_id": tokens.token_id,
+        "session_id": tokens.session_id,
+    }
+    if only is None:
+        show(values, as_json=as_json)
+    elif only in values:
+        sys.stdout.write(f"{values[only] or ''}\n")
+    else:
+        fail(f"--print: there is no {only}; one of {', '.join(values)}", Exit.USAGE)

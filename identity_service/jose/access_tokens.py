@@ -1,0 +1,231 @@
+"""Access tokens as compact JWS with the claims of RFC 9068. Implements the port TokenCodec.
+
+Reads everything that time does not change: form, algorithm, key, signature, type, issuer. The
+algorithm comes from the key, never from the token, and no header but `kid` chooses a key (RFC 8725).
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from identity_service.domain.errors import InvalidRequestError
+from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
+from identity_service.domain.log import Generation
+from identity_service.domain.ports import KeySource
+from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Actor, Rejected, RejectionReason
+from identity_service.jose.keys import ALGORITHMS
+from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+
+TYPE: Final = "at+jwt"
+_TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
+_MAX_TIME: Final = 253402300799
+"""The end of the year 9999, in Unix seconds."""
+_MAX_KID_CHARS: Final = 256
+_MAX_ACTORS: Final = 8
+_THUMBPRINT: Final = "x5t#S256"
+_OWN: Final = frozenset(
+    {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
+    | {"cnf"}
+)
+"""The claims that have a field of their own in AccessToken."""
+
+
+class AccessTokenCodec:
+    """Signs and reads the access tokens of one issuer."""
+
+    def __init__(self, keys: KeySource, issuer: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._headers: dict[KeyId, str] = {}
+
+    def sign(self, token: AccessToken) -> str:
+        key = self._keys.signing()
+        header = self._headers.get(key.key_id)
+        if header is None:
+            header = _encode({"alg": key.algorithm, "typ": TYPE, "kid": key.key_id})
+            self._headers[key.key_id] = header
+        message = f"{header}.{_encode(_to_claims(token))}"
+        text = f"{message}.{base64url(key.sign(message.encode()))}"
+        if len(text) > MAX_TOKEN_CHARS:
+            raise InvalidRequestError.of("claims", f"make the token longer than {MAX_TOKEN_CHARS} characters")
+        return text
+
+    def read(self, text: str) -> AccessToken | Rejected:
+        if len(text) > MAX_TOKEN_CHARS:
+            return _malformed("the token is longer than 8 KiB")
+        parts = text.split(".")
+        if len(parts) == 5:
+            return _reject(RejectionReason.UNDECRYPTABLE, "the token is encrypted, not to this service")
+        if len(parts) != 3:
+            return _malformed("not three parts")
+        try:
+            header = parse_object(decode_base64url(parts[0]))
+            signature = decode_base64url(parts[2])
+        except ValueError:
+            return _malformed("not canonical base64url of JSON")
+        refused = _check_header(header)
+        if refused is not None:
+            return refused
+        key = self._keys.verifying(header["kid"])
+        if key is None:
+            return _reject(
+                RejectionReason.UNKNOWN_KEY, "the token names a key that this service does not have"
+            )
+        if key.algorithm != header["alg"]:
+            return _reject(RejectionReason.ALGORITHM_NOT_ALLOWED, "the token's key is for another algorithm")
+        message = text[: len(parts[0]) + 1 + len(parts[1])].encode("ascii", "replace")
+        if not key.verify(message, signature):
+            return _reject(RejectionReason.BAD_SIGNATURE, "the signature does not verify")
+        return self._read_claims(parts[1], key.key_id)
+
+    def _read_claims(self, payload: str, key_id: KeyId) -> AccessToken | Rejected:
+        try:
+            claims = parse_object(decode_base64url(payload))
+            token = _from_claims(claims, key_id)
+        except ValueError as error:
+            return _malformed(f"claims: {error}")
+        if token.issuer != self._issuer:
+            return _reject(RejectionReason.UNTRUSTED_ISSUER, "the token's issuer is not trusted here")
+        return token
+
+
+def _check_header(header: JsonObject) -> Rejected | None:
+    algorithm, kid, type_ = header.get("alg"), header.get("kid"), header.get("typ")
+    if not isinstance(algorithm, str):
+        return _malformed("header: alg must be a text")
+    if "crit" in header or "b64" in header:
+        return _malformed("header: crit and b64 are not supported")
+    if not isinstance(type_, str) or type_.lower() not in _TYPES:
+        return _reject(RejectionReason.WRONG_TYPE, "typ is not at+jwt: not an access token")
+    if algorithm not in ALGORITHMS:
+        return _reject(RejectionReason.ALGORITHM_NOT_ALLOWED, "alg is not an algorithm of this service")
+    if not isinstance(kid, str) or not 0 < len(kid) <= _MAX_KID_CHARS:
+        return _malformed("header: kid must be a text")
+    return None
+
+
+def _to_claims(token: AccessToken) -> JsonObject:
+    claims: JsonObject = {
+        "iss": token.issuer,
+        "sub": token.subject,
+        "aud": list(token.audiences),
+        "exp": int(token.expire_time.timestamp()),
+        "iat": int(token.issue_time.timestamp()),
+        "jti": token.token_id,
+        "client_id": token.client_id,
+    }
+    if token.scopes:
+        claims["scope"] = " ".join(token.scopes)
+    if token.not_before is not None:
+        claims["nbf"] = int(token.not_before.timestamp())
+    if token.session_id is not None:
+        claims["sid"] = token.session_id
+    if token.auth_time is not None:
+        claims["auth_time"] = int(token.auth_time.timestamp())
+    if token.actors:
+        claims["act"] = _to_act(token.actors)
+    if token.certificate_sha256 is not None:
+        claims["cnf"] = {_THUMBPRINT: base64url(token.certificate_sha256)}
+    if token.generations:
+        claims["gen"] = {principal: str(g) for principal, g in token.generations.items()}
+    # What the service says comes last: no extra claim can replace it.
+    return {**token.claims, **claims}
+
+
+def _to_act(actors: tuple[Actor, ...]) -> JsonObject:
+    """RFC 8693 section 4.1: the current actor outermost."""
+    act: JsonObject = {}
+    for actor in reversed(actors):
+        outer: JsonObject = {"sub": actor.subject}
+        if actor.client_id is not None:
+            outer["client_id"] = actor.client_id
+        if act:
+            outer["act"] = act
+        act = outer
+    return act
+
+
+def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
+    """Raises ValueError naming the claim that is missing or of the wrong type."""
+    scope = _text(claims, "scope") if "scope" in claims else ""
+    return AccessToken(
+        issuer=_text(claims, "iss"),
+        subject=PrincipalId(_text(claims, "sub")),
+        audiences=_audiences(claims.get("aud")),
+        client_id=PrincipalId(_text(claims, "client_id")),
+        scopes=tuple(scope.split(" ")) if scope else (),
+        token_id=TokenId(_text(claims, "jti")),
+        session_id=SessionId(_text(claims, "sid")) if "sid" in claims else None,
+        issue_time=_time(claims, "iat"),
+        expire_time=_time(claims, "exp"),
+        not_before=_time(claims, "nbf") if "nbf" in claims else None,
+        auth_time=_time(claims, "auth_time") if "auth_time" in claims else None,
+        actors=_actors(claims["act"]) if "act" in claims else (),
+        generations=_generations(claims["gen"]) if "gen" in claims else {},
+        certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else None,
+        claims={name: value for name, value in claims.items() if name not in _OWN},
+        key_id=key_id,
+    )
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text")
+    return value
+
+
+def _time(claims: JsonObject, name: str) -> datetime:
+    """RFC 7519 section 2, NumericDate, within what a calendar has."""
+    value: Any = claims.get(name)
+    # By exact type: True is an int, and infinity is out of bounds below.
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_TIME:
+        raise ValueError(f"{name} must be a date in seconds")
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _audiences(value: object) -> tuple[str, ...]:
+    audiences = [value] if isinstance(value, str) else value
+    if not isinstance(audiences, list) or not audiences or not all(isinstance(a, str) for a in audiences):
+        raise ValueError("aud must be a text or a list of texts")
+    return tuple(audiences)
+
+
+def _actors(value: object) -> tuple[Actor, ...]:
+    actors: list[Actor] = []
+    while value is not None:
+        if not isinstance(value, dict) or len(actors) == _MAX_ACTORS:
+            raise ValueError("act must be a chain of objects")
+        client_id = PrincipalId(_text(value, "client_id")) if "client_id" in value else None
+        actors.append(Actor(subject=PrincipalId(_text(value, "sub")), client_id=client_id))
+        value = value.get("act")
+    return tuple(actors)
+
+
+def _generations(value: object) -> dict[PrincipalId, Generation]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("gen must map principals to generations")
+    return {PrincipalId(principal): Generation.parse(text) for principal, text in value.items()}
+
+
+def _certificate(value: object) -> bytes:
+    """A confirmation that this service does not understand must not be taken for none (RFC 7800)."""
+    if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
+        raise ValueError("cnf must hold x5t#S256 alone")
+    thumbprint = decode_base64url(_text(value, _THUMBPRINT))
+    if len(thumbprint) != 32:
+        raise ValueError("cnf must hold a SHA-256")
+    return thumbprint
+
+
+def _encode(value: JsonObject) -> str:
+    return base64url(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def _malformed(detail: str) -> Rejected:
+    return _reject(RejectionReason.MALFORMED, detail)
+
+
+def _reject(reason: RejectionReason, detail: str) -> Rejected:
+    return Rejected(reason=reason, detail=detail)

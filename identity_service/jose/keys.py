@@ -1,0 +1,211 @@
+"""Keys: made, read from a JWK with every check, and used. A key has one algorithm, and knows it.
+
+PyJWT signs and verifies; this module decides which keys it may do that with (RFC 8725 section 3.1).
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from joserfc.jwk import JWKRegistry
+from jwt.algorithms import Algorithm, ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.ids import KeyId, base64url
+from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+
+RSA_BITS: Final = 3072
+MIN_RSA_BITS: Final = 2048
+MIN_HMAC_BYTES: Final = 32
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmSpec:
+    """What an algorithm asks of its key (RFC 7518 section 3.1, RFC 8037)."""
+
+    key_type: str
+    curve: str | None
+    signature_bytes: int | None
+    """Of every signature, where it is fixed."""
+    generate: Callable[[], Any]
+
+
+ALGORITHMS: Final[Mapping[str, AlgorithmSpec]] = {
+    "ES256": AlgorithmSpec(
+        key_type="EC",
+        curve="P-256",
+        signature_bytes=64,
+        generate=lambda: ec.generate_private_key(ec.SECP256R1()),
+    ),
+    "ES384": AlgorithmSpec(
+        key_type="EC",
+        curve="P-384",
+        signature_bytes=96,
+        generate=lambda: ec.generate_private_key(ec.SECP384R1()),
+    ),
+    "EdDSA": AlgorithmSpec(
+        key_type="OKP",
+        curve="Ed25519",
+        signature_bytes=64,
+        generate=ed25519.Ed25519PrivateKey.generate,
+    ),
+    "RS256": AlgorithmSpec(
+        key_type="RSA",
+        curve=None,
+        signature_bytes=None,
+        generate=lambda: rsa.generate_private_key(65537, RSA_BITS),
+    ),
+    "PS256": AlgorithmSpec(
+        key_type="RSA",
+        curve=None,
+        signature_bytes=None,
+        generate=lambda: rsa.generate_private_key(65537, RSA_BITS),
+    ),
+    "HS256": AlgorithmSpec(
+        key_type="oct", curve=None, signature_bytes=32, generate=lambda: secrets.token_bytes(32)
+    ),
+}
+"""The algorithms of this service; `none` and every other one does not exist here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedKey:
+    """A fresh key."""
+
+    key_id: KeyId
+    algorithm: str
+    private_jwk: str = field(repr=False)
+    public_jwk: str | None
+    """None for a symmetric key, which is never published."""
+
+
+class JwsKey:
+    """Implements the ports SigningKey and VerifyingKey for one key and its one algorithm."""
+
+    __slots__ = ("_algorithm", "_key", "_signature_bytes", "algorithm", "key_id")
+
+    def __init__(self, key_id: KeyId, algorithm: str, key: Any) -> None:
+        self.key_id = key_id
+        self.algorithm = algorithm
+        self._algorithm: Algorithm = jwt.get_algorithm_by_name(algorithm)
+        self._signature_bytes = ALGORITHMS[algorithm].signature_bytes
+        self._key = key
+
+    def sign(self, message: bytes) -> bytes:
+        return self._algorithm.sign(message, self._key)
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        if self._signature_bytes not in (None, len(signature)):
+            return False
+        try:
+            return self._algorithm.verify(message, self._key, signature)
+        except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+            return False
+
+    def __repr__(self) -> str:
+        return f"JwsKey({self.key_id!r}, {self.algorithm!r})"
+
+
+def require_algorithm(algorithm: str) -> AlgorithmSpec:
+    """Raises ConfigurationError for an algorithm that this service does not have."""
+    spec = ALGORITHMS.get(algorithm)
+    if spec is None:
+        raise ConfigurationError(f"algorithm: {algorithm!r} is none of {', '.join(ALGORITHMS)}")
+    return spec
+
+
+def generate(algorithm: str) -> GeneratedKey:
+    """A fresh random key; its id is the RFC 7638 thumbprint, or random where there is nothing public."""
+    spec = require_algorithm(algorithm)
+    key = spec.generate()
+    if spec.key_type == "oct":
+        key_id = KeyId(base64url(secrets.token_bytes(16)))
+        private: JsonObject = {"kty": "oct", "k": base64url(key)}
+        return GeneratedKey(
+            key_id=key_id, algorithm=algorithm, private_jwk=_dump(private, key_id, algorithm), public_jwk=None
+        )
+    private = _library(spec).to_jwk(key, as_dict=True)
+    private = {name: value for name, value in private.items() if name != "key_ops"}
+    public = {name: value for name, value in private.items() if name not in _PRIVATE_MEMBERS}
+    key_id = thumbprint(public)
+    return GeneratedKey(
+        key_id=key_id,
+        algorithm=algorithm,
+        private_jwk=_dump(private, key_id, algorithm),
+        public_jwk=_dump(public, key_id, algorithm),
+    )
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> KeyId:
+    """RFC 7638, SHA-256."""
+    return KeyId(JWKRegistry.import_key(dict(jwk)).thumbprint())
+
+
+def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
+    """Read a JWK for one algorithm and one use.
+
+    Raises:
+        ValueError: another type, curve, `use`, `key_ops` or `alg`; too small; not on its curve.
+        ConfigurationError: the algorithm is not known.
+    """
+    spec = require_algorithm(algorithm)
+    jwk = parse_object(jwk_text.encode())
+    if jwk.get("kty") != spec.key_type or jwk.get("crv", spec.curve) != spec.curve:
+        raise ValueError(f"the key is not one for {algorithm}")
+    _check_permissions(jwk, algorithm, "sign" if private else "verify")
+    try:
+        key = _library(spec).from_jwk({n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg")})
+    except (jwt.InvalidKeyError, TypeError, KeyError) as error:
+        raise ValueError(f"the key is not a well-formed one for {algorithm}") from error
+    _check_strength(key)
+    if private and isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+        raise ValueError("the key has no private part")
+    if not private and not isinstance(key, bytes) and hasattr(key, "public_key"):
+        key = key.public_key()
+    return JwsKey(KeyId(str(jwk.get("kid", ""))), algorithm, key)
+
+
+def _check_permissions(jwk: JsonObject, algorithm: str, operation: str) -> None:
+    """RFC 7517 sections 4.2 to 4.4: what the key says that it is for."""
+    if jwk.get("alg", algorithm) != algorithm:
+        raise ValueError("the key is for another algorithm")
+    if jwk.get("use", "sig") != "sig":
+        raise ValueError("the key is not for signatures")
+    operations = jwk.get("key_ops", [operation])
+    if not isinstance(operations, list) or operation not in operations:
+        raise ValueError(f"the key may not {operation}")
+
+
+def _check_strength(key: Any) -> None:
+    if isinstance(key, bytes) and len(key) < MIN_HMAC_BYTES:
+        raise ValueError(f"an HMAC key must have at least {MIN_HMAC_BYTES} bytes")
+    if isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
+        raise ValueError(f"an RSA key must have at least {MIN_RSA_BITS} bits")
+
+
+def _library(spec: AlgorithmSpec) -> Any:
+    kinds: Mapping[str, Any] = {
+        "EC": ECAlgorithm,
+        "OKP": OKPAlgorithm,
+        "RSA": RSAAlgorithm,
+        "oct": HMACAlgorithm,
+    }
+    return kinds[spec.key_type]
+
+
+def _dump(jwk: JsonObject, key_id: KeyId, algorithm: str) -> str:
+    return json.dumps(jwk | {"kid": key_id, "alg": algorithm, "use": "sig"}, separators=(",", ":"))
+
+
+def secret_bytes(jwk_text: str) -> bytes:
+    """The bytes of a symmetric JWK. Raises ValueError."""
+    jwk = parse_object(jwk_text.encode())
+    if jwk.get("kty") != "oct" or not isinstance(jwk.get("k"), str):
+        raise ValueError("not a symmetric key")
+    return decode_base64url(jwk["k"])

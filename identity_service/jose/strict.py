@@ -1,0 +1,94 @@
+"""Strict parsing of what strangers send: one spelling of base64url, one meaning of a JSON object.
+
+The libraries are lenient here (padding, duplicate members, infinite numbers); RFC 7515 section 4 and
+RFC 8725 section 3 ask for the opposite.
+"""
+
+import base64
+import binascii
+import json
+import re
+from typing import Any, Final
+
+MAX_DEPTH: Final = 16
+_MAX_DIGITS: Final = 32
+_ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]*")
+_SLACK: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+"""The last characters that leave no bit over, by length modulo 4."""
+
+JsonObject = dict[str, Any]
+
+
+def decode_base64url(text: str) -> bytes:
+    """Unpadded, canonical base64url (RFC 4648 section 3.5). Raises ValueError for any other spelling."""
+    tail = len(text) % 4
+    if tail == 1 or not _ALPHABET.fullmatch(text) or (tail and text[-1] not in _SLACK[tail]):
+        raise ValueError("not canonical base64url")
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:  # pragma: no cover  # the checks above leave nothing to find
+        raise ValueError("not base64url") from error
+
+
+def parse_object(data: bytes) -> JsonObject:
+    """A JSON object in UTF-8 without duplicate members, deep nesting or numbers beyond measure.
+
+    Raises ValueError for anything else.
+    """
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check_depth(data)
+    try:
+        value = _DECODER.decode(data.decode("utf-8"))
+    except RecursionError as error:  # pragma: no cover  # the depth was checked
+        raise ValueError("nested too deeply") from error
+    if type(value) is not dict:
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _check_depth(data: bytes) -> None:
+    """Counts brackets outside of strings; only for what holds more of them than may be nested."""
+    depth, in_string, escaped = 0, False, False
+    for byte in data:
+        if in_string:
+            in_string = escaped or byte != 0x22
+            escaped = byte == 0x5C and not escaped
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError("nested too deeply")
+        elif byte in b"}]":
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member stands twice")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a number is too long")
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError("not a JSON number")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_no_constant
+)

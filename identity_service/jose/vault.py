@@ -1,0 +1,63 @@
+"""The vault: makes the keys of this service and opens those that the store keeps sealed."""
+
+import json
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.ids import KeyId, base64url
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.ports import SigningKey, VerifyingKey
+from identity_service.domain.refresh_tokens import KEY_ID_BYTES
+from identity_service.jose import keys
+from identity_service.jose.sealing import Sealer
+
+T = TypeVar("T")
+
+
+class Vault:
+    """Implements the port KeyVault."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def make(self, purpose: KeyPurpose, algorithm: str, now: datetime) -> StoredKey:
+        match purpose:
+            case KeyPurpose.SIGN:
+                made = keys.generate(algorithm)
+                key_id, private, public = made.key_id, made.private_jwk, made.public_jwk
+            case KeyPurpose.REFRESH:
+                key_id, public = KeyId(base64url(secrets.token_bytes(KEY_ID_BYTES))), None
+                private = json.dumps({"kty": "oct", "k": base64url(secrets.token_bytes(32))})
+        return StoredKey(
+            key_id=key_id,
+            purpose=purpose,
+            algorithm=algorithm,
+            public_jwk=public,
+            sealed=self._sealer.seal(private, key_id),
+            create_time=now,
+            activate_time=now,
+        )
+
+    def open_signing(self, key: StoredKey) -> SigningKey:
+        return self._read(key, lambda: keys.load(self._private(key), key.algorithm, private=True))
+
+    def open_verifying(self, key: StoredKey) -> VerifyingKey:
+        if key.public_jwk is None:
+            return self._read(key, lambda: keys.load(self._private(key), key.algorithm, private=False))
+        public = key.public_jwk
+        return self._read(key, lambda: keys.load(public, key.algorithm, private=False))
+
+    def open_refresh(self, key: StoredKey) -> bytes:
+        return self._read(key, lambda: keys.secret_bytes(self._private(key)))
+
+    def _private(self, key: StoredKey) -> str:
+        return self._sealer.open(key.sealed, key.key_id)
+
+    def _read(self, key: StoredKey, load: Callable[[], T]) -> T:
+        try:
+            return load()
+        except ValueError as error:
+            raise ConfigurationError(f"the key {key.key_id} of the store is unusable: {error}") from error

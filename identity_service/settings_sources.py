@@ -1,0 +1,119 @@
+"""Where settings come from: defaults < identity.toml < IDENTITY_* environment < flags.
+
+Remembers for each value where it came from, which is why pydantic-settings does not do the merging.
+An unknown key is an error that names the nearest known one: a misspelt setting never falls back to
+its default in silence.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import ValidationError
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.settings import Settings
+
+PREFIX: Final = "IDENTITY_"
+CLIENT_VARIABLES: Final = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        "CONFIG",
+        "TARGET",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "USERNAME",
+        "PASSWORD",
+        "TOKEN",
+        "AUDIENCE",
+    )
+)
+"""Variables of the command line and the examples, which are no settings of the server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSettings:
+    """Settings, and for each where its value came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load_settings(
+    overrides: Mapping[str, object] = MappingProxyType({}),
+    *,
+    config_file: Path | None = None,
+    environ: Mapping[str, str],
+) -> LoadedSettings:
+    """Merge the sources into settings.
+
+    Args:
+        overrides: flags of the command line; None = not given.
+        config_file: a file that must exist; None = IDENTITY_CONFIG, else ./identity.toml if it is there.
+        environ: the environment.
+
+    Raises ConfigurationError: an unknown key, or a value that cannot be.
+    """
+    values: dict[str, object] = {}
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    path = config_file or (Path(environ["IDENTITY_CONFIG"]) if "IDENTITY_CONFIG" in environ else None)
+    variables = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES
+    }
+    flags = {name: value for name, value in overrides.items() if value is not None}
+    for found, source in (
+        (_read_file(path), str(path or "identity.toml")),
+        (variables, "environment"),
+        (flags, "flag"),
+    ):
+        _check_known(found, source)
+        values |= found
+        sources |= {name: _source(source, name) for name in found}
+    try:
+        return LoadedSettings(settings=Settings(**values), sources=sources)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, sources)) from None
+
+
+def _read_file(path: Path | None) -> dict[str, object]:
+    try:
+        with (path or Path("identity.toml")).open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        if path is None:
+            return {}
+        raise ConfigurationError(f"{path}: there is no such file") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path or 'identity.toml'}: cannot be read: {error}") from error
+
+
+def _check_known(found: Iterable[str], source: str) -> None:
+    for name in found:
+        if name not in Settings.model_fields:
+            shown = f"{PREFIX}{name.upper()}" if source == "environment" else name
+            nearest = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.5)
+            hint = f"; did you mean {nearest[0]}?" if nearest else "; see `identity config show`"
+            raise ConfigurationError(f"{shown}: is no setting{hint}")
+
+
+def _source(source: str, name: str) -> str:
+    if source == "environment":
+        return f"{PREFIX}{name.upper()}"
+    return f"flag --{name.replace('_', '-')}" if source == "flag" else source
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """One line for each field, without the value: it may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        name = ".".join(str(part) for part in problem["loc"][:1])
+        source = f" (from {sources[name]})" if name in sources else ""
+        lines.append(f"{name}: {message}{source}" if name else message)
+    return "\n".join(lines)
