@@ -142,16 +142,31 @@ class Database:
         This process's commits notify; those of others show in `data_version`, which is cheap to ask.
         """
         deadline = time.monotonic() + timeout
-        # The marks are taken before the question: what is committed after it moves one of them.
-        commits, version = self._commits, self._data_version()
+        # The mark is taken before the question: what is committed after the question moves it.
+        mark = self._mark()
         while not happened():
-            while (self._commits, version) == (commits, seen := self._data_version()):
-                left = deadline - time.monotonic()
-                if self._closed or left <= 0:
+            while (seen := self._mark()) == mark:
+                if not self._pause(mark[0], deadline):
                     return
-                with self._notice:
-                    self._notice.wait_for(lambda: self._closed or self._commits != commits, min(_POLL, left))
-            commits, version = self._commits, seen
+            mark = seen
+            if self._closed or time.monotonic() >= deadline:
+                return
+
+    def _mark(self) -> tuple[int, int]:
+        """How many commits there were: of this object, and (any number that changes) of others."""
+        commits = self._commits
+        with _translated("read"), self._watcher.held() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+        return commits, version
+
+    def _pause(self, commits: int, deadline: float) -> bool:
+        """Wait for a commit of this object, or until it is time to ask about others; False at the end."""
+        left = deadline - time.monotonic()
+        if self._closed or left <= 0:
+            return False
+        with self._notice:
+            self._notice.wait_for(lambda: self._closed or self._commits != commits, min(_POLL, left))
+        return True
 
     def close(self) -> None:
         """Release everything; wakes whoever waits."""
@@ -160,11 +175,6 @@ class Database:
             self._notice.notify_all()
         for connection in self._connections:
             connection.close()
-
-    def _data_version(self) -> int:
-        with _translated("read"), self._watcher.held() as connection:
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
-            return int(version)
 
     def _check_file(self) -> None:
         """A file that was moved or replaced takes writes that nobody will ever read again."""

@@ -22,10 +22,10 @@ _FORGET_PER_BEAT: Final = 100
 
 
 def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
-    """Insert or extend; a denial that is in force as long or longer is only found."""
+    """Insert or extend; a denial that lasts as long or longer is only found."""
     now, until = seconds(mutation.now), seconds(deny_until)
     row = mutation.connection.execute(
-        "SELECT deny_until, position, link FROM denied WHERE id = ? AND expire_time > ?", (token_id, now)
+        "SELECT deny_until, position, link FROM denied WHERE id = ?", (token_id,)
     ).fetchone()
     if row is not None and row[0] >= until:
         held, position, link = row
@@ -45,8 +45,7 @@ def end_session(
     """Insert or extend; each of the two times grows by itself."""
     now = seconds(mutation.now)
     row = mutation.connection.execute(
-        "SELECT deny_until, end_until, position, link FROM ended WHERE id = ? AND expire_time > ?",
-        (session_id, now),
+        "SELECT deny_until, end_until, position, link FROM ended WHERE id = ?", (session_id,)
     ).fetchone()
     if row is not None:
         held = SessionEnded(session_id=session_id, deny_until=moment(row[0]), end_until=moment(row[1]))

@@ -1,0 +1,113 @@
+"""What the suite needs of a kind of store: instances on the same data, and ways to spoil the data.
+
+Owns one class for each kind; `conftest.py` has the table of them. A new store is one more class here.
+"""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from identity_service.domain.ports import Store
+from identity_service.storage.sqlite import SqliteStore
+from tests.redis_server import RedisServer
+
+
+class FakeClock:
+    """Implements the port `Clock`; stands still until it is moved.
+
+    It starts far in the future, so that nothing which a server expires by its own clock goes away
+    before a test says so.
+    """
+
+    def __init__(self) -> None:
+        self._now = datetime(2100, 1, 1, tzinfo=UTC)
+        self._monotonic = 1000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+        self._monotonic += by.total_seconds()
+
+
+class Backend(Protocol):
+    """One place where data is kept, and the stores that look at it."""
+
+    clock: FakeClock
+
+    def open(self) -> Store:
+        """Another instance on the same data, as another process would have."""
+
+    def wipe(self) -> None:
+        """Empty it under the open stores, as an operator's mistake would."""
+
+    def cut_off(self) -> None:
+        """Make it unreachable for every open store, for good."""
+
+    def close(self) -> None:
+        """Close every instance that was opened."""
+
+
+class SqliteBackend:
+    """A file in a temporary directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = FakeClock()
+        self.path = directory / "identity.db"
+        self._open: list[SqliteStore] = []
+
+    def open(self) -> Store:
+        store = SqliteStore.open(str(self.path), clock=self.clock)
+        self._open.append(store)
+        return store
+
+    def wipe(self) -> None:
+        with closing(sqlite3.connect(self.path)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608  # names from the file itself
+            connection.commit()
+
+    def cut_off(self) -> None:
+        self.path.rename(self.path.with_suffix(".moved"))
+
+    def close(self) -> None:
+        for store in self._open:
+            store.close()
+
+
+class RedisBackend:
+    """A server of this session, emptied for each test."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.clock = FakeClock()
+        self.server = server
+        self.server.start()
+        self.server.flush()
+        self._open: list[Store] = []
+
+    def open(self) -> Store:
+        from identity_service.storage.redis import RedisStore
+
+        store = RedisStore.connect(self.server.url, clock=self.clock)
+        self._open.append(store)
+        return store
+
+    def wipe(self) -> None:
+        self.server.flush()
+
+    def cut_off(self) -> None:
+        self.server.kill()
+
+    def close(self) -> None:
+        try:
+            for store in self._open:
+                store.close()
+        finally:
+            self.server.start()

@@ -1,0 +1,60 @@
+"""The table of stores that the suite runs on. A test that takes `store` or `backend` runs on each."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.ids import new_epoch
+from identity_service.domain.ports import Store
+from identity_service.storage.sqlite import SqliteStore
+from tests.conformance.backends import Backend, FakeClock, RedisBackend, SqliteBackend
+from tests.redis_server import RedisServer
+
+BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
+
+BACKENDS: dict[str, BackendFactory] = {
+    "sqlite": lambda _, directory: SqliteBackend(directory),
+    "redis": lambda request, _: RedisBackend(request.getfixturevalue("redis_server")),
+}
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    backend = BACKENDS[request.param](request, tmp_path)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def clock(backend: Backend) -> FakeClock:
+    return backend.clock
+
+
+@pytest.fixture
+def store(backend: Backend) -> Store:
+    """An initialised store."""
+    store = backend.open()
+    store.initialise(new_epoch())
+    return store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "identity.db"
+
+
+@pytest.fixture
+def file_store(path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(str(path), clock=FakeClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()

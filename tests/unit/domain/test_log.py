@@ -1,0 +1,137 @@
+"""Places in a log and generations as text, and what identifies them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.domain.ids import Epoch, Link, new_epoch, new_link
+from identity_service.domain.log import Generation, Head, Revision
+from tests.unit.domain.samples import START
+
+EPOCHS = st.text("0123456789abcdefABCXYZ", min_size=1, max_size=64).map(Epoch)
+POSITIONS = st.integers(0, 2**63 - 1)
+LINKS = st.text(st.characters(codec="ascii"), min_size=1, max_size=64).map(Link)
+
+
+@given(EPOCHS, POSITIONS)
+def test_a_revision_is_read_back_as_it_was_written(epoch: Epoch, position: int) -> None:
+    revision = Revision(epoch=epoch, position=position)
+    assert Revision.parse(str(revision)) == revision
+
+
+def test_a_revision_of_a_new_log_can_be_written_and_read() -> None:
+    revision = Revision(epoch=new_epoch(), position=0)
+    assert Revision.parse(str(revision)) == revision
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "e",
+        "e.",
+        ".1",
+        "e.-1",
+        "e.+1",
+        "e. 1",
+        "e.1 ",
+        "e.1\n",
+        "e.1.2",
+        "e.x",
+        "e.1e3",
+        "e.0x1",
+        "e.1_0",
+        "e.01",
+        "e.00",
+        "e.٣",
+        "e.²",
+        "é.1",
+        "e-f.1",
+        "e f.1",
+        "e" * 65 + ".1",
+        f"e.{2**63}",
+        "e." + "9" * 5000,
+    ],
+)
+def test_another_text_is_no_revision(text: str) -> None:
+    """One spelling only, and no position that a store could not count to."""
+    with pytest.raises(ValueError, match="not a revision"):
+        Revision.parse(text)
+
+
+@given(st.text() | st.text("e.0123456789-+ ٣\n"))
+def test_no_text_makes_parsing_a_revision_fail_in_another_way(text: str) -> None:
+    try:
+        parsed = Revision.parse(text)
+    except ValueError:
+        return
+    assert str(parsed) == text
+
+
+@given(st.integers(1, 2**63 - 1), LINKS)
+def test_a_generation_is_read_back_as_it_was_written(number: int, link: Link) -> None:
+    generation = Generation(number=number, link=link)
+    assert Generation.parse(str(generation)) == generation
+
+
+def test_a_generation_with_a_new_link_can_be_written_and_read() -> None:
+    generation = Generation(number=1, link=new_link())
+    assert Generation.parse(str(generation)) == generation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "1",
+        "1.",
+        ".l",
+        "0.l",
+        "-1.l",
+        "+1.l",
+        " 1.l",
+        "01.l",
+        "x.l",
+        "٣.l",
+        f"{2**63}.l",
+        "1." + "l" * 65,
+    ],
+)
+def test_another_text_is_no_generation(text: str) -> None:
+    with pytest.raises(ValueError, match="not a generation"):
+        Generation.parse(text)
+
+
+@given(st.text() | st.text(".0123456789-+ ٣l\n"))
+def test_no_text_makes_parsing_a_generation_fail_in_another_way(text: str) -> None:
+    try:
+        parsed = Generation.parse(text)
+    except ValueError:
+        return
+    assert str(parsed) == text
+    assert parsed.number >= 1
+
+
+GENERATIONS = st.builds(Generation, number=st.integers(1, 3), link=st.sampled_from("pqr").map(Link))
+
+
+@given(GENERATIONS, GENERATIONS, GENERATIONS)
+def test_merging_generations_needs_no_order_and_no_count(a: Generation, b: Generation, c: Generation) -> None:
+    assert a.merged(b) == b.merged(a)
+    assert a.merged(b).merged(c) == a.merged(b.merged(c))
+    assert a.merged(b).merged(b) == a.merged(b)
+
+
+@given(GENERATIONS, GENERATIONS)
+def test_what_is_merged_is_raised_over_whatever_either_was_raised_over(a: Generation, b: Generation) -> None:
+    """To learn another raise never makes a token good again."""
+    for held in (None, a, b, Generation(number=1, link=Link("z"))):
+        if a.is_raised_over(held) or b.is_raised_over(held):
+            assert a.merged(b).is_raised_over(held)
+
+
+def test_the_end_of_a_log_names_its_revision() -> None:
+    head = Head(epoch=Epoch("e"), position=5, link=Link("l"), time=START)
+    assert str(head.revision) == "e.5"

@@ -1,0 +1,101 @@
+"""Clients and users: their ids, names and what their records show."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, is_principal_id, new_user_id
+from identity_service.domain.principals import (
+    ANY,
+    Client,
+    Grant,
+    OnReuse,
+    StoredSecret,
+    first_party_client,
+    normalize_username,
+)
+from tests.unit.domain.samples import a_client, a_user
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Alice", "alice"),
+        (" alice\t", "alice"),
+        ("Straße", "STRASSE"),
+        ("\N{FULLWIDTH LATIN CAPITAL LETTER A}lice", "alice"),
+        ("\N{LATIN SMALL LIGATURE FI}ona", "fiona"),
+        ("jose\u0301", "jos\u00e9"),
+        ("\u0390", "\u0390".upper()),
+        ("\u00a0alice\u3000", "alice"),
+    ],
+)
+def test_two_spellings_of_one_username_are_one(first: str, second: str) -> None:
+    assert normalize_username(first) == normalize_username(second)
+
+
+@pytest.mark.parametrize(("first", "second"), [("alice", "bob"), ("al ice", "alice"), ("jose", "josé")])
+def test_two_usernames_stay_two(first: str, second: str) -> None:
+    assert normalize_username(first) != normalize_username(second)
+
+
+@given(st.text(max_size=12))
+def test_normalising_twice_changes_nothing(username: str) -> None:
+    """The index of a store may normalise what a caller already has."""
+    once = normalize_username(username)
+    assert normalize_username(once) == once
+
+
+@given(st.text(st.characters(categories=["Lu", "Ll", "Nd"], max_codepoint=0x52F), max_size=12))
+def test_the_case_of_a_username_does_not_matter(username: str) -> None:
+    assert normalize_username(username.casefold()) == normalize_username(username)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "shop", "u_1", "a@b.example", "ns/sa:x-1", "0", "a" * 128, FIRST_PARTY_CLIENT]
+)
+def test_a_principal_id_is_short_plain_text(text: str) -> None:
+    assert is_principal_id(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-a", ".a", "/a", "a b", "a\n", "é", "a" * 129, ANY, EVERYONE, "a*", "\ud800"]
+)
+def test_another_text_names_no_principal(text: str) -> None:
+    """Above all not `*`: nobody may be created who is everyone."""
+    assert not is_principal_id(text)
+
+
+def test_every_user_is_given_an_id_of_their_own() -> None:
+    ids = {new_user_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(is_principal_id(each) for each in ids)
+
+
+def test_the_built_in_client_signs_people_in_and_does_nothing_else() -> None:
+    client = first_party_client()
+    assert client.grants == {Grant.PASSWORD, Grant.REFRESH_TOKEN}
+    assert client.secrets == ()
+    assert client.audiences == client.scopes == {ANY}
+
+
+def test_a_new_client_may_do_little() -> None:
+    """What an operator forgot to say is not allowed."""
+    client = Client(client_id=FIRST_PARTY_CLIENT)
+    assert (client.audiences, client.scopes) == (frozenset(), frozenset())
+    assert client.grants == {Grant.CLIENT_CREDENTIALS}
+    assert client.on_reuse is OnReuse.END_SESSION
+
+
+def test_a_record_does_not_show_its_hashes() -> None:
+    client = a_client(secrets=(StoredSecret(digest=b"digest-bytes"),))
+    assert "digest-bytes" not in repr(client)
+    assert "argon2id" not in repr(a_user(password_hash="$argon2id$x"))
+
+
+def test_a_record_is_known_by_its_id_and_cannot_be_changed_in_place() -> None:
+    assert (a_client().id, a_user().id) == ("shop", "u_alice")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        a_user().username = "mallory"  # type: ignore[misc]  # the point of the test

@@ -1,0 +1,314 @@
+"""The fold of the change log: denials are extended, generations raised, in any order, any number of times."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import (
+    Change,
+    Generation,
+    GenerationRaised,
+    RecordChanged,
+    RecordKind,
+    SessionEnded,
+    TokenDenied,
+)
+from identity_service.domain.revocations import Denylist, Revocations, first_raised, newest
+from identity_service.domain.tokens import AccessToken, Actor
+from tests.unit.domain.samples import START, a_token
+
+ALICE = PrincipalId("u_alice")
+MINUTE = timedelta(minutes=1)
+Entry = tuple[Change, Link]
+
+
+def generation(number: int, link: str = "l") -> Generation:
+    return Generation(number=number, link=Link(link))
+
+
+def folded(entries: Sequence[Entry]) -> Revocations:
+    revocations = Revocations()
+    for change, link in entries:
+        revocations.apply(change, link)
+    return revocations
+
+
+# The denylist.
+
+
+def test_an_id_is_denied_from_the_moment_it_is_added() -> None:
+    denylist = Denylist()
+    assert "a" not in denylist
+    denylist.add("a", START)
+    assert "a" in denylist
+    assert None not in denylist
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 29, 59])
+def test_a_denial_lasts_at_least_as_long_as_asked_and_is_then_forgotten(seconds: int) -> None:
+    until = START + timedelta(seconds=seconds)
+    denylist = Denylist()
+    denylist.add("a", until)
+    assert denylist.evict(until) == 0
+    assert "a" in denylist
+    assert denylist.evict(until + 2 * MINUTE) == 1
+    assert "a" not in denylist
+
+
+@pytest.mark.parametrize("order", [(5, 9), (9, 5), (5, 9, 5), (9, 5, 5), (5, 5, 9)])
+def test_a_denial_is_extended_and_never_shortened(order: tuple[int, ...]) -> None:
+    denylist = Denylist()
+    for minutes in order:
+        denylist.add("a", START + minutes * MINUTE)
+    assert denylist.evict(START + 8 * MINUTE) == 0
+    assert "a" in denylist
+    assert denylist.evict(START + 11 * MINUTE) == 1
+    assert "a" not in denylist
+
+
+def test_dropping_a_bucket_skips_the_ids_that_were_extended() -> None:
+    denylist = Denylist()
+    for id_ in ("kept", "dropped"):
+        denylist.add(id_, START + MINUTE)
+    denylist.add("kept", START + 10 * MINUTE)
+    assert denylist.evict(START + 5 * MINUTE) == 1
+    assert ("kept" in denylist, "dropped" in denylist, len(denylist)) == (True, False, 1)
+
+
+def test_an_id_that_was_forgotten_can_be_denied_again() -> None:
+    denylist = Denylist()
+    denylist.add("a", START)
+    denylist.evict(START + 5 * MINUTE)
+    denylist.add("a", START)
+    assert "a" in denylist
+    assert denylist.evict(START + 5 * MINUTE) == 1
+    assert len(denylist) == 0
+
+
+def test_denials_of_one_minute_share_one_object_for_it() -> None:
+    """A million denials with a number each would cost 32 MB more."""
+    denylist = Denylist()
+    for number in range(100):
+        denylist.add(str(number), START + timedelta(seconds=number % 60))
+    assert len({id(minute) for minute in denylist._until.values()}) <= 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), max_size=30), st.integers(0, 25))
+def test_whoever_is_denied_longer_than_now_is_still_denied_after_an_eviction(
+    added: list[tuple[str, int]], now: int
+) -> None:
+    denylist = Denylist()
+    for id_, minutes in added:
+        denylist.add(id_, START + minutes * MINUTE)
+    denylist.evict(START + now * MINUTE)
+    latest = {id_: max(m for i, m in added if i == id_) for id_, _ in added}
+    assert {id_ for id_ in latest if id_ in denylist} == {id_ for id_, m in latest.items() if m >= now}
+
+
+# The fold.
+
+IDS = st.sampled_from("abc")
+TIMES = st.integers(0, 5).map(lambda m: START + m * MINUTE)
+CHANGES: st.SearchStrategy[Change] = st.one_of(
+    st.builds(TokenDenied, token_id=IDS.map(TokenId), deny_until=TIMES),
+    st.builds(SessionEnded, session_id=IDS.map(SessionId), deny_until=TIMES, end_until=TIMES),
+    st.builds(GenerationRaised, principal=IDS.map(PrincipalId), number=st.integers(1, 4)),
+    st.builds(RecordChanged, kind=st.sampled_from(RecordKind), id=IDS),
+)
+ENTRIES = st.lists(st.tuples(CHANGES, st.sampled_from("pqrs").map(Link)), max_size=12)
+
+
+@given(data=st.data(), entries=ENTRIES)
+def test_any_order_and_any_repetition_of_the_same_entries_give_the_same_answers(
+    data: st.DataObject, entries: list[Entry]
+) -> None:
+    more = data.draw(st.lists(st.sampled_from(entries), max_size=6)) if entries else []
+    repeated = data.draw(st.permutations([*entries, *more]))
+    once, again = folded(entries), folded(repeated)
+    assert once.generations == again.generations
+    assert once.denylist._until == again.denylist._until
+    for minutes in range(8):
+        assert once.denylist.evict(START + minutes * MINUTE) == again.denylist.evict(START + minutes * MINUTE)
+        assert [id_ in once.denylist for id_ in "abc"] == [id_ in again.denylist for id_ in "abc"]
+
+
+def test_a_changed_record_revokes_nothing() -> None:
+    revocations = folded([(RecordChanged(kind=RecordKind.USER, id="u_alice"), Link("l"))])
+    assert revocations.why_revoked(a_token()) is None
+    assert (len(revocations.denylist), revocations.generations) == (0, {})
+
+
+# Generations.
+
+
+@pytest.mark.parametrize(
+    ("current", "held", "raised"),
+    [
+        (generation(1), None, True),
+        (generation(1), generation(1), False),
+        (generation(2), generation(1), True),
+        (generation(1), generation(2), False),
+        (generation(1, "p"), generation(1, "q"), True),
+        (generation(1, "p"), generation(2, "q"), False),
+    ],
+)
+def test_a_generation_is_raised_over_a_lower_number_or_another_link(
+    current: Generation, held: Generation | None, raised: bool
+) -> None:
+    assert current.is_raised_over(held) is raised
+
+
+def test_a_generation_is_raised_and_never_lowered() -> None:
+    for order in permutations([generation(1, "z"), generation(2, "a"), generation(3, "m")]):
+        revocations = Revocations()
+        for each in order:
+            revocations.raise_to(ALICE, each)
+        assert revocations.generations == {ALICE: generation(3, "m")}
+
+
+@pytest.mark.parametrize("links", [*permutations("pq"), *permutations("pqr")])
+def test_two_raises_to_one_number_refuse_what_was_issued_under_either(links: tuple[str, ...]) -> None:
+    """A log that split: each raise revoked what the other side had issued before it."""
+    revocations = Revocations()
+    for link in (*links, *links):
+        revocations.raise_to(ALICE, generation(3, link))
+    for link in links:
+        token = a_token(generations={ALICE: generation(3, link)})
+        assert revocations.why_revoked(token) is not None
+    assert revocations.why_revoked(a_token(generations=revocations.current(ALICE))) is None
+
+
+def test_the_next_raise_repairs_two_raises_to_one_number() -> None:
+    entries: list[Entry] = [
+        (GenerationRaised(principal=ALICE, number=3), Link("p")),
+        (GenerationRaised(principal=ALICE, number=3), Link("q")),
+        (GenerationRaised(principal=ALICE, number=4), Link("r")),
+    ]
+    for order in permutations(entries):
+        assert folded(order).generations == {ALICE: generation(4, "r")}
+
+
+def test_a_generation_with_two_links_survives_its_spelling_in_a_token() -> None:
+    both = generation(3, "p").merged(generation(3, "q"))
+    assert Generation.parse(str(both)) == both
+
+
+def test_the_current_generations_leave_out_whom_nobody_raised() -> None:
+    revocations = Revocations()
+    assert revocations.current(EVERYONE, ALICE) == {}
+    revocations.raise_to(ALICE, generation(2))
+    assert revocations.current(EVERYONE, ALICE) == {ALICE: generation(2)}
+    assert revocations.current(EVERYONE) == {}
+
+
+def test_the_newest_of_two_tables_is_the_higher_of_each_principal() -> None:
+    """A sign-in takes max(store, replica); neither table is changed by it."""
+    store = {EVERYONE: generation(1), ALICE: generation(5)}
+    replica = {ALICE: generation(4), PrincipalId("shop"): generation(2)}
+    expected = {EVERYONE: generation(1), ALICE: generation(5), PrincipalId("shop"): generation(2)}
+    assert newest(store, replica) == expected
+    assert newest(replica, store) == expected
+    assert store == {EVERYONE: generation(1), ALICE: generation(5)}
+
+
+def test_a_session_is_below_a_generation_that_was_raised_since_its_sign_in() -> None:
+    principals = frozenset({EVERYONE, ALICE})
+    held = {ALICE: generation(1)}
+    assert first_raised({}, principals, held) is None
+    assert first_raised({ALICE: generation(1)}, principals, held) is None
+    assert first_raised({PrincipalId("other"): generation(9)}, principals, held) is None
+    assert first_raised({ALICE: generation(2)}, principals, held) == ALICE
+    assert first_raised({EVERYONE: generation(1), ALICE: generation(1)}, principals, held) == EVERYONE
+
+
+# What Verify asks.
+
+ACTED = a_token(
+    actors=(
+        Actor(subject=PrincipalId("actor"), client_id=PrincipalId("actor-client")),
+        Actor(subject=PrincipalId("actor-of-actor")),
+    ),
+    generations={PrincipalId("unnamed"): generation(1)},
+)
+"""A token with every level there is: an entry of `gen` names a principal that the token does not."""
+
+
+def _raising(principal: str, number: int = 1) -> Callable[[Revocations], None]:
+    return lambda r: r.apply(GenerationRaised(principal=PrincipalId(principal), number=number), Link("new"))
+
+
+LEVELS: dict[str, Callable[[Revocations], None]] = {
+    "token": lambda r: r.apply(TokenDenied(token_id=ACTED.token_id, deny_until=START), Link("1")),
+    "session": lambda r: r.apply(
+        SessionEnded(session_id=SessionId("session"), deny_until=START, end_until=START), Link("1")
+    ),
+    "subject": _raising("u_alice"),
+    "client": _raising("shop"),
+    "actor": _raising("actor"),
+    "actor's client": _raising("actor-client"),
+    "actor of the actor": _raising("actor-of-actor"),
+    "whole service": _raising("*"),
+    "entry of gen": _raising("unnamed", 2),
+}
+
+
+def test_a_token_is_not_revoked_while_nothing_of_it_is() -> None:
+    others = [_raising("somebody"), _raising("elsewhere", 7)]
+    revocations = Revocations()
+    assert revocations.why_revoked(ACTED) is None
+    for revoke in others:
+        revoke(revocations)
+    revocations.apply(TokenDenied(token_id=TokenId("other"), deny_until=START), Link("2"))
+    assert revocations.why_revoked(ACTED) is None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_alone_revokes(level: str) -> None:
+    revocations = Revocations()
+    LEVELS[level](revocations)
+    assert revocations.why_revoked(ACTED) is not None
+
+
+@pytest.mark.parametrize(("first", "second"), list(permutations(LEVELS, 2)))
+def test_no_level_hides_another_in_either_order(first: str, second: str) -> None:
+    """After a sign-in under the generations of the first, the second still revokes, and both together do."""
+    revocations = Revocations()
+    LEVELS[first](revocations)
+    LEVELS[second](revocations)
+    assert revocations.why_revoked(ACTED) is not None
+    only_second = Revocations()
+    LEVELS[second](only_second)
+    later = a_token(
+        token_id=ACTED.token_id,
+        actors=ACTED.actors,
+        generations={**ACTED.generations, **_generations_after(first)},
+    )
+    assert only_second.why_revoked(later) is not None
+
+
+def _generations_after(level: str) -> dict[PrincipalId, Generation]:
+    revocations = Revocations()
+    LEVELS[level](revocations)
+    return dict(revocations.generations)
+
+
+@pytest.mark.parametrize("level", [name for name in LEVELS if name not in {"token", "session"}])
+def test_a_token_issued_after_the_raise_is_good(level: str) -> None:
+    """No clock decides: the token carries the generation that it was issued under."""
+    revocations = Revocations()
+    LEVELS[level](revocations)
+    after: AccessToken = a_token(
+        actors=ACTED.actors, generations={**ACTED.generations, **revocations.current(*ACTED.principals)}
+    )
+    assert revocations.why_revoked(after) is None
+
+
+def test_a_token_without_a_session_is_not_revoked_by_the_end_of_one() -> None:
+    revocations = Revocations()
+    LEVELS["session"](revocations)
+    assert revocations.why_revoked(a_token(session_id=None)) is None

@@ -1,0 +1,210 @@
+"""What the stores write is read back as it was, and what a newer version wrote is not guessed at."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.log import (
+    Change,
+    Generation,
+    GenerationRaised,
+    RecordChanged,
+    RecordKind,
+    SessionEnded,
+    TokenDenied,
+)
+from identity_service.domain.ports import Record
+from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.sessions import Session
+from identity_service.storage import codec
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
+NAMES = st.frozensets(TEXTS, max_size=4)
+TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # zone added
+LIFETIMES = st.timedeltas(timedelta(microseconds=1), timedelta(days=3650))
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXTS, children, max_size=3),
+    max_leaves=8,
+)
+
+CHANGES: st.SearchStrategy[Change] = st.one_of(
+    st.builds(TokenDenied, token_id=TEXTS.map(TokenId), deny_until=TIMES),
+    st.builds(SessionEnded, session_id=TEXTS.map(SessionId), deny_until=TIMES, end_until=TIMES),
+    st.builds(GenerationRaised, principal=TEXTS.map(PrincipalId), number=st.integers(1, 2**63 - 1)),
+    st.builds(RecordChanged, kind=st.sampled_from(RecordKind), id=TEXTS),
+)
+SECRETS = st.builds(StoredSecret, digest=st.binary(max_size=32), expire_time=st.none() | TIMES)
+CLIENTS = st.builds(
+    Client,
+    client_id=TEXTS.map(PrincipalId),
+    display_name=TEXTS,
+    secrets=st.lists(SECRETS, max_size=3).map(tuple),
+    grants=st.frozensets(st.sampled_from(Grant)),
+    audiences=NAMES,
+    scopes=NAMES,
+    max_lifetime=st.none() | LIFETIMES,
+    on_reuse=st.sampled_from(OnReuse),
+    disabled=st.booleans(),
+    create_time=st.none() | TIMES,
+)
+USERS = st.builds(
+    User,
+    user_id=TEXTS.map(PrincipalId),
+    username=TEXTS,
+    display_name=TEXTS,
+    password_hash=st.none() | TEXTS,
+    audiences=NAMES,
+    scopes=NAMES,
+    disabled=st.booleans(),
+    create_time=st.none() | TIMES,
+)
+KEYS = st.builds(
+    StoredKey,
+    key_id=TEXTS.map(KeyId),
+    purpose=st.sampled_from(KeyPurpose),
+    algorithm=TEXTS,
+    public_jwk=st.none() | TEXTS,
+    sealed=TEXTS,
+    create_time=TIMES,
+    activate_time=TIMES,
+)
+GENERATIONS = st.builds(
+    Generation, number=st.integers(1, 2**53), link=st.text("abc-_+", min_size=1, max_size=64).map(Link)
+)
+SESSIONS = st.builds(
+    Session,
+    session_id=TEXTS.map(SessionId),
+    subject=TEXTS.map(PrincipalId),
+    client_id=TEXTS.map(PrincipalId),
+    audiences=st.lists(TEXTS, max_size=3).map(tuple),
+    scopes=st.lists(TEXTS, max_size=3).map(tuple),
+    lifetime=LIFETIMES,
+    claims=st.dictionaries(TEXTS, JSON, max_size=3),
+    generations=st.dictionaries(TEXTS.map(PrincipalId), GENERATIONS, max_size=3),
+    auth_time=TIMES,
+    expire_time=TIMES,
+    device=TEXTS,
+    key_id=TEXTS.map(KeyId),
+    latest=st.integers(0, 2**32),
+    parent=st.integers(-1, 2**32),
+    rotate_times=st.dictionaries(st.integers(0, 2**32), TIMES, max_size=5),
+)
+
+
+@given(CHANGES)
+def test_a_change_is_read_back_as_it_was_written(change: Change) -> None:
+    assert codec.decode_change(codec.encode_change(change)) == change
+
+
+@given(CLIENTS)
+def test_a_client_is_read_back_as_it_was_written(client: Client) -> None:
+    assert codec.decode_record(Client, codec.encode_record(client)) == client
+
+
+@given(USERS)
+def test_a_user_is_read_back_as_it_was_written(user: User) -> None:
+    assert codec.decode_record(User, codec.encode_record(user)) == user
+
+
+@given(KEYS)
+def test_a_key_is_read_back_as_it_was_written(key: StoredKey) -> None:
+    assert codec.decode_record(StoredKey, codec.encode_record(key)) == key
+
+
+@given(SESSIONS)
+def test_a_session_is_read_back_as_it_was_written(session: Session) -> None:
+    assert codec.decode_session(codec.encode_session(session)) == session
+
+
+@given(
+    st.one_of(
+        CHANGES.map(codec.encode_change), USERS.map(codec.encode_record), SESSIONS.map(codec.encode_session)
+    )
+)
+def test_what_is_written_is_one_json_object_that_utf_8_can_carry(text: str) -> None:
+    assert isinstance(json.loads(text.encode()), dict)
+
+
+@given(CLIENTS)
+def test_one_record_has_one_text(client: Client) -> None:
+    """Sets have no order of their own; a text that differs for nothing would look like a change."""
+    again = codec.decode_record(Client, codec.encode_record(client))
+    assert codec.encode_record(again) == codec.encode_record(client)
+
+
+def test_every_kind_of_change_is_tested_here() -> None:
+    assert set(get_args(Change)) == {TokenDenied, SessionEnded, GenerationRaised, RecordChanged}
+
+
+def test_every_record_has_a_kind_of_its_own() -> None:
+    assert {codec.kind_of(kind) for kind in get_args(Record)} == set(RecordKind)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"k":"forgive","id":"a"}',
+        '{"k":null,"id":"a"}',
+        '{"k":["deny"],"id":"a","until":1}',
+        '{"k":"record","kind":"tenant","id":"a"}',
+        "not json",
+        "",
+    ],
+)
+def test_an_unknown_change_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        codec.decode_change(text)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("grants", ["telepathy"]), ("on_reuse", "forgive"), ("secrets", [["not hex", None]])],
+)
+def test_a_client_with_a_value_of_a_newer_version_is_refused(member: str, value: object) -> None:
+    data = json.loads(codec.encode_record(Client(client_id=PrincipalId("shop"))))
+    with pytest.raises(ValueError, match=r"."):
+        codec.decode_record(Client, json.dumps(data | {member: value}))
+
+
+def test_a_key_for_an_unknown_purpose_is_refused() -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    key = StoredKey(
+        key_id=KeyId("k"),
+        purpose=KeyPurpose.SIGN,
+        algorithm="ES256",
+        sealed="s",
+        create_time=moment,
+        activate_time=moment,
+    )
+    data = json.loads(codec.encode_record(key))
+    with pytest.raises(ValueError, match="encrypt"):
+        codec.decode_record(StoredKey, json.dumps(data | {"purpose": "encrypt"}))
+
+
+def test_a_session_with_a_generation_that_is_none_is_refused() -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    session = Session(
+        session_id=SessionId("s"),
+        subject=PrincipalId("u"),
+        client_id=PrincipalId("c"),
+        audiences=(),
+        scopes=(),
+        lifetime=timedelta(minutes=15),
+        auth_time=moment,
+        expire_time=moment,
+        key_id=KeyId("k"),
+    )
+    data = json.loads(codec.encode_session(session))
+    with pytest.raises(ValueError, match="not a generation"):
+        codec.decode_session(json.dumps(data | {"gen": {"u": "0.l"}}))

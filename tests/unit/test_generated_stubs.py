@@ -1,0 +1,48 @@
+"""The committed Python stubs are what the protos give: `make proto` was not forgotten."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "clients" / "python"
+PACKAGE = Path("identityapi") / "v1"
+
+
+def _stubs(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / PACKAGE).glob("*_pb2*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same command as `make proto`, into a folder of its own."""
+    out = tmp_path_factory.mktemp("stubs")
+    plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
+    sources = sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "protos" / PACKAGE).glob("*.proto")
+    )
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos"]
+    command += [f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
+    command += [f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{out}", *sources]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return _stubs(out)
+
+
+def test_every_proto_has_its_modules(generated: dict[str, str]) -> None:
+    names = {path.stem for path in (ROOT / "protos" / PACKAGE).glob("*.proto")}
+    ends = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
+    assert {name + end for name in names for end in ends} == set(generated)
+
+
+def test_no_committed_stub_is_missing_or_left_over(generated: dict[str, str]) -> None:
+    assert sorted(generated) == sorted(_stubs(COMMITTED)), "run `make proto`"
+
+
+def test_every_committed_stub_is_what_the_protos_give(generated: dict[str, str]) -> None:
+    committed = _stubs(COMMITTED)
+    assert [name for name in sorted(generated) if generated[name] != committed.get(name)] == [], (
+        "run `make proto`"
+    )

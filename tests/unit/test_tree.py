@@ -1,0 +1,113 @@
+"""What lies in the repository: nothing of one machine, nothing secret, and every dependency pinned."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+FORBIDDEN = {
+    "a path of somebody's machine": r"(?<![\w.:/-])(?:/(?:home|Users|root|work)/|[A-Z]:\\Users\\)\w",
+    "the address of a package index": r"--(?:extra-)?index-url",
+    "a private key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
+}
+
+
+def _tracked() -> list[Path]:
+    """The files that git knows."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout: what is tracked cannot be asked")
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=30).stdout
+    return [ROOT / name for name in listed.decode().split("\0") if name]
+
+
+def _text(path: Path) -> str:
+    """The text of a file; empty for a binary one, and for one that was deleted but not yet committed."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, FileNotFoundError):
+        return ""
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_tracked_file_holds(what: str) -> None:
+    pattern = re.compile(FORBIDDEN[what])
+    found = [str(path.relative_to(ROOT)) for path in _tracked() if pattern.search(_text(path))]
+    assert found == [], f"holds {what}"
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a path of somebody's machine", "see " + "/".join(["", "home", "me", "notes"])),
+        ("a path of somebody's machine", "'" + "/".join(["", "root", "x"]) + "'"),
+        ("the address of a package index", "pip install --extra-" + "index-url x"),
+        ("the address of a package index", "--" + "index-url x"),
+        ("a private key", "-----BEGIN EC " + "PRIVATE KEY-----"),
+        ("a private key", "-----BEGIN " + "PRIVATE KEY-----"),
+    ],
+)
+def test_what_must_not_be_there_would_be_found(what: str, text: str) -> None:
+    assert re.search(FORBIDDEN[what], text)
+
+
+# Pins.
+
+
+def _pins(name: str) -> dict[str, tuple[str, int]]:
+    """Package → its exact version and how many hashes it has."""
+    pins: dict[str, tuple[str, int]] = {}
+    for block in re.split(r"\n(?=\S)", (ROOT / name).read_text()):
+        if block.startswith("#") or not block.strip():
+            continue
+        found = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", block)
+        assert found, f"{name}: not pinned to one version: {block.splitlines()[0]}"
+        pins[canonicalize_name(found[1])] = (
+            found[2],
+            len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)),
+        )
+    return pins
+
+
+def _named(project: dict[str, Any], *groups: str) -> list[Requirement]:
+    """What pyproject.toml asks for: the base, the extra `server`, and these groups with what they include."""
+    named = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["server"]
+    for group in groups:
+        for entry in project["dependency-groups"][group]:
+            named = [
+                *named,
+                *(
+                    [entry]
+                    if isinstance(entry, str)
+                    else project["dependency-groups"][entry["include-group"]]
+                ),
+            ]
+    return [Requirement(text) for text in named]
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-dev.txt"])
+def test_every_pin_has_a_hash(name: str) -> None:
+    pins = _pins(name)
+    assert pins
+    assert [package for package, (_, hashes) in pins.items() if hashes == 0] == []
+
+
+@pytest.mark.parametrize(("name", "group"), [("constraints.txt", "build"), ("constraints-dev.txt", "dev")])
+def test_everything_that_the_project_names_is_pinned_to_a_version_it_allows(name: str, group: str) -> None:
+    pins = _pins(name)
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        named = _named(tomllib.load(file), group)
+    assert [r.name for r in named if canonicalize_name(r.name) not in pins] == []
+    assert [str(r) for r in named if not r.specifier.contains(pins[canonicalize_name(r.name)][0])] == []
+
+
+def test_development_and_service_run_on_the_same_versions() -> None:
+    service, dev = _pins("constraints.txt"), _pins("constraints-dev.txt")
+    assert {name: pin for name, pin in service.items() if dev.get(name) != pin} == {}
