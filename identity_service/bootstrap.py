@@ -107,9 +107,9 @@ class Office:
 
 
 @contextmanager
-def open_office(settings: Settings, clock: Clock | None = None) -> Iterator[Office]:
+def open_office(settings: Settings) -> Iterator[Office]:
     """Open the store for administration, and close it again."""
-    clock = clock or SystemClock()
+    clock = SystemClock()
     store = open_store(settings, clock)
     hasher = open_hasher(settings)
     try:
@@ -127,11 +127,12 @@ def open_office(settings: Settings, clock: Clock | None = None) -> Iterator[Offi
 class Service:
     """One server process, wired. `start` returns when it serves; `stop` drains and releases."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> None:
+        """Wire it; a clock and a store are given by tests that move time."""
         clock = clock or SystemClock()
         journal = logs.LogJournal()
         vault = open_vault(settings)
-        self._store = store = open_store(settings, clock)
+        self._store = store = store or open_store(settings, clock)
         self._hasher = open_hasher(settings)
         self._replica = replica = Replica(
             store,

@@ -1,0 +1,10 @@
+-- Replaces a session if its version is still the expected one and it has not expired.
+-- KEYS: head, session · ARGV: epoch, now, expected version, value, expire-time
+-- answers 1, or 0 where it is another, or gone.
+local no = refused(head_at(KEYS[1]), ARGV[1])
+if no then return no end
+local held = redis.call('HMGET', KEYS[2], 'version', 'expire')
+if held[1] ~= ARGV[3] or tonumber(held[2]) <= tonumber(now_or(ARGV[2])) then return 0 end
+redis.call('HSET', KEYS[2], 'version', string.format('%d', tonumber(held[1]) + 1), 'value', ARGV[4], 'expire', ARGV[5])
+redis.call('EXPIREAT', KEYS[2], expire_at(ARGV[5]))
+return 1

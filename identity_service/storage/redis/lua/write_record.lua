@@ -1,0 +1,34 @@
+-- Creates or replaces a record, and where asked raises its principal's generation in the same step.
+-- KEYS: head, log, generations, record, index of its kind, usernames, then for a new record those
+--       that may not exist beside it
+-- ARGV: epoch, now, id, value, username or '', expected revision ('' = it must be new), change, link,
+--       then to raise: above, change up to the number, link
+-- answers {position} or {position, number} · refuses: IDN_EXISTS, IDN_USERNAME, IDN_MISSING, IDN_STALE
+local head = head_at(KEYS[1])
+local no = refused(head, ARGV[1])
+if no then return no end
+local id, username = ARGV[3], ARGV[5]
+if ARGV[6] == '' then
+  for i = 7, #KEYS do
+    if redis.call('EXISTS', KEYS[i]) == 1 then return redis.error_reply('IDN_EXISTS') end
+  end
+else
+  local revision = redis.call('HGET', KEYS[4], 'revision')
+  if not revision then return redis.error_reply('IDN_MISSING') end
+  if revision ~= ARGV[6] then return redis.error_reply('IDN_STALE') end
+end
+if username ~= '' then
+  local holder = redis.call('HGET', KEYS[6], username)
+  if holder and holder ~= id then return redis.error_reply('IDN_USERNAME') end
+  local before = redis.call('HGET', KEYS[4], 'username')
+  if before and before ~= username then redis.call('HDEL', KEYS[6], before) end
+  redis.call('HSET', KEYS[6], username, id)
+end
+local now = now_or(ARGV[2])
+local position, number = append(KEYS[1], KEYS[2], head, ARGV[8], now, ARGV[7]), nil
+if ARGV[9] then
+  number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, id, ARGV[9], ARGV[10], ARGV[11], now)
+end
+redis.call('HSET', KEYS[4], 'value', ARGV[4], 'username', username, 'revision', head[1] .. '.' .. position)
+redis.call('ZADD', KEYS[5], 0, id)
+return {position, number}

@@ -1,0 +1,180 @@
+"""A whole service in this process, behind a real channel on loopback, with a clock that tests move.
+
+Knows how to make the accounts that tests need. Asserts nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from identity_service.bootstrap import Office, Service
+from identity_service.clock import SystemClock
+from identity_service.domain.ports import Store
+from identity_service.domain.principals import Grant
+from identity_service.domain.secret import Secret
+from identity_service.services.admin import NewClient, NewUser
+from identity_service.settings import Settings
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from identityapi.v1 import token_pb2
+
+API = "api"
+PASSWORD = "correct horse battery staple"
+ADMIN_SCOPES = ("identity.revoke", "identity.verify")
+
+
+class ShiftedClock:
+    """The real clock, moved by an offset; the steady clock stays real, so beats go on."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._offset = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._offset
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def advance(self, **by: float) -> None:
+        self._offset += timedelta(**by)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A principal, and what it proves itself with."""
+
+    id: str
+    credential: token_pb2.Credential = field(repr=False)
+
+
+@dataclass(kw_only=True)
+class World:
+    """A service that serves, its clock and store, and shorthands for calls."""
+
+    settings: Settings
+    clock: ShiftedClock
+    store: Store
+    office: Office
+    service: Service
+    target: str
+    channel: grpc.Channel
+    admin: Account
+
+    def __post_init__(self) -> None:
+        self.stub = rpc.IdentityServiceStub(self.channel)
+
+    # Accounts
+
+    def new_client(self, client_id: str = "reports", **changes: object) -> Account:
+        values: dict[str, object] = {"audiences": (API,), "scopes": ("read", "write")} | changes
+        _, secret = self.office.administrator.create_client(
+            NewClient(client_id=client_id, **values)  # type: ignore[arg-type]
+        )
+        text = secret.reveal() if secret is not None else ""
+        return Account(id=client_id, credential=client_secret(client_id, text))
+
+    def new_user(self, username: str = "ana", **changes: object) -> Account:
+        values: dict[str, object] = {"audiences": (API,), "scopes": ("read", "write")} | changes
+        user = self.office.administrator.create_user(
+            NewUser(username=username, password=Secret(PASSWORD), **values)  # type: ignore[arg-type]
+        )
+        return Account(id=user.user_id, credential=password(username))
+
+    def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Account:
+        """A client with a secret through which people sign in."""
+        grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
+        return self.new_client(client_id, grants=grants, **changes)
+
+    # Calls
+
+    def issue(self, account: Account, **fields: object) -> token_pb2.TokenSet:
+        request = pb.IssueRequest(credential=account.credential, **fields)  # type: ignore[arg-type]
+        return self.stub.Issue(request).token_set
+
+    def refresh(self, refresh_token: str, **fields: object) -> token_pb2.TokenSet:
+        request = pb.RefreshRequest(refresh_token=refresh_token, **fields)  # type: ignore[arg-type]
+        return self.stub.Refresh(request).token_set
+
+    def verify(self, token: str, **fields: object) -> pb.VerifyResponse:
+        values = {"audiences": [API]} | fields
+        return self.stub.Verify(pb.VerifyRequest(token=token, **values))  # type: ignore[arg-type]
+
+    def reason(self, token: str, **fields: object) -> str:
+        """Why Verify rejects the token, or "" when it does not."""
+        answer = self.verify(token, **fields)
+        if answer.WhichOneof("outcome") == "verified":
+            return ""
+        return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
+
+    def revoke(self, caller: str | None = None, **target: object) -> str:
+        request = pb.RevokeRequest(**target)  # type: ignore[arg-type]
+        return self.stub.Revoke(request, metadata=bearer(caller) if caller else ()).revision
+
+    def admin_token(self, scopes: Sequence[str] = ADMIN_SCOPES) -> str:
+        return self.issue(self.admin, scopes=scopes).access_token
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A failed call, its details unpacked."""
+
+    code: grpc.StatusCode
+    reason: str
+    domain: str
+    message: str
+    fields: dict[str, str]
+    retry_after: float | None
+    request_id: str
+
+
+def failure(error: grpc.RpcError) -> Failure:
+    """What a failed call says; the error is one of a call that was made."""
+    assert isinstance(error, grpc.Call)
+    status = rpc_status.from_call(error)  # type: ignore[no-untyped-call]
+    assert status is not None, f"{error.code()} carries no details"
+    info = error_details_pb2.ErrorInfo()
+    bad = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    found: dict[type[Message], bool] = {}
+    for detail in status.details:
+        for target in (info, bad, retry):
+            if detail.Unpack(target):
+                found[type(target)] = True
+    trailing = dict(error.trailing_metadata() or ())
+    return Failure(
+        code=error.code(),
+        reason=info.reason,
+        domain=info.domain,
+        message=status.message,
+        fields={violation.field: violation.description for violation in bad.field_violations},
+        retry_after=retry.retry_delay.ToTimedelta().total_seconds()
+        if error_details_pb2.RetryInfo in found
+        else None,
+        request_id=str(trailing.get("x-request-id", "")),
+    )
+
+
+def client_secret(client_id: str, secret: str) -> token_pb2.Credential:
+    return token_pb2.Credential(
+        client_secret=token_pb2.ClientSecret(client_id=client_id, client_secret=secret)
+    )
+
+
+def password(
+    username: str, password: str = PASSWORD, *, client_id: str = "", secret: str = ""
+) -> token_pb2.Credential:
+    return token_pb2.Credential(
+        password=token_pb2.Password(
+            username=username, password=password, client_id=client_id, client_secret=secret
+        )
+    )
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
