@@ -1,1 +1,42 @@
-"""The Python client of identity-service."""
+"""The Python client of identity-service.
+
+from identity_client import IdentityClient, Verified
+
+with IdentityClient("127.0.0.1:50051") as client:
+    tokens = client.issue_with_secret("reports", secret, audiences=["api"])
+    outcome = client.verify(tokens.access_token, audiences=["api"])
+    if isinstance(outcome, Verified):
+        print(outcome.subject)
+"""
+
+from identity_client.client import IdentityClient
+from identity_client.errors import (
+    IdentityError,
+    InternalError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+)
+from identity_client.options import ClientOptions
+from identity_client.values import Actor, Outcome, Rejected, TokenSet, Verified
+
+__all__ = [
+    "Actor",
+    "ClientOptions",
+    "IdentityClient",
+    "IdentityError",
+    "InternalError",
+    "InvalidArgumentError",
+    "Outcome",
+    "PermissionDeniedError",
+    "Rejected",
+    "ResourceExhaustedError",
+    "TokenSet",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "Verified",
+]

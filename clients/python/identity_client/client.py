@@ -1,0 +1,236 @@
+"""The synchronous client: one method for each thing to do. Owns the channel that it made itself."""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from identity_client.errors import to_error
+from identity_client.options import ClientOptions
+from identity_client.values import Outcome, TokenSet, to_outcome
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from identityapi.v1 import token_pb2
+
+R = TypeVar("R", bound=Message)
+
+
+class IdentityClient:
+    """Issues, verifies, refreshes and revokes tokens. Any thread may call any method.
+
+    Every method raises an IdentityError when the call fails. UNAVAILABLE is tried again within the
+    deadline, which is safe for every call of the service.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        options: ClientOptions | None = None,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        """Connects with the first call.
+
+        Args:
+            target: host:port of the service.
+            options: deadline, retries, the caller's own token.
+            channel: to use instead of one to `target`; it stays the caller's to close.
+        """
+        self._options = options or ClientOptions()
+        self._own = channel is None
+        self._channel = channel or grpc.insecure_channel(target, options=self._options.channel_arguments())
+        self._stub = rpc.IdentityServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel, if this client made it."""
+        if self._own:
+            self._channel.close()
+
+    # Issue
+
+    def issue_with_secret(
+        self,
+        client_id: str,
+        client_secret: str,
+        *,
+        audiences: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: timedelta | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> TokenSet:
+        """Tokens for a service. Raises UnauthenticatedError, PermissionDeniedError, …"""
+        return self.issue(
+            _issue_request(_client_secret(client_id, client_secret), audiences, scopes, lifetime, claims)
+        )
+
+    def issue_with_password(
+        self,
+        username: str,
+        password: str,
+        *,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        audiences: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: timedelta | None = None,
+        claims: Mapping[str, Any] | None = None,
+        device: str = "",
+    ) -> TokenSet:
+        """Tokens for a person, a refresh token among them.
+
+        Args:
+            client_id: the program through which the person signs in; None = the built-in one.
+            device: a name for the list of sessions.
+        """
+        credential = token_pb2.Credential(
+            password=token_pb2.Password(
+                username=username,
+                password=password,
+                client_id=client_id or "",
+                client_secret=client_secret or "",
+            )
+        )
+        request = _issue_request(credential, audiences, scopes, lifetime, claims)
+        request.device = device
+        return self.issue(request)
+
+    def issue(self, request: pb.IssueRequest) -> TokenSet:
+        """Tokens for a request of the caller's own making."""
+        return TokenSet.from_message(self._call(self._stub.Issue, request).token_set)
+
+    def refresh(
+        self,
+        refresh_token: str,
+        *,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        scopes: Iterable[str] = (),
+        audiences: Iterable[str] = (),
+    ) -> TokenSet:
+        """The next tokens of a session. Keep the new refresh token; repeating a lost call is safe."""
+        request = pb.RefreshRequest(refresh_token=refresh_token, scopes=scopes, audiences=audiences)
+        if client_id is not None:
+            request.client_credential.CopyFrom(_client_secret(client_id, client_secret or ""))
+        return TokenSet.from_message(self._call(self._stub.Refresh, request).token_set)
+
+    # Verify
+
+    def verify(
+        self,
+        token: str,
+        *,
+        audiences: Iterable[str] = (),
+        any_audience: bool = False,
+        required_scopes: Iterable[str] = (),
+        at_least_revision: str | None = None,
+        strong: bool = False,
+        certificate_sha256: bytes = b"",
+    ) -> Outcome:
+        """Whether an access token is good: a Verified or a Rejected.
+
+        Args:
+            audiences: who is asking; the token must be for one of them.
+            any_audience: accept a token for anybody instead.
+            at_least_revision: as Revoke returned it: know at least that much first.
+            strong: know the newest first; one round trip to the store.
+            certificate_sha256: of the holder's certificate, for a token that is bound to one.
+        """
+        return to_outcome(
+            self._call(
+                self._stub.Verify,
+                pb.VerifyRequest(
+                    token=token,
+                    audiences=audiences,
+                    any_audience=any_audience,
+                    required_scopes=required_scopes,
+                    at_least_revision=at_least_revision or "",
+                    strong=strong,
+                    certificate_sha256=certificate_sha256,
+                ),
+            )
+        )
+
+    def verify_batch(self, requests: Sequence[pb.VerifyRequest]) -> list[Outcome]:
+        """One outcome for each of up to 1,000 requests, in their order."""
+        response = self._call(self._stub.VerifyBatch, pb.VerifyBatchRequest(requests=requests))
+        return [to_outcome(single) for single in response.responses]
+
+    # Revoke: each returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
+
+    def revoke_token(self, token: str, *, reason: str = "") -> str:
+        """Take back an access token, or end the session of a refresh token."""
+        return self._revoke(pb.RevokeRequest(token=token, reason=reason))
+
+    def revoke_token_id(self, token_id: str, *, reason: str = "") -> str:
+        """Take back the access token with this `jti`."""
+        return self._revoke(pb.RevokeRequest(token_id=token_id, reason=reason))
+
+    def revoke_session(self, session_id: str, *, reason: str = "") -> str:
+        """End one sign-in."""
+        return self._revoke(pb.RevokeRequest(session_id=session_id, reason=reason))
+
+    def revoke_subject(self, subject: str, *, reason: str = "", request_id: str | None = None) -> str:
+        """Take back everything issued so far to a principal."""
+        return self._revoke(pb.RevokeRequest(subject=subject, reason=reason, request_id=_once(request_id)))
+
+    def revoke_client(self, client_id: str, *, reason: str = "", request_id: str | None = None) -> str:
+        """Take back everything issued so far to or through a client."""
+        return self._revoke(
+            pb.RevokeRequest(client_id=client_id, reason=reason, request_id=_once(request_id))
+        )
+
+    def revoke_everything(self, *, reason: str = "", request_id: str | None = None) -> str:
+        """Take back every token there is."""
+        return self._revoke(pb.RevokeRequest(everything=True, reason=reason, request_id=_once(request_id)))
+
+    def _revoke(self, request: pb.RevokeRequest) -> str:
+        return self._call(self._stub.Revoke, request).revision
+
+    def _call(self, method: Callable[..., R], request: Message) -> R:
+        try:
+            return method(
+                request,
+                timeout=self._options.timeout.total_seconds(),
+                metadata=self._options.metadata(),
+            )
+        except grpc.RpcError as error:
+            # `from None`: the library's error may show metadata, and with it the caller's token.
+            raise to_error(error) from None
+
+
+def _issue_request(
+    credential: token_pb2.Credential,
+    audiences: Iterable[str],
+    scopes: Iterable[str],
+    lifetime: timedelta | None,
+    claims: Mapping[str, Any] | None,
+) -> pb.IssueRequest:
+    request = pb.IssueRequest(credential=credential, audiences=audiences, scopes=scopes)
+    if lifetime is not None:
+        request.lifetime.FromTimedelta(lifetime)
+    if claims is not None:
+        request.claims.update(claims)
+    return request
+
+
+def _client_secret(client_id: str, client_secret: str) -> token_pb2.Credential:
+    return token_pb2.Credential(
+        client_secret=token_pb2.ClientSecret(client_id=client_id, client_secret=client_secret)
+    )
+
+
+def _once(request_id: str | None) -> str:
+    """A retry carries the same name, so the service raises nothing twice."""
+    return request_id or secrets.token_urlsafe(16)

@@ -1,0 +1,118 @@
+"""Errors of calls: one class for each status that a caller may want to tell apart.
+
+A rejected token is no error; see `values.py`. No message holds a token, a secret or a password.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+_DOMAIN = "identityapi.v1"
+_DETAILS = "grpc-status-details-bin"
+
+
+class IdentityError(Exception):
+    """A call failed.
+
+    Attributes:
+        code: the gRPC status.
+        reason: a name of identityapi.v1.ErrorReason without its prefix; "" where gRPC itself failed.
+        violations: field → what is wrong with it, for InvalidArgumentError.
+        retry_after: how long to wait before trying again, where the service says so.
+        request_id: names the call in the log of the service.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode,
+        reason: str = "",
+        violations: Mapping[str, str] | None = None,
+        retry_after: timedelta | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.violations = dict(violations or {})
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+
+class InvalidArgumentError(IdentityError):
+    """The request cannot be carried out whoever sends it; see `violations`."""
+
+
+class UnauthenticatedError(IdentityError):
+    """The credential, the refresh token or the caller's own token was refused."""
+
+
+class PermissionDeniedError(IdentityError):
+    """The principal, or the caller, may not."""
+
+
+class ResourceExhaustedError(IdentityError):
+    """Too many attempts, or too much at once; see `retry_after`."""
+
+
+class UnavailableError(IdentityError):
+    """The service cannot be reached, or cannot know the answer now; see `retry_after`."""
+
+
+class UnimplementedError(IdentityError):
+    """The service does not offer this."""
+
+
+class InternalError(IdentityError):
+    """A bug of the service; quote `request_id` when reporting it."""
+
+
+_CLASSES: Mapping[grpc.StatusCode, type[IdentityError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+    grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
+    grpc.StatusCode.INTERNAL: InternalError,
+}
+
+
+def to_error(error: grpc.RpcError) -> IdentityError:
+    """The error of a failed call, with its details unpacked."""
+    call: Any = error  # what a stub raises is a grpc.Call too, which its types do not say
+    code: grpc.StatusCode = call.code()
+    trailing = dict(call.trailing_metadata() or ())
+    info = error_details_pb2.ErrorInfo()
+    bad = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    retry_found = _unpack(trailing.get(_DETAILS), info, bad, retry)
+    return _CLASSES.get(code, IdentityError)(
+        call.details() or code.name,
+        code=code,
+        reason=info.reason if info.domain == _DOMAIN else "",
+        violations={violation.field: violation.description for violation in bad.field_violations},
+        retry_after=retry.retry_delay.ToTimedelta() if retry_found else None,
+        request_id=str(trailing.get("x-request-id") or info.metadata.get("request_id", "")),
+    )
+
+
+def _unpack(data: object, info: Message, bad: Message, retry: Message) -> bool:
+    """Fill in what the status carries; returns whether it says when to try again."""
+    if not isinstance(data, bytes):
+        return False
+    found = False
+    try:
+        for detail in status_pb2.Status.FromString(data).details:
+            detail.Unpack(info)
+            detail.Unpack(bad)
+            found |= detail.Unpack(retry)
+    except DecodeError:  # of a proxy, not of the service
+        return False
+    return found
