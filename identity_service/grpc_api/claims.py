@@ -22,7 +22,7 @@ def to_claims(struct: Struct) -> Mapping[str, object]:
         raise InvalidRequestError(
             *(FieldViolation(field=f"claims.{n}", description="is set by the service only") for n in taken)
         )
-    claims = {name: _plain(value, 1) for name, value in struct.fields.items()}
+    claims = {name: _plain(value, 2) for name, value in struct.fields.items()}
     if len(json.dumps(claims, ensure_ascii=False).encode()) > MAX_EXTRA_CLAIMS_BYTES:
         raise InvalidRequestError.of("claims", f"must have at most {MAX_EXTRA_CLAIMS_BYTES} bytes as JSON")
     return claims
@@ -34,9 +34,11 @@ def from_claims(claims: Mapping[str, object], into: Struct) -> None:
 
 
 def _plain(value: Value, depth: int) -> object:
-    if depth > _MAX_DEPTH:
+    """The value; `depth` is the level that it has if it is an object or a list."""
+    kind = value.WhichOneof("kind")
+    if depth > _MAX_DEPTH and kind in ("struct_value", "list_value"):
         raise InvalidRequestError.of("claims", f"must be at most {_MAX_DEPTH} levels deep")
-    match value.WhichOneof("kind"):
+    match kind:
         case "struct_value":
             return {n: _plain(v, depth + 1) for n, v in value.struct_value.fields.items()}
         case "list_value":

@@ -9,7 +9,6 @@ from identity_service.domain.ids import new_epoch
 from identity_service.domain.ports import Store
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance.backends import Backend, FakeClock, RedisBackend, SqliteBackend
-from tests.redis_server import RedisServer
 
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
 

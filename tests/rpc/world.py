@@ -113,8 +113,8 @@ class World:
             return ""
         return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
 
-    def revoke(self, caller: str | None = None, **target: object) -> str:
-        request = pb.RevokeRequest(**target)  # type: ignore[arg-type]
+    def revoke(self, caller: str | None = None, **target: Any) -> str:
+        request = pb.RevokeRequest(**target)
         return self.stub.Revoke(request, metadata=bearer(caller) if caller else ()).revision
 
     def admin_token(self, scopes: Sequence[str] = ADMIN_SCOPES) -> str:

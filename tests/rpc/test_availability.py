@@ -1,0 +1,237 @@
+"""Fail closed: what the service answers while it cannot know, while it starts and while it stops."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from identity_service.bootstrap import Service, open_office, open_store
+from identity_service.clock import SystemClock
+from identity_service.domain.log import LogPage
+from identity_service.domain.ports import Store
+from identity_service.domain.secret import Secret
+from identity_service.storage.redis import RedisStore
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.redis_server import RedisServer, free_port
+from tests.rpc.conftest import StartWorld, running, settings_for_tests
+from tests.rpc.world import API, World, failure, password
+
+SERVICE = "identityapi.v1.IdentityService"
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Polls a condition that another process brings about; False when it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+def reason_of(call: Callable[[], object]) -> str:
+    """Why a call fails as UNAVAILABLE, or "" when it does not fail."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        found = failure(error)
+        assert found.code is grpc.StatusCode.UNAVAILABLE
+        assert found.retry_after is not None
+        return found.reason
+    return ""
+
+
+def health(world: World) -> int:
+    stub = health_pb2_grpc.HealthStub(world.channel)
+    answer: health_pb2.HealthCheckResponse = stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+    return int(answer.status)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of its own, to be killed and paused."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@contextmanager
+def on(server: RedisServer) -> Iterator[World]:
+    """A service that notices within half a second that its store is away."""
+    settings = settings_for_tests(max_staleness=timedelta(milliseconds=500))
+    with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=0.3)) as world:
+        yield world
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_without_its_store_it_says_unavailable_and_recovers_by_itself(
+    server: RedisServer, fault: str
+) -> None:
+    with on(server) as world:
+        client, user = world.new_client(), world.new_user()
+        token, tokens = world.issue(client).access_token, world.issue(user)
+        getattr(server, fault)()
+
+        # At first the answer is still known, then it is not: never is the token called bad.
+        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+        assert reason_of(lambda: world.issue(client)) == "REPLICA_STALE"
+        assert reason_of(lambda: world.refresh(tokens.refresh_token)) == "REPLICA_STALE"
+        assert reason_of(lambda: world.revoke(token=token)) == "REPLICA_STALE"
+        assert eventually(lambda: health(world) == health_pb2.HealthCheckResponse.NOT_SERVING)
+
+        server.resume() if fault == "pause" else server.start()
+
+        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "")
+        assert world.reason(token) == ""
+        assert eventually(lambda: health(world) == health_pb2.HealthCheckResponse.SERVING)
+        assert world.refresh(tokens.refresh_token).refresh_token
+        world.revoke(token=token)
+        assert world.reason(token) == "REVOKED"
+
+
+def test_a_revocation_that_the_store_did_not_take_is_not_acknowledged(server: RedisServer) -> None:
+    with on(server) as world:
+        token = world.issue(world.new_client()).access_token
+        server.kill()
+
+        assert reason_of(lambda: world.revoke(token=token)) in {"STORE_UNAVAILABLE", "REPLICA_STALE"}
+
+
+def test_a_strong_answer_needs_the_store(server: RedisServer) -> None:
+    with on(server) as world:
+        token = world.issue(world.new_client()).access_token
+        server.kill()
+
+        assert reason_of(lambda: world.verify(token, strong=True)) in {"STORE_UNAVAILABLE", "REPLICA_STALE"}
+
+
+def test_an_emptied_store_is_not_served_from(server: RedisServer) -> None:
+    """FLUSHALL takes the epoch too: nothing of what the store then says can be trusted."""
+    with on(server) as world:
+        token = world.issue(world.new_client()).access_token
+        world.revoke(token=token)
+        server.flush()
+
+        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+
+
+def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) -> None:
+    settings = settings_for_tests(max_staleness=timedelta(milliseconds=500), on_stale="serve")
+    with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=0.3)) as world:
+        client = world.new_client()
+        good, bad = world.issue(client).access_token, world.issue(client).access_token
+        world.revoke(token=bad)
+        server.kill()
+
+        assert eventually(lambda: reason_of(lambda: world.issue(client)) == "REPLICA_STALE")
+        assert (world.reason(good), world.reason(bad)) == ("", "REVOKED")
+
+
+def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer) -> None:
+    """The store here goes by its own clock, the service by one that is moved."""
+    with running(settings_for_tests(), lambda _: RedisStore.connect(server.url)) as world:
+        token = world.issue(world.new_client()).access_token
+        for hours in (1, -2):
+            world.clock.advance(hours=hours)
+            assert eventually(lambda: reason_of(lambda: world.verify(token)) == "CLOCK_SKEWED")
+        world.clock.advance(hours=1)
+        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "")
+
+
+class _SlowLog:
+    """A store whose log cannot be read until it is told so."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def read(self, after: int, limit: int) -> LogPage:
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return self._store.read(after, limit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
+    """The port is open at once, so that a probe finds it, but nothing is answered."""
+    port = free_port()
+    settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
+    with open_office(settings) as office:
+        office.initialise()
+    store: Any = _SlowLog(open_store(settings, SystemClock()))
+    service = Service(settings, store=store)
+    starting = threading.Thread(target=service.start)
+    starting.start()
+    assert store.asked.wait(10)
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = rpc.IdentityServiceStub(channel)
+        request = pb.VerifyRequest(token="x", audiences=[API])
+        assert reason_of(lambda: stub.Verify(request)) == "NOT_READY"
+        probe = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert probe.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+        store.go_on.set()
+        starting.join(10)
+        assert stub.Verify(request).rejected.reason == pb.REJECTION_REASON_MALFORMED
+    service.stop()
+
+
+def test_too_many_strong_calls_are_turned_away(start_world: StartWorld) -> None:
+    world = start_world(strong_limit=1)
+    replica = world.service._replica
+    assert replica._waiting.acquire(blocking=False)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        world.verify("x", strong=True)
+
+    assert failure(refused.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failure(refused.value).reason == "SERVER_BUSY"
+    assert world.reason("x") == "MALFORMED"
+    replica._waiting.release()
+
+
+def test_stopping_lets_calls_in_progress_end(
+    start_world: StartWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = start_world()
+    world.new_user()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_: str | None, password: Secret) -> bool:
+        begun.set()
+        return go_on.wait(10)
+
+    monkeypatch.setattr(world.service._hasher, "verify", slow)
+    call = world.stub.Issue.future(pb.IssueRequest(credential=password("ana")))
+    assert begun.wait(10)
+    stopped: list[bool] = []
+    stopping = threading.Thread(target=lambda: stopped.append(world.service.stop()))
+    stopping.start()
+    assert eventually(lambda: not _accepts(world))
+
+    go_on.set()
+    stopping.join(10)
+
+    assert call.result().token_set.access_token
+    assert stopped == [True]
+
+
+def _accepts(world: World) -> bool:
+    with grpc.insecure_channel(world.target) as channel:
+        try:
+            rpc.IdentityServiceStub(channel).Verify(pb.VerifyRequest(token="x", audiences=[API]))
+        except grpc.RpcError:
+            return False
+    return True

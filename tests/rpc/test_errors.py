@@ -1,0 +1,125 @@
+"""The table of errors: every row is produced, and every class of error has one."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from identity_service.domain import errors
+from identity_service.domain.sessions import MAX_ROTATIONS_IN_WINDOW
+from identity_service.grpc_api.errors import STATUS_OF, status_code, to_status
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1.error_reason_pb2 import ErrorReason
+from tests.rpc.world import Failure, World, client_secret, failure, password
+
+
+def subclasses(kind: type[errors.IdentityError]) -> Iterator[type[errors.IdentityError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def issue_refused(world: World, credential: object, **fields: object) -> Failure:
+    with pytest.raises(grpc.RpcError) as error:
+        world.stub.Issue(pb.IssueRequest(credential=credential, **fields))  # type: ignore[arg-type]
+    return failure(error.value)
+
+
+@pytest.mark.parametrize("kind", list(subclasses(errors.IdentityError)))
+def test_every_error_has_a_row_and_a_documented_reason(kind: type[errors.IdentityError]) -> None:
+    assert any(base in STATUS_OF for base in kind.__mro__)
+    assert f"ERROR_REASON_{kind.reason}" in ErrorReason.keys()  # noqa: SIM118  # an enum wrapper is no dict
+
+
+def test_an_unknown_error_is_opaque() -> None:
+    status = to_status(ValueError("secret value"), "r1")
+
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in status.details
+    assert b"secret" not in dict(status.trailing_metadata)["grpc-status-details-bin"]
+    assert status_code(KeyError()) is grpc.StatusCode.INTERNAL
+
+
+def test_wrong_credentials_say_the_same_whatever_is_wrong(world: World) -> None:
+    client = world.new_client()
+    world.new_user()
+    world.new_user("bea")
+    world.office.administrator.disable_user("bea")
+    world.new_client("off")
+    world.office.administrator.disable_client("off")
+
+    found = [
+        issue_refused(world, credential)
+        for credential in (
+            client_secret(client.id, "wrong"),
+            client_secret("nobody", "wrong"),
+            client_secret("off", "wrong"),
+            client_secret("first-party", "wrong"),
+            password("ana", "wrong"),
+            password("nobody", "wrong"),
+            password("bea"),
+            password("ana", client_id="nobody"),
+        )
+    ]
+
+    assert {(f.code, f.reason, f.message) for f in found} == {
+        (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REFUSED", "the credential was refused")
+    }
+
+
+def test_an_audience_or_scope_that_the_principal_may_not_have(world: World) -> None:
+    client = world.new_client()
+
+    audience = issue_refused(world, client.credential, audiences=["files"])
+    scope = issue_refused(world, client.credential, scopes=["delete"])
+    own = issue_refused(world, client.credential, scopes=["identity.admin"])
+
+    assert {f.code for f in (audience, scope, own)} == {grpc.StatusCode.PERMISSION_DENIED}
+    assert audience.reason == "AUDIENCE_NOT_ALLOWED"
+    assert scope.reason == own.reason == "SCOPE_NOT_ALLOWED"
+
+
+def test_a_grant_that_the_client_may_not_use(world: World) -> None:
+    portal = world.new_confidential_app()
+    reports = world.new_client()
+    world.new_user()
+    secret = reports.credential.client_secret.client_secret
+
+    by_secret = issue_refused(world, portal.credential)
+    by_password = issue_refused(world, password("ana", client_id=reports.id, secret=secret))
+
+    assert by_secret.code is by_password.code is grpc.StatusCode.PERMISSION_DENIED
+    assert by_secret.reason == by_password.reason == "GRANT_NOT_ALLOWED"
+
+
+def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None:
+    """Every place of the queue is taken; the call does not wait for one."""
+    world.new_user()
+    places = world.settings.password_threads + world.settings.password_queue
+    hasher = world.service._hasher
+    for _ in range(places):
+        assert hasher._places.acquire(blocking=False)
+
+    found = issue_refused(world, password("ana"))
+
+    assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY")
+    assert found.retry_after is not None
+    assert found.retry_after > 0
+    for _ in range(places):
+        hasher._places.release()
+    assert world.stub.Issue(pb.IssueRequest(credential=password("ana"))).token_set.access_token
+
+
+def test_a_session_that_rotates_too_often_has_to_wait(world: World) -> None:
+    token = world.issue(world.new_user()).refresh_token
+    for _ in range(MAX_ROTATIONS_IN_WINDOW):
+        token = world.refresh(token).refresh_token
+
+    with pytest.raises(grpc.RpcError) as error:
+        world.refresh(token)
+
+    found = failure(error.value)
+    assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ATTEMPTS")
+    assert found.retry_after is not None
+    world.clock.advance(seconds=61)
+    assert world.refresh(token).refresh_token

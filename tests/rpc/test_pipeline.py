@@ -1,0 +1,198 @@
+"""What every call goes through: policy, request ids, opaque bugs, callers, health, reflection."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from identity_service.grpc_api.pipeline import Pipeline
+from identity_service.grpc_api.policy import POLICY
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import API, World, bearer, failure
+
+SERVICE = "identityapi.v1.IdentityService"
+
+
+def test_every_method_of_the_protos_has_a_policy() -> None:
+    methods = pb.DESCRIPTOR.services_by_name["IdentityService"].methods
+
+    assert {f"/{SERVICE}/{method.name}" for method in methods} <= POLICY.keys()
+
+
+class _NoGate:
+    def applies(self, rule: object, request: object) -> bool:
+        return False
+
+
+@pytest.fixture
+def bare() -> Iterator[tuple[grpc.Server, Pipeline, ThreadPoolExecutor]]:
+    """A server with a pipeline whose policy table knows Verify alone."""
+    work = ThreadPoolExecutor(1)
+    server = grpc.server(ThreadPoolExecutor(2))
+    table = {f"/{SERVICE}/Verify": POLICY[f"/{SERVICE}/Verify"]}
+    yield server, Pipeline(server, _NoGate(), work, table), work  # type: ignore[arg-type]
+    server.stop(None).wait()
+    work.shutdown()
+
+
+class _Faulty:
+    """A servicer whose every method has a bug."""
+
+    def Verify(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise KeyError("the secret of the request")
+
+    Issue = VerifyBatch = Refresh = Revoke = Verify
+
+
+def test_a_method_without_a_policy_is_refused_and_a_bug_is_opaque(
+    bare: tuple[grpc.Server, Pipeline, ThreadPoolExecutor], capfd: pytest.CaptureFixture[str]
+) -> None:
+    server, pipeline, _ = bare
+    registrar: Any = pipeline
+    faulty: Any = _Faulty
+    rpc.add_IdentityServiceServicer_to_server(faulty(), registrar)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = rpc.IdentityServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as unlisted:
+            stub.Issue(pb.IssueRequest())
+        with pytest.raises(grpc.RpcError) as bug:
+            stub.Verify(pb.VerifyRequest())
+
+    assert failure(unlisted.value).code is grpc.StatusCode.PERMISSION_DENIED
+    assert failure(unlisted.value).reason == "METHOD_NOT_ALLOWED"
+    found = failure(bug.value)
+    assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "secret of the request" not in found.message
+    logged = "".join(capfd.readouterr())
+    assert "secret of the request" not in logged
+    assert found.request_id in logged
+
+
+def test_a_request_id_is_taken_over_or_made(world: World) -> None:
+    credential = world.new_client().credential
+    request = pb.IssueRequest(credential=credential)
+
+    _, given = world.stub.Issue.with_call(request, metadata=(("x-request-id", "my-id-7"),))
+    _, made = world.stub.Issue.with_call(request)
+    _, unusable = world.stub.Issue.with_call(request, metadata=(("x-request-id", "x" * 200),))
+
+    ids = [dict(call.trailing_metadata() or ())["x-request-id"] for call in (given, made, unusable)]
+    assert ids[0] == "my-id-7"
+    assert len(ids[1]) == len(ids[2]) == 16
+    with pytest.raises(grpc.RpcError) as error:
+        world.stub.Verify(pb.VerifyRequest(), metadata=(("x-request-id", "my-id-8"),))
+    assert failure(error.value).request_id == "my-id-8"
+
+
+def test_callers_are_asked_for_where_it_is_configured(start_world: StartWorld) -> None:
+    world = start_world(require_caller_auth=True)
+    token = world.issue(world.new_client()).access_token
+    request = pb.VerifyRequest(token=token, audiences=[API])
+    batch = pb.VerifyBatchRequest(requests=[request])
+    allowed = world.admin_token(scopes=["identity.verify"])
+    other = world.admin_token(scopes=["identity.revoke"])
+
+    for call, message in ((world.stub.Verify, request), (world.stub.VerifyBatch, batch)):
+        method: Any = call
+        for metadata, reason in (
+            ((), "CALLER_UNAUTHENTICATED"),
+            (bearer("nonsense"), "CALLER_UNAUTHENTICATED"),
+            (bearer(token), "CALLER_UNAUTHENTICATED"),  # for another audience
+            (bearer(allowed) * 2, "CALLER_UNAUTHENTICATED"),  # which of the two?
+            ((("authorization", f"Basic {allowed}"),), "CALLER_UNAUTHENTICATED"),
+            (bearer(other), "CALLER_SCOPE_MISSING"),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                method(message, metadata=metadata)
+            assert failure(refused.value).reason == reason
+        assert method(message, metadata=bearer(allowed))
+
+
+def test_a_revoked_callers_token_opens_nothing(world: World) -> None:
+    caller = world.admin_token()
+    world.revoke(token=caller)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        world.revoke(caller=caller, token_id="x")
+
+    assert failure(refused.value).reason == "CALLER_UNAUTHENTICATED"
+
+
+def test_health_is_reported_for_the_server_and_the_service(world: World) -> None:
+    stub = health_pb2_grpc.HealthStub(world.channel)
+
+    for name in ("", SERVICE):
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_describes_the_service(world: World, version: str) -> None:
+    call = world.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    requests = (
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+    )
+
+    listed, described = call(iter(requests))
+
+    assert SERVICE in {service.name for service in listed.list_services_response.service}
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_reflection_can_be_turned_off(start_world: StartWorld) -> None:
+    world = start_world(reflection=False)
+    call: Any = world.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+
+    with pytest.raises(grpc.RpcError) as refused:
+        list(call(iter([b""])))
+
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_bytes_that_are_no_message_are_refused_on_streams_too(world: World) -> None:
+    watch: Any = world.channel.unary_stream("/grpc.health.v1.Health/Watch")
+    reflect: Any = world.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+
+    for stream, sent in ((watch, b"\xff"), (reflect, iter([b"\xff"]))):
+        with pytest.raises(grpc.RpcError) as refused:
+            list(stream(sent))
+        assert failure(refused.value).reason == "MALFORMED_REQUEST"
+
+
+def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
+    start_world: StartWorld, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All threads that may wait for the store are busy; the caller has gone when one is free again."""
+    world = start_world()
+    client = world.new_client()
+    release = threading.Event()
+    work = world.service._server._work
+    blocked = [work.submit(release.wait) for _ in range(world.settings.work_threads)]
+
+    with pytest.raises(grpc.RpcError) as late:
+        world.stub.Issue(pb.IssueRequest(credential=client.credential), timeout=0.2)
+    release.set()
+    wait(blocked)
+    work.submit(lambda: None).result()  # behind the call in the queue
+
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert world.issue(client).access_token
+    logged = "".join(capfd.readouterr())
+    assert logged.count("token_issued") == 1
