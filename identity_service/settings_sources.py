@@ -76,7 +76,7 @@ def load_settings(
         values |= found
         sources |= {name: _source(source, name) for name in found}
     try:
-        return LoadedSettings(settings=Settings(**values), sources=sources)  # type: ignore[arg-type]
+        return LoadedSettings(settings=Settings(**values), sources=sources)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, sources)) from None
 

@@ -161,7 +161,7 @@ def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
     _check_permissions(jwk, algorithm, "sign" if private else "verify")
     try:
         key = _library(spec).from_jwk({n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg")})
-    except (jwt.InvalidKeyError, TypeError, KeyError) as error:
+    except (jwt.InvalidKeyError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"the key is not a well-formed one for {algorithm}") from error
     _check_strength(key)
     if private and isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):

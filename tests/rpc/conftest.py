@@ -34,7 +34,7 @@ def settings_for_tests(**changes: object) -> Settings:
         "argon2_parallelism": 1,
         "beat_interval": timedelta(milliseconds=50),
     } | changes
-    return Settings(**values)  # type: ignore[arg-type]
+    return Settings(**values)
 
 
 @contextmanager

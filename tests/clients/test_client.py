@@ -1,0 +1,293 @@
+"""The Python client, against a servicer that plays a script, through a real channel on loopback."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from identity_client import (
+    ClientOptions,
+    IdentityClient,
+    IdentityError,
+    InternalError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    Rejected,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+    Verified,
+)
+from identity_service.domain import errors
+from identity_service.grpc_api.errors import to_status
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from identityapi.v1 import token_pb2
+
+EXPIRES = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+STAMP = Timestamp(seconds=int(EXPIRES.timestamp()))
+TOKENS = token_pb2.TokenSet(
+    access_token="secret-access-token",
+    token_type="Bearer",
+    expire_time=STAMP,
+    refresh_token="secret-refresh-token",
+    refresh_expire_time=STAMP,
+    audiences=["api"],
+    scopes=["read"],
+    token_id="t1",
+    session_id="s1",
+)
+
+
+class Script:
+    """Answers every call with the next of `answers`, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, Any]] = []
+
+    def _play(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            context.abort_with_status(to_status(answer, "request-1"))  # type: ignore[arg-type]
+        return answer() if callable(answer) else answer
+
+    Issue = Verify = VerifyBatch = Refresh = Revoke = _play
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def target(script: Script) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(4))
+    servicer: Any = script
+    rpc.add_IdentityServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def client(target: str) -> Iterator[IdentityClient]:
+    options = ClientOptions(initial_backoff=timedelta(milliseconds=5))
+    with IdentityClient(target, options=options) as client:
+        yield client
+
+
+def test_issue_sends_what_it_is_given_and_hides_what_it_gets(client: IdentityClient, script: Script) -> None:
+    script.answers = [pb.IssueResponse(token_set=TOKENS)]
+
+    tokens = client.issue_with_secret(
+        "c", "s", audiences=["api"], scopes=["read"], lifetime=timedelta(minutes=1), claims={"tenant": "blue"}
+    )
+    client.issue_with_password("ana", "pw", client_id="app", client_secret="s", device="phone")
+
+    by_secret, by_password = script.requests
+    assert by_secret.credential.client_secret == token_pb2.ClientSecret(client_id="c", client_secret="s")
+    assert (list(by_secret.audiences), list(by_secret.scopes)) == (["api"], ["read"])
+    assert (by_secret.lifetime.seconds, dict(by_secret.claims)) == (60, {"tenant": "blue"})
+    assert by_password.credential.password == token_pb2.Password(
+        username="ana", password="pw", client_id="app", client_secret="s"
+    )
+    assert by_password.device == "phone"
+    assert not by_password.HasField("lifetime")
+    assert (tokens.access_token, tokens.refresh_token) == ("secret-access-token", "secret-refresh-token")
+    assert (tokens.expire_time, tokens.refresh_expire_time) == (EXPIRES, EXPIRES)
+    assert "secret" not in repr(tokens) + str(tokens)
+
+
+def test_a_verified_token_is_a_value(client: IdentityClient, script: Script) -> None:
+    said = token_pb2.VerifiedToken(
+        issuer="i",
+        subject="u1",
+        audiences=["api"],
+        client_id="app",
+        scopes=["read"],
+        token_id="t1",
+        session_id="s1",
+        issue_time=STAMP,
+        expire_time=STAMP,
+        actors=[token_pb2.Actor(subject="robot")],
+    )
+    said.claims.update({"tenant": "blue"})
+    script.answers = [pb.VerifyResponse(verified=said, revision="e.7")]
+
+    outcome = client.verify("token", audiences=["api"], required_scopes=["read"], strong=True)
+
+    assert isinstance(outcome, Verified)
+    assert (outcome.subject, outcome.revision, outcome.auth_time) == ("u1", "e.7", None)
+    assert (outcome.actors[0].subject, outcome.claims) == ("robot", {"tenant": "blue"})
+    assert script.requests[0] == pb.VerifyRequest(
+        token="token", audiences=["api"], required_scopes=["read"], strong=True
+    )
+
+
+def test_a_rejected_token_is_a_value_too(client: IdentityClient, script: Script) -> None:
+    rejected = pb.VerifyResponse(
+        rejected=pb.Rejection(reason=pb.REJECTION_REASON_REVOKED, detail="d"), revision="e.7"
+    )
+    script.answers = [rejected, pb.VerifyBatchResponse(responses=[rejected, rejected])]
+
+    assert client.verify("token", any_audience=True) == Rejected(reason="REVOKED", detail="d", revision="e.7")
+    batch = client.verify_batch([pb.VerifyRequest(token="a"), pb.VerifyRequest(token="b")])
+    assert batch == [Rejected(reason="REVOKED", detail="d", revision="e.7")] * 2
+
+
+def test_refresh_shows_the_clients_secret_where_there_is_one(client: IdentityClient, script: Script) -> None:
+    script.answers = [pb.RefreshResponse(token_set=TOKENS)]
+
+    client.refresh("r")
+    client.refresh("r", client_id="c", client_secret="s", scopes=["read"], audiences=["api"])
+
+    assert script.requests[0] == pb.RefreshRequest(refresh_token="r")
+    assert script.requests[1].client_credential.client_secret.client_secret == "s"
+    assert list(script.requests[1].scopes) == ["read"]
+
+
+def test_each_way_to_revoke_names_its_target(client: IdentityClient, script: Script) -> None:
+    script.answers = [pb.RevokeResponse(revision="e.8")]
+
+    revisions = [
+        client.revoke_token("t", reason="r"),
+        client.revoke_token_id("i"),
+        client.revoke_session("s"),
+        client.revoke_subject("u", request_id="once"),
+        client.revoke_client("c"),
+        client.revoke_everything(),
+    ]
+
+    assert revisions == ["e.8"] * 6
+    targets = [request.WhichOneof("target") for request in script.requests]
+    assert targets == ["token", "token_id", "session_id", "subject", "client_id", "everything"]
+    ids = [request.request_id for request in script.requests]
+    assert ids[:4] == ["", "", "", "once"]
+    assert len(set(ids[4:])) == 2
+    assert all(ids[4:])
+
+
+def test_unavailable_is_tried_again_with_the_same_request(client: IdentityClient, script: Script) -> None:
+    away = errors.ReplicaStaleError("later")
+    script.answers = [away, away, pb.RevokeResponse(revision="e.8")]
+
+    assert client.revoke_everything() == "e.8"
+    assert len(script.requests) == 3
+    assert len({request.request_id for request in script.requests}) == 1
+
+
+def test_unavailable_to_the_end_is_an_error_with_a_delay(client: IdentityClient, script: Script) -> None:
+    script.answers = [errors.StoreUnavailableError("away")]
+
+    with pytest.raises(UnavailableError) as error:
+        client.revoke_token("t")
+
+    assert (error.value.reason, error.value.retry_after) == ("STORE_UNAVAILABLE", timedelta(seconds=1))
+    assert len(script.requests) == 4
+
+
+def test_retries_can_be_turned_off(target: str, script: Script) -> None:
+    script.answers = [errors.StoreUnavailableError("away")]
+    options = ClientOptions(max_attempts=1)
+
+    with IdentityClient(target, options=options) as client, pytest.raises(UnavailableError):
+        client.revoke_token("t")
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (errors.CredentialRefusedError(), UnauthenticatedError),
+        (errors.CallerScopeMissingError("no"), PermissionDeniedError),
+        (errors.ServerBusyError("busy"), ResourceExhaustedError),
+        (errors.NotImplementedYetError("not yet"), UnimplementedError),
+        (ValueError("bug"), InternalError),
+        (errors.StaleEtagError("stale"), IdentityError),
+    ],
+)
+def test_every_other_error_is_raised_at_once(
+    client: IdentityClient, script: Script, sent: Exception, expected: type[IdentityError]
+) -> None:
+    script.answers = [sent]
+
+    with pytest.raises(expected) as error:
+        client.refresh("secret-refresh-token")
+
+    assert type(error.value) is expected
+    assert len(script.requests) == 1
+    assert error.value.request_id == "request-1"
+    assert error.value.reason == getattr(sent, "reason", "INTERNAL")
+    assert "secret" not in str(error.value) + repr(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_field_violations_are_unpacked(client: IdentityClient, script: Script) -> None:
+    script.answers = [errors.InvalidRequestError.of("lifetime", "must be positive")]
+
+    with pytest.raises(InvalidArgumentError) as error:
+        client.issue(pb.IssueRequest())
+
+    assert error.value.violations == {"lifetime": "must be positive"}
+
+
+def test_a_call_ends_at_its_deadline(target: str, script: Script) -> None:
+    release = threading.Event()
+
+    def slow() -> pb.RevokeResponse:
+        release.wait(10)
+        return pb.RevokeResponse()
+
+    script.answers = [slow]
+    with (
+        IdentityClient(target, options=ClientOptions(timeout=timedelta(milliseconds=200))) as client,
+        pytest.raises(UnavailableError) as error,
+    ):
+        client.revoke_token("t")
+    release.set()
+
+    assert error.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_nobody_listening_is_unavailable() -> None:
+    options = ClientOptions(timeout=timedelta(seconds=2), max_attempts=1)
+    with IdentityClient("127.0.0.1:1", options=options) as client, pytest.raises(UnavailableError) as error:
+        client.revoke_token("t")
+
+    assert error.value.reason == ""
+
+
+def test_the_callers_token_goes_along_and_may_be_renewed(target: str, script: Script) -> None:
+    script.answers = [pb.RevokeResponse()]
+    given = iter(["one", "two"])
+    for options in (
+        ClientOptions(),
+        ClientOptions(bearer="fixed"),
+        ClientOptions(bearer=lambda: next(given)),
+    ):
+        assert "fixed" not in repr(options)
+        with IdentityClient(target, options=options) as client:
+            client.revoke_token("t")
+            client.revoke_token("t")
+
+    sent = [metadata.get("authorization") for metadata in script.metadata]
+    assert sent == [None, None, "Bearer fixed", "Bearer fixed", "Bearer one", "Bearer two"]
+
+
+def test_a_channel_of_the_callers_stays_open(target: str, script: Script) -> None:
+    script.answers = [pb.RevokeResponse(revision="e.1")]
+    with grpc.insecure_channel(target) as channel:
+        for _ in range(2):
+            with IdentityClient(channel=channel) as client:
+                assert client.revoke_token("t") == "e.1"

@@ -1,0 +1,61 @@
+"""Keys for the tests of the JOSE layer: made once, never kept."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.ids import PrincipalId, TokenId
+from identity_service.domain.tokens import AccessToken
+from identity_service.jose import keys
+from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.keys import GeneratedKey, JwsKey
+
+ISSUER = "https://issuer.example"
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Implements the port KeySource with the keys that it is given; the first signs."""
+
+    generated: tuple[GeneratedKey, ...]
+
+    def signing(self) -> JwsKey:
+        if not self.generated:
+            raise NoSigningKeyError("no key")
+        made = self.generated[0]
+        return keys.load(made.private_jwk, made.algorithm, private=True)
+
+    def verifying(self, key_id: str) -> JwsKey | None:
+        for made in self.generated:
+            if made.key_id == key_id:
+                return keys.load(made.public_jwk or made.private_jwk, made.algorithm, private=False)
+        return None
+
+
+@pytest.fixture(scope="session")
+def generated() -> dict[str, GeneratedKey]:
+    """One key for each algorithm."""
+    return {algorithm: keys.generate(algorithm) for algorithm in keys.ALGORITHMS}
+
+
+@pytest.fixture(scope="session")
+def codec(generated: dict[str, GeneratedKey]) -> AccessTokenCodec:
+    """Signs with ES256 and knows every key."""
+    return AccessTokenCodec(Ring(tuple(generated.values())), ISSUER)
+
+
+def access_token(**changes: object) -> AccessToken:
+    issue_time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    values: dict[str, object] = {
+        "issuer": ISSUER,
+        "subject": PrincipalId("reports"),
+        "audiences": ("api",),
+        "client_id": PrincipalId("reports"),
+        "scopes": ("read", "write"),
+        "token_id": TokenId("t" * 22),
+        "issue_time": issue_time,
+        "expire_time": issue_time + timedelta(minutes=15),
+    } | changes
+    return AccessToken(**values)  # type: ignore[arg-type]

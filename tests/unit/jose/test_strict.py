@@ -1,0 +1,96 @@
+"""Strict base64url and JSON: one spelling, one meaning, and bounds on both."""
+
+import base64
+import contextlib
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.jose.strict import MAX_DEPTH, decode_base64url, parse_object
+
+
+@given(st.binary(max_size=200))
+def test_what_is_encoded_without_padding_is_decoded(data: bytes) -> None:
+    assert decode_base64url(base64.urlsafe_b64encode(data).rstrip(b"=").decode()) == data
+
+
+@pytest.mark.parametrize(
+    "text", ["AA==", "AA=", "A", "AAAAA", "A A", "AA\n", "A+/A", "AB", "AAB", "Ä", "\x00AAA", "AAA.", "AAA="]
+)
+def test_another_spelling_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="base64url"):
+        decode_base64url(text)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_decoded_to_what_encodes_to_it_or_refused(text: str) -> None:
+    try:
+        data = decode_base64url(text)
+    except ValueError:
+        return
+    assert base64.urlsafe_b64encode(data).rstrip(b"=").decode() == text
+
+
+def test_an_object_is_parsed() -> None:
+    assert parse_object(b'{"a":[1,2.5,"[[[[[[[[[[[[[[[[[[[[",null,true,{"b":{}}]}') == {
+        "a": [1, 2.5, "[" * 20, None, True, {"b": {}}]
+    }
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b'"a"',
+        b"1",
+        b"null",
+        b"{",
+        b'{"a":1,"a":2}',
+        b'{"x":{"a":1,"a":1}}',
+        b'{"a":1,"\\u0061":2}',
+        b'{"a":NaN}',
+        b'{"a":Infinity}',
+        b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":' + b"9" * 33 + b"}",
+        b'{"a":0.' + b"1" * 100 + b"}",
+        b"{'a':1}",
+        b'{"a":1}x',
+        b'{"a":"\xff"}',
+        '{"a":1}'.encode("utf-16"),
+        b"\xef\xbb\xbf{}",
+        b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}",
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        b"[" * 10_000,
+    ],
+    ids=lambda data: repr(data[:24]),
+)
+def test_anything_else_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the text may be the parser's
+        parse_object(data)
+
+
+def test_the_deepest_that_is_allowed_is_parsed() -> None:
+    depth = MAX_DEPTH - 1
+
+    assert parse_object(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+
+
+def test_brackets_in_a_text_do_not_count() -> None:
+    assert parse_object(b'{"a":"\\"' + b"[" * 100 + b'\\\\"}')["a"] == '"' + "[" * 100 + "\\"
+
+
+def test_a_number_of_thousands_of_digits_is_refused_at_once() -> None:
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="too long"):
+        parse_object(b'{"a":' + b"9" * 8000 + b"}")
+    assert time.perf_counter() - started < 0.05
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_an_object_or_a_value_error(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert isinstance(parse_object(data), dict)

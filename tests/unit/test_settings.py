@@ -1,0 +1,215 @@
+"""Settings: where a value comes from, and what cannot be. No error shows a value that may be a secret."""
+
+import stat
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.settings import Settings, is_loopback
+from identity_service.settings_sources import CLIENT_VARIABLES, load_settings
+
+SECRET = "a secret that no message may show, ever"
+
+
+def refused(environ: Mapping[str, str] = {}, **flags: object) -> str:  # never changed
+    with pytest.raises(ConfigurationError) as error:
+        load_settings(flags, environ=environ)
+    assert SECRET not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
+    """defaults < file < environment < flags."""
+    file = tmp_path / "other.toml"
+    file.write_text('leeway = "1s"\nissuer = "file"\nlisten = "127.0.0.1:1"\n')
+
+    loaded = load_settings(
+        {"listen": "127.0.0.1:3", "store": None},
+        config_file=file,
+        environ={"IDENTITY_ISSUER": "environment", "IDENTITY_LISTEN": "127.0.0.1:2", "HOME": "x"},
+    )
+
+    settings = loaded.settings
+    assert (settings.leeway, settings.issuer, settings.listen) == (
+        timedelta(seconds=1),
+        "environment",
+        "127.0.0.1:3",
+    )
+    assert settings.store == "sqlite:///var/identity.db"
+    wanted = {
+        "leeway": str(file),
+        "issuer": "IDENTITY_ISSUER",
+        "listen": "flag --listen",
+        "store": "default",
+    }
+    assert {name: loaded.sources[name] for name in wanted} == wanted
+
+
+def test_the_file_beside_is_read_and_the_environment_may_name_another(tmp_path: Path) -> None:
+    Path("identity.toml").write_text('issuer = "beside"')
+    (tmp_path / "named.toml").write_text('issuer = "named"')
+
+    assert load_settings(environ={}).settings.issuer == "beside"
+    assert load_settings(environ={"IDENTITY_CONFIG": "named.toml"}).settings.issuer == "named"
+
+
+def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
+    assert "did you mean leeway" in refused({"IDENTITY_LEWAY": "1s"})
+    assert "IDENTITY_LEWAY" in refused({"IDENTITY_LEWAY": "1s"})
+    Path("identity.toml").write_text("max_stalenes = 5")
+    assert "did you mean max_staleness" in refused()
+    Path("identity.toml").write_text("zzzzzz = 5")
+    assert "identity config show" in refused()
+
+
+def test_the_variables_of_the_command_line_are_no_settings() -> None:
+    assert load_settings(environ=dict.fromkeys(CLIENT_VARIABLES - {"IDENTITY_CONFIG"}, "x")).settings.store
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("10s", 10), ("5m", 300), ("1.5s", 1.5), ("0s", 0), ("7", 7)]
+)
+def test_durations_are_written_with_a_unit_or_in_seconds(text: str, seconds: float) -> None:
+    settings = load_settings(environ={"IDENTITY_LEEWAY": text}).settings
+
+    assert settings.leeway == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "x", "5 parsecs", "-1s", "1e400s", "s", "nan"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    assert "leeway" in refused({"IDENTITY_LEEWAY": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("access_token_lifetime", "25h"),
+        ("access_token_lifetime", "0s"),
+        ("max_access_token_lifetime", "25h"),
+        ("session_lifetime", "1s"),
+        ("leeway", "6m"),
+        ("refresh_grace", "61m"),
+        ("beat_interval", "1ms"),
+        ("max_staleness", "2h"),
+        ("drain_grace", "11m"),
+        ("max_connection_age", "0s"),
+        ("listen", "nowhere"),
+        ("listen", "127.0.0.1:99999"),
+        ("listen", "0.0.0.0:50051"),
+        ("store", "postgres://x"),
+        ("store", "sqlite:///"),
+        ("store", "redis+sentinel://a/b"),
+        ("store", "redis+cluster://a"),
+        ("algorithm", "none"),
+        ("durability", "replicas:1"),
+        ("on_stale", "guess"),
+        ("verify_threads", "0"),
+        ("issuer", ""),
+        ("log_level", "loud"),
+        ("max_message_bytes", "1"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> None:
+    assert name in refused({f"IDENTITY_{name.upper()}": value})
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"ACCESS_TOKEN_LIFETIME": "2h", "MAX_ACCESS_TOKEN_LIFETIME": "1h"}, "access_token_lifetime"),
+        ({"BEAT_INTERVAL": "2s", "MAX_STALENESS": "4s"}, "max_staleness"),
+        ({"MASTER_KEY": SECRET, "MASTER_KEY_FILE": "key"}, "master_key"),
+        ({"STRONG_LIMIT": "4", "VERIFY_THREADS": "4"}, "strong_limit"),
+        ({"PASSWORD_QUEUE": "100", "WORK_THREADS": "16"}, "work_threads"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(environ: dict[str, str], named: str) -> None:
+    assert named in refused({f"IDENTITY_{name}": value for name, value in environ.items()})
+
+
+def test_it_may_listen_beyond_loopback_only_when_told_so() -> None:
+    assert "--insecure" in refused(listen="0.0.0.0:50051")
+    assert load_settings({"listen": "0.0.0.0:50051", "insecure": True}, environ={}).settings.insecure
+
+
+@pytest.mark.parametrize(
+    ("listen", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("example.org:1", False),
+        (":1", False),
+    ],
+)
+def test_loopback_is_this_machine_only(listen: str, loopback: bool) -> None:
+    assert is_loopback(listen) is loopback
+
+
+def test_lists_come_from_the_environment_separated_by_commas_or_spaces() -> None:
+    settings = load_settings(environ={"IDENTITY_KNOWN_SCOPES": "read,write  admin"}).settings
+
+    assert settings.known_scopes == ("read", "write", "admin")
+
+
+def test_the_master_key_comes_from_the_setting_or_a_private_file(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    file.write_text(f"{SECRET}\n")
+    file.chmod(0o600)
+
+    assert Settings(master_key=SECRET).read_master_key().reveal() == SECRET
+    assert Settings(master_key_file=file).read_master_key().reveal() == SECRET
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
+def test_a_master_key_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "master.key"
+    file.write_text(SECRET)
+    file.chmod(mode)
+
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        Settings(master_key_file=file).read_master_key()
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+def test_a_missing_master_key_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="openssl rand"):
+        Settings().read_master_key()
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        Settings(master_key_file=tmp_path / "missing").read_master_key()
+
+
+def test_secrets_are_hidden_wherever_settings_are_shown() -> None:
+    settings = load_settings(
+        environ={"IDENTITY_MASTER_KEY": SECRET, "IDENTITY_STORE": "redis://user:hunter2@127.0.0.1:6379/0"}
+    ).settings
+
+    shown = "".join(settings.masked().values()) + repr(settings.master_key) + str(settings.master_key)
+    assert SECRET not in shown + repr(settings)
+    assert "hunter2" not in shown
+    assert settings.masked()["store"] == "redis://***@127.0.0.1:6379/0"
+
+
+@pytest.mark.parametrize("content", ["issuer = ", "\x00", "[issuer"])
+def test_a_file_that_is_no_toml_is_refused_by_name(content: str) -> None:
+    Path("identity.toml").write_text(content)
+
+    assert "identity.toml" in refused()
+
+
+def test_a_file_that_is_named_must_exist() -> None:
+    assert "no such file" in refused({"IDENTITY_CONFIG": "missing.toml"})
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load_settings(config_file=Path("missing.toml"), environ={})
