@@ -74,6 +74,12 @@ class RedisServer:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def configure(self, name: str, value: str) -> None:
+        """CONFIG SET."""
+        answer = ask(self.port, f"CONFIG SET {name} {value}\r\n".encode())
+        if not answer.startswith(b"+OK"):
+            raise RuntimeError(f"CONFIG SET {name}: {answer!r}")
+
     def flush(self) -> None:
         """Empty all databases."""
         answer = ask(self.port, b"FLUSHALL\r\n")

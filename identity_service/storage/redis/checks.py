@@ -77,5 +77,5 @@ def _check_durability(config: Mapping[str, str], durability: str) -> Iterator[Fi
 
 
 def _config(connection: Connection, name: str) -> str:
-    answer: Mapping[str, str] = connection.command("CONFIG", "GET", name)
+    answer: Mapping[str, str] = connection.command("CONFIG GET", name)
     return answer.get(name, "")

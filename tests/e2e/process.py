@@ -1,0 +1,131 @@
+"""The real service as a process, on a store of its own: started, killed, started again.
+
+Knows the command line only, as an operator does. Ends what it started by its own pid.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from identity_client import ClientOptions, IdentityClient
+from tests.redis_server import free_port
+
+MASTER_KEY = "a master key for tests, 32 characters or more"
+CHEAP_PASSWORDS = {
+    "IDENTITY_ARGON2_TIME_COST": "1",
+    "IDENTITY_ARGON2_MEMORY_KIB": "64",
+    "IDENTITY_ARGON2_PARALLELISM": "1",
+}
+_START_SECONDS = 10
+
+
+@dataclass
+class Installation:
+    """A folder, a store, and the environment that the commands run in."""
+
+    folder: Path
+    store: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Nothing of the settings of whoever runs the tests."""
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
+        own = {"IDENTITY_STORE": self.store, "IDENTITY_MASTER_KEY": MASTER_KEY}
+        return outside | own | CHEAP_PASSWORDS | self.environment
+
+    def run(self, *words: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run one command of `identity` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "identity_service", *words],
+            cwd=self.folder,
+            env=self.environ | changes,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def json(self, *words: str, stdin: str = "", **changes: str) -> Any:
+        """What a command prints with --json; it must exit 0."""
+        done = self.run(*words, "--json", stdin=stdin, **changes)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def serve(self, *words: str, port: int | None = None) -> "Running":
+        """Start the service; returns once it says that it serves."""
+        return Running(self, words, port or free_port())
+
+    def start(self, words: tuple[str, ...], port: int) -> "subprocess.Popen[bytes]":
+        with (self.folder / "service.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "identity_service", "serve", "--listen", f"127.0.0.1:{port}", *words],
+                cwd=self.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "service.log").read_text()
+
+
+class Running:
+    """One service process."""
+
+    def __init__(self, installation: Installation, words: tuple[str, ...], port: int) -> None:
+        self._installation = installation
+        self.target = f"127.0.0.1:{port}"
+        self.process = installation.start(words, port)
+        try:
+            self._await_serving()
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+    def client(self, **options: Any) -> IdentityClient:
+        return IdentityClient(self.target, options=ClientOptions(**options))
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed, nothing is said."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit code."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.wait(20)
+
+    def _await_serving(self) -> None:
+        with grpc.insecure_channel(self.target) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=_START_SECONDS, wait_for_ready=True)
+            try:
+                for answer in watch:
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        watch.cancel()
+                        return
+            except grpc.RpcError as error:
+                raise AssertionError(f"the service does not serve: {self._installation.log}") from error
+        raise AssertionError(f"the service does not serve: {self._installation.log}")

@@ -1,0 +1,211 @@
+"""The service as its users meet it: the first run, the example, two processes on one store, its end."""
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from identity_client import IdentityClient, Rejected, UnauthenticatedError, UnavailableError, Verified
+from tests.e2e.process import Installation
+from tests.redis_server import RedisServer, free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+def quickstart(target: str, accounts: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    environ = {f"IDENTITY_{name.upper()}": accounts[name] for name in ("client_secret", "password")}
+    words = ["--client-id", accounts["client_id"], "--username", accounts["username"]]
+    words += ["--audience", "demo-api"]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples/quickstart.py"), "--target", target, *words],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_first_run_makes_what_it_needs_and_the_second_finds_it(installation: Installation) -> None:
+    accounts = None
+    for _ in range(2):
+        with installation.serve("--dev") as service:
+            found = json.loads((installation.folder / "var/demo.json").read_text())
+            accounts = accounts or found
+            assert found == accounts
+            done = quickstart(service.target, accounts)
+            assert done.returncode == 0, done.stderr
+            assert "6. the access token is refused" in done.stdout
+            assert service.terminate() == 0
+    assert stat.S_IMODE((installation.folder / "var/demo.json").stat().st_mode) == 0o600
+    assert "examples/quickstart.py" in installation.log
+
+
+def test_the_printed_calls_can_be_pasted(installation: Installation) -> None:
+    with installation.serve("--dev"):
+        text = installation.log
+        pasted = re.search(r"(TOKEN=\$\(.*?demo-api( --target \S+)?)$", text, re.DOTALL | re.MULTILINE)
+        assert pasted is not None
+        done = subprocess.run(
+            ["bash", "-euc", pasted.group(1)],
+            cwd=installation.folder,
+            env={"PATH": "/usr/bin:/bin", "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == 0, done.stderr
+    assert "verified     yes" in done.stdout
+
+
+def test_without_a_master_key_the_first_run_makes_a_private_one(tmp_path: Path) -> None:
+    environ = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db").environ
+    del environ["IDENTITY_MASTER_KEY"]
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "identity_service", "serve", "--dev", "--listen", f"127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env=environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = next(line for line in process.stderr if "serving on" in line)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+    assert f"127.0.0.1:{port}" in said
+    assert process.returncode == 0
+    key = tmp_path / "var/master.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(key.read_text()) >= 32
+
+
+def test_what_one_process_revokes_the_other_refuses(installation: Installation) -> None:
+    admin = installation.json("init")
+    with (
+        installation.serve() as one,
+        installation.serve() as two,
+        one.client() as first,
+        two.client() as second,
+    ):
+        tokens = first.issue_with_secret(admin["client_id"], admin["client_secret"])
+        assert isinstance(second.verify(tokens.access_token, any_audience=True), Verified)
+
+        revision = first.revoke_token(tokens.access_token)
+
+        at_once = second.verify(tokens.access_token, any_audience=True, at_least_revision=revision)
+        assert isinstance(at_once, Rejected)
+        assert at_once.reason == "REVOKED"
+
+
+def test_a_revocation_reaches_the_other_process_by_itself(installation: Installation) -> None:
+    """Without asking for it: the follower of the other process is woken."""
+    admin = installation.json("init")
+    with (
+        installation.serve() as one,
+        installation.serve() as two,
+        one.client() as first,
+        two.client() as second,
+    ):
+        tokens = first.issue_with_secret(admin["client_id"], admin["client_secret"])
+        first.revoke_token(tokens.access_token)
+
+        for _ in range(200):
+            if isinstance(second.verify(tokens.access_token, any_audience=True), Rejected):
+                break
+            threading.Event().wait(0.01)
+        else:
+            pytest.fail("the revocation did not arrive within two seconds")
+
+
+def test_what_the_command_line_changes_the_running_service_learns(installation: Installation) -> None:
+    installation.json("init")
+    with installation.serve() as service, service.client() as client:
+        made = installation.json("client", "create", "reports", "--audience", "api", "--scope", "read")
+        tokens = client.issue_with_secret("reports", made["client_secret"])
+        installation.json("client", "disable", "reports")
+
+        outcome = client.verify(tokens.access_token, audiences=["api"], strong=True)
+        assert isinstance(outcome, Rejected)
+        with pytest.raises(UnauthenticatedError):
+            client.issue_with_secret("reports", made["client_secret"])
+
+
+def test_500_refreshes_through_two_processes_give_one_successor(installation: Installation) -> None:
+    installation.json("init")
+    installation.json(
+        "user", "create", "ana", "--audience", "api", "--password-stdin", stdin="correct horse battery\n"
+    )
+    with installation.serve() as one, installation.serve() as two:
+        clients = [IdentityClient(service.target) for service in (one, two) for _ in range(2)]
+        token = clients[0].issue_with_password("ana", "correct horse battery").refresh_token
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda n: clients[n % 4].refresh(token), range(500)))
+        for client in clients:
+            client.close()
+
+    assert len({answer.refresh_token for answer in answers}) == 1
+
+
+def test_sigterm_ends_it_with_0_and_then_nobody_answers(installation: Installation) -> None:
+    installation.json("init")
+    with installation.serve() as service, service.client(max_attempts=1) as client:
+        assert service.terminate() == 0
+        with pytest.raises(UnavailableError):
+            client.verify("x", any_audience=True)
+
+
+def test_a_store_that_was_never_initialised_is_refused_with_what_to_do(installation: Installation) -> None:
+    done = installation.run("serve", "--listen", "127.0.0.1:0")
+
+    assert done.returncode == 4
+    assert "identity init" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_master_key_is_refused_with_what_to_do(installation: Installation) -> None:
+    installation.json("init")
+    done = installation.run(
+        "serve", "--listen", "127.0.0.1:0", IDENTITY_MASTER_KEY="another master key, which is long enough"
+    )
+
+    assert done.returncode == 1
+    assert "master key does not open" in done.stderr
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(installation: Installation) -> None:
+    installation.json("init")
+    with installation.serve() as service:
+        done = installation.run("serve", "--listen", service.target)
+
+    assert done.returncode == 1
+    assert "listen" in done.stderr
+
+
+def test_a_redis_that_is_not_durable_is_refused_but_for_development(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        server.configure("appendfsync", "everysec")
+        installation = Installation(tmp_path, server.url)
+        installation.json("init")
+
+        refused = installation.run("serve", "--listen", "127.0.0.1:0")
+        assert refused.returncode == 1
+        assert "CONFIG SET appendfsync always" in refused.stderr
+
+        with installation.serve("--dev"):
+            assert "`unsynced`" in installation.log
+    finally:
+        server.stop()
