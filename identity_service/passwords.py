@@ -49,9 +49,6 @@ class Argon2Hasher:
         right = self._run(lambda: self._matches(phc or self._nobody, password))
         return right and phc is not None
 
-    def needs_rehash(self, phc: str) -> bool:
-        return self._argon2.check_needs_rehash(phc)
-
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 

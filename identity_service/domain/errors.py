@@ -178,10 +178,6 @@ class ClockSkewedError(UnavailableError):
     reason = "CLOCK_SKEWED"
 
 
-class ShuttingDownError(UnavailableError):
-    reason = "SHUTTING_DOWN"
-
-
 class NotImplementedYetError(IdentityError):
     """A part of the contract that this version does not offer: said, never silently ignored."""
 

@@ -40,9 +40,6 @@ class PasswordHasher(Protocol):
     def verify(self, phc: str | None, password: Secret) -> bool:
         """Whether the password is right; None takes as long as a real comparison and is False."""
 
-    def needs_rehash(self, phc: str) -> bool:
-        """Whether the parameters have risen since it was made."""
-
 
 class SigningKey(Protocol):
     """A private key in use; an HSM or KMS can stand behind it."""

@@ -22,7 +22,6 @@ from identity_service.domain.errors import (
     FieldViolation,
     MalformedRequestError,
     MethodNotAllowedError,
-    ShuttingDownError,
 )
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.errors import REQUEST_ID, status_code, to_status
@@ -58,11 +57,6 @@ class Pipeline:
         self._policy = policy
         self._log: Any = structlog.get_logger("identity.rpc")
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
-        self._draining = False
-
-    def drain(self) -> None:
-        """From now on refuse what needs the store, so that no mutation begins that cannot end."""
-        self._draining = True
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         """Generated code registers every servicer twice; the other way knows the methods' names."""
@@ -149,8 +143,6 @@ class Pipeline:
     ) -> Message:
         """The parsed request of a call that may go on."""
         rule = _require_policy(rule)
-        if self._draining and rule.pool is Pool.WORK:
-            raise ShuttingDownError("the server is stopping; call another replica")
         request = _parsed(parse, data)
         if self._gate.applies(rule, request):
             caller = self._gate.admit(rule, context.invocation_metadata())

@@ -31,7 +31,6 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_NO_SIGNING_KEY: _ClassVar[ErrorReason]
     ERROR_REASON_REVISION_NOT_REACHED: _ClassVar[ErrorReason]
     ERROR_REASON_CLOCK_SKEWED: _ClassVar[ErrorReason]
-    ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
@@ -62,7 +61,6 @@ ERROR_REASON_NOT_READY: ErrorReason
 ERROR_REASON_NO_SIGNING_KEY: ErrorReason
 ERROR_REASON_REVISION_NOT_REACHED: ErrorReason
 ERROR_REASON_CLOCK_SKEWED: ErrorReason
-ERROR_REASON_SHUTTING_DOWN: ErrorReason
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
