@@ -1,7 +1,8 @@
 -- Shared by all scripts: put in front of each before it is loaded. Owns the epoch check and the log.
 --
 -- Times are Unix seconds as decimal text: Lua would round them when it prints a number.
--- A refusal is an error reply whose first word the caller maps to an error of the domain.
+-- A refusal is an error reply whose first word the caller maps to an error of the domain. A script that
+-- fails is not rolled back: every check comes first, then the log (the commit point), then the state.
 
 local function now_or(given)
   if given ~= '' then return given end
@@ -33,6 +34,16 @@ local function append(head_key, log_key, head, link, time, change)
   return position
 end
 
+-- The position of a revision whose entry stands in this log under this link, or nil: state that outlived
+-- the log which held it proves nothing, so its fact is appended again.
+local function standing(log_key, head, revision, link)
+  local epoch, position = string.match(revision, '^(%S+)%.(%d+)$')
+  if epoch ~= head[1] then return nil end
+  local entry = redis.call('XRANGE', log_key, position .. '-0', position .. '-0')[1]
+  if not entry or entry[2][2] ~= link then return nil end -- 'link' is the first field, see append
+  return position
+end
+
 -- Raises a generation to max(the number here, above) + 1; returns number and position as text.
 -- `change` is the entry's JSON up to the number.
 local function raise(head_key, log_key, gen_key, head, principal, above, change, link, time)
@@ -44,7 +55,13 @@ local function raise(head_key, log_key, gen_key, head, principal, above, change,
   return number, position
 end
 
--- When a key may go: the first whole second that is not before `time`, at least now.
+-- When a key may go: the first whole second that is not before `time`.
 local function expire_at(time)
   return string.format('%d', math.ceil(tonumber(time)))
+end
+
+-- When the key of a session goes, in milliseconds: a minute after its end, so that the scripts decide by
+-- comparing times, and the key's disappearance never does.
+local function forget_session_at(expire)
+  return string.format('%d', math.ceil((tonumber(expire) + 60) * 1000))
 end

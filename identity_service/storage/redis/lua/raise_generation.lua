@@ -1,20 +1,24 @@
--- Raises a principal's generation, once for a request id of the last 24 hours.
--- KEYS: head, log, generations, memory of the request
+-- Raises a principal's generation, once for a request id while that is remembered.
+-- KEYS: head, log, generations, memory of the request (hash: principal → "<number> <revision> <link> <until>")
 -- ARGV: epoch, now, principal, above, change (its JSON up to the number), link, seconds to remember
 -- answers {position, link, number} of the entry that holds it.
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
 local now = now_or(ARGV[2])
-local held = redis.call('GET', KEYS[4])
+local held = redis.call('HGET', KEYS[4], ARGV[3])
 if held then
-  local number, position, link, expire = string.match(held, '^(%d+) (%d+) (%S+) (%S+)$')
-  if tonumber(expire) > tonumber(now) then
-    redis.call('SET', KEYS[4], held, 'KEEPTTL')
+  local number, epoch, position, link, until_ = string.match(held, '^(%d+) (%S+)%.(%d+) (%S+) (%S+)$')
+  -- A raise of another epoch may be lost: it is made again. Within one epoch the table of generations
+  -- holds it, also when the log has been trimmed.
+  if epoch == head[1] and tonumber(until_) > tonumber(now) then
+    -- Written again, so that waiting for replicas or the disk confirms something.
+    redis.call('HSET', KEYS[4], ARGV[3], held)
     return {position, link, number}
   end
 end
 local number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, ARGV[3], ARGV[4], ARGV[5], ARGV[6], now)
-local expire = string.format('%.6f', tonumber(now) + tonumber(ARGV[7]))
-redis.call('SET', KEYS[4], number .. ' ' .. position .. ' ' .. ARGV[6] .. ' ' .. expire, 'EX', ARGV[7])
+local until_ = string.format('%.6f', tonumber(now) + tonumber(ARGV[7]))
+redis.call('HSET', KEYS[4], ARGV[3], number .. ' ' .. head[1] .. '.' .. position .. ' ' .. ARGV[6] .. ' ' .. until_)
+redis.call('EXPIRE', KEYS[4], ARGV[7])
 return {position, ARGV[6], number}

@@ -5,7 +5,7 @@
 -- answers {now, version, value, expire, end, user, client, generations of everyone, subject, client},
 -- or {now} where there is no such session.
 local now = now_or(ARGV[1])
-local held = redis.call('HMGET', KEYS[1], 'version', 'value', 'expire', 'sub', 'client')
+local held = redis.call('HMGET', KEYS[1], 'v', 'd', 'expire', 'sub', 'client')
 if not held[1] then return {now} end
 local generations = redis.call('HMGET', KEYS[3], ARGV[4], held[4], held[5])
 return {now, held[1], held[2], held[3], redis.call('GET', KEYS[2]),

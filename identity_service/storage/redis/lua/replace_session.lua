@@ -3,8 +3,8 @@
 -- answers 1, or 0 where it is another, or gone.
 local no = refused(head_at(KEYS[1]), ARGV[1])
 if no then return no end
-local held = redis.call('HMGET', KEYS[2], 'version', 'expire')
+local held = redis.call('HMGET', KEYS[2], 'v', 'expire')
 if held[1] ~= ARGV[3] or tonumber(held[2]) <= tonumber(now_or(ARGV[2])) then return 0 end
-redis.call('HSET', KEYS[2], 'version', string.format('%d', tonumber(held[1]) + 1), 'value', ARGV[4], 'expire', ARGV[5])
-redis.call('EXPIREAT', KEYS[2], expire_at(ARGV[5]))
+redis.call('HSET', KEYS[2], 'v', string.format('%d', tonumber(held[1]) + 1), 'd', ARGV[4], 'expire', ARGV[5])
+redis.call('PEXPIREAT', KEYS[2], forget_session_at(ARGV[5]))
 return 1

@@ -8,27 +8,26 @@ local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
 local id, username = ARGV[3], ARGV[5]
+local held = redis.call('HMGET', KEYS[4], 'revision', 'username')
 if ARGV[6] == '' then
   for i = 7, #KEYS do
     if redis.call('EXISTS', KEYS[i]) == 1 then return redis.error_reply('IDN_EXISTS') end
   end
 else
-  local revision = redis.call('HGET', KEYS[4], 'revision')
-  if not revision then return redis.error_reply('IDN_MISSING') end
-  if revision ~= ARGV[6] then return redis.error_reply('IDN_STALE') end
+  if not held[1] then return redis.error_reply('IDN_MISSING') end
+  if held[1] ~= ARGV[6] then return redis.error_reply('IDN_STALE') end
 end
 if username ~= '' then
   local holder = redis.call('HGET', KEYS[6], username)
   if holder and holder ~= id then return redis.error_reply('IDN_USERNAME') end
-  local before = redis.call('HGET', KEYS[4], 'username')
-  if before and before ~= username then redis.call('HDEL', KEYS[6], before) end
-  redis.call('HSET', KEYS[6], username, id)
 end
 local now = now_or(ARGV[2])
 local position, number = append(KEYS[1], KEYS[2], head, ARGV[8], now, ARGV[7]), nil
 if ARGV[9] then
   number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, id, ARGV[9], ARGV[10], ARGV[11], now)
 end
+if held[2] and held[2] ~= '' and held[2] ~= username then redis.call('HDEL', KEYS[6], held[2]) end
+if username ~= '' then redis.call('HSET', KEYS[6], username, id) end
 redis.call('HSET', KEYS[4], 'value', ARGV[4], 'username', username, 'revision', head[1] .. '.' .. position)
 redis.call('ZADD', KEYS[5], 0, id)
 return {position, number}

@@ -1,0 +1,58 @@
+"""The names of the keys in Redis. Knows nothing of what is done with them.
+
+Everything but the sessions shares the hash tag `{idn}`, so that one script changes record, log and state
+together, in a cluster too; sessions are spread over it. Other tools may read these keys, so the names are
+part of what is promised:
+
+    {idn}:head               hash: epoch, position, link of the last entry
+    {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
+    {idn}:gen                hash: principal → `<number>.<link>`
+    {idn}:deny:<jti>         `<until> <revision> <link>`; expires at deny-until
+    {idn}:ended:<sid>        `<deny-until> <end-until> <revision> <link>`; expires at the later one
+    {idn}:<kind>:<id>        hash: value (JSON), revision, username; kind = client, user, key
+    {idn}:index:<kind>       sorted set of the ids, all of score 0
+    {idn}:usernames          hash: normalised username → user id
+    {idn}:beat:<process>     time of the last heartbeat
+    {idn}:request:<id>       hash: principal → what a request of this id has raised; a day
+    idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client; expires after its end
+"""
+
+from typing import Final
+
+from identity_service.domain.ids import SessionId, TokenId
+from identity_service.domain.log import RecordKind
+
+_TAG: Final = "{idn}"
+HEAD: Final = f"{_TAG}:head"
+LOG: Final = f"{_TAG}:log"
+GENERATIONS: Final = f"{_TAG}:gen"
+USERNAMES: Final = f"{_TAG}:usernames"
+
+
+def denial(token_id: TokenId) -> str:
+    return f"{_TAG}:deny:{token_id}"
+
+
+def ended(session_id: SessionId) -> str:
+    return f"{_TAG}:ended:{session_id}"
+
+
+def record(kind: RecordKind, id_: str) -> str:
+    """With an empty id: what the keys of this kind begin with."""
+    return f"{_TAG}:{kind}:{id_}"
+
+
+def index(kind: RecordKind) -> str:
+    return f"{_TAG}:index:{kind}"
+
+
+def beat(process: str) -> str:
+    return f"{_TAG}:beat:{process}"
+
+
+def request(request_id: str) -> str:
+    return f"{_TAG}:request:{request_id}"
+
+
+def session(session_id: SessionId) -> str:
+    return f"idn:s:{{{session_id}}}"

@@ -1,0 +1,124 @@
+"""The directory on Redis: clients, users and keys as records with an etag. Knows nothing of sessions."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from identity_service.domain.ids import Link, PrincipalId, new_link
+from identity_service.domain.log import (
+    Appended,
+    Change,
+    GenerationRaised,
+    RecordChanged,
+    RecordKind,
+    Revision,
+)
+from identity_service.domain.ports import Record, RecordT, Versioned
+from identity_service.domain.principals import User, normalize_username
+from identity_service.storage.codec import decode_record, encode_change, encode_record, kind_of
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.values import raise_prefix
+from identity_service.storage.redis.writing import Writing, appended
+
+_PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
+
+
+class Records:
+    """The part of the port `Store` that is about records."""
+
+    def __init__(self, connection: Connection, writing: Writing) -> None:
+        self._connection = connection
+        self._writing = writing
+
+    def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+        key = keys.record(kind_of(kind), id_)
+        return versioned(kind, *self._connection.command("HMGET", key, "value", "revision"))
+
+    def list_records(self, kind: type[RecordT], *, after: str, limit: int) -> Sequence[Versioned[RecordT]]:
+        name = kind_of(kind)
+        begin = f"({after}" if after else "-"
+        rows = self._connection.run("list_records", [keys.index(name)], [keys.record(name, ""), begin, limit])
+        return [found for value, revision in rows if (found := versioned(kind, value, revision))]
+
+    def create(self, record: Record) -> Appended:
+        kind = kind_of(type(record))
+        # Users and clients share one namespace: a generation belongs to an id, not to a kind.
+        kinds = _PRINCIPALS if kind in _PRINCIPALS else (kind,)
+        return self._write(
+            record, expected=None, taken=[keys.record(k, record.id) for k in kinds], above=None
+        )
+
+    def update(self, record: Record, *, expected: Revision, revoke: bool, above: int) -> Appended:
+        raises = revoke and kind_of(type(record)) in _PRINCIPALS
+        return self._write(record, expected=expected, taken=[], above=above if raises else None)
+
+    def delete(self, kind: RecordKind, id_: str, *, above: int) -> Appended:
+        epoch, now = self._writing.expected(), self._writing.now()
+        changed, link, raised = RecordChanged(kind=kind, id=id_), new_link(), new_link()
+        raising: list[str | int] = [above, raise_prefix(id_), raised] if kind in _PRINCIPALS else []
+        position, *number = self._connection.run(
+            "delete_record",
+            [
+                keys.HEAD,
+                keys.LOG,
+                keys.GENERATIONS,
+                keys.record(kind, id_),
+                keys.index(kind),
+                keys.USERNAMES,
+            ],
+            [epoch, now, id_, encode_change(changed), link, *raising],
+            repeatable=False,
+        )
+        return appended(epoch, position, *_changes(changed, link, number, raised))
+
+    def _write(
+        self, record: Record, *, expected: Revision | None, taken: list[str], above: int | None
+    ) -> Appended:
+        epoch, now = self._writing.expected(), self._writing.now()
+        kind = kind_of(type(record))
+        changed, link, raised = RecordChanged(kind=kind, id=record.id), new_link(), new_link()
+        username = normalize_username(record.username) if isinstance(record, User) else ""
+        raising: list[str | int] = [] if above is None else [above, raise_prefix(record.id), raised]
+        position, *number = self._connection.run(
+            "write_record",
+            [
+                keys.HEAD,
+                keys.LOG,
+                keys.GENERATIONS,
+                keys.record(kind, record.id),
+                keys.index(kind),
+                keys.USERNAMES,
+                *taken,
+            ],
+            [
+                epoch,
+                now,
+                record.id,
+                encode_record(record),
+                username,
+                str(expected or ""),
+                encode_change(changed),
+                link,
+                *raising,
+            ],
+            repeatable=False,
+        )
+        return appended(epoch, position, *_changes(changed, link, number, raised))
+
+
+def versioned(kind: type[RecordT], value: str | None, revision: str | None) -> Versioned[RecordT] | None:
+    if value is None or revision is None:
+        return None
+    return Versioned(record=decode_record(kind, value), revision=Revision.parse(revision))
+
+
+def _changes(
+    changed: RecordChanged, link: Link, number: Sequence[str | None], raised: Link
+) -> list[tuple[Change, Link]]:
+    """The change of the record, and the raise that the script made with it, if any."""
+    raises: list[tuple[Change, Link]] = [
+        (GenerationRaised(principal=PrincipalId(changed.id), number=int(n)), raised)
+        for n in number
+        if n is not None
+    ]
+    return [(changed, link), *raises]

@@ -1,0 +1,186 @@
+"""A write whose reply is lost on the way: it was made once, and trying again makes it no second time."""
+
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
+from identity_service.domain.ids import EVERYONE, SessionId, TokenId, new_epoch
+from identity_service.domain.log import Appended
+from identity_service.domain.ports import Store
+from identity_service.storage.redis import RedisStore
+from tests.conformance import samples
+from tests.redis_server import RedisServer
+
+
+class Proxy:
+    """Stands between a store and its server, and on demand swallows the reply to the next script."""
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._armed = threading.Event()
+        self.lost = 0
+        self.port: int = self._listener.getsockname()[1]
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def lose_next_reply(self) -> None:
+        self._armed.set()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, target: Callable[..., None], *args: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._start(self._pipe, client)
+
+    def _pipe(self, client: socket.socket) -> None:
+        """Hand both directions on until one side ends, or until a reply is to be lost."""
+        script = False
+        with (
+            client,
+            socket.create_connection(("127.0.0.1", self._server)) as server,
+            selectors.DefaultSelector() as ready,
+        ):
+            ready.register(client, selectors.EVENT_READ, server)
+            ready.register(server, selectors.EVENT_READ, client)
+            while True:
+                for key, _ in ready.select():
+                    source, target = (client, server) if key.data is server else (server, client)
+                    try:
+                        data = source.recv(65536)
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    if source is client:
+                        script = b"EVALSHA" in data
+                    elif script and self._armed.is_set() and not data.startswith(b"-NOSCRIPT"):
+                        self._armed.clear()
+                        self.lost += 1
+                        return
+                    target.sendall(data)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def direct(server: RedisServer) -> Iterator[RedisStore]:
+    """Looks at the server without the proxy."""
+    store = RedisStore.connect(server.url)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def proxy(server: RedisServer, direct: RedisStore) -> Iterator[Proxy]:
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def store(proxy: Proxy) -> Iterator[RedisStore]:
+    store = RedisStore.connect(f"redis://127.0.0.1:{proxy.port}/0")
+    yield store
+    store.close()
+
+
+REPEATED: dict[str, Callable[[Store], Appended]] = {
+    "deny_token": lambda s: s.deny_token(TokenId("t1"), samples.LATER),
+    "end_session": lambda s: s.end_session(
+        SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER
+    ),
+    "raise_generation": lambda s: s.raise_generation(EVERYONE, above=0, request_id=None),
+    "raise_generation with a request id": lambda s: s.raise_generation(EVERYONE, above=0, request_id="r1"),
+}
+
+
+@pytest.mark.parametrize("write", REPEATED.values(), ids=REPEATED.keys())
+def test_a_fact_is_there_once_and_answered(
+    store: RedisStore, proxy: Proxy, direct: RedisStore, write: Callable[[Store], Appended]
+) -> None:
+    proxy.lose_next_reply()
+
+    answer = write(store)
+
+    (entry,) = direct.read(0, 10).entries
+    assert proxy.lost == 1
+    assert answer.changes == ((entry.change, entry.link),)
+
+
+def test_a_heartbeat_is_sent_again(store: RedisStore, proxy: Proxy, direct: RedisStore) -> None:
+    proxy.lose_next_reply()
+
+    assert store.beat("p1").revision == direct.head().revision
+    assert proxy.lost == 1
+
+
+def test_a_rotation_says_that_somebody_was_first_and_is_found_by_reading_again(
+    store: RedisStore, proxy: Proxy
+) -> None:
+    session = samples.a_session("s1")
+    store.create_session(session)
+    rotated = samples.a_session("s1", latest=8, parent=7)
+    proxy.lose_next_reply()
+
+    assert store.replace_session(rotated, expected_version=1) is False
+
+    state = store.read_session(SessionId("s1"))
+    assert proxy.lost == 1
+    assert state is not None
+    assert (state.version, state.session) == (2, rotated)
+
+
+def test_a_creation_is_not_repeated_and_says_that_nobody_knows(
+    store: RedisStore, proxy: Proxy, direct: RedisStore
+) -> None:
+    proxy.lose_next_reply()
+
+    with pytest.raises(StoreUnavailableError):
+        store.create(samples.a_client())
+
+    assert direct.head().position == 1
+    with pytest.raises(AlreadyExistsError):
+        store.create(samples.a_client())
+
+
+def test_an_update_is_not_repeated_and_its_etag_tells(
+    store: RedisStore, proxy: Proxy, direct: RedisStore
+) -> None:
+    created = store.create(samples.a_client())
+    changed = samples.a_client(max_lifetime=timedelta(minutes=1))
+    proxy.lose_next_reply()
+
+    with pytest.raises(StoreUnavailableError):
+        store.update(changed, expected=created.revision)
+
+    found = direct.get(type(changed), changed.id)
+    assert found is not None
+    assert found.record == changed
+    assert found.revision.position == 2

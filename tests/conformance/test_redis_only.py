@@ -1,0 +1,273 @@
+"""What only the Redis store promises: its keys, its scripts, and what it says of a server."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
+from identity_service.domain.ids import EVERYONE, Epoch, PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.log import Appended, RecordKind
+from identity_service.domain.ports import Store
+from identity_service.domain.principals import User, first_party_client
+from identity_service.storage.redis import RedisStore
+from tests.conformance import samples
+from tests.redis_server import RedisServer, ask
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of its own, to be killed, paused and set up otherwise."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[RedisStore]:
+    store = RedisStore.connect(server.url, timeout=0.5)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def lines(server: RedisServer, command: str) -> list[str]:
+    return sorted(
+        line for line in ask(server.port, f"{command}\r\n".encode()).decode().split("\r\n") if "idn" in line
+    )
+
+
+def test_the_keys_are_those_of_the_documentation(server: RedisServer, store: RedisStore) -> None:
+    store.deny_token(TokenId("t1"), soon())
+    store.end_session(SessionId("s1"), deny_until=soon(), end_until=soon())
+    store.raise_generation(EVERYONE, above=0, request_id="r1")
+    store.create(first_party_client())
+    store.create(samples.a_user())
+    store.create_session(replace(samples.a_session(expire_time=soon()), session_id=SessionId("s2")))
+    store.beat("p1")
+
+    found = lines(server, "KEYS *")
+
+    expected = ["deny:t1", "ended:s1", "gen", "head", "log", "client:first-party", "index:client"]
+    assert {f"{{idn}}:{name}" for name in expected} <= set(found)
+    assert {"{idn}:usernames", "{idn}:index:user", "{idn}:beat:p1", "{idn}:request:r1"} <= set(found)
+    assert "idn:s:{s2}" in found
+
+
+def test_a_denial_expires_by_itself_when_it_ends(server: RedisServer, store: RedisStore) -> None:
+    until = soon()
+    store.deny_token(TokenId("t1"), until)
+
+    seconds = ask(server.port, b"EXPIRETIME {idn}:deny:t1\r\n")
+
+    assert abs(int(seconds.strip().lstrip(b":")) - until.timestamp()) <= 1
+
+
+FACTS: dict[str, Callable[[Store], Appended]] = {
+    "a denial": lambda s: s.deny_token(TokenId("t1"), samples.LATER),
+    "the end of a session": lambda s: s.end_session(
+        SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER
+    ),
+    "a raise": lambda s: s.raise_generation(EVERYONE, above=0, request_id="r1"),
+}
+
+
+@pytest.mark.parametrize("state", FACTS.values(), ids=FACTS.keys())
+def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
+    server: RedisServer, store: RedisStore, state: Callable[[Store], Appended]
+) -> None:
+    """Else a revocation would be acknowledged that no follower of the new log ever reads."""
+    state(store)
+    ask(server.port, b"DEL {idn}:log\r\n")
+    ask(server.port, b"HSET {idn}:head epoch second position 0\r\n")
+    store.adopt(Epoch("second"))
+
+    again = state(store)
+
+    (entry,) = store.read(0, 10).entries
+    assert again.changes == ((entry.change, entry.link),)
+    assert str(again.revision) == "second.1"
+
+
+@pytest.mark.parametrize("name", ["a denial", "the end of a session"])
+def test_a_fact_whose_entry_is_gone_from_the_log_is_appended_again(
+    server: RedisServer, store: RedisStore, name: str
+) -> None:
+    FACTS[name](store)
+    samples.deny(store)
+    ask(server.port, b"XDEL {idn}:log 1-0\r\n")
+
+    again = FACTS[name](store)
+
+    assert again.revision.position == 3
+    assert store.read(2, 1).entries[0].change == again.changes[0][0]
+
+
+def test_a_longer_state_that_lost_its_entry_is_appended_in_full(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """A denial is never shortened, neither by the repair of the log."""
+    store.deny_token(TokenId("t1"), samples.MUCH_LATER)
+    ask(server.port, b"XDEL {idn}:log 1-0\r\n")
+
+    again = store.deny_token(TokenId("t1"), samples.LATER)
+
+    assert again.revision.position == 2
+    assert again.changes == store.deny_token(TokenId("t1"), samples.MUCH_LATER).changes
+    assert store.read(1, 1).entries[0].change == again.changes[0][0]
+
+
+def test_a_request_id_is_one_thing_and_the_principal_another(store: RedisStore) -> None:
+    """Both may hold a colon; together they must not read as another pair."""
+    store.raise_generation(PrincipalId("a:b"), above=0, request_id="c")
+    store.raise_generation(PrincipalId("a"), above=0, request_id="b:c")
+
+    assert set(store.generations()) == {"a:b", "a"}
+
+
+def test_a_raise_without_a_request_id_is_remembered_for_a_minute_only(
+    server: RedisServer, store: RedisStore
+) -> None:
+    store.raise_generation(EVERYONE, above=0, request_id=None)
+
+    (key,) = [line for line in lines(server, "KEYS {idn}:request:*") if "call/" in line]
+    seconds = ask(server.port, f"TTL {key}\r\n".encode())
+    assert 0 < int(seconds.strip().lstrip(b":")) <= 60
+
+
+WRITES: dict[str, Callable[[Store], object]] = {
+    "create": lambda s: s.create(samples.a_user("u_2", "bob")),
+    "delete": lambda s: s.delete(RecordKind.USER, "u_1"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+def test_a_script_that_cannot_append_has_changed_nothing(
+    server: RedisServer, store: RedisStore, write: Callable[[Store], object]
+) -> None:
+    """Redis rolls nothing back: a head that lies behind its log makes XADD fail in the midst of a script."""
+    store.create(samples.a_user("u_1", "alice"))
+    ask(server.port, b"HSET {idn}:head position 0\r\n")
+
+    with pytest.raises(StoreUnavailableError):
+        write(store)
+
+    assert [found.record.id for found in store.list_records(User)] == ["u_1"]
+    assert store.find_user("alice") is not None
+    assert ask(server.port, b"HLEN {idn}:usernames\r\n") == b":1\r\n"
+    ask(server.port, b"HSET {idn}:head position 1\r\n")
+    write(store)
+
+
+def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
+    server: RedisServer, store: RedisStore
+) -> None:
+    store.deny_token(TokenId("t1"), soon())
+    ask(server.port, b"DEL {idn}:head\r\n")
+
+    with pytest.raises(AlreadyExistsError, match="lost its epoch"):
+        store.initialise(new_epoch())
+
+
+def test_a_session_outlives_its_end_a_little_and_does_not_stay(
+    server: RedisServer, store: RedisStore
+) -> None:
+    end = soon()
+    store.create_session(samples.a_session("s1", expire_time=end))
+
+    milliseconds = ask(server.port, b"PEXPIRETIME idn:s:{s1}\r\n")
+
+    margin = int(milliseconds.strip().lstrip(b":")) / 1000 - end.timestamp()
+    assert 59 <= margin <= 61
+
+
+def test_scripts_are_loaded_again_after_they_were_flushed(server: RedisServer, store: RedisStore) -> None:
+    ask(server.port, b"SCRIPT FLUSH\r\n")
+
+    assert store.deny_token(TokenId("t1"), soon()).revision.position == 1
+
+
+def test_a_server_that_is_set_up_well_has_nothing_to_find(store: RedisStore) -> None:
+    assert store.check("local", allow_unsafe=False) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "durability", "severity", "fix"),
+    [
+        ("appendfsync", "everysec", "local", "refuse", "CONFIG SET appendfsync always"),
+        ("appendonly", "no", "local", "refuse", "CONFIG SET appendonly yes"),
+        ("no-appendfsync-on-rewrite", "yes", "local", "refuse", "CONFIG SET no-appendfsync-on-rewrite no"),
+        ("maxmemory-policy", "allkeys-lru", "local", "refuse", "CONFIG SET maxmemory-policy noeviction"),
+        ("maxmemory-policy", "volatile-ttl", "unsynced", "refuse", "noeviction"),
+    ],
+)
+def test_a_server_that_is_set_up_badly_is_found_with_what_to_do(
+    server: RedisServer, store: RedisStore, name: str, value: str, durability: str, severity: str, fix: str
+) -> None:
+    server.configure(name, value)
+
+    (finding,) = store.check(durability, allow_unsafe=False)
+
+    assert finding.severity == severity
+    assert fix in finding.fix
+
+
+def test_eviction_may_be_allowed_and_is_still_mentioned(server: RedisServer, store: RedisStore) -> None:
+    server.configure("maxmemory-policy", "allkeys-lru")
+
+    (finding,) = store.check("local", allow_unsafe=True)
+
+    assert finding.severity == "warn"
+
+
+def test_a_server_that_keeps_nothing_is_mentioned_when_unsynced(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.configure("appendonly", "no")
+    server.configure("save", '""')
+
+    (finding,) = store.check("unsynced", allow_unsafe=False)
+
+    assert finding.severity == "warn"
+    assert "nothing on disk" in finding.what
+
+
+def test_a_server_that_hides_its_set_up_is_mentioned(server: RedisServer, store: RedisStore) -> None:
+    ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
+    guarded = RedisStore.connect(f"redis://guarded:pw@127.0.0.1:{server.port}/0")
+
+    (finding,) = guarded.check("local", allow_unsafe=False)
+    guarded.close()
+
+    assert finding.severity == "warn"
+    assert "CONFIG" in finding.what
+
+
+def test_a_server_that_hides_its_set_up_still_tells_that_it_evicts(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.configure("maxmemory-policy", "allkeys-lru")
+    ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
+    guarded = RedisStore.connect(f"redis://guarded:pw@127.0.0.1:{server.port}/0")
+
+    refused, _ = guarded.check("local", allow_unsafe=False)
+    guarded.close()
+
+    assert refused.severity == "refuse"
+    assert "allkeys-lru" in refused.what
+
+
+def test_a_server_that_is_away_is_not_taken_for_one_that_hides(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.kill()
+
+    with pytest.raises(StoreUnavailableError):
+        store.check("local", allow_unsafe=False)

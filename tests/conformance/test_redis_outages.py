@@ -1,0 +1,176 @@
+"""What becomes of calls while Redis is away, silent, full or unwilling: soon an answer, never a secret."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.storage.redis import RedisStore
+from tests.conformance import samples
+from tests.redis_server import RedisServer, ask
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of its own, to be killed, paused and set up otherwise."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[RedisStore]:
+    store = RedisStore.connect(server.url, timeout=0.5)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def test_a_restart_of_the_server_is_survived_with_everything(server: RedisServer, store: RedisStore) -> None:
+    revision = store.deny_token(TokenId("t1"), soon()).revision
+    server.kill()
+    with pytest.raises(StoreUnavailableError):
+        store.head()
+    server.start()
+
+    assert store.head().revision == revision
+    assert store.deny_token(TokenId("t1"), soon() - timedelta(minutes=1)).revision == revision
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(server: RedisServer, store: RedisStore) -> None:
+    server.pause()
+    started = time.monotonic()
+    try:
+        with pytest.raises(StoreUnavailableError):
+            store.beat("p1")
+        assert time.monotonic() - started < 3
+    finally:
+        server.resume()
+    assert store.beat("p1").position == 0
+
+
+def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """Also those for whom no connection is left, who must not queue up behind one another."""
+
+    def call(_: int) -> float:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            store.head()
+        return time.monotonic() - started
+
+    server.pause()
+    try:
+        with ThreadPoolExecutor(150) as pool:
+            longest = max(pool.map(call, range(150)))
+    finally:
+        server.resume()
+    assert longest < 2 * 0.5
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.pause()
+    try:
+        with pytest.raises(StoreUnavailableError):
+            store.generations()
+    finally:
+        server.resume()
+
+    assert store.head().position == 0
+    assert store.generations() == {}
+
+
+def test_connections_that_the_server_has_closed_cost_no_write(server: RedisServer, store: RedisStore) -> None:
+    """A creation is never repeated, so it must not be tried on a dead connection in the first place."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: samples.deny(store, 5), range(8)))
+    ask(server.port, b"CLIENT KILL TYPE normal\r\n")
+
+    for number in range(8):
+        store.create(samples.a_client(f"client-{number}"))
+
+    assert len(store.list_records(type(samples.a_client()))) == 8
+
+
+def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: RedisStore) -> None:
+    ask(server.port, b"REPLICAOF 127.0.0.1 1\r\n")
+
+    with pytest.raises(StoreUnavailableError, match="ReadOnly"):
+        store.beat("p1")
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis://:hunter2@127.0.0.1:{}/0"])
+def test_a_server_that_wants_another_password_says_so(server: RedisServer, url: str) -> None:
+    server.configure("requirepass", "another")
+
+    with pytest.raises(StoreUnavailableError, match="Authentication") as error:
+        RedisStore.connect(url.format(server.port))
+
+    assert "hunter2" not in "".join(str(cause) for cause in _chain(error.value))
+
+
+def test_a_wait_ends_when_the_store_is_closed(server: RedisServer) -> None:
+    store = RedisStore.connect(server.url)
+    store.initialise(new_epoch())
+    ended = threading.Event()
+
+    def wait() -> None:
+        try:
+            store.wait(0, 30)
+        except StoreUnavailableError:
+            ended.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    store.close()
+
+    assert ended.wait(5)
+    thread.join(5)
+
+
+def test_a_full_server_is_unavailable_and_not_a_bug(server: RedisServer, store: RedisStore) -> None:
+    server.configure("maxmemory", "1")
+
+    with pytest.raises(StoreUnavailableError, match=r"OOM|OutOfMemory"):
+        store.deny_token(TokenId("t1"), soon())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:hunter2@127.0.0.1:1/0",
+        "redis://:hunter2@127.0.0.1:99999/0",
+        "redis://:hunter2/x@127.0.0.1:1/0",
+        "redis://:hunter2@127.0.0.1:1/0?no_such_option=1",
+        "hunter2",
+    ],
+)
+def test_the_password_of_the_url_is_never_shown(url: str) -> None:
+    """Neither in the message nor in what is logged with it: the causes of the error."""
+    with pytest.raises((StoreUnavailableError, ConfigurationError)) as error:
+        RedisStore.connect(url, timeout=0.3)
+
+    causes = [str(cause) for cause in _chain(error.value)]
+    assert "hunter2" not in repr(error.value) + str(error.value) + "".join(causes)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """What a traceback prints of an error."""
+    shown: BaseException | None = error
+    while shown is not None:
+        yield shown
+        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
