@@ -216,7 +216,8 @@ class Replica:
     def _start_over(self, head: Head) -> None:
         """Follow this log from its start, and keep all that was known: facts only grow."""
         self._confirmed = None
-        self._pending.clear()
+        of_this_log = [beat for beat in self._pending if beat[1].epoch == head.epoch]
+        self._pending = deque(of_this_log, maxlen=_PENDING_BEATS)
         self._log.adopt(head.epoch)
         for principal, generation in self._log.generations().items():
             with self._folding:

@@ -1,0 +1,178 @@
+"""The key ring and the directory: what is held in memory, and when it is read again."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from identity_service.clock import AnchoredClock
+from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.principals import Client
+from identity_service.domain.secret import Secret
+from identity_service.jose.sealing import Sealer
+from identity_service.jose.vault import Vault
+from identity_service.services.directory import Directory
+from identity_service.services.keyring import KeyRing
+from identity_service.storage.sqlite import SqliteStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.wall, self.steady = NOW, 0.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(":memory:", clock=clock)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def vault() -> Vault:
+    return Vault(Sealer(Secret("a master key that is long enough for tests")))
+
+
+def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: Clock) -> None:
+    ring = KeyRing(store, vault, clock)
+    ring.load()
+
+    for ask in (ring.signing, ring.current_refresh_key):
+        with pytest.raises(NoSigningKeyError, match="identity init"):
+            ask()
+    assert ring.verifying("k") is None
+
+
+def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, clock: Clock) -> None:
+    old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
+    new = replace(vault.make(KeyPurpose.SIGN, "EdDSA", NOW), activate_time=NOW + timedelta(hours=1))
+    for key in (old, new, vault.make(KeyPurpose.REFRESH, "HS256", NOW)):
+        store.create(key)
+    ring = KeyRing(store, vault, clock)
+    ring.load()
+
+    assert ring.signing().key_id == old.key_id
+    assert {old.key_id, new.key_id} == {k for k in (old.key_id, new.key_id) if ring.verifying(k)}
+    clock.wall += timedelta(hours=1)
+    assert ring.signing().key_id == new.key_id
+    assert len(ring.refresh_key(ring.current_refresh_key()) or b"") == 32
+
+
+def test_keys_are_read_again_when_one_changed_and_only_then(
+    store: SqliteStore, vault: Vault, clock: Clock
+) -> None:
+    ring = KeyRing(store, vault, clock)
+    key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
+    store.create(key)
+
+    ring.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
+    assert ring.verifying(key.key_id) is None
+    ring.on_change(RecordChanged(kind=RecordKind.KEY, id=key.key_id))
+    known = ring.verifying(key.key_id)
+    assert known is not None
+    ring.on_change(None)
+    assert ring.verifying(key.key_id) is known  # opened once
+    store.delete(RecordKind.KEY, key.key_id)
+    ring.on_change(None)
+    assert ring.verifying(key.key_id) is None
+    assert store.get(StoredKey, key.key_id) is None
+
+
+class CountingStore:
+    """A store whose answers can be interrupted, counting how often it is asked."""
+
+    def __init__(self, *clients: Client) -> None:
+        self.clients = {client.client_id: client for client in clients}
+        self.asked = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def get(self, kind: type[Client], id_: PrincipalId) -> Any:
+        self.asked += 1
+        found = self.clients.get(id_)
+        self.meanwhile()
+        return None if found is None else type("Found", (), {"record": found})
+
+
+def client(name: str) -> Client:
+    return Client(client_id=PrincipalId(name))
+
+
+def directory(store: CountingStore, **options: int) -> Directory:
+    return Directory(store, **options)  # type: ignore[arg-type]
+
+
+def test_a_client_is_asked_for_once_found_or_not() -> None:
+    store = CountingStore(client("c"))
+    known = directory(store)
+
+    for _ in range(3):
+        assert known.client(PrincipalId("c")) == client("c")
+        assert known.client(PrincipalId("nobody")) is None
+    assert store.asked == 2
+
+
+def test_a_client_that_changed_is_asked_for_again() -> None:
+    store = CountingStore(client("c"), client("d"))
+    known = directory(store)
+    for name in ("c", "d"):
+        known.client(PrincipalId(name))
+
+    known.on_change(RecordChanged(kind=RecordKind.USER, id="c"))
+    known.client(PrincipalId("c"))
+    assert store.asked == 2
+    known.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
+    for name in ("c", "d"):
+        known.client(PrincipalId(name))
+    assert store.asked == 3
+    known.on_change(None)
+    known.client(PrincipalId("d"))
+    assert store.asked == 4
+
+
+def test_an_answer_that_was_overtaken_by_a_change_is_not_remembered() -> None:
+    store = CountingStore(client("c"))
+    known = directory(store)
+    store.meanwhile = lambda: known.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
+
+    known.client(PrincipalId("c"))
+    known.client(PrincipalId("c"))
+
+    assert store.asked == 2
+
+
+def test_the_directory_is_bounded() -> None:
+    store = CountingStore()
+    known = directory(store, limit=2)
+    for name in ("a", "b", "a", "c", "a"):
+        known.client(PrincipalId(name))
+    assert store.asked == 3
+    known.client(PrincipalId("b"))
+    assert store.asked == 4
+
+
+def test_an_anchored_clock_does_not_follow_a_step(clock: Clock) -> None:
+    anchored = AnchoredClock(clock)
+    clock.wall += timedelta(hours=1)
+    clock.steady += 5
+
+    assert anchored.now() == NOW + timedelta(seconds=5)
+    assert anchored.monotonic() == 5

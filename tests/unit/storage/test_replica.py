@@ -1,0 +1,350 @@
+"""The replica: folds the log, knows how far and how fresh it is, and refuses what it cannot know.
+
+The log here is a list in memory that tests may spoil; the real stores pass the conformance suite.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from identity_service.domain.errors import (
+    ClockSkewedError,
+    NotReadyError,
+    ReplicaStaleError,
+    RevisionNotReachedError,
+    StoreUnavailableError,
+)
+from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, TokenId
+from identity_service.domain.log import (
+    Appended,
+    Change,
+    Generation,
+    GenerationRaised,
+    Head,
+    LogEntry,
+    LogPage,
+    RecordChanged,
+    RecordKind,
+    Revision,
+    TokenDenied,
+)
+from identity_service.storage.replica import Replica, ReplicaConfig
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.wall, self.steady = NOW, 100.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+
+
+class MemoryLog:
+    """Implements the port ChangeLog with a list."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.epoch, self.entries, self.reads = Epoch("e1"), list[LogEntry](), 0
+        self.adopted: Epoch | None = None
+        self.raised: dict[PrincipalId, Generation] = {}
+        self._clock = clock
+
+    def append(self, change: Change) -> LogEntry:
+        position = len(self.entries) + 1
+        previous = self.entries[-1].link if self.entries else NO_LINK
+        entry = LogEntry(
+            position=position,
+            link=Link(f"{self.epoch}-{position}"),
+            previous_link=previous,
+            time=NOW,
+            change=change,
+        )
+        self.entries.append(entry)
+        return entry
+
+    def head(self) -> Head:
+        last = self.entries[-1] if self.entries else None
+        return Head(
+            epoch=self.epoch,
+            position=last.position if last else 0,
+            link=last.link if last else NO_LINK,
+            time=self._clock.wall,
+        )
+
+    def read(self, after: int, limit: int) -> LogPage:
+        self.reads += 1
+        found = [entry for entry in self.entries if entry.position > after]
+        return LogPage(entries=tuple(found[:limit]), head=self.head())
+
+    def wait(self, after: int, timeout: float) -> None:
+        raise AssertionError("the replica does not wait")
+
+    def beat(self, process: str) -> Head:
+        return self.head()
+
+    def generations(self) -> Mapping[PrincipalId, Generation]:
+        return self.raised
+
+    def adopt(self, epoch: Epoch) -> None:
+        self.adopted = epoch
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log(clock: Clock) -> MemoryLog:
+    return MemoryLog(clock)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def replica(log: MemoryLog, clock: Clock, journal: Journal) -> Replica:
+    return Replica(log, clock, journal, ReplicaConfig())
+
+
+def denied(name: str, until: datetime = NOW + timedelta(hours=1)) -> TokenDenied:
+    return TokenDenied(token_id=TokenId(name), deny_until=until)
+
+
+def test_it_is_not_ready_before_it_has_read_the_log(replica: Replica, log: MemoryLog) -> None:
+    for require in (replica.require_ready, replica.require_fresh, lambda: replica.reach(None)):
+        with pytest.raises(NotReadyError):
+            require()
+
+    replica.load()
+    replica.require_ready()
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()  # no beat has confirmed it yet
+    replica.beat("p")
+    replica.require_fresh()
+    assert log.adopted == "e1"
+
+
+def test_loading_reads_generations_and_the_whole_log(replica: Replica, log: MemoryLog) -> None:
+    log.raised[PrincipalId("old")] = Generation(number=3, link=Link("x"))
+    for number in range(2500):
+        log.append(denied(f"t{number}"))
+
+    replica.load()
+
+    assert len(replica.revocations.denylist) == 2500
+    assert replica.revocations.generations[PrincipalId("old")].number == 3
+    assert replica.revision == Revision(epoch=Epoch("e1"), position=2500)
+
+
+def test_staleness_counts_from_when_the_beat_was_sent(replica: Replica, clock: Clock) -> None:
+    replica.load()
+    replica.beat("p")
+    clock.steady += 5
+    replica.require_fresh()
+    assert replica.staleness == 5
+    clock.steady += 0.1
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()
+    assert not replica.is_fresh()
+    replica.beat("p")
+    assert replica.is_fresh()
+
+
+def test_a_beat_counts_only_once_its_head_has_been_read(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    replica.beat("p")
+    log.append(denied("t1"))
+    clock.steady += 1
+
+    def broken(after: int, limit: int) -> LogPage:
+        raise StoreUnavailableError("cut off between the two")
+
+    monkeypatch.setattr(log, "read", broken)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    assert replica.staleness == 1
+
+    monkeypatch.undo()
+    clock.steady += 1
+    replica.catch_up()
+    assert replica.staleness == 1
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_clock_that_differs_too_much_is_an_error_until_it_does_not(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    for difference, fine in ((9, True), (11, False), (-11, False), (-9, True)):
+        head = replace(log.head(), time=NOW + timedelta(seconds=difference))
+        monkeypatch.setattr(log, "beat", lambda _, head=head: head)
+        replica.beat("p")
+        if fine:
+            replica.require_fresh()
+        else:
+            with pytest.raises(ClockSkewedError):
+                replica.require_fresh()
+
+
+def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    real = log.head()
+    clock.wall += timedelta(hours=5)
+    monkeypatch.setattr(log, "beat", lambda _: real)
+    replica.beat("p")
+    clock.wall -= timedelta(hours=5)
+    replica.beat("p")
+
+    assert "t1" in replica.revocations.denylist
+    clock.wall += timedelta(hours=2)
+    monkeypatch.setattr(log, "beat", lambda _: replace(real, time=clock.wall))
+    replica.beat("p")
+    assert "t1" not in replica.revocations.denylist
+
+
+def test_what_this_process_wrote_is_known_at_once_and_the_revision_stays(
+    replica: Replica, log: MemoryLog
+) -> None:
+    replica.load()
+    before, entry = replica.revision, log.append(denied("t1"))
+    heard: list[Any] = []
+    replica.subscribe(heard.append)
+    changed = RecordChanged(kind=RecordKind.CLIENT, id="c")
+
+    replica.learn(
+        Appended(
+            revision=Revision(epoch=log.epoch, position=entry.position),
+            changes=((entry.change, entry.link), (changed, Link("x"))),
+        )
+    )
+
+    assert "t1" in replica.revocations.denylist
+    assert replica.revision == before
+    assert heard == [changed]
+
+
+def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryLog) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    reads = log.reads
+
+    replica.reach(replica.revision)
+    assert log.reads == reads
+    log.append(denied("t2"))
+    replica.reach(Revision(epoch=log.epoch, position=2))
+    assert log.reads == reads + 1
+    assert "t2" in replica.revocations.denylist
+    replica.reach(Revision(epoch=Epoch("other"), position=99))  # another log: as strong
+    with pytest.raises(RevisionNotReachedError):
+        replica.reach(Revision(epoch=log.epoch, position=3))
+
+
+def test_a_record_that_changed_is_announced_before_the_revision_passes_it(
+    replica: Replica, log: MemoryLog
+) -> None:
+    replica.load()
+    seen: list[tuple[object, int]] = []
+    replica.subscribe(lambda change: seen.append((change, replica.revision.position)))
+    changed = RecordChanged(kind=RecordKind.KEY, id="k1")
+    log.append(changed)
+
+    replica.catch_up()
+
+    assert seen == [(changed, 0)]
+    assert replica.revision.position == 1
+
+
+def test_a_subscriber_that_fails_holds_the_revision_back(replica: Replica, log: MemoryLog) -> None:
+    replica.load()
+    fail = True
+
+    def subscriber(_: RecordChanged | None) -> None:
+        if fail:
+            raise StoreUnavailableError("cannot read the key")
+
+    replica.subscribe(subscriber)
+    log.append(RecordChanged(kind=RecordKind.KEY, id="k1"))
+    with pytest.raises(StoreUnavailableError):
+        replica.catch_up()
+    assert replica.revision.position == 0
+    fail = False
+    replica.catch_up()
+    assert replica.revision.position == 1
+
+
+@pytest.mark.parametrize(
+    "how", ["another epoch", "emptied", "shortened", "rewritten", "rewritten and longer"]
+)
+def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
+    replica: Replica, log: MemoryLog, journal: Journal, how: str
+) -> None:
+    for name in ("t1", "t2", "t3"):
+        log.append(denied(name))
+    replica.load()
+    replica.beat("p")
+    kept = {"another epoch": 3, "emptied": 0, "shortened": 2, "rewritten": 2, "rewritten and longer": 2}[how]
+    log.entries = log.entries[:kept]
+    if how == "another epoch":
+        log.epoch = Epoch("e2")
+    if how.startswith("rewritten"):
+        log.epoch = Epoch("x")
+        log.append(denied("n1"))
+        log.append(denied("n2")) if how.endswith("longer") else None
+        log.epoch = Epoch("e1")
+
+    replica.beat("p")
+
+    assert journal.events == ["log_replaced"]
+    assert all(name in replica.revocations.denylist for name in ("t1", "t2", "t3"))
+    assert ("n1" in replica.revocations.denylist) == how.startswith("rewritten")
+    assert replica.revision == log.head().revision
+    assert replica.is_fresh()
+
+
+def test_a_log_with_a_gap_is_refused_and_not_tried_for_ever(replica: Replica, log: MemoryLog) -> None:
+    for name in ("t1", "t2", "t3"):
+        log.append(denied(name))
+    del log.entries[1]
+
+    with pytest.raises(StoreUnavailableError, match="gap"):
+        replica.load()
+    assert log.reads <= 3
+
+
+def test_callers_share_a_read_that_began_after_they_came(replica: Replica, log: MemoryLog) -> None:
+    replica.load()
+    reads = log.reads
+    replica._reads_begun += 1  # one is in progress; it began before this caller came
+    replica.catch_up()
+    assert log.reads == reads + 1
+
+
+def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, log: MemoryLog) -> None:
+    replica.load()
+    entry = log.append(GenerationRaised(principal=PrincipalId("p"), number=1))
+    replica.catch_up()
+
+    assert replica.revocations.generations[PrincipalId("p")] == Generation(number=1, link=entry.link)
