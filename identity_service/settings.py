@@ -3,13 +3,17 @@
 Knows no source and no secret but the master key, which it hides.
 """
 
+import re
 import stat
+from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,19 +29,34 @@ from identity_service.domain.secret import Secret
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _parse_duration(value: object) -> object:
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
+
+
+def _parse_duration(value: object) -> timedelta:
     """`500ms`, `15m`, `24h`, `30d`, or seconds as a number."""
-    if isinstance(value, str):
-        text = value.strip()
-        unit = text.lstrip("0123456789.")
-        number = text.removesuffix(unit) if unit else text
+    if isinstance(value, timedelta):
+        return value
+    number, unit = value, "s"
+    if isinstance(value, str) and (written := _DURATION.fullmatch(value.strip())):
+        number, unit = float(written[1]), written[2] or "s"
+    if isinstance(number, int | float) and not isinstance(number, bool):
         try:
-            return timedelta(seconds=float(number) * _UNITS[unit or "s"])
-        except (KeyError, ValueError, OverflowError):
-            raise ValueError("must be a duration such as 500ms, 15m, 24h or 30d") from None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    return value
+            return timedelta(seconds=number * _UNITS[unit])
+        except (ValueError, OverflowError):  # not a number, infinite, or more than a timedelta holds
+            pass
+    raise ValueError("must be a duration such as 500ms, 15m, 24h or 30d")
+
+
+def _within(low: str, high: str) -> AfterValidator:
+    """Bounds of a duration, so that each field that is out of them is reported by itself."""
+    lowest, highest = _parse_duration(low), _parse_duration(high)
+
+    def check(value: timedelta) -> timedelta:
+        if not lowest <= value <= highest:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
+    return AfterValidator(check)
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
@@ -48,32 +67,48 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    store: str = Field("sqlite:///var/identity.db", description="sqlite:///path, redis:// or rediss:// URL")
-    listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server")
+    store: str = Field(
+        "sqlite:///var/identity.db",
+        repr=False,  # it may hold the password of Redis
+        description="sqlite:///path, redis:// or rediss:// URL",
+    )
+    listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")
     insecure: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
-    issuer: str = Field("identity-service", min_length=1, max_length=256, description="claim iss")
+    issuer: str = Field(
+        "identity-service", min_length=1, max_length=256, description="claim iss; 1 to 256 characters"
+    )
     service_audience: str = Field(
         "identity-service",
         min_length=1,
         max_length=256,
-        description="audience of tokens that call this service",
+        description="audience of tokens that call this service; 1 to 256 characters",
     )
     algorithm: Literal["ES256", "ES384", "EdDSA", "RS256", "PS256", "HS256"] = Field(
         "ES256", description="of the signing key that `identity init` makes"
     )
-    access_token_lifetime: Duration = Field(timedelta(minutes=15), description="default, of access tokens")
-    max_access_token_lifetime: Duration = Field(timedelta(hours=24), description="at most, of access tokens")
-    session_lifetime: Duration = Field(timedelta(days=30), description="of a sign-in, absolute")
-    leeway: Duration = Field(timedelta(seconds=10), description="how far clocks may differ; at most 5m")
-    refresh_grace: Duration = Field(
+    access_token_lifetime: Annotated[Duration, _within("1s", "24h")] = Field(
+        timedelta(minutes=15), description="default, of access tokens; 1s to max_access_token_lifetime"
+    )
+    max_access_token_lifetime: Annotated[Duration, _within("1s", "24h")] = Field(
+        timedelta(hours=24), description="at most, of access tokens; 1s to 24h"
+    )
+    session_lifetime: Annotated[Duration, _within("1m", "400d")] = Field(
+        timedelta(days=30), description="of a sign-in, absolute; 1m to 400d"
+    )
+    leeway: Annotated[Duration, _within("0s", "5m")] = Field(
+        timedelta(seconds=10), description="how far clocks may differ; at most 5m"
+    )
+    refresh_grace: Annotated[Duration, _within("0s", "1h")] = Field(
         timedelta(seconds=60),
         description="how long a rotated refresh token gives its successor again; at most 1h",
     )
-    beat_interval: Duration = Field(
-        timedelta(milliseconds=500), description="between heartbeats to the store"
+    beat_interval: Annotated[Duration, _within("10ms", "1m")] = Field(
+        timedelta(milliseconds=500), description="between heartbeats to the store; 10ms to 1m"
     )
-    max_staleness: Duration = Field(
-        timedelta(seconds=5), description="since the last confirmed heartbeat, then calls are UNAVAILABLE"
+    max_staleness: Annotated[Duration, _within("50ms", "1h")] = Field(
+        timedelta(seconds=5),
+        description="since the last confirmed heartbeat, then calls are UNAVAILABLE; "
+        "more than two beat_interval, 50ms to 1h",
     )
     on_stale: Literal["refuse", "serve"] = Field("refuse", description="what Verify does when too stale")
     durability: Literal["unsynced", "local"] = Field(
@@ -88,23 +123,45 @@ class Settings(BaseModel):
         None, description="seals the keys in the store; 32 characters or more"
     )
     master_key_file: Path | None = Field(None, description="a file (mode 0600) that holds the master key")
-    max_message_bytes: int = Field(16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message")
-    verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory")
-    work_threads: int = Field(32, ge=2, le=256, description="threads that may wait for the store")
-    password_threads: int = Field(2, ge=1, le=32, description="threads that hash passwords (64 MiB each)")
-    password_queue: int = Field(16, ge=0, le=200, description="passwords that may wait for such a thread")
-    strong_limit: int = Field(2, ge=1, le=64, description="Verify calls that may wait for the store at once")
-    cache_entries: int = Field(10_000, ge=2, le=10_000_000, description="verified tokens to remember")
-    max_connection_age: Duration = Field(
-        timedelta(minutes=30), description="then clients are asked to reconnect"
+    max_message_bytes: int = Field(
+        16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message; 64 KiB to 64 MiB"
     )
-    drain_grace: Duration = Field(timedelta(seconds=10), description="for calls in progress when stopping")
+    verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
+    work_threads: int = Field(
+        32, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"
+    )
+    password_threads: int = Field(
+        2, ge=1, le=32, description="threads that hash passwords, argon2_memory_kib each; 1 to 32"
+    )
+    password_queue: int = Field(
+        16,
+        ge=0,
+        le=200,
+        description="passwords that may wait for such a thread; with password_threads less than work_threads",
+    )
+    strong_limit: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Verify calls that may wait for the store at once; less than verify_threads",
+    )
+    cache_entries: int = Field(
+        10_000, ge=2, le=10_000_000, description="verified tokens to remember; 2 to 10,000,000"
+    )
+    max_connection_age: Annotated[Duration, _within("1s", "365d")] = Field(
+        timedelta(minutes=30), description="then clients are asked to reconnect; 1s to 365d"
+    )
+    drain_grace: Annotated[Duration, _within("0s", "10m")] = Field(
+        timedelta(seconds=10), description="for calls in progress when stopping; at most 10m"
+    )
     reflection: bool = Field(default=True, description="gRPC server reflection")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="of the log on standard error")
-    argon2_time_cost: int = Field(3, ge=1, le=100, description="passes of argon2id (RFC 9106)")
-    argon2_memory_kib: int = Field(65536, ge=8, le=2**22, description="memory of argon2id in KiB")
-    argon2_parallelism: int = Field(4, ge=1, le=64, description="lanes of argon2id")
+    argon2_time_cost: int = Field(3, ge=1, le=100, description="passes of argon2id (RFC 9106); 1 to 100")
+    argon2_memory_kib: int = Field(
+        65536, ge=8, le=2**22, description="memory of argon2id in KiB; 8 for each lane to 4 GiB"
+    )
+    argon2_parallelism: int = Field(4, ge=1, le=64, description="lanes of argon2id; 1 to 64")
 
     @field_validator("known_scopes", mode="before")
     @classmethod
@@ -120,8 +177,24 @@ class Settings(BaseModel):
             raise ValueError(f"{scheme}:// is not offered by this version; use redis:// or sqlite:///")
         if not separator or scheme not in ("sqlite", "redis", "rediss"):
             raise ValueError("must be sqlite:///path, redis://host:port/db or rediss://host:port/db")
-        if scheme == "sqlite" and not rest.removeprefix("/"):
-            raise ValueError("must name a file, as in sqlite:///var/identity.db")
+        if scheme == "sqlite":
+            if not rest.removeprefix("/"):
+                raise ValueError("must name a file, as in sqlite:///var/identity.db")
+            return value
+        try:
+            _ = urlsplit(value).port  # which is what finds a port that is none
+        except ValueError:
+            # `from None`: the library's message quotes what may be a password.
+            raise ValueError(
+                "must be redis://user:password@host:port/db, the password percent-encoded"
+            ) from None
+        return value
+
+    @field_validator("durability", mode="before")
+    @classmethod
+    def _check_durability(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("replicas:"):
+            raise ValueError("replicas:N is not offered by this version; use local or unsynced")
         return value
 
     @field_validator("listen")
@@ -133,36 +206,35 @@ class Settings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _check_durations(self) -> Self:
-        _within("access_token_lifetime", self.access_token_lifetime, "1s", "24h")
-        _within("max_access_token_lifetime", self.max_access_token_lifetime, "1s", "24h")
-        _within("session_lifetime", self.session_lifetime, "1m", "400d")
-        _within("leeway", self.leeway, "0s", "5m")
-        _within("refresh_grace", self.refresh_grace, "0s", "1h")
-        _within("beat_interval", self.beat_interval, "10ms", "1m")
-        _within("max_staleness", self.max_staleness, "50ms", "1h")
-        _within("max_connection_age", self.max_connection_age, "1s", "365d")
-        _within("drain_grace", self.drain_grace, "0s", "10m")
-        if self.access_token_lifetime > self.max_access_token_lifetime:
-            raise ValueError("access_token_lifetime: must not be longer than max_access_token_lifetime")
-        if self.max_staleness <= 2 * self.beat_interval:
-            raise ValueError("max_staleness: must be longer than two times beat_interval")
+    def _check_combinations(self) -> Self:
+        """All that is wrong at once: whoever repairs one line should not have to start again for the next."""
+        if problems := [*self._wrong_durations(), *self._wrong_access(), *self._wrong_sizes()]:
+            raise ValueError("\n".join(problems))
         return self
 
-    @model_validator(mode="after")
-    def _check_combinations(self) -> Self:
+    def _wrong_durations(self) -> Iterator[str]:
+        if self.access_token_lifetime > self.max_access_token_lifetime:
+            yield "access_token_lifetime: must not be longer than max_access_token_lifetime"
+        if self.max_staleness <= 2 * self.beat_interval:
+            yield "max_staleness: must be longer than two times beat_interval"
+
+    def _wrong_access(self) -> Iterator[str]:
         if self.master_key is not None and self.master_key_file is not None:
-            raise ValueError("master_key: set either this or master_key_file, not both")
+            yield "master_key: set either this or master_key_file, not both"
         if not self.insecure and not is_loopback(self.listen):
-            raise ValueError(
+            yield (
                 "listen: is beyond loopback, and tokens would cross the network in the clear; "
                 "put a proxy with TLS in front, or set insecure = true (--insecure) if you know better"
             )
+
+    def _wrong_sizes(self) -> Iterator[str]:
         if self.strong_limit >= self.verify_threads > 1:
-            raise ValueError("strong_limit: must be less than verify_threads")
+            yield "strong_limit: must be less than verify_threads"
         if self.password_threads + self.password_queue >= self.work_threads:
-            raise ValueError("work_threads: must be more than password_threads and password_queue together")
-        return self
+            yield "work_threads: must be more than password_threads and password_queue together"
+        if self.argon2_memory_kib < 8 * self.argon2_parallelism:
+            # RFC 9106 section 3.1; the library would refuse only when the first password comes.
+            yield "argon2_memory_kib: must be at least 8 for each of argon2_parallelism"
 
     def read_master_key(self) -> Secret:
         """The master key. Raises ConfigurationError: none is set, or its file is open to others."""
@@ -177,7 +249,12 @@ class Settings(BaseModel):
         try:
             if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise ConfigurationError(f"master_key_file: others may read {path}; run `chmod 600 {path}`")
-            return Secret(path.read_text().strip())
+            return Secret(path.read_text(encoding="utf-8").strip())
+        except UnicodeDecodeError:
+            # `from None`: the library's error carries the content.
+            raise ConfigurationError(
+                f"master_key_file: {path} holds no text; make one with `openssl rand -base64 32`"
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"master_key_file: cannot read {path}: {error.strerror}") from error
 
@@ -197,20 +274,26 @@ def is_loopback(listen: str) -> bool:
         return False
 
 
-def _within(name: str, value: timedelta, low: str, high: str) -> None:
-    lowest, highest = _parse_duration(low), _parse_duration(high)
-    assert isinstance(lowest, timedelta)  # noqa: S101  # they are written above
-    assert isinstance(highest, timedelta)  # noqa: S101
-    if not lowest <= value <= highest:
-        raise ValueError(f"{name}: must be from {low} to {high}")
-
-
 def _mask(name: str, value: object) -> str:
     if isinstance(value, SecretStr):
         return "***"
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
-    if name == "store" and isinstance(value, str) and "@" in value:
-        scheme, _, rest = value.partition("://")
-        return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if name == "store" and isinstance(value, str):
+        return _mask_url(value)
     return "" if value is None else str(value)
+
+
+def _mask_url(url: str) -> str:
+    """Hides the user and the password, and the query, where redis-py takes them too."""
+    if url.startswith("sqlite:"):
+        return url
+    location = urlsplit(url)
+    if "@" in location.path + location.query + location.fragment:
+        # A password that should have been percent-encoded: which part is the host is anybody's guess.
+        return f"{location.scheme}://***"
+    _, at, host = location.netloc.rpartition("@")
+    query = "?***" if location.query or location.fragment else ""
+    return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"

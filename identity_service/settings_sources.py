@@ -6,6 +6,7 @@ its default in silence.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
@@ -33,6 +35,18 @@ CLIENT_VARIABLES: Final = frozenset(
     )
 )
 """Variables of the command line and the examples, which are no settings of the server."""
+
+_SERVICE_LINKS: Final = re.compile(r"IDENTITY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+"""Variables that Kubernetes sets in every pod for a Service named `identity` or `identity-service`."""
+
+_KINDS: Final = {
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "text",
+    "path": "the path of a file",
+    "tuple": "a list of texts",
+}
+"""Of a value, by the first word of pydantic's name for what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +78,7 @@ def load_settings(
     variables = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES
+        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES and not _SERVICE_LINKS.fullmatch(name)
     }
     flags = {name: value for name, value in overrides.items() if value is not None}
     for found, source in (
@@ -89,6 +103,9 @@ def _read_file(path: Path | None) -> dict[str, object]:
         if path is None:
             return {}
         raise ConfigurationError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError:
+        # `from None`: the library's error carries the content, and the master key may be in it.
+        raise ConfigurationError(f"{path or 'identity.toml'}: must be UTF-8 text") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path or 'identity.toml'}: cannot be read: {error}") from error
 
@@ -112,8 +129,28 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
     """One line for each field, without the value: it may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
-        message = problem["msg"].removeprefix("Value error, ")
+        message = _reword(problem)
         name = ".".join(str(part) for part in problem["loc"][:1])
         source = f" (from {sources[name]})" if name in sources else ""
         lines.append(f"{name}: {message}{source}" if name else message)
     return "\n".join(lines)
+
+
+def _reword(problem: ErrorDetails) -> str:
+    """What must be, in the words of this project; pydantic speaks of inputs, parsing and strings."""
+    bounds = problem.get("ctx", {})
+    match problem["type"]:
+        case "literal_error":
+            return f"must be {bounds['expected']}"
+        case "greater_than_equal":
+            return f"must be at least {bounds['ge']}"
+        case "less_than_equal":
+            return f"must be at most {bounds['le']}"
+        case "string_too_short":
+            return f"must have at least {bounds['min_length']} characters"
+        case "string_too_long":
+            return f"must have at most {bounds['max_length']} characters"
+        case "value_error":
+            return problem["msg"].removeprefix("Value error, ")
+        case kind:
+            return f"must be {_KINDS.get(kind.partition('_')[0], 'another kind of value')}"

@@ -57,7 +57,7 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
         try:
             admin = office.initialise()
         except AlreadyExistsError:
-            return settings, _known_accounts(settings.store)
+            return settings, _known_accounts(settings)
         _, secret = office.administrator.create_client(
             NewClient(client_id="demo", display_name="Demo", audiences=(_AUDIENCE,), scopes=_SCOPES)
         )
@@ -110,12 +110,12 @@ The secrets of the demo accounts and of the administrator are in {_ACCOUNTS}. Ct
     )
 
 
-def _known_accounts(store: str) -> Accounts | None:
+def _known_accounts(settings: Settings) -> Accounts | None:
     try:
         accounts: Accounts = json.loads(_ACCOUNTS.read_text())
     except (OSError, ValueError):
         return None
-    return accounts if accounts.get("store") == store else None
+    return accounts if accounts.get("store") == settings.masked()["store"] else None
 
 
 def _write_private(path: Path, text: str) -> None:
