@@ -36,9 +36,11 @@ class IdentityClient:
         """Connects with the first call.
 
         Args:
-            target: host:port of the service.
+            target: host:port of the service. The connection is not encrypted: beyond this machine, pass
+                a channel that is.
             options: deadline, retries, the caller's own token.
-            channel: to use instead of one to `target`; it stays the caller's to close.
+            channel: to use instead of one to `target`; it stays the caller's to close. Make it with
+                `options.channel_arguments()`, else it retries nothing and takes smaller messages.
         """
         self._options = options or ClientOptions()
         self._own = channel is None
@@ -120,7 +122,9 @@ class IdentityClient:
         audiences: Iterable[str] = (),
     ) -> TokenSet:
         """The next tokens of a session. Keep the new refresh token; repeating a lost call is safe."""
-        request = pb.RefreshRequest(refresh_token=refresh_token, scopes=scopes, audiences=audiences)
+        request = pb.RefreshRequest(
+            refresh_token=refresh_token, scopes=_texts(scopes), audiences=_texts(audiences)
+        )
         if client_id is not None:
             request.client_credential.CopyFrom(_client_secret(client_id, client_secret or ""))
         return TokenSet.from_message(self._call(self._stub.Refresh, request).token_set)
@@ -152,9 +156,9 @@ class IdentityClient:
                 self._stub.Verify,
                 pb.VerifyRequest(
                     token=token,
-                    audiences=audiences,
+                    audiences=_texts(audiences),
                     any_audience=any_audience,
-                    required_scopes=required_scopes,
+                    required_scopes=_texts(required_scopes),
                     at_least_revision=at_least_revision or "",
                     strong=strong,
                     certificate_sha256=certificate_sha256,
@@ -217,12 +221,19 @@ def _issue_request(
     lifetime: timedelta | None,
     claims: Mapping[str, Any] | None,
 ) -> pb.IssueRequest:
-    request = pb.IssueRequest(credential=credential, audiences=audiences, scopes=scopes)
+    request = pb.IssueRequest(credential=credential, audiences=_texts(audiences), scopes=_texts(scopes))
     if lifetime is not None:
         request.lifetime.FromTimedelta(lifetime)
     if claims is not None:
         request.claims.update(claims)
     return request
+
+
+def _texts(values: Iterable[str]) -> Iterable[str]:
+    """One text is a sequence of texts too: of its letters."""
+    if isinstance(values, str):
+        raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
+    return values
 
 
 def _client_secret(client_id: str, client_secret: str) -> token_pb2.Credential:

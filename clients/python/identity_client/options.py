@@ -1,10 +1,17 @@
 """How a client behaves: deadline, retries, keepalive, and the caller's own token."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
+
+import grpc
+
+from identity_client.errors import InvalidArgumentError
+
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +26,8 @@ class ClientOptions:
     """Before the first retry; doubles with each, with jitter, up to two seconds."""
     keepalive: timedelta = timedelta(seconds=30)
     """Between pings on an idle connection; the service permits no less than 20 seconds."""
+    max_message_bytes: int = 16 * 2**20
+    """Of one answer; as much as the service allows by default, so that a full VerifyBatch fits."""
     bearer: str | Callable[[], str] | None = field(default=None, repr=False)
     """The caller's own access token, or what gives it for each call; needed to revoke more than a
     token that one holds, and to verify where the service asks for it."""
@@ -31,12 +40,23 @@ class ClientOptions:
             ("grpc.enable_retries", 1),
             ("grpc.keepalive_time_ms", milliseconds),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
         ]
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes along with each call."""
+        """What goes along with each call. Raises InvalidArgumentError for a bearer that is no token."""
         token = self.bearer() if callable(self.bearer) else self.bearer
-        return (("authorization", f"Bearer {token}"),) if token else ()
+        if not token:
+            return ()
+        if not _TOKEN.fullmatch(token):
+            # gRPC would call it INTERNAL; most often it is a file that was read with its line break.
+            description = "must be a token of visible ASCII characters, without spaces or a line break"
+            raise InvalidArgumentError(
+                f"bearer: {description}",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                violations={"bearer": description},
+            )
+        return (("authorization", f"Bearer {token}"),)
 
     def _service_config(self) -> dict[str, Any]:
         method: dict[str, Any] = {"name": [{"service": "identityapi.v1.IdentityService"}]}

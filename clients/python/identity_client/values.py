@@ -79,7 +79,8 @@ class Rejected:
     """The token is not good."""
 
     reason: str
-    """A name of RejectionReason without its prefix, as `REVOKED`."""
+    """A name of RejectionReason without its prefix, as `REVOKED`; `UNKNOWN_<number>` for one that is
+    newer than this client."""
     detail: str
     """A sentence for a log."""
     revision: str
@@ -94,10 +95,20 @@ def to_outcome(response: pb.VerifyResponse) -> Outcome:
         case "verified":
             return _verified(response.verified, response.revision)
         case "rejected":
-            reason = pb.RejectionReason.Name(response.rejected.reason).removeprefix("REJECTION_REASON_")
-            return Rejected(reason=reason, detail=response.rejected.detail, revision=response.revision)
+            return Rejected(
+                reason=_reason(response.rejected),
+                detail=response.rejected.detail,
+                revision=response.revision,
+            )
         case _:
             raise ValueError("the answer says neither verified nor rejected")
+
+
+def _reason(rejection: pb.Rejection) -> str:
+    """A newer service may know more reasons: the token is rejected all the same."""
+    if rejection.reason not in pb.RejectionReason.values():
+        return f"UNKNOWN_{rejection.reason}"
+    return pb.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
 
 
 def _verified(token: token_pb2.VerifiedToken, revision: str) -> Verified:

@@ -1,0 +1,68 @@
+"""What the Python client does before and after a call, and without a service."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from identity_client import ClientOptions, IdentityClient, InvalidArgumentError, Rejected, UnavailableError
+from identity_client.values import to_outcome
+from identityapi.v1 import identity_service_pb2 as pb
+
+
+def test_a_reason_that_is_newer_than_the_client_still_rejects() -> None:
+    newer: Any = 99
+    response = pb.VerifyResponse(rejected=pb.Rejection(reason=newer, detail="d"), revision="e.7")
+
+    assert to_outcome(response) == Rejected(reason="UNKNOWN_99", detail="d", revision="e.7")
+
+
+@pytest.mark.parametrize("number", [n for n in pb.RejectionReason.values() if n])
+def test_every_reason_has_its_name(number: Any) -> None:
+    outcome = to_outcome(pb.VerifyResponse(rejected=pb.Rejection(reason=number)))
+
+    assert isinstance(outcome, Rejected)
+    assert pb.RejectionReason.Value(f"REJECTION_REASON_{outcome.reason}") == number
+
+
+def test_an_answer_that_says_neither_is_never_taken_for_a_good_token() -> None:
+    with pytest.raises(ValueError, match="neither"):
+        to_outcome(pb.VerifyResponse(revision="e.7"))
+
+
+@pytest.mark.parametrize("bearer", ["secret-token\n", "secret token", "secret-tökén", "secret\x00"])
+def test_a_bearer_that_is_no_token_is_refused_without_showing_it(bearer: str) -> None:
+    with pytest.raises(InvalidArgumentError) as error:
+        ClientOptions(bearer=lambda: bearer).metadata()
+
+    assert list(error.value.violations) == ["bearer"]
+    assert "secret" not in str(error.value) + repr(error.value)
+
+
+@pytest.mark.parametrize("bearer", [None, "", lambda: ""])
+def test_without_a_bearer_nothing_goes_along(bearer: Any) -> None:
+    assert ClientOptions(bearer=bearer).metadata() == ()
+
+
+def test_only_unavailable_is_retried_and_no_more_often_than_grpc_allows() -> None:
+    options = ClientOptions(max_attempts=9, initial_backoff=timedelta(milliseconds=50))
+
+    (method,) = json.loads(dict(options.channel_arguments())["grpc.service_config"])["methodConfig"]
+
+    policy = method["retryPolicy"]
+    assert policy["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert (policy["maxAttempts"], policy["initialBackoff"]) == (5, "0.050s")
+
+
+def test_pings_are_no_more_frequent_than_the_service_permits() -> None:
+    """The service takes more than one in 20 seconds for an attack."""
+    assert dict(ClientOptions().channel_arguments())["grpc.keepalive_time_ms"] == 30_000
+
+
+def test_nobody_listening_is_unavailable() -> None:
+    options = ClientOptions(timeout=timedelta(seconds=2), max_attempts=1)
+    with IdentityClient("127.0.0.1:1", options=options) as client, pytest.raises(UnavailableError) as error:
+        client.revoke_token("t")
+
+    assert error.value.reason == ""
