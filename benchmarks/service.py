@@ -1,0 +1,190 @@
+"""The service under test: the real process, started as an operator would. The one place that knows how.
+
+It runs with its default settings, but for cheap password hashing: sign-ins only prepare the load here,
+and no bar of this benchmark times them.
+"""
+
+from __future__ import annotations  # grpcio's classes are generic for the type checker only
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.processes import BenchmarkError, Cores, Process, free_port
+from benchmarks.sides import Check
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
+from identityapi.v1 import token_pb2
+
+DENIALS: Final = 10_000
+"""Live entries of the denylist while Verify is measured."""
+SESSIONS: Final = 2_000
+"""Chains that the refreshes go round, so that one session is refreshed about once in a round."""
+_AUDIENCE: Final = "orders"
+_SCOPE: Final = "orders.read"
+_USER: Final = "benchmark"
+_COMMAND: Final = (sys.executable, "-m", "identity_service")
+_IN_FLIGHT: Final = 16
+_DEADLINE: Final = 30.0
+_COMMAND_SECONDS: Final = 60.0
+_SETTINGS: Final = {
+    "IDENTITY_ARGON2_TIME_COST": "1",
+    "IDENTITY_ARGON2_MEMORY_KIB": "8",
+    "IDENTITY_ARGON2_PARALLELISM": "1",
+}
+RequestT = TypeVar("RequestT", bound=Message)
+AnswerT = TypeVar("AnswerT")
+
+
+@contextlib.contextmanager
+def serve(directory: Path, store_url: str, cores: Cores) -> Iterator[Service]:
+    """Initialise the store, create a client and a user, and serve until the block ends."""
+    master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
+    env = inherited | _SETTINGS | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
+    # Everything runs in `directory`, out of sight of an identity.toml of whoever measures.
+    allowed = ("--audience", _AUDIENCE, "--scope", _SCOPE)
+    admin = _identity(directory, env, "init")
+    client = _identity(directory, env, "client", "create", "benchmark-client", *allowed)
+    password = secrets.token_urlsafe(16)
+    _identity(directory, env, "user", "create", _USER, *allowed, "--password-stdin", stdin=password)
+    target = f"127.0.0.1:{free_port()}"
+    command = [*_COMMAND, "serve", "--listen", target]
+    with (
+        Process(
+            "service", command, core=cores.server, directory=directory, env=env, cwd=directory
+        ) as process,
+        grpc.insecure_channel(target) as channel,
+    ):
+        process.wait_until(lambda: _is_serving(target))
+        yield Service(target, channel, admin=admin, client=client, password=password)
+
+
+class Service:
+    """The service as it runs: prepares what is measured, and knows what a good answer is."""
+
+    def __init__(
+        self,
+        target: str,
+        channel: grpc.Channel,
+        *,
+        admin: Mapping[str, str],
+        client: Mapping[str, str],
+        password: str,
+    ) -> None:
+        self.target = target
+        self._stub = pb_grpc.IdentityServiceStub(channel)
+        self._admin = admin
+        self._client = client
+        self._password = password
+
+    def deny(self, count: int) -> None:
+        """Revoke so many random token ids."""
+        admin = self._issue(self._admin, audience=None, scope="identity.revoke")
+        metadata = (("authorization", f"Bearer {admin}"),)
+        requests = [pb.RevokeRequest(token_id=secrets.token_urlsafe(16)) for _ in range(count)]
+        _all(
+            lambda request: self._stub.Revoke.future(request, timeout=_DEADLINE, metadata=metadata), requests
+        )
+
+    def sign_in(self, count: int) -> list[str]:
+        """Sign in so often; the refresh token of each session."""
+        password = token_pb2.Password(username=_USER, password=self._password)
+        requests = [pb.IssueRequest(credential=token_pb2.Credential(password=password))] * count
+        answers = _all(lambda request: self._stub.Issue.future(request, timeout=_DEADLINE), requests)
+        return [answer.token_set.refresh_token for answer in answers]
+
+    def verify_call(self) -> tuple[bytes, Check]:
+        """A Verify of one good token, and what makes its answer good."""
+        token = self._issue(self._client, audience=_AUDIENCE, scope=_SCOPE)
+        request = pb.VerifyRequest(token=token, audiences=[_AUDIENCE], required_scopes=[_SCOPE])
+        return request.SerializeToString(), _good_verify
+
+    def issue_call(self) -> tuple[bytes, Check]:
+        """An Issue by client secret, and what makes its answer good."""
+        return self._issue_request(self._client, _AUDIENCE, _SCOPE).SerializeToString(), _good_issue
+
+    def _issue(self, client: Mapping[str, str], *, audience: str | None, scope: str) -> str:
+        answer = self._stub.Issue(self._issue_request(client, audience, scope), timeout=_DEADLINE)
+        return answer.token_set.access_token
+
+    def _issue_request(self, client: Mapping[str, str], audience: str | None, scope: str) -> pb.IssueRequest:
+        secret = token_pb2.ClientSecret(client_id=client["client_id"], client_secret=client["client_secret"])
+        return pb.IssueRequest(
+            credential=token_pb2.Credential(client_secret=secret),
+            audiences=[audience] if audience else [],
+            scopes=[scope],
+        )
+
+
+def _identity(directory: Path, env: Mapping[str, str], *arguments: str, stdin: str = "") -> dict[str, str]:
+    """Run the command `identity`; what it says, as JSON."""
+    run = subprocess.run(
+        [*_COMMAND, *arguments, "--json"],
+        input=stdin,
+        env=env,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
+    )
+    if run.returncode:
+        raise BenchmarkError(f"identity {' '.join(arguments[:2])} failed:\n{run.stderr[-1000:]}")
+    answer: dict[str, str] = json.loads(run.stdout)
+    return answer
+
+
+def _is_serving(target: str) -> bool:
+    with grpc.insecure_channel(target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # untyped
+        try:
+            answer: health_pb2.HealthCheckResponse = health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[RequestT]) -> list[AnswerT]:
+    """Make all the calls, some at a time. Raises BenchmarkError at the first that fails."""
+    answers: list[AnswerT] = []
+    in_flight: deque[grpc.Future[AnswerT]] = deque()
+    waiting = deque(requests)
+    try:
+        while waiting or in_flight:
+            while waiting and len(in_flight) < _IN_FLIGHT:
+                in_flight.append(call(waiting.popleft()))
+            answers.append(in_flight.popleft().result())
+    except grpc.RpcError as error:
+        raise BenchmarkError(f"the service cannot be prepared: {error}") from error
+    return answers
+
+
+def _good_verify(answer: bytes) -> str:
+    try:
+        response = pb.VerifyResponse.FromString(answer)
+    except DecodeError:
+        return "no VerifyResponse"
+    if response.WhichOneof("outcome") != "verified":
+        return f"the token was not verified: {response.rejected}"
+    return "" if response.verified.token_id and response.revision else "an answer with gaps"
+
+
+def _good_issue(answer: bytes) -> str:
+    try:
+        token_set = pb.IssueResponse.FromString(answer).token_set
+    except DecodeError:
+        return "no IssueResponse"
+    return "" if token_set.access_token.count(".") == 2 and token_set.token_id else "no token"
