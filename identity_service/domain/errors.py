@@ -150,6 +150,17 @@ class StoreUnavailableError(UnavailableError):
     reason = "STORE_UNAVAILABLE"
 
 
+class NotConfirmedError(StoreUnavailableError):
+    """The store took the change, and too few copies or disks confirmed it in time."""
+
+    reason = "NOT_CONFIRMED"
+
+    def __init__(self, message: str, answer: object = None) -> None:
+        super().__init__(message)
+        self.answer = answer
+        """What the store answered to the change."""
+
+
 class StoreReplacedError(StoreUnavailableError):
     """The store's log has another epoch than the one this process follows: nothing was changed."""
 

@@ -116,10 +116,12 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRaised:
-    """Everything issued under a lower generation of this principal is refused. Its link is its entry's."""
+    """Everything issued under a lower generation of this principal is refused."""
 
     principal: PrincipalId
     number: int
+    origin: Link | None = None
+    """The link of the entry that raised it, where this one puts back what a log has lost; None = its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,9 @@ class RecordChanged:
     id: str
 
 
-Change = TokenDenied | SessionEnded | GenerationRaised | RecordChanged
+Fact = TokenDenied | SessionEnded | GenerationRaised
+"""What only grows, and is put back where a log has lost it."""
+Change = Fact | RecordChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,10 @@ class Head:
     """Of the last entry; empty before the first."""
     time: datetime
     """The store's clock."""
+    floor: int = 0
+    """Entries up to this position may be missing: trimmed, or lost before the log got this epoch."""
+    whole: bool = True
+    """Whether the log ends where its head says; False = somebody took entries away."""
 
     @property
     def revision(self) -> Revision:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from identity_service.domain.ids import Epoch, KeyId, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import Epoch, KeyId, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.log import Appended, Generation, Head, LogPage, RecordKind, Revision
+from identity_service.domain.log import Appended, Change, Generation, Head, LogPage, RecordKind, Revision
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
@@ -141,6 +141,16 @@ class SessionState:
     client: Client | None
     time: datetime
     """The store's clock; grace windows and the session's end are counted by it."""
+
+
+class LogListener(Protocol):
+    """Who hears what a replica has folded, in the order of the log. It must return at once."""
+
+    def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+        """These changes are known now, and with them everything up to `revision`; the link is the entry's."""
+
+    def replaced(self, revision: Revision) -> None:
+        """The log was found replaced and is read again from its start; what was known stays known."""
 
 
 class ChangeLog(Protocol):

@@ -88,7 +88,8 @@ class Revocations:
             case SessionEnded():
                 self.denylist.add(change.session_id, change.deny_until)
             case GenerationRaised():
-                self.raise_to(change.principal, Generation(number=change.number, link=link))
+                raised = Generation(number=change.number, link=change.origin or link)
+                self.raise_to(change.principal, raised)
             case RecordChanged():
                 pass
 

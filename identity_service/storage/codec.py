@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import (
     Change,
@@ -54,7 +54,8 @@ def encode_change(change: Change) -> str:
             until, end = seconds(change.deny_until), seconds(change.end_until)
             return dumps({"k": "end", "id": change.session_id, "until": until, "end": end})
         case GenerationRaised():
-            return dumps({"k": "gen", "id": change.principal, "number": change.number})
+            origin = {"origin": change.origin} if change.origin is not None else {}
+            return dumps({"k": "gen", "id": change.principal, **origin, "number": change.number})
         case RecordChanged():
             return dumps({"k": "record", "id": change.id, "kind": change.kind})
 
@@ -71,7 +72,11 @@ def decode_change(text: str) -> Change:
                 end_until=moment(data["end"]),
             )
         case "gen":
-            return GenerationRaised(principal=PrincipalId(data["id"]), number=int(data["number"]))
+            return GenerationRaised(
+                principal=PrincipalId(data["id"]),
+                number=int(data["number"]),
+                origin=Link(data["origin"]) if "origin" in data else None,
+            )
         case "record":
             return RecordChanged(kind=RecordKind(data["kind"]), id=data["id"])
         case other:

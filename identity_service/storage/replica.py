@@ -22,7 +22,7 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch, Link
 from identity_service.domain.log import Appended, Head, LogPage, RecordChanged, Revision
-from identity_service.domain.ports import ChangeLog, Clock, Journal
+from identity_service.domain.ports import ChangeLog, Clock, Journal, LogListener
 from identity_service.domain.revocations import Revocations
 
 _PAGE: Final = 1000
@@ -60,6 +60,7 @@ class Replica:
         self._max_staleness = config.max_staleness.total_seconds()
         self._revocations = Revocations()
         self._subscribers: list[Callable[[RecordChanged | None], None]] = []
+        self._listeners: list[LogListener] = []
         self._cursor = _Cursor(Epoch(""), 0, NO_LINK)
         self._revision = Revision(epoch=Epoch(""), position=0)
         self._ready = False
@@ -93,6 +94,10 @@ class Replica:
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
         """Call this before the revision passes a changed record; None = anything may have changed."""
         self._subscribers.append(on_change)
+
+    def follow(self, listener: LogListener) -> None:
+        """Tell this listener of everything that is folded from now on."""
+        self._listeners.append(listener)
 
     def require_ready(self) -> None:
         if not self._ready:
@@ -212,6 +217,10 @@ class Replica:
                 self._notify(entry.change)
             cursor = _Cursor(cursor.epoch, entry.position, entry.link)
         self._move(cursor)
+        if page.entries:
+            changes = [(entry.change, entry.link) for entry in page.entries]
+            for listener in self._listeners:
+                listener.folded(self._revision, changes)
 
     def _start_over(self, head: Head) -> None:
         """Follow this log from its start, and keep all that was known: facts only grow."""
@@ -224,6 +233,8 @@ class Replica:
                 self._revocations.raise_to(principal, generation)
         self._notify(None)
         self._move(_Cursor(head.epoch, 0, NO_LINK))
+        for listener in self._listeners:
+            listener.replaced(self._revision)
 
     def _move(self, cursor: _Cursor) -> None:
         self._cursor = cursor

@@ -31,6 +31,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_NO_SIGNING_KEY: _ClassVar[ErrorReason]
     ERROR_REASON_REVISION_NOT_REACHED: _ClassVar[ErrorReason]
     ERROR_REASON_CLOCK_SKEWED: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_CONFIRMED: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
@@ -61,6 +62,7 @@ ERROR_REASON_NOT_READY: ErrorReason
 ERROR_REASON_NO_SIGNING_KEY: ErrorReason
 ERROR_REASON_REVISION_NOT_REACHED: ErrorReason
 ERROR_REASON_CLOCK_SKEWED: ErrorReason
+ERROR_REASON_NOT_CONFIRMED: ErrorReason
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
