@@ -42,6 +42,7 @@ from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Finding
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.upkeep import retention_for
 
 _HEALTH_INTERVAL = 0.25
 
@@ -141,6 +142,7 @@ class Service:
             ReplicaConfig(
                 max_staleness=settings.max_staleness,
                 leeway=settings.leeway,
+                retention=retention_for(settings.max_access_token_lifetime, settings.leeway),
                 strong_limit=settings.strong_limit,
             ),
         )

@@ -6,7 +6,7 @@ the entry before it show at once when a log is not the one that was read before.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -150,6 +150,8 @@ class Head:
     """The store's clock."""
     floor: int = 0
     """Entries up to this position may be missing: trimmed, or lost before the log got this epoch."""
+    retention: timedelta = timedelta(0)
+    """How far back the log must reach: the longest that any process ever asked for."""
     whole: bool = True
     """Whether the log ends where its head says; False = somebody took entries away."""
 

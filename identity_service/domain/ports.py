@@ -5,12 +5,21 @@ Whoever implements one translates its library's exceptions into `domain/errors.p
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
 from identity_service.domain.ids import Epoch, KeyId, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.log import Appended, Change, Generation, Head, LogPage, RecordKind, Revision
+from identity_service.domain.log import (
+    Appended,
+    Change,
+    Fact,
+    Generation,
+    Head,
+    LogPage,
+    RecordKind,
+    Revision,
+)
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
@@ -165,14 +174,36 @@ class ChangeLog(Protocol):
     def wait(self, after: int, timeout: float) -> None:
         """Return when there may be entries after `after`, or after `timeout` seconds. May return early."""
 
-    def beat(self, process: str) -> Head:
-        """Write this process's heartbeat and return the head: a write that the store confirmed."""
+    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+        """Write this process's heartbeat and return the head: a write that the store confirmed.
+
+        The log's retention becomes at least `retention`. Raises NotConfirmedError.
+        """
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         """Every principal that was ever raised; they never expire, so the log need not reach back."""
 
     def adopt(self, epoch: Epoch) -> None:
         """Expect this epoch from now on in every write."""
+
+    def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        """Give the log this epoch if it still has `found` (None = it has lost its own).
+
+        From then on every entry up to its end may be missing (`Head.floor`). Returns the epoch that it
+        has now: this one, or the one that somebody else was first to give.
+        """
+
+    def restore(self, facts: Sequence[Fact]) -> int:
+        """Append those facts that are absent, each once; returns how many. A generation needs its origin.
+
+        Confirmed as any mutation when it returns. Raises StoreReplacedError under another epoch.
+        """
+
+    def trim(self, position: int) -> int:
+        """Forget entries up to `position`, if the one there is older than the retention.
+
+        Returns the floor of the log. Never forgets the last entry.
+        """
 
 
 class ReplicaView(Protocol):
@@ -202,6 +233,9 @@ class ReplicaView(Protocol):
     def learn(self, appended: Appended) -> None:
         """Know at once what this process wrote itself; the revision stays where it is."""
 
+    def owe(self, fact: Fact) -> None:
+        """Know this from now on, and send it until the store has it: nobody can say whether it arrived."""
+
 
 class Journal(Protocol):
     """Where events go that an operator or auditor wants to see: names and fields, never a secret."""
@@ -227,8 +261,13 @@ class Store(ChangeLog, Protocol):
     def end_session(self, session_id: SessionId, *, deny_until: datetime, end_until: datetime) -> Appended:
         """End a session, known here or not."""
 
-    def raise_generation(self, principal: PrincipalId, *, above: int, request_id: str | None) -> Appended:
-        """Raise to max(the store's number, `above`) + 1. A `request_id` raises once in 24 hours."""
+    def raise_generation(
+        self, principal: PrincipalId, *, above: int, request_id: str | None, link: Link | None = None
+    ) -> Appended:
+        """Raise to max(the store's number, `above`) + 1. A `request_id` raises once in 24 hours.
+
+        With `link` the caller says what the entry will be known by; None = a new random one.
+        """
 
     # Records of the directory. An etag is the revision of the last change.
 

@@ -8,13 +8,14 @@ sees to it that only one thread does at a time.
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
-from identity_service.domain.ids import Link, PrincipalId
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import (
     Change,
+    Fact,
     Generation,
     GenerationRaised,
     RecordChanged,
@@ -46,8 +47,15 @@ class Denylist:
     def __len__(self) -> int:
         return len(self._until)
 
+    def items(self) -> Iterator[tuple[str, datetime]]:
+        """All denials of this moment, with their ends; others may come and go meanwhile."""
+        for id_ in list(self._until):  # one step of the interpreter, so that no lock is needed
+            minute = self._until.get(id_)
+            if minute is not None:
+                yield id_, _moment(minute)
+
     def add(self, id_: str, deny_until: datetime) -> None:
-        minute = math.ceil(deny_until.timestamp() / _BUCKET_SECONDS)
+        minute = _minute(deny_until)
         if minute > self._until.get(id_, -1):
             minute = self._minutes.setdefault(minute, minute)
             self._until[id_] = minute
@@ -66,13 +74,27 @@ class Denylist:
         return forgotten
 
 
+def whole_minute(time: datetime) -> datetime:
+    """The end of the minute: how denials are written, so that all who keep one mean the same time."""
+    return _moment(_minute(time))
+
+
+def _minute(time: datetime) -> int:
+    return math.ceil(time.timestamp() / _BUCKET_SECONDS)
+
+
+def _moment(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * _BUCKET_SECONDS, UTC)
+
+
 class Revocations:
     """The denylist and the generations together: what Verify asks about a token."""
 
-    __slots__ = ("_generations", "denylist")
+    __slots__ = ("_ends", "_generations", "denylist")
 
     def __init__(self) -> None:
         self.denylist = Denylist()
+        self._ends: dict[SessionId, datetime] = {}
         self._generations: dict[PrincipalId, Generation] = {}
 
     @property
@@ -80,12 +102,32 @@ class Revocations:
         """Every principal that was ever raised."""
         return self._generations
 
+    def facts(self) -> Iterator[Fact]:
+        """Everything that is known and still counts, to be put back where a log has lost it."""
+        for principal, generation in list(self._generations.items()):
+            number, origin = generation.number, generation.link
+            yield GenerationRaised(principal=principal, number=number, origin=origin)
+        for id_, until in self.denylist.items():
+            end = self._ends.get(SessionId(id_))
+            if end is None:
+                yield TokenDenied(token_id=TokenId(id_), deny_until=until)
+            else:
+                yield SessionEnded(session_id=SessionId(id_), deny_until=until, end_until=end)
+
+    def evict(self, now: datetime) -> None:
+        """Forget what ended before `now`."""
+        if self.denylist.evict(now):
+            for session_id in [id_ for id_ in self._ends if id_ not in self.denylist]:
+                del self._ends[session_id]
+
     def apply(self, change: Change, link: Link) -> None:
         """Fold one entry of the log. Idempotent, in any order."""
         match change:
             case TokenDenied():
                 self.denylist.add(change.token_id, change.deny_until)
             case SessionEnded():
+                end = self._ends.get(change.session_id, change.end_until)
+                self._ends[change.session_id] = max(end, change.end_until)
                 self.denylist.add(change.session_id, change.deny_until)
             case GenerationRaised():
                 raised = Generation(number=change.number, link=change.origin or link)

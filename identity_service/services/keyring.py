@@ -62,7 +62,11 @@ class KeyRing:
             self.load()
 
     def load(self) -> None:
-        """Read and open the keys of the store. Raises StoreUnavailableError, ConfigurationError."""
+        """Read and open the keys of the store.
+
+        Raises StoreUnavailableError, ConfigurationError; NoSigningKeyError where the store has lost its
+        keys: those that are held stay, so that they can still be published.
+        """
         stored: dict[str, StoredKey] = {}
         after = ""
         while page := self._store.list_records(StoredKey, after=after, limit=_PAGE):
@@ -70,6 +74,8 @@ class KeyRing:
             after = page[-1].record.key_id
         known, vault = self._keys, self._vault
         sign = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.SIGN}
+        if not sign:
+            raise NoSigningKeyError(_NO_KEY)
         refresh = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.REFRESH}
         self._keys = _Opened(
             stored=stored,

@@ -3,15 +3,29 @@
 OK means durable and known here; every other replica learns it from the log. Idempotent (RFC 7009).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from identity_service.domain import refresh_tokens
-from identity_service.domain.errors import RefreshTokenInvalidError, TokenNotOpenableError
-from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Appended, Revision
+from identity_service.domain.errors import (
+    RefreshTokenInvalidError,
+    StoreUnavailableError,
+    TokenNotOpenableError,
+)
+from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId, TokenId, new_link
+from identity_service.domain.log import (
+    Appended,
+    Fact,
+    GenerationRaised,
+    Revision,
+    SessionEnded,
+    TokenDenied,
+)
 from identity_service.domain.ports import Clock, Journal, ReplicaView, Store, TokenCodec
 from identity_service.domain.refresh_tokens import RefreshToken
+from identity_service.domain.revocations import whole_minute
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
@@ -113,13 +127,15 @@ class Revoker:
     def end_session(self, session_id: SessionId) -> Revision:
         """End one sign-in: its access tokens now, its refresh tokens until its last day."""
         now, config = self._clock.now(), self._config
-        return self._learned(
-            self._store.end_session(
-                session_id,
-                deny_until=now + config.longest_lifetime + config.leeway,
-                end_until=now + config.session_lifetime + config.leeway,
-            )
+        fact = SessionEnded(
+            session_id=session_id,
+            deny_until=whole_minute(now + config.longest_lifetime + config.leeway),
+            end_until=now + config.session_lifetime + config.leeway,
         )
+        with self._owing(fact):
+            return self._learned(
+                self._store.end_session(session_id, deny_until=fact.deny_until, end_until=fact.end_until)
+            )
 
     def _token(self, text: str) -> Revision:
         """By the token itself. What does not verify has no effect and is no error (RFC 7009)."""
@@ -134,7 +150,7 @@ class Revoker:
         deny_until = token.expire_time + self._config.leeway
         if deny_until + self._config.leeway < self._clock.now():
             return self._replica.revision
-        return self._learned(self._store.deny_token(token.token_id, deny_until))
+        return self._deny_until(token.token_id, deny_until)
 
     def _read_refresh_token(self, text: str) -> RefreshToken | None:
         unknown: list[KeyId] = []
@@ -169,13 +185,31 @@ class Revoker:
         return None
 
     def _deny(self, token_id: TokenId) -> Revision:
-        deny_until = self._clock.now() + self._config.longest_lifetime + self._config.leeway
-        return self._learned(self._store.deny_token(token_id, deny_until))
+        return self._deny_until(
+            token_id, self._clock.now() + self._config.longest_lifetime + self._config.leeway
+        )
+
+    def _deny_until(self, token_id: TokenId, until: datetime) -> Revision:
+        fact = TokenDenied(token_id=token_id, deny_until=whole_minute(until))
+        with self._owing(fact):
+            return self._learned(self._store.deny_token(token_id, fact.deny_until))
 
     def _raise(self, principal: PrincipalId, request_id: str | None) -> Revision:
         known = self._replica.revocations.generations.get(principal)
-        above = known.number if known is not None else 0
-        return self._learned(self._store.raise_generation(principal, above=above, request_id=request_id))
+        above, link = known.number if known is not None else 0, new_link()
+        with self._owing(GenerationRaised(principal=principal, number=above + 1, origin=link)):
+            return self._learned(
+                self._store.raise_generation(principal, above=above, request_id=request_id, link=link)
+            )
+
+    @contextmanager
+    def _owing(self, fact: Fact) -> Iterator[None]:
+        """Where nobody can say whether the store took a fact, it is denied here and sent again."""
+        try:
+            yield
+        except StoreUnavailableError:
+            self._replica.owe(fact)
+            raise
 
     def _learned(self, appended: Appended) -> Revision:
         """Deny here before answering; the others learn it from the log."""

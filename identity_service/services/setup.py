@@ -1,11 +1,15 @@
-"""Setup: gives a virgin store its epoch, its keys, the built-in client and the first administrator."""
+"""Setup: gives a virgin store its epoch, its keys, the built-in client and the first administrator.
 
+The signing key comes last: a store without one is not yet set up, or has lost it, and may be set up again.
+"""
+
+from contextlib import suppress
 from dataclasses import dataclass
 
-from identity_service.domain.errors import AlreadyExistsError
+from identity_service.domain.errors import AlreadyExistsError, NotFoundError
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ids import PrincipalId, new_epoch
-from identity_service.domain.keys import KeyPurpose
+from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.ports import Clock, KeyVault, Store
 from identity_service.domain.principals import first_party_client
 from identity_service.domain.secret import Secret
@@ -30,7 +34,7 @@ def initialise(
     service_audience: str,
     admin_id: str = "admin",
 ) -> Initialised:
-    """Initialise a virgin store.
+    """Initialise a virgin store, or one that was left half-way.
 
     The keys are made before the store is touched, so that a wrong setting leaves it virgin.
 
@@ -38,17 +42,18 @@ def initialise(
         AlreadyExistsError: the store has been initialised before; nothing was changed.
         ConfigurationError: the algorithm is not known.
     """
-    keys = [
-        vault.make(KeyPurpose.SIGN, algorithm, clock.now()),
-        vault.make(KeyPurpose.REFRESH, "HS256", clock.now()),
-    ]
+    signing_key = vault.make(KeyPurpose.SIGN, algorithm, clock.now())
+    refresh_key = vault.make(KeyPurpose.REFRESH, "HS256", clock.now())
     try:
         store.initialise(new_epoch())
     except AlreadyExistsError as error:
-        raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
-    for key in keys:
-        store.create(key)
-    store.create(first_party_client())
+        if _has_signing_key(store):
+            raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
+    store.create(refresh_key)
+    with suppress(AlreadyExistsError):
+        store.create(first_party_client())
+    with suppress(NotFoundError):
+        administrator.delete_client(admin_id)  # nobody has seen the secret of one that was left half-way
     client, secret = administrator.create_client(
         NewClient(
             client_id=admin_id,
@@ -58,4 +63,10 @@ def initialise(
         )
     )
     assert secret is not None  # noqa: S101  # only public clients have none
+    store.create(signing_key)
     return Initialised(client_id=client.client_id, client_secret=secret)
+
+
+def _has_signing_key(store: Store) -> bool:
+    keys = store.list_records(StoredKey, limit=1000)
+    return any(found.record.purpose is KeyPurpose.SIGN for found in keys)

@@ -1,4 +1,4 @@
-"""The follower: two threads that keep a replica up to date, one waiting for entries, one beating.
+"""The follower: three threads beside a replica: one waits for entries, one beats, one does the upkeep.
 
 Owns the threads and their patience with a store that is away. Knows nothing of what is folded.
 """
@@ -31,7 +31,7 @@ class Follower:
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(step, name), name=f"identity-{name}", daemon=True)
-            for step, name in ((self._follow, "follow"), (self._beat, "beat"))
+            for step, name in ((self._follow, "follow"), (self._beat, "beat"), (self._keep_up, "upkeep"))
         ]
 
     def start(self) -> None:
@@ -42,11 +42,12 @@ class Follower:
             thread.start()
 
     def close(self) -> None:
-        """Stop both threads; the store must be closed after this, which ends a wait in progress."""
+        """Stop the threads; the store must be closed after this, which ends a wait in progress."""
         self._stop.set()
+        self._replica.upkeep.wake()
 
     def join(self, timeout: float) -> None:
-        """Wait for both threads to end."""
+        """Wait for the threads to end."""
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(timeout)
@@ -59,6 +60,11 @@ class Follower:
     def _beat(self) -> None:
         self._replica.beat(self._process)
         self._stop.wait(self._interval)
+
+    def _keep_up(self) -> None:
+        self._replica.upkeep.wait(self._interval)
+        if not self._stop.is_set():
+            self._replica.upkeep.do()
 
     def _run(self, step: Callable[[], None], name: str) -> None:
         """Repeat `step`; while the store is away, try again with growing pauses and say so once."""

@@ -13,19 +13,21 @@ from typing import Final
 
 from identity_service.domain.errors import (
     ClockSkewedError,
+    NoSigningKeyError,
     NotReadyError,
     ReplicaStaleError,
     RevisionNotReachedError,
     ServerBusyError,
-    StoreUnavailableError,
+    StoreUninitializedError,
     UnavailableError,
 )
-from identity_service.domain.ids import NO_LINK, Epoch, Link
-from identity_service.domain.log import Appended, Head, LogPage, RecordChanged, Revision
+from identity_service.domain.ids import NO_LINK, Epoch
+from identity_service.domain.log import Appended, Fact, Head, LogPage, RecordChanged, Revision
 from identity_service.domain.ports import ChangeLog, Clock, Journal, LogListener
 from identity_service.domain.revocations import Revocations
+from identity_service.storage.log_reader import Cursor, LogReader
+from identity_service.storage.upkeep import Upkeep
 
-_PAGE: Final = 1000
 _PENDING_BEATS: Final = 64
 
 
@@ -36,17 +38,10 @@ class ReplicaConfig:
     max_staleness: timedelta = timedelta(seconds=5)
     leeway: timedelta = timedelta(seconds=10)
     """How far the wall clocks of process and store may differ."""
+    retention: timedelta = timedelta(hours=25)
+    """How far back the log must reach: longer than any denial lasts."""
     strong_limit: int = 4
     """How many callers may wait for the store at once in `reach`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """The last entry that was folded."""
-
-    epoch: Epoch
-    position: int
-    link: Link
 
 
 class Replica:
@@ -61,9 +56,10 @@ class Replica:
         self._revocations = Revocations()
         self._subscribers: list[Callable[[RecordChanged | None], None]] = []
         self._listeners: list[LogListener] = []
-        self._cursor = _Cursor(Epoch(""), 0, NO_LINK)
+        self._reader = LogReader(log, journal, begin=self._begin, fold=self._fold)
         self._revision = Revision(epoch=Epoch(""), position=0)
         self._ready = False
+        self._trouble: UnavailableError | None = None
         self._skew: timedelta | None = None
         self._confirmed: float | None = None
         self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_BEATS)
@@ -72,6 +68,7 @@ class Replica:
         self._reads_done = 0
         self._folding = threading.Lock()
         self._waiting = threading.BoundedSemaphore(config.strong_limit)
+        self.upkeep = Upkeep(log, self._revocations, clock, journal)
 
     @property
     def revision(self) -> Revision:
@@ -107,6 +104,8 @@ class Replica:
         confirmed = self._confirmed
         if confirmed is None or self._clock.monotonic() - confirmed > self._max_staleness:
             self.require_ready()
+            if isinstance(self._trouble, NoSigningKeyError):
+                raise NoSigningKeyError(str(self._trouble))
             raise ReplicaStaleError("this process has not heard from the store for too long; try again")
         if self._skew is not None:
             raise ClockSkewedError("the clocks of this process and of the store differ too much")
@@ -129,7 +128,7 @@ class Replica:
             self.catch_up()
         finally:
             self._waiting.release()
-        if revision is not None and revision.epoch == self._cursor.epoch and not self._covers(revision):
+        if revision is not None and revision.epoch == self._revision.epoch and not self._covers(revision):
             raise RevisionNotReachedError("the change log does not reach this revision yet; try again")
 
     def learn(self, appended: Appended) -> None:
@@ -140,6 +139,11 @@ class Replica:
             if isinstance(change, RecordChanged):
                 self._notify(change)
 
+    def owe(self, fact: Fact) -> None:
+        with self._folding:
+            self._revocations.apply(fact, NO_LINK)
+        self.upkeep.owe(fact)
+
     # What the follower calls.
 
     def load(self) -> None:
@@ -147,7 +151,8 @@ class Replica:
 
         The head is asked for after the records were read, so that no change falls between the two.
         """
-        self._start_over(self._log.head())
+        with self._reading:
+            self._reader.start_over()
         self.catch_up()
         self._ready = True
 
@@ -159,86 +164,73 @@ class Replica:
                 return
             self._reads_begun += 1
             number = self._reads_begun
-            self._read_to_end()
-            self._reads_done = number
+            try:
+                replaced = self._reader.read_to_end()
+            except UnavailableError as error:
+                self._trouble = error
+                raise
+            if replaced:
+                self.upkeep.owe_everything()
+            self._reads_done, self._trouble = number, None
+            self._confirm()
 
     def beat(self, process: str) -> None:
         """One heartbeat: measures staleness, finds a replaced log, prompts a catch-up that was missed."""
+        try:
+            head = self._beat_once(process)
+        except StoreUninitializedError:
+            if not self._ready:
+                raise
+            self.catch_up()  # which gives a log that was emptied a new epoch
+            head = self._beat_once(process)
+        if head.epoch != self._revision.epoch:
+            self._beat_once(process)  # the log has a new epoch, and only a beat of that one counts
+
+    def _beat_once(self, process: str) -> Head:
         sent, wall = self._clock.monotonic(), self._clock.now()
-        head = self._log.beat(process)
+        head = self._log.beat(process, self._config.retention)
         self._skew = self._measure_skew(wall, head.time)
         self._pending.append((sent, head))
-        cursor = self._cursor
-        if (cursor.epoch, cursor.position, cursor.link) != (head.epoch, head.position, head.link):
+        if not head.whole:
+            self._reader.renew(head)
+        if not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
+        self.upkeep.held(head, self._revision.position)
         if self._skew is None:
             with self._folding:
                 # The earlier of both clocks, so that no denial is forgotten while a token still lives.
-                self._revocations.denylist.evict(min(head.time, self._clock.now()))
+                self._revocations.evict(min(head.time, self._clock.now()))
+        return head
 
     def _covers(self, revision: Revision) -> bool:
-        cursor = self._cursor
-        return revision.epoch == cursor.epoch and revision.position <= cursor.position
+        known = self._revision
+        return revision.epoch == known.epoch and revision.position <= known.position
 
-    def _read_to_end(self) -> None:
-        page = self._log.read(self._cursor.position, _PAGE)
-        if self._was_replaced(page):
-            self._journal.record("log_replaced", known=str(self._revision), found=str(page.head.revision))
-            self._start_over(page.head)
-            page = self._log.read(0, _PAGE)
-        goal = page.head.position
-        self._fold(page)
-        while self._cursor.position < goal:
-            self._fold(self._log.read(self._cursor.position, _PAGE))
-        self._confirm()
-
-    def _was_replaced(self, page: LogPage) -> bool:
-        """Whether this is not the log that was read so far, by epoch, end or link."""
-        cursor = self._cursor
-        if page.head.epoch != cursor.epoch or page.head.position < cursor.position:
-            return True
-        if not page.entries:
-            return page.head.position != cursor.position or page.head.link != cursor.link
-        first = page.entries[0]
-        return first.position != cursor.position + 1 or first.previous_link != cursor.link
-
-    def _fold(self, page: LogPage) -> None:
-        """Fold a page, or refuse it whole when it does not follow what was folded before."""
-        cursor = self._cursor
-        if self._was_replaced(page):
-            raise StoreUnavailableError("the change log has a gap: an entry does not follow the last")
-        for entry in page.entries:
-            if entry.position != cursor.position + 1 or entry.previous_link != cursor.link:
-                raise StoreUnavailableError("the change log has a gap: an entry does not follow the last")
-            with self._folding:
-                self._revocations.apply(entry.change, entry.link)
-            if isinstance(entry.change, RecordChanged):
-                self._notify(entry.change)
-            cursor = _Cursor(cursor.epoch, entry.position, entry.link)
-        self._move(cursor)
-        if page.entries:
-            changes = [(entry.change, entry.link) for entry in page.entries]
-            for listener in self._listeners:
-                listener.folded(self._revision, changes)
-
-    def _start_over(self, head: Head) -> None:
-        """Follow this log from its start, and keep all that was known: facts only grow."""
+    def _begin(self, head: Head) -> None:
+        """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
         of_this_log = [beat for beat in self._pending if beat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_BEATS)
-        self._log.adopt(head.epoch)
         for principal, generation in self._log.generations().items():
             with self._folding:
                 self._revocations.raise_to(principal, generation)
         self._notify(None)
-        self._move(_Cursor(head.epoch, 0, NO_LINK))
+        self._revision = Revision(epoch=head.epoch, position=0)
         for listener in self._listeners:
             listener.replaced(self._revision)
 
-    def _move(self, cursor: _Cursor) -> None:
-        self._cursor = cursor
-        self._revision = Revision(epoch=cursor.epoch, position=cursor.position)
+    def _fold(self, page: LogPage, cursor: Cursor) -> None:
+        for entry in page.entries:
+            with self._folding:
+                self._revocations.apply(entry.change, entry.link)
+            if isinstance(entry.change, RecordChanged):
+                self._notify(entry.change)
+        self._revision = cursor.revision
+        if page.entries:
+            changes = [(entry.change, entry.link) for entry in page.entries]
+            for listener in self._listeners:
+                listener.folded(self._revision, changes)
 
     def _notify(self, change: RecordChanged | None) -> None:
         for subscriber in self._subscribers:
@@ -246,10 +238,8 @@ class Replica:
 
     def _confirm(self) -> None:
         """Move the confirmed time to the latest beat whose head has been folded."""
-        cursor = self._cursor
         for sent, head in tuple(self._pending):
-            known = head.epoch == cursor.epoch and head.position <= cursor.position
-            if known and (self._confirmed is None or sent > self._confirmed):
+            if self._covers(head.revision) and (self._confirmed is None or sent > self._confirmed):
                 self._confirmed = sent
 
     def _measure_skew(self, before: datetime, store: datetime) -> timedelta | None:

@@ -7,9 +7,12 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import redis
 
 from identity_service.domain.ports import Store
+from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer
 
@@ -47,6 +50,9 @@ class Backend(Protocol):
     def wipe(self) -> None:
         """Empty it under the open stores, as an operator's mistake would."""
 
+    def lose_entries(self, after: int, *, rewind: bool) -> None:
+        """Take away the entries after a position; with `rewind` the head goes back too, as in a failover."""
+
     def cut_off(self) -> None:
         """Make it unreachable for every open store, for good."""
 
@@ -72,6 +78,16 @@ class SqliteBackend:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             for (table,) in tables:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  # names from the file itself
+            connection.commit()
+
+    def lose_entries(self, after: int, *, rewind: bool) -> None:
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("DELETE FROM log WHERE position > ?", (after,))
+            if rewind:
+                last = connection.execute("SELECT link FROM log WHERE position = ?", (after,)).fetchone()
+                link = last[0] if last else ""
+                connection.execute("UPDATE head SET position = ?, link = ?", (after, link))
+                connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'log'", (after,))
             connection.commit()
 
     def cut_off(self) -> None:
@@ -101,6 +117,20 @@ class RedisBackend:
 
     def wipe(self) -> None:
         self.server.flush()
+
+    def lose_entries(self, after: int, *, rewind: bool) -> None:
+        client: Any  # its stubs allow for both protocols and for pipelines at once
+        with closing(redis.Redis(port=self.server.port, decode_responses=True)) as client:
+            if not rewind:
+                for id_, _ in client.xrange(keyspace.LOG, f"({after}-0"):
+                    client.xdel(keyspace.LOG, id_)
+                return
+            kept = client.xrange(keyspace.LOG, "-", f"{after}-0")
+            client.delete(keyspace.LOG)
+            for id_, fields in kept:
+                client.xadd(keyspace.LOG, fields, id_)
+            link = kept[-1][1]["link"] if kept else ""
+            client.hset(keyspace.HEAD, mapping={"position": after, "link": link})
 
     def cut_off(self) -> None:
         self.server.kill()

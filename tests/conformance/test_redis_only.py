@@ -75,7 +75,6 @@ FACTS: dict[str, Callable[[Store], Appended]] = {
     "the end of a session": lambda s: s.end_session(
         SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER
     ),
-    "a raise": lambda s: s.raise_generation(EVERYONE, above=0, request_id="r1"),
 }
 
 
@@ -271,3 +270,18 @@ def test_a_server_that_is_away_is_not_taken_for_one_that_hides(
 
     with pytest.raises(StoreUnavailableError):
         store.check("local", allow_unsafe=False)
+
+
+def test_a_raise_that_the_table_of_generations_holds_is_not_made_again_under_a_new_epoch(
+    server: RedisServer, store: RedisStore
+) -> None:
+    first = store.raise_generation(EVERYONE, above=0, request_id="r1")
+    samples.deny(store, 2)
+    store.renew(store.head().epoch, Epoch("second"))
+    store.adopt(Epoch("second"))
+
+    again = store.raise_generation(EVERYONE, above=0, request_id="r1")
+
+    assert again.changes == first.changes
+    assert again.revision == store.head().revision
+    assert store.head().position == 3

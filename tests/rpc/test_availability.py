@@ -115,13 +115,17 @@ def test_a_strong_answer_needs_the_store(server: RedisServer) -> None:
 
 
 def test_an_emptied_store_is_not_served_from(server: RedisServer) -> None:
-    """FLUSHALL takes the epoch too: nothing of what the store then says can be trusted."""
+    """FLUSHALL takes the keys too: no token is called bad for it, and no caller unknown."""
     with on(server) as world:
-        token = world.issue(world.new_client()).access_token
-        world.revoke(token=token)
+        client = world.new_client()
+        tokens = world.issue(world.new_user())
+        world.revoke(token=tokens.access_token)
         server.flush()
 
-        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+        assert eventually(lambda: reason_of(lambda: world.verify(tokens.access_token)) == "NO_SIGNING_KEY")
+        for call in (lambda: world.issue(client), lambda: world.refresh(tokens.refresh_token)):
+            assert reason_of(call) == "NO_SIGNING_KEY"
+        assert eventually(lambda: health(world) == health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) -> None:

@@ -71,7 +71,13 @@ class Connection:
         self._scripts = _load_scripts()
 
     def run(
-        self, script: str, keys: Sequence[str], args: Sequence[str | int], *, repeatable: bool = True
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        *,
+        repeatable: bool = True,
+        durable: bool = False,
     ) -> Any:
         """Run a script. Where it may be repeated, a broken connection is tried once more.
 

@@ -4,7 +4,7 @@ Everything but the sessions shares the hash tag `{idn}`, so that one script chan
 together, in a cluster too; sessions are spread over it. Other tools may read these keys, so the names are
 part of what is promised:
 
-    {idn}:head               hash: epoch, position, link of the last entry
+    {idn}:head               hash: epoch, position and link of the last entry, floor, retention
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`
     {idn}:deny:<jti>         `<until> <revision> <link>`; expires at deny-until
@@ -27,14 +27,16 @@ HEAD: Final = f"{_TAG}:head"
 LOG: Final = f"{_TAG}:log"
 GENERATIONS: Final = f"{_TAG}:gen"
 USERNAMES: Final = f"{_TAG}:usernames"
+DENIALS: Final = f"{_TAG}:deny:"
+ENDS: Final = f"{_TAG}:ended:"
 
 
 def denial(token_id: TokenId) -> str:
-    return f"{_TAG}:deny:{token_id}"
+    return DENIALS + token_id
 
 
 def ended(session_id: SessionId) -> str:
-    return f"{_TAG}:ended:{session_id}"
+    return ENDS + session_id
 
 
 def record(kind: RecordKind, id_: str) -> str:

@@ -6,14 +6,15 @@ unless a test injects a clock.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Self
 
 from identity_service.domain.errors import StoreUninitializedError
-from identity_service.domain.ids import EVERYONE, Epoch, PrincipalId, SessionId, TokenId, new_link
+from identity_service.domain.ids import EVERYONE, Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,
+    Fact,
     Generation,
     GenerationRaised,
     Head,
@@ -30,13 +31,12 @@ from identity_service.storage.codec import decode_record, decode_session, encode
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.checks import Finding, check_server
 from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import Records, versioned
 from identity_service.storage.redis.values import (
     denial_prefix,
     end_prefix,
-    entry_of,
     generations_of,
-    head_of,
     raise_prefix,
     time_of,
     time_text,
@@ -45,11 +45,9 @@ from identity_service.storage.redis.writing import Writing, appended
 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
-_MAX_POSITION: Final = 2**63 - 1
 _REQUEST_SECONDS: Final = 24 * 3600
 _CALL_SECONDS: Final = 60
 """How long a raise without a request id is remembered: more than one call takes, its repetition included."""
-_BEAT_SECONDS: Final = 3600
 _DECODED: Final = 1024
 """How many records are kept as they were decoded last: most refreshes meet the same few clients."""
 
@@ -60,6 +58,7 @@ class RedisStore:
     def __init__(self, connection: Connection, clock: Clock | None) -> None:
         self._connection = connection
         self._writing = Writing(clock)
+        self._log = RedisLog(connection, self._writing)
         self._records = Records(connection, self._writing)
         # By their text, so that a record which has changed is another one.
         self._user: Callable[[str], User] = lru_cache(_DECODED)(lambda text: decode_record(User, text))
@@ -100,33 +99,31 @@ class RedisStore:
     # The change log.
 
     def head(self) -> Head:
-        return self.read(0, 0).head
+        return self._log.head()
 
     def read(self, after: int, limit: int) -> LogPage:
-        epoch, position, link, now, entries = self._connection.run(
-            "read_log", [keys.HEAD, keys.LOG], [self._writing.now(), min(after, _MAX_POSITION), limit]
-        )
-        return LogPage(
-            entries=tuple(entry_of(id_, fields) for id_, fields in entries),
-            head=head_of(epoch, position, link, now),
-        )
+        return self._log.read(after, limit)
 
     def wait(self, after: int, timeout: float) -> None:
-        self._connection.wait(keys.LOG, min(after, _MAX_POSITION), timeout)
+        self._log.wait(after, timeout)
 
-    def beat(self, process: str) -> Head:
-        return head_of(
-            *self._connection.run(
-                "beat", [keys.HEAD, keys.beat(process)], [self._writing.now(), _BEAT_SECONDS]
-            )
-        )
+    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+        return self._log.beat(process, retention)
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
-        flat: list[str] = self._connection.command("HGETALL", keys.GENERATIONS)
-        return generations_of(dict(zip(flat[::2], flat[1::2], strict=True)))
+        return self._log.generations()
 
     def adopt(self, epoch: Epoch) -> None:
-        self._writing.adopt(epoch)
+        self._log.adopt(epoch)
+
+    def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        return self._log.renew(found, epoch)
+
+    def restore(self, facts: Sequence[Fact]) -> int:
+        return self._log.restore(facts)
+
+    def trim(self, position: int) -> int:
+        return self._log.trim(position)
 
     # Facts.
 
@@ -150,17 +147,20 @@ class RedisStore:
         held = SessionEnded(session_id=session_id, deny_until=time_of(deny), end_until=time_of(end))
         return appended(epoch, position, (held, link))
 
-    def raise_generation(self, principal: PrincipalId, *, above: int, request_id: str | None) -> Appended:
+    def raise_generation(
+        self, principal: PrincipalId, *, above: int, request_id: str | None, link: Link | None = None
+    ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
         # A request without a name gets one, so that repeating it after a broken connection is safe.
         name = request_id or f"call/{secrets.token_urlsafe(16)}"
         remember = _REQUEST_SECONDS if request_id else _CALL_SECONDS
-        position, link, number = self._connection.run(
+        position, held, number = self._connection.run(
             "raise_generation",
             [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.request(name)],
-            [epoch, now, principal, above, raise_prefix(principal), new_link(), remember],
+            [epoch, now, principal, above, raise_prefix(principal), link or new_link(), remember],
         )
-        return appended(epoch, position, (GenerationRaised(principal=principal, number=int(number)), link))
+        raised = GenerationRaised(principal=principal, number=int(number))
+        return appended(epoch, position, (raised, Link(held)))
 
     # Records of the directory.
 

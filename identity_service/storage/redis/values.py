@@ -4,10 +4,11 @@ Times are Unix seconds as decimal text both ways: Lua would round a number when 
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
+    Fact,
     Generation,
     GenerationRaised,
     Head,
@@ -40,10 +41,27 @@ def end_prefix(session_id: SessionId, until: datetime) -> str:
     return _up_to('"until":', encode_change(change))
 
 
-def raise_prefix(principal: str) -> str:
+def raise_prefix(principal: str, origin: Link | None = None) -> str:
     """Up to `number`, the last member."""
-    change = GenerationRaised(principal=PrincipalId(principal), number=0)
+    change = GenerationRaised(principal=PrincipalId(principal), number=0, origin=origin)
     return _up_to('"number":', encode_change(change))
+
+
+def restore_words(fact: Fact) -> tuple[str, ...]:
+    """How `restore_facts.lua` takes a fact."""
+    match fact:
+        case TokenDenied():
+            until = time_text(fact.deny_until)
+            prefix = denial_prefix(fact.token_id, fact.deny_until)
+            return "deny", fact.token_id, until, "", prefix, new_link()
+        case SessionEnded():
+            times = time_text(fact.deny_until), time_text(fact.end_until)
+            prefix = end_prefix(fact.session_id, fact.deny_until)
+            return "end", fact.session_id, *times, prefix, new_link()
+        case GenerationRaised():
+            origin = fact.origin or new_link()
+            prefixes = raise_prefix(fact.principal, origin), new_link(), raise_prefix(fact.principal)
+            return "gen", fact.principal, str(fact.number), origin, *prefixes
 
 
 def _up_to(member: str, text: str) -> str:
@@ -51,8 +69,18 @@ def _up_to(member: str, text: str) -> str:
     return before + found
 
 
-def head_of(epoch: str, position: str, link: str, now: str) -> Head:
-    return Head(epoch=Epoch(epoch), position=int(position), link=Link(link), time=time_of(now))
+def head_of(
+    epoch: str, position: str, link: str, now: str, floor: str, retention: str = "0", whole: int = 1
+) -> Head:
+    return Head(
+        epoch=Epoch(epoch),
+        position=int(position),
+        link=Link(link),
+        time=time_of(now),
+        floor=int(floor),
+        retention=timedelta(seconds=float(retention)),
+        whole=bool(whole),
+    )
 
 
 def entry_of(id_: str, flat: Sequence[str]) -> LogEntry:

@@ -4,7 +4,8 @@ Knows the tables `head` and `log`; what the entries mean is no matter here.
 """
 
 import sqlite3
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
@@ -28,18 +29,28 @@ class Mutation:
         self._head = head
         self._changes: list[tuple[Change, Link]] = []
 
-    def append(self, change: Change) -> tuple[int, Link]:
+    def append(self, change: Change, link: Link | None = None) -> tuple[int, Link]:
         """Put one change at the end of the log; returns its position and link."""
-        link, previous = new_link(), self._head.link
+        link, previous = link or new_link(), self._head.link
         cursor = self.connection.execute(
             "INSERT INTO log (link, previous_link, time, change) VALUES (?, ?, ?, ?)",
             (link, previous, seconds(self.now), encode_change(change)),
         )
         position = int(cursor.lastrowid or 0)
         self.connection.execute("UPDATE head SET position = ?, link = ?", (position, link))
-        self._head = Head(epoch=self._head.epoch, position=position, link=link, time=self.now)
+        self._head = replace(self._head, position=position, link=link)
         self._changes.append((change, link))
         return position, link
+
+    def stands(self, position: int, link: str) -> bool:
+        """Whether the log has this entry: state that outlived its entry proves nothing."""
+        row = self.connection.execute("SELECT link FROM log WHERE position = ?", (position,)).fetchone()
+        return row is not None and row[0] == link
+
+    @property
+    def count(self) -> int:
+        """How many changes were appended."""
+        return len(self._changes)
 
     @property
     def revision(self) -> Revision:
@@ -57,13 +68,20 @@ class Mutation:
 
 def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     """Raises StoreUninitializedError where there is none."""
-    row = connection.execute("SELECT epoch, position, link FROM head").fetchone()
+    row = connection.execute("SELECT epoch, position, link, floor, retention FROM head").fetchone()
     if row is None:
         raise StoreUninitializedError(
             "the store was never initialised, or it was emptied: run `identity init`"
         )
-    epoch, position, link = row
-    return Head(epoch=Epoch(epoch), position=position, link=Link(link), time=now)
+    epoch, position, link, floor, retention = row
+    return Head(
+        epoch=Epoch(epoch),
+        position=position,
+        link=Link(link),
+        time=now,
+        floor=floor,
+        retention=timedelta(seconds=retention),
+    )
 
 
 def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
@@ -73,6 +91,53 @@ def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
         (epoch, NO_LINK),
     )
     return cursor.rowcount == 1
+
+
+def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> Epoch:
+    """Give the log a new epoch, if it still has the one that was found; returns the one that holds.
+
+    Up to the end of this moment entries may be missing from then on (the floor).
+    """
+    row = connection.execute("SELECT epoch, position FROM head").fetchone()
+    held, known = row if row is not None else (None, 0)
+    if held is not None and held != found:
+        return Epoch(held)
+    if held is None and found is not None:
+        raise StoreUninitializedError("the store has lost its change log since it was last read")
+    given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
+    position = max(known, given[0] if given is not None else 0)
+    last = connection.execute("SELECT link FROM log WHERE position = ?", (position,)).fetchone()
+    lost = new_link() if position else NO_LINK
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'log'")
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('log', ?)", (position,))
+    connection.execute(
+        "INSERT INTO head (one, epoch, position, link, floor) VALUES (1, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET epoch = excluded.epoch, position = excluded.position, link = excluded.link,"
+        " floor = excluded.floor",
+        (epoch, position, last[0] if last is not None else lost, position),
+    )
+    return epoch
+
+
+def keep(connection: sqlite3.Connection, head: Head, retention: timedelta) -> Head:
+    """See to it that the log reaches back at least so far; returns the head, with whether it is whole."""
+    if retention > head.retention:
+        connection.execute("UPDATE head SET retention = ?", (retention.total_seconds(),))
+        head = replace(head, retention=retention)
+    (last,) = connection.execute("SELECT max(position) FROM log").fetchone()
+    return replace(head, whole=head.position <= max(head.floor, last or 0))
+
+
+def trim(mutation: Mutation, head: Head, position: int) -> int:
+    """Forget entries up to a position, if the one there is older than the retention; returns the floor."""
+    row = mutation.connection.execute("SELECT time FROM log WHERE position = ?", (position,)).fetchone()
+    if row is None or not head.floor < position < head.position or not head.retention:
+        return head.floor
+    if moment(row[0]) + head.retention > mutation.now:
+        return head.floor
+    mutation.connection.execute("DELETE FROM log WHERE position <= ?", (position,))
+    mutation.connection.execute("UPDATE head SET floor = ?", (position,))
+    return position
 
 
 def read_log(connection: sqlite3.Connection, now: datetime, after: int, limit: int) -> LogPage:

@@ -10,7 +10,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Appended, Generation, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.domain.log import (
+    Appended,
+    Fact,
+    Generation,
+    GenerationRaised,
+    SessionEnded,
+    TokenDenied,
+)
 from identity_service.storage.codec import moment, seconds
 from identity_service.storage.sqlite.changes import Mutation
 
@@ -27,9 +34,12 @@ def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> A
     row = mutation.connection.execute(
         "SELECT deny_until, position, link FROM denied WHERE id = ?", (token_id,)
     ).fetchone()
-    if row is not None and row[0] >= until:
+    if row is not None and row[0] >= until and mutation.stands(row[1], row[2]):
         held, position, link = row
         return mutation.held(TokenDenied(token_id=token_id, deny_until=moment(held)), position, link)
+    if row is not None:
+        deny_until = max(deny_until, moment(row[0]))  # its entry is gone, and nothing may be shortened
+        until = seconds(deny_until)
     position, link = mutation.append(TokenDenied(token_id=token_id, deny_until=deny_until))
     mutation.connection.execute(
         "INSERT OR REPLACE INTO denied (id, deny_until, expire_time, position, link) VALUES (?, ?, ?, ?, ?)",
@@ -49,7 +59,8 @@ def end_session(
     ).fetchone()
     if row is not None:
         held = SessionEnded(session_id=session_id, deny_until=moment(row[0]), end_until=moment(row[1]))
-        if held.deny_until >= deny_until and held.end_until >= end_until:
+        longer = held.deny_until >= deny_until and held.end_until >= end_until
+        if longer and mutation.stands(row[2], row[3]):
             return mutation.held(held, row[2], row[3])
         deny_until, end_until = max(held.deny_until, deny_until), max(held.end_until, end_until)
     ended = SessionEnded(session_id=session_id, deny_until=deny_until, end_until=end_until)
@@ -78,7 +89,7 @@ def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: dateti
 
 
 def raise_generation(
-    mutation: Mutation, principal: PrincipalId, above: int, request_id: str | None
+    mutation: Mutation, principal: PrincipalId, above: int, request_id: str | None, link: Link | None
 ) -> Appended:
     """Raise, unless this request has done so already."""
     now = seconds(mutation.now)
@@ -90,7 +101,7 @@ def raise_generation(
         if row is not None:
             number, position, link = row
             return mutation.held(GenerationRaised(principal=principal, number=number), position, link)
-    number, position, link = raise_to_next(mutation, principal, above)
+    number, position, link = raise_to_next(mutation, principal, above, link)
     if request_id is not None:
         mutation.connection.execute(
             "INSERT OR REPLACE INTO requests (principal, id, number, expire_time, position, link)"
@@ -101,18 +112,46 @@ def raise_generation(
     return mutation.appended()
 
 
-def raise_to_next(mutation: Mutation, principal: PrincipalId, above: int) -> tuple[int, int, Link]:
+def raise_to_next(
+    mutation: Mutation, principal: PrincipalId, above: int, link: Link | None = None
+) -> tuple[int, int, Link]:
     """Raise to max(the number here, `above`) + 1; returns number, position and link of the entry."""
     row = mutation.connection.execute(
         "SELECT number FROM generations WHERE principal = ?", (principal,)
     ).fetchone()
     number = max(row[0] if row is not None else 0, above) + 1
-    position, link = mutation.append(GenerationRaised(principal=principal, number=number))
+    position, link = mutation.append(GenerationRaised(principal=principal, number=number), link)
+    _hold_generation(mutation, principal, number, link)
+    return number, position, link
+
+
+def restore(mutation: Mutation, fact: Fact) -> None:
+    """Append a fact if it is absent: its state missing, or its entry gone from the log."""
+    match fact:
+        case TokenDenied():
+            if fact.deny_until > mutation.now:
+                deny_token(mutation, fact.token_id, fact.deny_until)
+        case SessionEnded():
+            end_session(mutation, fact.session_id, fact.deny_until, fact.end_until)
+        case GenerationRaised():
+            _restore_generation(mutation, fact)
+
+
+def _restore_generation(mutation: Mutation, fact: GenerationRaised) -> None:
+    known = generations_of(mutation.connection, [fact.principal]).get(fact.principal)
+    if known is None or fact.number > known.number:
+        _, link = mutation.append(fact)
+        _hold_generation(mutation, fact.principal, fact.number, fact.origin or link)
+    elif fact.number == known.number and fact.origin != known.link:
+        # Two logs raised to one number: neither may win, so that what was issued under either is refused.
+        raise_to_next(mutation, fact.principal, 0)
+
+
+def _hold_generation(mutation: Mutation, principal: PrincipalId, number: int, link: Link) -> None:
     mutation.connection.execute(
         "INSERT OR REPLACE INTO generations (principal, number, link) VALUES (?, ?, ?)",
         (principal, number, link),
     )
-    return number, position, link
 
 
 def all_generations(connection: sqlite3.Connection) -> dict[PrincipalId, Generation]:

@@ -14,7 +14,8 @@ _TABLES: Final = (
     # The end of the log: no row = never initialised.
     """CREATE TABLE head (
         one INTEGER PRIMARY KEY CHECK (one = 1),
-        epoch TEXT NOT NULL, position INTEGER NOT NULL, link TEXT NOT NULL)""",
+        epoch TEXT NOT NULL, position INTEGER NOT NULL, link TEXT NOT NULL,
+        floor INTEGER NOT NULL DEFAULT 0, retention REAL NOT NULL DEFAULT 0)""",
     # AUTOINCREMENT, so that a position is never given out again even when the log has been trimmed.
     """CREATE TABLE log (
         position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -5,17 +5,18 @@ A write is on disk when it returns (WAL, synchronous = FULL).
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
-from identity_service.domain.ids import Epoch, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Appended, Generation, Head, LogPage, RecordKind, Revision
+from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Appended, Fact, Generation, Head, LogPage, RecordKind, Revision
 from identity_service.domain.ports import Clock, Record, RecordT, SessionState, SignIn, Versioned
 from identity_service.domain.principals import User
 from identity_service.domain.sessions import Session
 from identity_service.storage.codec import seconds
-from identity_service.storage.sqlite import changes, facts, records, sessions
+from identity_service.storage.sqlite import changes, records, sessions
+from identity_service.storage.sqlite import facts as revocations
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.database import Database
 
@@ -73,7 +74,7 @@ class SqliteStore:
     def wait(self, after: int, timeout: float) -> None:
         self._database.wait(lambda: self.head().position > after, timeout)
 
-    def beat(self, process: str) -> Head:
+    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
         # Under whatever epoch: the head that comes back is how a process learns of another one.
         with self._database.writing() as connection:
             now = self._clock.now()
@@ -81,29 +82,45 @@ class SqliteStore:
             connection.execute(
                 "INSERT OR REPLACE INTO beats (process, time) VALUES (?, ?)", (process, seconds(now))
             )
-            facts.forget_expired(connection, now)
-            return head
+            revocations.forget_expired(connection, now)
+            return changes.keep(connection, head, retention)
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         with self._database.reading() as connection:
-            return facts.all_generations(connection)
+            return revocations.all_generations(connection)
 
     def adopt(self, epoch: Epoch) -> None:
         self._epoch = epoch
+
+    def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        with self._database.writing() as connection:
+            return changes.renew(connection, found, epoch)
+
+    def restore(self, facts: Sequence[Fact]) -> int:
+        with self._mutation() as mutation:
+            for fact in facts:
+                revocations.restore(mutation, fact)
+            return mutation.count
+
+    def trim(self, position: int) -> int:
+        with self._mutation() as mutation:
+            return changes.trim(mutation, changes.read_head(mutation.connection, mutation.now), position)
 
     # Facts.
 
     def deny_token(self, token_id: TokenId, deny_until: datetime) -> Appended:
         with self._mutation() as mutation:
-            return facts.deny_token(mutation, token_id, deny_until)
+            return revocations.deny_token(mutation, token_id, deny_until)
 
     def end_session(self, session_id: SessionId, *, deny_until: datetime, end_until: datetime) -> Appended:
         with self._mutation() as mutation:
-            return facts.end_session(mutation, session_id, deny_until, end_until)
+            return revocations.end_session(mutation, session_id, deny_until, end_until)
 
-    def raise_generation(self, principal: PrincipalId, *, above: int, request_id: str | None) -> Appended:
+    def raise_generation(
+        self, principal: PrincipalId, *, above: int, request_id: str | None, link: Link | None = None
+    ) -> Appended:
         with self._mutation() as mutation:
-            return facts.raise_generation(mutation, principal, above, request_id)
+            return revocations.raise_generation(mutation, principal, above, request_id, link)
 
     # Records of the directory.
 

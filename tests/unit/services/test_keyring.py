@@ -54,9 +54,8 @@ def vault() -> Vault:
 
 def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: Clock) -> None:
     ring = KeyRing(store, vault, clock)
-    ring.load()
 
-    for ask in (ring.signing, ring.current_refresh_key):
+    for ask in (ring.load, ring.signing, ring.current_refresh_key):
         with pytest.raises(NoSigningKeyError, match="identity init"):
             ask()
     assert ring.verifying("k") is None
@@ -83,6 +82,7 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
     ring = KeyRing(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     store.create(key)
+    store.create(vault.make(KeyPurpose.SIGN, "EdDSA", NOW))
 
     ring.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
     assert ring.verifying(key.key_id) is None
@@ -95,6 +95,21 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
     ring.on_change(None)
     assert ring.verifying(key.key_id) is None
     assert store.get(StoredKey, key.key_id) is None
+
+
+def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
+    store: SqliteStore, vault: Vault, clock: Clock
+) -> None:
+    """Nothing is signed or verified then, but they can still be published."""
+    ring = KeyRing(store, vault, clock)
+    key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
+    store.create(key)
+    ring.load()
+    store.delete(RecordKind.KEY, key.key_id)
+
+    with pytest.raises(NoSigningKeyError):
+        ring.on_change(None)
+    assert ring.verifying(key.key_id) is not None
 
 
 class CountingStore:

@@ -3,7 +3,7 @@
 The log here is a list in memory that tests may spoil; the real stores pass the conformance suite.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, Token
 from identity_service.domain.log import (
     Appended,
     Change,
+    Fact,
     Generation,
     GenerationRaised,
     Head,
@@ -62,10 +63,11 @@ class MemoryLog:
         self.epoch, self.entries, self.reads = Epoch("e1"), list[LogEntry](), 0
         self.adopted: Epoch | None = None
         self.raised: dict[PrincipalId, Generation] = {}
+        self.floor, self.ended, self.restored = 0, 0, list[Fact]()
         self._clock = clock
 
     def append(self, change: Change) -> LogEntry:
-        position = len(self.entries) + 1
+        position = self.head().position + 1
         previous = self.entries[-1].link if self.entries else NO_LINK
         entry = LogEntry(
             position=position,
@@ -81,9 +83,10 @@ class MemoryLog:
         last = self.entries[-1] if self.entries else None
         return Head(
             epoch=self.epoch,
-            position=last.position if last else 0,
+            position=max(self.ended, last.position if last else 0),
             link=last.link if last else NO_LINK,
             time=self._clock.wall,
+            floor=self.floor,
         )
 
     def read(self, after: int, limit: int) -> LogPage:
@@ -94,8 +97,21 @@ class MemoryLog:
     def wait(self, after: int, timeout: float) -> None:
         raise AssertionError("the replica does not wait")
 
-    def beat(self, process: str) -> Head:
+    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
         return self.head()
+
+    def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        if found == self.epoch:
+            self.epoch, self.floor = epoch, self.head().position
+            self.ended = self.floor
+        return self.epoch
+
+    def restore(self, facts: Sequence[Fact]) -> int:
+        self.restored += facts
+        return len(facts)
+
+    def trim(self, position: int) -> int:
+        raise AssertionError("nothing is old enough")
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         return self.raised
@@ -197,7 +213,7 @@ def test_a_clock_that_differs_too_much_is_an_error_until_it_does_not(
     replica.load()
     for difference, fine in ((9, True), (11, False), (-11, False), (-9, True)):
         head = replace(log.head(), time=NOW + timedelta(seconds=difference))
-        monkeypatch.setattr(log, "beat", lambda _, head=head: head)
+        monkeypatch.setattr(log, "beat", lambda *_, head=head: head)
         replica.beat("p")
         if fine:
             replica.require_fresh()
@@ -213,14 +229,14 @@ def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
     replica.load()
     real = log.head()
     clock.wall += timedelta(hours=5)
-    monkeypatch.setattr(log, "beat", lambda _: real)
+    monkeypatch.setattr(log, "beat", lambda *_: real)
     replica.beat("p")
     clock.wall -= timedelta(hours=5)
     replica.beat("p")
 
     assert "t1" in replica.revocations.denylist
     clock.wall += timedelta(hours=2)
-    monkeypatch.setattr(log, "beat", lambda _: replace(real, time=clock.wall))
+    monkeypatch.setattr(log, "beat", lambda *_: replace(real, time=clock.wall))
     replica.beat("p")
     assert "t1" not in replica.revocations.denylist
 
@@ -317,21 +333,79 @@ def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
 
     replica.beat("p")
 
-    assert journal.events == ["log_replaced"]
+    assert journal.events == ["log_replaced"] + ["epoch_renewed"] * (how != "another epoch")
     assert all(name in replica.revocations.denylist for name in ("t1", "t2", "t3"))
     assert ("n1" in replica.revocations.denylist) == how.startswith("rewritten")
     assert replica.revision == log.head().revision
     assert replica.is_fresh()
 
+    replica.upkeep.do()
+    assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} >= {"t1", "t2", "t3"}
 
-def test_a_log_with_a_gap_is_refused_and_not_tried_for_ever(replica: Replica, log: MemoryLog) -> None:
-    for name in ("t1", "t2", "t3"):
-        log.append(denied(name))
-    del log.entries[1]
 
-    with pytest.raises(StoreUnavailableError, match="gap"):
-        replica.load()
-    assert log.reads <= 3
+def test_a_log_with_a_gap_gets_a_new_epoch_under_which_the_gap_is_known(
+    replica: Replica, log: MemoryLog
+) -> None:
+    for number in range(2000):
+        log.append(denied(f"t{number}"))
+    del log.entries[1500]
+
+    replica.load()
+
+    assert log.epoch != "e1"
+    assert log.floor == 2000
+    assert len(replica.revocations.denylist) == 1999
+    log.append(denied("next"))
+    replica.beat("p")
+    assert "next" in replica.revocations.denylist
+    assert replica.is_fresh()
+
+
+def test_a_log_that_is_replaced_all_the_time_is_not_read_for_ever(
+    replica: Replica, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+
+    def another(after: int, limit: int) -> LogPage:
+        log.epoch = Epoch(f"{log.epoch}x")
+        return LogPage(entries=(), head=log.head())
+
+    monkeypatch.setattr(log, "read", another)
+    with pytest.raises(StoreUnavailableError, match="again and again"):
+        replica.catch_up()
+
+
+def test_who_was_away_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
+    replica: Replica, log: MemoryLog, journal: Journal
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    for number in range(2, 6):
+        log.append(denied(f"t{number}"))
+    del log.entries[:4]
+    log.floor = 4
+    log.raised[PrincipalId("p")] = Generation(number=1, link=Link("trimmed"))
+
+    replica.beat("p")
+
+    assert log.epoch == "e1"
+    assert journal.events == ["log_trimmed_meanwhile"]
+    assert {"t1", "t5"} <= {id_ for id_, _ in replica.revocations.denylist.items()}
+    assert replica.revocations.generations[PrincipalId("p")].number == 1
+    replica.upkeep.do()
+    assert log.restored == []
+
+
+def test_a_new_process_reads_a_trimmed_log_from_where_it_begins(replica: Replica, log: MemoryLog) -> None:
+    for number in range(1, 6):
+        log.append(denied(f"t{number}"))
+    del log.entries[:3]
+    log.floor = 3
+
+    replica.load()
+
+    assert log.epoch == "e1"
+    assert replica.revision.position == 5
 
 
 def test_callers_share_a_read_that_began_after_they_came(replica: Replica, log: MemoryLog) -> None:

@@ -10,9 +10,9 @@ local function now_or(given)
   return time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
 end
 
--- The head as {epoch, position, link}, or nil where there is none.
+-- The head as {epoch, position, link, floor, retention}, or nil where there is none.
 local function head_at(key)
-  local head = redis.call('HMGET', key, 'epoch', 'position', 'link')
+  local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention')
   if not head[1] then return nil end
   return head
 end
@@ -35,10 +35,9 @@ local function append(head_key, log_key, head, link, time, change)
 end
 
 -- The position of a revision whose entry stands in this log under this link, or nil: state that outlived
--- the log which held it proves nothing, so its fact is appended again.
-local function standing(log_key, head, revision, link)
-  local epoch, position = string.match(revision, '^(%S+)%.(%d+)$')
-  if epoch ~= head[1] then return nil end
+-- the log which held it proves nothing, so its fact is appended again. Whatever the epoch: links are random.
+local function standing(log_key, revision, link)
+  local position = string.match(revision, '%.(%d+)$')
   local entry = redis.call('XRANGE', log_key, position .. '-0', position .. '-0')[1]
   if not entry or entry[2][2] ~= link then return nil end -- 'link' is the first field, see append
   return position
@@ -58,6 +57,53 @@ end
 -- When a key may go: the first whole second that is not before `time`.
 local function expire_at(time)
   return string.format('%d', math.ceil(tonumber(time)))
+end
+
+-- Denies a token id until a time; a denial that lasts as long is found, not repeated. `key` holds
+-- "<until> <revision> <link>", `change` is the entry's JSON up to the time.
+-- Returns position, link and time of the entry that holds it, and whether it was appended.
+local function deny(head_key, log_key, head, key, until_, change, link, now)
+  local held = redis.call('GET', key)
+  if held then
+    local held_until, revision, held_link = string.match(held, '^(%S+) (%S+) (%S+)$')
+    if tonumber(held_until) >= tonumber(until_) then
+      local position = standing(log_key, revision, held_link)
+      if position then
+        -- Written again, so that waiting for replicas or the disk confirms something.
+        redis.call('SET', key, held, 'EXAT', expire_at(held_until))
+        return position, held_link, held_until, false
+      end
+      until_ = held_until
+    end
+  end
+  local position = append(head_key, log_key, head, link, now, change .. until_ .. '}')
+  redis.call('SET', key, until_ .. ' ' .. head[1] .. '.' .. position .. ' ' .. link, 'EXAT', expire_at(until_))
+  return position, link, until_, true
+end
+
+-- Ends a session; each of its two times grows by itself. `key` holds "<deny-until> <end-until> <revision>
+-- <link>", `change` is the entry's JSON up to the first time.
+-- Returns position, link and both times of the entry that holds it, and whether it was appended.
+local function end_session(head_key, log_key, head, key, deny_until, end_until, change, link, now)
+  local held = redis.call('GET', key)
+  if held then
+    local held_deny, held_end, revision, held_link = string.match(held, '^(%S+) (%S+) (%S+) (%S+)$')
+    if tonumber(held_deny) > tonumber(deny_until) then deny_until = held_deny end
+    if tonumber(held_end) > tonumber(end_until) then end_until = held_end end
+    if tonumber(deny_until) == tonumber(held_deny) and tonumber(end_until) == tonumber(held_end) then
+      local position = standing(log_key, revision, held_link)
+      if position then
+        -- Written again, so that waiting for replicas or the disk confirms something.
+        redis.call('SET', key, held, 'KEEPTTL')
+        return position, held_link, held_deny, held_end, false
+      end
+    end
+  end
+  local position = append(head_key, log_key, head, link, now, change .. deny_until .. ',"end":' .. end_until .. '}')
+  local last = tonumber(deny_until) > tonumber(end_until) and deny_until or end_until
+  local state = deny_until .. ' ' .. end_until .. ' ' .. head[1] .. '.' .. position .. ' ' .. link
+  redis.call('SET', key, state, 'EXAT', expire_at(last))
+  return position, link, deny_until, end_until, true
 end
 
 -- When the key of a session goes, in milliseconds: a minute after its end, so that the scripts decide by

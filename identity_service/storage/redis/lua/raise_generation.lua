@@ -9,9 +9,12 @@ local now = now_or(ARGV[2])
 local held = redis.call('HGET', KEYS[4], ARGV[3])
 if held then
   local number, epoch, position, link, until_ = string.match(held, '^(%d+) (%S+)%.(%d+) (%S+) (%S+)$')
-  -- A raise of another epoch may be lost: it is made again. Within one epoch the table of generations
-  -- holds it, also when the log has been trimmed.
-  if epoch == head[1] and tonumber(until_) > tonumber(now) then
+  -- The table of generations holds it, also when the log has been trimmed; one that it does not hold was
+  -- lost with another log, and is made again.
+  local raised = redis.call('HGET', KEYS[3], ARGV[3])
+  raised = raised and tonumber(string.match(raised, '^(%d+)')) or 0
+  if raised >= tonumber(number) and tonumber(until_) > tonumber(now) then
+    if epoch ~= head[1] then position = head[2] end
     -- Written again, so that waiting for replicas or the disk confirms something.
     redis.call('HSET', KEYS[4], ARGV[3], held)
     return {position, link, number}

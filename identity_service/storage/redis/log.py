@@ -1,0 +1,78 @@
+"""The change log on Redis: reading it, and what keeps it whole. Knows nothing of records and sessions."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+
+from identity_service.domain.ids import Epoch, PrincipalId, new_link
+from identity_service.domain.log import Fact, Generation, Head, LogPage
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.values import entry_of, generations_of, head_of, restore_words
+from identity_service.storage.redis.writing import Writing
+
+_MAX_POSITION: Final = 2**63 - 1
+_BEAT_SECONDS: Final = 3600
+
+
+class RedisLog:
+    """The port `ChangeLog`."""
+
+    def __init__(self, connection: Connection, writing: Writing) -> None:
+        self._connection = connection
+        self._writing = writing
+
+    def head(self) -> Head:
+        return self.read(0, 0).head
+
+    def read(self, after: int, limit: int) -> LogPage:
+        epoch, position, link, now, floor, entries = self._connection.run(
+            "read_log", [keys.HEAD, keys.LOG], [self._writing.now(), min(after, _MAX_POSITION), limit]
+        )
+        return LogPage(
+            entries=tuple(entry_of(id_, fields) for id_, fields in entries),
+            head=head_of(epoch, position, link, now, floor),
+        )
+
+    def wait(self, after: int, timeout: float) -> None:
+        self._connection.wait(keys.LOG, min(after, _MAX_POSITION), timeout)
+
+    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+        return head_of(
+            *self._connection.run(
+                "beat",
+                [keys.HEAD, keys.beat(process), keys.LOG],
+                [self._writing.now(), _BEAT_SECONDS, str(retention.total_seconds())],
+                durable=True,
+            )
+        )
+
+    def generations(self) -> Mapping[PrincipalId, Generation]:
+        flat: list[str] = self._connection.command("HGETALL", keys.GENERATIONS)
+        return generations_of(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    def adopt(self, epoch: Epoch) -> None:
+        self._writing.adopt(epoch)
+
+    def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        # Repeating it is safe: the second time it finds the epoch that it gave itself.
+        now_has = self._connection.run(
+            "renew_epoch", [keys.HEAD, keys.LOG], [found or "", epoch, new_link()], durable=True
+        )
+        return Epoch(now_has)
+
+    def restore(self, facts: Sequence[Fact]) -> int:
+        words = [word for fact in facts for word in restore_words(fact)]
+        _, count = self._connection.run(
+            "restore_facts",
+            [keys.HEAD, keys.LOG, keys.GENERATIONS],
+            [self._writing.expected(), self._writing.now(), keys.DENIALS, keys.ENDS, *words],
+            durable=True,
+        )
+        return int(count)
+
+    def trim(self, position: int) -> int:
+        floor = self._connection.run(
+            "trim_log", [keys.HEAD, keys.LOG], [self._writing.expected(), self._writing.now(), position]
+        )
+        return int(floor)

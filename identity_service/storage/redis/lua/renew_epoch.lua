@@ -1,0 +1,22 @@
+-- Gives the log a new epoch, if it still has the one that the caller found: readers start over and put
+-- back what is missing. Up to the end of this moment entries may be missing from then on (the floor).
+-- KEYS: head, log · ARGV: epoch found ('' = none), new epoch, link to end with where the last entry is gone
+-- answers the epoch that holds now · refuses: IDN_UNINITIALIZED (the epoch was lost meanwhile)
+local head = head_at(KEYS[1])
+if head and head[1] ~= ARGV[1] then return head[1] end
+if not head and ARGV[1] ~= '' then return redis.error_reply('IDN_UNINITIALIZED') end
+local position, link = head and tonumber(head[2]) or 0, ARGV[3]
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[2])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      position = math.max(position, tonumber(string.match(info[i + 1], '^(%d+)')))
+    end
+  end
+  local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if last and last[1] == string.format('%d-0', position) then link = last[2][2] end
+end
+if position == 0 then link = '' end
+local place = string.format('%d', position)
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'position', place, 'link', link, 'floor', place)
+return ARGV[2]

@@ -1,0 +1,143 @@
+"""Upkeep: puts back what a log has lost, sends again what it may not have taken, and trims it.
+
+Owns what this process owes to the log. Starts no thread (`follower.py` does) and decides no answer.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import islice
+from typing import Final
+
+from identity_service.domain.log import Fact, Head
+from identity_service.domain.ports import ChangeLog, Clock, Journal
+from identity_service.domain.revocations import Revocations
+
+_CHUNK: Final = 250
+"""Facts in one write, so that no write holds up the others for long."""
+_OWED_AT_MOST: Final = 10_000
+_MARK_EVERY: Final = 60.0
+_TRIM_STEP: Final = 10_000
+"""Positions that one call forgets at most."""
+
+
+class Upkeep:
+    """What one process does for the log beside reading it. Any thread may call any method."""
+
+    def __init__(self, log: ChangeLog, revocations: Revocations, clock: Clock, journal: Journal) -> None:
+        self._log = log
+        self._revocations = revocations
+        self._clock = clock
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._owed: dict[Fact, None] = {}
+        self._losses = 0
+        self._made_good = 0
+        self._marks: deque[tuple[float, int]] = deque()
+        self._floor: int | None = None
+        self._work = threading.Event()
+
+    def owe(self, fact: Fact) -> None:
+        """Send this fact until the store has confirmed it. Beyond 10,000 the oldest are dropped."""
+        with self._lock:
+            self._owed[fact] = None
+            if len(self._owed) > _OWED_AT_MOST:
+                del self._owed[next(iter(self._owed))]
+                self._journal.record("resend_dropped")
+        self._work.set()
+
+    def owe_everything(self) -> None:
+        """The log was replaced: send all that is known and still counts; the store takes what it lacks."""
+        with self._lock:
+            self._losses += 1
+            self._marks.clear()
+        self._work.set()
+
+    def held(self, head: Head, position: int) -> None:
+        """Everything up to `position` is known now: what was known for the retention may be forgotten."""
+        now, retention = self._clock.monotonic(), head.retention.total_seconds()
+        with self._lock:
+            if not self._marks or now - self._marks[-1][0] >= min(_MARK_EVERY, retention / 10):
+                self._marks.append((now, position))
+            while len(self._marks) > 1 and now - self._marks[1][0] >= retention > 0:
+                self._marks.popleft()
+            oldest, known = self._marks[0]
+            if retention and now - oldest >= retention and known > head.floor:
+                self._floor = known
+                self._work.set()
+
+    def wait(self, timeout: float) -> None:
+        """Return when there is something to do, or after `timeout` seconds."""
+        self._work.wait(timeout)
+
+    def wake(self) -> None:
+        """End a `wait` in progress."""
+        self._work.set()
+
+    def do(self) -> None:
+        """Do what there is to do.
+
+        Raises UnavailableError: the store was away, or its log was replaced again; nothing is forgotten.
+        """
+        self._work.clear()
+        try:
+            self._restore_owed()
+            self._restore_everything()
+            self._trim()
+        except BaseException:
+            self._work.set()
+            raise
+
+    def _restore_owed(self) -> None:
+        with self._lock:
+            owed = list(self._owed)
+        if not owed:
+            return
+        self._send(owed)
+        with self._lock:
+            for fact in owed:
+                self._owed.pop(fact, None)
+        self._journal.record("revocations_sent_again", count=len(owed))
+
+    def _restore_everything(self) -> None:
+        with self._lock:
+            losses = self._losses
+        if losses == self._made_good:
+            return
+        sent, absent = self._send(self._revocations.facts())
+        self._made_good = losses
+        self._journal.record("log_repaired", known=sent, absent=absent)
+
+    def _send(self, facts: Iterable[Fact]) -> tuple[int, int]:
+        """Returns how many were sent, and how many of them the store lacked."""
+        sent = absent = 0
+        remaining = iter(facts)
+        while chunk := list(islice(remaining, _CHUNK)):
+            absent += self._log.restore(chunk)
+            sent += len(chunk)
+        return sent, absent
+
+    def _trim(self) -> None:
+        with self._lock:
+            goal, self._floor = self._floor, None
+        if goal is None:
+            return
+        head = self._log.head()
+        floor = begun = head.floor
+        goal = min(goal, head.position - 1)
+        while floor < goal:
+            reached = self._log.trim(min(goal, floor + _TRIM_STEP))
+            if reached <= floor:
+                break
+            floor = reached
+        if floor > begun:
+            self._journal.record("log_trimmed", entries=floor - begun)
+
+
+def retention_for(longest_lifetime: timedelta, leeway: timedelta) -> timedelta:
+    """How far a log must reach back, so that replaying it gives every denial that still counts.
+
+    A bare id is denied for the longest lifetime and the leeway from now, rounded up to the minute.
+    """
+    return longest_lifetime + 2 * leeway + timedelta(minutes=10)

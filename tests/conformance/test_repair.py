@@ -1,0 +1,313 @@
+"""Repair: a log that was replaced gets a new epoch, and back what those who followed it still know."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
+from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.log import (
+    Fact,
+    Generation,
+    GenerationRaised,
+    SessionEnded,
+    TokenDenied,
+)
+from identity_service.domain.ports import Store
+from identity_service.storage.replica import Replica, ReplicaConfig
+from identity_service.storage.upkeep import retention_for
+from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.samples import LATER, MUCH_LATER, deny, entries_of
+
+ALICE = PrincipalId("alice")
+RETENTION = timedelta(hours=2)
+FACTS: list[Fact] = [
+    TokenDenied(token_id=TokenId("t1"), deny_until=LATER),
+    SessionEnded(session_id=SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
+    GenerationRaised(principal=ALICE, number=3, origin=Link("three")),
+]
+
+
+class Silent:
+    """Implements the port Journal; keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def of(self, event: str) -> list[dict[str, object]]:
+        return [fields for name, fields in self.events if name == event]
+
+
+def follow(backend: Backend) -> tuple[Store, Replica, Silent]:
+    """Another process: its own store, and a replica that has read the log."""
+    store, journal = backend.open(), Silent()
+    replica = Replica(store, backend.clock, journal, ReplicaConfig(retention=RETENTION))
+    replica.load()
+    replica.beat("p")
+    return store, replica, journal
+
+
+def changes(store: Store) -> list[object]:
+    return [entry.change for entry in entries_of(store)]
+
+
+# renew
+
+
+def test_a_new_epoch_is_set_once_whoever_comes_first(store: Store, backend: Backend) -> None:
+    deny(store, 2)
+    found = store.head()
+    assert store.renew(found.epoch, Epoch("a1")) == "a1"
+    assert backend.open().renew(found.epoch, Epoch("b2")) == "a1"
+
+    head = store.head()
+    assert (head.epoch, head.position, head.link, head.floor) == ("a1", 2, found.link, 2)
+    assert len(entries_of(store)) == 2
+
+
+def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: Store) -> None:
+    store.renew(store.head().epoch, new_epoch())
+    with pytest.raises(StoreReplacedError):
+        deny(store)
+    with pytest.raises(StoreReplacedError):
+        store.restore(FACTS)
+    assert entries_of(store) == ()
+
+
+def test_an_emptied_store_gets_an_epoch_from_who_followed_it_and_from_nobody_else(
+    store: Store, backend: Backend
+) -> None:
+    deny(store, 3)
+    backend.wipe()
+    with pytest.raises(StoreUninitializedError):
+        store.renew(Epoch("another"), new_epoch())
+    assert store.renew(None, Epoch("fresh")) == "fresh"
+    assert store.renew(None, Epoch("late")) == "fresh"
+    store.adopt(Epoch("fresh"))
+    deny(store)
+    assert store.head().position - store.head().floor == 1
+
+
+def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
+    store: Store, backend: Backend
+) -> None:
+    deny(store, 3)
+    backend.lose_entries(1, rewind=False)
+    assert not store.beat("p").whole
+
+    store.renew(store.head().epoch, Epoch("n1"))
+    store.adopt(Epoch("n1"))
+    assert store.beat("p").whole
+    deny(store)
+    assert [entry.position for entry in entries_of(store)] == [1, 4]
+    assert store.beat("p").whole
+
+
+# restore
+
+
+def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend) -> None:
+    assert store.restore(FACTS) == 3
+    assert changes(store) == FACTS
+    assert store.restore(FACTS) == 0
+    assert backend.open().restore(FACTS) == 0
+    assert len(entries_of(store)) == 3
+    assert store.generations() == {ALICE: Generation(number=3, link=Link("three"))}
+
+
+def test_facts_whose_entries_are_gone_are_appended_again(store: Store, backend: Backend) -> None:
+    """State that outlived its log proves nothing; the table of generations is read by itself."""
+    store.restore(FACTS)
+    backend.lose_entries(0, rewind=True)
+    assert store.restore(FACTS) == 2
+    assert changes(store) == FACTS[:2]
+
+
+def test_facts_stand_under_a_new_epoch_if_their_entries_do(store: Store) -> None:
+    store.restore(FACTS)
+    store.renew(store.head().epoch, Epoch("e2"))
+    store.adopt(Epoch("e2"))
+    assert store.restore(FACTS) == 0
+
+
+def test_what_is_known_longer_wins(store: Store) -> None:
+    store.deny_token(TokenId("t1"), MUCH_LATER)
+    store.end_session(SessionId("s1"), deny_until=MUCH_LATER, end_until=LATER)
+    assert store.restore(FACTS[:2]) == 1
+    assert changes(store)[-1] == SessionEnded(
+        session_id=SessionId("s1"), deny_until=MUCH_LATER, end_until=MUCH_LATER
+    )
+
+
+def test_a_denial_that_has_had_its_time_is_not_put_back(store: Store, clock: FakeClock) -> None:
+    clock.advance(LATER - clock.now())
+    assert store.restore(FACTS[:1]) == 0
+
+
+def test_a_higher_generation_in_the_store_stands(store: Store) -> None:
+    store.raise_generation(ALICE, above=6, request_id=None)
+    assert store.restore(FACTS[2:]) == 0
+    assert store.generations()[ALICE].number == 7
+
+
+def test_two_raises_to_one_number_make_the_next(store: Store) -> None:
+    """Each revoked what had been issued under the other."""
+    store.raise_generation(ALICE, above=2, request_id=None)
+    assert store.restore(FACTS[2:]) == 1
+    raised = store.generations()[ALICE]
+    assert raised.number == 4
+    assert raised.link == store.head().link
+    assert store.restore(FACTS[2:]) == 0
+
+
+def test_a_caller_may_say_how_a_raise_will_be_known(store: Store) -> None:
+    store.raise_generation(ALICE, above=2, request_id=None, link=Link("three"))
+    assert store.restore(FACTS[2:]) == 0
+
+
+# trim
+
+
+def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock: FakeClock) -> None:
+    store.beat("p", RETENTION)
+    deny(store, 3)
+    clock.advance(RETENTION - timedelta(seconds=1))
+    deny(store, 2)
+    assert store.trim(3) == 0
+    clock.advance(timedelta(seconds=1))
+    assert store.trim(4) == 0
+    assert store.trim(3) == 3
+    assert [entry.position for entry in entries_of(store)] == [4, 5]
+    head = store.beat("p")
+    assert (head.floor, head.whole, head.position) == (3, True, 5)
+
+
+def test_nothing_is_forgotten_before_anybody_has_said_for_how_long(store: Store, clock: FakeClock) -> None:
+    deny(store, 3)
+    clock.advance(timedelta(days=400))
+    assert store.trim(2) == 0
+
+
+def test_the_last_entry_is_never_forgotten(store: Store, clock: FakeClock) -> None:
+    store.beat("p", RETENTION)
+    deny(store, 2)
+    clock.advance(2 * RETENTION)
+    assert store.trim(2) == 0
+    assert store.trim(9) == 0
+    assert store.trim(1) == 1
+
+
+def test_the_retention_is_the_longest_that_anybody_asked_for(store: Store, clock: FakeClock) -> None:
+    store.beat("p", 2 * RETENTION)
+    assert store.beat("q", RETENTION).retention == 2 * RETENTION
+    deny(store, 2)
+    clock.advance(RETENTION)
+    assert store.trim(1) == 0
+
+
+# all of it, as processes do it
+
+
+SPOILS: dict[str, Callable[[Backend], None]] = {
+    "shortened": lambda backend: backend.lose_entries(1, rewind=True),
+    "emptied log, head and state kept": lambda backend: backend.lose_entries(0, rewind=False),
+    "last entry gone": lambda backend: backend.lose_entries(2, rewind=False),
+    "everything emptied": lambda backend: backend.wipe(),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
+def test_what_a_log_lost_is_back_after_one_beat_of_each(
+    store: Store, backend: Backend, spoil: Callable[[Backend], None]
+) -> None:
+    store.restore(FACTS)
+    first, second = follow(backend), follow(backend)
+    spoil(backend)
+
+    threads = [
+        threading.Thread(target=lambda r=replica: (r.beat("p"), r.upkeep.do()))
+        for _, replica, _ in (first, second)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for _, replica, _ in (first, second):
+        replica.beat("p")
+        replica.upkeep.do()
+        assert replica.is_fresh()
+    newcomer = follow(backend)[1]
+    assert {"t1", "s1"} == {id_ for id_, _ in newcomer.revocations.denylist.items()}
+    assert newcomer.revocations.generations[ALICE].number >= 3
+    kept = [c for c in changes(backend.open()) if not isinstance(c, GenerationRaised)]
+    assert len(kept) == 2, "each was put back once"
+    assert first[2].of("log_repaired") + second[2].of("log_repaired"), "the repair is reported"
+
+
+def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Backend) -> None:
+    """It comes late: the others have followed the new log for a while."""
+    store.restore(FACTS)
+    late = follow(backend)
+    store.deny_token(TokenId("only-late"), LATER)
+    late[1].catch_up()
+    backend.lose_entries(1, rewind=True)
+    early = follow(backend)
+    deny(early[0], 5)
+
+    late[1].beat("p")
+    late[1].upkeep.do()
+    early[1].beat("p")
+
+    assert "only-late" in early[1].revocations.denylist
+    assert "s1" in early[1].revocations.denylist
+
+
+def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
+    store: Store, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, replica, journal = follow(backend)
+    replica.owe(FACTS[0])
+    assert "t1" in replica.revocations.denylist, "denied here at once"
+
+    monkeypatch.setattr(own, "restore", _fail)
+    with pytest.raises(StoreReplacedError):
+        replica.upkeep.do()
+    assert changes(store) == []
+    monkeypatch.undo()
+    replica.upkeep.do()
+    replica.upkeep.do()
+    assert changes(store) == FACTS[:1]
+    assert journal.of("revocations_sent_again") == [{"count": 1}]
+
+
+def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
+    store: Store, backend: Backend, clock: FakeClock
+) -> None:
+    """By its monotonic clock: a store whose clock was stepped ahead forgets nothing."""
+    _, replica, _ = follow(backend)
+    deny(store, 5)
+    for _ in range(30):
+        clock.advance(RETENTION / 20)
+        replica.beat("p")
+        replica.upkeep.do()
+    assert store.head().floor == 4
+
+    newcomer = follow(backend)[1]
+    newcomer.upkeep.do()
+    assert newcomer.is_fresh()
+    assert store.head().floor == 4
+
+
+def test_the_retention_outlives_every_denial() -> None:
+    lifetime, leeway = timedelta(hours=24), timedelta(seconds=10)
+    assert retention_for(lifetime, leeway) > lifetime + 2 * leeway + timedelta(minutes=1)
+
+
+def _fail(_: object) -> int:
+    raise StoreReplacedError("another log")
