@@ -25,6 +25,7 @@ from identity_service.grpc_api.server import Server, ServerConfig
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
+from identity_service.metrics import Metrics
 from identity_service.passwords import Argon2Config, Argon2Hasher
 from identity_service.services.admin import Administrator
 from identity_service.services.authenticate import Authenticator
@@ -131,7 +132,9 @@ class Service:
     def __init__(self, settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> None:
         """Wire it; a clock and a store are given by tests that move time."""
         clock = clock or SystemClock()
-        journal = logs.LogJournal()
+        self._metrics = Metrics()
+        self._metrics_listen = settings.metrics_listen
+        journal = self._metrics.counting(logs.LogJournal())
         vault = open_vault(settings)
         self._store = store = store or open_store(settings, clock)
         self._hasher = open_hasher(settings)
@@ -153,6 +156,7 @@ class Service:
             process=secrets.token_hex(8),
             beat_interval=settings.beat_interval,
         )
+        self._metrics.watch(replica)
         keys = KeyRing(store, vault, clock)
         directory = Directory(store)
         replica.subscribe(keys.on_change)
@@ -220,6 +224,8 @@ class Service:
         """
         try:
             port = self._server.start()
+            if self._metrics_listen:
+                self._metrics.serve(self._metrics_listen)
             self._follower.start()
             self._keys.signing()
             self._keys.current_refresh_key()
@@ -238,6 +244,7 @@ class Service:
         self._store.close()
         self._follower.join(timeout=2)
         self._hasher.close()
+        self._metrics.close()
         return done
 
     def _report_health(self) -> None:

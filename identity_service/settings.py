@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -73,6 +74,7 @@ class Settings(BaseModel):
         description="sqlite:///path, redis:// or rediss:// URL",
     )
     listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")
+    metrics_listen: str = Field("", description="host:port of /metrics for Prometheus; empty = none")
     insecure: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
     issuer: str = Field(
         "identity-service", min_length=1, max_length=256, description="claim iss; 1 to 256 characters"
@@ -197,10 +199,12 @@ class Settings(BaseModel):
             raise ValueError("replicas:N is not offered by this version; use local or unsynced")
         return value
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _check_listen(cls, value: str) -> str:
+    def _check_listen(cls, value: str, info: ValidationInfo) -> str:
         _, colon, port = value.rpartition(":")
+        if not value and info.field_name == "metrics_listen":
+            return value
         if not colon or not port.isdecimal() or int(port) > 65535:
             raise ValueError("must be host:port")
         return value
@@ -226,6 +230,9 @@ class Settings(BaseModel):
                 "listen: is beyond loopback, and tokens would cross the network in the clear; "
                 "put a proxy with TLS in front, or set insecure = true (--insecure) if you know better"
             )
+
+        if not self.insecure and self.metrics_listen and not is_loopback(self.metrics_listen):
+            yield "metrics_listen: is beyond loopback, without TLS; set insecure = true if that is wanted"
 
     def _wrong_sizes(self) -> Iterator[str]:
         if self.strong_limit >= self.verify_threads > 1:

@@ -38,6 +38,11 @@ class Upkeep:
         self._floor: int | None = None
         self._work = threading.Event()
 
+    @property
+    def owed(self) -> int:
+        """How many facts the store has not confirmed."""
+        return len(self._owed)
+
     def owe(self, fact: Fact) -> None:
         """Send this fact until the store has confirmed it. Beyond 10,000 the oldest are dropped."""
         with self._lock:

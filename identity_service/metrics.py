@@ -1,0 +1,111 @@
+"""Metrics for Prometheus: what this process knows and how fresh it is, read when somebody asks.
+
+Owns the names of the metrics and their small HTTP server. Costs nothing on the hot path.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.ports import Journal
+from identity_service.storage.replica import Replica
+
+_COUNTED: Final = (
+    "epoch_renewed",
+    "log_repaired",
+    "log_replaced",
+    "log_trimmed",
+    "resend_dropped",
+    "revocations_sent_again",
+    "store_found",
+    "store_lost",
+)
+"""Events of the journal that an operator wants to be alerted of."""
+
+
+class Metrics:
+    """One registry, and a server for it where one is wanted."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._events = Counter(
+            "identity_events",
+            "What happened between this process and its store, by event of the log.",
+            ["event"],
+            registry=self._registry,
+        )
+        for event in _COUNTED:
+            self._events.labels(event)  # so that each is 0 before it happens, and a rate can be taken
+        self._close: Callable[[], None] = lambda: None
+
+    def watch(self, replica: Replica) -> None:
+        """Show what this replica knows."""
+        for name, what, read in (
+            (
+                "identity_staleness_seconds",
+                "Since the last heartbeat that the store confirmed was sent.",
+                lambda: replica.staleness,
+            ),
+            (
+                "identity_fresh",
+                "1 while answers from memory may be trusted, else 0.",
+                lambda: float(replica.is_fresh()),
+            ),
+            (
+                "identity_log_position",
+                "Place in the change log up to which everything is known.",
+                lambda: float(replica.revision.position),
+            ),
+            (
+                "identity_denials",
+                "Token and session ids that are denied.",
+                lambda: float(len(replica.revocations.denylist)),
+            ),
+            (
+                "identity_owed_revocations",
+                "Revocations that the store has not confirmed, and that are sent until it does.",
+                lambda: float(replica.upkeep.owed),
+            ),
+        ):
+            Gauge(name, what, registry=self._registry).set_function(read)
+
+    def counting(self, journal: Journal) -> Journal:
+        """A journal that counts some of the events on their way."""
+        return _CountingJournal(journal, self._events)
+
+    def serve(self, listen: str) -> int:
+        """Answer HTTP at host:port (`/metrics`); returns the port. Raises ConfigurationError."""
+        host, _, port = listen.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {listen}: is another process there? (setting: metrics_listen)"
+            ) from error
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self._close = close
+        return int(server.server_address[1])
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        self._close()
+
+
+class _CountingJournal:
+    """Implements the port Journal."""
+
+    def __init__(self, journal: Journal, events: Counter) -> None:
+        self._journal = journal
+        self._events = events
+
+    def record(self, event: str, **fields: object) -> None:
+        if event in _COUNTED:
+            self._events.labels(event).inc()
+        self._journal.record(event, **fields)

@@ -1,0 +1,79 @@
+"""Metrics: what a process says of itself over HTTP."""
+
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_service.clock import SystemClock
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.domain.log import TokenDenied
+from identity_service.metrics import Metrics
+from identity_service.storage.replica import Replica, ReplicaConfig
+from identity_service.storage.sqlite import SqliteStore
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    metrics = Metrics()
+    yield metrics
+    metrics.close()
+
+
+def ask(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if not x.startswith("#"))}
+
+
+def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
+    clock = SystemClock()
+    store = SqliteStore.open(":memory:", clock=clock)
+    store.initialise(new_epoch())
+    replica = Replica(store, clock, Journal(), ReplicaConfig())
+    metrics.watch(replica)
+    port = metrics.serve("127.0.0.1:0")
+
+    assert ask(port)["identity_fresh"] == 0
+    assert ask(port)["identity_staleness_seconds"] == float("inf")
+    store.deny_token(TokenId("t1"), datetime.now(UTC) + timedelta(hours=1))
+    replica.load()
+    replica.beat("p")
+    replica.owe(TokenDenied(token_id=TokenId("t2"), deny_until=datetime.now(UTC) + timedelta(hours=1)))
+
+    said = ask(port)
+    assert said["identity_fresh"] == 1
+    assert 0 <= said["identity_staleness_seconds"] < 5
+    assert said["identity_log_position"] == 1
+    assert said["identity_denials"] == 2
+    assert said["identity_owed_revocations"] == 1
+    store.close()
+
+
+def test_events_are_counted_on_their_way_to_the_log(metrics: Metrics) -> None:
+    journal = Journal()
+    counting = metrics.counting(journal)
+    port = metrics.serve("127.0.0.1:0")
+    assert ask(port)['identity_events_total{event="log_repaired"}'] == 0
+
+    counting.record("log_repaired", known=3, absent=1)
+    counting.record("token_issued", token_id="t")
+
+    assert ask(port)['identity_events_total{event="log_repaired"}'] == 1
+    assert journal.events == ["log_repaired", "token_issued"]
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metrics) -> None:
+    port = metrics.serve("127.0.0.1:0")
+    with pytest.raises(ConfigurationError, match="metrics_listen"):
+        Metrics().serve(f"127.0.0.1:{port}")
