@@ -2,9 +2,9 @@
 
 settings → store → replica ← follower        (memory follows the log)
              ↓        ↓
-           use cases: issue, verify, refresh, revoke, administration
+           use cases: issue, verify, refresh, revoke, watch, administration
                       ↓
-           servicer → pipeline → gRPC server
+           servicers → pipeline → gRPC server
 """
 
 import secrets
@@ -21,7 +21,10 @@ from identity_service.domain.ports import Clock, Store
 from identity_service.grpc_api import answers
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server, ServerConfig
+from identity_service.grpc_api.trust import KEYS_MAX_AGE, TrustServicer
+from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
@@ -37,6 +40,7 @@ from identity_service.services.revoke import RevokeConfig, Revoker
 from identity_service.services.setup import Initialised, initialise
 from identity_service.services.token_maker import IssueConfig, TokenMaker
 from identity_service.services.verify import Verifier
+from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
 from identity_service.storage.follower import Follower
 from identity_service.storage.redis import RedisStore
@@ -211,9 +215,30 @@ class Service:
         gate = CallerGate(
             verifier, audience=settings.service_audience, require_caller_auth=settings.require_caller_auth
         )
-        servicer = IdentityServicer(issuer, verifier, refresher, revoker, replica)
+        hub = WatchHub(
+            replica,
+            keys,
+            clock,
+            WatchRenderer(KEYS_MAX_AGE),
+            WatchConfig(max_watchers=settings.max_watchers, queue=settings.watch_queue),
+        )
+        replica.follow(hub)
+        replica.subscribe(hub.on_change)
+        self._metrics.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
+        senders = Senders(
+            send_timeout=settings.watch_send_timeout,
+            heartbeat=settings.watch_heartbeat,
+            beat=hub.beat,
+            leave=hub.close,
+        )
         self._keys = keys
-        self._server = Server(_server_config(settings), servicer, gate)
+        self._server = Server(
+            _server_config(settings),
+            IdentityServicer(issuer, verifier, refresher, revoker, replica),
+            TrustServicer(keys, replica, hub, senders),
+            senders,
+            gate,
+        )
         self._stopping = threading.Event()
         self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
 

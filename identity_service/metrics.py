@@ -69,7 +69,11 @@ class Metrics:
                 lambda: float(replica.upkeep.owed),
             ),
         ):
-            Gauge(name, what, registry=self._registry).set_function(read)
+            self.gauge(name, what, read)
+
+    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """Show a value that is read when somebody asks."""
+        Gauge(name, what, registry=self._registry).set_function(read)
 
     def counting(self, journal: Journal) -> Journal:
         """A journal that counts some of the events on their way."""

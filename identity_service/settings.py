@@ -150,6 +150,16 @@ class Settings(BaseModel):
     cache_entries: int = Field(
         10_000, ge=2, le=10_000_000, description="verified tokens to remember; 2 to 10,000,000"
     )
+    max_watchers: int = Field(2000, ge=0, le=100_000, description="streams of Watch at once; 0 to 100,000")
+    watch_queue: int = Field(
+        1000, ge=10, le=1_000_000, description="messages that one watcher may have waiting; 10 to 1,000,000"
+    )
+    watch_send_timeout: Annotated[Duration, _within("100ms", "5m")] = Field(
+        timedelta(seconds=5), description="for one message, then the watcher is cut off; 100ms to 5m"
+    )
+    watch_heartbeat: Annotated[Duration, _within("50ms", "1m")] = Field(
+        timedelta(seconds=1), description="between heartbeats to watchers; 50ms to 1m"
+    )
     max_connection_age: Annotated[Duration, _within("1s", "365d")] = Field(
         timedelta(minutes=30), description="then clients are asked to reconnect; 1s to 365d"
     )

@@ -134,6 +134,12 @@ class TooManyAttemptsError(ExhaustedError):
     reason = "TOO_MANY_ATTEMPTS"
 
 
+class WatcherTooSlowError(ExhaustedError):
+    """A watcher reads more slowly than changes come."""
+
+    reason = "WATCHER_TOO_SLOW"
+
+
 class ServerBusyError(ExhaustedError):
     reason = "SERVER_BUSY"
 
@@ -142,6 +148,12 @@ class UnavailableError(IdentityError):
     """Cannot know, hence does not say. `retry_after` is in seconds."""
 
     retry_after: ClassVar[float] = 1.0
+
+
+class ShuttingDownError(UnavailableError):
+    """This process is stopping."""
+
+    reason = "SHUTTING_DOWN"
 
 
 class StoreUnavailableError(UnavailableError):

@@ -42,3 +42,32 @@ def key_in_use(keys: Iterable[StoredKey], purpose: KeyPurpose, now: datetime) ->
     """The key of this purpose that was activated last and not in the future, or None."""
     active = [k for k in keys if k.purpose is purpose and k.activate_time <= now]
     return max(active, key=lambda k: (k.activate_time, k.key_id), default=None)
+
+
+class KeyState(StrEnum):
+    """What a published key is used for."""
+
+    PENDING = "pending"
+    """Signs nothing yet."""
+    SIGNING = "signing"
+    VERIFYING = "verifying"
+    """Has signed tokens that may still live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedKey:
+    """What anybody may know of a signing key."""
+
+    key_id: KeyId
+    algorithm: str
+    public_jwk: str
+    """RFC 7517 as JSON."""
+    activate_time: datetime
+    state: KeyState
+
+
+def key_state(key: StoredKey, signing: StoredKey | None, now: datetime) -> KeyState:
+    """The state of a key, where `signing` is the one in use."""
+    if key.activate_time > now:
+        return KeyState.PENDING
+    return KeyState.SIGNING if key == signing else KeyState.VERIFYING

@@ -217,6 +217,10 @@ class ReplicaView(Protocol):
     def revocations(self) -> Revocations:
         """What is denied."""
 
+    @property
+    def staleness(self) -> float:
+        """Seconds since the last beat was sent that the store confirmed and whose head is known."""
+
     def require_ready(self) -> None:
         """Raises NotReadyError while the log has not been read to its end for the first time."""
 

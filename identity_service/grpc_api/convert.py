@@ -38,6 +38,7 @@ from identity_service.services.revoke import (
 from identity_service.services.verify import VerifyRequest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from identityapi.v1 import trust_service_pb2 as trust_pb
 
 MAX_BATCH: Final = 1000
 
@@ -82,6 +83,16 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
         strong=request.strong,
         certificate_sha256=request.certificate_sha256,
     )
+
+
+def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
+    """The revision to resume after, or None. Raises InvalidRequestError."""
+    if not request.resume_after:
+        return None
+    try:
+        return Revision.parse(request.resume_after)
+    except ValueError:
+        raise InvalidRequestError.of("resume_after", "must be a revision as Watch sent it") from None
 
 
 def to_verify_batch(request: pb.VerifyBatchRequest) -> list[VerifyRequest]:

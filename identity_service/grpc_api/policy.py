@@ -8,6 +8,7 @@ from typing import Final
 from identity_service.domain.grants import SCOPE_REVOKE, SCOPE_VERIFY
 
 _IDENTITY: Final = "/identityapi.v1.IdentityService"
+_TRUST: Final = "/identityapi.v1.TrustService"
 
 
 class Access(Enum):
@@ -53,6 +54,10 @@ POLICY: Final[Mapping[str, Rule]] = {
     ),
     f"{_IDENTITY}/Refresh": Rule(access=Access.OPEN),
     f"{_IDENTITY}/Revoke": Rule(access=Access.HOLDER_OR_SCOPE, scope=SCOPE_REVOKE),
+    f"{_TRUST}/GetKeys": Rule(
+        access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY, quiet=True
+    ),
+    f"{_TRUST}/Watch": Rule(access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY),
     "/grpc.health.v1.Health/Check": _OPEN_MEMORY,
     "/grpc.health.v1.Health/List": _OPEN_MEMORY,
     "/grpc.health.v1.Health/Watch": _OPEN_MEMORY,

@@ -11,10 +11,21 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.pipeline import Pipeline
-from identityapi.v1 import identity_service_pb2, identity_service_pb2_grpc
+from identity_service.grpc_api.senders import Senders
+from identity_service.grpc_api.trust import TrustServicer
+from identityapi.v1 import (
+    identity_service_pb2,
+    identity_service_pb2_grpc,
+    trust_service_pb2,
+    trust_service_pb2_grpc,
+)
 
-_SERVICE: Final = identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name
+_SERVICES: Final = (
+    identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
+    trust_service_pb2.DESCRIPTOR.services_by_name["TrustService"].full_name,
+)
 _REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
 _REFLECTION_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 
@@ -46,7 +57,9 @@ class Server:
     def __init__(
         self,
         config: ServerConfig,
-        servicer: identity_service_pb2_grpc.IdentityServiceServicer,
+        identity: IdentityServicer,
+        trust: TrustServicer,
+        senders: Senders,
         gate: CallerGate,
     ) -> None:
         self._config = config
@@ -60,7 +73,9 @@ class Server:
         )
         self._pipeline = Pipeline(self._server, gate, self._work)
         self._health = health.HealthServicer(experimental_non_blocking=True)
-        identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(servicer, self._registrar)
+        self._senders = senders
+        identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identity, self._registrar)
+        trust_service_pb2_grpc.add_TrustServiceServicer_to_server(trust, self._registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._registrar)
         if config.reflection:
             self._add_reflection()
@@ -72,7 +87,7 @@ class Server:
         return self._pipeline
 
     def _add_reflection(self) -> None:
-        names = (_SERVICE, health.SERVICE_NAME, _REFLECTION)
+        names = (*_SERVICES, health.SERVICE_NAME, _REFLECTION)
         servicer = reflection.ReflectionServicer(names)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._registrar)
         # grpcio-reflection speaks v1alpha only; v1 has the same messages under another name.
@@ -88,20 +103,22 @@ class Server:
             raise ConfigurationError(
                 f"cannot listen on {self._config.listen}: is another process there? (setting: listen)"
             ) from error
+        self._senders.start()
         self._server.start()
         return port
 
     def set_serving(self, *, serving: bool) -> None:
-        """What grpc.health.v1 says of the server and of IdentityService."""
+        """What grpc.health.v1 says of the server and of each service."""
         status = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for name in ("", _SERVICE):
+        for name in ("", *_SERVICES):
             self._health.set(name, status)
 
     def stop(self) -> bool:
         """NOT_SERVING, refuse new calls, let those in progress end; returns whether all did in time."""
         self._health.enter_graceful_shutdown()
+        self._senders.stop()
         grace = self._config.drain_grace.total_seconds()
         done = self._server.stop(grace).wait(grace + 1)
         self._work.shutdown(wait=False, cancel_futures=True)

@@ -3,12 +3,12 @@
 Which key signs is asked of the schedule on every use, not remembered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import KeyId
-from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
+from identity_service.domain.keys import KeyPurpose, PublishedKey, StoredKey, key_in_use, key_state
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import Clock, KeyVault, SigningKey, Store, VerifyingKey
 
@@ -55,6 +55,22 @@ class KeyRing:
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return stored.key_id
+
+    def published(self) -> Sequence[PublishedKey]:
+        """The public keys with what they are for now; HS256 keys are never among them."""
+        keys, now = self._keys.stored.values(), self._clock.now()
+        signing = key_in_use(keys, KeyPurpose.SIGN, now)
+        return [
+            PublishedKey(
+                key_id=key.key_id,
+                algorithm=key.algorithm,
+                public_jwk=key.public_jwk,
+                activate_time=key.activate_time,
+                state=key_state(key, signing, now),
+            )
+            for key in sorted(keys, key=lambda key: (key.activate_time, key.key_id))
+            if key.purpose is KeyPurpose.SIGN and key.public_jwk is not None
+        ]
 
     def on_change(self, change: RecordChanged | None) -> None:
         """Read the keys again when one of them, or everything, may have changed."""

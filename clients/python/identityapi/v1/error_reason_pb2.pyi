@@ -25,6 +25,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_METHOD_NOT_ALLOWED: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_MANY_ATTEMPTS: _ClassVar[ErrorReason]
     ERROR_REASON_SERVER_BUSY: _ClassVar[ErrorReason]
+    ERROR_REASON_WATCHER_TOO_SLOW: _ClassVar[ErrorReason]
     ERROR_REASON_STORE_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_REPLICA_STALE: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_READY: _ClassVar[ErrorReason]
@@ -32,6 +33,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_REVISION_NOT_REACHED: _ClassVar[ErrorReason]
     ERROR_REASON_CLOCK_SKEWED: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_CONFIRMED: _ClassVar[ErrorReason]
+    ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
@@ -56,6 +58,7 @@ ERROR_REASON_CALLER_SCOPE_MISSING: ErrorReason
 ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason
 ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason
 ERROR_REASON_SERVER_BUSY: ErrorReason
+ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason
 ERROR_REASON_REPLICA_STALE: ErrorReason
 ERROR_REASON_NOT_READY: ErrorReason
@@ -63,6 +66,7 @@ ERROR_REASON_NO_SIGNING_KEY: ErrorReason
 ERROR_REASON_REVISION_NOT_REACHED: ErrorReason
 ERROR_REASON_CLOCK_SKEWED: ErrorReason
 ERROR_REASON_NOT_CONFIRMED: ErrorReason
+ERROR_REASON_SHUTTING_DOWN: ErrorReason
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason

@@ -1,0 +1,41 @@
+"""The servicer of TrustService: convert, call, convert."""
+
+from datetime import timedelta
+from typing import Final
+
+import grpc
+
+from identity_service.domain.ports import ReplicaView
+from identity_service.grpc_api import convert
+from identity_service.grpc_api.pipeline import request_id
+from identity_service.grpc_api.senders import Send, Senders, Stream
+from identity_service.grpc_api.trust_messages import from_keys
+from identity_service.services.keyring import KeyRing
+from identity_service.services.watch import WatchHub
+from identityapi.v1 import trust_service_pb2 as pb
+from identityapi.v1 import trust_service_pb2_grpc as rpc
+
+KEYS_MAX_AGE: Final = timedelta(minutes=5)
+
+
+class TrustServicer(rpc.TrustServiceServicer):
+    """GetKeys answers from memory; Watch hands its stream over to the senders."""
+
+    def __init__(self, keys: KeyRing, replica: ReplicaView, hub: WatchHub, senders: Senders) -> None:
+        self._keys = keys
+        self._replica = replica
+        self._hub = hub
+        self._senders = senders
+
+    def GetKeys(self, request: pb.GetKeysRequest, context: grpc.ServicerContext) -> pb.GetKeysResponse:
+        key_set = from_keys(self._keys.published(), KEYS_MAX_AGE)
+        return pb.GetKeysResponse(key_set=key_set, revision=str(self._replica.revision))
+
+    def Watch(  # type: ignore[override]  # the stub does not know of non-blocking handlers
+        self, request: pb.WatchRequest, context: grpc.ServicerContext, send: Send
+    ) -> None:
+        watcher = self._hub.open(convert.to_resume(request), self._senders.wake)
+        self._senders.add(Stream(watcher, context, send, request_id(context)))
+
+    # No thread for each watcher: the handler returns at once, and `send` is called by others.
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]

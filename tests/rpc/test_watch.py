@@ -1,0 +1,312 @@
+"""Watch: what is live, then each change as it happens, to every watcher or to none that is too slow."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from queue import Empty, Queue
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+
+from identityapi.v1 import trust_service_pb2 as pb
+from identityapi.v1 import trust_service_pb2_grpc as rpc
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import World, bearer, failure
+
+PATIENCE = 5.0
+
+
+class Watching:
+    """One stream; a thread of its own reads it into what it knows."""
+
+    def __init__(self, target: str, resume_after: str = "", metadata: Any = ()) -> None:
+        self.channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        self.call = rpc.TrustServiceStub(self.channel).Watch(
+            pb.WatchRequest(resume_after=resume_after), metadata=metadata
+        )
+        self.messages: Queue[pb.WatchResponse] = Queue()
+        self.seen: list[pb.WatchResponse] = []
+        self.error: grpc.RpcError | None = None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            for message in self.call:
+                self.messages.put(message)
+        except grpc.RpcError as error:
+            self.error = error
+
+    def until(self, enough: Callable[["Watching"], bool]) -> None:
+        """Read on until there is enough."""
+        deadline = time.monotonic() + PATIENCE
+        while not enough(self):
+            try:
+                self.seen.append(self.messages.get(timeout=max(0.01, deadline - time.monotonic())))
+            except Empty:
+                raise AssertionError(f"not seen in {PATIENCE} s; seen: {self.seen}") from None
+
+    def ended(self) -> grpc.RpcError:
+        self._thread.join(PATIENCE)
+        assert self.error is not None
+        return self.error
+
+    def close(self) -> None:
+        self.call.cancel()
+        self.channel.close()
+        self._thread.join(PATIENCE)
+
+    @property
+    def known(self) -> set[str]:
+        """Ids and principals of all revocations seen."""
+        found = set()
+        for message in self.seen:
+            for revocation in message.revocations:
+                kind = getattr(revocation, revocation.WhichOneof("kind") or "")
+                found.add(getattr(kind, kind.DESCRIPTOR.fields[0].name))
+        return found
+
+    @property
+    def revision(self) -> str:
+        return next((m.revision for m in reversed(self.seen) if m.revision), "")
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.revision)
+
+
+@contextmanager
+def watching(world: World, **options: Any) -> Iterator[Watching]:
+    watching = Watching(world.target, **options)
+    try:
+        yield watching
+    finally:
+        watching.close()
+
+
+def knows(*ids: str) -> Callable[[Watching], bool]:
+    return lambda watching: set(ids) <= watching.known and watching.complete
+
+
+def test_what_is_live_comes_first_and_then_what_happens(world: World) -> None:
+    before, after = (world.issue(world.new_client(name)) for name in ("one", "two"))
+    world.revoke(token=before.access_token)
+
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        assert watcher.seen[0].restarted
+        assert watcher.known == {before.token_id}
+        (keys,) = [m.key_set for m in watcher.seen if m.HasField("key_set")]
+        assert [key.state for key in keys.keys] == [pb.KEY_STATE_SIGNING]
+
+        revision = world.revoke(token=after.access_token)
+        watcher.until(knows(after.token_id))
+        assert watcher.revision == revision
+
+
+def test_every_way_to_end_a_token_appears(world: World) -> None:
+    admin, user = world.admin_token(), world.new_user()
+    client = world.new_client()
+    tokens = [world.issue(user) for _ in range(4)]
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        world.revoke(token=world.issue(client).access_token)
+        world.revoke(admin, token_id="by-id")
+        world.revoke(admin, session_id=tokens[0].session_id)
+        world.revoke(token=tokens[1].refresh_token)
+        _reuse(world, tokens[2].refresh_token)
+        world.revoke(admin, subject=user.id)
+        world.revoke(admin, client_id=client.id)
+        world.revoke(admin, everything=True)
+        world.office.administrator.disable_client(client.id)
+        sessions = {t.session_id for t in tokens[:3]}
+        watcher.until(knows("by-id", user.id, client.id, "*", *sessions))
+        watcher.until(lambda w: w.revision == str(world.store.head().revision))
+    raised = [
+        r.raised_generation.number
+        for m in watcher.seen
+        for r in m.revocations
+        if r.raised_generation.principal == client.id
+    ]
+    assert raised == [1, 2]
+
+
+def _reuse(world: World, refresh_token: str) -> None:
+    second = world.refresh(refresh_token).refresh_token
+    third = world.refresh(second).refresh_token
+    world.clock.advance(minutes=5)
+    world.refresh(third)
+    with pytest.raises(grpc.RpcError):
+        world.refresh(refresh_token)
+
+
+def test_who_reconnects_gets_only_what_was_missed(world: World) -> None:
+    admin = world.admin_token()
+    world.revoke(admin, token_id="old")
+    with watching(world) as watcher:
+        watcher.until(knows("old"))
+    world.revoke(admin, token_id="missed")
+
+    with watching(world, resume_after=watcher.revision) as again:
+        again.until(knows("missed"))
+        world.revoke(admin, token_id="new")
+        again.until(knows("missed", "new"))
+    assert again.known == {"missed", "new"}
+    assert not any(message.restarted for message in again.seen)
+
+
+@pytest.mark.parametrize("place", ["0123456789abcdef.3", "{epoch}.99999"])
+def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> None:
+    revision = world.revoke(world.admin_token(), token_id="old")
+    resume_after = place.format(epoch=revision.partition(".")[0])
+    with watching(world, resume_after=resume_after) as watcher:
+        watcher.until(knows("old"))
+    assert watcher.seen[0].restarted
+
+
+def test_a_place_that_is_none_is_refused(world: World) -> None:
+    with watching(world, resume_after="yesterday") as watcher:
+        error = failure(watcher.ended())
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "resume_after" in error.fields
+
+
+def test_a_log_that_was_replaced_restarts_the_watcher_under_the_new_epoch(world: World) -> None:
+    world.revoke(world.admin_token(), token_id="old")
+    with watching(world) as watcher:
+        watcher.until(knows("old"))
+        world.store.renew(world.store.head().epoch, world.store.head().epoch[::-1])  # type: ignore[arg-type]
+        watcher.until(lambda w: w.seen[-1].restarted or any(m.restarted for m in w.seen[1:]))
+        watcher.until(lambda w: w.revision.startswith(world.store.head().epoch))
+    assert "old" in watcher.known
+
+
+def test_heartbeats_say_how_fresh_the_service_is(start_world: StartWorld) -> None:
+    world = start_world(watch_heartbeat=timedelta(milliseconds=50))
+    with watching(world) as watcher:
+        watcher.until(lambda w: sum(m.HasField("time") for m in w.seen) >= 3)
+    beats = [m for m in watcher.seen if m.HasField("time")]
+    assert all(m.revision and m.staleness.ToTimedelta() < timedelta(seconds=5) for m in beats)
+
+
+def test_a_change_reaches_many(start_world: StartWorld) -> None:
+    world = start_world()
+    admin = world.admin_token()
+    with ExitStack() as cleanup:
+        watchers = [cleanup.enter_context(watching(world)) for _ in range(100)]
+        for watcher in watchers:
+            watcher.until(lambda w: w.complete)
+        world.revoke(admin, token_id="one")
+        for watcher in watchers:
+            watcher.until(knows("one"))
+
+
+def test_who_does_not_read_is_cut_off_and_the_others_go_on(start_world: StartWorld) -> None:
+    """The transport takes no more after some megabytes: then the send of that watcher is held up."""
+    world = start_world(watch_queue=20, watch_send_timeout=timedelta(milliseconds=300))
+    channel = grpc.insecure_channel(world.target, options=[("grpc.use_local_subchannel_pool", 1)])
+    stuck = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
+    next(iter(stuck))
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        names = [f"{number:04}" + "x" * 60_000 for number in range(300)]
+        for name in names:
+            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+        watcher.until(knows(*names))
+        world.revoke(world.admin_token(), token_id="last")
+        watcher.until(knows("last"))
+        with pytest.raises(grpc.RpcError) as cut_off:
+            for _ in stuck:
+                pass
+    error = cut_off.value
+    assert isinstance(error, grpc.Call)
+    assert error.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
+    channel.close()
+
+
+def test_there_are_no_more_watchers_than_may_be(start_world: StartWorld) -> None:
+    world = start_world(max_watchers=2)
+    with watching(world) as one, watching(world) as two:
+        one.until(lambda w: w.complete)
+        two.until(lambda w: w.complete)
+        with watching(world) as three:
+            error = failure(three.ended())
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY")
+        assert error.retry_after
+        two.close()
+        _eventually_accepted(world)
+
+
+def _eventually_accepted(world: World) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with watching(world) as watcher:
+            with suppress(AssertionError):  # refused once more
+                watcher.until(lambda w: w.complete)
+            if watcher.complete:
+                return
+        assert time.monotonic() < deadline
+
+
+def test_nothing_stays_of_who_has_left(start_world: StartWorld) -> None:
+    world = start_world()
+    with watching(world) as first:
+        first.until(lambda w: w.complete)
+    threads = threading.active_count()
+    for _ in range(20):
+        with watching(world) as watcher:
+            watcher.until(lambda w: w.complete)
+    assert threading.active_count() <= threads
+    with watching(world) as last:
+        last.until(lambda w: w.complete)
+
+
+def test_when_the_service_stops_watchers_are_told_to_go_elsewhere(start_world: StartWorld) -> None:
+    world = start_world()
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        assert world.service.stop()
+        error = failure(watcher.ended())
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+
+
+def test_where_callers_must_prove_themselves_watchers_must_too(start_world: StartWorld) -> None:
+    world = start_world(require_caller_auth=True)
+    with watching(world) as stranger:
+        assert failure(stranger.ended()).code is grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(grpc.RpcError) as refused:
+        rpc.TrustServiceStub(world.channel).GetKeys(pb.GetKeysRequest())
+    assert failure(refused.value).code is grpc.StatusCode.UNAUTHENTICATED
+    token = world.admin_token(["identity.verify"])
+    with watching(world, metadata=bearer(token)) as known:
+        known.until(lambda w: w.complete)
+
+
+def test_the_keys_verify_what_was_issued(world: World) -> None:
+    token = world.issue(world.new_client()).access_token
+    answer = rpc.TrustServiceStub(world.channel).GetKeys(pb.GetKeysRequest())
+
+    (key,) = json.loads(answer.key_set.jwks)["keys"]
+    assert key == json.loads(answer.key_set.keys[0].jwk)
+    assert (key["kid"], key["alg"]) == (answer.key_set.keys[0].key_id, "ES256")
+    assert "d" not in key
+    _verify_with(key, token)
+    assert answer.key_set.max_age.seconds > 0
+    assert answer.revision
+
+
+def _verify_with(jwk: dict[str, str], token: str) -> None:
+    claims = jwt.decode(token, jwt.PyJWK(jwk).key, ["ES256"], options={"verify_aud": False})
+    assert claims["iss"]
+
+
+def test_a_symmetric_key_is_never_published(start_world: StartWorld) -> None:
+    world = start_world(algorithm="HS256")
+    answer = rpc.TrustServiceStub(world.channel).GetKeys(pb.GetKeysRequest())
+    assert json.loads(answer.key_set.jwks) == {"keys": []}
+    assert not answer.key_set.keys
