@@ -116,14 +116,20 @@ class Process:
     ) -> None:
         self.stop()
 
+    @property
+    def resident_bytes(self) -> int:
+        """Its memory now (proc_pid_statm(5))."""
+        pages = Path(f"/proc/{self._child.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def first_line(self) -> str:
         """What the child prints once it serves. Raises BenchmarkError where it ends without."""
         self.wait_until(lambda: b"\n" in self._output.read_bytes())
         return self._output.read_text().splitlines()[0]
 
-    def wait_until(self, ready: Callable[[], bool]) -> None:
+    def wait_until(self, ready: Callable[[], bool], patience: float = _PATIENCE) -> None:
         """Poll until `ready()`. Raises BenchmarkError where the child ends first, or takes too long."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         while not ready():
             self.require_running()
             if time.monotonic() > deadline:

@@ -8,11 +8,13 @@ from __future__ import annotations  # grpcio's classes are generic for the type 
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import secrets
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +41,7 @@ _COMMAND: Final = (sys.executable, "-m", "identity_service")
 _IN_FLIGHT: Final = 16
 _DEADLINE: Final = 30.0
 _COMMAND_SECONDS: Final = 60.0
+_START_SECONDS: Final = 120.0
 _SETTINGS: Final = {
     "IDENTITY_ARGON2_TIME_COST": "1",
     "IDENTITY_ARGON2_MEMORY_KIB": "8",
@@ -49,8 +52,20 @@ AnswerT = TypeVar("AnswerT")
 
 
 @contextlib.contextmanager
-def serve(directory: Path, store_url: str, cores: Cores) -> Iterator[Service]:
-    """Initialise the store, create a client and a user, and serve until the block ends."""
+def serve(
+    directory: Path,
+    store_url: str,
+    cores: Cores,
+    *,
+    fill: Callable[[], None] = lambda: None,
+    second: bool = False,
+) -> Iterator[Service]:
+    """Initialise the store, create a client and a user, and serve until the block ends.
+
+    Args:
+        fill: puts more into the store before the service starts.
+        second: start another process on the same store, `Service.second`.
+    """
     master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
     env = inherited | _SETTINGS | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
@@ -60,16 +75,21 @@ def serve(directory: Path, store_url: str, cores: Cores) -> Iterator[Service]:
     client = _identity(directory, env, "client", "create", "benchmark-client", *allowed)
     password = secrets.token_urlsafe(16)
     _identity(directory, env, "user", "create", _USER, *allowed, "--password-stdin", stdin=password)
-    target = f"127.0.0.1:{free_port()}"
-    command = [*_COMMAND, "serve", "--listen", target]
-    with (
-        Process(
-            "service", command, core=cores.server, directory=directory, env=env, cwd=directory
-        ) as process,
-        grpc.insecure_channel(target) as channel,
-    ):
-        process.wait_until(lambda: _is_serving(target))
-        yield Service(target, channel, admin=admin, client=client, password=password)
+    fill()
+    with contextlib.ExitStack() as stack:
+        targets, processes, begun = [], [], time.monotonic()
+        for name in ("service", "second")[: 1 + second]:
+            target = f"127.0.0.1:{free_port()}"
+            command = [*_COMMAND, "serve", "--listen", target]
+            process = stack.enter_context(
+                Process(name, command, core=cores.server, directory=directory, env=env, cwd=directory)
+            )
+            process.wait_until(functools.partial(_is_serving, target), _START_SECONDS)
+            targets.append(target)
+            processes.append(process)
+        started = time.monotonic() - begun
+        channel = stack.enter_context(grpc.insecure_channel(targets[0]))
+        yield Service(targets, channel, processes[0], started, admin=admin, client=client, password=password)
 
 
 class Service:
@@ -77,14 +97,20 @@ class Service:
 
     def __init__(
         self,
-        target: str,
+        targets: Sequence[str],
         channel: grpc.Channel,
+        process: Process,
+        started: float,
         *,
         admin: Mapping[str, str],
         client: Mapping[str, str],
         password: str,
     ) -> None:
-        self.target = target
+        self.target = targets[0]
+        self.targets = targets
+        self.process = process
+        self.started = started
+        """Seconds until it served."""
         self._stub = pb_grpc.IdentityServiceStub(channel)
         self._admin = admin
         self._client = client
@@ -92,12 +118,20 @@ class Service:
 
     def deny(self, count: int) -> None:
         """Revoke so many random token ids."""
-        admin = self._issue(self._admin, audience=None, scope="identity.revoke")
-        metadata = (("authorization", f"Bearer {admin}"),)
+        metadata = self.admin_metadata()
         requests = [pb.RevokeRequest(token_id=secrets.token_urlsafe(16)) for _ in range(count)]
         _all(
             lambda request: self._stub.Revoke.future(request, timeout=_DEADLINE, metadata=metadata), requests
         )
+
+    def admin_metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes along with a call that revokes anything."""
+        admin = self._issue(self._admin, audience=None, scope="identity.revoke")
+        return (("authorization", f"Bearer {admin}"),)
+
+    def access_token(self) -> str:
+        """A good token of the client."""
+        return self._issue(self._client, audience=_AUDIENCE, scope=_SCOPE)
 
     def sign_in(self, count: int) -> list[str]:
         """Sign in so often; the refresh token of each session."""
@@ -108,8 +142,7 @@ class Service:
 
     def verify_call(self) -> tuple[bytes, Check]:
         """A Verify of one good token, and what makes its answer good."""
-        token = self._issue(self._client, audience=_AUDIENCE, scope=_SCOPE)
-        request = pb.VerifyRequest(token=token, audiences=[_AUDIENCE], required_scopes=[_SCOPE])
+        request = pb.VerifyRequest(token=self.access_token(), audiences=[_AUDIENCE], required_scopes=[_SCOPE])
         return request.SerializeToString(), _good_verify
 
     def issue_call(self) -> tuple[bytes, Check]:

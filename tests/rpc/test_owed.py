@@ -1,0 +1,103 @@
+"""A revocation that the store may not have taken: UNAVAILABLE, denied here, sent until it is there."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
+from tests.rpc.world import World, failure
+
+PATIENCE = 5.0
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def changes(world: World) -> list[Any]:
+    return [entry.change for entry in world.store.read(0, 1000).entries]
+
+
+@pytest.fixture(params=["never arrived", "reply lost", "not confirmed"])
+def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write of a revocation fails in one of the ways there are; sending it again works."""
+    for name in ("deny_token", "end_session", "raise_generation"):
+        real = getattr(world.store, name)
+
+        def fail(*words: Any, real: Any = real, **more: Any) -> None:
+            if request.param != "never arrived":
+                real(*words, **more)
+            if request.param == "not confirmed":
+                raise NotConfirmedError("0 of 1 replicas confirmed")
+            raise StoreUnavailableError("Redis cannot be asked")
+
+        monkeypatch.setattr(world.store, name, fail)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    found = failure(error.value)
+    assert found.retry_after
+    return found.code, found.reason
+
+
+@pytest.mark.usefixtures("losing")
+def test_a_token_is_denied_here_at_once_and_in_the_log_soon_and_once(world: World) -> None:
+    tokens, other = world.issue(world.new_client()), world.issue(world.new_client("other"))
+
+    code, reason = refused(lambda: world.revoke(token=tokens.access_token))
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert reason in {"STORE_UNAVAILABLE", "NOT_CONFIRMED"}
+    assert world.reason(tokens.access_token) == "REVOKED"
+    assert world.reason(other.access_token) == ""
+    assert eventually(lambda: any(isinstance(change, TokenDenied) for change in changes(world)))
+    _sent(world)
+    assert [c.token_id for c in changes(world) if isinstance(c, TokenDenied)] == [tokens.token_id]
+
+
+@pytest.mark.usefixtures("losing")
+def test_a_session_is_ended_here_at_once_and_in_the_log_soon_and_once(world: World) -> None:
+    tokens = world.issue(world.new_user())
+
+    refused(lambda: world.revoke(token=tokens.refresh_token))
+
+    assert world.reason(tokens.access_token) == "REVOKED"
+    with pytest.raises(grpc.RpcError):
+        world.refresh(tokens.refresh_token)
+    _sent(world)
+    assert [c.session_id for c in changes(world) if isinstance(c, SessionEnded)] == [tokens.session_id]
+
+
+@pytest.mark.usefixtures("losing")
+def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) -> None:
+    """A sign-in after it must not be revoked by the second sending."""
+    admin, client = world.admin_token(), world.new_client()
+    before = world.issue(client).access_token
+
+    refused(lambda: world.revoke(admin, client_id=client.id))
+
+    assert world.reason(before) == "REVOKED"
+    after = world.issue(client).access_token
+    _sent(world)
+    assert world.reason(after, strong=True) == ""
+    assert world.reason(before) == "REVOKED"
+    assert [c.number for c in changes(world) if isinstance(c, GenerationRaised)] == [1]
+    assert world.store.generations()[PrincipalId(client.id)].number == 1
+
+
+def _sent(world: World) -> None:
+    """Until nothing is owed any more."""
+    upkeep = world.service._replica.upkeep
+    assert eventually(lambda: upkeep.owed == 0)
