@@ -30,6 +30,10 @@ from identity_service.domain.secret import Secret
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+_REDIS_SCHEMES: Final = tuple(
+    f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
+)
+_DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
 
@@ -71,7 +75,7 @@ class Settings(BaseModel):
     store: str = Field(
         "sqlite:///var/identity.db",
         repr=False,  # it may hold the password of Redis
-        description="sqlite:///path, redis:// or rediss:// URL",
+        description="URL: sqlite:///path, redis://, redis+sentinel://, redis+cluster://; rediss for TLS",
     )
     listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")
     metrics_listen: str = Field("", description="host:port of /metrics for Prometheus; empty = none")
@@ -113,8 +117,9 @@ class Settings(BaseModel):
         "more than two beat_interval, 50ms to 1h",
     )
     on_stale: Literal["refuse", "serve"] = Field("refuse", description="what Verify does when too stale")
-    durability: Literal["unsynced", "local"] = Field(
-        "local", description="what a write must have reached before it is acknowledged"
+    durability: str = Field(
+        "local",
+        description="what a write must have reached before it is acknowledged: unsynced, local or replicas:N",
     )
     allow_unsafe_redis: bool = Field(default=False, description="accept a Redis that may evict keys")
     require_caller_auth: bool = Field(
@@ -185,16 +190,18 @@ class Settings(BaseModel):
     @classmethod
     def _check_store(cls, value: str) -> str:
         scheme, separator, rest = value.partition("://")
-        if scheme in ("redis+sentinel", "redis+cluster"):
-            raise ValueError(f"{scheme}:// is not offered by this version; use redis:// or sqlite:///")
-        if not separator or scheme not in ("sqlite", "redis", "rediss"):
-            raise ValueError("must be sqlite:///path, redis://host:port/db or rediss://host:port/db")
+        if not separator or scheme not in ("sqlite", *_REDIS_SCHEMES):
+            raise ValueError(
+                "must be sqlite:///path, redis://host:port/db, redis+sentinel://host:port,…/service/db or "
+                "redis+cluster://host:port,…; rediss for TLS"
+            )
         if scheme == "sqlite":
             if not rest.removeprefix("/"):
                 raise ValueError("must name a file, as in sqlite:///var/identity.db")
             return value
         try:
-            _ = urlsplit(value).port  # which is what finds a port that is none
+            for name in urlsplit(value).netloc.rpartition("@")[2].split(","):
+                _ = urlsplit(f"//{name}").port  # which is what finds a port that is none
         except ValueError:
             # `from None`: the library's message quotes what may be a password.
             raise ValueError(
@@ -202,11 +209,11 @@ class Settings(BaseModel):
             ) from None
         return value
 
-    @field_validator("durability", mode="before")
+    @field_validator("durability")
     @classmethod
-    def _check_durability(cls, value: object) -> object:
-        if isinstance(value, str) and value.startswith("replicas:"):
-            raise ValueError("replicas:N is not offered by this version; use local or unsynced")
+    def _check_durability(cls, value: str) -> str:
+        if not _DURABILITY.fullmatch(value):
+            raise ValueError("must be unsynced, local or replicas:N with N from 1 to 99")
         return value
 
     @field_validator("listen", "metrics_listen")
@@ -231,6 +238,8 @@ class Settings(BaseModel):
             yield "access_token_lifetime: must not be longer than max_access_token_lifetime"
         if self.max_staleness <= 2 * self.beat_interval:
             yield "max_staleness: must be longer than two times beat_interval"
+        if self.durability.startswith("replicas:") and self.store.startswith("sqlite:"):
+            yield "durability: replicas:N needs Redis; an embedded store has none"
 
     def _wrong_access(self) -> Iterator[str]:
         if self.master_key is not None and self.master_key_file is not None:

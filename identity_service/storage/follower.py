@@ -14,7 +14,7 @@ from identity_service.domain.ports import ChangeLog, Journal
 from identity_service.storage.replica import Replica
 
 _FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 0.25
 
 
 class Follower:

@@ -15,6 +15,7 @@ from identity_service.domain.ports import Store
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer
+from tests.redis_topology import ClusterGroup
 
 
 class FakeClock:
@@ -141,3 +142,33 @@ class RedisBackend:
                 store.close()
         finally:
             self.server.start()
+
+
+class ClusterBackend(RedisBackend):
+    """Three servers of this session, between which the sessions are spread; emptied for each test."""
+
+    def __init__(self, group: ClusterGroup) -> None:
+        self._group = group
+        super().__init__(group.home)
+        self.wipe()
+
+    def open(self) -> Store:
+        from identity_service.storage.redis import RedisStore
+
+        store = RedisStore.connect(self._group.url, clock=self.clock)
+        self._open.append(store)
+        return store
+
+    def wipe(self) -> None:
+        for server in self._group.servers:
+            server.flush()
+
+    def cut_off(self) -> None:
+        for server in self._group.servers:
+            server.kill()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._group.revive()

@@ -8,14 +8,26 @@ import pytest
 from identity_service.domain.ids import new_epoch
 from identity_service.domain.ports import Store
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import Backend, FakeClock, RedisBackend, SqliteBackend
+from tests.conformance.backends import Backend, ClusterBackend, FakeClock, RedisBackend, SqliteBackend
+from tests.redis_topology import ClusterGroup
 
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
 
 BACKENDS: dict[str, BackendFactory] = {
     "sqlite": lambda _, directory: SqliteBackend(directory),
     "redis": lambda request, _: RedisBackend(request.getfixturevalue("redis_server")),
+    "cluster": lambda request, _: ClusterBackend(request.getfixturevalue("redis_cluster")),
 }
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
+    group = ClusterGroup(tmp_path_factory.mktemp("redis-cluster"))
+    try:
+        group.start()
+        yield group
+    finally:
+        group.stop()
 
 
 @pytest.fixture(params=BACKENDS)

@@ -117,11 +117,24 @@ def test_everything_that_does_not_go_together_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("store", "redis+sentinel://a/b"), ("store", "redis+cluster://a"), ("durability", "replicas:2")],
+    "store",
+    [
+        "redis+sentinel://user:pw@a:26379,b:26379/identity/0",
+        "rediss+sentinel://a/identity",
+        "redis+cluster://a:7000,b:7001",
+        "rediss://a:6380/0?ssl_ca_certs=ca.pem",
+    ],
 )
-def test_what_comes_later_is_refused_as_not_yet_offered(name: str, value: str) -> None:
-    assert "not offered by this version" in refused({f"IDENTITY_{name.upper()}": value})
+def test_every_way_to_redis_is_offered_with_replicas(store: str) -> None:
+    settings = load_settings(environ={"IDENTITY_STORE": store, "IDENTITY_DURABILITY": "replicas:2"}).settings
+
+    assert settings.store == store
+    assert settings.durability == "replicas:2"
+    assert "pw" not in settings.masked()["store"]
+
+
+def test_an_embedded_store_has_no_replicas() -> None:
+    assert "durability" in refused({"IDENTITY_DURABILITY": "replicas:1"})
 
 
 @pytest.mark.parametrize(
@@ -142,10 +155,10 @@ def test_what_comes_later_is_refused_as_not_yet_offered(name: str, value: str) -
         ("listen", "0.0.0.0:50051"),
         ("store", "postgres://x"),
         ("store", "sqlite:///"),
-        ("store", "redis+sentinel://a/b"),
-        ("store", "redis+cluster://a"),
+        ("store", "redis+sentinel://a:1,b:x/service"),
+        ("store", "redis+other://a"),
         ("algorithm", "none"),
-        ("durability", "replicas:1"),
+        ("durability", "replicas:0"),
         ("on_stale", "guess"),
         ("verify_threads", "0"),
         ("issuer", ""),

@@ -1,14 +1,16 @@
-"""Whether a Redis server is set up for what the operator asks of it. Changes nothing on the server."""
+"""Whether a Redis server is set up for what the operator asks of it: pure judgement, what to run included.
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+Owns no connection; `survey.py` asks the server. Changes nothing on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final, Literal
 
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.durability import has_waitaof, replicas_of, version_of
 
 _MIN_VERSION: Final = (6, 2)
-_SETTINGS: Final = ("maxmemory-policy", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +23,28 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What the operator asks of the store."""
+
+    durability: str = "unsynced"
+    """unsynced, local or replicas:N."""
+    allow_unsafe: bool = False
+    """Accept a server that may evict keys."""
+    max_staleness: timedelta = timedelta(seconds=5)
+    leeway: timedelta = timedelta(seconds=10)
+    insist: bool = True
+    """Use no server that does not meet them; False = only say so, as for `identity init`."""
+    failover: bool = False
+    """Whether another server may take the place of this one: Sentinel or Cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSetup:
     """How a server says that it is set up; None = it does not tell."""
 
     version: str | None = None
+    role: str | None = None
+    """master or slave, in the words of Redis."""
     eviction: str | None = None
     """`maxmemory-policy`."""
     append_only: bool | None = None
@@ -34,48 +54,47 @@ class ServerSetup:
     """`no-appendfsync-on-rewrite`: nothing is synced while a child process writes."""
     save: str | None = None
     """When snapshots are taken; empty = never."""
-
-
-def check_server(connection: Connection, durability: str, *, allow_unsafe: bool) -> Sequence[Finding]:
-    """What goes against this durability, worst first.
-
-    Raises StoreUnavailableError where the server cannot be asked.
-    """
-    return judge(read_setup(connection), durability, allow_unsafe=allow_unsafe)
-
-
-def read_setup(connection: Connection) -> ServerSetup:
-    """By CONFIG GET; where that is forbidden or does not exist (managed servers), what INFO says."""
-    info = _info(connection.permitted("INFO") or "")
-    config: dict[str, str] = {}
-    for name in _SETTINGS:
-        answer = connection.permitted("CONFIG", "GET", name) or []
-        config.update(zip(answer[::2], answer[1::2], strict=True))
-    aof = _yes(config.get("appendonly"), "yes")
-    return ServerSetup(
-        version=info.get("redis_version"),
-        eviction=config.get("maxmemory-policy", info.get("maxmemory_policy")),
-        append_only=_yes(info.get("aof_enabled"), "1") if aof is None else aof,
-        fsync=config.get("appendfsync"),
-        skips_fsync=_yes(config.get("no-appendfsync-on-rewrite"), "yes"),
-        save=config.get("save"),
-    )
+    replicas: int | None = None
+    """How many are connected."""
+    min_replicas: int | None = None
+    """`min-replicas-to-write`."""
+    min_replicas_lag: int | None = None
+    """`min-replicas-max-lag` in seconds; 0 = not looked at."""
+    skew: timedelta | None = field(default=None, compare=False)
+    """How far its clock is from that of this process."""
 
 
 def judge(setup: ServerSetup, durability: str, *, allow_unsafe: bool) -> Sequence[Finding]:
     """What of this set-up goes against this durability, worst first."""
+    return judge_all(setup, Demands(durability=durability, allow_unsafe=allow_unsafe))
+
+
+def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
+    """What of this set-up goes against these demands, worst first."""
     findings = [
+        *_judge_role(setup),
         *_judge_version(setup),
-        *_judge_eviction(setup, allow_unsafe=allow_unsafe),
-        *_judge_durability(setup, durability),
+        *_judge_eviction(setup, allow_unsafe=demands.allow_unsafe),
+        *_judge_durability(setup, demands.durability),
+        *_judge_failover(setup, demands),
+        *_judge_clock(setup, demands),
         *_judge_silence(setup),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "refuse")
 
 
+def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
+    if setup.role not in (None, "master"):
+        yield Finding(
+            severity="refuse",
+            what="this Redis is a replica: it takes no writes and may be behind",
+            fix="name the primary in `store`, or let redis+sentinel:// find it",
+        )
+
+
 def _judge_version(setup: ServerSetup) -> Iterator[Finding]:
-    known = re.match(r"(\d+)\.(\d+)", setup.version or "")
-    if known and (int(known[1]), int(known[2])) < _MIN_VERSION:
+    known = version_of(setup.version)
+    if known and known < _MIN_VERSION:
         yield Finding(
             severity="refuse",
             what=f"Redis {known[0]} is too old",
@@ -93,19 +112,32 @@ def _judge_eviction(setup: ServerSetup, *, allow_unsafe: bool) -> Iterator[Findi
 
 
 def _judge_durability(setup: ServerSetup, durability: str) -> Iterator[Finding]:
-    if durability == "unsynced":
-        if setup.append_only is False and setup.save == "":
-            yield Finding(
-                severity="warn",
-                what="this Redis keeps nothing on disk: a restart loses the whole store",
-                fix="run `CONFIG SET appendonly yes` and `CONFIG REWRITE`",
-            )
+    if durability == "local":
+        yield from _judge_disk(setup)
         return
+    if setup.append_only is False and setup.save == "":
+        yield Finding(
+            severity="warn",
+            what="this Redis keeps nothing on disk: a restart loses the whole store",
+            fix="run `CONFIG SET appendonly yes` and `CONFIG REWRITE`",
+        )
+    wanted = replicas_of(durability)
+    if setup.replicas is not None and setup.replicas < wanted:
+        yield Finding(
+            severity="warn",
+            what=f"durability `{durability}` needs {wanted} connected replicas, and this Redis has "
+            f"{setup.replicas}: no write can be confirmed",
+            fix="start a replica and run `REPLICAOF <host> <port>` on it, or lower durability",
+        )
+
+
+def _judge_disk(setup: ServerSetup) -> Iterator[Finding]:
+    waits = setup.fsync == "everysec" and has_waitaof(setup.version)
     wrong = [
         setting
         for setting, is_wrong in (
             ("appendonly yes", setup.append_only is False),
-            ("appendfsync always", setup.fsync not in (None, "always")),
+            ("appendfsync always", setup.fsync not in (None, "always") and not waits),
             ("no-appendfsync-on-rewrite no", setup.skips_fsync is True),
         )
         if is_wrong
@@ -114,9 +146,44 @@ def _judge_durability(setup: ServerSetup, durability: str) -> Iterator[Finding]:
         commands = ", ".join(f"`CONFIG SET {setting}`" for setting in wrong)
         yield Finding(
             severity="refuse",
-            what=f"durability `{durability}` needs each write on disk, and this Redis does not put it there",
+            what="durability `local` needs each write on disk, and this Redis does not put it there",
             fix=f"run {commands} and `CONFIG REWRITE`, "
             'or set durability = "unsynced" and accept that a crash of Redis loses revocations',
+        )
+    elif waits:
+        yield Finding(
+            severity="warn",
+            what="appendfsync everysec: each revocation waits up to a second or two for the disk (WAITAOF)",
+            fix="run `CONFIG SET appendfsync always` and `CONFIG REWRITE`",
+        )
+
+
+def _judge_failover(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+    if not demands.failover:
+        return
+    longest = int(demands.max_staleness.total_seconds())
+    if setup.min_replicas == 0:
+        yield Finding(
+            severity="refuse",
+            what="a primary that was cut off would go on taking writes, which the failover loses",
+            fix=f"run `CONFIG SET min-replicas-to-write 1`, `CONFIG SET min-replicas-max-lag {longest}` and "
+            "`CONFIG REWRITE` on every server",
+        )
+    elif setup.min_replicas_lag is not None and not 0 < setup.min_replicas_lag <= longest:
+        yield Finding(
+            severity="refuse",
+            what=f"min-replicas-max-lag {setup.min_replicas_lag} is not within max_staleness ({longest} s)",
+            fix=f"run `CONFIG SET min-replicas-max-lag {longest}` and `CONFIG REWRITE` on every server",
+        )
+
+
+def _judge_clock(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+    if setup.skew is not None and setup.skew > demands.leeway:
+        yield Finding(
+            severity="warn",
+            what=f"the clock of Redis differs by {setup.skew.total_seconds():.0f} s: while it is more than "
+            "leeway, every call is UNAVAILABLE",
+            fix="run NTP on both machines",
         )
 
 
@@ -133,12 +200,3 @@ def _judge_silence(setup: ServerSetup) -> Iterator[Finding]:
             what="INFO is not permitted, so the version is not checked",
             fix="allow it in the ACL: `ACL SETUSER <name> +info`",
         )
-
-
-def _info(text: str) -> Mapping[str, str]:
-    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
-    return {name: value.strip() for name, value in pairs}
-
-
-def _yes(value: str | None, yes: str) -> bool | None:
-    return None if value is None else value == yes

@@ -1,24 +1,17 @@
-"""The way to one Redis: scripts, commands, and the one place where its exceptions are translated.
+"""The way to Redis: scripts, commands, and the one place where its exceptions are translated.
 
 Knows nothing of what the scripts do. No call waits much longer than its timeout, none is tried for ever.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import replace
 from typing import Any, Final
 
-import hiredis
 import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
 from identity_service.domain.errors import (
     AlreadyExistsError,
-    ConfigurationError,
     IdentityError,
     NotFoundError,
     StaleEtagError,
@@ -26,12 +19,20 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
     StoreUninitializedError,
 )
-from identity_service.storage.redis.pool import Pool, Wire
+from identity_service.domain.ports import Clock, Journal
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.address import Address, HostPort, maker, node_maker, parse
+from identity_service.storage.redis.checks import Demands, Finding, judge_all
+from identity_service.storage.redis.cluster import Cluster
+from identity_service.storage.redis.node import Node, Request, code_of, pack
+from identity_service.storage.redis.pool import Greet, Wire
+from identity_service.storage.redis.scripts import load_scripts
+from identity_service.storage.redis.survey import Gate, read_setup
+from identity_service.storage.redis.topology import OneServer, Topology
 
-_CONNECTIONS: Final = 64
-_WAITERS: Final = 8
 _LONGEST_BLOCK: Final = 1.0
-_HEALTH_CHECK_SECONDS: Final = 15
+_TROUBLE: Final = (redis.RedisError, OSError, ValueError)
+"""What calls fail with; the latter two come of a socket that another thread has closed."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
     "IDN_UNINITIALIZED": (
         StoreUninitializedError,
@@ -54,21 +55,40 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Script:
-    text: str
-    sha: str
-
-
 class Connection:
-    """Runs scripts and commands; any thread may call any method."""
+    """Runs scripts and commands where their first key lies; any thread may call any method."""
 
-    def __init__(self, url: str, timeout: float) -> None:
-        """Raises ConfigurationError for a URL that is none; connects with the first call."""
-        self._timeout = timeout
-        self._pool = Pool(_maker(url, timeout), size=_CONNECTIONS, patience=timeout / 2)
-        self._waiting = Pool(_maker(url, timeout + _LONGEST_BLOCK), size=_WAITERS, patience=timeout / 2)
-        self._scripts = _load_scripts()
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        *,
+        demands: Demands | None = None,
+        clock: Clock | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        """Connects with the first call.
+
+        Args:
+            url: see `address.py`.
+            timeout: seconds that one call may take.
+            demands: what each server must give before it is used; None = nothing is looked at, and
+                nothing confirms a write but its answer.
+            clock: of this process, to compare with that of the server; None = they are not compared.
+            journal: where it is said that a server does not meet the demands.
+
+        Raises ConfigurationError for a URL that is none.
+        """
+        address = parse(url)
+        self._clock = clock
+        self._failover = address.kind != "single"
+        self._topology = _topology(address, timeout, demands, clock, journal)
+        self._scripts = load_scripts()
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether keys without a common hash tag may lie on different servers."""
+        return self._topology.is_spread
 
     def run(
         self,
@@ -81,24 +101,27 @@ class Connection:
     ) -> Any:
         """Run a script. Where it may be repeated, a broken connection is tried once more.
 
-        Raises StoreUnavailableError, and what the script refuses with.
+        With `durable`, it returns once the write is as durable as the demands say. Raises
+        NotConfirmedError with the script's answer where that was not confirmed in time,
+        StoreUnavailableError, and what the script refuses with.
         """
         known = self._scripts[script]
         words = ("EVALSHA", known.sha, len(keys), *keys, *args)
-        return self._call(self._pool, words, known.text, repeatable=repeatable)
+        return self._call(keys[0], words, known.text, repeatable=repeatable, durable=durable)
 
-    def command(self, *words: str | int) -> Any:
-        """Run a command that only reads; the answer as Redis gives it."""
-        return self._call(self._pool, words, None, repeatable=True)
+    def command(self, name: str, key: str, *words: str | int) -> Any:
+        """Run a command that only reads one key; the answer as Redis gives it."""
+        return self._call(key, (name, key, *words), None, repeatable=True)
 
-    def permitted(self, *words: str | int) -> Any | None:
-        """Run a command that only reads, or None where the server is there and refuses it."""
+    def check(self, demands: Demands) -> Sequence[Finding]:
+        """What of the set-up of the servers goes against these demands, worst first.
+
+        Raises StoreUnavailableError where one of them cannot be asked.
+        """
         try:
-            return self.command(*words)
-        except StoreUnavailableError as error:
-            if isinstance(error.__cause__, redis.ResponseError):
-                return None
-            raise
+            return self._check(demands)
+        except _TROUBLE as error:
+            raise _translation(error) from error
 
     def wait(self, stream: str, after: int, timeout: float) -> None:
         """Return when the stream has an entry after `after`, or when the time is over."""
@@ -106,102 +129,101 @@ class Connection:
         while (left := deadline - time.monotonic()) > 0:
             block = max(1, int(min(left, _LONGEST_BLOCK) * 1000))
             words = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", stream, f"{after}-0")
-            if self._call(self._waiting, words, None, repeatable=False):
+            request = Request(pack(*words), repeatable=False)
+            try:
+                found = self._ask(stream, request, Node.wait)
+            except _TROUBLE as error:
+                raise _translation(error) from error
+            if found:
                 return
 
     def close(self) -> None:
         """Close every connection; a `wait` in progress ends."""
-        self._pool.close()
-        self._waiting.close()
+        self._topology.close()
 
-    def _call(self, pool: Pool, words: tuple[str | int, ...], script: str | None, *, repeatable: bool) -> Any:
+    def _call(
+        self,
+        key: str,
+        words: tuple[str | int, ...],
+        script: str | None,
+        *,
+        repeatable: bool,
+        durable: bool = False,
+    ) -> Any:
         try:
-            packed = _pack(*words)
-            begun = time.monotonic()
-            try:
-                return _once(pool, packed, script, checked=not repeatable)
-            except redis.ConnectionError:
-                # A restart of Redis leaves dead connections in the pool, which fail at once.
-                if not repeatable or time.monotonic() - begun > self._timeout / 2:
-                    raise
-                return _once(pool, packed, script, checked=True)
-        except redis.ResponseError as error:
-            raise _refusal(error) from error
+            return self._ask(key, Request(pack(*words), script, repeatable, durable), Node.call)
+        except _TROUBLE as error:
+            raise _translation(error) from error
+
+    def _ask(self, key: str, request: Request, ask: Callable[[Node, Request], Any]) -> Any:
+        """Ask the owner of the key; where that is another one by now, ask that one."""
+        node = self._topology.node_of(key)
+        try:
+            return ask(node, request)
         except redis.RedisError as error:
-            raise StoreUnavailableError(f"Redis cannot be asked ({_kind(error)})") from error
-        except (OSError, ValueError) as error:  # a socket that another thread has closed
-            raise StoreUnavailableError("Redis cannot be asked (connection closed)") from error
-
-
-def _once(pool: Pool, packed: bytes, script: str | None, *, checked: bool) -> Any:
-    connection = pool.take(checked=checked)
-    try:
-        return _exchange(connection, packed, script)
-    except redis.ResponseError:
-        raise  # an answer like any other: the connection is as good as before
-    except BaseException:
-        connection.disconnect()  # else the next caller might read the answer to this one
-        raise
-    finally:
-        pool.give(connection)
-
-
-def _exchange(connection: Wire, packed: bytes, script: str | None) -> Any:
-    """Send and receive. A server that does not know the script (it was restarted) is taught it once."""
-    connection.send_packed_command([packed])
-    try:
-        return connection.read_response()
-    except NoScriptError:
-        if script is None:
+            # A server that sends elsewhere has done nothing, so that asking there repeats nothing.
+            if not self._topology.learn(node, error):
+                raise
+        except StoreUnavailableError:
+            self._topology.learn(node, None)
             raise
-    connection.send_packed_command([_pack("SCRIPT", "LOAD", script)])
-    connection.read_response()
-    connection.send_packed_command([packed])
-    return connection.read_response()
+        return ask(self._topology.node_of(key), request)
+
+    def _check(self, demands: Demands) -> Sequence[Finding]:
+        findings: dict[str, Finding] = {}
+        failover = self._failover
+        for make in self._topology.primaries():
+            wire = make(_LONGEST_BLOCK)
+            try:
+                wire.connect()
+                setup = read_setup(wire, self._clock)
+            finally:
+                wire.disconnect()
+            for finding in judge_all(setup, replace(demands, failover=failover)):
+                findings.setdefault(finding.what, finding)
+            failover = False  # for the others see `_topology`
+        return sorted(findings.values(), key=lambda finding: finding.severity != "refuse")
 
 
-def _pack(*words: str | int) -> bytes:
-    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means tuple[x, ...]
-    return packed
+def _topology(
+    address: Address,
+    timeout: float,
+    demands: Demands | None,
+    clock: Clock | None,
+    journal: Journal | None,
+) -> Topology:
+    def greet(failover: Callable[[], bool]) -> Greet:
+        if demands is None:
+            return lambda _: None
+        return Gate(lambda: replace(demands, failover=failover()), clock, journal).admit
+
+    def node(make: Callable[[float], Wire], failover: Callable[[], bool]) -> Node:
+        return Node(make, greet(failover), timeout, _LONGEST_BLOCK)
+
+    if address.kind != "cluster":
+        make = maker(address)
+        return OneServer(make, node(make, lambda: address.kind == "sentinel"))
+
+    def make_node(host: HostPort) -> Node:
+        # Only the server of `{idn}` must refuse writes when its replicas have left it: what becomes of
+        # a session written to a deposed primary is harmless, since `{idn}` says what has ended.
+        return node(node_maker(address, host), lambda: cluster.is_home(host))
+
+    cluster = Cluster(address, keys.HEAD, make_node)
+    return cluster
 
 
-def _maker(url: str, timeout: float) -> Callable[[], Wire]:
-    """What makes connections to this URL. Their pool only reads the URL; it lends none out."""
-    try:
-        source: Any = redis.ConnectionPool.from_url(url)
-        source.connection_kwargs.update(
-            decode_responses=True,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            health_check_interval=_HEALTH_CHECK_SECONDS,
-            # Whether a call may be repeated is known above, not in the library.
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        source.make_connection()  # opens nothing, but objects to options that it does not know
-    except (ValueError, TypeError, redis.RedisError):
-        # Without its cause: the library quotes the URL, and with it parts of the password.
-        raise ConfigurationError("store: is no Redis URL such as redis://host:6379/0") from None
-    make: Callable[[], Wire] = source.make_connection
-    return make
-
-
-def _load_scripts() -> dict[str, _Script]:
-    """Every script by name, each behind the shared prelude."""
-    folder = resources.files(__package__).joinpath("lua")
-    prelude = folder.joinpath("prelude.lua").read_text()
-    scripts = {}
-    for file in folder.iterdir():
-        if file.name.endswith(".lua") and file.name != "prelude.lua":
-            text = prelude + file.read_text()
-            sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # how Redis names it
-            scripts[file.name.removesuffix(".lua")] = _Script(text, sha)
-    return scripts
+def _translation(error: Exception) -> IdentityError:
+    if isinstance(error, redis.ResponseError):
+        return _refusal(error)
+    if isinstance(error, redis.RedisError):
+        return StoreUnavailableError(f"Redis cannot be asked ({_kind(error)})")
+    return StoreUnavailableError("Redis cannot be asked (connection closed)")
 
 
 def _refusal(error: redis.ResponseError) -> IdentityError:
     """What a script said no with; anything else of the server is its unavailability."""
-    refusal = _REFUSALS.get(str(error).split(" ", 1)[0])
+    refusal = _REFUSALS.get(code_of(error))
     if refusal is None:
         return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})")
     kind, message = refusal
@@ -210,6 +232,5 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
 
 def _kind(error: redis.RedisError) -> str:
     """A name for the failure: the class, and the code that Redis begins its errors with; no values."""
-    code = str(error).split(" ", 1)[0]
-    shown = f" {code}" if code.isascii() and code.isupper() and code.isalpha() else ""
-    return type(error).__name__ + shown
+    code = code_of(error)
+    return type(error).__name__ + (f" {code}" if code else "")

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import redis
 
 from identity_service.domain.errors import StoreUnavailableError
+from identity_service.storage.redis.durability import Confirmation
 
 
 class Wire(Protocol):
@@ -20,7 +21,9 @@ class Wire(Protocol):
     @property
     def is_connected(self) -> bool: ...
 
-    def send_packed_command(self, command: list[bytes]) -> None: ...
+    def connect(self) -> None: ...
+
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
 
     def read_response(self) -> Any: ...
 
@@ -29,71 +32,118 @@ class Wire(Protocol):
     def disconnect(self) -> None: ...
 
 
+Greet = Callable[[Wire], Confirmation | None]
+"""Looks at the server behind a connection that was just opened: what confirms a write there.
+
+Raises what `redis` raises, and StoreUnavailableError where nobody should talk to that server.
+"""
+
+
+class Line:
+    """A connection, and what was found out about its server when it was opened."""
+
+    __slots__ = ("confirmation", "era", "wire")
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.confirmation: Confirmation | None = None
+        self.era = 0
+
+
 class Pool:
     """Lends connections out; any thread may call any method."""
 
-    def __init__(self, make: Callable[[], Wire], *, size: int, patience: float) -> None:
+    def __init__(self, make: Callable[[], Wire], greet: Greet, *, size: int, patience: float) -> None:
         """
         Args:
-            make: gives a connection that is not yet open; it opens with its first command.
+            make: gives a connection that is not yet open.
+            greet: is shown each connection when it has been opened, before anybody uses it.
             size: how many there are at most.
             patience: seconds to wait for one that is free.
         """
         self._make = make
+        self._greet = greet
         self._patience: Final = patience
         self._free = threading.BoundedSemaphore(size)
-        self._idle: list[Wire] = []
-        self._all: list[Wire] = []
+        self._idle: list[Line] = []
+        self._all: list[Line] = []
+        self._era = 0
         self._closed = False
 
-    def take(self, *, checked: bool) -> Wire:
-        """A connection, to be given back. `checked` = one that the server has not closed meanwhile.
+    def take(self, *, checked: bool) -> Line:
+        """An open connection, to be given back. `checked` = one that the server has not closed meanwhile.
 
-        Raises StoreUnavailableError where none is free in time, or after `close`.
+        Raises BusyError where none is free in time, or after `close`; what `redis` and `greet` raise
+        where it cannot be opened.
         """
         self._require_open()
         if not self._free.acquire(timeout=self._patience):
-            raise StoreUnavailableError("every connection to Redis is in use")
+            raise BusyError("every connection to Redis is in use")
         try:
-            self._require_open()
-            connection = self._pop()
-            if checked and connection.is_connected and _is_spoilt(connection):
-                connection.disconnect()
+            line = self._pop()
         except BaseException:
             self._free.release()
             raise
-        return connection
+        try:
+            self._require_open()
+            wire = line.wire
+            if wire.is_connected and (line.era != self._era or (checked and _is_spoilt(wire))):
+                wire.disconnect()
+            if not wire.is_connected:
+                self._open(line)
+        except BaseException:
+            self.give(line)
+            raise
+        return line
 
-    def give(self, connection: Wire) -> None:
+    def give(self, line: Line) -> None:
         """Take a connection back; one with an unread answer must have been disconnected."""
         if self._closed:
-            connection.disconnect()
-        self._idle.append(connection)
+            line.wire.disconnect()
+        self._idle.append(line)
         self._free.release()
+
+    def distrust(self) -> None:
+        """Have every connection opened anew before its next use: the server may be another by now."""
+        self._era += 1
 
     def close(self) -> None:
         """Disconnect all, also those in use: whoever waits for an answer gets a connection error."""
         self._closed = True
-        for connection in tuple(self._all):
+        for line in tuple(self._all):
             with contextlib.suppress(redis.RedisError, OSError):
-                connection.disconnect()
+                line.wire.disconnect()
 
-    def _pop(self) -> Wire:
+    def _open(self, line: Line) -> None:
+        line.era = self._era  # before: whoever distrusts while it is being opened means this one too
+        try:
+            line.wire.connect()
+            line.confirmation = self._greet(line.wire)
+            self._require_open()
+        except BaseException:
+            line.wire.disconnect()
+            raise
+
+    def _pop(self) -> Line:
         try:
             return self._idle.pop()
         except IndexError:
-            connection = self._make()
-            self._all.append(connection)
-            return connection
+            line = Line(self._make())
+            self._all.append(line)
+            return line
 
     def _require_open(self) -> None:
         if self._closed:
-            raise StoreUnavailableError("the store is closed")
+            raise BusyError("the store is closed")
 
 
-def _is_spoilt(connection: Wire) -> bool:
+class BusyError(StoreUnavailableError):
+    """This process has no connection to spare: says nothing about the server."""
+
+
+def _is_spoilt(wire: Wire) -> bool:
     """Whether there is something to read before anything was asked: an end, or somebody else's answer."""
     try:
-        return connection.can_read()
+        return wire.can_read()
     except (redis.ConnectionError, OSError):
         return True

@@ -5,13 +5,12 @@ unless a test injects a clock.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from identity_service.domain.errors import StoreUninitializedError
-from identity_service.domain.ids import EVERYONE, Epoch, Link, PrincipalId, SessionId, TokenId, new_link
+from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,
     Fact,
@@ -24,19 +23,18 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Clock, Record, RecordT, SessionState, SignIn, Versioned
-from identity_service.domain.principals import Client, User, normalize_username
+from identity_service.domain.ports import Clock, Journal, Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.domain.principals import User
 from identity_service.domain.sessions import Session
-from identity_service.storage.codec import decode_record, decode_session, encode_session
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.checks import Finding, check_server
+from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.log import RedisLog
-from identity_service.storage.redis.records import Records, versioned
+from identity_service.storage.redis.records import Records
+from identity_service.storage.redis.sessions import Sessions, SpreadSessions
 from identity_service.storage.redis.values import (
     denial_prefix,
     end_prefix,
-    generations_of,
     raise_prefix,
     time_of,
     time_text,
@@ -60,22 +58,34 @@ class RedisStore:
         self._writing = Writing(clock)
         self._log = RedisLog(connection, self._writing)
         self._records = Records(connection, self._writing)
-        # By their text, so that a record which has changed is another one.
-        self._user: Callable[[str], User] = lru_cache(_DECODED)(lambda text: decode_record(User, text))
-        self._client: Callable[[str], Client] = lru_cache(_DECODED)(lambda text: decode_record(Client, text))
+        self._sessions = (SpreadSessions if connection.is_spread else Sessions)(connection, self._writing)
 
     @classmethod
-    def connect(cls, url: str, *, clock: Clock | None = None, timeout: float = 2.0) -> Self:
+    def connect(
+        cls,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        timeout: float = 2.0,
+        demands: Demands | None = None,
+        wall_clock: Clock | None = None,
+        journal: Journal | None = None,
+    ) -> Self:
         """Connect, and follow the store's epoch where it has one.
 
         Args:
-            url: redis:// or rediss://, with host, port and database.
+            url: redis://, redis+sentinel:// or redis+cluster://, with TLS rediss; see `address.py`.
             clock: for tests; None = the server's own time.
             timeout: seconds that one call may take.
+            demands: what every server must give before it is used, and what confirms a write; None =
+                nothing is looked at, the answer to a write is its confirmation.
+            wall_clock: of this process, to compare with that of the server.
+            journal: where it is said that a server does not meet the demands.
 
         Raises ConfigurationError, StoreUnavailableError.
         """
-        store = cls(Connection(url, timeout), clock)
+        connection = Connection(url, timeout, demands=demands, clock=wall_clock, journal=journal)
+        store = cls(connection, clock)
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
@@ -90,8 +100,12 @@ class RedisStore:
         self.adopt(epoch)
 
     def check(self, durability: str, allow_unsafe: bool) -> Sequence[Finding]:
-        """What in the server's set-up goes against this durability."""
-        return check_server(self._connection, durability, allow_unsafe=allow_unsafe)
+        """What in the servers' set-up goes against this durability."""
+        return self.check_all(Demands(durability=durability, allow_unsafe=allow_unsafe))
+
+    def check_all(self, demands: Demands) -> Sequence[Finding]:
+        """What in the servers' set-up goes against these demands, worst first."""
+        return self._connection.check(demands)
 
     def close(self) -> None:
         self._connection.close()
@@ -173,8 +187,7 @@ class RedisStore:
         return self._records.list_records(kind, after=after, limit=limit)
 
     def find_user(self, username: str) -> Versioned[User] | None:
-        _, value, revision, *_ = self._read_sign_in(username, EVERYONE)
-        return versioned(User, value, revision)
+        return self._sessions.find_user(username)
 
     def create(self, record: Record) -> Appended:
         return self._records.create(record)
@@ -188,66 +201,13 @@ class RedisStore:
     # Sign-ins and sessions.
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
-        now, user, _, client, of_all, of_client, of_user, user_id = self._read_sign_in(username, client_id)
-        return SignIn(
-            generations=generations_of({EVERYONE: of_all, client_id: of_client, user_id or "": of_user}),
-            user=self._user(user) if user else None,
-            client=self._client(client) if client else None,
-            time=time_of(now),
-        )
+        return self._sessions.read_sign_in(username, client_id)
 
     def create_session(self, session: Session) -> None:
-        expire = time_text(session.expire_time)
-        self._connection.run(
-            "create_session",
-            [keys.HEAD, keys.session(session.session_id)],
-            [self._writing.expected(), encode_session(session), expire, session.subject, session.client_id],
-            repeatable=False,
-        )
+        self._sessions.create(session)
 
     def read_session(self, session_id: SessionId) -> SessionState | None:
-        now, *found = self._connection.run(
-            "read_session",
-            [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS],
-            [self._writing.now(), _USERS, _CLIENTS, EVERYONE],
-        )
-        if not found or float(found[2]) <= float(now):
-            return None
-        version, value, _, ended, user, client, of_all, of_subject, of_client = found
-        session = decode_session(value)
-        return SessionState(
-            session=session,
-            version=int(version),
-            ended=ended is not None and float(ended.split(" ")[1]) > float(now),
-            generations=generations_of(
-                {EVERYONE: of_all, session.subject: of_subject, session.client_id: of_client}
-            ),
-            user=self._user(user) if user else None,
-            client=self._client(client) if client else None,
-            time=time_of(now),
-        )
+        return self._sessions.read(session_id)
 
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
-        # Repeating it is safe: after a lost answer it says that somebody else was first, and the caller
-        # who then reads the session again finds the successor that it made itself.
-        expire = time_text(session.expire_time)
-        replaced = self._connection.run(
-            "replace_session",
-            [keys.HEAD, keys.session(session.session_id)],
-            [
-                self._writing.expected(),
-                self._writing.now(),
-                expected_version,
-                encode_session(session),
-                expire,
-            ],
-        )
-        return bool(replaced)
-
-    def _read_sign_in(self, username: str, client_id: PrincipalId) -> list[Any]:
-        answer: list[Any] = self._connection.run(
-            "sign_in",
-            [keys.USERNAMES, keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
-            [self._writing.now(), normalize_username(username), _USERS, EVERYONE, client_id],
-        )
-        return answer
+        return self._sessions.replace(session, expected_version=expected_version)

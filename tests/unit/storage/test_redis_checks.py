@@ -1,10 +1,11 @@
 """What is said about the set-up of a Redis server, without one."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from identity_service.storage.redis.checks import ServerSetup, judge
+from identity_service.storage.redis.checks import Demands, ServerSetup, judge, judge_all
 
 GOOD = ServerSetup(
     version="7.2.4",
@@ -34,13 +35,63 @@ def test_a_version_that_is_new_or_cannot_be_told_is_accepted(version: str) -> No
     assert judge(replace(GOOD, version=version), "local", allow_unsafe=False) == []
 
 
-@pytest.mark.parametrize("fsync", ["everysec", "no"])
-def test_durability_on_disk_needs_a_sync_at_every_write(fsync: str) -> None:
-    (finding,) = judge(replace(GOOD, fsync=fsync), "local", allow_unsafe=False)
+@pytest.mark.parametrize(
+    ("fsync", "version"), [("everysec", "7.0.15"), ("everysec", None), ("no", "7.0.15"), ("no", "7.2.4")]
+)
+def test_durability_on_disk_needs_a_sync_that_redis_can_tell_of(fsync: str, version: str | None) -> None:
+    (finding, *_) = judge(replace(GOOD, fsync=fsync, version=version), "local", allow_unsafe=False)
 
     assert finding.severity == "refuse"
     assert "`CONFIG SET appendfsync always`" in finding.fix
     assert judge(replace(GOOD, fsync=fsync), "unsynced", allow_unsafe=False) == []
+
+
+def test_a_server_that_syncs_each_second_and_tells_when_is_good_enough_and_slow() -> None:
+    (finding,) = judge(replace(GOOD, fsync="everysec", version="7.2.4"), "local", allow_unsafe=False)
+
+    assert finding.severity == "warn"
+    assert "WAITAOF" in finding.what
+
+
+def test_a_replica_is_refused_whatever_it_is_set_up_for() -> None:
+    (finding,) = judge(replace(GOOD, role="slave"), "unsynced", allow_unsafe=True)
+
+    assert finding.severity == "refuse"
+
+
+def test_durability_on_replicas_needs_no_disk_and_warns_where_too_few_are_connected() -> None:
+    lone = replace(GOOD, fsync="no", replicas=1)
+
+    (finding,) = judge(lone, "replicas:2", allow_unsafe=False)
+
+    assert finding.severity == "warn"
+    assert "2 connected replicas" in finding.what
+    assert judge(replace(lone, replicas=2), "replicas:2", allow_unsafe=False) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "lag", "refused"), [(0, 10, True), (1, 10, True), (1, 0, True), (1, 5, False), (2, 1, False)]
+)
+def test_where_a_failover_may_come_a_primary_without_replicas_must_refuse_writes_in_time(
+    count: int, lag: int, refused: bool
+) -> None:
+    setup = replace(GOOD, min_replicas=count, min_replicas_lag=lag)
+    demands = Demands(durability="local", max_staleness=timedelta(seconds=5), failover=True)
+
+    findings = judge_all(setup, demands)
+
+    assert [f.severity for f in findings] == (["refuse"] if refused else [])
+    assert all("min-replicas-max-lag 5" in f.fix for f in findings)
+    assert judge_all(setup, replace(demands, failover=False)) == []
+
+
+def test_a_clock_that_differs_by_more_than_the_leeway_is_mentioned() -> None:
+    demands = Demands(durability="local", leeway=timedelta(seconds=10))
+
+    (finding,) = judge_all(replace(GOOD, skew=timedelta(seconds=11)), demands)
+
+    assert finding.severity == "warn"
+    assert judge_all(replace(GOOD, skew=timedelta(seconds=9)), demands) == []
 
 
 def test_the_fix_names_every_setting_that_is_wrong_and_no_other() -> None:

@@ -1,22 +1,29 @@
 """Lending connections: bounded, the last used first, and nothing stays open after the end."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.storage.redis.pool import Pool
+from identity_service.storage.redis.durability import Confirmation
+from identity_service.storage.redis.pool import Greet, Pool, Wire
 
 
 class FakeWire:
-    """A connection that is open from the start and remembers what became of it."""
+    """A connection that remembers what became of it."""
 
     def __init__(self, *, spoilt: bool = False) -> None:
-        self.is_connected = True
+        self.is_connected = False
+        self.opened = 0
         self._spoilt = spoilt
 
-    def send_packed_command(self, command: list[bytes]) -> None:
+    def connect(self) -> None:
+        self.is_connected = True
+        self.opened += 1
+
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None:
         raise NotImplementedError
 
     def read_response(self) -> Any:
@@ -29,8 +36,14 @@ class FakeWire:
         self.is_connected = False
 
 
+def a_pool(
+    make: Callable[[], Wire] = FakeWire, greet: Greet = lambda _: None, *, size: int = 1, patience: float = 0
+) -> Pool:
+    return Pool(make, greet, size=size, patience=patience)
+
+
 def test_the_connection_that_was_used_last_is_lent_first() -> None:
-    pool = Pool(FakeWire, size=2, patience=0)
+    pool = a_pool(size=2)
     first, second = pool.take(checked=False), pool.take(checked=False)
     pool.give(second)
     pool.give(first)
@@ -40,7 +53,7 @@ def test_the_connection_that_was_used_last_is_lent_first() -> None:
 
 
 def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
-    pool = Pool(FakeWire, size=1, patience=0.01)
+    pool = a_pool(patience=0.01)
     pool.take(checked=False)
 
     with pytest.raises(StoreUnavailableError, match="in use"):
@@ -48,18 +61,69 @@ def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
 
 
 def test_who_waits_gets_the_connection_that_is_given_back() -> None:
-    pool = Pool(FakeWire, size=1, patience=10)
-    wire = pool.take(checked=False)
-    threading.Timer(0.01, pool.give, [wire]).start()
+    pool = a_pool(patience=10)
+    line = pool.take(checked=False)
+    threading.Timer(0.01, pool.give, [line]).start()
 
-    assert pool.take(checked=False) is wire
+    assert pool.take(checked=False) is line
 
 
-@pytest.mark.parametrize(("spoilt", "checked", "stays"), [(True, True, False), (True, False, True)])
-def test_only_who_asks_pays_for_a_look_at_the_connection(spoilt: bool, checked: bool, stays: bool) -> None:
-    pool = Pool(lambda: FakeWire(spoilt=spoilt), size=1, patience=0)
+@pytest.mark.parametrize(("checked", "opened"), [(True, 2), (False, 1)])
+def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: int) -> None:
+    wire = FakeWire(spoilt=True)
+    pool = a_pool(lambda: wire)
+    pool.give(pool.take(checked=False))
 
-    assert pool.take(checked=checked).is_connected is stays
+    pool.take(checked=checked)
+
+    assert wire.opened == opened
+
+
+def test_what_was_found_out_about_the_server_stays_with_the_connection() -> None:
+    found = Confirmation(command="WAIT", needed=1)
+    greeted: list[Wire] = []
+
+    def greet(wire: Wire) -> Confirmation:
+        greeted.append(wire)
+        return found
+
+    pool = a_pool(greet=greet)
+    line = pool.take(checked=False)
+    pool.give(line)
+    pool.take(checked=False)
+
+    assert line.confirmation is found
+    assert greeted == [line.wire]
+
+
+def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in_use_meanwhile() -> None:
+    wire = FakeWire()
+    greeted: list[Wire] = []
+    pool = a_pool(lambda: wire, greeted.append)
+    line = pool.take(checked=False)
+    pool.distrust()
+    pool.give(line)
+
+    pool.take(checked=False)
+
+    assert wire.opened == 2
+    assert greeted == [wire, wire]
+
+
+def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None:
+    refusals = [StoreUnavailableError("unsafe")]
+    wire = FakeWire()
+
+    def greet(_: Wire) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    pool = a_pool(lambda: wire, greet)
+    with pytest.raises(StoreUnavailableError, match="unsafe"):
+        pool.take(checked=False)
+
+    assert not wire.is_connected
+    assert pool.take(checked=False).wire is wire
 
 
 def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
@@ -70,32 +134,33 @@ def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
             raise failures.pop()
         return FakeWire()
 
-    pool = Pool(make, size=1, patience=0)
+    pool = a_pool(make)
     with pytest.raises(ValueError, match="no"):
         pool.take(checked=False)
 
-    assert pool.take(checked=False).is_connected
+    assert pool.take(checked=False).wire.is_connected
 
 
 def test_closing_disconnects_what_is_idle_and_what_is_in_use() -> None:
-    pool = Pool(FakeWire, size=2, patience=0)
+    pool = a_pool(size=2)
     busy, idle = pool.take(checked=False), pool.take(checked=False)
     pool.give(idle)
 
     pool.close()
 
-    assert not busy.is_connected
-    assert not idle.is_connected
+    assert not busy.wire.is_connected
+    assert not idle.wire.is_connected
     with pytest.raises(StoreUnavailableError, match="closed"):
         pool.take(checked=False)
 
 
 def test_a_connection_that_was_opened_while_the_pool_closed_does_not_stay_open() -> None:
-    pool = Pool(FakeWire, size=1, patience=0)
-    wire = pool.take(checked=False)
+    wire = FakeWire()
+    pool = a_pool(lambda: wire)
+    line = pool.take(checked=False)
     pool.close()
-    wire.__dict__["is_connected"] = True
+    wire.connect()
 
-    pool.give(wire)
+    pool.give(line)
 
     assert not wire.is_connected

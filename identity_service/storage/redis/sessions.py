@@ -1,0 +1,144 @@
+"""Sessions and sign-ins on Redis. Knows nothing of the log, of facts and of the directory's changes.
+
+A session lies outside of the hash tag `{idn}`: on one server its scripts read both sides in one step, in a
+cluster they cannot (`docs/decisions/0006-sessions-are-spread-over-the-cluster.md` says why that does no
+harm).
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+from identity_service.domain.errors import StoreReplacedError
+from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
+from identity_service.domain.log import RecordKind
+from identity_service.domain.ports import SessionState, SignIn, Versioned
+from identity_service.domain.principals import Client, User, normalize_username
+from identity_service.domain.sessions import Session
+from identity_service.storage.codec import decode_record, decode_session, encode_session
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.records import versioned
+from identity_service.storage.redis.values import generations_of, time_of, time_text
+from identity_service.storage.redis.writing import Writing
+
+_USERS: Final = keys.record(RecordKind.USER, "")
+_CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
+_DECODED: Final = 1024
+"""How many records are kept as they were decoded last: most refreshes meet the same few clients."""
+
+
+class Sessions:
+    """The part of the port `Store` that is about sign-ins and sessions."""
+
+    def __init__(self, connection: Connection, writing: Writing) -> None:
+        self._connection = connection
+        self._writing = writing
+        # By their text, so that a record which has changed is another one.
+        self._user: Callable[[str], User] = lru_cache(_DECODED)(lambda text: decode_record(User, text))
+        self._client: Callable[[str], Client] = lru_cache(_DECODED)(lambda text: decode_record(Client, text))
+
+    def find_user(self, username: str) -> Versioned[User] | None:
+        _, value, revision, *_ = self._read_sign_in(username, EVERYONE)
+        return versioned(User, value, revision)
+
+    def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
+        now, user, _, client, of_all, of_client, of_user, user_id = self._read_sign_in(username, client_id)
+        return SignIn(
+            generations=generations_of({EVERYONE: of_all, client_id: of_client, user_id or "": of_user}),
+            user=self._user(user) if user else None,
+            client=self._client(client) if client else None,
+            time=time_of(now),
+        )
+
+    def create(self, session: Session) -> None:
+        home, epoch, _ = self._guard()
+        expire = time_text(session.expire_time)
+        self._connection.run(
+            "create_session",
+            [keys.session(session.session_id), *home],
+            [epoch, encode_session(session), expire, session.subject, session.client_id],
+            repeatable=False,
+            durable=True,
+        )
+
+    def read(self, session_id: SessionId) -> SessionState | None:
+        now, *found = self._read(session_id)
+        if not found or float(found[2]) <= float(now):
+            return None
+        version, value, _, ended, user, client, of_all, of_subject, of_client = found
+        session = decode_session(value)
+        return SessionState(
+            session=session,
+            version=int(version),
+            ended=ended is not None and float(ended.split(" ")[1]) > float(now),
+            generations=generations_of(
+                {EVERYONE: of_all, session.subject: of_subject, session.client_id: of_client}
+            ),
+            user=self._user(user) if user else None,
+            client=self._client(client) if client else None,
+            time=time_of(now),
+        )
+
+    def replace(self, session: Session, *, expected_version: int) -> bool:
+        # Repeating it is safe: after a lost answer it says that somebody else was first, and the caller
+        # who then reads the session again finds the successor that it made itself. It need not be
+        # confirmed either: whoever shows the token of a rotation that was lost moves the session forward.
+        home, epoch, now = self._guard()
+        replaced = self._connection.run(
+            "replace_session",
+            [keys.session(session.session_id), *home],
+            [epoch, now, expected_version, encode_session(session), time_text(session.expire_time)],
+        )
+        return bool(replaced)
+
+    def _guard(self) -> tuple[list[str], str, str]:
+        """The key of the epoch where the script itself can look there; epoch and time as it takes them."""
+        return [keys.HEAD], self._writing.expected(), self._writing.now()
+
+    def _read(self, session_id: SessionId) -> list[Any]:
+        answer: list[Any] = self._connection.run(
+            "read_session",
+            [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS],
+            [self._writing.now(), _USERS, _CLIENTS, EVERYONE],
+        )
+        return answer
+
+    def _read_sign_in(self, username: str, client_id: PrincipalId) -> list[Any]:
+        answer: list[Any] = self._connection.run(
+            "sign_in",
+            [keys.USERNAMES, keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
+            [self._writing.now(), normalize_username(username), _USERS, EVERYONE, client_id],
+        )
+        return answer
+
+
+class SpreadSessions(Sessions):
+    """The same in a cluster, where a session and `{idn}` may lie on different servers."""
+
+    def _guard(self) -> tuple[list[str], str, str]:
+        expected = self._writing.expected()
+        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writing.now()])
+        if epoch != expected:
+            raise StoreReplacedError("the store has another change log than the one this process follows")
+        return [], expected, now
+
+    def _read(self, session_id: SessionId) -> list[Any]:
+        """The session first: what forbids it only grows, so that reading that later is stricter."""
+        held = self._connection.command(
+            "HMGET", keys.session(session_id), "v", "d", "expire", "sub", "client"
+        )
+        if held[0] is None:
+            return [""]
+        *_, subject, client = held
+        now, *limits = self._connection.run(
+            "read_limits",
+            [
+                keys.ended(session_id),
+                keys.GENERATIONS,
+                keys.record(RecordKind.USER, subject),
+                keys.record(RecordKind.CLIENT, client),
+            ],
+            [self._writing.now(), EVERYONE, subject, client],
+        )
+        return [now, *held[:3], *limits]

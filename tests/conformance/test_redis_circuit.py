@@ -1,0 +1,130 @@
+"""While Redis is away, calls fail at once; when it is back, they work again within a second."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ids import new_epoch
+from identity_service.storage.redis import RedisStore
+from identity_service.storage.redis.checks import Demands
+from tests.redis_topology import TunedServer, until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[TunedServer]:
+    server = TunedServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def journal() -> "Events":
+    return Events()
+
+
+@pytest.fixture
+def store(server: TunedServer, journal: "Events") -> Iterator[RedisStore]:
+    store = RedisStore.connect(server.url, timeout=0.4, demands=Demands(durability="local"), journal=journal)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+class Events:
+    """Implements the port `Journal`: what was recorded, with what it was about."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, object]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.all.append((event, fields.get("what")))
+
+
+def answers(store: RedisStore) -> bool:
+    try:
+        store.head()
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+def durations_of_failures(store: RedisStore, seconds: float) -> list[float]:
+    """How long each call took that failed, one after the other for so long."""
+    found = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        assert not answers(store)
+        found.append(time.monotonic() - begun)
+    return found
+
+
+@pytest.mark.parametrize("loss", ["killed", "silent"])
+def test_calls_fail_at_once_while_redis_is_away(server: TunedServer, store: RedisStore, loss: str) -> None:
+    (server.kill if loss == "killed" else server.pause)()
+    durations_of_failures(store, 1.3)  # until the pauses between trials are long
+
+    durations = durations_of_failures(store, 0.3)
+
+    assert statistics.median(durations) < 0.005
+    assert len(durations) > 20
+    if loss == "silent":
+        server.resume()
+
+
+@pytest.mark.parametrize("loss", ["killed", "silent"])
+def test_calls_work_again_within_a_second_after_redis_is_back(
+    server: TunedServer, store: RedisStore, loss: str
+) -> None:
+    (server.kill if loss == "killed" else server.pause)()
+    durations_of_failures(store, 2.0)
+
+    (server.start if loss == "killed" else server.resume)()
+
+    assert until(lambda: answers(store)) < 1.1
+
+
+def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
+    server: TunedServer, store: RedisStore, journal: Events
+) -> None:
+    """The restart forgot what was set by hand; the log says so once, not once for each call."""
+    server.kill()
+    assert not answers(store)
+    server.reconfigure(maxmemory_policy="allkeys-lru", appendfsync="no")
+    server.start()
+
+    durations_of_failures(store, 0.5)
+    with pytest.raises(StoreUnavailableError, match=r"not set up safely|away"):
+        store.head()
+    assert {event for event, _ in journal.all} == {"store_refused"}
+    assert len(journal.all) == 2
+
+    server.configure("maxmemory-policy", "noeviction")
+    server.configure("appendfsync", "always")
+
+    assert until(lambda: answers(store)) < 1.1
+    assert journal.all[-1][0] == "store_mended"
+
+
+def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, store: RedisStore) -> None:
+    server.kill()
+    server.reconfigure(replicaof="127.0.0.1 1")
+    server.start()
+
+    with pytest.raises(StoreUnavailableError, match="replica"):
+        until(lambda: bool(store.head()) and False, patience=1)
+
+
+def test_who_does_not_insist_is_told_and_served(server: TunedServer, journal: Events) -> None:
+    server.configure("appendfsync", "no")
+
+    store = RedisStore.connect(server.url, demands=Demands(durability="local", insist=False), journal=journal)
+    store.initialise(new_epoch())
+    store.close()
+
+    assert [event for event, _ in journal.all] == ["store_refused"]

@@ -1,0 +1,204 @@
+"""Redis Cluster with real processes: sessions spread, redirections, a failover of the server of `{idn}`."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import (
+    ConfigurationError,
+    NotConfirmedError,
+    StoreReplacedError,
+    StoreUnavailableError,
+)
+from identity_service.domain.ids import Epoch, SessionId, TokenId, new_epoch
+from identity_service.storage.redis import RedisStore, keyspace
+from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.cluster import slot_of
+from tests.conformance import samples
+from tests.redis_topology import ClusterGroup, paused, say, until
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
+    """Three primaries that stay as they are."""
+    group = ClusterGroup(tmp_path_factory.mktemp("cluster"))
+    try:
+        group.start()
+        yield group
+    finally:
+        group.stop()
+
+
+@pytest.fixture
+def store(group: ClusterGroup) -> Iterator[RedisStore]:
+    for server in group.servers:
+        server.flush()
+    store = RedisStore.connect(group.url, timeout=1.0)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def replicated(tmp_path: Path) -> Iterator[ClusterGroup]:
+    """A cluster of its own, in which the server of `{idn}` has a replica."""
+    group = ClusterGroup(tmp_path, replica=True)
+    try:
+        group.start()
+        for server in (group.home, group.replica):
+            server.configure("min-replicas-to-write", "1")
+            server.configure("min-replicas-max-lag", "2")
+        yield group
+    finally:
+        group.stop()
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def session_elsewhere() -> SessionId:
+    """The id of a session that does not lie on the server of `{idn}`."""
+    return next(sid for n in range(100) if slot_of(keyspace.session(sid := SessionId(f"s{n}"))) > 5460)
+
+
+def denied(store: RedisStore, token_id: str) -> bool:
+    try:
+        store.deny_token(TokenId(token_id), soon())
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+def reads(store: RedisStore) -> bool:
+    try:
+        store.head()
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+def test_slots_are_counted_as_the_servers_count_them(group: ClusterGroup) -> None:
+    for key in ("{idn}:head", "idn:s:{abc}", "plain", "{}x"):
+        assert say(group.home.port, f"CLUSTER KEYSLOT {key}") == f":{slot_of(key)}\r\n"
+
+
+def test_sessions_lie_on_every_server_and_all_else_on_one(group: ClusterGroup, store: RedisStore) -> None:
+    store.deny_token(TokenId("t1"), soon())
+    for number in range(30):
+        store.create_session(samples.a_session(f"s{number}"))
+
+    keys = [say(server.port, "KEYS *") for server in group.servers]
+
+    assert all("idn:s:{" in text for text in keys)
+    assert ["{idn}:log" in text for text in keys] == [True, False, False]
+
+
+def test_a_session_elsewhere_is_refused_when_it_has_ended_here(store: RedisStore) -> None:
+    session = samples.a_session(session_elsewhere())
+    store.create_session(session)
+    store.end_session(session.session_id, deny_until=samples.LATER, end_until=samples.MUCH_LATER)
+
+    state = store.read_session(session.session_id)
+
+    assert state is not None
+    assert state.ended
+
+
+def test_a_session_elsewhere_is_not_written_under_another_epoch(store: RedisStore) -> None:
+    session = samples.a_session(session_elsewhere())
+    store.create_session(session)
+    store.adopt(Epoch("another"))
+
+    with pytest.raises(StoreReplacedError):
+        store.replace_session(session, expected_version=1)
+    with pytest.raises(StoreReplacedError):
+        store.create_session(samples.a_session())
+
+
+def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
+    group: ClusterGroup, store: RedisStore
+) -> None:
+    """Also by those that may not be repeated: a server that sends elsewhere has done nothing."""
+    sid = session_elsewhere()
+    store.create_session(samples.a_session(sid))
+    store.replace_session(samples.a_session(sid), expected_version=1)
+    slot = slot_of(keyspace.session(sid))
+    group.servers[1].flush()
+    group.servers[2].flush()
+    owner = 1 if slot <= 10922 else 2
+    target = say(group.servers[3 - owner].port, "CLUSTER MYID").splitlines()[1]
+    back = say(group.servers[owner].port, "CLUSTER MYID").splitlines()[1]
+    for server in group.servers:
+        say(server.port, f"CLUSTER SETSLOT {slot} NODE {target}")
+    try:
+        store.create_session(samples.a_session(sid))
+
+        assert "idn:s" in say(group.servers[3 - owner].port, "KEYS *")
+    finally:
+        group.servers[3 - owner].flush()
+        for server in group.servers:
+            say(server.port, f"CLUSTER SETSLOT {slot} NODE {back}")
+
+
+def test_a_server_of_sessions_that_is_away_takes_nothing_else_with_it(
+    group: ClusterGroup, store: RedisStore
+) -> None:
+    store.create_session(samples.a_session(session_elsewhere()))
+    with paused(group.servers[1]), paused(group.servers[2]):
+        with pytest.raises(StoreUnavailableError):
+            store.read_session(session_elsewhere())
+        assert denied(store, "t1")
+    until(lambda: "cluster_state:ok" in say(group.home.port, "CLUSTER INFO"))
+
+
+def test_any_of_the_named_servers_is_enough_to_find_the_others(group: ClusterGroup) -> None:
+    url = f"redis+cluster://127.0.0.1:1,127.0.0.1:{group.servers[2].port}"
+    store = RedisStore.connect(url)
+    store.close()
+
+
+def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup) -> None:
+    store = RedisStore.connect(replicated.url, timeout=1.0, demands=Demands(durability="replicas:1"))
+    store.initialise(new_epoch())
+    assert denied(store, "before")
+    replicated.home.kill()
+
+    until(lambda: reads(store))
+    assert not denied(store, "alone")  # the new primary has no replica, and may not take writes
+    replicated.home.start()
+    until(lambda: denied(store, "after"))
+
+    store.close()
+    for token_id in ("before", "after"):
+        assert say(replicated.replica.port, f"EXISTS {keyspace.denial(TokenId(token_id))}") == ":1\r\n"
+
+
+def test_a_confirmation_counts_only_what_has_this_write(replicated: ClusterGroup) -> None:
+    store = RedisStore.connect(replicated.url, timeout=0.6, demands=Demands(durability="replicas:1"))
+    store.initialise(new_epoch())
+    store.beat("p1", timedelta(days=1))
+
+    with paused(replicated.replica), pytest.raises(NotConfirmedError):
+        store.beat("p2", timedelta(days=1))
+    store.close()
+
+
+def test_only_the_server_of_idn_must_refuse_writes_without_its_replicas(replicated: ClusterGroup) -> None:
+    store = RedisStore.connect(replicated.url)
+    demands = Demands(durability="local")
+    assert store.check_all(demands) == []
+    replicated.home.configure("min-replicas-to-write", "0")
+
+    (finding,) = store.check_all(demands)
+
+    store.close()
+    assert finding.severity == "refuse"
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://127.0.0.1:1/3"])
+def test_a_url_without_hosts_or_with_a_database_is_none(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="cluster"):
+        RedisStore.connect(url)

@@ -1,0 +1,192 @@
+"""Acknowledged = confirmed as the operator chose, by real servers: disks, replicas, and too few of them."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import NotConfirmedError, NotFoundError, StoreUnavailableError
+from identity_service.domain.ids import new_epoch
+from identity_service.domain.log import RecordKind
+from identity_service.storage.redis import RedisStore, keyspace
+from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.connection import Connection
+from tests.conformance import samples
+from tests.redis_server import RedisServer
+from tests.redis_topology import TunedServer, info, paused, say, stop_all, until, valkey
+
+RETENTION = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A primary and its replica."""
+    directory = tmp_path_factory.mktemp("pair")
+    primary = TunedServer(directory / "primary")
+    primary.start()
+    replica = TunedServer(directory / "replica", replicaof=f"127.0.0.1 {primary.port}")
+    replica.start()
+    until(lambda: "state=online" in info(primary.port).get("slave0", ""))
+    yield primary, replica
+    stop_all([replica, primary])
+
+
+@pytest.fixture
+def primary(pair: tuple[RedisServer, RedisServer]) -> RedisServer:
+    pair[0].flush()
+    say(pair[0].port, "CONFIG RESETSTAT")
+    return pair[0]
+
+
+@pytest.fixture
+def replica(primary: RedisServer, pair: tuple[RedisServer, RedisServer]) -> RedisServer:
+    """It has all that was written before."""
+    until(lambda: say(primary.port, "WAIT 1 100") == ":1\r\n")
+    return pair[1]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that syncs each second and can tell when it has."""
+    server = TunedServer(tmp_path / "disk", binary=valkey(), appendfsync="everysec")
+    server.start()
+    yield server
+    server.stop()
+
+
+def opened(server: RedisServer, durability: str, *, timeout: float = 2.0) -> RedisStore:
+    store = RedisStore.connect(server.url, demands=Demands(durability=durability), timeout=timeout)
+    store.initialise(new_epoch())
+    return store
+
+
+def connected(server: RedisServer, durability: str, *, timeout: float = 2.0) -> Connection:
+    return Connection(server.url, timeout, demands=Demands(durability=durability))
+
+
+def test_a_write_is_acknowledged_once_the_replica_has_it(primary: RedisServer, replica: RedisServer) -> None:
+    store = opened(primary, "replicas:1")
+
+    appended = store.beat("p1", RETENTION)
+
+    assert appended.position == 0
+    assert say(replica.port, f"EXISTS {keyspace.beat('p1')}") == ":1\r\n"
+    store.close()
+
+
+def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered(
+    primary: RedisServer, replica: RedisServer
+) -> None:
+    opened(primary, "unsynced").close()
+    connection = connected(primary, "replicas:1", timeout=0.6)
+    keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG]
+    answer = connection.run("beat", keys, ["", 60, "1.0"], durable=True)
+
+    with paused(replica), pytest.raises(NotConfirmedError) as error:
+        connection.run("beat", keys, ["", 60, "1.0"], durable=True)
+
+    assert isinstance(error.value.answer, list)
+    assert error.value.answer[0] == answer[0]
+    connection.close()
+
+
+def test_what_need_not_be_durable_does_not_wait_for_the_replica(
+    primary: RedisServer, replica: RedisServer
+) -> None:
+    store = opened(primary, "replicas:1")
+    session = samples.a_session("s1")
+    store.create_session(session)
+
+    with paused(replica):
+        begun = time.monotonic()
+        assert store.replace_session(session, expected_version=1)
+        assert store.read_session(session.session_id) is not None
+        assert time.monotonic() - begun < 0.3
+    store.close()
+
+
+def test_a_script_that_refuses_is_a_refusal_whatever_the_replica_says(
+    primary: RedisServer, replica: RedisServer
+) -> None:
+    opened(primary, "unsynced").close()
+    connection = connected(primary, "replicas:1", timeout=0.4)
+    epoch = connection.command("HGET", keyspace.HEAD, "epoch")
+    keys = [keyspace.HEAD, keyspace.LOG, keyspace.GENERATIONS]
+    record = [keyspace.record(RecordKind.KEY, "k"), keyspace.index(RecordKind.KEY), keyspace.USERNAMES]
+
+    with paused(replica), pytest.raises(NotFoundError):
+        connection.run("delete_record", [*keys, *record], [epoch, "", "k", "{}", "link"], durable=True)
+    connection.close()
+
+
+def test_more_replicas_than_there_are_never_confirm(primary: RedisServer, replica: RedisServer) -> None:
+    store = opened(primary, "unsynced")
+    store.close()
+    store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:2"), timeout=0.3)
+
+    with pytest.raises(NotConfirmedError):
+        store.beat("p1", RETENTION)
+    store.close()
+
+
+def test_scripts_that_the_server_has_forgotten_are_taught_and_confirmed(
+    primary: RedisServer, replica: RedisServer
+) -> None:
+    store = opened(primary, "replicas:1")
+    store.beat("p1", RETENTION)
+    say(primary.port, "SCRIPT FLUSH")
+
+    store.beat("p2", RETENTION)
+
+    assert say(replica.port, f"EXISTS {keyspace.beat('p2')}") == ":1\r\n"
+    store.close()
+
+
+def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: RedisServer) -> None:
+    """The write is on disk when it returns: killed at once, the server still has it."""
+    store = opened(disk, "local", timeout=4)
+    waited = 0.0
+    for number in range(3):
+        begun = time.monotonic()
+        store.beat(f"p{number}", RETENTION)
+        waited = max(waited, time.monotonic() - begun)
+    disk.kill()
+    disk.start()
+
+    assert say(disk.port, f"EXISTS {keyspace.beat('p2')}") == ":1\r\n"
+    assert waited > 0.1  # a sync each second cannot have been faster for all of three in a row
+    store.close()
+
+
+def test_a_server_that_syncs_every_write_is_not_asked_again(primary: RedisServer) -> None:
+    store = opened(primary, "local")
+
+    store.beat("p1", RETENTION)
+
+    assert "cmdstat_wait" not in say(primary.port, "INFO commandstats")
+    store.close()
+
+
+def test_a_server_that_stops_writing_its_file_confirms_nothing(disk: RedisServer) -> None:
+    store = opened(disk, "local", timeout=4)
+    store.beat("p1", RETENTION)
+    disk.configure("appendonly", "no")
+
+    with pytest.raises(NotConfirmedError):
+        store.beat("p2", RETENTION)
+    with pytest.raises(StoreUnavailableError, match="not set up safely"):
+        store.beat("p3", RETENTION)
+
+    disk.configure("appendonly", "yes")
+    until(lambda: _beats(store))
+    store.close()
+
+
+def _beats(store: RedisStore) -> bool:
+    try:
+        store.beat("p4", RETENTION)
+    except StoreUnavailableError:
+        return False
+    return True

