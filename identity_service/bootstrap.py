@@ -17,7 +17,7 @@ from identity_service import logs
 from identity_service.clock import AnchoredClock, SystemClock
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.grants import LifetimeBounds
-from identity_service.domain.ports import Clock, Store
+from identity_service.domain.ports import Clock, Journal, Store
 from identity_service.grpc_api import answers
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
@@ -44,7 +44,7 @@ from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
 from identity_service.storage.follower import Follower
 from identity_service.storage.redis import RedisStore
-from identity_service.storage.redis.checks import Finding
+from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.upkeep import retention_for
@@ -52,15 +52,29 @@ from identity_service.storage.upkeep import retention_for
 _HEALTH_INTERVAL = 0.25
 
 
-def open_store(settings: Settings, clock: Clock) -> Store:
-    """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError."""
+def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> Store:
+    """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
+
+    With a journal, no server is used that cannot give what the settings promise, and the journal says so.
+    """
     scheme, _, rest = settings.store.partition("://")
     if scheme == "sqlite":
         # The embedded store's clock is the process's own as it was at start: see AnchoredClock.
         return SqliteStore.open(rest.removeprefix("/"), clock=AnchoredClock(clock))
-    if scheme in ("redis", "rediss"):
-        return RedisStore.connect(settings.store)
+    if scheme.startswith("redis"):
+        demands = _demands(settings, insist=journal is not None)
+        return RedisStore.connect(settings.store, demands=demands, wall_clock=clock, journal=journal)
     raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
+
+
+def _demands(settings: Settings, *, insist: bool) -> Demands:
+    return Demands(
+        durability=settings.durability,
+        allow_unsafe=settings.allow_unsafe_redis,
+        max_staleness=settings.max_staleness,
+        leeway=settings.leeway,
+        insist=insist,
+    )
 
 
 def open_vault(settings: Settings) -> Vault:
@@ -72,9 +86,10 @@ def check_store(settings: Settings) -> Sequence[Finding]:
     """What in the store's set-up goes against the settings; an embedded store has nothing to set up."""
     if settings.store.startswith("sqlite:"):
         return ()
-    store = RedisStore.connect(settings.store)
+    demands = _demands(settings, insist=False)
+    store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock())
     try:
-        return store.check(settings.durability, settings.allow_unsafe_redis)
+        return store.check_all(demands)
     finally:
         store.close()
 
@@ -140,7 +155,7 @@ class Service:
         self._metrics_listen = settings.metrics_listen
         journal = self._metrics.counting(logs.LogJournal())
         vault = open_vault(settings)
-        self._store = store = store or open_store(settings, clock)
+        self._store = store = store or open_store(settings, clock, journal)
         self._hasher = open_hasher(settings)
         self._replica = replica = Replica(
             store,

@@ -306,7 +306,11 @@ class Store(ChangeLog, Protocol):
     def read_session(self, session_id: SessionId) -> SessionState | None: ...
 
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
-        """Replace the record if its version is still that; False when somebody else was first."""
+        """Replace the record if its version is still that; False when somebody else was first.
+
+        Not confirmed as other mutations are: a rotation that a failover lost is made again by whoever
+        shows the newer token (semantics 2).
+        """
 
     def close(self) -> None:
         """Release everything; wakes a `wait` in progress."""

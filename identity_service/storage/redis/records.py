@@ -68,6 +68,7 @@ class Records:
             ],
             [epoch, now, id_, encode_change(changed), link, *raising],
             repeatable=False,
+            durable=True,
         )
         return appended(epoch, position, *_changes(changed, link, number, raised))
 
@@ -102,6 +103,7 @@ class Records:
                 *raising,
             ],
             repeatable=False,
+            durable=True,
         )
         return appended(epoch, position, *_changes(changed, link, number, raised))
 

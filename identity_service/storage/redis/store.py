@@ -96,7 +96,7 @@ class RedisStore:
         return store
 
     def initialise(self, epoch: Epoch) -> None:
-        self._connection.run("initialise", [keys.HEAD, keys.LOG], [epoch], repeatable=False)
+        self._connection.run("initialise", [keys.HEAD, keys.LOG], [epoch], repeatable=False, durable=True)
         self.adopt(epoch)
 
     def check(self, durability: str, allow_unsafe: bool) -> Sequence[Finding]:
@@ -147,6 +147,7 @@ class RedisStore:
             "deny_token",
             [keys.HEAD, keys.LOG, keys.denial(token_id)],
             [epoch, now, time_text(deny_until), denial_prefix(token_id, deny_until), new_link()],
+            durable=True,
         )
         return appended(epoch, position, (TokenDenied(token_id=token_id, deny_until=time_of(until)), link))
 
@@ -157,6 +158,7 @@ class RedisStore:
             "end_session",
             [keys.HEAD, keys.LOG, keys.ended(session_id)],
             [epoch, now, *times, end_prefix(session_id, deny_until), new_link()],
+            durable=True,
         )
         held = SessionEnded(session_id=session_id, deny_until=time_of(deny), end_until=time_of(end))
         return appended(epoch, position, (held, link))
@@ -172,6 +174,7 @@ class RedisStore:
             "raise_generation",
             [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.request(name)],
             [epoch, now, principal, above, raise_prefix(principal), link or new_link(), remember],
+            durable=True,
         )
         raised = GenerationRaised(principal=principal, number=int(number))
         return appended(epoch, position, (raised, Link(held)))
