@@ -7,15 +7,12 @@ import re
 import stat
 from collections.abc import Iterator
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -26,45 +23,12 @@ from pydantic import (
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
-
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
+from identity_service.settings_values import Duration, is_loopback, mask, within
 
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
 )
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
-
-
-def _parse_duration(value: object) -> timedelta:
-    """`500ms`, `15m`, `24h`, `30d`, or seconds as a number."""
-    if isinstance(value, timedelta):
-        return value
-    number, unit = value, "s"
-    if isinstance(value, str) and (written := _DURATION.fullmatch(value.strip())):
-        number, unit = float(written[1]), written[2] or "s"
-    if isinstance(number, int | float) and not isinstance(number, bool):
-        try:
-            return timedelta(seconds=number * _UNITS[unit])
-        except (ValueError, OverflowError):  # not a number, infinite, or more than a timedelta holds
-            pass
-    raise ValueError("must be a duration such as 500ms, 15m, 24h or 30d")
-
-
-def _within(low: str, high: str) -> AfterValidator:
-    """Bounds of a duration, so that each field that is out of them is reported by itself."""
-    lowest, highest = _parse_duration(low), _parse_duration(high)
-
-    def check(value: timedelta) -> timedelta:
-        if not lowest <= value <= highest:
-            raise ValueError(f"must be from {low} to {high}")
-        return value
-
-    return AfterValidator(check)
-
-
-Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 
 
 class Settings(BaseModel):
@@ -92,26 +56,26 @@ class Settings(BaseModel):
     algorithm: Literal["ES256", "ES384", "EdDSA", "RS256", "PS256", "HS256"] = Field(
         "ES256", description="of the signing key that `identity init` makes"
     )
-    access_token_lifetime: Annotated[Duration, _within("1s", "24h")] = Field(
+    access_token_lifetime: Annotated[Duration, within("1s", "24h")] = Field(
         timedelta(minutes=15), description="default, of access tokens; 1s to max_access_token_lifetime"
     )
-    max_access_token_lifetime: Annotated[Duration, _within("1s", "24h")] = Field(
+    max_access_token_lifetime: Annotated[Duration, within("1s", "24h")] = Field(
         timedelta(hours=24), description="at most, of access tokens; 1s to 24h"
     )
-    session_lifetime: Annotated[Duration, _within("1m", "400d")] = Field(
+    session_lifetime: Annotated[Duration, within("1m", "400d")] = Field(
         timedelta(days=30), description="of a sign-in, absolute; 1m to 400d"
     )
-    leeway: Annotated[Duration, _within("0s", "5m")] = Field(
+    leeway: Annotated[Duration, within("0s", "5m")] = Field(
         timedelta(seconds=10), description="how far clocks may differ; at most 5m"
     )
-    refresh_grace: Annotated[Duration, _within("0s", "1h")] = Field(
+    refresh_grace: Annotated[Duration, within("0s", "1h")] = Field(
         timedelta(seconds=60),
         description="how long a rotated refresh token gives its successor again; at most 1h",
     )
-    beat_interval: Annotated[Duration, _within("10ms", "1m")] = Field(
+    beat_interval: Annotated[Duration, within("10ms", "1m")] = Field(
         timedelta(milliseconds=500), description="between heartbeats to the store; 10ms to 1m"
     )
-    max_staleness: Annotated[Duration, _within("50ms", "1h")] = Field(
+    max_staleness: Annotated[Duration, within("50ms", "1h")] = Field(
         timedelta(seconds=5),
         description="since the last confirmed heartbeat, then calls are UNAVAILABLE; "
         "more than two beat_interval, 50ms to 1h",
@@ -159,16 +123,16 @@ class Settings(BaseModel):
     watch_queue: int = Field(
         1000, ge=10, le=1_000_000, description="messages that one watcher may have waiting; 10 to 1,000,000"
     )
-    watch_send_timeout: Annotated[Duration, _within("100ms", "5m")] = Field(
+    watch_send_timeout: Annotated[Duration, within("100ms", "5m")] = Field(
         timedelta(seconds=5), description="for one message, then the watcher is cut off; 100ms to 5m"
     )
-    watch_heartbeat: Annotated[Duration, _within("50ms", "1m")] = Field(
+    watch_heartbeat: Annotated[Duration, within("50ms", "1m")] = Field(
         timedelta(seconds=1), description="between heartbeats to watchers; 50ms to 1m"
     )
-    max_connection_age: Annotated[Duration, _within("1s", "365d")] = Field(
+    max_connection_age: Annotated[Duration, within("1s", "365d")] = Field(
         timedelta(minutes=30), description="then clients are asked to reconnect; 1s to 365d"
     )
-    drain_grace: Annotated[Duration, _within("0s", "10m")] = Field(
+    drain_grace: Annotated[Duration, within("0s", "10m")] = Field(
         timedelta(seconds=10), description="for calls in progress when stopping; at most 10m"
     )
     reflection: bool = Field(default=True, description="gRPC server reflection")
@@ -286,40 +250,4 @@ class Settings(BaseModel):
 
     def masked(self) -> dict[str, str]:
         """Every value as text, secrets hidden, for `identity config show`."""
-        return {name: _mask(name, getattr(self, name)) for name in type(self).model_fields}
-
-
-def is_loopback(listen: str) -> bool:
-    """Whether host:port is reached from this machine only."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _mask(name: str, value: object) -> str:
-    if isinstance(value, SecretStr):
-        return "***"
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}s"
-    if isinstance(value, tuple):
-        return " ".join(value)
-    if name == "store" and isinstance(value, str):
-        return _mask_url(value)
-    return "" if value is None else str(value)
-
-
-def _mask_url(url: str) -> str:
-    """Hides the user and the password, and the query, where redis-py takes them too."""
-    if url.startswith("sqlite:"):
-        return url
-    location = urlsplit(url)
-    if "@" in location.path + location.query + location.fragment:
-        # A password that should have been percent-encoded: which part is the host is anybody's guess.
-        return f"{location.scheme}://***"
-    _, at, host = location.netloc.rpartition("@")
-    query = "?***" if location.query or location.fragment else ""
-    return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"
+        return {name: mask(name, getattr(self, name)) for name in type(self).model_fields}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.settings import Settings, is_loopback
+from identity_service.settings import Settings
 from identity_service.settings_sources import CLIENT_VARIABLES, load_settings
+from identity_service.settings_values import is_loopback
 
 SECRET = "a secret that no message may show, ever"
 

@@ -1,0 +1,81 @@
+"""The kinds of values that settings have: durations, addresses, and how each is shown without its secrets.
+
+Knows no single setting.
+"""
+
+import re
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
+
+
+def _parse_duration(value: object) -> timedelta:
+    """`500ms`, `15m`, `24h`, `30d`, or seconds as a number."""
+    if isinstance(value, timedelta):
+        return value
+    number, unit = value, "s"
+    if isinstance(value, str) and (written := _DURATION.fullmatch(value.strip())):
+        number, unit = float(written[1]), written[2] or "s"
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        try:
+            return timedelta(seconds=number * _UNITS[unit])
+        except (ValueError, OverflowError):  # not a number, infinite, or more than a timedelta holds
+            pass
+    raise ValueError("must be a duration such as 500ms, 15m, 24h or 30d")
+
+
+def within(low: str, high: str) -> AfterValidator:
+    """Bounds of a duration, so that each field that is out of them is reported by itself."""
+    lowest, highest = _parse_duration(low), _parse_duration(high)
+
+    def check(value: timedelta) -> timedelta:
+        if not lowest <= value <= highest:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether host:port is reached from this machine only."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def mask(name: str, value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if name == "store" and isinstance(value, str):
+        return _mask_url(value)
+    return "" if value is None else str(value)
+
+
+def _mask_url(url: str) -> str:
+    """Hides the user and the password, and the query, where redis-py takes them too."""
+    if url.startswith("sqlite:"):
+        return url
+    location = urlsplit(url)
+    if "@" in location.path + location.query + location.fragment:
+        # A password that should have been percent-encoded: which part is the host is anybody's guess.
+        return f"{location.scheme}://***"
+    _, at, host = location.netloc.rpartition("@")
+    query = "?***" if location.query or location.fragment else ""
+    return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"
