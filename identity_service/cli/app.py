@@ -2,7 +2,7 @@
 
 import typer
 
-from identity_service.cli import config, directory, doctor, serve, token
+from identity_service.cli import config, directory, doctor, serve, token, watch
 
 app = typer.Typer(
     name="identity",
@@ -13,6 +13,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("init")(serve.init)
 app.command("doctor")(doctor.doctor)
+app.command("watch")(watch.watch)
 app.add_typer(directory.client_app, name="client")
 app.add_typer(directory.user_app, name="user")
 app.add_typer(token.app, name="token")

@@ -29,7 +29,7 @@ Bearer = Annotated[
 ]
 Token = Annotated[str, typer.Argument(help="The token, or - to read it from standard input.")]
 Print = Annotated[str | None, typer.Option("--print", help="Print this one value alone, as access_token.")]
-_TARGET = "127.0.0.1:50051"
+DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 @app.command("issue")
@@ -45,7 +45,7 @@ def issue(
     lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
     device: Annotated[str, typer.Option(help="A name for the list of sessions.")] = "",
     only: Print = None,
-    target: Target = _TARGET,
+    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Get tokens, by client secret or by username and password."""
@@ -81,7 +81,7 @@ def refresh(
     audience: AudienceOption = None,
     scope: ScopeOption = None,
     only: Print = None,
-    target: Target = _TARGET,
+    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Exchange a refresh token for new tokens."""
@@ -105,7 +105,7 @@ def verify(
     strong: Annotated[bool, typer.Option("--strong", help="Ask the store for the newest first.")] = False,
     at_least_revision: Annotated[str | None, typer.Option(help="As printed by revoke.")] = None,
     bearer: Bearer = None,
-    target: Target = _TARGET,
+    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Say whether an access token is good, and what it says. Exit 3 when it is not."""
@@ -151,7 +151,7 @@ def revoke(
     everything: Annotated[bool, typer.Option("--everything", help="Every token there is.")] = False,
     reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
     bearer: Bearer = None,
-    target: Target = _TARGET,
+    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Take back a token, or with an administrator's --bearer anything else. Idempotent."""

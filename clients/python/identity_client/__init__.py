@@ -21,20 +21,38 @@ from identity_client.errors import (
     UnimplementedError,
 )
 from identity_client.options import ClientOptions
+from identity_client.trust import (
+    GenerationRaised,
+    KeySet,
+    News,
+    PublicKey,
+    Revocation,
+    SessionEnded,
+    TokenDenied,
+    TrustClient,
+)
 from identity_client.values import Actor, Outcome, Rejected, TokenSet, Verified
 
 __all__ = [
     "Actor",
     "ClientOptions",
+    "GenerationRaised",
     "IdentityClient",
     "IdentityError",
     "InternalError",
     "InvalidArgumentError",
+    "KeySet",
+    "News",
     "Outcome",
     "PermissionDeniedError",
+    "PublicKey",
     "Rejected",
     "ResourceExhaustedError",
+    "Revocation",
+    "SessionEnded",
+    "TokenDenied",
     "TokenSet",
+    "TrustClient",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -1,30 +1,22 @@
-"""The synchronous client: one method for each thing to do. Owns the channel that it made itself."""
+"""The synchronous client of IdentityService: one method for each thing to do."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
-from identity_client.errors import to_error
+from identity_client.connection import Connected
 from identity_client.options import ClientOptions
 from identity_client.values import Outcome, TokenSet, to_outcome
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
 
-R = TypeVar("R", bound=Message)
 
-
-class IdentityClient:
-    """Issues, verifies, refreshes and revokes tokens. Any thread may call any method.
-
-    Every method raises an IdentityError when the call fails. UNAVAILABLE is tried again within the
-    deadline, which is safe for every call of the service.
-    """
+class IdentityClient(Connected):
+    """Issues, verifies, refreshes and revokes tokens."""
 
     def __init__(
         self,
@@ -33,32 +25,9 @@ class IdentityClient:
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        """Connects with the first call.
-
-        Args:
-            target: host:port of the service. The connection is not encrypted: beyond this machine, pass
-                a channel that is.
-            options: deadline, retries, the caller's own token.
-            channel: to use instead of one to `target`; it stays the caller's to close. Make it with
-                `options.channel_arguments()`, else it retries nothing and takes smaller messages.
-        """
-        self._options = options or ClientOptions()
-        self._own = channel is None
-        self._channel = channel or grpc.insecure_channel(target, options=self._options.channel_arguments())
+        """See Connected."""
+        super().__init__(target, options=options, channel=channel)
         self._stub = rpc.IdentityServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the channel, if this client made it."""
-        if self._own:
-            self._channel.close()
 
     # Issue
 
@@ -201,17 +170,6 @@ class IdentityClient:
 
     def _revoke(self, request: pb.RevokeRequest) -> str:
         return self._call(self._stub.Revoke, request).revision
-
-    def _call(self, method: Callable[..., R], request: Message) -> R:
-        try:
-            return method(
-                request,
-                timeout=self._options.timeout.total_seconds(),
-                metadata=self._options.metadata(),
-            )
-        except grpc.RpcError as error:
-            # `from None`: the library's error may show metadata, and with it the caller's token.
-            raise to_error(error) from None
 
 
 def _issue_request(

@@ -59,7 +59,12 @@ class ClientOptions:
         return (("authorization", f"Bearer {token}"),)
 
     def _service_config(self) -> dict[str, Any]:
-        method: dict[str, Any] = {"name": [{"service": "identityapi.v1.IdentityService"}]}
+        # Not for Watch: whoever watches resumes after what it was sent last.
+        names = [
+            {"service": "identityapi.v1.IdentityService"},
+            {"service": "identityapi.v1.TrustService", "method": "GetKeys"},
+        ]
+        method: dict[str, Any] = {"name": names}
         if self.max_attempts > 1:
             # Every call of the service may be repeated: that is how they are made.
             method["retryPolicy"] = {

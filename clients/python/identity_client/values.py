@@ -33,9 +33,9 @@ class TokenSet:
         return cls(
             access_token=message.access_token,
             token_type=message.token_type,
-            expire_time=_time(message.expire_time),
+            expire_time=moment(message.expire_time),
             refresh_token=message.refresh_token,
-            refresh_expire_time=_time(message.refresh_expire_time)
+            refresh_expire_time=moment(message.refresh_expire_time)
             if message.HasField("refresh_expire_time")
             else None,
             audiences=tuple(message.audiences),
@@ -120,14 +120,14 @@ def _verified(token: token_pb2.VerifiedToken, revision: str) -> Verified:
         scopes=tuple(token.scopes),
         token_id=token.token_id,
         session_id=token.session_id,
-        issue_time=_time(token.issue_time),
-        expire_time=_time(token.expire_time),
-        auth_time=_time(token.auth_time) if token.HasField("auth_time") else None,
+        issue_time=moment(token.issue_time),
+        expire_time=moment(token.expire_time),
+        auth_time=moment(token.auth_time) if token.HasField("auth_time") else None,
         actors=tuple(Actor(subject=a.subject, client_id=a.client_id) for a in token.actors),
         claims=MessageToDict(token.claims),
         revision=revision,
     )
 
 
-def _time(timestamp: Timestamp) -> datetime:
+def moment(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(UTC)

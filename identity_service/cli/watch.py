@@ -1,0 +1,140 @@
+"""`identity watch`: what takes tokens back, live. Reconnects and resumes where it was."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Annotated, Final, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from identity_client import (
+    ClientOptions,
+    GenerationRaised,
+    IdentityError,
+    KeySet,
+    News,
+    ResourceExhaustedError,
+    Revocation,
+    SessionEnded,
+    TokenDenied,
+    TrustClient,
+    UnavailableError,
+)
+from identity_service.cli.output import Exit, JsonFlag, fail, failures, say
+from identity_service.cli.token import DEFAULT_TARGET, Bearer, Target
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
+
+
+def watch(
+    resume_after: Annotated[
+        str, typer.Option("--resume-after", help="The last revision that was seen; shows what came since.")
+    ] = "",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show heartbeats too.")] = False,
+    bearer: Bearer = None,
+    target: Target = DEFAULT_TARGET,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what is revoked now, then every change as it happens, until Ctrl-C."""
+    signal.signal(signal.SIGTERM, _leave)
+    printer = _Json() if as_json else _Human()
+    with failures(as_json=as_json), TrustClient(target, options=ClientOptions(bearer=bearer)) as client:
+        try:
+            _follow(client, printer, resume_after, verbose=verbose)
+        except KeyboardInterrupt:
+            pass
+        except ValueError as error:
+            fail(str(error), Exit.FAILED, as_json=as_json)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _follow(client: TrustClient, printer: "_Json | _Human", revision: str, *, verbose: bool) -> None:
+    """Read for ever; where the stream ends, try again with growing pauses. The first failure is final."""
+    connected, pause = False, _FIRST_PAUSE
+    while True:
+        try:
+            for news in client.watch(revision):
+                connected, pause = True, _FIRST_PAUSE
+                revision = news.revision or revision
+                for line in _lines(news, verbose=verbose):
+                    printer.show(line)
+        except IdentityError as error:
+            cut_off = error.code.name in ("CANCELLED", "UNKNOWN")
+            if not connected or not (cut_off or isinstance(error, UnavailableError | ResourceExhaustedError)):
+                raise
+            say(f"identity: {error}; trying again")
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _lines(news: News, *, verbose: bool) -> Iterator[dict[str, object]]:
+    """One for each thing that a message says."""
+    if news.restarted:
+        yield {"event": "restarted"}
+    if news.keys is not None:
+        yield {"event": "keys", "keys": _keys(news.keys)}
+    for revocation in news.revocations:
+        yield _line(revocation)
+    if news.time is None:
+        if news.revision:
+            yield {"event": "known", "revision": news.revision}
+    elif verbose:
+        staleness = news.staleness.total_seconds() if news.staleness is not None else None
+        yield {"event": "heartbeat", "revision": news.revision, "time": news.time, "staleness": staleness}
+
+
+def _keys(keys: KeySet) -> list[str]:
+    return [f"{key.key_id} {key.algorithm} {key.state.lower()}" for key in keys.keys]
+
+
+def _line(revocation: Revocation) -> dict[str, object]:
+    match revocation:
+        case TokenDenied():
+            return {"event": "token_denied", "id": revocation.token_id, "until": revocation.deny_until}
+        case SessionEnded():
+            return {"event": "session_ended", "id": revocation.session_id, "until": revocation.deny_until}
+        case GenerationRaised():
+            return {
+                "event": "generation_raised",
+                "id": revocation.principal,
+                "number": revocation.number,
+                "link": revocation.link,
+            }
+
+
+class _Json:
+    """One object a line, at once."""
+
+    def show(self, line: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(line, default=_plain) + "\n")
+        sys.stdout.flush()
+
+
+class _Human:
+    """The time, the event, and its values."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def show(self, line: dict[str, object]) -> None:
+        values = dict(line)
+        text = Text(f"{datetime.now(UTC):%H:%M:%S}  ", style="dim")
+        text.append(f"{values.pop('event')!s:<18}", style="bold")
+        text.append("  ".join(_plain(value) for value in values.values()))
+        self._console.print(text)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return " · ".join(map(str, value)) if isinstance(value, list) else str(value)
