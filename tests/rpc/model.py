@@ -77,7 +77,7 @@ class Model:
 
     def refresh(self, session: Session, number: int, now: datetime) -> Given | Refused:
         """What showing the refresh token of this number does."""
-        if session.ended or now >= session.expire_time or self._is_raised(session.generations):
+        if self.is_over(session, now):
             return Refused()
         within = number in session.shown and now - session.shown[number] <= GRACE
         if number == session.latest:
@@ -93,6 +93,9 @@ class Model:
             return Refused()
         session.parent, session.latest = number, session.latest + 1
         return Given(session.latest)
+
+    def is_over(self, session: Session, now: datetime) -> bool:
+        return session.ended or now >= session.expire_time or self._is_raised(session.generations)
 
     def _is_raised(self, held: Mapping[str, int]) -> bool:
         return any(self.generations.get(principal, 0) > number for principal, number in held.items())

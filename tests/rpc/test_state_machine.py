@@ -77,6 +77,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.issued: list[tuple[str, str, Token]] = []
+        self.chains_known: list[Chain] = []
         self.stack = ExitStack()
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
 
@@ -105,6 +106,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.store.cut)
     @rule(target=chains)
     def sign_in(self) -> Chain:
+        return self._sign_in()
+
+    def _sign_in(self) -> Chain:
         generations = self.model.current(self.user.id, FIRST_PARTY)
         answer = self.world.issue(self.user)
         session = Session(
@@ -115,16 +119,23 @@ class Machine(RuleBasedStateMachine):
         )
         chain = Chain(session, {0: answer.refresh_token})
         self._issued(answer, self.user.id, FIRST_PARTY, session)
+        self.chains_known.append(chain)
         return chain
 
     @precondition(lambda self: not self.store.cut)
-    @rule(chain=chains, back=st.integers(0, 3), wait=st.sampled_from([0, 0, 30, 61]))
-    def refresh(self, chain: Chain, back: int, wait: int) -> None:
+    @rule(back=st.integers(0, 3), wait=st.sampled_from([0, 0, 30, 61]), over=st.booleans())
+    def refresh(self, back: int, wait: int, over: bool) -> None:
+        """Of the last sign-in; of one that is over only where `over` says so."""
+        if not self.chains_known or (
+            self.model.is_over(self.chains_known[-1].session, self._now()) and not over
+        ):
+            self._sign_in()
         if wait:
             self.advance(wait)
+        chain = self.chains_known[-1]
         number = max(0, max(chain.texts) - back)
-        if number not in chain.texts:
-            return
+        if number not in chain.texts:  # it became void before anybody was given it
+            number = max(chain.texts)
         expected = self.model.refresh(chain.session, number, self._now())
         try:
             answer = self.world.refresh(chain.texts[number])
@@ -146,6 +157,12 @@ class Machine(RuleBasedStateMachine):
         expired = self.model.verify(token, self._now()) == "EXPIRED"
         self._revoke(**({"token_id": token_id} if by_id else {"token": text}))
         token.denied = token.denied or by_id or not expired
+
+    @precondition(lambda self: not self.store.cut)
+    @rule(back=st.integers(0, 3), wait=st.sampled_from([0, 0, 30, 61]))
+    def refresh_what_lives(self, back: int, wait: int) -> None:
+        """The same again, so that it is chosen as often as all the ways to end a session."""
+        self.refresh(back, wait, over=False)
 
     @rule(chain=chains)
     def sign_out(self, chain: Chain) -> None:
