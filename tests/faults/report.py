@@ -1,0 +1,70 @@
+"""What a fault has cost: one line to read, one file to keep. docs/reliability.md has its figures from here.
+
+Owns no judgement but what must be nothing.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+PATIENCE: Final = 5.0
+"""Seconds after the end of a fault by which the service must be back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The counts of one test."""
+
+    fault: str
+    rounds: int
+    processes: int
+    revocations: int
+    """How many were acknowledged; each of them is verified in the end."""
+    answers: int
+    """How many answers about revoked tokens were given while the fault lasted."""
+    exposures: int
+    """How many of those were `verified` when it was too late for that."""
+    longest_exposure: float
+    """Seconds after its acknowledgement that a revocation was last ignored."""
+    exposed_for: float
+    """Seconds after the end of a fault that such an answer was last given: the time to repair."""
+    lost: Sequence[str]
+    """What any process ignores in the end, one that has just started among them."""
+    put_back: int
+    """How many facts the store had lost, and the processes have put back."""
+    recoveries: Sequence[float]
+    """Seconds from the end of each fault until every process serves and does everything."""
+    counts: Mapping[str, int]
+    mistakes: Sequence[str]
+    first_exposures: Sequence[str]
+
+    def publish(self, folder: Path) -> None:
+        """Print the line (seen with `pytest -s`), and write everything to `counts.json`."""
+        (folder / "counts.json").write_text(json.dumps(asdict(self), indent=2))
+        middle = statistics.median(self.recoveries) if self.recoveries else 0.0
+        longest = max(self.recoveries, default=0.0)
+        signed_out = self.counts.get("signed out", 0)
+        sys.stdout.write(
+            f"\nFAULT {self.fault}: rounds {self.rounds}, revocations {self.revocations}, "
+            f"answers {self.answers}, exposed {self.exposures} (until {self.exposed_for:.2f} s after), "
+            f"put back {self.put_back}, lost {len(self.lost)}, signed out {signed_out}, "
+            f"recovery median {middle:.2f} s, most {longest:.2f} s\n"
+        )
+
+    def require_repaired(self) -> None:
+        """Nothing is lost in the end, no answer was one that no fault excuses, and it was back in time."""
+        assert self.mistakes == []
+        assert self.lost == []
+        assert self.exposed_for < PATIENCE
+        assert self.revocations > 0
+        assert max(self.recoveries, default=0.0) < PATIENCE
+
+    def require_unbroken(self) -> None:
+        """Beside that, no revocation was ignored for a moment, and nobody was signed out."""
+        assert list(self.first_exposures) == []
+        assert self.counts.get("signed out", 0) == 0
+        self.require_repaired()

@@ -1,0 +1,218 @@
+"""A site: one store, and several service processes on it under load.
+
+Sets it up, measures how long it takes to come back, and holds the final trial. Ends what it started.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from identity_client import IdentityError
+from identity_service.bootstrap import open_office
+from identity_service.domain.secret import Secret
+from identity_service.services.admin import NewUser
+from identity_service.settings import Settings
+from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
+from tests.faults.history import History, Revocation
+from tests.faults.load import PASSWORD, Accounts, Caller, Load
+from tests.faults.report import PATIENCE, Report
+from tests.redis_server import free_port
+
+_GIVE_UP: Final = 20.0
+_REFRESHES: Final = 50
+_POLL: Final = 0.02
+
+
+class Site:
+    """Service processes on one store, each by a URL of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store: str,
+        urls: Sequence[str],
+        *,
+        max_staleness: float = 1.0,
+        durability: str = "local",
+        environments: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """
+        Args:
+            store: where the store is without detours.
+            urls: where each process finds it.
+            environments: variables for single processes, as for another clock.
+        """
+        self.store = store
+        self.history = History(bound=max_staleness)
+        self.recoveries: list[float] = []
+        self._ends: list[float] = []
+        settings = {
+            "IDENTITY_DURABILITY": durability,
+            "IDENTITY_MAX_STALENESS": f"{max_staleness}s",
+            "IDENTITY_BEAT_INTERVAL": "100ms",
+            "IDENTITY_ACCESS_TOKEN_LIFETIME": "24h",
+        }
+        self._installations = []
+        for number, url in enumerate([*urls, store]):
+            own = folder / f"process-{number}"
+            own.mkdir()
+            self._installations.append(
+                Installation(own, url, settings | dict((environments or {}).get(number, {})))
+            )
+        self._ports = [free_port() for _ in urls]
+        self.services: list[Running] = []
+        self.callers: list[Caller] = []
+        self._accounts: Accounts | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Initialise the store and start every process."""
+        accounts = self._accounts = _set_up(self.store, len(self._ports))
+        with ExitStack() as stack:
+            with ThreadPoolExecutor() as pool:
+                starts = [pool.submit(self.start, number) for number in range(len(self._ports))]
+            self.services = [start.result() for start in starts]
+            stack.callback(self._end)
+            for number, service in enumerate(self.services):
+                caller = Caller(service.target, number, accounts, self.history)
+                stack.callback(caller.close)
+                self.callers.append(caller)
+            yield
+
+    def start(self, number: int) -> Running:
+        """Start a process; put it in `services` where it takes the place of one that was killed."""
+        return self._installations[number].serve(port=self._ports[number])
+
+    def load(self) -> Load:
+        return Load(self.callers, self.history)
+
+    def recover(self) -> float:
+        """Seconds from now until every process serves, and issues, verifies, refreshes and revokes."""
+        begun = time.monotonic()
+        self._ends.append(begun)
+        for caller in self.callers:
+            try:
+                until(partial(_is_back, caller), _GIVE_UP)
+            except TimeoutError as error:
+                raise AssertionError(
+                    f"process {caller.process} is not back: {self.history.counts}, {self.history.mistakes}"
+                ) from error
+        took = time.monotonic() - begun
+        self.recoveries.append(took)
+        return took
+
+    def serving(self, number: int) -> bool:
+        """What the health service of a process says."""
+        return _is_serving(self.callers[number])
+
+    def conclude(self, fault: str, rounds: int, folder: Path) -> Report:
+        """Verify every acknowledged revocation on every process, and on one that has just started."""
+        revocations = self.history.revocations
+        lost = []
+        for caller in self.callers:
+            lost += [
+                f"verified on {caller.process}: {known}" for known in _still_verified(caller, revocations)
+            ]
+        accounts = self._accounts
+        assert accounts is not None
+        with self._installations[-1].serve() as service:
+            newcomer = Caller(service.target, 0, accounts, self.history)
+            lost += [f"verified on a new one: {known}" for known in newcomer.verified_of(revocations)]
+            sessions = [known for known in revocations if known.refresh_token][-_REFRESHES:]
+            lost += [f"refreshed on a new one: {known}" for known in newcomer.refreshed(sessions)]
+            newcomer.close()
+        history = self.history
+        report = Report(
+            fault=fault,
+            rounds=rounds,
+            processes=len(self.callers),
+            revocations=len(revocations),
+            answers=history.counts["answers about revoked tokens"],
+            exposures=len(history.violations),
+            longest_exposure=round(history.longest_exposure, 3),
+            exposed_for=round(self._exposed_for(), 3),
+            lost=lost,
+            put_back=self._put_back(),
+            recoveries=[round(took, 3) for took in self.recoveries],
+            counts=dict(sorted(history.counts.items())),
+            mistakes=list(history.mistakes),
+            first_exposures=history.violations[:10],
+        )
+        report.publish(folder)
+        return report
+
+    def _put_back(self) -> int:
+        """What the processes say that the store lacked."""
+        lines = [line for process in self._installations[:-1] for line in process.log.splitlines()]
+        repairs = [json.loads(line) for line in lines if '"log_repaired"' in line]
+        return sum(repair["absent"] for repair in repairs)
+
+    def _exposed_for(self) -> float:
+        spans = [
+            violation - max(ends)
+            for violation in self.history.violation_times
+            if (ends := [end for end in self._ends if end <= violation])
+        ]
+        return max(spans, default=0.0)
+
+    def _end(self) -> None:
+        for service in self.services:
+            if service.process.poll() is None:
+                service.kill()
+
+
+def until(condition: Callable[[], bool], patience: float) -> None:
+    """Wait until something outside of this process is so."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not come to pass in {patience} s")
+        time.sleep(_POLL)
+
+
+def _set_up(store: str, processes: int) -> Accounts:
+    """As the command line does it, without starting a process for each step."""
+    password = Secret(PASSWORD)
+    cheap = {name.removeprefix("IDENTITY_").lower(): int(value) for name, value in CHEAP_PASSWORDS.items()}
+    settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
+    with open_office(settings) as office:
+        admin = office.initialise()
+        create = office.administrator.create_user
+        create(NewUser(username="ana", password=password, audiences=("api",)))
+        names = [f"bob-{number}" for number in range(processes)]
+        users = [create(NewUser(username=name, password=password, audiences=("api",))) for name in names]
+    return Accounts(
+        client_id=admin.client_id,
+        client_secret=admin.client_secret.reveal(),
+        user="ana",
+        revoked_users=[(user.username, user.user_id) for user in users],
+    )
+
+
+def _is_serving(caller: Caller) -> bool:
+    stub = health_pb2_grpc.HealthStub(caller.channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _is_back(caller: Caller) -> bool:
+    try:
+        caller.round_trip()
+        return _is_serving(caller)
+    except IdentityError:
+        return False
+
+
+def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequence[Revocation]:
+    """Those that this process does not know of, even after a while: a repair may be under way."""
+    deadline = time.monotonic() + PATIENCE
+    while (unknown := caller.verified_of(revocations)) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return unknown

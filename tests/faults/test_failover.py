@@ -1,0 +1,143 @@
+"""Another Redis takes the place of the primary, and what the old one alone had is gone with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.clocks import SteppedClock
+from tests.faults.conftest import FULL
+from tests.faults.report import Report
+from tests.faults.site import Site
+from tests.redis_server import packaged_server
+from tests.redis_topology import ClusterGroup, SentinelGroup, paused, say, until
+
+ROUNDS = range(FULL // 20 or 1)
+MAX_STALENESS = 2.0
+"""Not less than the lag at which the servers are set to refuse writes."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[SentinelGroup]:
+    group = SentinelGroup(tmp_path / "redis")
+    try:
+        group.start()
+        yield group
+    finally:
+        group.stop()
+
+
+@pytest.fixture
+def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SentinelGroup]:
+    """Whichever replica is elected, its clock is 5 s behind that of the primary before it."""
+    clock = SteppedClock(tmp_path / "clock")
+    clock.step(-5)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    # All by one program: what one version has written an older one may not read.
+    (programs / "redis-server").symlink_to(packaged_server())
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(programs), prepend=":")
+        group = SentinelGroup(tmp_path / "redis")
+        for name, value in clock.environment.items():
+            patch.setenv(name, value)
+        try:
+            group.start()
+        except BaseException:
+            group.stop()
+            raise
+    try:
+        yield group
+    finally:
+        group.stop()
+
+
+def fail_over(
+    group: SentinelGroup, folder: Path, durability: str, fault: str, *, loses: bool, slow: bool = False
+) -> Report:
+    """Pause the primary until another one is elected, and let it come back: the classic split brain.
+
+    Back, it still holds connections, and takes itself for the primary until somebody tells it otherwise,
+    which takes about ten seconds: one test waits for it. Where the primary loses something, the replicas
+    have not had what it last acknowledged by itself: they stand still under load, and start again without
+    what had only reached their machines.
+    """
+    site = Site(folder, group.url, [group.url] * 2, max_staleness=MAX_STALENESS, durability=durability)
+    with site.running():
+        with site.load() as load:
+            load.run(1.0)
+            old = group.elected
+            if loses:
+                for replica in group.replicas:
+                    replica.pause()
+                load.run(1.0)
+            with paused(group.primary):
+                if loses:
+                    for replica in group.replicas:
+                        replica.kill()
+                        replica.start()
+                until(lambda: group.elected != old)
+            site.recover()
+            load.run(1.0)
+            if not loses and not slow:
+                until(lambda: "role:slave" in say(old, "INFO replication"))
+                load.run(0.5)
+        return site.conclude(f"{fault} at {durability}", 1, folder)
+
+
+@pytest.mark.parametrize("_", ROUNDS)
+def test_nothing_that_replicas_had_is_lost_when_a_silent_primary_comes_back(
+    group: SentinelGroup, tmp_path: Path, _: int
+) -> None:
+    report = fail_over(group, tmp_path, "local", "Sentinel failover, primary back", loses=False)
+    report.require_repaired()
+
+
+@pytest.mark.parametrize("durability", ["local", "replicas:1"])
+@pytest.mark.parametrize("_", ROUNDS)
+def test_what_only_the_old_primary_had_is_put_back_after_the_failover(
+    group: SentinelGroup, tmp_path: Path, durability: str, _: int
+) -> None:
+    """At replicas:1 nothing of it was acknowledged, and so nothing of it may be ignored for a moment."""
+    report = fail_over(group, tmp_path, durability, "Sentinel failover, replicas behind", loses=True)
+    report.require_repaired()
+    if durability == "local":
+        assert report.put_back > 0
+    else:
+        assert list(report.first_exposures) == []
+
+
+@pytest.mark.parametrize("_", ROUNDS)
+def test_a_new_primary_whose_clock_is_slow_loses_nothing(
+    slow_replicas: SentinelGroup, tmp_path: Path, _: int
+) -> None:
+    """Ids of a stream come from the clock by default, and what is new would lie below what is known."""
+    report = fail_over(
+        slow_replicas, tmp_path, "local", "Sentinel failover to a slow clock", loses=False, slow=True
+    )
+    report.require_repaired()
+
+
+@pytest.mark.parametrize("_", ROUNDS)
+def test_the_log_survives_the_failover_of_the_cluster_node_that_holds_it(tmp_path: Path, _: int) -> None:
+    group = ClusterGroup(tmp_path / "redis", replica=True)
+    try:
+        group.start()
+        for server in (group.home, group.replica):
+            server.configure("min-replicas-to-write", "1")
+            server.configure("min-replicas-max-lag", "2")
+        site = Site(tmp_path, group.url, [group.url] * 2, max_staleness=MAX_STALENESS)
+        with site.running():
+            with site.load() as load:
+                load.run(1.0)
+                group.home.kill()
+                until(lambda: "role:master" in say(group.replica.port, "INFO replication"))
+                group.home.start()
+                site.recover()
+                load.run(1.0)
+            report = site.conclude("Cluster failover of the node with the log at local", 1, tmp_path)
+    finally:
+        group.stop()
+    report.require_repaired()

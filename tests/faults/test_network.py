@@ -1,0 +1,56 @@
+"""The network between the service and Redis delays, loses, cuts messages short, or says nothing."""
+
+import pytest
+
+from tests.faults.conftest import FULL, Start
+from tests.faults.proxy import CLEAR, Weather
+
+ROUNDS = FULL // 5 or 2
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 15 * ROUNDS)]
+
+
+BAD_WEATHER = {
+    "delays of up to 0.1 s": Weather(delay=0.1),
+    "connections dropped": Weather(drop=0.02),
+    "messages truncated": Weather(truncate=0.02),
+    "black hole": Weather(silent=True),
+    "connections refused": Weather(refused=True),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEATHER)
+def test_nothing_is_lost_in_bad_weather(start: Start, name: str) -> None:
+    weather = BAD_WEATHER[name]
+    single = start()
+    with single.site.load() as load:
+        for _ in range(ROUNDS):
+            load.run(0.3)
+            for proxy in single.proxies:
+                proxy.set(weather)
+            load.run(2.0)
+            for proxy in single.proxies:
+                proxy.set(CLEAR)
+            single.site.recover()
+    report = single.conclude(f"proxy: {name}", ROUNDS)
+    report.require_unbroken()
+    if weather.drop or weather.truncate:
+        assert sum(proxy.accidents for proxy in single.proxies) > 0
+
+
+def test_a_process_that_is_cut_off_falls_silent_while_the_other_goes_on(start: Start) -> None:
+    """Each in turn: what the other one revokes meanwhile, it cannot know, and so it must not answer."""
+    single = start()
+    with single.site.load() as load:
+        for number in range(2 * ROUNDS):
+            cut_off = single.proxies[number % 2]
+            load.run(0.3)
+            cut_off.set(Weather(silent=True))
+            load.run(2.5)
+            assert not single.site.serving(number % 2)
+            assert single.site.serving(1 - number % 2)
+            cut_off.set(CLEAR)
+            single.site.recover()
+    report = single.conclude("each process cut off in turn", 2 * ROUNDS)
+    report.require_unbroken()
+    assert report.counts["verify: REPLICA_STALE"] > 0

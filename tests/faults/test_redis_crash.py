@@ -1,0 +1,42 @@
+"""Redis is killed under load, and comes back with all that it had, or without what was not synced."""
+
+import pytest
+
+from tests.faults.conftest import FULL, Start
+
+ROUNDS = FULL or 3
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 10 * ROUNDS)]
+
+
+def test_nothing_is_lost_when_redis_is_killed_that_syncs_every_write(start: Start) -> None:
+    single = start()
+    with single.site.load() as load:
+        for _ in range(ROUNDS):
+            load.run(0.6)
+            single.redis.kill()
+            load.run(0.3)
+            single.redis.start()
+            single.site.recover()
+    report = single.conclude("kill -9 of Redis, appendfsync always", ROUNDS)
+    report.require_unbroken()
+
+
+def test_what_redis_had_not_synced_is_put_back_by_the_processes_that_know_it(start: Start) -> None:
+    """The tail of the append-only file is cut off, as a loss of power does it."""
+    single = start(durability="unsynced", appendfsync="everysec")
+    cut = 0
+    with single.site.load() as load:
+        for _ in range(ROUNDS):
+            load.run(0.6)
+            synced = single.redis.append_only_size()
+            load.run(0.3)
+            single.redis.kill()
+            cut += single.redis.append_only_size() - synced
+            single.redis.lose_tail(synced)
+            single.redis.start()
+            single.site.recover()
+    report = single.conclude("kill -9 of Redis, everysec, unsynced tail lost", ROUNDS)
+    assert cut > 0
+    assert report.put_back > 0
+    report.require_repaired()
