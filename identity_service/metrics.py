@@ -17,6 +17,7 @@ _COUNTED: Final = (
     "log_repaired",
     "log_replaced",
     "log_trimmed",
+    "own_writes_lost",
     "resend_dropped",
     "revocations_sent_again",
     "store_found",

@@ -6,7 +6,7 @@ does) and knows no database: it reads through the port ChangeLog.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,6 +26,7 @@ from identity_service.domain.log import Appended, Fact, Head, LogPage, RecordCha
 from identity_service.domain.ports import ChangeLog, Clock, Journal, LogListener
 from identity_service.domain.revocations import Revocations
 from identity_service.storage.log_reader import Cursor, LogReader
+from identity_service.storage.unread import Unread
 from identity_service.storage.upkeep import Upkeep
 
 _PENDING_BEATS: Final = 64
@@ -68,6 +69,7 @@ class Replica:
         self._reads_done = 0
         self._folding = threading.Lock()
         self._waiting = threading.BoundedSemaphore(config.strong_limit)
+        self._unread = Unread()
         self.upkeep = Upkeep(log, self._revocations, clock, journal)
 
     @property
@@ -132,6 +134,7 @@ class Replica:
             raise RevisionNotReachedError("the change log does not reach this revision yet; try again")
 
     def learn(self, appended: Appended) -> None:
+        self._unread.add(appended, self._clock.monotonic())
         with self._folding:
             for change, link in appended.changes:
                 self._revocations.apply(change, link)
@@ -196,6 +199,7 @@ class Replica:
         if not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
+        self._owe_lost(self._unread.beaten(head, sent))
         self.upkeep.held(head, self._revision.position)
         if self._skew is None:
             with self._folding:
@@ -210,6 +214,7 @@ class Replica:
     def _begin(self, head: Head) -> None:
         """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
+        self._unread.begin(head.epoch)
         of_this_log = [beat for beat in self._pending if beat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_BEATS)
         for principal, generation in self._log.generations().items():
@@ -227,10 +232,18 @@ class Replica:
             if isinstance(entry.change, RecordChanged):
                 self._notify(entry.change)
         self._revision = cursor.revision
+        self._owe_lost(self._unread.read(page.entries, cursor.position))
         if page.entries:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
                 listener.folded(self._revision, changes)
+
+    def _owe_lost(self, facts: Sequence[Fact]) -> None:
+        """What this process was told to be durable and what the log does not have."""
+        if facts:
+            self._journal.record("own_writes_lost", count=len(facts))
+        for fact in facts:
+            self.upkeep.owe(fact)
 
     def _notify(self, change: RecordChanged | None) -> None:
         for subscriber in self._subscribers:

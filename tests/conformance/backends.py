@@ -51,8 +51,11 @@ class Backend(Protocol):
     def wipe(self) -> None:
         """Empty it under the open stores, as an operator's mistake would."""
 
-    def lose_entries(self, after: int, *, rewind: bool) -> None:
-        """Take away the entries after a position; with `rewind` the head goes back too, as in a failover."""
+    def lose_entries(self, after: int, *, rewind: bool, generations: bool = False) -> None:
+        """Take away the entries after a position; with `rewind` the head goes back too, as in a failover.
+
+        With `generations` their table is lost as well.
+        """
 
     def cut_off(self) -> None:
         """Make it unreachable for every open store, for good."""
@@ -81,9 +84,11 @@ class SqliteBackend:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  # names from the file itself
             connection.commit()
 
-    def lose_entries(self, after: int, *, rewind: bool) -> None:
+    def lose_entries(self, after: int, *, rewind: bool, generations: bool = False) -> None:
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute("DELETE FROM log WHERE position > ?", (after,))
+            if generations:
+                connection.execute("DELETE FROM generations")
             if rewind:
                 last = connection.execute("SELECT link FROM log WHERE position = ?", (after,)).fetchone()
                 link = last[0] if last else ""
@@ -119,9 +124,11 @@ class RedisBackend:
     def wipe(self) -> None:
         self.server.flush()
 
-    def lose_entries(self, after: int, *, rewind: bool) -> None:
+    def lose_entries(self, after: int, *, rewind: bool, generations: bool = False) -> None:
         client: Any  # its stubs allow for both protocols and for pipelines at once
         with closing(redis.Redis(port=self.server.port, decode_responses=True)) as client:
+            if generations:
+                client.delete(keyspace.GENERATIONS)
             if not rewind:
                 for id_, _ in client.xrange(keyspace.LOG, f"({after}-0"):
                     client.xdel(keyspace.LOG, id_)

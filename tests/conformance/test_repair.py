@@ -9,6 +9,7 @@ import pytest
 from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import (
+    Appended,
     Fact,
     Generation,
     GenerationRaised,
@@ -266,6 +267,53 @@ def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Back
 
     assert "only-late" in early[1].revocations.denylist
     assert "s1" in early[1].revocations.denylist
+
+
+@pytest.mark.parametrize("overtaken", [True, False], ids=["its place is taken", "the log is shorter"])
+@pytest.mark.parametrize("name", ["a denial", "the end of a session", "a raise"])
+def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
+    store: Store, backend: Backend, name: str, overtaken: bool
+) -> None:
+    """The log matches what everybody had read, so that nobody else can see the loss."""
+    writes: dict[str, Callable[[Store], Appended]] = {
+        "a denial": lambda s: s.deny_token(TokenId("t1"), LATER),
+        "the end of a session": lambda s: s.end_session(
+            SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER
+        ),
+        "a raise": lambda s: s.raise_generation(ALICE, above=0, request_id=None),
+    }
+    deny(store, 2)
+    (own, writer, journal), (_, other, _) = follow(backend), follow(backend)
+    writer.learn(writes[name](own))
+    backend.lose_entries(2, rewind=True, generations=True)
+    if overtaken:
+        deny(store)
+
+    writer.beat("p")
+    writer.upkeep.do()
+    other.beat("q")
+
+    newcomer = follow(backend)[1]
+    for replica in (other, newcomer):
+        if name == "a raise":
+            assert replica.revocations.generations[ALICE].number >= 1
+        else:
+            assert {"t1", "s1"} & {id_ for id_, _ in replica.revocations.denylist.items()}
+    assert journal.of("own_writes_lost") == [{"count": 1}]
+    assert journal.of("epoch_renewed") == []
+
+
+def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) -> None:
+    own, writer, journal = follow(backend)
+    for number in range(3):
+        writer.learn(own.deny_token(TokenId(f"t{number}"), LATER))
+    writer.beat("p")
+    writer.learn(own.deny_token(TokenId("t0"), LATER))
+    writer.beat("p")
+    writer.beat("p")
+    writer.upkeep.do()
+    assert journal.of("own_writes_lost") == []
+    assert store.head().position == 3
 
 
 def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
