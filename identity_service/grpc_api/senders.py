@@ -12,18 +12,21 @@ from queue import SimpleQueue
 from typing import Final
 
 import grpc
+import structlog
 
-from identity_service.domain.errors import IdentityError, ShuttingDownError, WatcherTooSlowError
+from identity_service.domain.errors import ShuttingDownError, WatcherTooSlowError
 from identity_service.grpc_api.errors import to_status
 from identity_service.services.watch import Watcher
 
 _SENDERS: Final = 4
-_SENDERS_AT_MOST: Final = 64
+_SENDERS_AT_MOST: Final = 256
 _TURN: Final = 16
 """Messages that a stream may send before another one has its turn."""
 _TICK: Final = 0.05
 _HELD_UP: Final = 0.1
 """Seconds after which a sender counts as held up."""
+_HELD_UP_AT_MOST: Final = 1.0
+"""Seconds that one send may take while every sender there may be is taken and others wait."""
 
 Send = Callable[[bytes | None], None]
 
@@ -47,7 +50,7 @@ class Stream:
         self.since = None
         return self.context.is_active()
 
-    def end(self, error: IdentityError) -> None:
+    def end(self, error: Exception) -> None:
         """End the stream with the status of an error, once."""
         if not self._ended.acquire(blocking=False) or not self.context.is_active():
             return
@@ -86,6 +89,7 @@ class Senders:
         self._busy: set[Stream] = set()
         self._threads = 0
         self._stop = threading.Event()
+        self._log = structlog.get_logger()
 
     def start(self) -> None:
         for _ in range(_SENDERS):
@@ -98,6 +102,8 @@ class Senders:
             self._streams[stream.watcher] = stream
         if not stream.context.add_callback(lambda: self._gone(stream)):
             self._gone(stream)
+        if self._stop.is_set():  # it came too late for `stop` to see it
+            stream.end(_stopping())
         self._ready.put(stream)
 
     def wake(self, watcher: Watcher) -> None:
@@ -112,7 +118,7 @@ class Senders:
         with self._lock:
             streams = list(self._streams.values())
         for stream in streams:
-            stream.end(ShuttingDownError("this process is stopping; reconnect"))
+            stream.end(_stopping())
         for _ in range(self._threads):
             self._ready.put(None)
 
@@ -130,7 +136,11 @@ class Senders:
         while (stream := self._ready.get()) is not None:
             with self._lock:
                 self._busy.add(stream)
-            self._take_turn(stream)
+            try:
+                self._take_turn(stream)
+            except Exception as error:  # noqa: BLE001  # one stream's bug must not cost the others a sender
+                self._log.error("watch_bug", request_id=stream.request_id, error=type(error).__name__)
+                stream.end(error)
             with self._lock:
                 self._busy.discard(stream)
                 if self._threads > _SENDERS and len(self._busy) < _SENDERS:
@@ -161,11 +171,21 @@ class Senders:
                 begun = [(stream, stream.since) for stream in self._busy]
                 waiting = not self._ready.empty()
                 threads = self._threads
+            crowded = waiting and len(begun) >= threads
+            allowed = self._timeout
+            if crowded and threads >= _SENDERS_AT_MOST:
+                allowed = min(allowed, _HELD_UP_AT_MOST)
             held_up = 0
             for stream, since in begun:
-                if since is not None and now - since > self._timeout:
+                if since is not None and now - since > allowed:
                     stream.context.cancel()  # which ends the send; nothing more could be told to it
                 elif since is not None and now - since > _HELD_UP:
                     held_up += 1
-            if waiting and held_up and len(begun) >= threads < _SENDERS_AT_MOST:
-                self._add_sender()
+            if crowded:
+                # As many as are held up: many may stop reading at once, and the others wait meanwhile.
+                for _ in range(min(held_up, _SENDERS_AT_MOST - threads)):
+                    self._add_sender()
+
+
+def _stopping() -> ShuttingDownError:
+    return ShuttingDownError("this process is stopping; reconnect")

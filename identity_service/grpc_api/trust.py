@@ -28,6 +28,8 @@ class TrustServicer(rpc.TrustServiceServicer):
         self._senders = senders
 
     def GetKeys(self, request: pb.GetKeysRequest, context: grpc.ServicerContext) -> pb.GetKeysResponse:
+        # Not yet loaded is not the same as none. Afterwards they are served however stale the replica is.
+        self._replica.require_ready()
         key_set = from_keys(self._keys.published(), KEYS_MAX_AGE)
         return pb.GetKeysResponse(key_set=key_set, revision=str(self._replica.revision))
 

@@ -15,14 +15,24 @@ from typing import Final, Protocol
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ids import NO_LINK, Link
 from identity_service.domain.keys import PublishedKey
-from identity_service.domain.log import Change, RecordChanged, RecordKind, Revision
+from identity_service.domain.log import (
+    Change,
+    Fact,
+    GenerationRaised,
+    RecordChanged,
+    RecordKind,
+    Revision,
+)
 from identity_service.domain.ports import Clock, ReplicaView
 from identity_service.services.keyring import KeyRing
+from identity_service.services.watch_snapshot import Snapshot
 
 _CHUNK: Final = 2000
 """Facts in one message of a snapshot: about 150 KB."""
 _RECENT: Final = 10_000
 """Changes that are kept for those who reconnect."""
+_SHARED: Final = 30.0
+"""Seconds for which a snapshot serves those who come later: after a restart all come at once."""
 _MESSAGE: Final = 256 * 1024
 """Bytes from which on no more waiting messages are joined to one."""
 
@@ -118,6 +128,7 @@ class WatchHub:
         self._begin: Revision | None = None
         """From where on `_recent` has everything; None = nothing was heard yet."""
         self._revision: Revision | None = None
+        self._snapshot: Snapshot | None = None
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -143,8 +154,16 @@ class WatchHub:
 
     def beat(self) -> None:
         """Send a heartbeat to every watcher that waits for news."""
-        message = self._renderer.heartbeat(self._replica.revision, self._clock.now(), self._replica.staleness)
-        self._publish(message, optional=True)
+        staleness = self._replica.staleness
+        with self._lock:
+            if self._snapshot is not None and not self._serves(self._snapshot):
+                self._snapshot = None
+            # What this hub was told, not what the replica knows by now: who is cut off after a heartbeat
+            # resumes at its revision, and would miss what comes between the two.
+            revision = self._revision or self._replica.revision
+            message = self._renderer.heartbeat(revision, self._clock.now(), staleness)
+            for watcher in self._watchers:
+                watcher.put(message, optional=True)
 
     def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
         facts = [(change, link) for change, link in changes if not isinstance(change, RecordChanged)]
@@ -163,19 +182,28 @@ class WatchHub:
         with self._lock:
             self._recent.clear()
             self._kept = 0
+            self._snapshot = None
             self._begin = self._revision = revision
+            if not self._watchers:
+                return
+            # Denials come again with the log; a generation may stand in the store's table alone.
+            messages = [self._renderer.restarted()]
+            messages += [self._renderer.changes(chunk, None) for chunk in _chunks(self._generations())]
             for watcher in self._watchers:
-                watcher.put(self._renderer.restarted())
+                for message in messages:
+                    watcher.put(message, alone=True)
 
     def on_change(self, change: RecordChanged | None) -> None:
         """Send the keys when they, or everything, may have changed; call it after the key ring's."""
         if change is None or change.kind is RecordKind.KEY:
-            self._publish(self._renderer.keys(self._keys.published()), alone=True)
+            message = self._renderer.keys(self._keys.published())
+            with self._lock:
+                for watcher in self._watchers:
+                    watcher.put(message, alone=True)
 
-    def _publish(self, message: bytes, *, optional: bool = False, alone: bool = False) -> None:
-        with self._lock:
-            for watcher in self._watchers:
-                watcher.put(message, optional=optional, alone=alone)
+    def _generations(self) -> Iterator[Fact]:
+        for principal, generation in list(self._replica.revocations.generations.items()):
+            yield GenerationRaised(principal=principal, number=generation.number, origin=generation.link)
 
     def _keep(self, batch: _Batch) -> None:
         self._recent.append(batch)
@@ -187,25 +215,47 @@ class WatchHub:
 
     def _first_messages(self, resume_after: Revision | None) -> Iterator[bytes]:
         """What comes before the news: what was missed, or everything. Made as it is sent."""
-        begin, revision = self._begin, self._revision or self._replica.revision
-        if resume_after is None or begin is None or resume_after.epoch != begin.epoch:
-            return self._everything(revision)
-        if not begin.position <= resume_after.position <= revision.position:
-            return self._everything(revision)
-        place = resume_after.position
-        missed = [batch for batch in self._recent if batch.revision.position > place]
-        return self._resumed(missed, revision)
+        revision = self._revision or self._replica.revision
+        if resume_after is not None and self._reaches(resume_after, revision):
+            return self._begun(None, self._since(resume_after), revision)
+        snapshot = self._snapshot
+        if snapshot is None or not self._serves(snapshot):
+            facts = _chunks(self._replica.revocations.facts())
+            messages = (self._renderer.changes(chunk, None) for chunk in facts)
+            snapshot = self._snapshot = Snapshot(revision, self._clock.monotonic(), messages)
+        return self._begun(snapshot, self._since(snapshot.revision), revision)
 
-    def _resumed(self, missed: Sequence[_Batch], revision: Revision) -> Iterator[bytes]:
+    def _reaches(self, place: Revision, end: Revision) -> bool:
+        """Whether all that came after this place is kept."""
+        begin = self._begin
+        return (
+            begin is not None
+            and place.epoch == begin.epoch
+            and begin.position <= place.position <= end.position
+        )
+
+    def _serves(self, snapshot: Snapshot) -> bool:
+        """Whether a new watcher may begin with it."""
+        if self._revision is None or not self._reaches(snapshot.revision, self._revision):
+            return False
+        return not snapshot.broken and self._clock.monotonic() - snapshot.time < _SHARED
+
+    def _since(self, place: Revision) -> Sequence[_Batch]:
+        return [batch for batch in self._recent if batch.revision.position > place.position]
+
+    def _begun(
+        self, snapshot: Snapshot | None, missed: Sequence[_Batch], revision: Revision
+    ) -> Iterator[bytes]:
+        if snapshot is not None:
+            yield self._renderer.restarted()
         yield self._renderer.keys(self._keys.published())
+        yield from snapshot or ()
         for batch in missed:
             yield self._renderer.changes(batch.facts, batch.revision)
         yield self._renderer.changes((), revision)
 
-    def _everything(self, revision: Revision) -> Iterator[bytes]:
-        yield self._renderer.restarted()
-        yield self._renderer.keys(self._keys.published())
-        facts = self._replica.revocations.facts()
-        while chunk := [(fact, NO_LINK) for fact in islice(facts, _CHUNK)]:
-            yield self._renderer.changes(chunk, None)
-        yield self._renderer.changes((), revision)
+
+def _chunks(facts: Iterator[Fact]) -> Iterator[Sequence[tuple[Change, Link]]]:
+    """Facts in portions for one message each; each names the link that raised it where it has one."""
+    while chunk := [(fact, NO_LINK) for fact in islice(facts, _CHUNK)]:
+        yield chunk

@@ -1,0 +1,143 @@
+"""GetKeys: what is published, that it verifies what was issued, and that it outlives the store."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+
+from identity_service.bootstrap import Service, open_office, open_store, open_vault
+from identity_service.clock import SystemClock
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.keys import KeyPurpose
+from identity_service.domain.log import Generation
+from identity_service.domain.ports import Store
+from identity_service.storage.redis import RedisStore
+from identityapi.v1 import trust_service_pb2 as pb
+from identityapi.v1 import trust_service_pb2_grpc as rpc
+from tests.redis_server import RedisServer, free_port
+from tests.rpc.conftest import StartWorld, running, settings_for_tests
+from tests.rpc.test_availability import eventually, reason_of
+from tests.rpc.world import World, bearer, failure
+
+
+def get_keys(channel: grpc.Channel) -> pb.GetKeysResponse:
+    answer: pb.GetKeysResponse = rpc.TrustServiceStub(channel).GetKeys(pb.GetKeysRequest())
+    return answer
+
+
+def test_the_keys_verify_what_was_issued(world: World) -> None:
+    token = world.issue(world.new_client()).access_token
+    answer = get_keys(world.channel)
+
+    (key,) = json.loads(answer.key_set.jwks)["keys"]
+    assert key == json.loads(answer.key_set.keys[0].jwk)
+    assert (key["kid"], key["alg"]) == (answer.key_set.keys[0].key_id, "ES256")
+    assert answer.key_set.keys[0].state == pb.KEY_STATE_SIGNING
+    assert "d" not in key
+    claims = jwt.decode(token, jwt.PyJWK(key).key, ["ES256"], options={"verify_aud": False})
+    assert claims["iss"]
+    assert answer.key_set.max_age.seconds > 0
+
+
+def test_the_revision_says_how_far_the_process_has_read(world: World) -> None:
+    revision = world.revoke(world.admin_token(), token_id="t1")
+    assert eventually(lambda: get_keys(world.channel).revision == revision)
+
+
+def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(world: World) -> None:
+    (current,) = get_keys(world.channel).key_set.keys
+    later = world.clock.now() + timedelta(hours=1)
+    key = replace(
+        open_vault(world.settings).make(KeyPurpose.SIGN, "EdDSA", world.clock.now()), activate_time=later
+    )
+    world.store.create(key)
+    assert eventually(lambda: len(get_keys(world.channel).key_set.keys) == 2)
+
+    def states() -> dict[str, str]:
+        keys = get_keys(world.channel).key_set.keys
+        return {k.key_id: pb.KeyState.Name(k.state).removeprefix("KEY_STATE_") for k in keys}
+
+    assert states() == {current.key_id: "SIGNING", key.key_id: "PENDING"}
+    world.clock.advance(hours=2)
+    assert states() == {current.key_id: "VERIFYING", key.key_id: "SIGNING"}
+
+
+def test_a_symmetric_key_is_never_published(start_world: StartWorld) -> None:
+    answer = get_keys(start_world(algorithm="HS256").channel)
+    assert json.loads(answer.key_set.jwks) == {"keys": []}
+    assert not answer.key_set.keys
+
+
+def test_where_callers_must_prove_themselves_the_keys_are_not_for_strangers(start_world: StartWorld) -> None:
+    world = start_world(require_caller_auth=True)
+    with pytest.raises(grpc.RpcError) as refused:
+        get_keys(world.channel)
+    assert failure(refused.value).code is grpc.StatusCode.UNAUTHENTICATED
+    metadata = bearer(world.admin_token(["identity.verify"]))
+    assert rpc.TrustServiceStub(world.channel).GetKeys(pb.GetKeysRequest(), metadata=metadata).key_set.keys
+
+
+def test_the_keys_are_served_while_the_store_is_away(tmp_path: Path) -> None:
+    """A verifier that starts just then must be able to check signatures: Verify alone fails closed."""
+    server = RedisServer(tmp_path)
+    server.start()
+    settings = settings_for_tests(max_staleness=timedelta(milliseconds=500))
+    try:
+        with running(
+            settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=0.3)
+        ) as world:
+            token, before = world.issue(world.new_client()).access_token, get_keys(world.channel)
+            server.kill()
+            assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+            assert get_keys(world.channel) == before
+    finally:
+        server.stop()
+
+
+class _HeldUp:
+    """A store that a process cannot load from until it is told so."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def generations(self) -> Mapping[PrincipalId, Generation]:
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return self._store.generations()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path: Path) -> None:
+    """An empty set that may be cached for minutes would make every token one of an unknown key."""
+    port = free_port()
+    settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
+    with open_office(settings) as office:
+        office.initialise()
+    store: Any = _HeldUp(open_store(settings, SystemClock()))
+    service = Service(settings, store=store)
+    starting = threading.Thread(target=service.start)
+    starting.start()
+    try:
+        assert store.asked.wait(10)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert reason_of(lambda: get_keys(channel)) == "NOT_READY"
+            watch = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
+            assert reason_of(lambda: next(iter(watch))) == "NOT_READY"
+
+            store.go_on.set()
+            starting.join(10)
+            assert get_keys(channel).key_set.keys
+    finally:
+        store.go_on.set()
+        starting.join(10)
+        service.stop()

@@ -1,0 +1,59 @@
+"""The senders of Watch: neither many that do not read nor a bug in one stream holds up the others."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from identityapi.v1 import trust_service_pb2 as pb
+from identityapi.v1 import trust_service_pb2_grpc as rpc
+from tests.rpc.conftest import StartWorld
+from tests.rpc.test_watch import knows, watching
+from tests.rpc.world import failure
+
+SMALL = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+"""A connection for each channel, whose window does not grow beyond 64 KiB."""
+
+
+def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: StartWorld) -> None:
+    """Each of them keeps a thread until it is cut off, five seconds later: others must take over."""
+    world = start_world()
+    with ExitStack() as cleanup, watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        stuck = []  # a call that nobody holds is cancelled
+        for _ in range(100):
+            channel = cleanup.enter_context(grpc.insecure_channel(world.target, options=SMALL))
+            stuck.append(rpc.TrustServiceStub(channel).Watch(pb.WatchRequest()))
+            next(stuck[-1])
+        for number in range(100):
+            name = f"{number:04}" + "x" * 20_000
+            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+        world.store.deny_token("last", world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+        begun = time.monotonic()
+        watcher.until(knows("last"))
+        assert time.monotonic() - begun < 3
+
+
+def test_a_bug_in_one_stream_ends_that_one_and_no_other(
+    start_world: StartWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = start_world()
+    facts = type(world.service._replica.revocations).facts
+    healthy = threading.Event()
+
+    def spoilt(revocations: object) -> Iterator[object]:
+        if not healthy.is_set():
+            raise RuntimeError("a bug")
+        yield from facts(revocations)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(world.service._replica.revocations), "facts", spoilt)
+    for _ in range(8):  # more than there are senders
+        with watching(world) as spoiled:
+            assert failure(spoiled.ended()).code is grpc.StatusCode.INTERNAL
+    healthy.set()
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)

@@ -1,0 +1,138 @@
+"""The hub of Watch: who is told what happens, in which order, and what it does with who is too slow."""
+
+from datetime import UTC, timedelta
+
+import pytest
+
+from identity_service.domain.errors import NotReadyError, ServerBusyError
+from identity_service.domain.log import (
+    RecordChanged,
+    RecordKind,
+)
+from identityapi.v1 import trust_service_pb2 as pb
+from tests.unit.services.watch_site import NOW, Site, at, ids, taken
+
+
+def test_who_waits_is_woken_once_and_then_takes_all_that_came() -> None:
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    site.deny("one")
+    site.deny("two")
+
+    assert site.woken == [watcher]
+    assert ids(taken(watcher)) == ["one", "two"]
+
+
+def test_changes_that_wait_are_joined_and_end_at_the_last_revision() -> None:
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    for number in range(50):
+        site.deny(f"t{number}")
+    (message,) = taken(watcher)
+
+    assert ids([message]) == [f"t{number}" for number in range(50)]
+    assert message.revision == "e1.50"
+
+
+def test_two_sets_of_keys_are_never_joined_to_one() -> None:
+    """Joined messages add up their keys: one that was withdrawn would stay."""
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    site.deny("before")
+    site.hub.on_change(None)
+    site.keys.keys = []
+    site.hub.on_change(RecordChanged(kind=RecordKind.KEY, id="k1"))
+    site.deny("after")
+    messages = taken(watcher)
+
+    sets = [len(message.key_set.keys) for message in messages if message.HasField("key_set")]
+    assert sets == [1, 0]
+    assert ids(messages) == ["before", "after"]
+
+
+def test_other_records_than_keys_are_nobodys_business() -> None:
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    site.hub.on_change(RecordChanged(kind=RecordKind.CLIENT, id="reports"))
+    assert taken(watcher) == []
+
+
+def test_a_page_of_records_alone_still_moves_the_revision() -> None:
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    site.fold(RecordChanged(kind=RecordKind.USER, id="u1"))
+    assert taken(watcher) == [pb.WatchResponse(revision="e1.1")]
+
+
+def test_a_heartbeat_says_time_and_staleness_and_goes_only_to_who_waits() -> None:
+    site = Site()
+    idle, busy = site.open(), site.open()
+    taken(idle)
+    site.hub.beat()
+
+    (beat,) = taken(idle)
+    assert beat.time.ToDatetime(UTC) == NOW
+    assert beat.staleness.ToTimedelta() == timedelta(milliseconds=250)
+    assert not any(message.HasField("time") for message in taken(busy))
+
+
+def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
+    """Else who is cut off just then resumes after it, and never hears of it."""
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    # The replica knows more from the moment it has folded a page until it has told the hub.
+    site.replica.revision = at(1)
+    site.hub.beat()
+    (beat,) = taken(watcher)
+
+    assert beat.revision == "e1.0"
+
+
+def test_who_has_too_much_waiting_has_overflowed_and_the_others_go_on() -> None:
+    site = Site(queue=10)
+    slow, quick = site.open(), site.open()
+    for number in range(11):
+        site.deny(f"t{number}")
+        taken(quick)
+
+    assert slow.overflowed
+    assert not quick.overflowed
+    site.deny("last")
+    assert ids(taken(quick)) == ["last"]
+
+
+def test_there_are_no_more_watchers_than_may_be_until_one_leaves() -> None:
+    site = Site(max_watchers=2)
+    first, _ = site.open(), site.open()
+    with pytest.raises(ServerBusyError):
+        site.open()
+    site.hub.close(first)
+    site.hub.close(first)
+    assert len(site.hub) == 1
+    site.open()
+    assert len(site.hub) == 2
+
+
+def test_who_has_left_is_told_nothing() -> None:
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    site.hub.close(watcher)
+    site.deny("t1")
+    site.hub.beat()
+    assert taken(watcher) == []
+    assert site.woken == []
+
+
+def test_nobody_watches_what_is_not_yet_known() -> None:
+    site = Site()
+    site.replica.ready = False
+    with pytest.raises(NotReadyError):
+        site.open()
+    assert len(site.hub) == 0

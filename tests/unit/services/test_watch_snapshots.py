@@ -1,0 +1,266 @@
+"""What comes first on Watch: all that is live, or just what was missed; and after a log was replaced."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from identity_service.domain.ids import Link, PrincipalId, SessionId
+from identity_service.domain.log import (
+    Generation,
+    GenerationRaised,
+    Revision,
+    SessionEnded,
+)
+from identity_service.domain.revocations import Revocations
+from identity_service.services.watch_snapshot import Snapshot
+from identityapi.v1 import trust_service_pb2 as pb
+from tests.unit.services.watch_site import NOW, Site, at, denied, ids, taken
+
+
+def test_everything_that_is_live_comes_between_restarted_and_the_revision() -> None:
+    site = Site()
+    site.fold(
+        denied("t1"),
+        SessionEnded(session_id=SessionId("s1"), deny_until=NOW, end_until=NOW),
+        GenerationRaised(principal=PrincipalId("ana"), number=3),
+    )
+    first, *middle, last = taken(site.open())
+
+    assert first == pb.WatchResponse(restarted=True)
+    assert last == pb.WatchResponse(revision="e1.3")
+    assert not any(message.revision for message in middle)
+    assert sorted(ids(middle)) == ["ana", "s1", "t1"]
+    assert [key.key_id for message in middle for key in message.key_set.keys] == ["k1"]
+    raised = next(
+        r.raised_generation for m in middle for r in m.revocations if r.HasField("raised_generation")
+    )
+    assert (raised.number, raised.link) == (3, "link-3")
+
+
+def test_what_is_folded_while_the_snapshot_is_sent_follows_it() -> None:
+    site = Site()
+    site.deny("old")
+    watcher = site.open()
+    begun = pb.WatchResponse.FromString(watcher.take() or b"")
+    site.deny("new")
+    rest = taken(watcher)
+
+    assert begun.restarted
+    assert {"old", "new"} <= set(ids(rest))
+    assert [message.revision for message in rest if message.revision] == ["e1.1", "e1.2"]
+
+
+def test_a_large_snapshot_comes_in_messages_of_far_less_than_a_megabyte() -> None:
+    site = Site()
+    site.deny(*(f"{number:022}" for number in range(10_000)))
+    watcher = site.open()
+    sizes = [len(message) for message in iter(watcher.take, None)]
+
+    assert len(sizes) > 5
+    assert max(sizes) < 512 * 1024
+
+
+def test_who_resumes_gets_what_was_missed_the_keys_and_the_revision() -> None:
+    site = Site()
+    seen = site.deny("seen")
+    site.deny("missed-1")
+    site.deny("missed-2")
+    messages = taken(site.open(resume_after=seen))
+
+    assert ids(messages) == ["missed-1", "missed-2"]
+    assert not any(message.restarted for message in messages)
+    assert [len(message.key_set.keys) for message in messages if message.HasField("key_set")] == [1]
+    assert messages[-1].revision == "e1.3"
+
+
+def test_who_resumes_in_the_middle_of_a_page_gets_the_whole_page() -> None:
+    site = Site()
+    site.deny("one", "two", "three")
+    messages = taken(site.open(resume_after=at(2)))
+    assert "three" in ids(messages)
+    assert not any(message.restarted for message in messages)
+
+
+def test_who_missed_nothing_is_told_so() -> None:
+    site = Site()
+    seen = site.deny("seen")
+    messages = taken(site.open(resume_after=seen))
+    assert ids(messages) == []
+    assert messages[-1].revision == str(seen)
+
+
+@pytest.mark.parametrize("place", [at(1, "e0"), at(99)], ids=["another epoch", "past the end"])
+def test_a_place_that_this_log_does_not_have_gets_everything(place: Revision) -> None:
+    site = Site()
+    site.deny("old")
+    messages = taken(site.open(resume_after=place))
+    assert messages[0].restarted
+    assert ids(messages) == ["old"]
+
+
+def test_a_place_further_back_than_is_kept_gets_everything() -> None:
+    site = Site()
+    site.deny("first")
+    for batch in range(25):
+        site.deny(*(f"{batch}-{number}" for number in range(500)))
+
+    behind, near = taken(site.open(resume_after=at(1))), taken(site.open(resume_after=at(12_001)))
+
+    assert behind[0].restarted
+    assert len(ids(behind)) == 12_501
+    assert not near[0].restarted
+    assert len(ids(near)) == 500
+
+
+def test_a_replaced_log_restarts_who_watches_and_nobody_resumes_across_it() -> None:
+    site = Site()
+    seen = site.deny("kept")
+    watcher = site.open()
+    taken(watcher)
+    site.replace_log()
+    site.deny("found")
+    messages = taken(watcher)
+
+    assert messages[0].restarted
+    assert ids(messages) == ["found"]
+    assert messages[-1].revision == "e2.1"
+    again = taken(site.open(resume_after=seen))
+    assert again[0].restarted
+    assert sorted(ids(again)) == ["found", "kept"]
+
+
+def test_restarted_is_never_joined_to_a_revision_of_the_log_before() -> None:
+    """In one message they would say: everything is known, at a place that is no more."""
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    site.deny("before")
+    site.replace_log()
+    site.deny("after")
+    messages = taken(watcher)
+
+    (restarted,) = [message for message in messages if message.restarted]
+    assert not restarted.revision
+    assert [message.revision for message in messages if message.revision] == ["e1.1", "e2.1"]
+
+
+def test_a_generation_that_only_the_new_stores_table_has_is_sent_too() -> None:
+    """Its log entry may be lost or trimmed: it comes to the replica with the table, not with a page."""
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    raised = Generation(number=4, link=Link("lost"))
+    site.replica.revocations.raise_to(PrincipalId("ana"), raised)
+    site.replace_log()
+    sent = [r.raised_generation for message in taken(watcher) for r in message.revocations]
+
+    assert [(r.principal, r.number, r.link) for r in sent] == [("ana", 4, "lost")]
+
+
+def test_who_comes_soon_after_another_shares_what_was_made_for_it() -> None:
+    """With a million denials each snapshot costs seconds, and after a restart all come at once."""
+    site = Site()
+    site.deny(*(f"t{number}" for number in range(5000)))
+    first = [message for message in iter(site.open().take, None) if len(message) > 1000]
+    made = len(first)
+    second = [message for message in iter(site.open().take, None) if len(message) > 1000]
+
+    assert made >= 3
+    assert [id(message) for message in second] == [id(message) for message in first]
+
+
+def test_two_who_share_a_snapshot_while_it_is_made_both_get_all_of_it() -> None:
+    site = Site()
+    site.deny(*(f"t{number}" for number in range(5000)))
+    one, two = site.open(), site.open()
+    turns = [[watcher.take(), other.take()] for watcher, other in [(one, two), (two, one)] * 8]
+
+    for place in (0, 1):
+        own = [turn[place] if n % 2 == 0 else turn[1 - place] for n, turn in enumerate(turns)]
+        messages = [pb.WatchResponse.FromString(message) for message in own if message is not None]
+        assert len(set(ids(messages))) == 5000
+        assert messages[-1].revision == "e1.5000"
+
+
+def test_who_shares_a_snapshot_gets_what_came_since_it_was_made() -> None:
+    site = Site()
+    site.deny("old")
+    taken(site.open())
+    site.deny("since")
+    messages = taken(site.open())
+
+    assert messages[0].restarted
+    assert ids(messages) == ["old", "since"]
+    assert [message.revision for message in messages if message.revision][-1] == "e1.2"
+
+
+def test_who_shares_a_snapshot_knows_all_only_at_its_end() -> None:
+    """Until the first revision comes a watcher calls no token good: none may stand before the facts."""
+    site = Site()
+    site.deny("old")
+    taken(site.open())
+    site.deny("since")
+    messages = taken(site.open())
+    complete = next(n for n, message in enumerate(messages) if message.revision)
+
+    assert set(ids(messages[: complete + 1])) == {"old", "since"}
+
+
+@pytest.mark.parametrize("why", ["it is old", "the log was replaced", "too much came since"])
+def test_a_snapshot_that_no_longer_serves_is_made_anew(why: str) -> None:
+    site = Site()
+    site.deny("old")
+    taken(site.open())
+    match why:
+        case "it is old":
+            site.clock.steady += 60
+        case "the log was replaced":
+            site.replica.revocations.raise_to(PrincipalId("ana"), Generation(number=1, link=Link("x")))
+            site.replace_log()
+        case _:
+            for batch in range(25):
+                site.deny(*(f"{batch}-{number}" for number in range(500)))
+    known = ids(taken(site.open()))
+
+    assert sorted(known) == sorted(set(known))
+    assert "old" in known
+    assert ("ana" in known) == (why == "the log was replaced")
+
+
+def test_a_snapshot_that_nobody_shares_any_more_is_not_kept() -> None:
+    site = Site()
+    site.deny(*(f"t{number}" for number in range(5000)))
+    made = max(iter(site.open().take, None), key=len)
+    before = sys.getrefcount(made)
+    site.clock.steady += 60
+    site.hub.beat()
+
+    assert sys.getrefcount(made) < before
+
+
+def test_a_snapshot_that_could_not_be_made_is_never_taken_for_a_whole_one() -> None:
+    """Else who shares it would be told that it knows all, and let pass what is denied."""
+
+    def spoilt() -> Iterator[bytes]:
+        yield b"one"
+        raise ValueError("a bug")
+
+    snapshot = Snapshot(at(1), 0.0, spoilt())
+    with pytest.raises(ValueError, match="a bug"):
+        list(snapshot)
+    with pytest.raises(RuntimeError, match="could not be made"):
+        list(snapshot)
+
+
+def test_after_a_snapshot_that_could_not_be_made_the_next_watcher_gets_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = Site()
+    site.deny("old")
+    with monkeypatch.context() as spoilt:
+        spoilt.setattr(Revocations, "facts", lambda _: (1 // 0 for _ in "x"))
+        with pytest.raises(ZeroDivisionError):
+            taken(site.open())
+
+    assert ids(taken(site.open())) == ["old"]

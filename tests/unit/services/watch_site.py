@@ -1,0 +1,124 @@
+"""A hub of Watch with all that is around it: what tests of it share. Asserts nothing.
+
+Messages are written by the real renderer and read back, since how they are joined is half of the truth.
+"""
+
+import itertools
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from identity_service.domain.errors import NotReadyError
+from identity_service.domain.ids import Epoch, KeyId, Link, TokenId
+from identity_service.domain.keys import KeyState, PublishedKey
+from identity_service.domain.log import (
+    Change,
+    Revision,
+    TokenDenied,
+)
+from identity_service.domain.revocations import Revocations
+from identity_service.grpc_api.trust_messages import WatchRenderer
+from identity_service.services.watch import WatchConfig, Watcher, WatchHub
+from identityapi.v1 import trust_service_pb2 as pb
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = PublishedKey(
+    key_id=KeyId("k1"),
+    algorithm="ES256",
+    public_jwk='{"kid": "k1"}',
+    activate_time=NOW,
+    state=KeyState.SIGNING,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.steady = 0.0
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+class Keys:
+    """What the hub asks of a key ring."""
+
+    def __init__(self) -> None:
+        self.keys = [KEY]
+
+    def published(self) -> list[PublishedKey]:
+        return self.keys
+
+
+class Replica:
+    """What the hub asks of a replica; `fold` does what the real one does, in its order."""
+
+    def __init__(self) -> None:
+        self.revision = at(0)
+        self.revocations = Revocations()
+        self.staleness = 0.25
+        self.ready = True
+
+    def require_ready(self) -> None:
+        if not self.ready:
+            raise NotReadyError("not yet")
+
+
+class Site:
+    """A hub, its replica and clock, and whom it has called to send."""
+
+    def __init__(self, **config: int) -> None:
+        self.replica, self.keys, self.clock, self.woken = Replica(), Keys(), Clock(), list[Watcher]()
+        replica: Any = self.replica
+        keys: Any = self.keys
+        renderer = WatchRenderer(timedelta(minutes=5))
+        self.hub = WatchHub(replica, keys, self.clock, renderer, WatchConfig(**config))
+        self.hub.replaced(self.replica.revision)  # as the replica does when it begins to read
+
+    def fold(self, *changes: Change) -> Revision:
+        """One page of the log."""
+        position = self.replica.revision.position
+        links = [(change, link_of(position + n)) for n, change in enumerate(changes, start=1)]
+        for change, link in links:
+            self.replica.revocations.apply(change, link)
+        self.replica.revision = at(position + len(changes), self.replica.revision.epoch)
+        self.hub.folded(self.replica.revision, links)
+        return self.replica.revision
+
+    def deny(self, *ids: str) -> Revision:
+        return self.fold(*(denied(id_) for id_ in ids))
+
+    def replace_log(self, epoch: str = "e2") -> None:
+        self.replica.revision = at(0, epoch)
+        self.hub.replaced(self.replica.revision)
+
+    def open(self, resume_after: Revision | None = None) -> Watcher:
+        return self.hub.open(resume_after, self.woken.append)
+
+
+def at(position: int, epoch: str = "e1") -> Revision:
+    return Revision(epoch=Epoch(epoch), position=position)
+
+
+def link_of(position: int) -> Link:
+    return Link(f"link-{position}")
+
+
+def denied(id_: str) -> TokenDenied:
+    return TokenDenied(token_id=TokenId(id_), deny_until=NOW)
+
+
+def taken(watcher: Watcher) -> list[pb.WatchResponse]:
+    """Everything that waits, message by message."""
+    return [pb.WatchResponse.FromString(message) for message in iter(watcher.take, None)]
+
+
+def ids(messages: Iterable[pb.WatchResponse]) -> list[str]:
+    """Token ids, session ids and principals, in the order in which they came."""
+    found = []
+    for revocation in itertools.chain.from_iterable(message.revocations for message in messages):
+        kind = getattr(revocation, revocation.WhichOneof("kind") or "")
+        found.append(getattr(kind, kind.DESCRIPTOR.fields[0].name))
+    return found
