@@ -9,22 +9,31 @@ from datetime import datetime, timedelta
 from typing import Final
 
 EVERYTHING: Final = "*"
+LIFETIME: Final = timedelta(minutes=15)
+SESSION: Final = timedelta(days=30)
 LEEWAY: Final = timedelta(seconds=10)
 GRACE: Final = timedelta(seconds=60)
 
 
-@dataclass(kw_only=True, eq=False)
-class Session:
-    """One sign-in and its chain of refresh tokens, by their numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """How far the refresh tokens of a session have come, by their numbers."""
 
-    subject: str
-    client: str
-    generations: Mapping[str, int]
-    expire_time: datetime
     latest: int = 0
     parent: int | None = None
-    shown: dict[int, datetime] = field(default_factory=dict)
-    """When each was first shown, or became void."""
+    rotated: Mapping[int, datetime] = field(default_factory=dict)
+    """When each was first rotated, skipped or made void."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Session:
+    """One sign-in."""
+
+    generations: Mapping[str, int]
+    expire_time: datetime
+    survives_reuse: bool = False
+    """Its client authenticates itself with the call, and is set to be spared."""
+    chain: Chain = field(default_factory=Chain)
     ended: bool = False
 
 
@@ -32,8 +41,6 @@ class Session:
 class Token:
     """One access token."""
 
-    subject: str
-    client: str
     session: Session | None
     generations: Mapping[str, int]
     expire_time: datetime
@@ -45,23 +52,34 @@ class Given:
     """Refresh succeeds, and the session's next token has this number."""
 
     number: int
+    writes: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refresh fails; `reason` where the contract names one."""
+    """Refresh fails."""
 
-    reason: str = ""
+    reason: str
+    writes: bool = False
 
 
 class Model:
-    """What has been issued and taken back."""
+    """What has been raised, and what follows from it for a token or a session."""
 
     def __init__(self) -> None:
         self.generations: dict[str, int] = {}
 
-    def current(self, *principals: str) -> dict[str, int]:
-        return {p: self.generations.get(p, 0) for p in (EVERYTHING, *principals)}
+    def sign_in(self, now: datetime, *principals: str, survives_reuse: bool = False) -> Session:
+        return Session(
+            generations=self._current(*principals), expire_time=now + SESSION, survives_reuse=survives_reuse
+        )
+
+    def issue(self, now: datetime, *principals: str) -> Token:
+        """A client's token, which belongs to no session."""
+        return Token(session=None, generations=self._current(*principals), expire_time=now + LIFETIME)
+
+    def issue_in(self, session: Session, now: datetime) -> Token:
+        return Token(session=session, generations=session.generations, expire_time=now + LIFETIME)
 
     def raise_generation(self, principal: str) -> None:
         self.generations[principal] = self.generations.get(principal, 0) + 1
@@ -71,31 +89,37 @@ class Model:
         if now >= token.expire_time + LEEWAY:
             return "EXPIRED"
         ended = token.session is not None and token.session.ended
-        if token.denied or ended or self._is_raised(token.generations):
-            return "REVOKED"
-        return ""
+        return "REVOKED" if token.denied or ended or self._is_raised(token.generations) else ""
 
     def refresh(self, session: Session, number: int, now: datetime) -> Given | Refused:
         """What showing the refresh token of this number does."""
         if self.is_over(session, now):
-            return Refused()
-        within = number in session.shown and now - session.shown[number] <= GRACE
-        if number == session.latest:
-            session.shown[number] = now
-        elif number == session.parent:
-            if within:
-                return Given(session.latest)
-            session.shown[session.latest] = session.shown[number] = now
+            return Refused("SESSION_ENDED")
+        chain = session.chain
+        within = number in chain.rotated and now - chain.rotated[number] <= GRACE
+        if number >= chain.latest:
+            # Ahead of the latest where the store forgot rotations; what was skipped counts as rotated now.
+            moved = range(chain.latest, number + 1)
+            session.chain = Chain(
+                latest=number + 1, parent=number, rotated={**chain.rotated, **dict.fromkeys(moved, now)}
+            )
+        elif number == chain.parent and within:
+            return Given(chain.latest, writes=False)
+        elif number == chain.parent:
+            void = {chain.latest: now, number: now}
+            session.chain = Chain(latest=chain.latest + 1, parent=number, rotated={**chain.rotated, **void})
         elif within:
             return Refused("REFRESH_TOKEN_SUPERSEDED")
         else:
-            session.ended = True
-            return Refused()
-        session.parent, session.latest = number, session.latest + 1
-        return Given(session.latest)
+            session.ended = not session.survives_reuse
+            return Refused("REFRESH_TOKEN_REUSED", writes=session.ended)
+        return Given(session.chain.latest, writes=True)
 
     def is_over(self, session: Session, now: datetime) -> bool:
         return session.ended or now >= session.expire_time or self._is_raised(session.generations)
+
+    def _current(self, *principals: str) -> dict[str, int]:
+        return {p: self.generations.get(p, 0) for p in (EVERYTHING, *principals)}
 
     def _is_raised(self, held: Mapping[str, int]) -> bool:
         return any(self.generations.get(principal, 0) > number for principal, number in held.items())

@@ -1,0 +1,128 @@
+"""The parties around a service: a user, two clients and an administrator, with what each of them holds.
+
+Knows how they call, and gives the answer or the reason of the refusal. Asserts only that it is a refusal
+which the contract names. Knows nothing of what the answer should be.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from identity_service.domain.ids import FIRST_PARTY_CLIENT, SessionId
+from identity_service.domain.principals import Client, OnReuse
+from identity_service.domain.sessions import Session as SessionRecord
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.rpc import model
+from tests.rpc.world import API, World, failure, password
+
+Answer = TypeVar("Answer")
+REFUSALS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE})
+
+
+@dataclass(eq=False)
+class Issued:
+    """An access token as its holder has it, and what the model knows of it."""
+
+    text: str
+    token_id: str
+    token: model.Token
+
+
+@dataclass(eq=False)
+class SignedIn:
+    """A session as its holder has it: the text of every refresh token it was given, by number."""
+
+    session: model.Session
+    session_id: SessionId
+    by_portal: bool
+    texts: dict[int, str]
+    before: list[tuple[SessionRecord, model.Chain]] = field(default_factory=list)
+    """The record in the store, and the model's, as they were before each rotation."""
+
+    def number(self, back: int) -> int:
+        """Of the token that was given `back` tokens before the newest, as far as there is one."""
+        numbers = sorted(self.texts)
+        return numbers[max(0, len(numbers) - 1 - back)]
+
+
+class Parties:
+    """Made once on a new store; they outlive any process, so every call names the world it goes to."""
+
+    def __init__(self, world: World) -> None:
+        self.user = world.new_user()
+        self.client = world.new_client()
+        self.portal = world.new_confidential_app()
+        found = world.store.get(Client, self.portal.id)
+        assert found is not None
+        spared = replace(found.record, on_reuse=OnReuse.REFUSE)
+        world.store.update(spared, expected=found.revision)
+        self._admin_token = ""
+
+    def principals(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """By name: the principal, and the target of Revoke that takes back everything of it."""
+        return {
+            "user": (self.user.id, {"subject": self.user.id}),
+            "client": (self.client.id, {"client_id": self.client.id}),
+            "portal": (self.portal.id, {"client_id": self.portal.id}),
+            "first-party": (FIRST_PARTY_CLIENT, {"client_id": FIRST_PARTY_CLIENT}),
+            "everything": (model.EVERYTHING, {"everything": True}),
+        }
+
+    def app(self, by_portal: bool) -> str:
+        return self.portal.id if by_portal else FIRST_PARTY_CLIENT
+
+    def issue(self, world: World) -> token_pb2.TokenSet | str:
+        return attempt(lambda: world.issue(self.client))
+
+    def sign_in(self, world: World, *, by_portal: bool) -> token_pb2.TokenSet | str:
+        credential = self.user.credential
+        if by_portal:
+            secret = self.portal.credential.client_secret.client_secret
+            credential = password("ana", client_id=self.portal.id, secret=secret)
+        request = pb.IssueRequest(credential=credential, audiences=[API])
+        return attempt(lambda: world.stub.Issue(request).token_set)
+
+    def refresh(self, world: World, held: SignedIn, number: int) -> token_pb2.TokenSet | str:
+        fields = {"client_credential": self.portal.credential} if held.by_portal else {}
+        return attempt(lambda: world.refresh(held.texts[number], **fields))
+
+    def renew_admin_token(self, world: World) -> None:
+        """From memory, so also while the store cannot be reached; not where the process is stale."""
+        self._admin_token = world.admin_token()
+
+    def revoke(self, world: World, *, as_admin: bool = True, **target: Any) -> str:
+        """The reason of the refusal, or "" when it was acknowledged."""
+        caller = self._admin_token if as_admin else None
+        revision_or_reason = attempt(lambda: (world.revoke(caller, **target),))
+        return revision_or_reason if isinstance(revision_or_reason, str) else ""
+
+
+def verify(world: World, text: str) -> str:
+    """Why the token is rejected, or why there is no answer, or "" when it is good."""
+    return attempt(lambda: world.reason(text))
+
+
+def verify_batch(world: World, texts: Iterable[str]) -> list[str]:
+    """The same of several, which are at least one, with one call."""
+    requests = [pb.VerifyRequest(token=text, audiences=[API]) for text in texts]
+    answer = attempt(lambda: world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)))
+    if isinstance(answer, str):
+        return [answer] * len(requests)
+    names = pb.RejectionReason.Name
+    return [
+        names(one.rejected.reason).removeprefix("REJECTION_REASON_") if one.HasField("rejected") else ""
+        for one in answer.responses
+    ]
+
+
+def attempt(call: Callable[[], Answer]) -> Answer | str:
+    """The answer, or the reason why there is none."""
+    try:
+        return call()
+    except grpc.RpcError as error:
+        found = failure(error)
+        assert found.code in REFUSALS, found
+        return found.reason

@@ -1,0 +1,127 @@
+"""A service in this process that tests restart, cut off from its store, and whose clocks they alone move.
+
+Knows how to break the way to the store. Knows nothing of what is kept there or asked of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+import grpc
+
+from identity_service import logs
+from identity_service.bootstrap import Office, Service, open_hasher
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ports import Store
+from identity_service.services.admin import Administrator
+from identity_service.settings import Settings
+from tests.rpc.world import Account, ShiftedClock, World, client_secret
+
+LOCAL: Final = ("close", "adopt", "wait")
+"""What of a store works without reaching it."""
+WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_session", "replace_session")
+"""What a call of a client writes."""
+
+
+class StillClock(ShiftedClock):
+    """Stands still until it is moved, so that a model can say to the second what must happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Denials last until a whole minute: from the start of one, every run rounds alike.
+        self._start = datetime.now(UTC).replace(second=0, microsecond=0)
+        self._aged = 0.0
+
+    def now(self) -> datetime:
+        return self._start + self._offset
+
+    def monotonic(self) -> float:
+        """Real, so that threads go on, and moved by `age`."""
+        return super().monotonic() + self._aged
+
+    def age(self, seconds: float) -> None:
+        """As if nothing had happened in this process for so long."""
+        self._aged += seconds
+
+
+class CuttableStore:
+    """A store that can be cut off as a network would do it: before a call arrives, or before its reply."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_cut = False
+        self._loses_replies = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_cut and name not in LOCAL:
+            raise StoreUnavailableError("the store is cut off")
+        found = getattr(self._store, name)
+        if not (self._loses_replies and name in WRITES):
+            return found
+
+        def lose_the_reply(*words: Any, **more: Any) -> None:
+            found(*words, **more)
+            raise StoreUnavailableError("the reply of the store was lost")
+
+        return lose_the_reply
+
+    @contextmanager
+    def losing_replies(self, lost: bool = True) -> Iterator[None]:
+        """Writes of clients' calls arrive, and nobody learns of it."""
+        self._loses_replies = lost
+        try:
+            yield
+        finally:
+            self._loses_replies = False
+
+
+class Restartable:
+    """One process after another on the same store; `world` and `store` are those of the latest."""
+
+    world: World
+    store: CuttableStore
+
+    def __init__(self, settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> None:
+        self.clock = StillClock()
+        self._settings = settings
+        self._open_store = open_store
+        self._admin: Account | None = None
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Start a process, the first time on a store that it initialises."""
+        settings = self._settings
+        with ExitStack() as cleanup:
+            self.store = CuttableStore(self._open_store(self.clock))
+            cleanup.callback(self.store.close)
+            store = cast("Store", self.store)  # whose methods it passes on by name, which types cannot say
+            hasher = open_hasher(settings)
+            cleanup.callback(hasher.close)
+            administrator = Administrator(store, hasher, self.clock, logs.LogJournal())
+            office = Office(settings=settings, store=store, administrator=administrator, clock=self.clock)
+            self._admin = self._admin or _initialise(office)
+            service = Service(settings, clock=self.clock, store=store)
+            cleanup.callback(service.stop)
+            target = f"127.0.0.1:{service.start()}"
+            channel = cleanup.enter_context(grpc.insecure_channel(target))
+            self.world = World(
+                settings=settings,
+                clock=self.clock,
+                store=store,
+                office=office,
+                service=service,
+                target=target,
+                channel=channel,
+                admin=self._admin,
+            )
+            self._running = cleanup.pop_all()
+
+    def stop(self) -> None:
+        """End the process; the store keeps what it has."""
+        self._running.close()
+
+
+def _initialise(office: Office) -> Account:
+    made = office.initialise()
+    return Account(id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal()))
