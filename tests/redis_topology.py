@@ -5,14 +5,13 @@ Knows how to set them up and take them down, each by its own pid. Knows nothing 
 
 import contextlib
 import importlib
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.redis_server import RedisServer, ask
+from tests.redis_server import RedisServer, ask, binary
 
 PATIENCE: Final = 20.0
 _POLL: Final = 0.02
@@ -25,13 +24,13 @@ class TunedServer(RedisServer):
         self,
         directory: Path,
         *,
-        binary: str = "redis-server",
+        binary: str | None = None,
         environment: Mapping[str, str] | None = None,
         **options: str,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        super().__init__(directory, environment=environment, **options)
-        self._binary = binary
+        quick = {"repl_diskless_sync_delay": "0"}
+        super().__init__(directory, program=binary, environment=environment, **(quick | options))
 
     def reconfigure(self, **options: str) -> None:
         """Other options from its next start on."""
@@ -41,31 +40,6 @@ class TunedServer(RedisServer):
         """At once: an orderly end waits for replicas and for files that nobody reads again."""
         with contextlib.suppress(RuntimeError):
             self.kill()
-
-    def _spawn(self, port: int) -> "subprocess.Popen[bytes]":
-        options = {
-            "bind": "127.0.0.1",
-            "port": str(port),
-            "dir": str(self._directory),
-            "logfile": str(self._directory / "redis.log"),
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "maxmemory-policy": "noeviction",
-            "repl-diskless-sync-delay": "0",
-            **self._options,
-        }
-        # Several words stay several words: `user`, `replicaof`.
-        arguments = [
-            text for name, value in options.items() for text in (f"--{name}", *(value.split() or [""]))
-        ]
-        return subprocess.Popen(
-            [self._binary, *arguments],
-            env=os.environ | self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
 
 
 class SentinelServer(RedisServer):
@@ -94,7 +68,7 @@ class SentinelServer(RedisServer):
             )
         )
         return subprocess.Popen(
-            ["redis-server", str(file), "--sentinel"],
+            [binary(), str(file), "--sentinel"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

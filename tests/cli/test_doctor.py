@@ -34,7 +34,7 @@ def findings(run: Run, run_json: Callable[..., Any], server: RedisServer) -> Cal
 @pytest.mark.parametrize(
     ("name", "wrong", "right"),
     [
-        ("appendfsync", "everysec", "always"),
+        ("appendfsync", "no", "always"),
         ("maxmemory-policy", "allkeys-lru", "noeviction"),
         ("no-appendfsync-on-rewrite", "yes", "no"),
     ],

@@ -7,8 +7,10 @@ import pytest
 
 from identity_service.domain.ids import new_epoch
 from identity_service.domain.ports import Store
+from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance.backends import Backend, ClusterBackend, FakeClock, RedisBackend, SqliteBackend
+from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup
 
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
@@ -58,6 +60,24 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def file_store(path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore.open(str(path), clock=FakeClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of its own, to be killed, paused and set up otherwise."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_store(server: RedisServer) -> Iterator[RedisStore]:
+    """An initialised store on it, which does not wait for long."""
+    store = RedisStore.connect(server.url, timeout=0.5)
     store.initialise(new_epoch())
     yield store
     store.close()

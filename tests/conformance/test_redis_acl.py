@@ -102,7 +102,9 @@ def test_without_any_of_its_rights_some_call_fails(server: RedisServer, right: s
 
 @pytest.mark.parametrize("right", LOOKS)
 def test_without_a_look_at_the_set_up_the_service_runs_and_warns(server: RedisServer, right: str) -> None:
-    store = connect(server, without(right))
+    # A server that has WAITAOF is asked for it where it does not say how it syncs.
+    has_waitaof = "waitaof" in say(server.port, "COMMAND INFO waitaof").lower()
+    store = connect(server, without(right) + " +waitaof" * has_waitaof)
     use_everything(store)
     (finding,) = store.check_all(Demands(durability="local"))
     store.close()

@@ -121,7 +121,7 @@ def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, st
 
 
 def test_who_does_not_insist_is_told_and_served(server: TunedServer, journal: Events) -> None:
-    server.configure("appendfsync", "no")
+    server.configure("maxmemory-policy", "allkeys-lru")
 
     store = RedisStore.connect(server.url, demands=Demands(durability="local", insist=False), journal=journal)
     store.initialise(new_epoch())

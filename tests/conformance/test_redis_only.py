@@ -1,9 +1,8 @@
 """What only the Redis store promises: its keys, its scripts, and what it says of a server."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,20 +17,8 @@ from tests.redis_server import RedisServer, ask
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of its own, to be killed, paused and set up otherwise."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def store(server: RedisServer) -> Iterator[RedisStore]:
-    store = RedisStore.connect(server.url, timeout=0.5)
-    store.initialise(new_epoch())
-    yield store
-    store.close()
+def store(redis_store: RedisStore) -> RedisStore:
+    return redis_store
 
 
 def soon() -> datetime:
@@ -200,7 +187,7 @@ def test_a_server_that_is_set_up_well_has_nothing_to_find(store: RedisStore) -> 
 @pytest.mark.parametrize(
     ("name", "value", "durability", "severity", "fix"),
     [
-        ("appendfsync", "everysec", "local", "refuse", "CONFIG SET appendfsync always"),
+        ("appendfsync", "no", "local", "refuse", "CONFIG SET appendfsync always"),
         ("appendonly", "no", "local", "refuse", "CONFIG SET appendonly yes"),
         ("no-appendfsync-on-rewrite", "yes", "local", "refuse", "CONFIG SET no-appendfsync-on-rewrite no"),
         ("maxmemory-policy", "allkeys-lru", "local", "refuse", "CONFIG SET maxmemory-policy noeviction"),

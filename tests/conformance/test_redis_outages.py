@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,20 +16,8 @@ from tests.redis_server import RedisServer, ask
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of its own, to be killed, paused and set up otherwise."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def store(server: RedisServer) -> Iterator[RedisStore]:
-    store = RedisStore.connect(server.url, timeout=0.5)
-    store.initialise(new_epoch())
-    yield store
-    store.close()
+def store(redis_store: RedisStore) -> RedisStore:
+    return redis_store
 
 
 def soon() -> datetime:

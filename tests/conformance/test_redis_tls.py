@@ -106,7 +106,12 @@ class Secure:
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     secure = Secure(tmp_path_factory.mktemp("tls"))
-    secure.server.start()
+    try:
+        secure.server.start()
+    except RuntimeError as error:
+        if "Failed finding TLS support" in str(error):
+            pytest.skip("this server was built without TLS; Debian's redis-server has it")
+        raise
     yield secure
     secure.server.stop()
 
@@ -136,6 +141,7 @@ def test_a_client_of_another_authority_is_not_let_in(secure: Secure, tmp_path: P
         RedisStore.connect(secure.url(client=stranger))
 
 
+@pytest.mark.usefixtures("secure")  # where the server has no TLS there is nothing to see
 def test_a_server_whose_certificate_names_another_host_is_not_believed(tmp_path: Path) -> None:
     elsewhere = Secure(tmp_path, address="192.0.2.1")
     elsewhere.server.start()

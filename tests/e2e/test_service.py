@@ -197,7 +197,7 @@ def test_a_redis_that_is_not_durable_is_refused_but_for_development(tmp_path: Pa
     server = RedisServer(tmp_path / "redis")
     server.start()
     try:
-        server.configure("appendfsync", "everysec")
+        server.configure("appendfsync", "no")
         installation = Installation(tmp_path, server.url)
         installation.json("init")
 
