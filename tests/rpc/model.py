@@ -79,7 +79,11 @@ class Model:
         return Token(session=None, generations=self._current(*principals), expire_time=now + LIFETIME)
 
     def issue_in(self, session: Session, now: datetime) -> Token:
-        return Token(session=session, generations=session.generations, expire_time=now + LIFETIME)
+        return Token(
+            session=session,
+            generations=session.generations,
+            expire_time=min(now + LIFETIME, session.expire_time),
+        )
 
     def raise_generation(self, principal: str) -> None:
         self.generations[principal] = self.generations.get(principal, 0) + 1

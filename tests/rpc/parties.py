@@ -4,7 +4,7 @@ Knows how they call, and gives the answer or the reason of the refusal. Asserts 
 which the contract names. Knows nothing of what the answer should be.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ from tests.rpc import model
 from tests.rpc.world import API, World, failure, password
 
 Answer = TypeVar("Answer")
+Thing = TypeVar("Thing")
 REFUSALS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE})
 
 
@@ -44,8 +45,15 @@ class SignedIn:
 
     def number(self, back: int) -> int:
         """Of the token that was given `back` tokens before the newest, as far as there is one."""
-        numbers = sorted(self.texts)
-        return numbers[max(0, len(numbers) - 1 - back)]
+        return pick(sorted(self.texts), back)
+
+    def forget_rotations(self, world: World, rotations: int) -> None:
+        """The store and the model forget the last ones, as far as there are so many: a failover lost them."""
+        state = world.store.read_session(self.session_id)
+        if state is not None and self.before and rotations:
+            del self.before[max(1, len(self.before) - rotations + 1) :]
+            record, self.session.chain = self.before.pop()
+            assert world.store.replace_session(record, expected_version=state.version)
 
 
 class Parties:
@@ -98,6 +106,11 @@ class Parties:
         caller = self._admin_token if as_admin else None
         revision_or_reason = attempt(lambda: (world.revoke(caller, **target),))
         return revision_or_reason if isinstance(revision_or_reason, str) else ""
+
+
+def pick(those: Sequence[Thing], which: int) -> Thing:
+    """The one that was added `which` before the newest, as far as there is one."""
+    return those[max(0, len(those) - 1 - which)]
 
 
 def verify(world: World, text: str) -> str:

@@ -6,10 +6,10 @@ the model says, and every refusal must carry the reason that it says; so nothing
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,12 +33,11 @@ from tests.redis_server import RedisServer
 from tests.rpc import model
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.model import Given, Model, Refused
-from tests.rpc.parties import Issued, Parties, SignedIn, verify, verify_batch
+from tests.rpc.parties import Issued, Parties, SignedIn, pick, verify, verify_batch
 from tests.rpc.restartable import Restartable, StillClock
 from tests.rpc.test_owed import eventually
 from tests.rpc.world import ShiftedClock, World
 
-Thing = TypeVar("Thing")
 OpenStore = Callable[[ShiftedClock, Path], Store]
 
 EXAMPLES: Final = int(os.environ.get("CRASH_ROUNDS", "20"))
@@ -51,7 +50,7 @@ STALE: Final = "REPLICA_STALE"
 
 WHICH: Final = st.sampled_from([0, 0, 0, 1, 2, 5])
 """How long before the newest one a token or session was given out."""
-BACK: Final = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 3])
+BACK: Final = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
 """How long before its newest refresh token a holder was given the one that it shows."""
 LOST: Final = st.sampled_from([False, False, False, True])
 """Whether the store's reply to a write is lost."""
@@ -114,18 +113,28 @@ class Machine(RuleBasedStateMachine):
         self.signed_in.append(SignedIn(session, session_id, by_portal, texts))
 
     @precondition(lambda self: self.signed_in)
-    @rule(which=WHICH, back=BACK, lost=LOST)
-    def refresh(self, which: int, back: int, lost: bool) -> None:
+    @rule(which=WHICH, back=BACK, lost=LOST, wait=st.sampled_from([0, 0, 60, 61, 2 * DAY]))
+    def refresh(self, which: int, back: int, lost: bool, wait: int) -> None:
+        if not self.trouble:
+            self._wait(wait)
         self._refresh(pick(self.signed_in, which), back, lost)
 
     @precondition(lambda self: not self.trouble)
-    @rule(back=BACK, lost=LOST, wait=st.sampled_from([0, 0, 30, 60, 61]))
-    def refresh_what_lives(self, back: int, lost: bool, wait: int) -> None:
+    @rule(
+        backs=st.lists(BACK, min_size=1, max_size=4),
+        lost=LOST,
+        wait=st.sampled_from([0, 30, 60, 61, 61]),
+        forgotten=st.sampled_from([0, 0, 1, 2]),
+    )
+    def refresh_what_lives(self, backs: list[int], lost: bool, wait: int, forgotten: int) -> None:
         """There are many ways to end a session: this makes those that go on as frequent."""
         if not self.signed_in or self.model.is_over(self.signed_in[-1].session, self.now):
-            self.sign_in(by_portal=back == 0, lost=False)
-        self.clock.advance(seconds=wait)
-        self._refresh(self.signed_in[-1], back, lost)
+            self.sign_in(by_portal=lost, lost=False)
+        held = self.signed_in[-1]
+        self._wait(wait)
+        held.forget_rotations(self.world, forgotten)
+        for back in backs:
+            self._refresh(held, back, lost)
 
     @precondition(lambda self: self.issued)
     @rule(which=WHICH, how=st.sampled_from(["holder", "token", "token_id"]), lost=LOST)
@@ -154,9 +163,9 @@ class Machine(RuleBasedStateMachine):
     # What befalls the service
 
     @precondition(lambda self: not self.trouble)
-    @rule(seconds=st.sampled_from([1, 30, 60, 61, 300, 910, 2 * DAY, 31 * DAY]))
+    @rule(seconds=st.sampled_from([1, 60, 61, 870, 870, 910, 2 * DAY, 31 * DAY]))
     def time_passes(self, seconds: int) -> None:
-        self.clock.advance(seconds=seconds)
+        self._wait(seconds)
 
     @precondition(lambda self: not self.trouble)
     @rule()
@@ -164,16 +173,6 @@ class Machine(RuleBasedStateMachine):
         self.place.stop()
         self.place.start()
         self.parties.renew_admin_token(self.world)
-
-    @precondition(lambda self: not self.trouble and self.signed_in and self.signed_in[-1].before)
-    @rule(steps=st.integers(min_value=1, max_value=3))
-    def a_failover_forgets_rotations(self, steps: int) -> None:
-        held = self.signed_in[-1]
-        state = self.world.store.read_session(held.session_id)
-        if state is not None:
-            del held.before[max(1, len(held.before) - steps + 1) :]
-            record, held.session.chain = held.before.pop()
-            assert self.world.store.replace_session(record, expected_version=state.version)
 
     @precondition(lambda self: not self.trouble)
     @rule(for_long=LOST, steps=st.integers(min_value=1, max_value=5))
@@ -211,6 +210,10 @@ class Machine(RuleBasedStateMachine):
         assert verify(self.world, twin(newest)) == word, "nothing is decided by raw token text"
 
     # Shared steps
+
+    def _wait(self, seconds: int) -> None:
+        self.clock.advance(seconds=seconds)
+        self.world.service._replica.beat("a test")  # which forgets what need not be denied any more
 
     def _refresh(self, held: SignedIn, back: int, lost: bool) -> None:
         number = held.number(back)
@@ -266,11 +269,6 @@ class Machine(RuleBasedStateMachine):
     @property
     def now(self) -> datetime:
         return self.clock.now()
-
-
-def pick(those: Sequence[Thing], which: int) -> Thing:
-    """The one that was added `which` before the newest, as far as there is one."""
-    return those[max(0, len(those) - 1 - which)]
 
 
 def run(open_store: OpenStore) -> None:
