@@ -117,6 +117,11 @@ class Restartable:
             )
             self._running = cleanup.pop_all()
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and the process forget what need not be denied any more, as at each beat."""
+        self.clock.advance(seconds=seconds)
+        self.world.service._replica.beat("a test")
+
     def stop(self) -> None:
         """End the process; the store keeps what it has."""
         self._running.close()

@@ -34,7 +34,7 @@ from tests.rpc import model
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.model import Given, Model, Refused
 from tests.rpc.parties import Issued, Parties, SignedIn, pick, verify, verify_batch
-from tests.rpc.restartable import Restartable, StillClock
+from tests.rpc.restartable import Restartable
 from tests.rpc.test_owed import eventually
 from tests.rpc.world import ShiftedClock, World
 
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
     @rule(which=WHICH, back=BACK, lost=LOST, wait=st.sampled_from([0, 0, 60, 61, 2 * DAY]))
     def refresh(self, which: int, back: int, lost: bool, wait: int) -> None:
         if not self.trouble:
-            self._wait(wait)
+            self.place.wait(wait)
         self._refresh(pick(self.signed_in, which), back, lost)
 
     @precondition(lambda self: not self.trouble)
@@ -131,7 +131,7 @@ class Machine(RuleBasedStateMachine):
         if not self.signed_in or self.model.is_over(self.signed_in[-1].session, self.now):
             self.sign_in(by_portal=lost, lost=False)
         held = self.signed_in[-1]
-        self._wait(wait)
+        self.place.wait(wait)
         held.forget_rotations(self.world, forgotten)
         for back in backs:
             self._refresh(held, back, lost)
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.trouble)
     @rule(seconds=st.sampled_from([1, 60, 61, 870, 870, 910, 2 * DAY, 31 * DAY]))
     def time_passes(self, seconds: int) -> None:
-        self._wait(seconds)
+        self.place.wait(seconds)
 
     @precondition(lambda self: not self.trouble)
     @rule()
@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
         self.place.store.is_cut = True
         self.trouble, self.trouble_steps = CUT_OFF, steps + 1  # this step is one, too
         if for_long:
-            self.clock.age(MAX_STALENESS.total_seconds() + 1)
+            self.place.clock.age(MAX_STALENESS.total_seconds() + 1)
             self.trouble = STALE
 
     @precondition(lambda self: self.trouble)
@@ -210,10 +210,6 @@ class Machine(RuleBasedStateMachine):
         assert verify(self.world, twin(newest)) == word, "nothing is decided by raw token text"
 
     # Shared steps
-
-    def _wait(self, seconds: int) -> None:
-        self.clock.advance(seconds=seconds)
-        self.world.service._replica.beat("a test")  # which forgets what need not be denied any more
 
     def _refresh(self, held: SignedIn, back: int, lost: bool) -> None:
         number = held.number(back)
@@ -263,12 +259,8 @@ class Machine(RuleBasedStateMachine):
         return self.place.world
 
     @property
-    def clock(self) -> StillClock:
-        return self.place.clock
-
-    @property
     def now(self) -> datetime:
-        return self.clock.now()
+        return self.place.clock.now()
 
 
 def run(open_store: OpenStore) -> None:
