@@ -17,8 +17,8 @@ test: .venv/.dev  ## Install what is needed and run all the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term --durations=5 $(ARGS)
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
 
-test-faults: .venv/.dev  ## The crash tests, ten times as many rounds
-	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults $(ARGS)
+test-faults: .venv/.dev  ## The faults in their full form: more than an hour
+	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py $(ARGS)
 
 check: .venv/.dev  ## Everything that CI runs beside the tests: formatting, types, layers, protos
 	$(BIN)/ruff check .
