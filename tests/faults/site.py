@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import IdentityError
@@ -198,7 +199,10 @@ def _set_up(store: str, processes: int) -> Accounts:
 
 def _is_serving(caller: Caller) -> bool:
     stub = health_pb2_grpc.HealthStub(caller.channel)
-    answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+    try:
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+    except grpc.RpcError:  # who does not answer in time does not serve
+        return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
