@@ -54,6 +54,8 @@ class LogReader:
         self._fold = fold
         self._from_start = True
         self._read_before = False
+        self._may_have_lost = False
+        """Whether the log was replaced since an end was last reached; a read may fail in between."""
         self.cursor = Cursor(Epoch(""), 0, NO_LINK)
 
     def start_over(self) -> Head:
@@ -70,16 +72,16 @@ class LogReader:
 
         Raises StoreUnavailableError; StoreUninitializedError where a log was never read.
         """
-        replaced = False
         for _ in range(_ATTEMPTS):
             page = self._read_on()
             goal = page.head.position
             while self._take(page):
                 if self.cursor.position >= goal:
+                    replaced, self._may_have_lost = self._may_have_lost, False
                     self._from_start, self._read_before = False, True
                     return replaced
                 page = self._log.read(self.cursor.position, _PAGE)
-            replaced = self._take_over(page.head) or replaced
+            self._take_over(page.head)
         raise StoreUnavailableError("the change log is replaced again and again while it is read")
 
     def renew(self, found: Head | None) -> None:
@@ -96,19 +98,19 @@ class LogReader:
             self.renew(None)
             return self._log.read(self.cursor.position, _PAGE)
 
-    def _take_over(self, found: Head) -> bool:
-        """Start over in the log that is there now; returns whether it may have lost what was known."""
+    def _take_over(self, found: Head) -> None:
+        """Start over in the log that is there now."""
         cursor = self.cursor
         same = found.epoch == cursor.epoch
         if same and not self._from_start and cursor.position < found.floor:
             self._journal.record("log_trimmed_meanwhile", known=str(cursor.revision), floor=found.floor)
             self.start_over()
-            return False
+            return
         self._journal.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
         if same:
             self.renew(found)
         self.start_over()
-        return self._read_before
+        self._may_have_lost = self._read_before
 
     def _take(self, page: LogPage) -> bool:
         """Fold a page, whole or not at all; False = it does not follow what was read before."""

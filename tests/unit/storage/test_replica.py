@@ -343,6 +343,30 @@ def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
     assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} >= {"t1", "t2", "t3"}
 
 
+def test_a_replaced_log_is_repaired_also_when_reading_it_fails_at_first(
+    replica: Replica, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("t1", "t2", "t3"):
+        log.append(denied(name))
+    replica.load()
+    log.entries, log.epoch = log.entries[:1], Epoch("e2")
+    real, calls = log.read, list[int]()
+
+    def breaks_once(after: int, limit: int) -> LogPage:
+        calls.append(after)
+        if len(calls) == 2:  # the first page of the log that is there now
+            raise StoreUnavailableError("cut off in the middle")
+        return real(after, limit)
+
+    monkeypatch.setattr(log, "read", breaks_once)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    replica.beat("p")
+    replica.upkeep.do()
+
+    assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} == {"t1", "t2", "t3"}
+
+
 def test_a_log_with_a_gap_gets_a_new_epoch_under_which_the_gap_is_known(
     replica: Replica, log: MemoryLog
 ) -> None:
