@@ -1,0 +1,120 @@
+"""After Redis was emptied, each token is refused or accepted for the right reason, on every process.
+
+Owns the reasons. How often an answer was wrong for a moment, test_emptied.py counts.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+import redis
+
+from identity_client import IdentityClient, IdentityError, Verified
+from identityapi.v1 import identity_service_pb2 as pb
+from tests.e2e.process import Installation, Running
+from tests.faults.conftest import FULL, Single, Start
+from tests.faults.load import PASSWORD
+from tests.faults.proxy import CLEAR, Weather
+from tests.faults.report import PATIENCE
+from tests.faults.site import until
+from tests.faults.test_emptied import dumped, put_back
+
+ROUNDS = FULL // 20 or 1
+_BATCH = 1000
+_SILENCE = ("UNAVAILABLE", "NO_SIGNING_KEY")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90 + 20 * ROUNDS)]
+
+
+@pytest.mark.parametrize("cut_off", [False, True], ids=["all-see-it", "one-is-cut-off"])
+def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_answer_right_again(
+    start: Start, cut_off: bool
+) -> None:
+    single = start()
+    live = [sign_in(single) for _ in range(3)]
+    recovery = 0.0
+    with redis.Redis(port=single.redis.port) as operator, single.site.load() as load:
+        for _ in range(ROUNDS):
+            load.run(0.5)
+            records = dumped(operator)
+            if cut_off:
+                single.proxies[1].set(Weather(silent=True))
+            operator.flushall()
+            await_silence(single.site.services[0], live[0])
+            single.proxies[1].set(CLEAR)  # it learns of it only now
+            await_silence(single.site.services[1], live[0])
+            put_back(operator, records)
+            recovery = max(recovery, single.site.recover())
+
+    revoked = [known.token for known in single.site.history.revocations]
+    folder = single.folder / "late"
+    folder.mkdir()
+    with Installation(folder, single.redis.url).serve() as late:
+        services = [*single.site.services, late]
+        # At first asking a repair may still be under way: that is counted, and what stays is a failure.
+        verified = sum(said(service, revoked)["verified"] for service in services)
+        answers = [settled(service, revoked) for service in services]
+        controls = [said(service, live) for service in services]
+    violations = len(single.site.history.violations)
+    sys.stdout.write(
+        f"\nfault=emptied{'-cut-off' if cut_off else ''} rounds={ROUNDS} revocations={len(revoked)} "
+        f"verified={verified} violations={violations} recovery_s={recovery:.2f}\n"
+    )
+    assert revoked
+    assert answers == [Counter(REVOKED=len(revoked))] * 3
+    assert controls == [Counter(verified=len(live))] * 3
+    assert single.site.history.mistakes == []
+    assert recovery < PATIENCE
+
+
+def sign_in(single: Single) -> str:
+    """A token of somebody of whom only single sign-ins are revoked, and this one never."""
+    with single.site.services[0].client() as client:
+        return client.issue_with_password("ana", PASSWORD).access_token
+
+
+def await_silence(service: Running, token: str) -> None:
+    """Until this process issues and verifies no more, and says that it has no key."""
+    with service.client(max_attempts=1) as client:
+        calls: list[Callable[[], object]] = [
+            lambda: client.issue_with_password("ana", PASSWORD),
+            lambda: client.verify(token, any_audience=True),
+        ]
+        for call in calls:
+            until(lambda call=call: refusal(call) == _SILENCE, PATIENCE)  # type: ignore[misc]
+
+
+def refusal(call: Callable[[], object]) -> tuple[str, str] | None:
+    try:
+        call()
+    except IdentityError as error:
+        return error.code.name, error.reason
+    return None
+
+
+def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
+    """What it says of revoked tokens when it lets none pass any more, or when that has taken too long."""
+    deadline = time.monotonic() + PATIENCE
+    while (counts := said(service, tokens))["verified"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return counts
+
+
+def said(service: Running, tokens: Sequence[str]) -> Counter[str]:
+    """How many tokens were verified, and how many were rejected for which reason."""
+    with service.client() as client:
+        return Counter(
+            answer
+            for start in range(0, len(tokens), _BATCH)
+            for answer in answers_of(client, tokens[start : start + _BATCH])
+        )
+
+
+def answers_of(client: IdentityClient, tokens: Sequence[str]) -> list[str]:
+    requests = [pb.VerifyRequest(token=token, any_audience=True) for token in tokens]
+    return [
+        "verified" if isinstance(outcome, Verified) else outcome.reason
+        for outcome in client.verify_batch(requests)
+    ]
