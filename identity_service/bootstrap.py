@@ -17,7 +17,8 @@ from identity_service import logs
 from identity_service.clock import AnchoredClock, SystemClock
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.grants import LifetimeBounds
-from identity_service.domain.ports import Clock, Journal, Store
+from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer

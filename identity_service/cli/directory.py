@@ -16,9 +16,9 @@ from identity_service.cli.options import (
     settings_for_office,
 )
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show, show_table
-from identity_service.domain.ports import Versioned
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.secret import Secret
+from identity_service.domain.store import Versioned
 from identity_service.services.admin import NewClient, NewUser
 
 client_app = typer.Typer(help="Services and programs that get tokens.", no_args_is_help=True)

@@ -93,6 +93,7 @@ class RecordKind(StrEnum):
     CLIENT = "client"
     USER = "user"
     KEY = "key"
+    ISSUER = "issuer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ class Grant(StrEnum):
     CLIENT_CREDENTIALS = "client_credentials"
     PASSWORD = "password"  # noqa: S105  # the name of a grant
     REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a grant
+    TOKEN_EXCHANGE = "token_exchange"  # noqa: S105  # the name of a grant
 
 
 class OnReuse(StrEnum):
@@ -35,6 +36,7 @@ class StoredSecret:
     """A client secret as it is kept: its SHA-256, since it is 256 random bits made by the service."""
 
     digest: bytes = field(repr=False)
+    create_time: datetime | None = None
     expire_time: datetime | None = None
     """When it stops working, while two overlap; None = never."""
 
@@ -46,19 +48,31 @@ class Client:
     client_id: PrincipalId
     display_name: str = ""
     secrets: tuple[StoredSecret, ...] = ()
-    """None = a public client: it proves nothing and may only sign people in."""
+    certificates: frozenset[str] = frozenset()
+    """What proves it in a certificate: `spiffe://…`, `dns:…` or `sha256:…`; each of one client only."""
+    public_keys: tuple[str, ...] = ()
+    """JWKs as JSON, with `kid` and `alg`; an assertion that any of them signed proves it (RFC 7523)."""
     grants: frozenset[Grant] = frozenset({Grant.CLIENT_CREDENTIALS})
     audiences: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     max_lifetime: timedelta | None = None
     """Of its access tokens; None = the service's own maximum."""
     on_reuse: OnReuse = OnReuse.END_SESSION
+    require_binding: bool = False
+    """Whether its tokens are issued only over a connection whose certificate they are then bound to."""
+    exchange_audiences: frozenset[str] = frozenset()
+    """Audiences of subject tokens that it may exchange: the names under which it receives tokens."""
     disabled: bool = False
     create_time: datetime | None = None
 
     @property
     def id(self) -> str:
         return self.client_id
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it has nothing to prove itself with, and may only sign people in."""
+        return not (self.secrets or self.certificates or self.public_keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,10 +38,16 @@ class Session:
     expire_time: datetime
     """Absolute, counted from the sign-in."""
     device: str = ""
+    peer: str = ""
+    """Where the sign-in came from, as host:port."""
+    certificate_sha256: bytes | None = None
+    """The certificate that its access tokens are bound to (RFC 8705); a refresh must show it again."""
     key_id: KeyId
     """Of the refresh key that derives the latest token."""
     latest: int = 0
     parent: int = NO_PARENT
+    refresh_time: datetime | None = None
+    """When it was last rotated, by the store's clock."""
     rotate_times: Mapping[int, datetime] = field(default_factory=dict)
     """Number → when it was first rotated, voided or skipped, by the store's clock; within the window only."""
 
@@ -92,27 +98,34 @@ def decide_refresh(
     """
     recent = {n: t for n, t in session.rotate_times.items() if now - t <= grace}
     if shown == session.latest:
-        return _rotate(session, recent | {shown: now}, parent=shown, latest=shown + 1, key_id=key_id)
+        return _rotate(session, recent | {shown: now}, now, parent=shown, latest=shown + 1, key_id=key_id)
     if shown > session.latest:
         # The MAC is ours, so the number was given out: a failover of the store lost the rotation.
         skipped = range(max(session.latest, shown - MAX_ROTATIONS_IN_WINDOW), shown)
         times = recent | dict.fromkeys(skipped, now) | {shown: now}
         newest = dict(sorted(times.items())[-MAX_ROTATIONS_IN_WINDOW:])
-        return _rotate(session, newest, parent=shown, latest=shown + 1, key_id=key_id)
+        return _rotate(session, newest, now, parent=shown, latest=shown + 1, key_id=key_id)
     if shown == session.parent:
         if shown in recent:
             return Replayed(session=session)
         # The latest was never used, else it would be the parent: its reply was lost. It is void now.
         times = recent | {session.latest: now, shown: now}
-        return _rotate(session, times, parent=shown, latest=session.latest + 1, key_id=key_id)
+        return _rotate(session, times, now, parent=shown, latest=session.latest + 1, key_id=key_id)
     return Superseded() if shown in recent else Reused()
 
 
 def _rotate(
-    session: Session, times: Mapping[int, datetime], *, parent: int, latest: int, key_id: KeyId
+    session: Session, times: Mapping[int, datetime], now: datetime, *, parent: int, latest: int, key_id: KeyId
 ) -> Rotated | TooFrequent:
     if len(times) > MAX_ROTATIONS_IN_WINDOW or latest > MAX_NUMBER:
         return TooFrequent()
     return Rotated(
-        session=replace(session, latest=latest, parent=parent, rotate_times=dict(times), key_id=key_id)
+        session=replace(
+            session,
+            latest=latest,
+            parent=parent,
+            refresh_time=now,
+            rotate_times=dict(times),
+            key_id=key_id,
+        )
     )

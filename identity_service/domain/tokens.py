@@ -74,6 +74,8 @@ class AccessToken:
     not_before: datetime | None = None
     auth_time: datetime | None = None
     actors: tuple[Actor, ...] = ()
+    may_act: Actor | None = None
+    """Who alone may act for the subject by token exchange (RFC 8693 section 4.4); None = no such limit."""
     generations: Mapping[PrincipalId, Generation] = field(default_factory=dict)
     """Those it was issued under, without the ones that were never raised (claim `gen`)."""
     certificate_sha256: bytes | None = None

@@ -13,7 +13,7 @@ from identity_service.domain.errors import InvalidRequestError, NotFoundError
 from identity_service.domain.grants import is_audience, is_known_scope
 from identity_service.domain.ids import PrincipalId, is_principal_id, new_user_id
 from identity_service.domain.log import RecordKind
-from identity_service.domain.ports import Clock, Journal, PasswordHasher, Store, Versioned
+from identity_service.domain.ports import Clock, Journal, PasswordHasher
 from identity_service.domain.principals import (
     ANY,
     Client,
@@ -24,6 +24,7 @@ from identity_service.domain.principals import (
 )
 from identity_service.domain.secret import Secret
 from identity_service.domain.secrets import new_client_secret, stored
+from identity_service.domain.store import Store, Versioned
 
 MIN_PASSWORD_CHARS: Final = 8
 MAX_PASSWORD_CHARS: Final = 1024

@@ -11,11 +11,12 @@ from identity_service.domain.errors import CredentialRefusedError
 from identity_service.domain.grants import require_grant
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.log import Generation
-from identity_service.domain.ports import Clock, PasswordHasher, ReplicaView, Store
+from identity_service.domain.ports import Clock, PasswordHasher, ReplicaView
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.revocations import newest
 from identity_service.domain.secret import Secret
 from identity_service.domain.secrets import matches_any
+from identity_service.domain.store import Store
 from identity_service.services.directory import Directory
 
 

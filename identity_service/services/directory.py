@@ -10,8 +10,8 @@ from typing import Final
 
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import RecordChanged, RecordKind
-from identity_service.domain.ports import Store
 from identity_service.domain.principals import Client
+from identity_service.domain.store import Store
 
 _LIMIT: Final = 10_000
 

@@ -12,9 +12,10 @@ from identity_service.domain.grants import (
     user_entitlement,
 )
 from identity_service.domain.ids import new_session_id
-from identity_service.domain.ports import Journal, ReplicaView, Store
+from identity_service.domain.ports import Journal, ReplicaView
 from identity_service.domain.principals import Grant
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import Store
 from identity_service.services.authenticate import Authenticator, ClientSecret, Password
 from identity_service.services.keyring import KeyRing
 from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet

@@ -10,7 +10,8 @@ from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.keys import KeyPurpose, PublishedKey, StoredKey, key_in_use, key_state
 from identity_service.domain.log import RecordChanged, RecordKind
-from identity_service.domain.ports import Clock, KeyVault, SigningKey, Store, VerifyingKey
+from identity_service.domain.ports import Clock, KeyVault, SigningKey, VerifyingKey
+from identity_service.domain.store import Store
 
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
 _PAGE = 100

@@ -20,7 +20,7 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
 from identity_service.domain.ids import EVERYONE
-from identity_service.domain.ports import Journal, ReplicaView, SessionState, Store
+from identity_service.domain.ports import Journal, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.revocations import first_raised
@@ -34,6 +34,7 @@ from identity_service.domain.sessions import (
     TooFrequent,
     decide_refresh,
 )
+from identity_service.domain.store import SessionState, Store
 from identity_service.services.authenticate import Authenticator, ClientSecret
 from identity_service.services.keyring import KeyRing
 from identity_service.services.revoke import Revoker

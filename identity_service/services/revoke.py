@@ -23,10 +23,11 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Clock, Journal, ReplicaView, Store, TokenCodec
+from identity_service.domain.ports import Clock, Journal, ReplicaView, TokenCodec
 from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.revocations import whole_minute
 from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
 

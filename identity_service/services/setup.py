@@ -10,9 +10,10 @@ from identity_service.domain.errors import AlreadyExistsError, NotFoundError
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.ports import Clock, KeyVault, Store
+from identity_service.domain.ports import Clock, KeyVault
 from identity_service.domain.principals import first_party_client
 from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store
 from identity_service.services.admin import Administrator, NewClient
 
 

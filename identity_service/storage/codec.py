@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import (
     Change,
@@ -20,9 +21,9 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Record, RecordT
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import Record, RecordT
 
 Json = dict[str, Any]
 
@@ -94,6 +95,8 @@ def encode_record(record: Record) -> str:
             return dumps(_user_json(record))
         case StoredKey():
             return dumps(_key_json(record))
+        case TrustedIssuer():
+            return dumps(_issuer_json(record))
 
 
 def decode_record(kind: type[RecordT], text: str) -> RecordT:
@@ -105,12 +108,19 @@ def _client_json(client: Client) -> Json:
     return {
         "client_id": client.client_id,
         "display_name": client.display_name,
-        "secrets": [[s.digest.hex(), _maybe(seconds, s.expire_time)] for s in client.secrets],
+        "secrets": [
+            [s.digest.hex(), _maybe(seconds, s.expire_time), _maybe(seconds, s.create_time)]
+            for s in client.secrets
+        ],
+        "certificates": sorted(client.certificates),
+        "public_keys": client.public_keys,
         "grants": sorted(client.grants),
         "audiences": sorted(client.audiences),
         "scopes": sorted(client.scopes),
         "max_lifetime": _maybe(timedelta.total_seconds, client.max_lifetime),
         "on_reuse": client.on_reuse,
+        "require_binding": client.require_binding,
+        "exchange_audiences": sorted(client.exchange_audiences),
         "disabled": client.disabled,
         "create_time": _maybe(seconds, client.create_time),
     }
@@ -121,14 +131,22 @@ def _client(data: Json) -> Client:
         client_id=PrincipalId(data["client_id"]),
         display_name=data["display_name"],
         secrets=tuple(
-            StoredSecret(digest=bytes.fromhex(digest), expire_time=_maybe(moment, expire))
-            for digest, expire in data["secrets"]
+            StoredSecret(
+                digest=bytes.fromhex(digest),
+                expire_time=_maybe(moment, expire),
+                create_time=_maybe(moment, create[0] if create else None),
+            )
+            for digest, expire, *create in data["secrets"]
         ),
+        certificates=frozenset(data.get("certificates", ())),
+        public_keys=tuple(data.get("public_keys", ())),
         grants=frozenset(Grant(g) for g in data["grants"]),
         audiences=frozenset(data["audiences"]),
         scopes=frozenset(data["scopes"]),
         max_lifetime=_maybe(lambda s: timedelta(seconds=s), data["max_lifetime"]),
         on_reuse=OnReuse(data["on_reuse"]),
+        require_binding=data.get("require_binding", False),
+        exchange_audiences=frozenset(data.get("exchange_audiences", ())),
         disabled=data["disabled"],
         create_time=_maybe(moment, data["create_time"]),
     )
@@ -184,6 +202,39 @@ def _key(data: Json) -> StoredKey:
     )
 
 
+def _issuer_json(issuer: TrustedIssuer) -> Json:
+    return {
+        "issuer": issuer.issuer,
+        "jwks_uri": issuer.jwks_uri,
+        "jwks_file": issuer.jwks_file,
+        "jwks": issuer.jwks,
+        "audiences": issuer.audiences,
+        "algorithms": issuer.algorithms,
+        "rules": [[dict(r.claims), r.client_id, r.per_subject] for r in issuer.rules],
+        "single_use": issuer.single_use,
+        "max_age": _maybe(timedelta.total_seconds, issuer.max_age),
+        "create_time": _maybe(seconds, issuer.create_time),
+    }
+
+
+def _issuer(data: Json) -> TrustedIssuer:
+    return TrustedIssuer(
+        issuer=data["issuer"],
+        jwks_uri=data["jwks_uri"],
+        jwks_file=data["jwks_file"],
+        jwks=data["jwks"],
+        audiences=tuple(data["audiences"]),
+        algorithms=tuple(data["algorithms"]),
+        rules=tuple(
+            TrustRule(claims=claims, client_id=PrincipalId(client_id), per_subject=per_subject)
+            for claims, client_id, per_subject in data["rules"]
+        ),
+        single_use=data["single_use"],
+        max_age=_maybe(lambda s: timedelta(seconds=s), data["max_age"]),
+        create_time=_maybe(moment, data["create_time"]),
+    )
+
+
 def _maybe(convert: Callable[[Any], Any], value: object) -> Any:
     return None if value is None else convert(value)
 
@@ -192,11 +243,13 @@ _KINDS: Final[Mapping[type[Record], RecordKind]] = {
     Client: RecordKind.CLIENT,
     User: RecordKind.USER,
     StoredKey: RecordKind.KEY,
+    TrustedIssuer: RecordKind.ISSUER,
 }
 _DECODERS: Final[Mapping[type[Record], Callable[[Json], Record]]] = {
     Client: _client,
     User: _user,
     StoredKey: _key,
+    TrustedIssuer: _issuer,
 }
 
 
@@ -217,9 +270,12 @@ def encode_session(session: Session) -> str:
             "auth": seconds(session.auth_time),
             "expire": seconds(session.expire_time),
             "device": session.device,
+            "peer": session.peer,
+            "cert": _maybe(bytes.hex, session.certificate_sha256),
             "key": session.key_id,
             "latest": session.latest,
             "parent": session.parent,
+            "refresh": _maybe(seconds, session.refresh_time),
             "times": {str(n): seconds(t) for n, t in session.rotate_times.items()},
         }
     )
@@ -239,8 +295,11 @@ def decode_session(text: str) -> Session:
         auth_time=moment(data["auth"]),
         expire_time=moment(data["expire"]),
         device=data["device"],
+        peer=data.get("peer", ""),
+        certificate_sha256=_maybe(bytes.fromhex, data.get("cert")),
         key_id=KeyId(data["key"]),
         latest=data["latest"],
         parent=data["parent"],
+        refresh_time=_maybe(moment, data.get("refresh")),
         rotate_times={int(n): moment(t) for n, t in data["times"].items()},
     )

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import Final
 
 from identity_service.domain.errors import UnavailableError
-from identity_service.domain.ports import ChangeLog, Journal
+from identity_service.domain.ports import Journal
+from identity_service.domain.store import ChangeLog
 from identity_service.storage.replica import Replica
 
 _FIRST_PAUSE: Final = 0.05

@@ -10,7 +10,8 @@ from typing import Final
 from identity_service.domain.errors import StoreUnavailableError, StoreUninitializedError
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
 from identity_service.domain.log import Head, LogEntry, LogPage, Revision
-from identity_service.domain.ports import ChangeLog, Journal
+from identity_service.domain.ports import Journal
+from identity_service.domain.store import ChangeLog
 
 _PAGE: Final = 1000
 _ATTEMPTS: Final = 3

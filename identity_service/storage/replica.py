@@ -23,8 +23,9 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Appended, Fact, Head, LogPage, RecordChanged, Revision
-from identity_service.domain.ports import ChangeLog, Clock, Journal, LogListener
+from identity_service.domain.ports import Clock, Journal, LogListener
 from identity_service.domain.revocations import Revocations
+from identity_service.domain.store import ChangeLog
 from identity_service.storage.log_reader import Cursor, LogReader
 from identity_service.storage.unread import Unread
 from identity_service.storage.upkeep import Upkeep

@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Final
 
 from identity_service.domain.log import Fact, Head
-from identity_service.domain.ports import ChangeLog, Clock, Journal
+from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.revocations import Revocations
+from identity_service.domain.store import ChangeLog
 
 _CHUNK: Final = 250
 """Facts in one write, so that no write holds up the others for long."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import redis
 
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.ids import new_epoch
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance.backends import Backend, ClusterBackend, FakeClock, RedisBackend, SqliteBackend

@@ -16,9 +16,9 @@ from identity_service.domain.ids import (
 )
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, LogEntry, RecordKind, Revision
-from identity_service.domain.ports import Record, Store, Versioned
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import Record, Store, Versioned
 
 TIME = datetime(2100, 1, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 SOON = datetime(2100, 1, 1, 1, tzinfo=UTC)

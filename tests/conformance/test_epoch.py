@@ -12,8 +12,8 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import PrincipalId, TokenId, new_epoch, new_token_id
 from identity_service.domain.log import RecordKind
-from identity_service.domain.ports import Store
 from identity_service.domain.principals import Client
+from identity_service.domain.store import Store
 from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, MUTATIONS, a_client, a_session, deny, entries_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, GenerationRaised, SessionEnded, TokenDenied
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, SOON, deny, entries_of
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_session_id, new_user_id
 from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
-from identity_service.domain.ports import Store
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import Revocations
+from identity_service.domain.store import Store
 from tests.conformance.samples import a_client, a_session, a_user
 
 # One store serves all examples of a test, as one store serves all callers: ids are new in each example.

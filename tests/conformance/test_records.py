@@ -8,8 +8,8 @@ from identity_service.domain.errors import AlreadyExistsError, NotFoundError, St
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import GenerationRaised, RecordChanged, RecordKind, Revision
-from identity_service.domain.ports import Record, Store
 from identity_service.domain.principals import Client, OnReuse, User
+from identity_service.domain.store import Record, Store
 from tests.conformance.samples import a_client, a_key, a_user, deny, entries_of, stored
 
 RECORDS: dict[str, Record] = {

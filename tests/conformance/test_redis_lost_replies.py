@@ -11,7 +11,7 @@ import pytest
 from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
 from identity_service.domain.ids import EVERYONE, SessionId, TokenId, new_epoch
 from identity_service.domain.log import Appended
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from tests.conformance import samples
 from tests.redis_server import RedisServer

@@ -9,8 +9,8 @@ import pytest
 from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
 from identity_service.domain.ids import EVERYONE, Epoch, PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import Appended, RecordKind
-from identity_service.domain.ports import Store
 from identity_service.domain.principals import User, first_party_client
+from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from tests.conformance import samples
 from tests.redis_server import RedisServer, ask

@@ -16,7 +16,7 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.upkeep import retention_for
 from tests.conformance.backends import Backend, FakeClock

@@ -10,7 +10,6 @@ import pytest
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId
 from identity_service.domain.log import RecordKind
-from identity_service.domain.ports import SessionState, Store
 from identity_service.domain.principals import first_party_client
 from identity_service.domain.sessions import (
     NO_PARENT,
@@ -19,6 +18,7 @@ from identity_service.domain.sessions import (
     Session,
     decide_refresh,
 )
+from identity_service.domain.store import SessionState, Store
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import a_client, a_session, a_user
 

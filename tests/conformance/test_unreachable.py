@@ -8,7 +8,7 @@ import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import new_epoch
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from tests.conformance.backends import Backend
 from tests.conformance.samples import MUTATIONS, READS, deny
 

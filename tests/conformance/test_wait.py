@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from tests.conformance.backends import Backend
 from tests.conformance.samples import deny
 

@@ -13,7 +13,7 @@ import grpc
 from identity_service import logs
 from identity_service.bootstrap import Office, Service, open_hasher
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.services.admin import Administrator
 from identity_service.settings import Settings
 from tests.rpc.world import Account, ShiftedClock, World, client_secret

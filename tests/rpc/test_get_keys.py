@@ -17,7 +17,7 @@ from identity_service.clock import SystemClock
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Generation
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc

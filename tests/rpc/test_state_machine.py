@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from identity_service.domain.ids import SessionId
-from identity_service.domain.ports import Store
+from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import token_pb2

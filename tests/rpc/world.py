@@ -15,9 +15,9 @@ from grpc_status import rpc_status
 
 from identity_service.bootstrap import Office, Service
 from identity_service.clock import SystemClock
-from identity_service.domain.ports import Store
 from identity_service.domain.principals import Grant
 from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store
 from identity_service.services.admin import NewClient, NewUser
 from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb

@@ -12,8 +12,8 @@ from identity_service.domain.log import (
     RecordKind,
     Revision,
 )
-from identity_service.domain.ports import Record, RecordT, Versioned
 from identity_service.domain.principals import User, normalize_username
+from identity_service.domain.store import Record, RecordT, Versioned
 from identity_service.storage.codec import decode_record, encode_change, encode_record, kind_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.connection import Connection

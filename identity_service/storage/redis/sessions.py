@@ -12,9 +12,9 @@ from typing import Any, Final
 from identity_service.domain.errors import StoreReplacedError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import RecordKind
-from identity_service.domain.ports import SessionState, SignIn, Versioned
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import SessionState, SignIn, Versioned
 from identity_service.storage.codec import decode_record, decode_session, encode_session
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.connection import Connection

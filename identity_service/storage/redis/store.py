@@ -23,9 +23,10 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Clock, Journal, Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.principals import User
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection

@@ -6,8 +6,8 @@ from typing import Any
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Appended, RecordChanged, RecordKind, Revision
-from identity_service.domain.ports import Record, RecordT, Versioned
 from identity_service.domain.principals import User, normalize_username
+from identity_service.domain.store import Record, RecordT, Versioned
 from identity_service.storage.codec import decode_record, encode_record, kind_of
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.facts import raise_to_next

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
-from identity_service.domain.ports import SessionState, SignIn
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import SessionState, SignIn
 from identity_service.storage.codec import decode_session, encode_session, seconds
 from identity_service.storage.sqlite import facts, records
 

@@ -11,9 +11,10 @@ from typing import Self
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Appended, Fact, Generation, Head, LogPage, RecordKind, Revision
-from identity_service.domain.ports import Clock, Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.domain.ports import Clock
 from identity_service.domain.principals import User
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
 from identity_service.storage.codec import seconds
 from identity_service.storage.sqlite import changes, records, sessions
 from identity_service.storage.sqlite import facts as revocations

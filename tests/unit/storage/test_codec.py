@@ -19,9 +19,9 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Record
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import Record
 from identity_service.storage import codec
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)

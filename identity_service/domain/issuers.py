@@ -1,0 +1,91 @@
+"""Trusted issuers: whose JWTs prove clients, and which proves whom. Reads no JWT and fetches no key."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from identity_service.domain.ids import PrincipalId, base64url
+
+FEDERATED_PREFIX: Final = "f_"
+"""Of the ids of principals that have no record here: only `federated_id` makes them."""
+
+ISSUER_ALGORITHMS: Final = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
+"""What is accepted of an issuer that names none itself; nothing symmetric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRule:
+    """Tokens with these claims prove this client."""
+
+    claims: Mapping[str, str]
+    """Claim → the value that it must have; see `applies`."""
+    client_id: PrincipalId
+    per_subject: bool = False
+    """Whether each `sub` of the issuer is a subject of its own; else the subject is the client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedIssuer:
+    """An issuer outside. Exactly one of the three sources of keys is set."""
+
+    issuer: str
+    jwks_uri: str | None = None
+    jwks_file: str | None = None
+    jwks: str | None = None
+    audiences: tuple[str, ...] = ()
+    """Its tokens must be for one of them; empty = for this service by its issuer name."""
+    algorithms: tuple[str, ...] = ISSUER_ALGORITHMS
+    rules: tuple[TrustRule, ...] = field(default_factory=tuple)
+    """The first that applies counts."""
+    single_use: bool = False
+    """Whether each token proves something once only, by its `jti`."""
+    max_age: timedelta | None = None
+    """From `iat` to now; None = `exp` alone decides."""
+    create_time: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return self.issuer
+
+    def rule_for(self, claims: Mapping[str, object]) -> TrustRule | None:
+        """The rule that applies to a token with these claims, or None: it proves nobody."""
+        return next((rule for rule in self.rules if applies(rule, claims)), None)
+
+
+def applies(rule: TrustRule, claims: Mapping[str, object]) -> bool:
+    """Whether a token with these claims fulfils the rule. A rule without claims applies to nothing."""
+    return bool(rule.claims) and all(
+        any(_is(value, wanted) for value in _values(claims, path)) for path, wanted in rule.claims.items()
+    )
+
+
+def federated_id(issuer: str, subject: str) -> PrincipalId:
+    """The id of a principal without a record: no two pairs of issuer and subject share one."""
+    digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode()).digest()
+    return PrincipalId(FEDERATED_PREFIX + base64url(digest[:18]))
+
+
+def _values(claims: object, path: str) -> tuple[object, ...]:
+    """What a path leads to: the longest name that the object has first, since names may hold dots."""
+    if not isinstance(claims, Mapping):
+        return ()
+    if path in claims:
+        found = claims[path]
+        return tuple(found) if isinstance(found, list) else (found,)
+    name, dot, _ = path.rpartition(".")
+    while dot:
+        if name in claims:
+            return _values(claims[name], path[len(name) + 1 :])
+        name, dot, _ = name.rpartition(".")
+    return ()
+
+
+def _is(value: object, wanted: str) -> bool:
+    if isinstance(value, bool):
+        return wanted == str(value).lower()
+    if not isinstance(value, str | int):
+        return False
+    text = str(value)
+    return text.startswith(wanted[:-1]) if wanted.endswith("*") else text == wanted
