@@ -1,110 +1,40 @@
 """The composition root: the only place that knows every concrete class. Read this first.
 
-settings → store → replica ← follower        (memory follows the log)
+settings → store → replica ← follower        (memory follows the log)   opening.py
              ↓        ↓
-           use cases: issue, verify, refresh, revoke, watch, administration
+           use cases: issue, verify, refresh, revoke, administration    wiring.py
                       ↓
-           servicers → pipeline → gRPC server
+           servicers → pipeline → gRPC server                           here
 """
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from identity_service import logs
-from identity_service.clock import AnchoredClock, SystemClock
-from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.grants import LifetimeBounds
-from identity_service.domain.ports import Clock, Journal
+from identity_service.clock import SystemClock
+from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
-from identity_service.grpc_api import answers
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server, ServerConfig
 from identity_service.grpc_api.trust import KEYS_MAX_AGE, TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer
-from identity_service.jose.access_tokens import AccessTokenCodec
-from identity_service.jose.sealing import Sealer
-from identity_service.jose.vault import Vault
 from identity_service.metrics import Metrics
-from identity_service.passwords import Argon2Config, Argon2Hasher
+from identity_service.opening import open_hasher, open_store, open_vault
 from identity_service.services.admin import Administrator
-from identity_service.services.authenticate import Authenticator
-from identity_service.services.directory import Directory
-from identity_service.services.issue import Issuer
-from identity_service.services.keyring import KeyRing
-from identity_service.services.refresh import Refresher
-from identity_service.services.revoke import RevokeConfig, Revoker
 from identity_service.services.setup import Initialised, initialise
-from identity_service.services.token_maker import IssueConfig, TokenMaker
-from identity_service.services.verify import Verifier
 from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
 from identity_service.storage.follower import Follower
-from identity_service.storage.redis import RedisStore
-from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.replica import Replica, ReplicaConfig
-from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.upkeep import retention_for
+from identity_service.wiring import Parts, UseCases
 
 _HEALTH_INTERVAL = 0.25
-
-
-def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> Store:
-    """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
-
-    With a journal, no server is used that cannot give what the settings promise, and the journal says so.
-    """
-    scheme, _, rest = settings.store.partition("://")
-    if scheme == "sqlite":
-        # The embedded store's clock is the process's own as it was at start: see AnchoredClock.
-        return SqliteStore.open(rest.removeprefix("/"), clock=AnchoredClock(clock))
-    if scheme.startswith("redis"):
-        demands = _demands(settings, insist=journal is not None)
-        return RedisStore.connect(settings.store, demands=demands, wall_clock=clock, journal=journal)
-    raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
-
-
-def _demands(settings: Settings, *, insist: bool) -> Demands:
-    return Demands(
-        durability=settings.durability,
-        allow_unsafe=settings.allow_unsafe_redis,
-        max_staleness=settings.max_staleness,
-        leeway=settings.leeway,
-        insist=insist,
-    )
-
-
-def open_vault(settings: Settings) -> Vault:
-    """What makes and opens keys. Raises ConfigurationError: no master key, or a short one."""
-    return Vault(Sealer(settings.read_master_key()))
-
-
-def check_store(settings: Settings) -> Sequence[Finding]:
-    """What in the store's set-up goes against the settings; an embedded store has nothing to set up."""
-    if settings.store.startswith("sqlite:"):
-        return ()
-    demands = _demands(settings, insist=False)
-    store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock())
-    try:
-        return store.check_all(demands)
-    finally:
-        store.close()
-
-
-def open_hasher(settings: Settings) -> Argon2Hasher:
-    return Argon2Hasher(
-        Argon2Config(
-            time_cost=settings.argon2_time_cost,
-            memory_kib=settings.argon2_memory_kib,
-            parallelism=settings.argon2_parallelism,
-            threads=settings.password_threads,
-            queue=settings.password_queue,
-        )
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,63 +107,27 @@ class Service:
             beat_interval=settings.beat_interval,
         )
         self._metrics.watch(replica)
-        keys = KeyRing(store, vault, clock)
-        directory = Directory(store)
-        replica.subscribe(keys.on_change)
-        replica.subscribe(directory.on_change)
-
-        codec = AccessTokenCodec(keys, settings.issuer)
-        issue_config = IssueConfig(
-            issuer=settings.issuer,
-            lifetimes=LifetimeBounds(
-                default=settings.access_token_lifetime, maximum=settings.max_access_token_lifetime
-            ),
-            session_lifetime=settings.session_lifetime,
-            known_scopes=frozenset(settings.known_scopes),
+        use = UseCases(
+            Parts(
+                settings=settings,
+                clock=clock,
+                store=store,
+                replica=replica,
+                vault=vault,
+                hasher=self._hasher,
+                journal=journal,
+            )
         )
-        authenticator = Authenticator(store, replica, directory, self._hasher, clock)
-        maker = TokenMaker(codec, keys, clock, issue_config)
-        verifier = Verifier(
-            codec,
-            keys,
-            replica,
-            clock,
-            answers.render,
-            leeway=settings.leeway,
-            cache_entries=settings.cache_entries,
-            serve_stale=settings.on_stale == "serve",
-        )
-        revoker = Revoker(
-            store,
-            replica,
-            codec,
-            keys,
-            clock,
-            journal,
-            RevokeConfig(
-                longest_lifetime=settings.max_access_token_lifetime,
-                session_lifetime=settings.session_lifetime,
-                leeway=settings.leeway,
-            ),
-        )
-        refresher = Refresher(
-            store,
-            replica,
-            authenticator,
-            keys,
-            maker,
-            revoker,
-            journal,
-            grace=settings.refresh_grace,
-            known_scopes=issue_config.known_scopes,
-        )
-        issuer = Issuer(authenticator, maker, keys, store, replica, journal, issue_config)
+        self._keys = use.keys
         gate = CallerGate(
-            verifier, audience=settings.service_audience, require_caller_auth=settings.require_caller_auth
+            use.verifier,
+            use.directory,
+            audience=settings.service_audience,
+            require_caller_auth=settings.require_caller_auth,
         )
         hub = WatchHub(
             replica,
-            keys,
+            use.keys,
             clock,
             WatchRenderer(KEYS_MAX_AGE),
             WatchConfig(max_watchers=settings.max_watchers, queue=settings.watch_queue),
@@ -247,11 +141,10 @@ class Service:
             beat=hub.beat,
             leave=hub.close,
         )
-        self._keys = keys
         self._server = Server(
             _server_config(settings),
-            IdentityServicer(issuer, verifier, refresher, revoker, replica),
-            TrustServicer(keys, replica, hub, senders),
+            IdentityServicer(use.issuer, use.verifier, use.refresher, use.revoker, replica),
+            TrustServicer(use.keys, replica, hub, senders),
             senders,
             gate,
         )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from identity_service import bootstrap
+from identity_service import bootstrap, opening
 from identity_service.cli.output import say
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.secret import Secret
@@ -46,10 +46,10 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
 
 def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
     """Initialise a virgin store with demo accounts; lower `durability` where Redis cannot give it."""
-    findings = bootstrap.check_store(settings)
+    findings = opening.check_store(settings)
     if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
         lowered = settings.model_copy(update={"durability": "unsynced"})
-        if not any(f.severity == "refuse" for f in bootstrap.check_store(lowered)):
+        if not any(f.severity == "refuse" for f in opening.check_store(lowered)):
             say("store: this Redis may lose acknowledged revocations when it crashes; going on at durability")
             say("       `unsynced`, for trying out only. `identity serve` without --dev would refuse.")
             settings = lowered

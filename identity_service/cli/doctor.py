@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import typer
 
-from identity_service import bootstrap
+from identity_service import bootstrap, opening
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.domain.errors import IdentityError
@@ -34,7 +34,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _attempt("master key", lambda: _nothing(settings.read_master_key()))
     try:
-        findings = bootstrap.check_store(settings)
+        findings = opening.check_store(settings)
     except IdentityError as error:
         yield Check("store", "FAIL", str(error))
         return
@@ -73,7 +73,7 @@ def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
 
 def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
     keys = [found.record for found in office.store.list_records(StoredKey, limit=1000)]
-    vault = bootstrap.open_vault(settings)
+    vault = opening.open_vault(settings)
     for purpose, open_key in (
         (KeyPurpose.SIGN, vault.open_signing),
         (KeyPurpose.REFRESH, vault.open_refresh),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap, logs
+from identity_service import bootstrap, logs, opening
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
@@ -65,7 +65,7 @@ def serve(
 def _check_store(settings: Settings) -> None:
     """Refuse to serve from a store that cannot give what the settings promise."""
     refusals = []
-    for finding in bootstrap.check_store(settings):
+    for finding in opening.check_store(settings):
         say(f"store: {finding.what}; {finding.fix}")
         if finding.severity == "refuse":
             refusals.append(finding.what)

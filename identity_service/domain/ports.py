@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.ids import KeyId, Link
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import (
@@ -114,6 +115,16 @@ class LogListener(Protocol):
 
     def replaced(self, revision: Revision) -> None:
         """The log was found replaced and is read again from its start; what was known stays known."""
+
+
+class AuditTrail(Protocol):
+    """Where audit events go. Never waits for the store."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Log the event and store it soon; one that finds the queue full is logged, counted and dropped."""
+
+    def stored(self, event: AuditEvent) -> None:
+        """Log an event that the store has taken together with the change that it records."""
 
 
 class ReplicaView(Protocol):

@@ -1,14 +1,23 @@
-"""Callers: who sends this call, proven by an access token in metadata `authorization: Bearer …`.
+"""Callers: who sends this call, proven by an access token in metadata or by the connection's certificate.
 
-A caller's token is verified as any other, for the audience of this service itself.
+A caller's token is verified as any other, for the audience of this service itself. A token outweighs a
+certificate: whoever shows one wants to be its subject.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+import grpc
+
 from identity_service.domain.errors import CallerScopeMissingError, CallerUnauthenticatedError
-from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.domain.grants import SCOPE_ADMIN
+from identity_service.domain.ids import PrincipalId, SessionId
+from identity_service.domain.origin import PeerCertificate
+from identity_service.domain.tokens import Rejected
+from identity_service.grpc_api.calls import certificate_of
 from identity_service.grpc_api.policy import Access, Rule
+from identity_service.services.directory import Directory
 from identity_service.services.verify import Verifier, VerifyRequest
 
 _HEADER: Final = "authorization"
@@ -17,11 +26,27 @@ _NEEDED: Final = "this method needs metadata `authorization: Bearer <access toke
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A principal that was proven to send a call."""
+
+    principal: PrincipalId
+    scopes: frozenset[str]
+    session_id: SessionId | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return SCOPE_ADMIN in self.scopes
+
+
 class CallerGate:
     """Enforces the rule of a method on one call."""
 
-    def __init__(self, verifier: Verifier[Any], *, audience: str, require_caller_auth: bool) -> None:
+    def __init__(
+        self, verifier: Verifier[Any], directory: Directory, *, audience: str, require_caller_auth: bool
+    ) -> None:
         self._verifier = verifier
+        self._directory = directory
         self._audience = audience
         self._require_caller_auth = require_caller_auth
 
@@ -30,6 +55,8 @@ class CallerGate:
         match rule.access:
             case Access.OPEN:
                 return False
+            case Access.SCOPE | Access.OWN_OR_SCOPE:
+                return True
             case Access.SCOPE_WHERE_CONFIGURED:
                 return self._require_caller_auth
             case Access.HOLDER_OR_SCOPE:
@@ -37,24 +64,34 @@ class CallerGate:
                 # without a target is refused as such, whoever sends it.
                 return request.WhichOneof("target") not in ("token", None)
 
-    def admit(self, rule: Rule, metadata: Metadata) -> AccessToken:
-        """The caller, who has the rule's scope.
+    def admit(self, rule: Rule, context: grpc.ServicerContext) -> Caller:
+        """The caller, who has the rule's scope unless the rule is about the caller's own things.
 
         Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError.
         """
-        caller = self._caller(metadata)
-        if rule.scope not in caller.scopes:
-            raise CallerScopeMissingError(f"the caller's token lacks the scope {rule.scope}")
+        values = [value for key, value in context.invocation_metadata() if key == _HEADER]
+        caller = self._by_token(values) if values else self._by_certificate(certificate_of(context))
+        if rule.access is not Access.OWN_OR_SCOPE and rule.scope not in caller.scopes:
+            raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
         return caller
 
-    def _caller(self, metadata: Metadata) -> AccessToken:
-        values = [value for key, value in metadata if key == _HEADER]
+    def _by_token(self, values: Sequence[str | bytes]) -> Caller:
         if len(values) != 1 or not isinstance(values[0], str):
-            raise CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}")
-        scheme, _, token = values[0].partition(" ")
+            raise self._unproven()
+        scheme, _, text = values[0].partition(" ")
         if scheme.lower() != "bearer":
-            raise CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}")
-        answer = self._verifier.verify(VerifyRequest(token=token, audiences=(self._audience,)))
+            raise self._unproven()
+        answer = self._verifier.verify(VerifyRequest(token=text, audiences=(self._audience,)))
         if isinstance(answer, Rejected):
             raise CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
-        return answer.token
+        token = answer.token
+        return Caller(principal=token.subject, scopes=frozenset(token.scopes), session_id=token.session_id)
+
+    def _by_certificate(self, certificate: PeerCertificate | None) -> Caller:
+        client = self._directory.client_of(certificate) if certificate is not None else None
+        if client is None or client.disabled:
+            raise self._unproven()
+        return Caller(principal=client.client_id, scopes=client.scopes)
+
+    def _unproven(self) -> CallerUnauthenticatedError:
+        return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")

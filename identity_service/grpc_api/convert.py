@@ -1,13 +1,11 @@
 """Converters of requests: wire messages to domain values. Says which field is wrong, decides nothing else."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from identity_service.domain.errors import (
-    FieldViolation,
     InvalidRequestError,
     LifetimeOutOfBoundsError,
     NotImplementedYetError,
@@ -15,16 +13,17 @@ from identity_service.domain.errors import (
 from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES, GrantRequest
 from identity_service.domain.ids import (
     EVERYONE,
-    FIRST_PARTY_CLIENT,
     PrincipalId,
     SessionId,
     TokenId,
     is_principal_id,
 )
 from identity_service.domain.log import Revision
+from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.grpc_api.claims import to_claims
-from identity_service.services.authenticate import ClientSecret, Password
+from identity_service.grpc_api.credentials import to_credential, too_long
+from identity_service.services.authenticate import Password
 from identity_service.services.issue import IssueRequest
 from identity_service.services.refresh import RefreshRequest
 from identity_service.services.revoke import (
@@ -43,7 +42,7 @@ from identityapi.v1 import trust_service_pb2 as trust_pb
 MAX_BATCH: Final = 1000
 
 
-def to_issue(request: pb.IssueRequest) -> IssueRequest:
+def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest:
     """Raises InvalidRequestError, NotImplementedYetError."""
     if request.subject_token or request.actor_token:
         raise NotImplementedYetError("token exchange (subject_token, actor_token) is not offered yet")
@@ -51,7 +50,7 @@ def to_issue(request: pb.IssueRequest) -> IssueRequest:
     if len(request.device) > 128:
         raise InvalidRequestError.of("device", "must have at most 128 characters")
     return IssueRequest(
-        credential=_credential(request.credential, "credential"),
+        credential=to_credential(request.credential, "credential", origin),
         grant=GrantRequest(
             audiences=request.audiences,
             scopes=request.scopes,
@@ -59,6 +58,7 @@ def to_issue(request: pb.IssueRequest) -> IssueRequest:
         ),
         claims=to_claims(request.claims) if request.HasField("claims") else {},
         device=request.device,
+        origin=origin,
     )
 
 
@@ -102,14 +102,14 @@ def to_verify_batch(request: pb.VerifyBatchRequest) -> list[VerifyRequest]:
     return [to_verify(single, f"requests[{index}].") for index, single in enumerate(request.requests)]
 
 
-def to_refresh(request: pb.RefreshRequest) -> RefreshRequest:
+def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshRequest:
     """Raises InvalidRequestError, NotImplementedYetError."""
     if not request.refresh_token:
         raise InvalidRequestError.of("refresh_token", "must be set")
     client = None
     if request.HasField("client_credential"):
-        found = _credential(request.client_credential, "client_credential")
-        if not isinstance(found, ClientSecret):
+        found = to_credential(request.client_credential, "client_credential", origin)
+        if isinstance(found, Password):
             raise InvalidRequestError.of("client_credential", "must be the credential of a client")
         client = found
     return RefreshRequest(
@@ -117,16 +117,20 @@ def to_refresh(request: pb.RefreshRequest) -> RefreshRequest:
         client=client,
         scopes=request.scopes,
         audiences=request.audiences,
+        origin=origin,
     )
 
 
-def to_revoke(request: pb.RevokeRequest) -> RevokeRequest:
+def to_revoke(request: pb.RevokeRequest, origin: Origin = NOWHERE) -> RevokeRequest:
     """Raises InvalidRequestError."""
-    violations = [*_too_long(reason=(request.reason, 256), request_id=(request.request_id, 64))]
+    violations = [*too_long(reason=(request.reason, 256), request_id=(request.request_id, 64))]
     if violations:
         raise InvalidRequestError(*violations)
     return RevokeRequest(
-        target=_target(request), reason=request.reason, request_id=request.request_id or None
+        target=_target(request),
+        reason=request.reason,
+        request_id=request.request_id or None,
+        origin=origin,
     )
 
 
@@ -153,57 +157,6 @@ def _target(request: pb.RevokeRequest) -> Target:
 def _is_id(text: str) -> bool:
     """A `jti` or `sid`: base64url, as this service makes them or a little longer."""
     return 1 <= len(text) <= 128 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
-
-
-def _credential(credential: token_pb2.Credential, path: str) -> ClientSecret | Password:
-    match credential.WhichOneof("kind"):
-        case "client_secret":
-            return _client_secret(credential.client_secret, f"{path}.client_secret")
-        case "password":
-            return _password(credential.password, f"{path}.password")
-        case None:
-            raise InvalidRequestError.of(path, "must be set: client_secret or password")
-        case kind:
-            raise NotImplementedYetError(f"the credential {kind} is not offered yet")
-
-
-def _client_secret(value: token_pb2.ClientSecret, path: str) -> ClientSecret:
-    _require(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
-    return ClientSecret(client_id=PrincipalId(value.client_id), secret=Secret(value.client_secret))
-
-
-def _password(value: token_pb2.Password, path: str) -> Password:
-    _require(path, username=(value.username, 128), password=(value.password, 1024))
-    violations = [
-        *_too_long(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
-    ]
-    if violations:
-        raise InvalidRequestError(*violations)
-    return Password(
-        username=value.username,
-        password=Secret(value.password),
-        client_id=PrincipalId(value.client_id) if value.client_id else FIRST_PARTY_CLIENT,
-        client_secret=Secret(value.client_secret) if value.client_secret else None,
-    )
-
-
-def _require(path: str, **fields: tuple[str, int]) -> None:
-    missing = [
-        FieldViolation(field=f"{path}.{name}", description="must be set")
-        for name, (value, _) in fields.items()
-        if not value
-    ]
-    violations = [*missing, *_too_long(path, **fields)]
-    if violations:
-        raise InvalidRequestError(*violations)
-
-
-def _too_long(path: str = "", **fields: tuple[str, int]) -> Iterable[FieldViolation]:
-    for name, (value, limit) in fields.items():
-        if len(value) > limit:
-            yield FieldViolation(
-                field=f"{path}.{name}" if path else name, description=f"must have at most {limit} characters"
-            )
 
 
 def _check_encryption(value: int) -> None:

@@ -4,6 +4,7 @@ import grpc
 
 from identity_service.domain.ports import ReplicaView
 from identity_service.grpc_api import answers, convert
+from identity_service.grpc_api.calls import Call
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import Revoker
@@ -32,8 +33,10 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         self._replica = replica
         self._revision = answers.RevisionField()
 
-    def Issue(self, request: pb.IssueRequest, context: Context) -> pb.IssueResponse:
-        tokens = self._issuer.issue(convert.to_issue(request))
+    def Issue(  # type: ignore[override]
+        self, request: pb.IssueRequest, call: Call
+    ) -> pb.IssueResponse:
+        tokens = self._issuer.issue(convert.to_issue(request, call.origin))
         return pb.IssueResponse(token_set=answers.from_token_set(tokens))
 
     def Verify(self, request: pb.VerifyRequest, context: Context) -> bytes:  # type: ignore[override]
@@ -52,9 +55,13 @@ class IdentityServicer(rpc.IdentityServiceServicer):
             [answers.verify_response(verify(single), revision) for single in wanted]
         )
 
-    def Refresh(self, request: pb.RefreshRequest, context: Context) -> pb.RefreshResponse:
-        tokens = self._refresher.refresh(convert.to_refresh(request))
+    def Refresh(  # type: ignore[override]
+        self, request: pb.RefreshRequest, call: Call
+    ) -> pb.RefreshResponse:
+        tokens = self._refresher.refresh(convert.to_refresh(request, call.origin))
         return pb.RefreshResponse(token_set=answers.from_token_set(tokens))
 
-    def Revoke(self, request: pb.RevokeRequest, context: Context) -> pb.RevokeResponse:
-        return pb.RevokeResponse(revision=str(self._revoker.revoke(convert.to_revoke(request))))
+    def Revoke(  # type: ignore[override]
+        self, request: pb.RevokeRequest, call: Call
+    ) -> pb.RevokeResponse:
+        return pb.RevokeResponse(revision=str(self._revoker.revoke(convert.to_revoke(request, call.origin))))

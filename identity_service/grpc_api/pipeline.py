@@ -23,7 +23,9 @@ from identity_service.domain.errors import (
     MalformedRequestError,
     MethodNotAllowedError,
 )
-from identity_service.grpc_api.callers import CallerGate
+from identity_service.domain.origin import Origin
+from identity_service.grpc_api.callers import Caller, CallerGate
+from identity_service.grpc_api.calls import Call, certificate_of, peer_of
 from identity_service.grpc_api.errors import REQUEST_ID, status_code, to_status
 from identity_service.grpc_api.policy import POLICY, Pool, Rule
 
@@ -77,9 +79,10 @@ class Pipeline:
             return grpc.unary_unary_rpc_method_handler(behaviour, _raw, _serialize)
         if handler.unary_stream is not None:
             behaviour = self._unary_stream(method, rule, handler)
-            for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
-                if hasattr(handler.unary_stream, attribute):
-                    setattr(behaviour, attribute, getattr(handler.unary_stream, attribute))
+            if hasattr(handler.unary_stream, "experimental_non_blocking"):
+                behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]
+            elif rule is not None and rule.pool is Pool.WORK:
+                behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
             return grpc.unary_stream_rpc_method_handler(behaviour, _raw, _serialize)
         if handler.stream_stream is not None:
             behaviour = self._stream_stream(method, rule, handler)
@@ -90,17 +93,21 @@ class Pipeline:
     def _unary(self, method: str, rule: Rule | None, handler: Any) -> Callable[[bytes, Context], Any]:
         parse, use = handler.request_deserializer, handler.unary_unary
         quiet = rule is not None and rule.quiet and not self._verbose
+        # Who answers from memory needs to know of no sender, and need not pay for looking.
+        anonymous = rule is None or rule.pool is Pool.MEMORY
 
         def behaviour(data: bytes, context: Context) -> Any:  # a message or its bytes
             if quiet:
                 try:
-                    return use(self._admit(rule, parse, data, context), context)
+                    request, caller = self._admit(rule, parse, data, context)
+                    return use(request, context if anonymous else _call(context, caller, ""))
                 except Exception as error:  # noqa: BLE001  # the table decides about every one
                     self._fail(method, context, error)
             started, id_ = time.perf_counter(), request_id(context)
             structlog.contextvars.bind_contextvars(request_id=id_)
             try:
-                response = use(self._admit(rule, parse, data, context), context)
+                request, caller = self._admit(rule, parse, data, context)
+                response = use(request, context if anonymous else _call(context, caller, id_))
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error, id_, started)
             context.set_trailing_metadata(((REQUEST_ID, id_),))
@@ -112,13 +119,20 @@ class Pipeline:
     def _unary_stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
         parse, use = handler.request_deserializer, handler.unary_stream
 
-        def behaviour(data: bytes, context: Context, *send: Any) -> Any:
+        def non_blocking(data: bytes, context: Context, send: Any) -> Any:
             try:
-                return use(self._admit(rule, parse, data, context), context, *send)
+                return use(self._admit(rule, parse, data, context)[0], context, send)
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error)
 
-        return behaviour
+        def behaviour(data: bytes, context: Context) -> Iterator[Any]:
+            try:
+                request, caller = self._admit(rule, parse, data, context)
+                yield from use(request, _call(context, caller, request_id(context)))
+            except Exception as error:  # noqa: BLE001  # the table decides about every one
+                self._fail(method, context, error)
+
+        return non_blocking if hasattr(use, "experimental_non_blocking") else behaviour
 
     def _stream_stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
         parse, use = handler.request_deserializer, handler.stream_stream
@@ -140,16 +154,17 @@ class Pipeline:
         parse: Callable[[bytes], Message],
         data: bytes,
         context: Context,
-    ) -> Message:
-        """The parsed request of a call that may go on."""
+    ) -> tuple[Message, Caller | None]:
+        """The parsed request of a call that may go on, and who sends it where that had to be proven."""
         rule = _require_policy(rule)
         request = _parsed(parse, data)
+        caller = None
         if self._gate.applies(rule, request):
-            caller = self._gate.admit(rule, context.invocation_metadata())
-            structlog.contextvars.bind_contextvars(caller=caller.subject)
+            caller = self._gate.admit(rule, context)
+            structlog.contextvars.bind_contextvars(caller=caller.principal)
         if not context.is_active():  # cancelled, or its deadline passed while it waited for a thread
             raise TimeoutError
-        return request
+        return request, caller
 
     def _fail(
         self,
@@ -179,6 +194,18 @@ class Pipeline:
         if started is not None:
             more["ms"] = round((time.perf_counter() - started) * 1000, 3)
         self._log.info("rpc", method=method, code=code, request_id=id_, **more)
+
+
+def _call(context: Context, caller: Caller | None, id_: str) -> Call:
+    origin = Origin(
+        peer=peer_of(context),
+        request_id=id_,
+        certificate=certificate_of(context),
+        actor=caller.principal if caller is not None else None,
+        session_id=caller.session_id if caller is not None else None,
+        is_admin=caller is not None and caller.is_admin,
+    )
+    return Call(origin=origin, context=context)
 
 
 def request_id(context: Context) -> str:

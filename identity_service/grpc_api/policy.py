@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from identity_service.domain.grants import SCOPE_REVOKE, SCOPE_VERIFY
+from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 
+_ADMIN: Final = "/identityapi.v1.AdminService"
 _IDENTITY: Final = "/identityapi.v1.IdentityService"
 _TRUST: Final = "/identityapi.v1.TrustService"
 
@@ -16,6 +17,10 @@ class Access(Enum):
 
     OPEN = auto()
     """Nothing: the request carries its own proof, or there is nothing to protect."""
+    SCOPE = auto()
+    """The scope."""
+    OWN_OR_SCOPE = auto()
+    """To be somebody: for the caller's own things nothing more, for all others the scope."""
     SCOPE_WHERE_CONFIGURED = auto()
     """The scope, once `require_caller_auth` is on."""
     HOLDER_OR_SCOPE = auto()
@@ -43,6 +48,8 @@ class Rule:
 
 
 _OPEN_MEMORY: Final = Rule(access=Access.OPEN, pool=Pool.MEMORY, quiet=True)
+_ADMINISTRATION: Final = Rule(access=Access.SCOPE, scope=SCOPE_ADMIN)
+_OWN_OR_ADMIN: Final = Rule(access=Access.OWN_OR_SCOPE, scope=SCOPE_ADMIN)
 
 POLICY: Final[Mapping[str, Rule]] = {
     f"{_IDENTITY}/Issue": Rule(access=Access.OPEN),
@@ -58,6 +65,30 @@ POLICY: Final[Mapping[str, Rule]] = {
         access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY, quiet=True
     ),
     f"{_TRUST}/Watch": Rule(access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY),
+    f"{_ADMIN}/CreateClient": _ADMINISTRATION,
+    f"{_ADMIN}/GetClient": _ADMINISTRATION,
+    f"{_ADMIN}/ListClients": _ADMINISTRATION,
+    f"{_ADMIN}/UpdateClient": _ADMINISTRATION,
+    f"{_ADMIN}/DeleteClient": _ADMINISTRATION,
+    f"{_ADMIN}/RotateClientSecret": _ADMINISTRATION,
+    f"{_ADMIN}/CreateUser": _ADMINISTRATION,
+    f"{_ADMIN}/GetUser": _ADMINISTRATION,
+    f"{_ADMIN}/ListUsers": _ADMINISTRATION,
+    f"{_ADMIN}/UpdateUser": _ADMINISTRATION,
+    f"{_ADMIN}/DeleteUser": _ADMINISTRATION,
+    f"{_ADMIN}/SetPassword": _ADMINISTRATION,
+    f"{_ADMIN}/ListSessions": _OWN_OR_ADMIN,
+    f"{_ADMIN}/RevokeSessions": _OWN_OR_ADMIN,
+    f"{_ADMIN}/CreateTrustedIssuer": _ADMINISTRATION,
+    f"{_ADMIN}/GetTrustedIssuer": _ADMINISTRATION,
+    f"{_ADMIN}/ListTrustedIssuers": _ADMINISTRATION,
+    f"{_ADMIN}/UpdateTrustedIssuer": _ADMINISTRATION,
+    f"{_ADMIN}/DeleteTrustedIssuer": _ADMINISTRATION,
+    f"{_ADMIN}/ListKeys": _ADMINISTRATION,
+    f"{_ADMIN}/RotateKeys": _ADMINISTRATION,
+    f"{_ADMIN}/RetireKey": _ADMINISTRATION,
+    f"{_ADMIN}/ListAuditEvents": _ADMINISTRATION,
+    f"{_ADMIN}/TailAuditEvents": _ADMINISTRATION,
     "/grpc.health.v1.Health/Check": _OPEN_MEMORY,
     "/grpc.health.v1.Health/List": _OPEN_MEMORY,
     "/grpc.health.v1.Health/Watch": _OPEN_MEMORY,

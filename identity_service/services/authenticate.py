@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.errors import CredentialRefusedError, NotImplementedYetError
 from identity_service.domain.grants import require_grant
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.log import Generation
+from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.ports import Clock, PasswordHasher, ReplicaView
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.revocations import newest
@@ -29,6 +30,30 @@ class ClientSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientAssertion:
+    """A JWT that the client signed with its own key (RFC 7523)."""
+
+    jwt: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCertificate:
+    """The certificate of the connection (RFC 8705)."""
+
+    certificate: PeerCertificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederatedToken:
+    """A JWT of a trusted issuer."""
+
+    jwt: Secret
+
+
+ClientCredential = ClientSecret | ClientAssertion | ClientCertificate | FederatedToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Password:
     """A person's username and password, and the client that the person signs in through."""
 
@@ -43,6 +68,8 @@ class AuthenticatedClient:
     """A client that proved itself, with the generations from before its record was read."""
 
     client: Client
+    subject: PrincipalId
+    """The client's id, or that of a principal of a trusted issuer which has no record here."""
     generations: Mapping[PrincipalId, Generation]
 
 
@@ -74,15 +101,22 @@ class Authenticator:
         self._hasher = hasher
         self._clock = clock
 
-    def client(self, credential: ClientSecret) -> AuthenticatedClient:
-        """Check a client secret, from memory. Raises CredentialRefusedError."""
+    def client(self, credential: ClientCredential) -> AuthenticatedClient:
+        """Check a credential of a client. Raises CredentialRefusedError."""
+        match credential:
+            case ClientSecret():
+                return self._by_secret(credential)
+            case _:
+                raise NotImplementedYetError("this kind of credential is not offered yet")
+
+    def _by_secret(self, credential: ClientSecret) -> AuthenticatedClient:
         # Before the record: a raise in between makes a token that is refused, never one that escapes.
         generations = self._replica.revocations.current(EVERYONE, credential.client_id)
         client = self._directory.client(credential.client_id)
         right = matches_any(credential.secret, client.secrets if client else (), self._clock.now())
         if client is None or client.disabled or not right:
             raise CredentialRefusedError
-        return AuthenticatedClient(client=client, generations=generations)
+        return AuthenticatedClient(client=client, subject=client.client_id, generations=generations)
 
     def user(self, credential: Password) -> AuthenticatedUser:
         """Check a username and password. Slow on purpose. Raises CredentialRefusedError, ServerBusyError."""
@@ -107,6 +141,6 @@ class Authenticator:
 
     def _client_is_right(self, client: Client, secret: Secret | None) -> bool:
         """A public client has nothing to show; one with a secret must show it."""
-        if not client.secrets:
+        if client.is_public:
             return True
         return secret is not None and matches_any(secret, client.secrets, self._clock.now())

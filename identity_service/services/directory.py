@@ -10,6 +10,7 @@ from typing import Final
 
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
 
@@ -24,6 +25,7 @@ class Directory:
         self._limit = limit
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, Client | None] = OrderedDict()
+        self._by_certificate: OrderedDict[bytes, PrincipalId | None] = OrderedDict()
         self._changes = 0
 
     def client(self, client_id: PrincipalId) -> Client | None:
@@ -43,12 +45,32 @@ class Directory:
                     self._clients.popitem(last=False)
         return client
 
+    def client_of(self, certificate: PeerCertificate) -> Client | None:
+        """The client that a certificate proves, or None where none of its names is registered."""
+        with self._lock:
+            known = certificate.sha256 in self._by_certificate
+            client_id = self._by_certificate.get(certificate.sha256)
+            changes = self._changes
+        if not known:
+            found = [self._store.find_client(name) for name in certificate.names]
+            ids = {client.record.client_id for client in found if client is not None}
+            client_id = ids.pop() if len(ids) == 1 else None  # one that names two clients proves neither
+            with self._lock:
+                if changes == self._changes:
+                    self._by_certificate[certificate.sha256] = client_id
+                    if len(self._by_certificate) > self._limit:
+                        self._by_certificate.popitem(last=False)
+        client = self.client(client_id) if client_id is not None else None
+        return client if client is not None and client.certificates & certificate.names else None
+
     def on_change(self, change: RecordChanged | None) -> None:
         """Forget a client that changed; None = forget all."""
         with self._lock:
             if change is None:
                 self._changes += 1
                 self._clients.clear()
+                self._by_certificate.clear()
             elif change.kind is RecordKind.CLIENT:
                 self._changes += 1
                 self._clients.pop(change.id, None)
+                self._by_certificate.clear()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.grants import (
     GrantRequest,
     check_names,
@@ -12,11 +13,12 @@ from identity_service.domain.grants import (
     user_entitlement,
 )
 from identity_service.domain.ids import new_session_id
-from identity_service.domain.ports import Journal, ReplicaView
+from identity_service.domain.origin import NOWHERE, Origin
+from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Grant
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Store
-from identity_service.services.authenticate import Authenticator, ClientSecret, Password
+from identity_service.services.authenticate import Authenticator, ClientCredential, Password
 from identity_service.services.keyring import KeyRing
 from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet
 
@@ -25,10 +27,11 @@ from identity_service.services.token_maker import IssueConfig, TokenMaker, Token
 class IssueRequest:
     """Who asks, for what."""
 
-    credential: ClientSecret | Password
+    credential: ClientCredential | Password
     grant: GrantRequest = field(default_factory=GrantRequest)
     claims: Mapping[str, object] = field(default_factory=dict)
     device: str = ""
+    origin: Origin = NOWHERE
 
 
 class Issuer:
@@ -41,7 +44,7 @@ class Issuer:
         keys: KeyRing,
         store: Store,
         replica: ReplicaView,
-        journal: Journal,
+        audit: AuditTrail,
         config: IssueConfig,
     ) -> None:
         self._authenticator = authenticator
@@ -49,7 +52,7 @@ class Issuer:
         self._keys = keys
         self._store = store
         self._replica = replica
-        self._journal = journal
+        self._audit = audit
         self._config = config
 
     def issue(self, request: IssueRequest) -> TokenSet:
@@ -64,12 +67,12 @@ class Issuer:
         self._replica.require_fresh()
         check_names(request.grant, self._config.known_scopes)
         match request.credential:
-            case ClientSecret() as credential:
-                return self._for_client(request, credential)
             case Password() as credential:
                 return self._for_user(request, credential)
+            case credential:
+                return self._for_client(request, credential)
 
-    def _for_client(self, request: IssueRequest, credential: ClientSecret) -> TokenSet:
+    def _for_client(self, request: IssueRequest, credential: ClientCredential) -> TokenSet:
         proven = self._authenticator.client(credential)
         require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
         granted = decide_grant(client_entitlement(proven.client), request.grant, self._config.lifetimes)
@@ -81,7 +84,15 @@ class Issuer:
             generations=proven.generations,
             claims=request.claims,
         )
-        self._journal.record("token_issued", subject=proven.client.client_id, token_id=tokens.token_id)
+        self._audit.record(
+            AuditEvent.of(
+                AuditType.TOKEN_ISSUED,
+                request.origin,
+                actor=proven.client.client_id,
+                target=proven.client.client_id,
+                token_id=tokens.token_id,
+            )
+        )
         return tokens
 
     def _for_user(self, request: IssueRequest, credential: Password) -> TokenSet:
@@ -101,17 +112,21 @@ class Issuer:
             auth_time=proven.auth_time,
             expire_time=proven.auth_time + self._config.session_lifetime,
             device=request.device,
+            peer=request.origin.peer,
             key_id=self._keys.current_refresh_key(),
         )
         tokens = self._maker.for_session(session, audiences=granted.audiences, scopes=granted.scopes)
         self._store.create_session(session)
         if Grant.REFRESH_TOKEN not in proven.client.grants:
             tokens = replace(tokens, refresh_token=None, refresh_expire_time=None)
-        self._journal.record(
-            "session_started",
-            subject=session.subject,
-            client_id=session.client_id,
-            session_id=session.session_id,
-            token_id=tokens.token_id,
+        self._audit.record(
+            AuditEvent.of(
+                AuditType.SESSION_STARTED,
+                request.origin,
+                actor=session.subject,
+                target=session.session_id,
+                client_id=session.client_id,
+                token_id=tokens.token_id,
+            )
         )
         return tokens

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from identity_service.domain import refresh_tokens
+from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.domain.errors import (
     CredentialRefusedError,
     RefreshTokenReusedError,
@@ -20,7 +21,8 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
 from identity_service.domain.ids import EVERYONE
-from identity_service.domain.ports import Journal, ReplicaView
+from identity_service.domain.origin import NOWHERE, Origin
+from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.revocations import first_raised
@@ -35,7 +37,7 @@ from identity_service.domain.sessions import (
     decide_refresh,
 )
 from identity_service.domain.store import SessionState, Store
-from identity_service.services.authenticate import Authenticator, ClientSecret
+from identity_service.services.authenticate import Authenticator, ClientCredential
 from identity_service.services.keyring import KeyRing
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_maker import TokenMaker, TokenSet
@@ -48,9 +50,10 @@ class RefreshRequest:
     """A refresh token, and how much of its session the new access token shall carry."""
 
     refresh_token: Secret
-    client: ClientSecret | None = None
+    client: ClientCredential | None = None
     scopes: Sequence[str] = field(default_factory=tuple)
     audiences: Sequence[str] = field(default_factory=tuple)
+    origin: Origin = NOWHERE
 
 
 class Refresher:
@@ -64,7 +67,7 @@ class Refresher:
         keys: KeyRing,
         maker: TokenMaker,
         revoker: Revoker,
-        journal: Journal,
+        audit: AuditTrail,
         *,
         grace: timedelta,
         known_scopes: frozenset[str] = frozenset(),
@@ -75,7 +78,7 @@ class Refresher:
         self._keys = keys
         self._maker = maker
         self._revoker = revoker
-        self._journal = journal
+        self._audit = audit
         self._grace = grace
         self._known_scopes = known_scopes
 
@@ -100,11 +103,11 @@ class Refresher:
             self._authenticate(client, request.client)
             decision = self._decide(state, token)
             if isinstance(decision, Reused):
-                self._on_reuse(state.session, client)
+                self._on_reuse(state.session, client, request.origin)
                 raise RefreshTokenReusedError
             # Before anything is rotated: a request that is refused must leave the session as it was.
             audiences, scopes = _narrowed(state.session, client, user, request)
-            if self._settle(decision, state.version):
+            if self._settle(decision, state.version, request.origin):
                 return self._maker.for_session(decision.session, audiences=audiences, scopes=scopes)
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
@@ -127,18 +130,22 @@ class Refresher:
             case _:
                 assert_never(decision)
 
-    def _settle(self, decision: Rotated | Replayed, version: int) -> bool:
+    def _settle(self, decision: Rotated | Replayed, version: int, origin: Origin) -> bool:
         """Store a rotation; False when another caller was first."""
         if isinstance(decision, Replayed):
             return True
         session = decision.session
         if not self._store.replace_session(session, expected_version=version):
             return False
-        self._journal.record(
-            "session_refreshed",
-            subject=session.subject,
-            session_id=session.session_id,
-            number=session.latest,
+        self._audit.record(
+            AuditEvent.of(
+                AuditType.SESSION_REFRESHED,
+                origin,
+                actor=session.subject,
+                target=session.session_id,
+                client_id=session.client_id,
+                number=session.latest,
+            )
         )
         return True
 
@@ -158,28 +165,31 @@ class Refresher:
             raise SessionEndedError
         return client, user
 
-    def _authenticate(self, client: Client, credential: ClientSecret | None) -> None:
+    def _authenticate(self, client: Client, credential: ClientCredential | None) -> None:
         """A client that has a secret must show it, and show its own."""
         require_grant(client, Grant.REFRESH_TOKEN)
         if credential is not None:
-            if credential.client_id != client.client_id:
+            if self._authenticator.client(credential).client.client_id != client.client_id:
                 raise CredentialRefusedError
-            self._authenticator.client(credential)
-        elif client.secrets:
+        elif not client.is_public:
             raise CredentialRefusedError
 
-    def _on_reuse(self, session: Session, client: Client) -> None:
+    def _on_reuse(self, session: Session, client: Client, origin: Origin) -> None:
         """Two parties hold tokens of this session: end it, unless the client is known and set otherwise."""
-        spare = bool(client.secrets) and client.on_reuse is OnReuse.REFUSE
-        self._journal.record(
-            "refresh_token_reused",
+        spare = not client.is_public and client.on_reuse is OnReuse.REFUSE
+        event = AuditEvent.of(
+            AuditType.REFRESH_TOKEN_REUSED,
+            origin,
+            target=session.session_id,
+            outcome=AuditOutcome.REFUSED,
             subject=session.subject,
             client_id=session.client_id,
-            session_id=session.session_id,
             session_ended=not spare,
         )
-        if not spare:
-            self._revoker.end_session(session.session_id)
+        if spare:
+            self._audit.record(event)
+        else:
+            self._revoker.end_session(session.session_id, event)
 
 
 def _narrowed(

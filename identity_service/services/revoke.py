@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from identity_service.domain import refresh_tokens
+from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import (
     RefreshTokenInvalidError,
     StoreUnavailableError,
     TokenNotOpenableError,
 )
-from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId, TokenId, new_link
+from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,
     Fact,
@@ -23,7 +24,8 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Clock, Journal, ReplicaView, TokenCodec
+from identity_service.domain.origin import NOWHERE, Origin
+from identity_service.domain.ports import AuditTrail, Clock, ReplicaView, TokenCodec
 from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.revocations import whole_minute
 from identity_service.domain.secret import Secret
@@ -67,6 +69,7 @@ class RevokeRequest:
     reason: str = ""
     request_id: str | None = None
     """Generations are raised once for all calls with the same one."""
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ class Revoker:
         codec: TokenCodec,
         keys: KeyRing,
         clock: Clock,
-        journal: Journal,
+        audit: AuditTrail,
         config: RevokeConfig,
     ) -> None:
         self._store = store
@@ -96,7 +99,7 @@ class Revoker:
         self._codec = codec
         self._keys = keys
         self._clock = clock
-        self._journal = journal
+        self._audit = audit
         self._config = config
 
     def revoke(self, request: RevokeRequest) -> Revision:
@@ -109,23 +112,17 @@ class Revoker:
         self._replica.require_fresh()
         match request.target:
             case ByToken(token=token):
-                revision = self._token(token.reveal())
+                return self._token(token.reveal(), request)
             case ByTokenId(token_id=token_id):
-                revision = self._deny(token_id)
+                config = self._config
+                until = self._clock.now() + config.longest_lifetime + config.leeway
+                return self._deny(token_id, until, request)
             case BySession(session_id=session_id):
-                revision = self.end_session(session_id)
+                return self.end_session(session_id, _event(AuditType.SESSION_REVOKED, session_id, request))
             case ByPrincipal(principal=principal):
-                revision = self._raise(principal, request.request_id)
-        self._journal.record(
-            "revoked",
-            target=type(request.target).__name__,
-            id=_id_of(request.target),
-            reason=request.reason,
-            revision=str(revision),
-        )
-        return revision
+                return self._raise(principal, request)
 
-    def end_session(self, session_id: SessionId) -> Revision:
+    def end_session(self, session_id: SessionId, event: AuditEvent) -> Revision:
         """End one sign-in: its access tokens now, its refresh tokens until its last day."""
         now, config = self._clock.now(), self._config
         fact = SessionEnded(
@@ -134,24 +131,26 @@ class Revoker:
             end_until=now + config.session_lifetime + config.leeway,
         )
         with self._owing(fact):
-            return self._learned(
-                self._store.end_session(session_id, deny_until=fact.deny_until, end_until=fact.end_until)
+            appended = self._store.end_session(
+                session_id, deny_until=fact.deny_until, end_until=fact.end_until, audit=event
             )
+        return self._learned(appended, event)
 
-    def _token(self, text: str) -> Revision:
+    def _token(self, text: str, request: RevokeRequest) -> Revision:
         """By the token itself. What does not verify has no effect and is no error (RFC 7009)."""
         if text.startswith(refresh_tokens.PREFIX):
             refresh_token = self._read_refresh_token(text)
             if refresh_token is None:
                 return self._replica.revision
-            return self.end_session(refresh_token.session_id)
+            session_id = refresh_token.session_id
+            return self.end_session(session_id, _event(AuditType.SESSION_REVOKED, session_id, request))
         token = self._read_access_token(text)
         if token is None:
             return self._replica.revision
         deny_until = token.expire_time + self._config.leeway
         if deny_until + self._config.leeway < self._clock.now():
             return self._replica.revision
-        return self._deny_until(token.token_id, deny_until)
+        return self._deny(token.token_id, deny_until, request)
 
     def _read_refresh_token(self, text: str) -> RefreshToken | None:
         unknown: list[KeyId] = []
@@ -185,23 +184,22 @@ class Revoker:
             raise TokenNotOpenableError.of("token", "is encrypted; revoke it by its token_id")
         return None
 
-    def _deny(self, token_id: TokenId) -> Revision:
-        return self._deny_until(
-            token_id, self._clock.now() + self._config.longest_lifetime + self._config.leeway
-        )
-
-    def _deny_until(self, token_id: TokenId, until: datetime) -> Revision:
+    def _deny(self, token_id: TokenId, until: datetime, request: RevokeRequest) -> Revision:
+        event = _event(AuditType.TOKEN_REVOKED, token_id, request)
         fact = TokenDenied(token_id=token_id, deny_until=whole_minute(until))
         with self._owing(fact):
-            return self._learned(self._store.deny_token(token_id, fact.deny_until))
+            appended = self._store.deny_token(token_id, fact.deny_until, audit=event)
+        return self._learned(appended, event)
 
-    def _raise(self, principal: PrincipalId, request_id: str | None) -> Revision:
+    def _raise(self, principal: PrincipalId, request: RevokeRequest) -> Revision:
+        event = _event(AuditType.PRINCIPAL_REVOKED, principal, request)
         known = self._replica.revocations.generations.get(principal)
         above, link = known.number if known is not None else 0, new_link()
         with self._owing(GenerationRaised(principal=principal, number=above + 1, origin=link)):
-            return self._learned(
-                self._store.raise_generation(principal, above=above, request_id=request_id, link=link)
+            appended = self._store.raise_generation(
+                principal, above=above, request_id=request.request_id, link=link, audit=event
             )
+        return self._learned(appended, event)
 
     @contextmanager
     def _owing(self, fact: Fact) -> Iterator[None]:
@@ -212,20 +210,12 @@ class Revoker:
             self._replica.owe(fact)
             raise
 
-    def _learned(self, appended: Appended) -> Revision:
+    def _learned(self, appended: Appended, event: AuditEvent) -> Revision:
         """Deny here before answering; the others learn it from the log."""
         self._replica.learn(appended)
+        self._audit.stored(event)
         return appended.revision
 
 
-def _id_of(target: Target) -> str | None:
-    """What the journal may name: everything but a token."""
-    match target:
-        case ByToken():
-            return None
-        case ByTokenId():
-            return target.token_id
-        case BySession():
-            return target.session_id
-        case ByPrincipal():
-            return "everything" if target.principal == EVERYONE else target.principal
+def _event(type_: AuditType, target: str, request: RevokeRequest) -> AuditEvent:
+    return AuditEvent.of(type_, request.origin, target=target, reason=request.reason)

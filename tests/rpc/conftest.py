@@ -9,8 +9,9 @@ import grpc
 import pytest
 
 from identity_service import logs
-from identity_service.bootstrap import Office, Service, open_hasher
+from identity_service.bootstrap import Office, Service
 from identity_service.domain.store import Store
+from identity_service.opening import open_hasher
 from identity_service.services.admin import Administrator
 from identity_service.settings import Settings
 from identity_service.storage.redis import RedisStore

@@ -11,9 +11,10 @@ from typing import Any, Final, cast
 import grpc
 
 from identity_service import logs
-from identity_service.bootstrap import Office, Service, open_hasher
+from identity_service.bootstrap import Office, Service
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.store import Store
+from identity_service.opening import open_hasher
 from identity_service.services.admin import Administrator
 from identity_service.settings import Settings
 from tests.rpc.world import Account, ShiftedClock, World, client_secret
