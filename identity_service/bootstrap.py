@@ -119,9 +119,14 @@ class Service:
             )
         )
         self._keys = use.keys
+        self._trail = use.trail
+        self._metrics.gauge(
+            "identity_audit_dropped", "Audit events that found the queue full.", lambda: self._trail.dropped
+        )
         gate = CallerGate(
             use.verifier,
             use.directory,
+            use.trail,
             audience=settings.service_audience,
             require_caller_auth=settings.require_caller_auth,
         )
@@ -161,6 +166,7 @@ class Service:
             if self._metrics_listen:
                 self._metrics.serve(self._metrics_listen)
             self._follower.start()
+            self._trail.start()
             self._keys.signing()
             self._keys.current_refresh_key()
         except BaseException:
@@ -175,6 +181,7 @@ class Service:
         self._stopping.set()
         done = self._server.stop()
         self._follower.close()
+        self._trail.close()
         self._store.close()
         self._follower.join(timeout=2)
         self._hasher.close()

@@ -119,6 +119,12 @@ class Settings(BaseModel):
     cache_entries: int = Field(
         10_000, ge=2, le=10_000_000, description="verified tokens to remember; 2 to 10,000,000"
     )
+    audit_entries: int = Field(
+        100_000, ge=1000, le=100_000_000, description="audit events that the store keeps; 1,000 to 100,000,000"
+    )
+    audit_queue: int = Field(
+        10_000, ge=100, le=1_000_000, description="audit events that may wait for the store; 100 to 1,000,000"
+    )
     max_watchers: int = Field(2000, ge=0, le=100_000, description="streams of Watch at once; 0 to 100,000")
     watch_queue: int = Field(
         1000, ge=10, le=1_000_000, description="messages that one watcher may have waiting; 10 to 1,000,000"

@@ -12,7 +12,7 @@ from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.vault import Vault
-from identity_service.services.audit import LoggedTrail
+from identity_service.services.audit import StoredTrail
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.directory import Directory
 from identity_service.services.issue import Issuer
@@ -47,7 +47,7 @@ class UseCases:
         self.directory = Directory(store)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
-        self.trail = LoggedTrail(parts.journal)
+        self.trail = StoredTrail(store, parts.journal, queue=settings.audit_queue)
 
         codec = AccessTokenCodec(self.keys, settings.issuer)
         config = _issue_config(settings)

@@ -64,8 +64,12 @@ class CredentialRefusedError(UnauthenticatedError):
 
     reason = "CREDENTIAL_REFUSED"
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "", account: str = "") -> None:
         super().__init__("the credential was refused")
+        self.why = why
+        """For the audit event alone: what was wrong, without any part of the credential."""
+        self.account = account
+        """For the audit event alone: the client or user, where there is one."""
 
 
 class CallerUnauthenticatedError(UnauthenticatedError):

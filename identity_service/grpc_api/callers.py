@@ -10,13 +10,16 @@ from typing import Any, Final
 
 import grpc
 
+from identity_service.domain.audit import AuditType
 from identity_service.domain.errors import CallerScopeMissingError, CallerUnauthenticatedError
 from identity_service.domain.grants import SCOPE_ADMIN
 from identity_service.domain.ids import PrincipalId, SessionId
-from identity_service.domain.origin import PeerCertificate
+from identity_service.domain.origin import Origin, PeerCertificate
+from identity_service.domain.ports import AuditTrail
 from identity_service.domain.tokens import Rejected
-from identity_service.grpc_api.calls import certificate_of
+from identity_service.grpc_api.calls import certificate_of, peer_of
 from identity_service.grpc_api.policy import Access, Rule
+from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.verify import Verifier, VerifyRequest
 
@@ -43,10 +46,17 @@ class CallerGate:
     """Enforces the rule of a method on one call."""
 
     def __init__(
-        self, verifier: Verifier[Any], directory: Directory, *, audience: str, require_caller_auth: bool
+        self,
+        verifier: Verifier[Any],
+        directory: Directory,
+        audit: AuditTrail,
+        *,
+        audience: str,
+        require_caller_auth: bool,
     ) -> None:
         self._verifier = verifier
         self._directory = directory
+        self._audit = audit
         self._audience = audience
         self._require_caller_auth = require_caller_auth
 
@@ -64,11 +74,19 @@ class CallerGate:
                 # without a target is refused as such, whoever sends it.
                 return request.WhichOneof("target") not in ("token", None)
 
-    def admit(self, rule: Rule, context: grpc.ServicerContext) -> Caller:
+    def admit(self, method: str, rule: Rule, context: grpc.ServicerContext) -> Caller:
         """The caller, who has the rule's scope unless the rule is about the caller's own things.
 
         Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError.
         """
+        try:
+            return self._admit(rule, context)
+        except (CallerUnauthenticatedError, CallerScopeMissingError) as error:
+            origin = Origin(peer=peer_of(context), certificate=certificate_of(context))
+            record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
+            raise
+
+    def _admit(self, rule: Rule, context: grpc.ServicerContext) -> Caller:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
         caller = self._by_token(values) if values else self._by_certificate(certificate_of(context))
         if rule.access is not Access.OWN_OR_SCOPE and rule.scope not in caller.scopes:

@@ -99,14 +99,14 @@ class Pipeline:
         def behaviour(data: bytes, context: Context) -> Any:  # a message or its bytes
             if quiet:
                 try:
-                    request, caller = self._admit(rule, parse, data, context)
+                    request, caller = self._admit(method, rule, parse, data, context)
                     return use(request, context if anonymous else _call(context, caller, ""))
                 except Exception as error:  # noqa: BLE001  # the table decides about every one
                     self._fail(method, context, error)
             started, id_ = time.perf_counter(), request_id(context)
             structlog.contextvars.bind_contextvars(request_id=id_)
             try:
-                request, caller = self._admit(rule, parse, data, context)
+                request, caller = self._admit(method, rule, parse, data, context)
                 response = use(request, context if anonymous else _call(context, caller, id_))
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error, id_, started)
@@ -121,13 +121,13 @@ class Pipeline:
 
         def non_blocking(data: bytes, context: Context, send: Any) -> Any:
             try:
-                return use(self._admit(rule, parse, data, context)[0], context, send)
+                return use(self._admit(method, rule, parse, data, context)[0], context, send)
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error)
 
         def behaviour(data: bytes, context: Context) -> Iterator[Any]:
             try:
-                request, caller = self._admit(rule, parse, data, context)
+                request, caller = self._admit(method, rule, parse, data, context)
                 yield from use(request, _call(context, caller, request_id(context)))
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error)
@@ -150,6 +150,7 @@ class Pipeline:
 
     def _admit(
         self,
+        method: str,
         rule: Rule | None,
         parse: Callable[[bytes], Message],
         data: bytes,
@@ -160,7 +161,7 @@ class Pipeline:
         request = _parsed(parse, data)
         caller = None
         if self._gate.applies(rule, request):
-            caller = self._gate.admit(rule, context)
+            caller = self._gate.admit(method, rule, context)
             structlog.contextvars.bind_contextvars(caller=caller.principal)
         if not context.is_active():  # cancelled, or its deadline passed while it waited for a thread
             raise TimeoutError

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import PermissionDeniedError, TooManyAttemptsError, UnauthenticatedError
 from identity_service.domain.grants import (
     GrantRequest,
     check_names,
@@ -18,6 +19,7 @@ from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Grant
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Store
+from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, Password
 from identity_service.services.keyring import KeyRing
 from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet
@@ -66,6 +68,13 @@ class Issuer:
         """
         self._replica.require_fresh()
         check_names(request.grant, self._config.known_scopes)
+        try:
+            return self._issue(request)
+        except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
+            record_refusal(self._audit, AuditType.ISSUE_REFUSED, error, request.origin)
+            raise
+
+    def _issue(self, request: IssueRequest) -> TokenSet:
         match request.credential:
             case Password() as credential:
                 return self._for_user(request, credential)

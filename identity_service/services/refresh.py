@@ -13,11 +13,13 @@ from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.domain.errors import (
     CredentialRefusedError,
+    PermissionDeniedError,
     RefreshTokenReusedError,
     RefreshTokenSupersededError,
     ServerBusyError,
     SessionEndedError,
     TooManyAttemptsError,
+    UnauthenticatedError,
 )
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
 from identity_service.domain.ids import EVERYONE
@@ -37,6 +39,7 @@ from identity_service.domain.sessions import (
     decide_refresh,
 )
 from identity_service.domain.store import SessionState, Store
+from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential
 from identity_service.services.keyring import KeyRing
 from identity_service.services.revoke import Revoker
@@ -94,6 +97,15 @@ class Refresher:
         """
         self._replica.require_fresh()
         check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self._known_scopes)
+        try:
+            return self._refresh(request)
+        except RefreshTokenReusedError:
+            raise  # which has an event of its own
+        except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
+            record_refusal(self._audit, AuditType.REFRESH_REFUSED, error, request.origin)
+            raise
+
+    def _refresh(self, request: RefreshRequest) -> TokenSet:
         token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
         for _ in range(_TRIES):
             state = self._store.read_session(token.session_id)

@@ -1,0 +1,123 @@
+"""The methods of AdminService about audit events: a page of them, or all that come. Only converts."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from identity_service.domain.audit import AuditFilter, AuditOutcome, AuditType, StoredEvent
+from identity_service.domain.errors import InvalidRequestError, ServerBusyError, ShuttingDownError
+from identity_service.domain.store import Store
+from identity_service.grpc_api.answers import timestamp
+from identity_service.grpc_api.calls import Call
+from identityapi.v1 import admin_service_pb2 as pb
+from identityapi.v1 import audit_pb2
+
+_OUTCOMES: Final = {
+    AuditOutcome.DONE: audit_pb2.AUDIT_OUTCOME_DONE,
+    AuditOutcome.REFUSED: audit_pb2.AUDIT_OUTCOME_REFUSED,
+}
+_TYPES: Final = frozenset(AuditType)
+_DEFAULT_PAGE: Final = 100
+_LONGEST_PAGE: Final = 1000
+_MAX_TYPES: Final = 20
+_MAX_ID_CHARS: Final = 64
+_MAX_TAILS: Final = 8
+_LOOK_EVERY: Final = 0.25
+"""Seconds between two looks of a tail that has seen everything."""
+
+
+class AuditDesk:
+    """Shows audit events. A tail keeps a thread, so there are few."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tails = threading.BoundedSemaphore(_MAX_TAILS)
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End all tails: they would outlast the grace of a server that stops."""
+        self._stopping.set()
+
+    def list_events(self, request: pb.ListAuditEventsRequest) -> pb.ListAuditEventsResponse:
+        """Raises InvalidRequestError."""
+        if not 0 <= request.page_size <= _LONGEST_PAGE:
+            raise InvalidRequestError.of("page_size", f"must be from 0 to {_LONGEST_PAGE}")
+        events, next_token = self._store.list_audit(
+            _filter(request),
+            before=_event_id("page_token", request.page_token),
+            limit=request.page_size or _DEFAULT_PAGE,
+        )
+        return pb.ListAuditEventsResponse(
+            events=[from_stored_event(event) for event in events], next_page_token=next_token
+        )
+
+    def tail(self, request: pb.TailAuditEventsRequest, call: Call) -> Iterator[pb.TailAuditEventsResponse]:
+        """Raises InvalidRequestError, ServerBusyError, ShuttingDownError, UnavailableError."""
+        after = _event_id("resume_after", request.resume_after)
+        if not self._tails.acquire(blocking=False):
+            raise ServerBusyError(f"{_MAX_TAILS} calls of this method are open; end one of them")
+        try:
+            gone = threading.Event()
+            if not call.context.add_callback(gone.set):
+                return
+            if not after:
+                last = self._store.read_audit(None, 1)
+                after = last[-1].event_id if last else ""
+            while not gone.is_set():
+                if self._stopping.is_set():
+                    raise ShuttingDownError("this process is stopping; resume at another one")
+                if events := self._store.read_audit(after, _DEFAULT_PAGE):
+                    after = events[-1].event_id
+                    yield pb.TailAuditEventsResponse(events=[from_stored_event(event) for event in events])
+                else:
+                    gone.wait(_LOOK_EVERY)
+        finally:
+            self._tails.release()
+
+
+def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:
+    event = stored.event
+    return audit_pb2.AuditEvent(
+        event_id=stored.event_id,
+        time=timestamp(stored.time),
+        type=event.type.value,
+        outcome=_OUTCOMES[event.outcome],
+        actor=event.actor,
+        target=event.target,
+        peer=event.peer,
+        request_id=event.request_id,
+        reason=event.reason,
+        details=dict(event.details),
+    )
+
+
+def _filter(request: pb.ListAuditEventsRequest) -> AuditFilter:
+    if len(request.types) > _MAX_TYPES:
+        raise InvalidRequestError.of("types", f"must have at most {_MAX_TYPES} entries")
+    unknown = sorted(set(request.types) - _TYPES)
+    if unknown:
+        raise InvalidRequestError.of("types", f"{unknown[0][:64]!r} is no type of event; see docs/audit.md")
+    if len(request.principal) > 256:
+        raise InvalidRequestError.of("principal", "must have at most 256 characters")
+    return AuditFilter(
+        principal=request.principal,
+        types=tuple(request.types),
+        start_time=_time("start_time", request.start_time) if request.HasField("start_time") else None,
+        end_time=_time("end_time", request.end_time) if request.HasField("end_time") else None,
+    )
+
+
+def _time(field: str, value: Timestamp) -> datetime:
+    try:
+        return value.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequestError.of(field, "must be a time between the years 1 and 9999") from None
+
+
+def _event_id(field: str, text: str) -> str:
+    if text and not (len(text) <= _MAX_ID_CHARS and text.isascii() and text.replace("-", "").isalnum()):
+        raise InvalidRequestError.of(field, "must be what an earlier answer held")
+    return text

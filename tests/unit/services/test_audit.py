@@ -1,0 +1,222 @@
+"""The audit trail: batches, what happens while the store is away, what is dropped, and what is said of it."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
+from identity_service.domain.errors import (
+    CallerScopeMissingError,
+    CredentialRefusedError,
+    StoreUnavailableError,
+)
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.origin import Origin
+from identity_service.services.audit import LoggedTrail, StoredTrail, record_refusal
+
+
+class MemoryJournal:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.lines.append((event, fields))
+
+
+class SlowStore:
+    """Takes events when it is let, and fails while it is away."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[AuditEvent]] = []
+        self.away = False
+        self.open = threading.Event()
+        self.open.set()
+        self.asked = threading.Semaphore(0)
+        self.changed = threading.Condition()
+
+    def append_audit(self, events: Sequence[AuditEvent]) -> None:
+        self.asked.release()
+        self.open.wait(10)
+        if self.away:
+            raise StoreUnavailableError("away")
+        with self.changed:
+            self.batches.append(list(events))
+            self.changed.notify_all()
+
+    @property
+    def events(self) -> list[AuditEvent]:
+        return [event for batch in self.batches for event in batch]
+
+    def await_events(self, count: int) -> list[AuditEvent]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.events) >= count, 10)
+            return self.events
+
+
+@pytest.fixture
+def store() -> SlowStore:
+    return SlowStore()
+
+
+@pytest.fixture
+def trail(store: SlowStore) -> Iterator[StoredTrail]:
+    trail = StoredTrail(store, MemoryJournal(), queue=10)  # type: ignore[arg-type]  # all that it calls
+    yield trail
+    store.open.set()
+    trail.close()
+
+
+def numbered(number: int) -> AuditEvent:
+    return AuditEvent.of(AuditType.TOKEN_ISSUED, target=str(number))
+
+
+def test_events_arrive_in_their_order(store: SlowStore, trail: StoredTrail) -> None:
+    trail.start()
+
+    for number in range(10):
+        trail.record(numbered(number))
+
+    assert [event.target for event in store.await_events(10)] == [str(number) for number in range(10)]
+
+
+def test_whoever_records_an_event_does_not_wait_for_the_store(store: SlowStore, trail: StoredTrail) -> None:
+    store.open.clear()
+    trail.start()
+    trail.record(numbered(0))
+    store.asked.acquire(timeout=10)
+
+    trail.record(numbered(1))  # returns although the store is at work
+
+    assert store.batches == []
+    store.open.set()
+    assert [event.target for event in store.await_events(2)] == ["0", "1"]
+
+
+def test_events_wait_while_the_store_is_away_and_arrive_in_their_order(
+    store: SlowStore, trail: StoredTrail
+) -> None:
+    store.away = True
+    trail.start()
+    for number in range(5):
+        trail.record(numbered(number))
+    store.asked.acquire(timeout=10)
+
+    store.away = False
+
+    assert [event.target for event in store.await_events(5)] == ["0", "1", "2", "3", "4"]
+
+
+def test_what_finds_the_queue_full_is_dropped_counted_and_said(store: SlowStore, trail: StoredTrail) -> None:
+    for number in range(13):
+        trail.record(numbered(number))
+    assert trail.dropped == 3
+
+    trail.start()
+
+    events = store.await_events(11)
+    assert [event.target for event in events[:10]] == [str(number) for number in range(10)]
+    assert (events[10].type, events[10].details) == (AuditType.EVENTS_DROPPED, {"count": "3"})
+
+
+def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(
+    store: SlowStore, trail: StoredTrail
+) -> None:
+    for number in range(12):
+        trail.record(numbered(number))
+    store.away = True
+    trail.start()
+    store.asked.acquire(timeout=10)
+
+    store.away = False
+
+    events = store.await_events(11)
+    said = [event.details["count"] for event in events if event.type is AuditType.EVENTS_DROPPED]
+    assert (len(events), said, trail.dropped) == (11, ["2"], 2)
+
+
+def test_closing_stores_what_still_waits(store: SlowStore, trail: StoredTrail) -> None:
+    trail.start()
+    for number in range(3):
+        trail.record(numbered(number))
+
+    trail.close()
+
+    assert [event.target for event in store.events] == ["0", "1", "2"]
+
+
+def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trail: StoredTrail) -> None:
+    store.away = True
+    trail.start()
+    trail.record(numbered(0))
+    store.asked.acquire(timeout=10)
+
+    trail.close(timeout=5)
+
+    assert not trail._thread.is_alive()
+
+
+def test_an_event_that_the_store_took_with_its_change_is_logged_and_not_stored_twice(
+    store: SlowStore,
+) -> None:
+    journal = MemoryJournal()
+    trail = StoredTrail(store, journal, queue=10)  # type: ignore[arg-type]
+    trail.start()
+
+    trail.stored(numbered(0))
+    trail.close()
+
+    assert [name for name, _ in journal.lines] == ["token_issued"]
+    assert store.events == []
+
+
+def test_an_event_is_logged_with_its_fields_and_without_those_that_are_empty() -> None:
+    journal = MemoryJournal()
+
+    LoggedTrail(journal).record(
+        AuditEvent.of(AuditType.SESSION_STARTED, Origin(peer="127.0.0.1:1"), target="s", client_id="web")
+    )
+
+    assert journal.lines == [
+        (
+            "session_started",
+            {"client_id": "web", "outcome": "done", "target": "s", "peer": "127.0.0.1:1"},
+        )
+    ]
+
+
+def refusal(error: Any) -> AuditEvent:
+    events: list[AuditEvent] = []
+
+    class Trail:
+        def record(self, event: AuditEvent) -> None:
+            events.append(event)
+
+        def stored(self, event: AuditEvent) -> None:
+            raise AssertionError
+
+    origin = Origin(peer="127.0.0.1:1", request_id="r", actor=PrincipalId("ops"))
+    record_refusal(Trail(), AuditType.CALL_REFUSED, error, origin, target="method")
+    return events[0]
+
+
+def test_a_refused_credential_is_recorded_with_the_reason_that_the_caller_is_not_told() -> None:
+    event = refusal(CredentialRefusedError("the secret does not match", account="reports"))
+
+    assert event.outcome is AuditOutcome.REFUSED
+    assert (event.target, event.reason) == ("reports", "CREDENTIAL_REFUSED")
+    assert event.details == {"why": "the secret does not match"}
+
+
+def test_another_refusal_is_recorded_with_its_message() -> None:
+    event = refusal(CallerScopeMissingError("the caller lacks the scope x"))
+
+    assert (event.actor, event.target, event.reason) == ("ops", "method", "CALLER_SCOPE_MISSING")
+    assert event.details == {"why": "the caller lacks the scope x"}
+
+
+def test_details_of_an_event_are_bounded() -> None:
+    event = AuditEvent.of(AuditType.TOKEN_REVOKED, target="t" * 9999, reason="r" * 9999, why="w" * 9999)
+
+    assert {len(event.target), len(event.reason), len(event.details["why"])} == {512}
