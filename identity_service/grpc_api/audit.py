@@ -66,6 +66,7 @@ class AuditDesk:
             if not after:
                 last = self._store.read_audit(None, 1)
                 after = last[-1].event_id if last else ""
+            call.context.send_initial_metadata(())  # so that the caller knows from when on it sees all
             while not gone.is_set():
                 if self._stopping.is_set():
                     raise ShuttingDownError("this process is stopping; resume at another one")

@@ -3,7 +3,8 @@
 Knows how to make the accounts that tests need. Asserts nothing.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -116,6 +117,13 @@ class World:
     def revoke(self, caller: str | None = None, **target: Any) -> str:
         request = pb.RevokeRequest(**target)
         return self.stub.Revoke(request, metadata=bearer(caller) if caller else ()).revision
+
+    def until(self, condition: Callable[[], bool], patience: float = 10) -> None:
+        """Return once the condition holds; for what nobody can be told of."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come true in time"
+            time.sleep(0.01)
 
     def admin_token(self, scopes: Sequence[str] = ADMIN_SCOPES) -> str:
         return self.issue(self.admin, scopes=scopes).access_token

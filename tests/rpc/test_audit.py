@@ -1,0 +1,285 @@
+"""Audit events through a real channel, on both stores: what leaves one, how they are listed, and the tail."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from identityapi.v1 import admin_service_pb2 as admin_pb
+from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
+from identityapi.v1 import audit_pb2
+from identityapi.v1 import identity_service_pb2 as pb
+from tests.rpc.world import PASSWORD, Account, World, bearer, failure, password
+
+DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
+
+
+class Desk:
+    """The audit methods as an administrator calls them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._stub = admin_rpc.AdminServiceStub(world.channel)
+        self.token = world.admin_token(scopes=("identity.admin", "identity.revoke"))
+        self._metadata = bearer(self.token)
+
+    def page(self, **fields: Any) -> admin_pb.ListAuditEventsResponse:
+        request = admin_pb.ListAuditEventsRequest(**fields)
+        return self._stub.ListAuditEvents(request, metadata=self._metadata)
+
+    def pages(self, **fields: Any) -> Iterator[list[audit_pb2.AuditEvent]]:
+        token = ""
+        while True:
+            answer = self.page(page_token=token, **fields)
+            yield list(answer.events)
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def all(self, **fields: Any) -> list[audit_pb2.AuditEvent]:
+        return [event for page in self.pages(**fields) for event in page]
+
+    def last(self, type_: str) -> audit_pb2.AuditEvent:
+        """The newest event of a type, once there is one: some are stored a moment after the answer."""
+        self._world.until(lambda: bool(self.all(types=[type_])))
+        return self.all(types=[type_])[0]
+
+    def tail(self, **fields: Any) -> Any:
+        request = admin_pb.TailAuditEventsRequest(**fields)
+        return self._stub.TailAuditEvents(request, metadata=self._metadata, timeout=30)
+
+
+@pytest.fixture
+def desk(world: World) -> Desk:
+    return Desk(world)
+
+
+def fails(call: Callable[[], object]) -> Any:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return failure(error.value)
+
+
+def test_an_issued_token_leaves_who_got_it_from_where_and_in_which_call(world: World, desk: Desk) -> None:
+    client = world.new_client("reports")
+    tokens = world.stub.Issue(
+        pb.IssueRequest(credential=client.credential), metadata=(("x-request-id", "call-7"),)
+    ).token_set
+
+    event = desk.last("token_issued")
+
+    assert (event.outcome, event.actor, event.target) == (DONE, "reports", "reports")
+    assert event.request_id == "call-7"
+    assert event.peer.startswith("127.0.0.1:")
+    assert event.details["token_id"] == tokens.token_id
+    assert event.time.ToDatetime().year >= 2026
+
+
+def test_a_sign_in_and_its_refresh_leave_events_of_the_session(world: World, desk: Desk) -> None:
+    user = world.new_user()
+    tokens = world.issue(user)
+    world.refresh(tokens.refresh_token)
+
+    started, refreshed = desk.last("session_started"), desk.last("session_refreshed")
+
+    assert (started.actor, started.target) == (user.id, tokens.session_id)
+    assert (refreshed.actor, refreshed.target) == (user.id, tokens.session_id)
+
+
+def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, desk: Desk) -> None:
+    user = world.new_user("ana")
+    wrong = Account(id="", credential=password("ana", "a wrong password"))
+    said = fails(lambda: world.issue(wrong))
+
+    event = desk.last("issue_refused")
+
+    assert (event.outcome, event.target, event.reason) == (REFUSED, user.id, "CREDENTIAL_REFUSED")
+    assert event.details["why"]
+    assert user.id not in said.message
+    assert event.details["why"] not in said.message
+
+
+def test_a_username_that_nobody_has_is_not_kept_since_it_may_be_a_password(world: World, desk: Desk) -> None:
+    slip = "hunter2-typed-too-early"
+    fails(lambda: world.issue(Account(id="", credential=password(slip, PASSWORD))))
+
+    event = desk.last("issue_refused")
+
+    assert slip not in str(event)
+    assert PASSWORD not in str(event)
+
+
+def test_every_revocation_is_stored_with_its_change_and_names_actor_and_reason(
+    world: World, desk: Desk
+) -> None:
+    tokens = world.issue(world.new_user("ana"))
+    world.revoke(desk.token, token_id=tokens.token_id, reason="lost phone")
+    world.revoke(desk.token, session_id=tokens.session_id, reason="lost phone")
+    world.revoke(desk.token, subject="u_somebody", reason="left")
+
+    # No waiting: they are there when Revoke has answered.
+    events = desk.all(principal="admin", types=["token_revoked", "session_revoked", "principal_revoked"])
+
+    assert [(event.type, event.target, event.reason) for event in events] == [
+        ("principal_revoked", "u_somebody", "left"),
+        ("session_revoked", tokens.session_id, "lost phone"),
+        ("token_revoked", tokens.token_id, "lost phone"),
+    ]
+    assert {event.actor for event in events} == {"admin"}
+
+
+def test_a_token_that_revokes_itself_is_named_by_its_id_alone(world: World, desk: Desk) -> None:
+    tokens = world.issue(world.new_user())
+    world.revoke(token=tokens.access_token)
+
+    (event,) = desk.all(types=["token_revoked"])
+
+    assert (event.target, event.actor) == (tokens.token_id, "")
+    assert tokens.access_token not in str(event)
+
+
+def test_a_reused_refresh_token_leaves_an_event_of_its_own(world: World, desk: Desk) -> None:
+    tokens = world.issue(world.new_user())
+    second = world.refresh(tokens.refresh_token)
+    world.refresh(second.refresh_token)
+    world.clock.advance(seconds=61)
+    fails(lambda: world.refresh(tokens.refresh_token))
+
+    (event,) = desk.all(types=["refresh_token_reused"])
+
+    assert (event.outcome, event.target) == (REFUSED, tokens.session_id)
+    assert event.details["session_ended"] == "True"
+
+
+def test_a_refused_refresh_and_a_refused_caller_leave_events(world: World, desk: Desk) -> None:
+    fails(lambda: world.refresh("no refresh token"))
+    reader = world.issue(world.new_client("reader", audiences=("identity-service",), scopes=("read",)))
+    fails(lambda: world.revoke(reader.access_token, everything=True))
+
+    refused, caller = desk.last("refresh_refused"), desk.last("call_refused")
+
+    assert refused.reason == "REFRESH_TOKEN_INVALID"
+    assert (caller.target, caller.reason) == (
+        "/identityapi.v1.IdentityService/Revoke",
+        "CALLER_SCOPE_MISSING",
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_pages_show_every_event_once_the_newest_first(world: World, desk: Desk, size: int) -> None:
+    for number in range(5):
+        world.revoke(desk.token, subject=f"u_{number}")
+
+    pages = list(desk.pages(types=["principal_revoked"], page_size=size))
+
+    assert [event.target for page in pages for event in page] == [f"u_{n}" for n in (4, 3, 2, 1, 0)]
+    assert all(len(page) <= size for page in pages)
+
+
+def test_events_are_found_by_principal_and_by_time(world: World, desk: Desk) -> None:
+    world.revoke(desk.token, subject="u_early")
+    world.clock.advance(minutes=5)
+    moment = Timestamp()
+    moment.FromDatetime(world.store.head().time)
+    # A caller's token outlives five minutes.
+    world.revoke(desk.token, subject="u_late")
+    of_type = {"types": ["principal_revoked"]}
+
+    assert [e.target for e in desk.all(principal="u_late", **of_type)] == ["u_late"]
+    assert [e.target for e in desk.all(start_time=moment, **of_type)] == ["u_late"]
+    assert [e.target for e in desk.all(end_time=moment, **of_type)] == ["u_early"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"page_size": -1}, "page_size"),
+        ({"page_size": 1001}, "page_size"),
+        ({"page_token": "no such token"}, "page_token"),
+        ({"types": ["no_such_event"]}, "types"),
+        ({"types": ["token_issued"] * 21}, "types"),
+        ({"principal": "p" * 257}, "principal"),
+        ({"start_time": Timestamp(seconds=10**15)}, "start_time"),
+    ],
+)
+def test_a_request_that_cannot_be_is_refused_by_the_name_of_its_field(
+    desk: Desk, fields: dict[str, Any], field: str
+) -> None:
+    said = fails(lambda: desk.page(**fields))
+
+    assert (said.code, list(said.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+
+
+def test_a_tail_begins_with_what_happens_from_then_on(world: World, desk: Desk) -> None:
+    world.revoke(desk.token, subject="u_before")
+    tail = desk.tail()
+    tail.initial_metadata()  # comes once the tail knows where it begins
+
+    world.revoke(desk.token, subject="u_after")
+
+    assert revoked(tail, 1) == ["u_after"]
+    tail.cancel()
+
+
+def test_a_tail_resumes_after_the_event_that_was_seen_last(world: World, desk: Desk) -> None:
+    world.revoke(desk.token, subject="u_seen")
+    (seen,) = desk.all(types=["principal_revoked"])
+    world.revoke(desk.token, subject="u_missed")
+    tail = desk.tail(resume_after=seen.event_id)
+    assert revoked(tail, 1) == ["u_missed"]
+
+    world.revoke(desk.token, subject="u_next")
+
+    assert revoked(tail, 1) == ["u_next"]
+    tail.cancel()
+
+
+def revoked(tail: Any, count: int) -> list[str]:
+    """The next principals that a tail says were revoked."""
+    found: list[str] = []
+    while len(found) < count:
+        found += [event.target for event in next(tail).events if event.type == "principal_revoked"]
+    return found
+
+
+def test_audit_events_are_for_administrators(world: World) -> None:
+    stub = admin_rpc.AdminServiceStub(world.channel)
+    revoker = bearer(world.admin_token(scopes=("identity.revoke",)))
+
+    listed = fails(lambda: stub.ListAuditEvents(admin_pb.ListAuditEventsRequest(), metadata=revoker))
+    tailed = fails(lambda: next(stub.TailAuditEvents(admin_pb.TailAuditEventsRequest(), metadata=revoker)))
+
+    assert [listed.code, tailed.code] == [grpc.StatusCode.PERMISSION_DENIED] * 2
+
+
+def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, desk: Desk) -> None:
+    tails = [desk.tail() for _ in range(8)]
+    for tail in tails:
+        tail.initial_metadata()  # it has its place
+
+    assert fails(lambda: next(desk.tail())).reason == "SERVER_BUSY"
+
+    tails.pop().cancel()
+    world.until(lambda: has_place(desk.tail()))
+    for tail in tails:
+        tail.cancel()
+
+
+def has_place(tail: Any) -> bool:
+    """Whether a tail began; one that was refused has said so."""
+    tail.initial_metadata()
+    began = tail.is_active()
+    tail.cancel()
+    return bool(began)
+
+
+def test_a_service_that_stops_ends_its_tails_and_says_so(world: World, desk: Desk) -> None:
+    tail = desk.tail()
+    tail.initial_metadata()
+
+    assert world.service.stop()
+
+    said = fails(lambda: list(tail))
+    assert said.reason == "SHUTTING_DOWN"
