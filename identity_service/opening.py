@@ -8,6 +8,7 @@ from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
+from identity_service.limiting import LimitsCounter
 from identity_service.passwords import Argon2Config, Argon2Hasher
 from identity_service.settings import Settings
 from identity_service.storage.redis import RedisStore
@@ -55,6 +56,11 @@ def check_store(settings: Settings) -> Sequence[Finding]:
         return store.check_all(demands)
     finally:
         store.close()
+
+
+def open_counter(store: Store) -> LimitsCounter:
+    """Where failed attempts at passwords are counted: for all processes where they share a Redis."""
+    return LimitsCounter(store.counts()) if isinstance(store, RedisStore) else LimitsCounter.in_memory()
 
 
 def open_hasher(settings: Settings) -> Argon2Hasher:

@@ -144,6 +144,18 @@ class Settings(BaseModel):
     reflection: bool = Field(default=True, description="gRPC server reflection")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="of the log on standard error")
+    attempts_per_account: int = Field(
+        5, ge=1, le=100, description="wrong passwords from one address before each next one waits; 1 to 100"
+    )
+    attempts_per_peer: int = Field(
+        100,
+        ge=0,
+        le=1_000_000,
+        description="wrong credentials from one address; to 1,000,000, 0 = not counted (behind a proxy)",
+    )
+    attempts_lockout: Annotated[Duration, within("1s", "24h")] = Field(
+        timedelta(minutes=15), description="the longest wait after wrong credentials; 1s to 24h"
+    )
     argon2_time_cost: int = Field(3, ge=1, le=100, description="passes of argon2id (RFC 9106); 1 to 100")
     argon2_memory_kib: int = Field(
         65536, ge=8, le=2**22, description="memory of argon2id in KiB; 8 for each lane to 4 GiB"

@@ -129,9 +129,12 @@ class MethodNotAllowedError(PermissionDeniedError):
 
 
 class ExhaustedError(IdentityError):
-    """Too much of something; later is fine. `retry_after` is in seconds."""
+    """Too much of something; later is fine."""
 
-    retry_after: ClassVar[float] = 1.0
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds."""
 
 
 class TooManyAttemptsError(ExhaustedError):

@@ -40,6 +40,9 @@ class PasswordHasher(Protocol):
     def verify(self, phc: str | None, password: Secret) -> bool:
         """Whether the password is right; None takes as long as a real comparison and is False."""
 
+    def is_outdated(self, phc: str) -> bool:
+        """Whether `hash` would make a stronger one today."""
+
 
 class SigningKey(Protocol):
     """A private key in use; an HSM or KMS can stand behind it."""

@@ -13,6 +13,7 @@ part of what is promised:
     {idn}:index:<kind>       sorted set of the ids, all of score 0
     {idn}:usernames          hash: normalised username → user id
     {idn}:beat:<process>     time of the last heartbeat
+    {idn}:count:<name>       how often something failed; expires
     {idn}:request:<id>       hash: principal → what a request of this id has raised; a day
     idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client; expires after its end
 """
@@ -50,6 +51,10 @@ def index(kind: RecordKind) -> str:
 
 def beat(process: str) -> str:
     return f"{_TAG}:beat:{process}"
+
+
+def count(name: str) -> str:
+    return f"{_TAG}:count:{name}"
 
 
 def request(request_id: str) -> str:

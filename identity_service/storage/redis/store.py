@@ -30,6 +30,7 @@ from identity_service.domain.store import Record, RecordT, SessionState, SignIn,
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.counts import RedisCounts
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import Records
 from identity_service.storage.redis.sessions import Sessions, SpreadSessions
@@ -107,6 +108,10 @@ class RedisStore:
     def check_all(self, demands: Demands) -> Sequence[Finding]:
         """What in the servers' set-up goes against these demands, worst first."""
         return self._connection.check(demands)
+
+    def counts(self) -> RedisCounts:
+        """Where failed attempts are counted, for all processes together."""
+        return RedisCounts(self._connection)
 
     def close(self) -> None:
         self._connection.close()
