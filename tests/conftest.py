@@ -4,6 +4,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.leaks import (
+    pytest_configure as pytest_configure,
+)
+from tests.leaks import (
+    pytest_sessionfinish as pytest_sessionfinish,
+)
+from tests.leaks import (
+    pytest_terminal_summary as pytest_terminal_summary,
+)
+from tests.leaks import (
+    watched_errors as watched_errors,
+)
+from tests.leaks import (
+    watched_log as watched_log,
+)
 from tests.redis_server import RedisServer
 
 
