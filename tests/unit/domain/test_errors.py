@@ -8,6 +8,7 @@ import pytest
 from identity_service.domain import errors
 from identity_service.domain.errors import (
     ConfigurationError,
+    CredentialRefusedError,
     FieldViolation,
     IdentityError,
     InvalidRequestError,
@@ -32,7 +33,9 @@ RAISED = [cls for cls in TREE if cls not in FAMILIES]
 
 
 def _takes_no_arguments(cls: type[IdentityError]) -> bool:
-    return "__init__" in vars(cls) and list(inspect.signature(cls).parameters) == []
+    if "__init__" not in vars(cls):
+        return False
+    return all(p.default is not p.empty for p in inspect.signature(cls).parameters.values())
 
 
 def test_the_tree_holds_every_error_of_the_module() -> None:
@@ -76,6 +79,13 @@ def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityErro
 def test_the_fixed_messages_are_those_that_must_not_tell_more() -> None:
     names = {cls.__name__ for cls in RAISED if _takes_no_arguments(cls)}
     assert {"CredentialRefusedError", "RefreshTokenInvalidError", "SessionEndedError"} <= names
+
+
+def test_what_a_refused_credential_tells_the_operator_is_not_in_its_message() -> None:
+    error = CredentialRefusedError("the secret does not match", account="reports")
+
+    assert str(error) == str(CredentialRefusedError())
+    assert (error.why, error.account) == ("the secret does not match", "reports")
 
 
 def test_an_invalid_request_names_its_fields_and_keeps_its_message_short() -> None:

@@ -57,7 +57,9 @@ def test_the_latest_rotates_to_the_next_number() -> None:
 def test_a_rotation_changes_nothing_but_the_chain() -> None:
     before = a_session(device="laptop", claims={"tenant": "t1"})
     after = rotated(before, 0, key_id=NEW_KEY)
-    assert after == replace(before, latest=1, parent=0, rotate_times={0: START}, key_id=NEW_KEY)
+    assert after == replace(
+        before, latest=1, parent=0, refresh_time=START, rotate_times={0: START}, key_id=NEW_KEY
+    )
 
 
 def test_a_decision_leaves_the_record_it_was_given_as_it_was() -> None:
