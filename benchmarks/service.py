@@ -36,7 +36,7 @@ SESSIONS: Final = 2_000
 """Chains that the refreshes go round, so that one session is refreshed about once in a round."""
 _AUDIENCE: Final = "orders"
 _SCOPE: Final = "orders.read"
-_USER: Final = "benchmark"
+USER: Final = "benchmark"
 _COMMAND: Final = (sys.executable, "-m", "identity_service")
 _IN_FLIGHT: Final = 16
 _DEADLINE: Final = 30.0
@@ -59,22 +59,24 @@ def serve(
     *,
     fill: Callable[[], None] = lambda: None,
     second: bool = False,
+    settings: Mapping[str, str] = _SETTINGS,
 ) -> Iterator[Service]:
     """Initialise the store, create a client and a user, and serve until the block ends.
 
     Args:
         fill: puts more into the store before the service starts.
         second: start another process on the same store, `Service.second`.
+        settings: beside the defaults; for a start, cheap password hashing.
     """
     master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
-    env = inherited | _SETTINGS | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
+    env = inherited | dict(settings) | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
     # Everything runs in `directory`, out of sight of an identity.toml of whoever measures.
     allowed = ("--audience", _AUDIENCE, "--scope", _SCOPE)
     admin = _identity(directory, env, "init")
     client = _identity(directory, env, "client", "create", "benchmark-client", *allowed)
     password = secrets.token_urlsafe(16)
-    _identity(directory, env, "user", "create", _USER, *allowed, "--password-stdin", stdin=password)
+    _identity(directory, env, "user", "create", USER, *allowed, "--password-stdin", stdin=password)
     fill()
     with contextlib.ExitStack() as stack:
         targets, processes, begun = [], [], time.monotonic()
@@ -114,7 +116,7 @@ class Service:
         self._stub = pb_grpc.IdentityServiceStub(channel)
         self._admin = admin
         self._client = client
-        self._password = password
+        self.password = password
 
     def deny(self, count: int) -> None:
         """Revoke so many random token ids."""
@@ -135,15 +137,18 @@ class Service:
 
     def sign_in(self, count: int) -> list[str]:
         """Sign in so often; the refresh token of each session."""
-        password = token_pb2.Password(username=_USER, password=self._password)
+        password = token_pb2.Password(username=USER, password=self.password)
         requests = [pb.IssueRequest(credential=token_pb2.Credential(password=password))] * count
         answers = _all(lambda request: self._stub.Issue.future(request, timeout=_DEADLINE), requests)
         return [answer.token_set.refresh_token for answer in answers]
 
     def verify_call(self) -> tuple[bytes, Check]:
         """A Verify of one good token, and what makes its answer good."""
-        request = pb.VerifyRequest(token=self.access_token(), audiences=[_AUDIENCE], required_scopes=[_SCOPE])
-        return request.SerializeToString(), _good_verify
+        return self.verify_request().SerializeToString(), _good_verify
+
+    def verify_request(self) -> pb.VerifyRequest:
+        """A Verify of one good token."""
+        return pb.VerifyRequest(token=self.access_token(), audiences=[_AUDIENCE], required_scopes=[_SCOPE])
 
     def issue_call(self) -> tuple[bytes, Check]:
         """An Issue by client secret, and what makes its answer good."""

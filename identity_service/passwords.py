@@ -21,7 +21,7 @@ from identity_service.domain.secret import Secret
 
 T = TypeVar("T")
 
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

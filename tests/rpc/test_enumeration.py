@@ -1,0 +1,96 @@
+"""Whether the time of an answer tells which accounts exist: told by how the times of many answers overlap.
+
+No time is asserted. Of each two kinds of account, it is counted over all pairs of answers how often the one
+took longer (the probability of superiority, Mann and Whitney 1947). Where the kinds cannot be told apart that
+is near one half; were the password of unknown accounts not hashed, it would be near 1.
+"""
+
+import sys
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+import grpc
+import pytest
+
+from identity_service.domain.secret import Secret
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import Account, World, client_secret, failure, password
+
+ROUNDS = 250
+NEAR_ONE_HALF = (0.38, 0.62)
+"""250 answers a kind give a standard error below 0.03; the rest is the noise of a busy machine."""
+
+
+def superiority(one: Sequence[float], other: Sequence[float]) -> float:
+    """How often a value of `one` is above a value of `other`; ties count half."""
+    ordered = sorted(other)
+    wins = sum((bisect_left(ordered, v) + bisect_right(ordered, v)) / 2 for v in one)
+    return wins / (len(one) * len(other))
+
+
+def seconds(world: World, account: Account) -> float:
+    started = time.perf_counter()
+    with pytest.raises(grpc.RpcError) as error:
+        world.issue(account)
+    took = time.perf_counter() - started
+    assert failure(error.value).reason == "CREDENTIAL_REFUSED"
+    return took
+
+
+def quantiles(times: Sequence[float]) -> str:
+    ordered = sorted(times)
+    return " ".join(f"p{q}={ordered[len(ordered) * q // 100] * 1000:.2f}ms" for q in (10, 50, 90))
+
+
+@pytest.fixture
+def world(start_world: StartWorld) -> World:
+    # Hashing dear enough to be seen beside a call, cheap enough to be done a thousand times.
+    return start_world(argon2_memory_kib=2048, attempts_per_peer=0)
+
+
+def test_how_long_a_refusal_takes_does_not_tell_whether_a_user_exists(world: World) -> None:
+    """Each account is asked once, so that nobody has to wait; the kinds take turns."""
+    times: dict[str, list[float]] = {"wrong password": [], "unknown": [], "disabled": [], "no password": []}
+    for number in range(ROUNDS):
+        names = {kind: f"{kind.replace(' ', '-')}{number}" for kind in times}
+        world.new_user(names["wrong password"])
+        world.disable_user(world.new_user(names["disabled"]))
+        world.new_user(names["no password"], password=Secret(""))
+        for kind, name in names.items():
+            times[kind].append(seconds(world, Account(id="", credential=password(name, "a wrong password"))))
+
+    for kind, found in times.items():
+        sys.stdout.write(f"\nrefusal={kind!r} n={len(found)} {quantiles(found)}")
+    overlap = {kind: superiority(times[kind], times["wrong password"]) for kind in times}
+    sys.stdout.write(f"\n{overlap}\n")
+    assert {k: NEAR_ONE_HALF[0] < share < NEAR_ONE_HALF[1] for k, share in overlap.items()} == dict.fromkeys(
+        times, True
+    )
+
+
+def test_how_long_a_refusal_takes_does_not_tell_whether_a_client_exists(world: World) -> None:
+    times: dict[str, list[float]] = {"wrong secret": [], "unknown": []}
+    for number in range(ROUNDS):
+        world.new_client(f"known{number}")
+        for kind, name in (("wrong secret", f"known{number}"), ("unknown", f"other{number}")):
+            times[kind].append(seconds(world, Account(id="", credential=client_secret(name, "idcs_wrong"))))
+
+    share = superiority(times["unknown"], times["wrong secret"])
+    sys.stdout.write(
+        f"\nclients: {quantiles(times['unknown'])} / {quantiles(times['wrong secret'])} {share}\n"
+    )
+    assert NEAR_ONE_HALF[0] < share < NEAR_ONE_HALF[1]
+
+
+def test_the_measure_sees_a_difference_where_there_is_one(world: World) -> None:
+    """The control: a name that no account can have is refused without hashing anything."""
+    hashed, unhashed = [], []
+    for number in range(60):
+        hashed.append(seconds(world, Account(id="", credential=password(f"nobody{number}", "x" * 20))))
+        started = time.perf_counter()
+        with pytest.raises(grpc.RpcError):
+            world.issue(Account(id="", credential=password("", "x" * 20)))
+        unhashed.append(time.perf_counter() - started)
+
+    assert superiority(hashed, unhashed) > 0.9
