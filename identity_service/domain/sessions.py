@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain.ids import KeyId, PrincipalId, SessionId
+from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 
 NO_PARENT: Final = -1
@@ -50,6 +50,11 @@ class Session:
     """When it was last rotated, by the store's clock."""
     rotate_times: Mapping[int, datetime] = field(default_factory=dict)
     """Number → when it was first rotated, voided or skipped, by the store's clock; within the window only."""
+
+    @property
+    def principals(self) -> frozenset[PrincipalId]:
+        """Everybody whose generation can end this session: those it names, and those it began under."""
+        return frozenset({EVERYONE, self.subject, self.client_id, *self.generations})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

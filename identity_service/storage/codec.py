@@ -5,7 +5,7 @@ An unknown kind of change raises ValueError: a log written by a newer version is
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User, normalize_username
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT
 
@@ -42,6 +42,17 @@ def moment(value: float) -> datetime:
 
 def kind_of(record: type[Record]) -> RecordKind:
     return _KINDS[record]
+
+
+def names_of(record: Record) -> Sequence[str]:
+    """What a record is found by beside its id; each of one record of its kind only."""
+    match record:
+        case User():
+            return (normalize_username(record.username),)
+        case Client():
+            return sorted(record.certificates)
+        case _:
+            return ()
 
 
 # Changes

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import redis
 
 from identity_service.domain.store import Store
+from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer
@@ -45,7 +46,7 @@ class Backend(Protocol):
 
     clock: FakeClock
 
-    def open(self) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
         """Another instance on the same data, as another process would have."""
 
     def wipe(self) -> None:
@@ -72,8 +73,8 @@ class SqliteBackend:
         self.path = directory / "identity.db"
         self._open: list[SqliteStore] = []
 
-    def open(self) -> Store:
-        store = SqliteStore.open(str(self.path), clock=self.clock)
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
+        store = SqliteStore.open(str(self.path), clock=self.clock, audit_entries=audit_entries)
         self._open.append(store)
         return store
 
@@ -114,10 +115,10 @@ class RedisBackend:
         self.server.flush()
         self._open: list[Store] = []
 
-    def open(self) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
         from identity_service.storage.redis import RedisStore
 
-        store = RedisStore.connect(self.server.url, clock=self.clock)
+        store = RedisStore.connect(self.server.url, clock=self.clock, audit_entries=audit_entries)
         self._open.append(store)
         return store
 
@@ -159,10 +160,10 @@ class ClusterBackend(RedisBackend):
         super().__init__(group.home)
         self.wipe()
 
-    def open(self) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
         from identity_service.storage.redis import RedisStore
 
-        store = RedisStore.connect(self._group.url, clock=self.clock)
+        store = RedisStore.connect(self._group.url, clock=self.clock, audit_entries=audit_entries)
         self._open.append(store)
         return store
 

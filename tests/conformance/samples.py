@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from identity_service.domain.audit import AuditEvent, AuditFilter, AuditOutcome, AuditType
 from identity_service.domain.ids import (
     Epoch,
     KeyId,
@@ -14,6 +15,7 @@ from identity_service.domain.ids import (
     new_session_id,
     new_token_id,
 )
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, LogEntry, RecordKind, Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
@@ -29,10 +31,17 @@ MUCH_LATER = datetime(2100, 2, 1, tzinfo=UTC)
 def a_client(client_id: str = "billing", **changes: Any) -> Client:
     values: dict[str, Any] = {
         "display_name": 'Billing "nightly" \\ \N{SNOWMAN}',
-        "secrets": (StoredSecret(digest=b"\x00\xff" * 16), StoredSecret(digest=b"b" * 32, expire_time=TIME)),
+        "secrets": (
+            StoredSecret(digest=b"\x00\xff" * 16),
+            StoredSecret(digest=b"b" * 32, create_time=TIME, expire_time=TIME),
+        ),
         "grants": frozenset({Grant.CLIENT_CREDENTIALS, Grant.REFRESH_TOKEN}),
         "audiences": frozenset({"orders", "https://stock.example"}),
         "scopes": frozenset({"orders.read", "orders.write"}),
+        "certificates": frozenset({f"spiffe://example/{client_id}", f"dns:{client_id}.example"}),
+        "public_keys": ('{"kty":"EC","kid":"a"}', '{"kty":"EC","kid":"b"}'),
+        "require_binding": True,
+        "exchange_audiences": frozenset({"orders"}),
         "max_lifetime": timedelta(minutes=5),
         "on_reuse": OnReuse.REFUSE,
         "disabled": True,
@@ -77,6 +86,9 @@ def a_session(session_id: str | None = None, **changes: Any) -> Session:
         "auth_time": TIME,
         "expire_time": MUCH_LATER,
         "device": "Alice\N{RIGHT SINGLE QUOTATION MARK}s laptop",
+        "peer": "192.0.2.1:5000",
+        "certificate_sha256": b"\x01\xfe" * 16,
+        "refresh_time": TIME + timedelta(minutes=1),
         "key_id": KeyId("refresh-1"),
         "latest": 7,
         "parent": 6,
@@ -84,6 +96,36 @@ def a_session(session_id: str | None = None, **changes: Any) -> Session:
     }
     sid = SessionId(session_id) if session_id is not None else new_session_id()
     return Session(session_id=sid, **(values | changes))
+
+
+def an_event(target: str = "t", **changes: Any) -> AuditEvent:
+    values: dict[str, Any] = {
+        "outcome": AuditOutcome.REFUSED,
+        "actor": "admin",
+        "peer": "192.0.2.1:5000",
+        "request_id": "call-7",
+        "reason": 'somebody\N{RIGHT SINGLE QUOTATION MARK}s "reason"\n',
+        "details": {"subject": "u_1", "client_id": "billing"},
+    }
+    return AuditEvent(**({"type": AuditType.TOKEN_REVOKED, "target": target} | values | changes))
+
+
+def an_issuer(issuer: str = "https://cluster.example", **changes: Any) -> TrustedIssuer:
+    values: dict[str, Any] = {
+        "jwks_uri": "https://cluster.example/keys",
+        "audiences": ("identity", "orders"),
+        "algorithms": ("RS256",),
+        "rules": (
+            TrustRule(
+                claims={"sub": "a:*", "kubernetes.io.namespace": "b"}, client_id=PrincipalId("billing")
+            ),
+            TrustRule(claims={"sub": "c"}, client_id=PrincipalId("reports"), per_subject=True),
+        ),
+        "single_use": True,
+        "max_age": timedelta(minutes=10),
+        "create_time": TIME,
+    }
+    return TrustedIssuer(issuer=issuer, **(values | changes))
 
 
 NOWHERE = Revision(epoch=Epoch("nowhere"), position=1)
@@ -106,6 +148,10 @@ READS: dict[str, Callable[[Store], object]] = {
     "generations": lambda s: s.generations(),
     "get": lambda s: s.get(Client, "billing"),
     "list_records": lambda s: s.list_records(User),
+    "find_client": lambda s: s.find_client("dns:billing.example"),
+    "list_sessions": lambda s: s.list_sessions(PrincipalId("u_1")),
+    "list_audit": lambda s: s.list_audit(AuditFilter()),
+    "read_audit": lambda s: s.read_audit("", 10),
     "find_user": lambda s: s.find_user("alice"),
     "read_sign_in": lambda s: s.read_sign_in("alice", PrincipalId("billing")),
     "read_session": lambda s: s.read_session(SessionId("sid-1")),

@@ -10,7 +10,7 @@ from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import GenerationRaised, RecordChanged, RecordKind, Revision
 from identity_service.domain.principals import Client, OnReuse, User
 from identity_service.domain.store import Record, Store
-from tests.conformance.samples import a_client, a_key, a_user, deny, entries_of, stored
+from tests.conformance.samples import a_client, a_key, a_user, an_issuer, deny, entries_of, stored
 
 RECORDS: dict[str, Record] = {
     "client": a_client(),
@@ -18,6 +18,8 @@ RECORDS: dict[str, Record] = {
     "user": a_user(),
     "user with defaults": User(user_id=PrincipalId("u_2"), username="bob"),
     "signing key": a_key(),
+    "trusted issuer": an_issuer(),
+    "trusted issuer, with keys": an_issuer(jwks_uri=None, jwks='{"keys":[]}', max_age=None, rules=()),
     "refresh key": a_key("key-2", purpose=KeyPurpose.REFRESH, algorithm="HS256", public_jwk=None),
 }
 
@@ -282,3 +284,61 @@ def test_a_listed_record_has_its_etag_and_a_deleted_one_is_gone(store: Store) ->
 def test_a_revision_names_the_epoch_of_the_log(store: Store) -> None:
     appended = store.create(a_client())
     assert appended.revision == Revision(epoch=store.head().epoch, position=1)
+
+
+def test_a_client_is_found_by_each_of_its_certificates(store: Store) -> None:
+    names = frozenset({"spiffe://example/a", "dns:a.example"})
+    store.create(a_client("a", certificates=names))
+    store.create(a_client("b", certificates=frozenset()))
+
+    for name in names:
+        found = store.find_client(name)
+        assert found is not None
+        assert found.record.client_id == "a"
+    assert store.find_client("dns:b.example") is None
+
+
+def test_a_certificate_is_of_one_client_only(store: Store) -> None:
+    name = frozenset({"dns:a.example"})
+    store.create(a_client("a", certificates=name))
+    etag = store.create(a_client("b", certificates=frozenset())).revision
+
+    with pytest.raises(AlreadyExistsError):
+        store.create(a_client("c", certificates=name))
+    with pytest.raises(AlreadyExistsError):
+        store.update(a_client("b", certificates=name), expected=etag)
+
+    assert store.get(Client, "c") is None
+
+
+def test_a_certificate_that_a_client_gives_up_is_free_for_another(store: Store) -> None:
+    name = frozenset({"dns:a.example"})
+    etag = store.create(a_client("a", certificates=name)).revision
+    store.update(a_client("a", certificates=frozenset({"dns:new.example"})), expected=etag)
+
+    store.create(a_client("b", certificates=name))
+    store.delete(RecordKind.CLIENT, "b")
+
+    assert store.find_client("dns:a.example") is None
+    assert store.find_client("dns:new.example") is not None
+    store.create(a_client("c", certificates=name))
+
+
+def test_deleting_a_trusted_issuer_raises_no_generation(store: Store) -> None:
+    store.create(an_issuer("https://a.example"))
+
+    store.delete(RecordKind.ISSUER, "https://a.example")
+
+    assert store.generations() == {}
+
+
+def test_a_record_is_deleted_only_if_it_is_still_the_one_that_was_read(store: Store) -> None:
+    old = store.create(a_user("u_1")).revision
+    new = store.update(a_user("u_1", "carol"), expected=old).revision
+
+    with pytest.raises(StaleEtagError):
+        store.delete(RecordKind.USER, "u_1", expected=old)
+    store.delete(RecordKind.USER, "u_1", expected=new)
+
+    assert store.get(User, "u_1") is None
+    assert store.find_user("carol") is None

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from identity_service.domain.audit import AuditFilter
 from identity_service.domain.errors import AlreadyExistsError, StaleEtagError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import RecordChanged, RecordKind
@@ -70,6 +71,20 @@ def use_everything(store: RedisStore) -> None:
         store.update(samples.a_user("u_1"), expected=samples.NOWHERE)
     assert store.list_records(type(samples.a_user()))
     store.delete(RecordKind.USER, "u_1")
+    store.create(samples.a_client("with-certificate", certificates=frozenset({"dns:a.example"})))
+    assert store.find_client("dns:a.example") is not None
+    assert store.list_sessions(session.subject) == []  # it has ended, and leaves the list
+    store.list_sessions(session.subject, before="s1")
+    assert store.consume("jti", samples.LATER)
+    assert not store.consume("jti", samples.LATER)
+    store.append_audit([samples.an_event()])
+    assert store.list_audit(AuditFilter())[0]
+    assert store.read_audit("", 10)
+    counts = store.counts()
+    counts.incr("name", 10)
+    assert counts.get("name") == 1
+    assert counts.get_expiry("name")
+    counts.clear("name")
     head = store.beat("p1", timedelta(microseconds=1))  # so that there is something to trim
     changes = [entry.change for entry in store.read(0, 100).entries]
     store.restore([change for change in changes if not isinstance(change, RecordChanged)])

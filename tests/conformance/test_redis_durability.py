@@ -114,10 +114,14 @@ def test_a_script_that_refuses_is_a_refusal_whatever_the_replica_says(
     connection = connected(primary, "replicas:1", timeout=0.4)
     epoch = connection.command("HGET", keyspace.HEAD, "epoch")
     keys = [keyspace.HEAD, keyspace.LOG, keyspace.GENERATIONS]
-    record = [keyspace.record(RecordKind.KEY, "k"), keyspace.index(RecordKind.KEY), keyspace.USERNAMES]
+    record = [
+        keyspace.record(RecordKind.KEY, "k"),
+        keyspace.index(RecordKind.KEY),
+        keyspace.names(RecordKind.KEY),
+    ]
 
     with paused(replica), pytest.raises(NotFoundError):
-        connection.run("delete_record", [*keys, *record], [epoch, "", "k", "{}", "link"], durable=True)
+        connection.run("delete_record", [*keys, *record], [epoch, "", "k", "", "{}", "link"], durable=True)
     connection.close()
 
 

@@ -49,7 +49,7 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
         "or delete the keys `{idn}:*` to begin anew",
     ),
     "IDN_EXISTS": (AlreadyExistsError, "there is a record of this id already"),
-    "IDN_USERNAME": (AlreadyExistsError, "the username is taken"),
+    "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
     "IDN_MISSING": (NotFoundError, "there is no record of this id"),
     "IDN_STALE": (StaleEtagError, "the record has changed since it was read"),
 }

@@ -9,9 +9,12 @@ part of what is promised:
     {idn}:gen                hash: principal → `<number>.<link>`
     {idn}:deny:<jti>         `<until> <revision> <link>`; expires at deny-until
     {idn}:ended:<sid>        `<deny-until> <end-until> <revision> <link>`; expires at the later one
-    {idn}:<kind>:<id>        hash: value (JSON), revision, username; kind = client, user, key
+    {idn}:<kind>:<id>        hash: value (JSON), revision, names; kind = client, user, key, issuer
     {idn}:index:<kind>       sorted set of the ids, all of score 0
-    {idn}:usernames          hash: normalised username → user id
+    {idn}:names:<kind>       hash: normalised username → user id; name of a certificate → client id
+    {idn}:sessions:<id>      sorted set of a principal's sessions by their end; expires with the last of them
+    {idn}:used:<name>        `<until>`: something that works once only was used; expires then
+    {idn}:audit              stream of audit events: time, event (JSON); the newest are kept
     {idn}:beat:<process>     time of the last heartbeat
     {idn}:count:<name>       how often something failed; expires
     {idn}:request:<id>       hash: principal → what a request of this id has raised; a day
@@ -20,14 +23,14 @@ part of what is promised:
 
 from typing import Final
 
-from identity_service.domain.ids import SessionId, TokenId
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId
 from identity_service.domain.log import RecordKind
 
 _TAG: Final = "{idn}"
 HEAD: Final = f"{_TAG}:head"
 LOG: Final = f"{_TAG}:log"
 GENERATIONS: Final = f"{_TAG}:gen"
-USERNAMES: Final = f"{_TAG}:usernames"
+AUDIT: Final = f"{_TAG}:audit"
 DENIALS: Final = f"{_TAG}:deny:"
 ENDS: Final = f"{_TAG}:ended:"
 
@@ -47,6 +50,18 @@ def record(kind: RecordKind, id_: str) -> str:
 
 def index(kind: RecordKind) -> str:
     return f"{_TAG}:index:{kind}"
+
+
+def names(kind: RecordKind) -> str:
+    return f"{_TAG}:names:{kind}"
+
+
+def sessions_of(principal: PrincipalId) -> str:
+    return f"{_TAG}:sessions:{principal}"
+
+
+def used(name: str) -> str:
+    return f"{_TAG}:used:{name}"
 
 
 def beat(process: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.ids import Link, PrincipalId, new_link
 from identity_service.domain.log import (
     Appended,
@@ -12,10 +13,11 @@ from identity_service.domain.log import (
     RecordKind,
     Revision,
 )
-from identity_service.domain.principals import User, normalize_username
+from identity_service.domain.principals import Client
 from identity_service.domain.store import Record, RecordT, Versioned
-from identity_service.storage.codec import decode_record, encode_change, encode_record, kind_of
+from identity_service.storage.codec import decode_record, dumps, encode_change, encode_record, kind_of, names_of
 from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.values import raise_prefix
 from identity_service.storage.redis.writing import Writing, appended
@@ -26,9 +28,10 @@ _PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
 class Records:
     """The part of the port `Store` that is about records."""
 
-    def __init__(self, connection: Connection, writing: Writing) -> None:
+    def __init__(self, connection: Connection, writing: Writing, audit: AuditLog) -> None:
         self._connection = connection
         self._writing = writing
+        self._audit = audit
 
     def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
         key = keys.record(kind_of(kind), id_)
@@ -40,22 +43,31 @@ class Records:
         rows = self._connection.run("list_records", [keys.index(name)], [keys.record(name, ""), begin, limit])
         return [found for value, revision in rows if (found := versioned(kind, value, revision))]
 
-    def create(self, record: Record) -> Appended:
+    def find_client(self, certificate: str) -> Versioned[Client] | None:
+        client_id = self._connection.command("HGET", keys.names(RecordKind.CLIENT), certificate)
+        return self.get(Client, client_id) if client_id is not None else None
+
+    def create(self, record: Record, audit: AuditEvent | None) -> Appended:
         kind = kind_of(type(record))
         # Users and clients share one namespace: a generation belongs to an id, not to a kind.
         kinds = _PRINCIPALS if kind in _PRINCIPALS else (kind,)
         return self._write(
-            record, expected=None, taken=[keys.record(k, record.id) for k in kinds], above=None
+            record, expected=None, taken=[keys.record(k, record.id) for k in kinds], above=None, audit=audit
         )
 
-    def update(self, record: Record, *, expected: Revision, revoke: bool, above: int) -> Appended:
+    def update(
+        self, record: Record, *, expected: Revision, revoke: bool, above: int, audit: AuditEvent | None
+    ) -> Appended:
         raises = revoke and kind_of(type(record)) in _PRINCIPALS
-        return self._write(record, expected=expected, taken=[], above=above if raises else None)
+        return self._write(record, expected=expected, taken=[], above=above if raises else None, audit=audit)
 
-    def delete(self, kind: RecordKind, id_: str, *, above: int) -> Appended:
+    def delete(
+        self, kind: RecordKind, id_: str, *, expected: Revision | None, above: int, audit: AuditEvent | None
+    ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
         changed, link, raised = RecordChanged(kind=kind, id=id_), new_link(), new_link()
         raising: list[str | int] = [above, raise_prefix(id_), raised] if kind in _PRINCIPALS else []
+        audit_keys, audit_words = self._audit.words(audit)
         position, *number = self._connection.run(
             "delete_record",
             [
@@ -64,21 +76,28 @@ class Records:
                 keys.GENERATIONS,
                 keys.record(kind, id_),
                 keys.index(kind),
-                keys.USERNAMES,
+                keys.names(kind),
+                *audit_keys,
             ],
-            [epoch, now, id_, encode_change(changed), link, *raising],
+            [epoch, now, id_, str(expected or ""), encode_change(changed), link, *raising, *audit_words],
             repeatable=False,
             durable=True,
         )
         return appended(epoch, position, *_changes(changed, link, number, raised))
 
     def _write(
-        self, record: Record, *, expected: Revision | None, taken: list[str], above: int | None
+        self,
+        record: Record,
+        *,
+        expected: Revision | None,
+        taken: list[str],
+        above: int | None,
+        audit: AuditEvent | None,
     ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
         kind = kind_of(type(record))
         changed, link, raised = RecordChanged(kind=kind, id=record.id), new_link(), new_link()
-        username = normalize_username(record.username) if isinstance(record, User) else ""
+        audit_keys, audit_words = self._audit.words(audit)
         raising: list[str | int] = [] if above is None else [above, raise_prefix(record.id), raised]
         position, *number = self._connection.run(
             "write_record",
@@ -88,19 +107,21 @@ class Records:
                 keys.GENERATIONS,
                 keys.record(kind, record.id),
                 keys.index(kind),
-                keys.USERNAMES,
+                keys.names(kind),
                 *taken,
+                *audit_keys,
             ],
             [
                 epoch,
                 now,
                 record.id,
                 encode_record(record),
-                username,
+                dumps(names_of(record)),
                 str(expected or ""),
                 encode_change(changed),
                 link,
                 *raising,
+                *audit_words,
             ],
             repeatable=False,
             durable=True,

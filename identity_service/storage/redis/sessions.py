@@ -5,7 +5,7 @@ cluster they cannot (`docs/decisions/0006-sessions-are-spread-over-the-cluster.m
 harm).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from identity_service.domain.errors import StoreReplacedError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import RecordKind
 from identity_service.domain.principals import Client, User, normalize_username
+from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionState, SignIn, Versioned
 from identity_service.storage.codec import decode_record, decode_session, encode_session
@@ -24,6 +25,8 @@ from identity_service.storage.redis.writing import Writing
 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
+_STRETCHES: Final = 20
+"""How many stretches of a list one call reads at most."""
 _DECODED: Final = 1024
 """How many records are kept as they were decoded last: most refreshes meet the same few clients."""
 
@@ -61,6 +64,43 @@ class Sessions:
             repeatable=False,
             durable=True,
         )
+        lists = {keys.sessions_of(session.subject), keys.sessions_of(session.client_id)}
+        words: list[str | int] = [self._writing.now(), session.session_id, expire]
+        self._connection.run("index_session", sorted(lists), words)
+
+    def list_of(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
+        """Reads at most a few stretches of the list; what is over leaves it on the way."""
+        found: list[Session] = []
+        over: list[str] = []
+        list_key, last = keys.sessions_of(owner), before
+        for _ in range(_STRETCHES):
+            words: list[str | int] = [self._writing.now(), keys.ENDS, last, limit]
+            stretch: list[str] = self._connection.run("list_sessions", [list_key], words)
+            for session_id, ended in zip(stretch[::2], stretch[1::2], strict=True):
+                last = session_id
+                session = None if ended else self._record(SessionId(session_id))
+                if session is None:
+                    over.append(session_id)
+                else:
+                    found.append(session)
+                    if len(found) == limit:
+                        break
+            if len(stretch) < 2 * limit or len(found) == limit:
+                break
+        if over:
+            self._connection.run("unlist_sessions", [list_key], over)
+        return self._without_revoked(found)
+
+    def _record(self, session_id: SessionId) -> Session | None:
+        (value,) = self._connection.command("HMGET", keys.session(session_id), "d")
+        return decode_session(value) if value is not None else None
+
+    def _without_revoked(self, sessions: Sequence[Session]) -> Sequence[Session]:
+        """Those whose principals were not raised since the sign-in."""
+        principals = sorted({EVERYONE, *(p for s in sessions for p in (s.subject, s.client_id))})
+        raised = self._connection.command("HMGET", keys.GENERATIONS, *principals)
+        table = generations_of(dict(zip(principals, raised, strict=True)))
+        return [s for s in sessions if first_raised(table, s.principals, s.generations) is None]
 
     def read(self, session_id: SessionId) -> SessionState | None:
         now, *found = self._read(session_id)
@@ -107,7 +147,7 @@ class Sessions:
     def _read_sign_in(self, username: str, client_id: PrincipalId) -> list[Any]:
         answer: list[Any] = self._connection.run(
             "sign_in",
-            [keys.USERNAMES, keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
+            [keys.names(RecordKind.USER), keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
             [self._writing.now(), normalize_username(username), _USERS, EVERYONE, client_id],
         )
         return answer

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Self
 
+from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
 from identity_service.domain.errors import StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
@@ -24,10 +25,12 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.ports import Clock, Journal
-from identity_service.domain.principals import User
+from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.counts import RedisCounts
@@ -55,11 +58,12 @@ _DECODED: Final = 1024
 class RedisStore:
     """Implements the port `Store`. Any thread may call any method."""
 
-    def __init__(self, connection: Connection, clock: Clock | None) -> None:
+    def __init__(self, connection: Connection, clock: Clock | None, audit_entries: int) -> None:
         self._connection = connection
         self._writing = Writing(clock)
         self._log = RedisLog(connection, self._writing)
-        self._records = Records(connection, self._writing)
+        self._audit = AuditLog(connection, self._writing, audit_entries)
+        self._records = Records(connection, self._writing, self._audit)
         self._sessions = (SpreadSessions if connection.is_spread else Sessions)(connection, self._writing)
 
     @classmethod
@@ -72,6 +76,7 @@ class RedisStore:
         demands: Demands | None = None,
         wall_clock: Clock | None = None,
         journal: Journal | None = None,
+        audit_entries: int = AUDIT_ENTRIES,
     ) -> Self:
         """Connect, and follow the store's epoch where it has one.
 
@@ -83,11 +88,12 @@ class RedisStore:
                 nothing is looked at, the answer to a write is its confirmation.
             wall_clock: of this process, to compare with that of the server.
             journal: where it is said that a server does not meet the demands.
+            audit_entries: how many audit events are kept.
 
         Raises ConfigurationError, StoreUnavailableError.
         """
         connection = Connection(url, timeout, demands=demands, clock=wall_clock, journal=journal)
-        store = cls(connection, clock)
+        store = cls(connection, clock, audit_entries)
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
@@ -147,39 +153,73 @@ class RedisStore:
 
     # Facts.
 
-    def deny_token(self, token_id: TokenId, deny_until: datetime) -> Appended:
+    def deny_token(
+        self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
+    ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
+        audit_keys, audit_words = self._audit.words(audit)
         position, link, until = self._connection.run(
             "deny_token",
-            [keys.HEAD, keys.LOG, keys.denial(token_id)],
-            [epoch, now, time_text(deny_until), denial_prefix(token_id, deny_until), new_link()],
+            [keys.HEAD, keys.LOG, keys.denial(token_id), *audit_keys],
+            [
+                epoch,
+                now,
+                time_text(deny_until),
+                denial_prefix(token_id, deny_until),
+                new_link(),
+                *audit_words,
+            ],
             durable=True,
         )
         return appended(epoch, position, (TokenDenied(token_id=token_id, deny_until=time_of(until)), link))
 
-    def end_session(self, session_id: SessionId, *, deny_until: datetime, end_until: datetime) -> Appended:
+    def end_session(
+        self,
+        session_id: SessionId,
+        *,
+        deny_until: datetime,
+        end_until: datetime,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
+        audit_keys, audit_words = self._audit.words(audit)
         times = (time_text(deny_until), time_text(end_until))
         position, link, deny, end = self._connection.run(
             "end_session",
-            [keys.HEAD, keys.LOG, keys.ended(session_id)],
-            [epoch, now, *times, end_prefix(session_id, deny_until), new_link()],
+            [keys.HEAD, keys.LOG, keys.ended(session_id), *audit_keys],
+            [epoch, now, *times, end_prefix(session_id, deny_until), new_link(), *audit_words],
             durable=True,
         )
         held = SessionEnded(session_id=session_id, deny_until=time_of(deny), end_until=time_of(end))
         return appended(epoch, position, (held, link))
 
     def raise_generation(
-        self, principal: PrincipalId, *, above: int, request_id: str | None, link: Link | None = None
+        self,
+        principal: PrincipalId,
+        *,
+        above: int,
+        request_id: str | None,
+        link: Link | None = None,
+        audit: AuditEvent | None = None,
     ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
+        audit_keys, audit_words = self._audit.words(audit)
         # A request without a name gets one, so that repeating it after a broken connection is safe.
         name = request_id or f"call/{secrets.token_urlsafe(16)}"
         remember = _REQUEST_SECONDS if request_id else _CALL_SECONDS
         position, held, number = self._connection.run(
             "raise_generation",
-            [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.request(name)],
-            [epoch, now, principal, above, raise_prefix(principal), link or new_link(), remember],
+            [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.request(name), *audit_keys],
+            [
+                epoch,
+                now,
+                principal,
+                above,
+                raise_prefix(principal),
+                link or new_link(),
+                remember,
+                *audit_words,
+            ],
             durable=True,
         )
         raised = GenerationRaised(principal=principal, number=int(number))
@@ -198,14 +238,33 @@ class RedisStore:
     def find_user(self, username: str) -> Versioned[User] | None:
         return self._sessions.find_user(username)
 
-    def create(self, record: Record) -> Appended:
-        return self._records.create(record)
+    def find_client(self, certificate: str) -> Versioned[Client] | None:
+        return self._records.find_client(certificate)
 
-    def update(self, record: Record, *, expected: Revision, revoke: bool = False, above: int = 0) -> Appended:
-        return self._records.update(record, expected=expected, revoke=revoke, above=above)
+    def create(self, record: Record, *, audit: AuditEvent | None = None) -> Appended:
+        return self._records.create(record, audit)
 
-    def delete(self, kind: RecordKind, id_: str, *, above: int = 0) -> Appended:
-        return self._records.delete(kind, id_, above=above)
+    def update(
+        self,
+        record: Record,
+        *,
+        expected: Revision,
+        revoke: bool = False,
+        above: int = 0,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        return self._records.update(record, expected=expected, revoke=revoke, above=above, audit=audit)
+
+    def delete(
+        self,
+        kind: RecordKind,
+        id_: str,
+        *,
+        expected: Revision | None = None,
+        above: int = 0,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        return self._records.delete(kind, id_, expected=expected, above=above, audit=audit)
 
     # Sign-ins and sessions.
 
@@ -220,3 +279,25 @@ class RedisStore:
 
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
         return self._sessions.replace(session, expected_version=expected_version)
+
+    def list_sessions(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
+        return self._sessions.list_of(owner, before, limit)
+
+    def consume(self, key: str, until: datetime) -> bool:
+        # Not repeated after a broken connection: the second time it would find its own mark.
+        words = [self._writing.now(), time_text(until)]
+        used = self._connection.run("consume", [keys.used(key)], words, repeatable=False, durable=True)
+        return bool(used)
+
+    # Audit events.
+
+    def append_audit(self, events: Sequence[AuditEvent]) -> None:
+        self._audit.append(events)
+
+    def list_audit(
+        self, wanted: AuditFilter, *, before: str = "", limit: int = 100
+    ) -> tuple[Sequence[StoredEvent], str]:
+        return self._audit.list_newest(wanted, before, limit)
+
+    def read_audit(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
+        return self._audit.read_after(after, limit)

@@ -22,7 +22,7 @@ from identity_service.storage.codec import moment, seconds
 from identity_service.storage.sqlite.changes import Mutation
 
 REQUEST_MEMORY: Final = timedelta(hours=24)
-_EXPIRING: Final = ("denied", "ended", "requests", "sessions")
+_EXPIRING: Final = ("denied", "ended", "requests", "sessions", "used")
 _FORGET_PER_WRITE: Final = 2
 """Two rows go for each that comes, so no table outgrows what is alive."""
 _FORGET_PER_BEAT: Final = 100

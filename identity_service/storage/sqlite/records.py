@@ -6,9 +6,9 @@ from typing import Any
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Appended, RecordChanged, RecordKind, Revision
-from identity_service.domain.principals import User, normalize_username
+from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.store import Record, RecordT, Versioned
-from identity_service.storage.codec import decode_record, encode_record, kind_of
+from identity_service.storage.codec import decode_record, encode_record, kind_of, names_of
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.facts import raise_to_next
 
@@ -33,10 +33,18 @@ def list_after(
 
 
 def find_user(connection: sqlite3.Connection, username: str) -> Versioned[User] | None:
+    return _find(connection, User, normalize_username(username))
+
+
+def find_client(connection: sqlite3.Connection, certificate: str) -> Versioned[Client] | None:
+    return _find(connection, Client, certificate)
+
+
+def _find(connection: sqlite3.Connection, kind: type[RecordT], name: str) -> Versioned[RecordT] | None:
     row = connection.execute(
-        "SELECT value, epoch, position FROM records WHERE username = ?", (normalize_username(username),)
+        "SELECT id FROM names WHERE kind = ? AND name = ?", (kind_of(kind), name)
     ).fetchone()
-    return None if row is None else _versioned(User, row)
+    return None if row is None else get(connection, kind, row[0])
 
 
 def create(mutation: Mutation, record: Record) -> Appended:
@@ -45,7 +53,7 @@ def create(mutation: Mutation, record: Record) -> Appended:
     for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
         if _revision(mutation.connection, taken, record.id) is not None:
             raise AlreadyExistsError(f"there is a {taken.value} of this id already")
-    _require_free_username(mutation.connection, record)
+    _require_free_names(mutation.connection, record)
     mutation.append(RecordChanged(kind=kind, id=record.id))
     _write(mutation, kind, record)
     return mutation.appended()
@@ -58,7 +66,7 @@ def update(mutation: Mutation, record: Record, expected: Revision, *, revoke: bo
         raise NotFoundError(f"there is no {kind.value} of this id")
     if revision != expected:
         raise StaleEtagError(f"the {kind.value} has changed since it was read")
-    _require_free_username(mutation.connection, record)
+    _require_free_names(mutation.connection, record)
     mutation.append(RecordChanged(kind=kind, id=record.id))
     if revoke and kind in _PRINCIPALS:
         raise_to_next(mutation, PrincipalId(record.id), above)
@@ -66,10 +74,14 @@ def update(mutation: Mutation, record: Record, expected: Revision, *, revoke: bo
     return mutation.appended()
 
 
-def delete(mutation: Mutation, kind: RecordKind, id_: str, above: int) -> Appended:
-    cursor = mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
-    if cursor.rowcount == 0:
+def delete(mutation: Mutation, kind: RecordKind, id_: str, expected: Revision | None, above: int) -> Appended:
+    revision = _revision(mutation.connection, kind, id_)
+    if revision is None:
         raise NotFoundError(f"there is no {kind.value} of this id")
+    if expected is not None and revision != expected:
+        raise StaleEtagError(f"the {kind.value} has changed since it was read")
+    mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+    mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))
     mutation.append(RecordChanged(kind=kind, id=id_))
     if kind in _PRINCIPALS:
         raise_to_next(mutation, PrincipalId(id_), above)
@@ -80,20 +92,22 @@ def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
     """The record takes the revision of the whole step, so what a write returns is the next one's etag."""
     revision = mutation.revision
     mutation.connection.execute(
-        "INSERT OR REPLACE INTO records (kind, id, value, username, epoch, position)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (kind, record.id, encode_record(record), _username(record), revision.epoch, revision.position),
+        "INSERT OR REPLACE INTO records (kind, id, value, epoch, position) VALUES (?, ?, ?, ?, ?)",
+        (kind, record.id, encode_record(record), revision.epoch, revision.position),
+    )
+    mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, record.id))
+    mutation.connection.executemany(
+        "INSERT INTO names (kind, name, id) VALUES (?, ?, ?)",
+        [(kind, name, record.id) for name in names_of(record)],
     )
 
 
-def _require_free_username(connection: sqlite3.Connection, record: Record) -> None:
-    row = connection.execute("SELECT id FROM records WHERE username = ?", (_username(record),)).fetchone()
-    if row is not None and row[0] != record.id:
-        raise AlreadyExistsError("the username is taken")
-
-
-def _username(record: Record) -> str | None:
-    return normalize_username(record.username) if isinstance(record, User) else None
+def _require_free_names(connection: sqlite3.Connection, record: Record) -> None:
+    kind = kind_of(type(record))
+    for name in names_of(record):
+        row = connection.execute("SELECT id FROM names WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+        if row is not None and row[0] != record.id:
+            raise AlreadyExistsError("the username or certificate is taken")
 
 
 def _revision(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> Revision | None:

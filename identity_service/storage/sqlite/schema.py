@@ -8,7 +8,7 @@ from typing import Final
 
 from identity_service.domain.errors import ConfigurationError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _TABLES: Final = (
     # The end of the log: no row = never initialised.
@@ -32,9 +32,8 @@ _TABLES: Final = (
         principal TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, expire_time REAL NOT NULL,
         position INTEGER NOT NULL, link TEXT NOT NULL, PRIMARY KEY (principal, id)) WITHOUT ROWID""",
     """CREATE TABLE records (
-        kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, username TEXT,
+        kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL,
         epoch TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID""",
-    "CREATE UNIQUE INDEX records_by_username ON records (username) WHERE username IS NOT NULL",
     """CREATE TABLE sessions (
         id TEXT PRIMARY KEY, version INTEGER NOT NULL, expire_time REAL NOT NULL,
         value TEXT NOT NULL) WITHOUT ROWID""",
@@ -43,12 +42,34 @@ _TABLES: Final = (
         f"CREATE INDEX {table}_by_expire_time ON {table} (expire_time)"
         for table in ("denied", "ended", "requests", "sessions")
     ),
-    f"PRAGMA user_version = {VERSION}",
 )
+
+_SECOND: Final = (
+    # What records are found by beside their ids: usernames, and names of certificates.
+    """CREATE TABLE names (
+        kind TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID""",
+    "CREATE INDEX names_by_id ON names (kind, id)",
+    "ALTER TABLE sessions ADD COLUMN subject TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE sessions ADD COLUMN client_id TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX sessions_by_subject ON sessions (subject, expire_time, id)",
+    "CREATE INDEX sessions_by_client ON sessions (client_id, expire_time, id)",
+    "CREATE TABLE used (id TEXT PRIMARY KEY, expire_time REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX used_by_expire_time ON used (expire_time)",
+    # AUTOINCREMENT, so that a place is never given out again when the oldest events are gone.
+    "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, event TEXT NOT NULL)",
+)
+
+_FROM_FIRST: Final = (
+    "INSERT INTO names (kind, name, id) SELECT kind, username, id FROM records WHERE username IS NOT NULL",
+    "DROP INDEX records_by_username",
+    "ALTER TABLE records DROP COLUMN username",
+    "UPDATE sessions SET subject = json_extract(value, '$.sub'), client_id = json_extract(value, '$.client')",
+)
+"""From version 1, whose records had a column for the username, and which could not list sessions."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Make the tables where there are none; runs inside a write transaction.
+    """Make the tables, or those that an older version lacks; runs inside a write transaction.
 
     Raises ConfigurationError where the file belongs to a newer version or to another program.
     """
@@ -59,7 +80,8 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise ConfigurationError(
             f"the store has schema version {version}, this program knows {VERSION}: run a newer version"
         )
-    if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
         raise ConfigurationError("the file is an SQLite database of another program: name another path")
-    for statement in _TABLES:
+    steps = (*_TABLES, *_SECOND) if version == 0 else (*_SECOND, *_FROM_FIRST)
+    for statement in (*steps, f"PRAGMA user_version = {VERSION}"):
         connection.execute(statement)

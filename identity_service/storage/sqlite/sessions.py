@@ -6,6 +6,7 @@ from datetime import datetime
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.principals import Client, User
+from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionState, SignIn
 from identity_service.storage.codec import decode_session, encode_session, seconds
@@ -14,8 +15,15 @@ from identity_service.storage.sqlite import facts, records
 
 def create(connection: sqlite3.Connection, session: Session) -> None:
     cursor = connection.execute(
-        "INSERT INTO sessions (id, version, expire_time, value) VALUES (?, 1, ?, ?) ON CONFLICT DO NOTHING",
-        (session.session_id, seconds(session.expire_time), encode_session(session)),
+        "INSERT INTO sessions (id, version, expire_time, subject, client_id, value)"
+        " VALUES (?, 1, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            session.session_id,
+            seconds(session.expire_time),
+            session.subject,
+            session.client_id,
+            encode_session(session),
+        ),
     )
     if cursor.rowcount == 0:
         raise AlreadyExistsError("there is a session of this id already")
@@ -32,6 +40,39 @@ def replace(connection: sqlite3.Connection, session: Session, expected_version: 
             expected_version,
             seconds(now),
         ),
+    )
+    return cursor.rowcount == 1
+
+
+def list_of(
+    connection: sqlite3.Connection, owner: PrincipalId, before: str, limit: int, now: datetime
+) -> list[Session]:
+    """The one that ends last first, those after the session `before`."""
+    table = facts.all_generations(connection)
+    found: list[Session] = []
+    last = connection.execute("SELECT expire_time, id FROM sessions WHERE id = ?", (before,)).fetchone()
+    if before and last is None:
+        return []
+    rows = connection.execute(
+        "SELECT id, value FROM sessions WHERE (subject = ? OR client_id = ?) AND expire_time > ?"
+        " AND (? = '' OR (expire_time, id) < (?, ?)) ORDER BY expire_time DESC, id DESC",
+        (owner, owner, seconds(now), before, *(last or (0, ""))),
+    )
+    for id_, value in rows:
+        session = decode_session(value)
+        raised = first_raised(table, session.principals, session.generations) is not None
+        if not raised and not facts.has_ended(connection, SessionId(id_), now):
+            found.append(session)
+            if len(found) == limit:
+                break
+    return found
+
+
+def consume(connection: sqlite3.Connection, key: str, until: datetime, now: datetime) -> bool:
+    """Whether nobody has used it before, or nobody that still counts."""
+    connection.execute("DELETE FROM used WHERE id = ? AND expire_time <= ?", (key, seconds(now)))
+    cursor = connection.execute(
+        "INSERT INTO used (id, expire_time) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, seconds(until))
     )
     return cursor.rowcount == 1
 

@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Self
 
+from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Appended, Fact, Generation, Head, LogPage, RecordKind, Revision
 from identity_service.domain.ports import Clock
-from identity_service.domain.principals import User
+from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.codec import seconds
+from identity_service.storage.sqlite import audit as audit_log
 from identity_service.storage.sqlite import changes, records, sessions
 from identity_service.storage.sqlite import facts as revocations
 from identity_service.storage.sqlite.changes import Mutation
@@ -25,25 +28,29 @@ from identity_service.storage.sqlite.database import Database
 class SqliteStore:
     """Implements the port `Store`. Any thread may call any method."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, audit_entries: int) -> None:
         self._database = database
         self._clock = clock
+        self._audit_entries = audit_entries
         self._epoch: Epoch | None = None
 
     @classmethod
-    def open(cls, path: str, *, clock: Clock, timeout: float = 5.0) -> Self:
+    def open(
+        cls, path: str, *, clock: Clock, timeout: float = 5.0, audit_entries: int = AUDIT_ENTRIES
+    ) -> Self:
         """Open or create the store, and follow its epoch where it has one.
 
         Args:
             path: of the file; `:memory:` = a private store that ends with this object.
             clock: the store's clock; the embedded store has none of its own.
             timeout: seconds to wait for a lock, here or of another process.
+            audit_entries: how many audit events are kept.
 
         Raises:
             ConfigurationError: the file is no store of this version.
             StoreUnavailableError: it cannot be opened.
         """
-        store = cls(Database(path, timeout=timeout), clock)
+        store = cls(Database(path, timeout=timeout), clock, audit_entries)
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
@@ -109,18 +116,33 @@ class SqliteStore:
 
     # Facts.
 
-    def deny_token(self, token_id: TokenId, deny_until: datetime) -> Appended:
-        with self._mutation() as mutation:
+    def deny_token(
+        self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
+    ) -> Appended:
+        with self._mutation(audit) as mutation:
             return revocations.deny_token(mutation, token_id, deny_until)
 
-    def end_session(self, session_id: SessionId, *, deny_until: datetime, end_until: datetime) -> Appended:
-        with self._mutation() as mutation:
+    def end_session(
+        self,
+        session_id: SessionId,
+        *,
+        deny_until: datetime,
+        end_until: datetime,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        with self._mutation(audit) as mutation:
             return revocations.end_session(mutation, session_id, deny_until, end_until)
 
     def raise_generation(
-        self, principal: PrincipalId, *, above: int, request_id: str | None, link: Link | None = None
+        self,
+        principal: PrincipalId,
+        *,
+        above: int,
+        request_id: str | None,
+        link: Link | None = None,
+        audit: AuditEvent | None = None,
     ) -> Appended:
-        with self._mutation() as mutation:
+        with self._mutation(audit) as mutation:
             return revocations.raise_generation(mutation, principal, above, request_id, link)
 
     # Records of the directory.
@@ -139,17 +161,37 @@ class SqliteStore:
         with self._database.reading() as connection:
             return records.find_user(connection, username)
 
-    def create(self, record: Record) -> Appended:
-        with self._mutation() as mutation:
+    def find_client(self, certificate: str) -> Versioned[Client] | None:
+        with self._database.reading() as connection:
+            return records.find_client(connection, certificate)
+
+    def create(self, record: Record, *, audit: AuditEvent | None = None) -> Appended:
+        with self._mutation(audit) as mutation:
             return records.create(mutation, record)
 
-    def update(self, record: Record, *, expected: Revision, revoke: bool = False, above: int = 0) -> Appended:
-        with self._mutation() as mutation:
+    def update(
+        self,
+        record: Record,
+        *,
+        expected: Revision,
+        revoke: bool = False,
+        above: int = 0,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        with self._mutation(audit) as mutation:
             return records.update(mutation, record, expected, revoke=revoke, above=above)
 
-    def delete(self, kind: RecordKind, id_: str, *, above: int = 0) -> Appended:
-        with self._mutation() as mutation:
-            return records.delete(mutation, kind, id_, above)
+    def delete(
+        self,
+        kind: RecordKind,
+        id_: str,
+        *,
+        expected: Revision | None = None,
+        above: int = 0,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        with self._mutation(audit) as mutation:
+            return records.delete(mutation, kind, id_, expected, above)
 
     # Sign-ins and sessions.
 
@@ -169,7 +211,35 @@ class SqliteStore:
         with self._mutation() as mutation:
             return sessions.replace(mutation.connection, session, expected_version, mutation.now)
 
-    @contextmanager
-    def _mutation(self) -> Iterator[Mutation]:
+    def list_sessions(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
+        with self._database.reading() as connection:
+            return sessions.list_of(connection, owner, before, limit, self._clock.now())
+
+    def consume(self, key: str, until: datetime) -> bool:
         with self._database.writing() as connection:
-            yield Mutation(connection, self._clock.now(), self._epoch)
+            return sessions.consume(connection, key, until, self._clock.now())
+
+    # Audit events.
+
+    def append_audit(self, events: Sequence[AuditEvent]) -> None:
+        with self._database.writing() as connection:
+            audit_log.append(connection, events, self._clock.now(), self._audit_entries)
+
+    def list_audit(
+        self, wanted: AuditFilter, *, before: str = "", limit: int = 100
+    ) -> tuple[Sequence[StoredEvent], str]:
+        with self._database.reading() as connection:
+            return audit_log.list_newest(connection, wanted, before, limit)
+
+    def read_audit(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
+        with self._database.reading() as connection:
+            return audit_log.read_after(connection, after, limit)
+
+    @contextmanager
+    def _mutation(self, audit: AuditEvent | None = None) -> Iterator[Mutation]:
+        """One transaction: with the event of what it does, or neither."""
+        with self._database.writing() as connection:
+            mutation = Mutation(connection, self._clock.now(), self._epoch)
+            yield mutation
+            if audit is not None:
+                audit_log.append(connection, [audit], mutation.now, self._audit_entries)

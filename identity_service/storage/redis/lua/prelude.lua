@@ -4,6 +4,12 @@
 -- A refusal is an error reply whose first word the caller maps to an error of the domain. A script that
 -- fails is not rolled back: every check comes first, then the log (the commit point), then the state.
 
+-- The audit event of a mutation comes behind all its other keys and arguments; see the epilogue.
+local audit
+if KEYS[#KEYS] == '{idn}:audit' and KEYS[1] ~= '{idn}:audit' then
+  audit = {key = table.remove(KEYS), event = table.remove(ARGV), keep = table.remove(ARGV), now = table.remove(ARGV)}
+end
+
 local function now_or(given)
   if given ~= '' then return given end
   local time = redis.call('TIME')
@@ -111,3 +117,5 @@ end
 local function forget_session_at(expire)
   return string.format('%d', math.ceil((tonumber(expire) + 60) * 1000))
 end
+
+local function work()

@@ -1,0 +1,187 @@
+"""Audit events: with the change that they record or not at all, in order, bounded, found again."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from identity_service.domain.audit import AuditEvent, AuditFilter, AuditType
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    IdentityError,
+    NotFoundError,
+    StaleEtagError,
+    StoreReplacedError,
+)
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.log import RecordKind
+from identity_service.domain.store import Store
+from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.samples import LATER, MUCH_LATER, NOWHERE, a_client, a_user, an_event
+
+ALL = AuditFilter()
+
+
+def targets(store: Store, wanted: AuditFilter = ALL) -> list[str]:
+    return [stored.event.target for stored in store.list_audit(wanted)[0]]
+
+
+WITH_EVENT: dict[str, Callable[[Store, AuditEvent], object]] = {
+    "deny_token": lambda s, e: s.deny_token(TokenId("t"), LATER, audit=e),
+    "end_session": lambda s, e: s.end_session(
+        SessionId("s"), deny_until=LATER, end_until=MUCH_LATER, audit=e
+    ),
+    "raise_generation": lambda s, e: s.raise_generation(PrincipalId("u_1"), above=0, request_id="r", audit=e),
+    "create": lambda s, e: s.create(a_client("created"), audit=e),
+    "delete": lambda s, e: s.delete(RecordKind.USER, "u_1", audit=e),
+}
+
+
+@pytest.mark.parametrize("name", WITH_EVENT)
+def test_a_mutation_stores_its_event_as_it_was_given(store: Store, clock: FakeClock, name: str) -> None:
+    store.create(a_user("u_1"))
+    event = an_event(name)
+
+    WITH_EVENT[name](store, event)
+
+    (stored,) = store.list_audit(ALL)[0]
+    assert stored.event == event
+    assert stored.time == clock.now()
+
+
+def test_an_update_stores_its_event(store: Store) -> None:
+    etag = store.create(a_user("u_1")).revision
+
+    store.update(a_user("u_1", "carol"), expected=etag, revoke=True, audit=an_event("changed"))
+
+    assert targets(store) == ["changed"]
+
+
+@pytest.mark.parametrize("name", ["deny_token", "end_session", "raise_generation"])
+def test_a_repetition_stores_its_event_too_since_somebody_asked_again(store: Store, name: str) -> None:
+    WITH_EVENT[name](store, an_event("first"))
+    position = store.head().position
+
+    WITH_EVENT[name](store, an_event("again"))
+
+    assert store.head().position == position
+    assert targets(store) == ["again", "first"]
+
+
+REFUSED: dict[str, tuple[type[IdentityError], Callable[[Store, AuditEvent], object]]] = {
+    "create": (AlreadyExistsError, lambda s, e: s.create(a_user("u_1", "another"), audit=e)),
+    "create, name taken": (AlreadyExistsError, lambda s, e: s.create(a_user("u_2", "alice"), audit=e)),
+    "update": (StaleEtagError, lambda s, e: s.update(a_user("u_1"), expected=NOWHERE, audit=e)),
+    "delete": (NotFoundError, lambda s, e: s.delete(RecordKind.USER, "u_9", audit=e)),
+    "delete, changed": (
+        StaleEtagError,
+        lambda s, e: s.delete(RecordKind.USER, "u_1", expected=NOWHERE, audit=e),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mutation_that_is_refused_stores_no_event(store: Store, name: str) -> None:
+    store.create(a_user("u_1", "alice"))
+    error, call = REFUSED[name]
+
+    with pytest.raises(error):
+        call(store, an_event())
+
+    assert targets(store) == []
+
+
+@pytest.mark.parametrize("name", WITH_EVENT)
+def test_a_mutation_under_another_epoch_stores_no_event(store: Store, name: str) -> None:
+    store.create(a_user("u_1"))
+    store.adopt(new_epoch())
+
+    with pytest.raises(StoreReplacedError):
+        WITH_EVENT[name](store, an_event())
+
+    assert targets(store) == []
+
+
+def test_events_without_a_change_keep_their_order_under_whatever_epoch(store: Store) -> None:
+    store.adopt(new_epoch())
+
+    store.append_audit([an_event("1"), an_event("2")])
+    store.append_audit([])
+    store.append_audit([an_event("3")])
+
+    assert targets(store) == ["3", "2", "1"]
+
+
+def test_pages_show_every_event_once(store: Store) -> None:
+    store.append_audit([an_event(str(number)) for number in range(7)])
+    seen: list[str] = []
+    before = ""
+    while True:
+        events, before = store.list_audit(ALL, before=before, limit=3)
+        assert len(events) <= 3
+        seen += [stored.event.target for stored in events]
+        if not before:
+            break
+
+    assert seen == [str(number) for number in reversed(range(7))]
+
+
+def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeClock) -> None:
+    store.append_audit([an_event("early", actor="ops"), an_event("other", type=AuditType.USER_CREATED)])
+    clock.advance(timedelta(minutes=1))
+    moment = clock.now()
+    store.append_audit([an_event("late", details={"subject": "u_7"})])
+
+    assert targets(store, AuditFilter(principal="ops")) == ["early"]
+    assert targets(store, AuditFilter(principal="u_7")) == ["late"]
+    assert targets(store, AuditFilter(types=("user_created",))) == ["other"]
+    assert targets(store, AuditFilter(start_time=moment)) == ["late"]
+    assert targets(store, AuditFilter(end_time=moment)) == ["other", "early"]
+
+
+def test_a_search_that_finds_little_says_where_to_go_on(store: Store) -> None:
+    """So that one call never reads the whole log of events."""
+    store.append_audit([an_event("needle", actor="ops")])
+    for _ in range(5):
+        store.append_audit([an_event() for _ in range(500)])
+
+    first, before = store.list_audit(AuditFilter(principal="ops"))
+    second, end = store.list_audit(AuditFilter(principal="ops"), before=before)
+
+    assert (first, bool(before)) == ([], True)
+    assert ([stored.event.target for stored in second], end) == (["needle"], "")
+
+
+def test_a_tail_begins_at_the_last_event_and_misses_none_after_it(store: Store) -> None:
+    assert store.read_audit(None, 10) == []
+    store.append_audit([an_event("1"), an_event("2")])
+    (last,) = store.read_audit(None, 10)
+    assert last.event.target == "2"
+
+    store.append_audit([an_event(name) for name in "345"])
+
+    assert [s.event.target for s in store.read_audit(last.event_id, 2)] == ["3", "4"]
+    assert [s.event.target for s in store.read_audit("", 10)] == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("text", ["x", "1-2-3", "-1", "9" * 30, "1;DROP", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_what_is_no_event_id_is_a_value_error(store: Store, text: str) -> None:
+    with pytest.raises(ValueError, match="event id"):
+        store.list_audit(ALL, before=text)
+    with pytest.raises(ValueError, match="event id"):
+        store.read_audit(text, 1)
+
+
+def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
+    """Redis forgets whole nodes of its stream, of a hundred entries, so the bound is not met to the last."""
+    store = backend.open(audit_entries=1000)
+    store.initialise(new_epoch())
+
+    for start in range(0, 3000, 500):
+        store.append_audit([an_event(str(start + number)) for number in range(500)])
+    store.deny_token(TokenId("t"), LATER, audit=an_event("last"))
+
+    kept = [stored.event.target for stored in store.read_audit("", 5000)]
+    assert kept[-1] == "last"
+    assert 1000 <= len(kept) <= 1200
+    assert kept == [*(str(number) for number in range(3001 - len(kept), 3000)), "last"]

@@ -1,0 +1,134 @@
+"""Lists of sessions: whose they are, their order and pages, and that what is over is not in them."""
+
+import threading
+from datetime import timedelta
+
+from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
+from identity_service.domain.store import Store
+from tests.conformance.backends import FakeClock
+from tests.conformance.samples import LATER, MUCH_LATER, a_session
+
+ANA, BO, PORTAL = PrincipalId("u_ana"), PrincipalId("u_bo"), PrincipalId("portal")
+
+
+def sign_in(
+    store: Store, name: str, day: int, subject: PrincipalId = ANA, client: PrincipalId = PORTAL
+) -> None:
+    start = LATER + timedelta(days=day)
+    store.create_session(
+        a_session(
+            name,
+            subject=subject,
+            client_id=client,
+            generations={},
+            auth_time=start,
+            expire_time=start + timedelta(days=30),
+        )
+    )
+
+
+def names(store: Store, owner: PrincipalId = ANA) -> list[str]:
+    return [session.session_id for session in store.list_sessions(owner)]
+
+
+def test_the_sessions_of_a_subject_and_of_a_client_the_newest_first(store: Store) -> None:
+    sign_in(store, "s1", 1)
+    sign_in(store, "s3", 3)
+    sign_in(store, "s2", 2, subject=BO)
+    sign_in(store, "s4", 4, client=PrincipalId("other"))
+
+    assert names(store) == ["s4", "s3", "s1"]
+    assert names(store, BO) == ["s2"]
+    assert names(store, PORTAL) == ["s3", "s2", "s1"]
+    assert names(store, PrincipalId("nobody")) == []
+
+
+def test_a_listed_session_is_the_one_that_is_stored(store: Store) -> None:
+    session = a_session("s1", subject=ANA, generations={})
+    store.create_session(session)
+
+    assert store.list_sessions(ANA) == [session]
+
+
+def test_pages_show_every_session_once(store: Store) -> None:
+    for day in range(7):
+        sign_in(store, f"s{day}", day)
+    seen: list[str] = []
+    while page := store.list_sessions(ANA, before=seen[-1] if seen else "", limit=3):
+        assert len(page) <= 3
+        seen += [session.session_id for session in page]
+
+    assert seen == [f"s{day}" for day in reversed(range(7))]
+
+
+def test_sessions_of_one_moment_are_all_listed(store: Store) -> None:
+    for number in range(5):
+        sign_in(store, f"s{number}", 0)
+    first = store.list_sessions(ANA, limit=2)
+    rest = store.list_sessions(ANA, before=first[-1].session_id, limit=10)
+
+    assert sorted(s.session_id for s in [*first, *rest]) == [f"s{number}" for number in range(5)]
+
+
+def test_a_page_is_full_though_sessions_in_between_have_ended(store: Store) -> None:
+    for day in range(12):
+        sign_in(store, f"s{day}", day)
+    for day in range(2, 11):
+        store.end_session(SessionId(f"s{day}"), deny_until=LATER, end_until=MUCH_LATER)
+
+    assert [s.session_id for s in store.list_sessions(ANA, limit=3)] == ["s11", "s1", "s0"]
+    assert names(store) == ["s11", "s1", "s0"]
+
+
+def test_an_expired_session_is_not_listed(store: Store, clock: FakeClock) -> None:
+    sign_in(store, "s1", 1)
+    sign_in(store, "s2", 2)
+    clock.advance(LATER + timedelta(days=31, hours=1) - clock.now())
+
+    assert names(store) == ["s2"]
+
+
+def test_sessions_from_before_a_raise_are_not_listed(store: Store) -> None:
+    for principal in (EVERYONE, PORTAL, ANA):
+        sign_in(store, f"before-{principal}", 1)
+        store.raise_generation(principal, above=0, request_id=None)
+
+        assert names(store) == []
+
+
+def test_a_session_that_is_refreshed_stays_where_it_is(store: Store) -> None:
+    sign_in(store, "s1", 1)
+    sign_in(store, "s2", 2)
+    state = store.read_session(SessionId("s1"))
+    assert state is not None
+
+    assert store.replace_session(state.session, expected_version=state.version)
+
+    assert names(store) == ["s2", "s1"]
+
+
+def test_something_is_used_up_by_the_first_of_many(store: Store) -> None:
+    answers: list[bool] = []
+    barrier = threading.Barrier(32)
+
+    def use() -> None:
+        barrier.wait()
+        answers.append(store.consume("jti-1", LATER))
+
+    threads = [threading.Thread(target=use) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == [False] * 31 + [True]
+    assert store.consume("jti-2", LATER)
+
+
+def test_something_that_was_used_up_may_be_used_again_after_its_time(store: Store, clock: FakeClock) -> None:
+    assert store.consume("jti", clock.now() + timedelta(seconds=60))
+    clock.advance(timedelta(seconds=59))
+    assert not store.consume("jti", clock.now() + timedelta(seconds=60))
+    clock.advance(timedelta(seconds=2))
+
+    assert store.consume("jti", clock.now() + timedelta(seconds=60))
