@@ -175,9 +175,12 @@ class Store(ChangeLog, Protocol):
         expected: Revision,
         revoke: bool = False,
         above: int = 0,
+        link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
         """Replace a record, and with `revoke` raise the principal's generation in the same step.
+
+        `above` and `link` are those of `raise_generation`.
 
         Raises NotFoundError, StaleEtagError (changed since `expected`), AlreadyExistsError
         (username or certificate of another).
@@ -190,9 +193,10 @@ class Store(ChangeLog, Protocol):
         *,
         expected: Revision | None = None,
         above: int = 0,
+        link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        """Delete a record and raise the generation of a principal.
+        """Delete a record and raise the generation of a principal; `above` and `link` are as for a raise.
 
         Raises NotFoundError, StaleEtagError (changed since `expected`; None = in any case).
         """

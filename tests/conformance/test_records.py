@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
-from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.ids import Link, PrincipalId, new_epoch
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import GenerationRaised, RecordChanged, RecordKind, Revision
 from identity_service.domain.principals import Client, OnReuse, User
@@ -342,3 +342,15 @@ def test_a_record_is_deleted_only_if_it_is_still_the_one_that_was_read(store: St
 
     assert store.get(User, "u_1") is None
     assert store.find_user("carol") is None
+
+
+def test_the_raise_of_an_update_and_of_a_delete_is_known_by_the_link_that_was_asked_for(store: Store) -> None:
+    """So that a caller who got no answer can owe the very raise that may have happened."""
+    etag = store.create(a_user("u_1")).revision
+    store.update(a_user("u_1"), expected=etag, revoke=True, link=Link("first"))
+    assert store.generations()[PrincipalId("u_1")].link == "first"
+
+    store.delete(RecordKind.USER, "u_1", link=Link("second"))
+
+    assert store.generations()[PrincipalId("u_1")].link == "second"
+    assert entries_of(store)[-1].link == "second"

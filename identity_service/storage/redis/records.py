@@ -15,7 +15,14 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Record, RecordT, Versioned
-from identity_service.storage.codec import decode_record, dumps, encode_change, encode_record, kind_of, names_of
+from identity_service.storage.codec import (
+    decode_record,
+    dumps,
+    encode_change,
+    encode_record,
+    kind_of,
+    names_of,
+)
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.connection import Connection
@@ -52,20 +59,35 @@ class Records:
         # Users and clients share one namespace: a generation belongs to an id, not to a kind.
         kinds = _PRINCIPALS if kind in _PRINCIPALS else (kind,)
         return self._write(
-            record, expected=None, taken=[keys.record(k, record.id) for k in kinds], above=None, audit=audit
+            record, expected=None, taken=[keys.record(k, record.id) for k in kinds], raising=None, audit=audit
         )
 
     def update(
-        self, record: Record, *, expected: Revision, revoke: bool, above: int, audit: AuditEvent | None
+        self,
+        record: Record,
+        *,
+        expected: Revision,
+        revoke: bool,
+        above: int,
+        link: Link | None,
+        audit: AuditEvent | None,
     ) -> Appended:
         raises = revoke and kind_of(type(record)) in _PRINCIPALS
-        return self._write(record, expected=expected, taken=[], above=above if raises else None, audit=audit)
+        raising = (above, link or new_link()) if raises else None
+        return self._write(record, expected=expected, taken=[], raising=raising, audit=audit)
 
     def delete(
-        self, kind: RecordKind, id_: str, *, expected: Revision | None, above: int, audit: AuditEvent | None
+        self,
+        kind: RecordKind,
+        id_: str,
+        *,
+        expected: Revision | None,
+        above: int,
+        link: Link | None,
+        audit: AuditEvent | None,
     ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
-        changed, link, raised = RecordChanged(kind=kind, id=id_), new_link(), new_link()
+        changed, changed_link, raised = RecordChanged(kind=kind, id=id_), new_link(), link or new_link()
         raising: list[str | int] = [above, raise_prefix(id_), raised] if kind in _PRINCIPALS else []
         audit_keys, audit_words = self._audit.words(audit)
         position, *number = self._connection.run(
@@ -79,11 +101,20 @@ class Records:
                 keys.names(kind),
                 *audit_keys,
             ],
-            [epoch, now, id_, str(expected or ""), encode_change(changed), link, *raising, *audit_words],
+            [
+                epoch,
+                now,
+                id_,
+                str(expected or ""),
+                encode_change(changed),
+                changed_link,
+                *raising,
+                *audit_words,
+            ],
             repeatable=False,
             durable=True,
         )
-        return appended(epoch, position, *_changes(changed, link, number, raised))
+        return appended(epoch, position, *_changes(changed, changed_link, number, raised))
 
     def _write(
         self,
@@ -91,14 +122,15 @@ class Records:
         *,
         expected: Revision | None,
         taken: list[str],
-        above: int | None,
+        raising: tuple[int, Link] | None,
         audit: AuditEvent | None,
     ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
         kind = kind_of(type(record))
-        changed, link, raised = RecordChanged(kind=kind, id=record.id), new_link(), new_link()
+        changed, link = RecordChanged(kind=kind, id=record.id), new_link()
+        above, raised = raising or (None, new_link())
         audit_keys, audit_words = self._audit.words(audit)
-        raising: list[str | int] = [] if above is None else [above, raise_prefix(record.id), raised]
+        raise_words: list[str | int] = [] if above is None else [above, raise_prefix(record.id), raised]
         position, *number = self._connection.run(
             "write_record",
             [
@@ -120,7 +152,7 @@ class Records:
                 str(expected or ""),
                 encode_change(changed),
                 link,
-                *raising,
+                *raise_words,
                 *audit_words,
             ],
             repeatable=False,

@@ -251,9 +251,12 @@ class RedisStore:
         expected: Revision,
         revoke: bool = False,
         above: int = 0,
+        link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        return self._records.update(record, expected=expected, revoke=revoke, above=above, audit=audit)
+        return self._records.update(
+            record, expected=expected, revoke=revoke, above=above, link=link, audit=audit
+        )
 
     def delete(
         self,
@@ -262,9 +265,10 @@ class RedisStore:
         *,
         expected: Revision | None = None,
         above: int = 0,
+        link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        return self._records.delete(kind, id_, expected=expected, above=above, audit=audit)
+        return self._records.delete(kind, id_, expected=expected, above=above, link=link, audit=audit)
 
     # Sign-ins and sessions.
 

@@ -4,7 +4,7 @@ import sqlite3
 from typing import Any
 
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
-from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.ids import Epoch, Link, PrincipalId
 from identity_service.domain.log import Appended, RecordChanged, RecordKind, Revision
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.store import Record, RecordT, Versioned
@@ -59,7 +59,9 @@ def create(mutation: Mutation, record: Record) -> Appended:
     return mutation.appended()
 
 
-def update(mutation: Mutation, record: Record, expected: Revision, *, revoke: bool, above: int) -> Appended:
+def update(
+    mutation: Mutation, record: Record, expected: Revision, *, revoke: bool, above: int, link: Link | None
+) -> Appended:
     kind = kind_of(type(record))
     revision = _revision(mutation.connection, kind, record.id)
     if revision is None:
@@ -69,12 +71,20 @@ def update(mutation: Mutation, record: Record, expected: Revision, *, revoke: bo
     _require_free_names(mutation.connection, record)
     mutation.append(RecordChanged(kind=kind, id=record.id))
     if revoke and kind in _PRINCIPALS:
-        raise_to_next(mutation, PrincipalId(record.id), above)
+        raise_to_next(mutation, PrincipalId(record.id), above, link)
     _write(mutation, kind, record)
     return mutation.appended()
 
 
-def delete(mutation: Mutation, kind: RecordKind, id_: str, expected: Revision | None, above: int) -> Appended:
+def delete(
+    mutation: Mutation,
+    kind: RecordKind,
+    id_: str,
+    expected: Revision | None,
+    *,
+    above: int,
+    link: Link | None,
+) -> Appended:
     revision = _revision(mutation.connection, kind, id_)
     if revision is None:
         raise NotFoundError(f"there is no {kind.value} of this id")
@@ -84,7 +94,7 @@ def delete(mutation: Mutation, kind: RecordKind, id_: str, expected: Revision | 
     mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))
     mutation.append(RecordChanged(kind=kind, id=id_))
     if kind in _PRINCIPALS:
-        raise_to_next(mutation, PrincipalId(id_), above)
+        raise_to_next(mutation, PrincipalId(id_), above, link)
     return mutation.appended()
 
 

@@ -176,10 +176,11 @@ class SqliteStore:
         expected: Revision,
         revoke: bool = False,
         above: int = 0,
+        link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
         with self._mutation(audit) as mutation:
-            return records.update(mutation, record, expected, revoke=revoke, above=above)
+            return records.update(mutation, record, expected, revoke=revoke, above=above, link=link)
 
     def delete(
         self,
@@ -188,10 +189,11 @@ class SqliteStore:
         *,
         expected: Revision | None = None,
         above: int = 0,
+        link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
         with self._mutation(audit) as mutation:
-            return records.delete(mutation, kind, id_, expected, above)
+            return records.delete(mutation, kind, id_, expected, above=above, link=link)
 
     # Sign-ins and sessions.
 
