@@ -40,7 +40,7 @@ ADMINISTRATORS: Final = frozenset({"admin"})
 
 REQUESTS: Final[dict[str, Message]] = {
     "Revoke": identity_service_pb2.RevokeRequest(session_id="s"),
-    "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(own=True),
+    "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(session_id="s"),
 }
 """Where an empty request would be refused before anybody asks who sent it."""
 
