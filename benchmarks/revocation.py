@@ -1,7 +1,8 @@
 """What revocation costs and how fast it spreads: bars B8 and B9. `python -m benchmarks.revocation`.
 
-A million live denials: memory, cold start, Verify beside a service without any. Then the time from
-Revoke's return until every process refuses and every watcher has heard of it.
+A million live denials: memory, cold start, Verify beside a service without any, each idle while the
+other is measured. Then the time from Revoke's return until every process refuses and every watcher has
+heard of it.
 """
 
 import argparse
@@ -13,28 +14,34 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
+import redis
 
 from benchmarks import h2load, redis_server, service
 from benchmarks.measure import alternate
-from benchmarks.processes import BenchmarkError, Cores
+from benchmarks.processes import BenchmarkError, Cores, on_core
 from benchmarks.service import Service
 from benchmarks.sides import GrpcSide
+from identity_service.clock import SystemClock
 from identity_service.domain.ids import new_token_id
 from identity_service.domain.log import TokenDenied
+from identity_service.logs import LogJournal
 from identity_service.storage.redis import RedisStore
+from identity_service.storage.replica import Replica, ReplicaConfig
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
 _CHUNK: Final = 500
+_ROUNDS: Final = 7
+_REWRITE_SECONDS: Final = 120.0
 _LIFETIME: Final = timedelta(hours=1)
 _REVOCATIONS: Final = 100
 _CONNECTIONS: Final = 20
@@ -46,7 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.revocation")
     parser.add_argument("--denials", type=int, default=1_000_000)
     parser.add_argument("--watchers", type=int, nargs="*", default=[0, 50, 1000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=_ROUNDS)
     arguments = parser.parse_args()
     h2load.require()
     cores, found = Cores.choose(), dict[str, Any]()
@@ -61,22 +68,35 @@ def main() -> int:
 
 
 def measure_denylist(root: Path, cores: Cores, count: int, rounds: int) -> Mapping[str, float]:
-    """Two services, one with `count` live denials and one without."""
-    with _serving(root / "none", cores) as empty, _serving(root / "many", cores, denials=count) as full:
+    """Two services, one with `count` live denials and one without; the ratio is the median of the rounds'."""
+    alone = list[float]()
+
+    def fill(url: str) -> None:
+        _say(f"{count:,} denials are put into the store")
+        _fill(url, count)
+        _await_rewrite(url)
+        alone.append(_replica_seconds(url, cores))
+
+    with _serving(root / "none", cores) as empty, _serving(root / "many", cores, fill=fill) as full:
         memory = (full.process.resident_bytes - empty.process.resident_bytes) / count
         sides = {
             name: _verify_side(name, running, root, cores)
             for name, running in (("empty", empty), ("full", full))
         }
         figures = alternate(sides, rounds=rounds, seconds=2, progress=_say)
+        pairs = zip(figures["full"].samples, figures["empty"].samples, strict=True)
+        ratios = [full.rate / empty.rate for full, empty in pairs]
         return {
             "denials": count,
             "bytes_each": round(memory, 1),
+            "replica_alone_seconds": round(alone[0], 2),
             "cold_start_seconds": round(full.started, 2),
             "cold_start_seconds_when_empty": round(empty.started, 2),
             "verify_per_second": round(figures["full"].rate),
             "verify_per_second_when_empty": round(figures["empty"].rate),
-            "ratio": round(figures["full"].rate / figures["empty"].rate, 3),
+            "ratio": round(statistics.median(ratios), 3),
+            "ratio_lowest": round(min(ratios), 3),
+            "ratio_highest": round(max(ratios), 3),
         }
 
 
@@ -162,12 +182,15 @@ async def _refused(stub: Any, token: str) -> float:
 
 
 @contextlib.contextmanager
-def _serving(root: Path, cores: Cores, *, denials: int = 0, second: bool = False) -> Iterator[Service]:
+def _serving(
+    root: Path, cores: Cores, *, fill: Callable[[str], None] = lambda _: None, second: bool = False
+) -> Iterator[Service]:
     root.mkdir(parents=True)
-    with redis_server.serve(root, cores.load) as url:
-        _say(f"{denials:,} denials are put into the store") if denials else None
-        with service.serve(root, url, cores, fill=lambda: _fill(url, denials), second=second) as running:
-            yield running
+    with (
+        redis_server.serve(root, cores.load) as url,
+        service.serve(root, url, cores, fill=lambda: fill(url), second=second) as running,
+    ):
+        yield running
 
 
 def _fill(url: str, count: int) -> None:
@@ -181,6 +204,28 @@ def _fill(url: str, count: int) -> None:
         if store.restore(facts) != _CHUNK:
             raise BenchmarkError("the store did not take every denial")
     store.close()
+
+
+def _await_rewrite(url: str) -> None:
+    """Let Redis end the rewrite of its file that so many writes began: it would take the load's core."""
+    deadline = time.monotonic() + _REWRITE_SECONDS
+    with redis.Redis.from_url(url) as client:
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            if time.monotonic() > deadline:
+                raise BenchmarkError("Redis does not end the rewrite of its append-only file")
+            time.sleep(0.1)
+
+
+def _replica_seconds(url: str, cores: Cores) -> float:
+    """How long a replica takes from nothing to all of the log, without a service around it."""
+    store = RedisStore.connect(url, timeout=10)
+    replica = Replica(store, SystemClock(), LogJournal(), ReplicaConfig())
+    with on_core(cores.server):
+        begun = time.monotonic()
+        replica.load()
+        seconds = time.monotonic() - begun
+    store.close()
+    return seconds
 
 
 def _verify_side(name: str, running: Service, root: Path, cores: Cores) -> GrpcSide:

@@ -1,5 +1,6 @@
 """`identity init` and `identity serve`: prepare a store, run the service until it is told to stop."""
 
+import gc
 import signal
 import threading
 from typing import Annotated
@@ -51,11 +52,17 @@ def serve(
             settings, accounts = dev.prepare(settings)
         _check_store(settings)
         service = bootstrap.Service(settings)
+        # What is there by now stays: a full collection need not look at all of it each time.
+        gc.collect()
+        gc.freeze()
         port = service.start()
         host = settings.listen.rpartition(":")[0]
-        say(f"identity-service: serving on {host}:{port}, store {settings.masked()['store']}")
+        tls = " with TLS" if settings.tls_certificate is not None else ""
+        say(f"identity-service: serving on {host}:{port}{tls}, store {settings.masked()['store']}")
         if dev_mode:
             dev.print_calls(f"{host}:{port}", accounts)
+            if tls:
+                say("TLS is on: commands need --ca and the file of the authority; see docs/tls.md.")
         stop.wait()
         say("identity-service: stopping")
         if not service.stop():

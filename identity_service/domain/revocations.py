@@ -7,9 +7,9 @@ sees to it that only one thread does at a time.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final
 
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
@@ -25,21 +25,45 @@ from identity_service.domain.log import (
 from identity_service.domain.tokens import AccessToken
 
 _BUCKET_SECONDS: Final = 60
+_PACKED: Final = 256
+
+
+class _Bucket:
+    """The ids whose denial ends at one minute.
+
+    They are packed into tuples as they come: a full collection of garbage looks at every id in a list,
+    a million of them for 35 ms in which nothing is answered, but at none in a tuple of texts.
+    """
+
+    __slots__ = ("_latest", "_packed", "minute")
+
+    def __init__(self, minute: int) -> None:
+        self.minute = minute
+        self._packed: list[tuple[str, ...]] = []
+        self._latest: list[str] = []
+
+    def add(self, id_: str) -> None:
+        self._latest.append(id_)
+        if len(self._latest) == _PACKED:
+            self._packed.append(tuple(self._latest))
+            self._latest.clear()
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(chain.from_iterable(self._packed), self._latest)
 
 
 class Denylist:
     """A flat map id → deny-until of token ids and session ids, with buckets that serve only eviction.
 
     Times are rounded up to the minute: a denial may last longer than asked, and a million of them
-    share a few objects for their minutes.
+    share the few numbers that their buckets hold.
     """
 
-    __slots__ = ("_buckets", "_minutes", "_until")
+    __slots__ = ("_buckets", "_until")
 
     def __init__(self) -> None:
         self._until: dict[str, int] = {}
-        self._buckets: defaultdict[int, list[str]] = defaultdict(list)
-        self._minutes: dict[int, int] = {}
+        self._buckets: dict[int, _Bucket] = {}
 
     def __contains__(self, id_: str | None) -> bool:
         return id_ in self._until
@@ -57,16 +81,17 @@ class Denylist:
     def add(self, id_: str, deny_until: datetime) -> None:
         minute = _minute(deny_until)
         if minute > self._until.get(id_, -1):
-            minute = self._minutes.setdefault(minute, minute)
-            self._until[id_] = minute
-            self._buckets[minute].append(id_)
+            bucket = self._buckets.get(minute)
+            if bucket is None:
+                bucket = self._buckets[minute] = _Bucket(minute)
+            self._until[id_] = bucket.minute
+            bucket.add(id_)
 
     def evict(self, now: datetime) -> int:
         """Forget the denials that ended before `now`; returns how many."""
         current = math.floor(now.timestamp() / _BUCKET_SECONDS)
         forgotten = 0
         for minute in [m for m in self._buckets if m < current]:
-            self._minutes.pop(minute, None)
             for id_ in self._buckets.pop(minute):
                 if self._until.get(id_) == minute:  # else it was extended and lies in a later bucket
                     del self._until[id_]

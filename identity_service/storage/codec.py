@@ -1,7 +1,7 @@
 """Domain values as JSON text and back: what both stores put into their rows and keys.
 
 Every value is written as a flat object with a fixed set of members; times are Unix seconds as a float.
-An unknown kind of change raises ValueError: a log written by a newer version is not guessed at.
+A value that is not known here raises ValueError: what a newer version wrote is not guessed at.
 """
 
 import json
@@ -9,18 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import KeyId, PrincipalId, SessionId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.log import (
-    Change,
-    Generation,
-    GenerationRaised,
-    RecordChanged,
-    RecordKind,
-    SessionEnded,
-    TokenDenied,
-)
+from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User, normalize_username
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT
@@ -53,46 +45,6 @@ def names_of(record: Record) -> Sequence[str]:
             return sorted(record.certificates)
         case _:
             return ()
-
-
-# Changes
-
-
-def encode_change(change: Change) -> str:
-    match change:
-        case TokenDenied():
-            return dumps({"k": "deny", "id": change.token_id, "until": seconds(change.deny_until)})
-        case SessionEnded():
-            until, end = seconds(change.deny_until), seconds(change.end_until)
-            return dumps({"k": "end", "id": change.session_id, "until": until, "end": end})
-        case GenerationRaised():
-            origin = {"origin": change.origin} if change.origin is not None else {}
-            return dumps({"k": "gen", "id": change.principal, **origin, "number": change.number})
-        case RecordChanged():
-            return dumps({"k": "record", "id": change.id, "kind": change.kind})
-
-
-def decode_change(text: str) -> Change:
-    data: Json = json.loads(text)
-    match data["k"]:
-        case "deny":
-            return TokenDenied(token_id=TokenId(data["id"]), deny_until=moment(data["until"]))
-        case "end":
-            return SessionEnded(
-                session_id=SessionId(data["id"]),
-                deny_until=moment(data["until"]),
-                end_until=moment(data["end"]),
-            )
-        case "gen":
-            return GenerationRaised(
-                principal=PrincipalId(data["id"]),
-                number=int(data["number"]),
-                origin=Link(data["origin"]) if "origin" in data else None,
-            )
-        case "record":
-            return RecordChanged(kind=RecordKind(data["kind"]), id=data["id"])
-        case other:
-            raise ValueError(f"unknown change {other!r}: written by a newer version?")
 
 
 # Records
@@ -282,6 +234,7 @@ def encode_session(session: Session) -> str:
             "expire": seconds(session.expire_time),
             "device": session.device,
             "peer": session.peer,
+            "may_act": session.may_act,
             "cert": _maybe(bytes.hex, session.certificate_sha256),
             "key": session.key_id,
             "latest": session.latest,
@@ -307,6 +260,7 @@ def decode_session(text: str) -> Session:
         expire_time=moment(data["expire"]),
         device=data["device"],
         peer=data.get("peer", ""),
+        may_act=_maybe(PrincipalId, data.get("may_act")),
         certificate_sha256=_maybe(bytes.fromhex, data.get("cert")),
         key_id=KeyId(data["key"]),
         latest=data["latest"],

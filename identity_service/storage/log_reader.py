@@ -9,7 +9,7 @@ from typing import Final
 
 from identity_service.domain.errors import StoreUnavailableError, StoreUninitializedError
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
-from identity_service.domain.log import Head, LogEntry, LogPage, Revision
+from identity_service.domain.log import Head, LogPage, Revision
 from identity_service.domain.ports import Journal
 from identity_service.domain.store import ChangeLog
 
@@ -118,10 +118,13 @@ class LogReader:
         cursor, head = self.cursor, page.head
         if head.epoch != cursor.epoch or head.position < cursor.position:
             return False
+        position, link = cursor.position, cursor.link
         for entry in page.entries:
-            if not self._follows(cursor, entry, head.floor):
+            chained = entry.position == position + 1 and entry.previous_link == link
+            if not (chained or self._may_skip(position, entry.position, head.floor)):
                 return False
-            cursor = Cursor(cursor.epoch, entry.position, entry.link)
+            position, link = entry.position, entry.link
+        cursor = Cursor(cursor.epoch, position, link)
         if not page.entries:
             if self._from_start and cursor.position < head.floor == head.position:
                 cursor = Cursor(cursor.epoch, head.position, head.link)  # nothing is left of the log
@@ -131,9 +134,8 @@ class LogReader:
         self.cursor = cursor
         return True
 
-    def _follows(self, cursor: Cursor, entry: LogEntry, floor: int) -> bool:
-        if entry.position == cursor.position + 1 and entry.previous_link == cursor.link:
-            return True
+    def _may_skip(self, position: int, found: int, floor: int) -> bool:
+        """Whether the entry found after this position may stand there without a chain to it."""
         # Up to the floor entries may be missing: who reads from the start has taken the table of
         # generations before, and every denial that still counts is put back by those who know it.
-        return self._from_start and cursor.position < floor and cursor.position < entry.position <= floor + 1
+        return self._from_start and position < floor and position < found <= floor + 1

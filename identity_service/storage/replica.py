@@ -227,9 +227,10 @@ class Replica:
             listener.replaced(self._revision)
 
     def _fold(self, page: LogPage, cursor: Cursor) -> None:
-        for entry in page.entries:
-            with self._folding:
+        with self._folding:
+            for entry in page.entries:
                 self._revocations.apply(entry.change, entry.link)
+        for entry in page.entries:
             if isinstance(entry.change, RecordChanged):
                 self._notify(entry.change)
         self._revision = cursor.revision

@@ -15,10 +15,10 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Record, RecordT, Versioned
+from identity_service.storage.change_codec import encode_change
 from identity_service.storage.codec import (
     decode_record,
     dumps,
-    encode_change,
     encode_record,
     kind_of,
     names_of,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from identity_service.domain.errors import StoreReplacedError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
-from identity_service.domain.log import RecordKind
+from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
@@ -25,8 +25,10 @@ from identity_service.storage.redis.writing import Writing
 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
-_STRETCHES: Final = 20
-"""How many stretches of a list one call reads at most."""
+_STRETCH: Final = 500
+"""How many sessions of a list are read at once."""
+_LOOKED_AT: Final = 2000
+"""How many entries of a list one script looks at, so that it does not hold up the server."""
 _DECODED: Final = 1024
 """How many records are kept as they were decoded last: most refreshes meet the same few clients."""
 
@@ -69,38 +71,44 @@ class Sessions:
         self._connection.run("index_session", sorted(lists), words)
 
     def list_of(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
-        """Reads at most a few stretches of the list; what is over leaves it on the way."""
+        """Ordered by their end: that is the order of the sign-ins, unless `session_lifetime` was changed.
+
+        A page is short only at the end of the list, for whoever ends all sessions of somebody relies on
+        that. What is over leaves the list on the way, so that it is passed only once.
+        """
         found: list[Session] = []
-        over: list[str] = []
-        list_key, last = keys.sessions_of(owner), before
-        for _ in range(_STRETCHES):
-            words: list[str | int] = [self._writing.now(), keys.ENDS, last, limit]
-            stretch: list[str] = self._connection.run("list_sessions", [list_key], words)
-            for session_id, ended in zip(stretch[::2], stretch[1::2], strict=True):
-                last = session_id
-                session = None if ended else self._record(SessionId(session_id))
-                if session is None:
-                    over.append(session_id)
-                else:
-                    found.append(session)
-                    if len(found) == limit:
-                        break
-            if len(stretch) < 2 * limit or len(found) == limit:
-                break
-        if over:
-            self._connection.run("unlist_sessions", [list_key], over)
-        return self._without_revoked(found)
+        list_key, last, end = keys.sessions_of(owner), before, ""
+        if before:
+            (known,) = self._connection.command("HMGET", keys.session(SessionId(before)), "expire")
+            end = known or ""
+        wanted, is_all = limit, False
+        while len(found) < limit and not is_all:
+            words: list[str | int] = [self._writing.now(), keys.ENDS, last, end, wanted, _LOOKED_AT]
+            is_all, *stretch = self._connection.run("list_sessions", [list_key], words)
+            if stretch:
+                *_, last, end = stretch
+            living = self._living(list_key, stretch[::2])
+            found += living
+            # Where none of them lives, more are read at once, so that a long row of those is soon passed.
+            wanted = limit - len(found) if living else min(2 * wanted, max(limit, _STRETCH))
+        return found[:limit]
+
+    def _living(self, list_key: str, ids: Sequence[str]) -> Sequence[Session]:
+        """Those that are there and whose principals were not raised since; the others leave the list."""
+        sessions = [s for id_ in ids if (s := self._record(SessionId(id_))) is not None]
+        principals = sorted({p for session in sessions for p in session.principals})
+        table: dict[PrincipalId, Generation] = {}
+        if principals:
+            raised = self._connection.command("HMGET", keys.GENERATIONS, *principals)
+            table = generations_of(dict(zip(principals, raised, strict=True)))
+        living = [s for s in sessions if first_raised(table, s.principals, s.generations) is None]
+        if over := set(ids) - {session.session_id for session in living}:
+            self._connection.run("unlist_sessions", [list_key], sorted(over))
+        return living
 
     def _record(self, session_id: SessionId) -> Session | None:
         (value,) = self._connection.command("HMGET", keys.session(session_id), "d")
         return decode_session(value) if value is not None else None
-
-    def _without_revoked(self, sessions: Sequence[Session]) -> Sequence[Session]:
-        """Those whose principals were not raised since the sign-in."""
-        principals = sorted({EVERYONE, *(p for s in sessions for p in (s.subject, s.client_id))})
-        raised = self._connection.command("HMGET", keys.GENERATIONS, *principals)
-        table = generations_of(dict(zip(principals, raised, strict=True)))
-        return [s for s in sessions if first_raised(table, s.principals, s.generations) is None]
 
     def read(self, session_id: SessionId) -> SessionState | None:
         now, *found = self._read(session_id)

@@ -16,7 +16,8 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.storage.codec import decode_change, encode_change, moment, seconds
+from identity_service.storage.change_codec import decode_change, encode_change
+from identity_service.storage.codec import moment, seconds
 
 
 def time_text(time: datetime) -> str:
@@ -83,14 +84,14 @@ def head_of(
     )
 
 
-def entry_of(id_: str, flat: Sequence[str]) -> LogEntry:
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+def entry_of(id_: str, fields: Sequence[str]) -> LogEntry:
+    _, link, _, previous, _, time, _, change = fields  # in the order that `append` writes them
     return LogEntry(
-        position=int(id_.partition("-")[0]),
-        link=Link(fields["link"]),
-        previous_link=Link(fields["prev"]),
-        time=time_of(fields["time"]),
-        change=decode_change(fields["change"]),
+        position=int(id_.removesuffix("-0")),
+        link=Link(link),
+        previous_link=Link(previous),
+        time=time_of(time),
+        change=decode_change(change),
     )
 
 

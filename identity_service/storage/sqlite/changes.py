@@ -11,7 +11,8 @@ from typing import Final
 from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_link
 from identity_service.domain.log import Appended, Change, Head, LogEntry, LogPage, Revision
-from identity_service.storage.codec import decode_change, encode_change, moment, seconds
+from identity_service.storage.change_codec import decode_change, encode_change
+from identity_service.storage.codec import moment, seconds
 
 _MAX_POSITION: Final = 2**63 - 1
 

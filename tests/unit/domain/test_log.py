@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.ids import Epoch, Link, new_epoch, new_link
-from identity_service.domain.log import Generation, Head, Revision
+from identity_service.domain.log import NEVER_RAISED, Generation, Head, Revision
 from tests.unit.domain.samples import START
 
 EPOCHS = st.text("0123456789abcdefABCXYZ", min_size=1, max_size=64).map(Epoch)
@@ -111,7 +111,13 @@ def test_no_text_makes_parsing_a_generation_fail_in_another_way(text: str) -> No
     except ValueError:
         return
     assert str(parsed) == text
-    assert parsed.number >= 1
+    assert parsed.number >= 1 or parsed == NEVER_RAISED
+
+
+def test_an_entry_for_what_was_never_raised_says_so_and_any_raise_counts() -> None:
+    assert Generation.parse("0") == NEVER_RAISED
+    assert str(NEVER_RAISED) == "0"
+    assert Generation(number=1, link=Link("a")).is_raised_over(NEVER_RAISED)
 
 
 GENERATIONS = st.builds(Generation, number=st.integers(1, 3), link=st.sampled_from("pqr").map(Link))

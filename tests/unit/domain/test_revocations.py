@@ -1,5 +1,6 @@
 """The fold of the change log: denials are extended, generations raised, in any order, any number of times."""
 
+import gc
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import permutations
@@ -69,6 +70,27 @@ def test_a_denial_is_extended_and_never_shortened(order: tuple[int, ...]) -> Non
     assert "a" in denylist
     assert denylist.evict(START + 11 * MINUTE) == 1
     assert "a" not in denylist
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 1000])
+def test_however_many_end_together_all_of_them_are_forgotten(count: int) -> None:
+    denylist = Denylist()
+    for number in range(count):
+        denylist.add(f"ends-{number}", START + MINUTE)
+        denylist.add(f"stays-{number}", START + 9 * MINUTE)
+    assert denylist.evict(START + 5 * MINUTE) == count
+    assert {id_ for id_, _ in denylist.items()} == {f"stays-{number}" for number in range(count)}
+
+
+def test_the_garbage_collector_does_not_walk_a_long_denylist() -> None:
+    """It would stop all answers meanwhile, at each of its full collections."""
+    denylist = Denylist()
+    for number in range(10_000):
+        denylist.add(f"walked-{number}", START)
+    gc.collect()
+    lists = (found for found in gc.get_objects() if isinstance(found, list | tuple))
+    walked = sum(isinstance(item, str) and item.startswith("walked-") for items in lists for item in items)
+    assert (walked < 300, len(denylist)) == (True, 10_000)
 
 
 def test_dropping_a_bucket_skips_the_ids_that_were_extended() -> None:

@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.log import (
-    Change,
-    Generation,
-    GenerationRaised,
-    RecordChanged,
-    RecordKind,
-    SessionEnded,
-    TokenDenied,
-)
+from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record
@@ -38,12 +30,6 @@ JSON = st.recursive(
     max_leaves=8,
 )
 
-CHANGES: st.SearchStrategy[Change] = st.one_of(
-    st.builds(TokenDenied, token_id=TEXTS.map(TokenId), deny_until=TIMES),
-    st.builds(SessionEnded, session_id=TEXTS.map(SessionId), deny_until=TIMES, end_until=TIMES),
-    st.builds(GenerationRaised, principal=TEXTS.map(PrincipalId), number=st.integers(1, 2**63 - 1)),
-    st.builds(RecordChanged, kind=st.sampled_from(RecordKind), id=TEXTS),
-)
 SECRETS = st.builds(StoredSecret, digest=st.binary(max_size=32), expire_time=st.none() | TIMES)
 CLIENTS = st.builds(
     Client,
@@ -102,11 +88,6 @@ SESSIONS = st.builds(
 )
 
 
-@given(CHANGES)
-def test_a_change_is_read_back_as_it_was_written(change: Change) -> None:
-    assert codec.decode_change(codec.encode_change(change)) == change
-
-
 @given(CLIENTS)
 def test_a_client_is_read_back_as_it_was_written(client: Client) -> None:
     assert codec.decode_record(Client, codec.encode_record(client)) == client
@@ -127,11 +108,7 @@ def test_a_session_is_read_back_as_it_was_written(session: Session) -> None:
     assert codec.decode_session(codec.encode_session(session)) == session
 
 
-@given(
-    st.one_of(
-        CHANGES.map(codec.encode_change), USERS.map(codec.encode_record), SESSIONS.map(codec.encode_session)
-    )
-)
+@given(st.one_of(USERS.map(codec.encode_record), SESSIONS.map(codec.encode_session)))
 def test_what_is_written_is_one_json_object_that_utf_8_can_carry(text: str) -> None:
     assert isinstance(json.loads(text.encode()), dict)
 
@@ -143,28 +120,8 @@ def test_one_record_has_one_text(client: Client) -> None:
     assert codec.encode_record(again) == codec.encode_record(client)
 
 
-def test_every_kind_of_change_is_tested_here() -> None:
-    assert set(get_args(Change)) == {TokenDenied, SessionEnded, GenerationRaised, RecordChanged}
-
-
 def test_every_record_has_a_kind_of_its_own() -> None:
     assert {codec.kind_of(kind) for kind in get_args(Record)} == set(RecordKind)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"k":"forgive","id":"a"}',
-        '{"k":null,"id":"a"}',
-        '{"k":["deny"],"id":"a","until":1}',
-        '{"k":"record","kind":"tenant","id":"a"}',
-        "not json",
-        "",
-    ],
-)
-def test_an_unknown_change_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        codec.decode_change(text)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,38 @@
--- A stretch of a list of sessions, the one that ends last first. Reads keys that it does not declare, all of
--- them under the same hash tag.
+-- A stretch of a list of sessions, the one that ends last first. Those that were ended leave the list. Reads
+-- keys that it does not declare, all of them under the same hash tag.
 -- KEYS: list (sorted set: session id by end)
--- ARGV: now, prefix of the ends of sessions, the session before the stretch or '', how many
--- answers {session id, '1' where it was ended, …}.
-local now, from, found = now_or(ARGV[1]), 0, {}
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if ARGV[3] ~= '' then
-  local rank = redis.call('ZREVRANK', KEYS[1], ARGV[3])
-  if not rank then return {} end
+-- ARGV: now, prefix of the ends of sessions, the session before the stretch or '', its end ('' = unknown),
+--       how many, how many to look at
+-- answers {whether that was all, session id, its end, …}.
+local list, sid, wanted, left = KEYS[1], ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
+local now, from, found = now_or(ARGV[1]), 0, {1}
+redis.call('ZREMRANGEBYSCORE', list, '-inf', now)
+if sid ~= '' then
+  local rank = redis.call('ZREVRANK', list, sid)
+  if not rank then
+    -- It has left the list meanwhile. What comes behind it is what would, were it still there.
+    if ARGV[4] == '' then return found end
+    redis.call('ZADD', list, ARGV[4], sid)
+    rank = redis.call('ZREVRANK', list, sid) - 1
+    redis.call('ZREM', list, sid)
+  end
   from = rank + 1
 end
-for _, sid in ipairs(redis.call('ZREVRANGE', KEYS[1], from, from + ARGV[4] - 1)) do
-  local ended = redis.call('GET', ARGV[2] .. sid)
-  local is_over = ended and tonumber(string.match(ended, '^%S+ (%S+)')) > tonumber(now)
-  found[#found + 1] = sid
-  found[#found + 1] = is_over and '1' or ''
+while true do
+  local some = math.min(left, wanted - (#found - 1) / 2)
+  if some == 0 then
+    found[1] = 0
+    return found
+  end
+  local rows = redis.call('ZREVRANGE', list, from, from + some - 1, 'WITHSCORES')
+  for i = 1, #rows, 2 do
+    local ended = redis.call('GET', ARGV[2] .. rows[i])
+    if ended and tonumber(string.match(ended, '^%S+ (%S+)')) > tonumber(now) then
+      redis.call('ZREM', list, rows[i])
+    else
+      found[#found + 1], found[#found + 2], from = rows[i], rows[i + 1], from + 1
+    end
+  end
+  if #rows < 2 * some then return found end
+  left = left - some
 end
-return found
