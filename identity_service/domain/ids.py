@@ -32,6 +32,9 @@ EVERYONE: Final = PrincipalId("*")
 FIRST_PARTY_CLIENT: Final = PrincipalId("first-party")
 """The client through which a person signs in who names none. Public: it has no secret."""
 
+USER_PREFIX: Final = "u_"
+"""Of the ids of users: no client's id begins so."""
+
 NO_LINK: Final = Link("")
 """What stands before the first entry of a log."""
 
@@ -58,7 +61,7 @@ def new_session_id() -> SessionId:
 
 def new_user_id() -> PrincipalId:
     """A user keeps this id whatever becomes of the username."""
-    return PrincipalId("u_" + secrets.token_hex(10))
+    return PrincipalId(USER_PREFIX + secrets.token_hex(10))
 
 
 def new_epoch() -> Epoch:

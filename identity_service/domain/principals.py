@@ -3,6 +3,7 @@
 Owns the records. Decides nothing about a request (see `grants.py`) and checks no secret.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +14,14 @@ from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
 
 ANY: Final = "*"
 """In a client's audiences or scopes: whatever the user who signs in through it may have."""
+
+_SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
+_DNS_NAME: Final = re.compile(
+    r"dns:(?=.{1,253}$)[a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?"
+    r"(\.[a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?)*"
+)
+_FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_MAX_CERTIFICATE_NAME_CHARS: Final = 2048
 
 
 class Grant(StrEnum):
@@ -105,6 +114,22 @@ def normalize_username(username: str) -> str:
 def is_username(text: str) -> bool:
     """1 to 128 printable characters, none of them a space."""
     return 0 < len(text) <= 128 and text.isprintable() and not any(c.isspace() for c in text)
+
+
+def normalize_certificate_name(text: str) -> str:
+    """The one spelling of a name that a certificate has: all but the path of a SPIFFE id in lower case."""
+    scheme, slashes, rest = text.partition("://")
+    if not slashes:
+        return text.lower()
+    domain, slash, path = rest.partition("/")
+    return f"{scheme.lower()}://{domain.lower()}{slash}{path}"
+
+
+def is_certificate_name(text: str) -> bool:
+    """A SPIFFE id, `dns:` and a name, or `sha256:` and 64 hex digits, as `normalize_…` spells it."""
+    return len(text) <= _MAX_CERTIFICATE_NAME_CHARS and any(
+        form.fullmatch(text) for form in (_SPIFFE_ID, _DNS_NAME, _FINGERPRINT)
+    )
 
 
 def first_party_client() -> Client:

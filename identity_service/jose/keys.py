@@ -22,7 +22,7 @@ from identity_service.jose.strict import JsonObject, decode_base64url, parse_obj
 RSA_BITS: Final = 3072
 MIN_RSA_BITS: Final = 2048
 MIN_HMAC_BYTES: Final = 32
-_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def generate(algorithm: str) -> GeneratedKey:
         )
     private = _library(spec).to_jwk(key, as_dict=True)
     private = {name: value for name, value in private.items() if name != "key_ops"}
-    public = {name: value for name, value in private.items() if name not in _PRIVATE_MEMBERS}
+    public = {name: value for name, value in private.items() if name not in PRIVATE_MEMBERS}
     key_id = thumbprint(public)
     return GeneratedKey(
         key_id=key_id,

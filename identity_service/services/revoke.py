@@ -3,8 +3,6 @@
 OK means durable and known here; every other replica learns it from the log. Idempotent (RFC 7009).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,13 +10,11 @@ from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import (
     RefreshTokenInvalidError,
-    StoreUnavailableError,
     TokenNotOpenableError,
 )
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,
-    Fact,
     GenerationRaised,
     Revision,
     SessionEnded,
@@ -32,6 +28,7 @@ from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
+from identity_service.services.owing import owing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +127,7 @@ class Revoker:
             deny_until=whole_minute(now + config.longest_lifetime + config.leeway),
             end_until=now + config.session_lifetime + config.leeway,
         )
-        with self._owing(fact):
+        with owing(self._replica, fact):
             appended = self._store.end_session(
                 session_id, deny_until=fact.deny_until, end_until=fact.end_until, audit=event
             )
@@ -187,7 +184,7 @@ class Revoker:
     def _deny(self, token_id: TokenId, until: datetime, request: RevokeRequest) -> Revision:
         event = _event(AuditType.TOKEN_REVOKED, token_id, request)
         fact = TokenDenied(token_id=token_id, deny_until=whole_minute(until))
-        with self._owing(fact):
+        with owing(self._replica, fact):
             appended = self._store.deny_token(token_id, fact.deny_until, audit=event)
         return self._learned(appended, event)
 
@@ -195,20 +192,11 @@ class Revoker:
         event = _event(AuditType.PRINCIPAL_REVOKED, principal, request)
         known = self._replica.revocations.generations.get(principal)
         above, link = known.number if known is not None else 0, new_link()
-        with self._owing(GenerationRaised(principal=principal, number=above + 1, origin=link)):
+        with owing(self._replica, GenerationRaised(principal=principal, number=above + 1, origin=link)):
             appended = self._store.raise_generation(
                 principal, above=above, request_id=request.request_id, link=link, audit=event
             )
         return self._learned(appended, event)
-
-    @contextmanager
-    def _owing(self, fact: Fact) -> Iterator[None]:
-        """Where nobody can say whether the store took a fact, it is denied here and sent again."""
-        try:
-            yield
-        except StoreUnavailableError:
-            self._replica.owe(fact)
-            raise
 
     def _learned(self, appended: Appended, event: AuditEvent) -> Revision:
         """Deny here before answering; the others learn it from the log."""

@@ -11,10 +11,10 @@ from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERI
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.ports import Clock, KeyVault
-from identity_service.domain.principals import first_party_client
+from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
-from identity_service.services.admin import Administrator, NewClient
+from identity_service.services.admin import Administration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Initialised:
 def initialise(
     store: Store,
     vault: KeyVault,
-    administrator: Administrator,
+    administrator: Administration,
     clock: Clock,
     *,
     algorithm: str,
@@ -54,18 +54,18 @@ def initialise(
     with suppress(AlreadyExistsError):
         store.create(first_party_client())
     with suppress(NotFoundError):
-        administrator.delete_client(admin_id)  # nobody has seen the secret of one that was left half-way
-    client, secret = administrator.create_client(
-        NewClient(
-            client_id=admin_id,
+        administrator.clients.delete(admin_id)  # nobody has seen the secret of one that was left half-way
+    made, secret = administrator.clients.create(
+        Client(
+            client_id=PrincipalId(admin_id),
             display_name="First administrator",
-            audiences=(service_audience,),
-            scopes=(SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY),
+            audiences=frozenset({service_audience}),
+            scopes=frozenset({SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY}),
         )
     )
     assert secret is not None  # noqa: S101  # only public clients have none
     store.create(signing_key)
-    return Initialised(client_id=client.client_id, client_secret=secret)
+    return Initialised(client_id=made.record.client_id, client_secret=secret)
 
 
 def _has_signing_key(store: Store) -> bool:

@@ -1,0 +1,258 @@
+"""The servicer of AdminService: convert, call, convert."""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from identity_service.domain.errors import InvalidRequestError, NotImplementedYetError
+from identity_service.domain.secret import Secret
+from identity_service.grpc_api import admin_convert as convert
+from identity_service.grpc_api.admin_answers import (
+    from_client,
+    from_session,
+    from_trusted_issuer,
+    from_user,
+)
+from identity_service.grpc_api.audit import AuditDesk
+from identity_service.grpc_api.calls import Call
+from identity_service.grpc_api.paging import Page
+from identity_service.grpc_api.trust_messages import from_key
+from identity_service.services.admin import Administration
+from identity_service.services.admin_clients import CLIENT_FIELDS
+from identity_service.services.admin_issuers import ISSUER_FIELDS
+from identity_service.services.admin_sessions import OfClient, Sessions
+from identity_service.services.admin_users import USER_FIELDS
+from identity_service.services.keyring import KeyRing
+from identityapi.v1 import admin_service_pb2 as pb
+from identityapi.v1 import admin_service_pb2_grpc as rpc
+
+_LATER = "signing keys cannot be rotated or retired yet"
+
+
+class AdminServicer(rpc.AdminServiceServicer):
+    """Every method runs in the work pool, and knows who calls."""
+
+    def __init__(
+        self, directory: Administration, sessions: Sessions, keys: KeyRing, audit: AuditDesk
+    ) -> None:
+        self._clients = directory.clients
+        self._users = directory.users
+        self._issuers = directory.issuers
+        self._sessions = sessions
+        self._keys = keys
+        self._audit = audit
+
+    # Clients
+
+    def CreateClient(  # type: ignore[override]
+        self, request: pb.CreateClientRequest, call: Call
+    ) -> pb.CreateClientResponse:
+        made, secret = self._clients.create(
+            convert.to_new_client(request.client), no_secret=request.no_secret, origin=call.origin
+        )
+        shown = secret.reveal() if secret is not None else ""
+        return pb.CreateClientResponse(client=from_client(made), client_secret=shown)
+
+    def GetClient(  # type: ignore[override]
+        self, request: pb.GetClientRequest, call: Call
+    ) -> pb.GetClientResponse:
+        found = self._clients.get(convert.to_id("client_id", request.client_id))
+        return pb.GetClientResponse(client=from_client(found))
+
+    def ListClients(  # type: ignore[override]
+        self, request: pb.ListClientsRequest, call: Call
+    ) -> pb.ListClientsResponse:
+        page = Page.asked("ListClients", request.page_size, request.page_token)
+        found = self._clients.list(after=page.after, limit=page.limit + 1)
+        shown, token = page.cut(found, lambda client: client.record.id)
+        return pb.ListClientsResponse(clients=map(from_client, shown), next_page_token=token)
+
+    def UpdateClient(  # type: ignore[override]
+        self, request: pb.UpdateClientRequest, call: Call
+    ) -> pb.UpdateClientResponse:
+        convert.to_id("client.client_id", request.client.client_id)
+        changed = self._clients.update(
+            convert.to_client(request.client),
+            convert.to_fields(request.update_mask, CLIENT_FIELDS),
+            expected=convert.to_etag("client.etag", request.client.etag),
+            origin=call.origin,
+        )
+        return pb.UpdateClientResponse(client=from_client(changed))
+
+    def DeleteClient(  # type: ignore[override]
+        self, request: pb.DeleteClientRequest, call: Call
+    ) -> pb.DeleteClientResponse:
+        revision = self._clients.delete(
+            convert.to_id("client_id", request.client_id),
+            expected=convert.to_etag("etag", request.etag),
+            origin=call.origin,
+        )
+        return pb.DeleteClientResponse(revision=str(revision))
+
+    def RotateClientSecret(  # type: ignore[override]
+        self, request: pb.RotateClientSecretRequest, call: Call
+    ) -> pb.RotateClientSecretResponse:
+        changed, secret = self._clients.rotate_secret(
+            convert.to_id("client_id", request.client_id),
+            overlap=convert.to_overlap(request),
+            revoke=request.revoke,
+            expected=convert.to_etag("etag", request.etag),
+            origin=call.origin,
+        )
+        return pb.RotateClientSecretResponse(client=from_client(changed), client_secret=secret.reveal())
+
+    # Users
+
+    def CreateUser(  # type: ignore[override]
+        self, request: pb.CreateUserRequest, call: Call
+    ) -> pb.CreateUserResponse:
+        made = self._users.create(convert.to_new_user(request), origin=call.origin)
+        return pb.CreateUserResponse(user=from_user(made))
+
+    def GetUser(  # type: ignore[override]
+        self, request: pb.GetUserRequest, call: Call
+    ) -> pb.GetUserResponse:
+        match request.WhichOneof("name"):
+            case "user_id":
+                found = self._users.get(convert.to_id("user_id", request.user_id))
+            case "username":
+                found = self._users.find(convert.to_id("username", request.username))
+            case _:
+                raise InvalidRequestError.of("name", "must be set: one of user_id and username")
+        return pb.GetUserResponse(user=from_user(found))
+
+    def ListUsers(  # type: ignore[override]
+        self, request: pb.ListUsersRequest, call: Call
+    ) -> pb.ListUsersResponse:
+        page = Page.asked("ListUsers", request.page_size, request.page_token)
+        found = self._users.list(after=page.after, limit=page.limit + 1)
+        shown, token = page.cut(found, lambda user: user.record.id)
+        return pb.ListUsersResponse(users=map(from_user, shown), next_page_token=token)
+
+    def UpdateUser(  # type: ignore[override]
+        self, request: pb.UpdateUserRequest, call: Call
+    ) -> pb.UpdateUserResponse:
+        convert.to_id("user.user_id", request.user.user_id)
+        changed = self._users.update(
+            convert.to_user(request.user),
+            convert.to_fields(request.update_mask, USER_FIELDS),
+            expected=convert.to_etag("user.etag", request.user.etag),
+            origin=call.origin,
+        )
+        return pb.UpdateUserResponse(user=from_user(changed))
+
+    def DeleteUser(  # type: ignore[override]
+        self, request: pb.DeleteUserRequest, call: Call
+    ) -> pb.DeleteUserResponse:
+        revision = self._users.delete(
+            convert.to_id("user_id", request.user_id),
+            expected=convert.to_etag("etag", request.etag),
+            origin=call.origin,
+        )
+        return pb.DeleteUserResponse(revision=str(revision))
+
+    def SetPassword(  # type: ignore[override]
+        self, request: pb.SetPasswordRequest, call: Call
+    ) -> pb.SetPasswordResponse:
+        changed = self._users.set_password(
+            convert.to_id("user_id", request.user_id),
+            Secret(request.password),
+            revoke=request.revoke or not request.HasField("revoke"),
+            origin=call.origin,
+        )
+        return pb.SetPasswordResponse(user=from_user(changed))
+
+    # Sessions
+
+    def ListSessions(  # type: ignore[override]
+        self, request: pb.ListSessionsRequest, call: Call
+    ) -> pb.ListSessionsResponse:
+        owner = convert.to_owner(request)
+        named = owner.client_id if isinstance(owner, OfClient) else owner.subject or call.origin.actor
+        of = f"ListSessions {request.WhichOneof('owner')} {named}"
+        page = Page.asked(of, request.page_size, request.page_token)
+        found, more = self._sessions.list(owner, call.origin, before=page.after, limit=page.limit)
+        return pb.ListSessionsResponse(
+            sessions=[from_session(session, call.origin) for session in found],
+            next_page_token=page.token_after(found[-1].session_id) if more else "",
+        )
+
+    def RevokeSessions(  # type: ignore[override]
+        self, request: pb.RevokeSessionsRequest, call: Call
+    ) -> pb.RevokeSessionsResponse:
+        ended = self._sessions.revoke(convert.to_ending(request), call.origin, reason=request.reason)
+        return pb.RevokeSessionsResponse(revision=str(ended.revision), count=ended.count)
+
+    # Trusted issuers
+
+    def CreateTrustedIssuer(  # type: ignore[override]
+        self, request: pb.CreateTrustedIssuerRequest, call: Call
+    ) -> pb.CreateTrustedIssuerResponse:
+        made = self._issuers.create(convert.to_trusted_issuer(request.trusted_issuer), origin=call.origin)
+        return pb.CreateTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(made))
+
+    def GetTrustedIssuer(  # type: ignore[override]
+        self, request: pb.GetTrustedIssuerRequest, call: Call
+    ) -> pb.GetTrustedIssuerResponse:
+        found = self._issuers.get(convert.to_id("issuer", request.issuer))
+        return pb.GetTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(found))
+
+    def ListTrustedIssuers(  # type: ignore[override]
+        self, request: pb.ListTrustedIssuersRequest, call: Call
+    ) -> pb.ListTrustedIssuersResponse:
+        page = Page.asked("ListTrustedIssuers", request.page_size, request.page_token)
+        found = self._issuers.list(after=page.after, limit=page.limit + 1)
+        shown, token = page.cut(found, lambda issuer: issuer.record.id)
+        return pb.ListTrustedIssuersResponse(
+            trusted_issuers=map(from_trusted_issuer, shown), next_page_token=token
+        )
+
+    def UpdateTrustedIssuer(  # type: ignore[override]
+        self, request: pb.UpdateTrustedIssuerRequest, call: Call
+    ) -> pb.UpdateTrustedIssuerResponse:
+        convert.to_id("trusted_issuer.issuer", request.trusted_issuer.issuer)
+        changed = self._issuers.update(
+            convert.to_trusted_issuer(request.trusted_issuer),
+            convert.to_fields(request.update_mask, ISSUER_FIELDS),
+            expected=convert.to_etag("trusted_issuer.etag", request.trusted_issuer.etag),
+            origin=call.origin,
+        )
+        return pb.UpdateTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(changed))
+
+    def DeleteTrustedIssuer(  # type: ignore[override]
+        self, request: pb.DeleteTrustedIssuerRequest, call: Call
+    ) -> pb.DeleteTrustedIssuerResponse:
+        revision = self._issuers.delete(
+            convert.to_id("issuer", request.issuer),
+            expected=convert.to_etag("etag", request.etag),
+            origin=call.origin,
+        )
+        return pb.DeleteTrustedIssuerResponse(revision=str(revision))
+
+    # Keys
+
+    def ListKeys(  # type: ignore[override]
+        self, request: pb.ListKeysRequest, call: Call
+    ) -> pb.ListKeysResponse:
+        return pb.ListKeysResponse(keys=map(from_key, self._keys.published()))
+
+    def RotateKeys(  # type: ignore[override]
+        self, request: pb.RotateKeysRequest, call: Call
+    ) -> NoReturn:
+        raise NotImplementedYetError(_LATER)
+
+    def RetireKey(  # type: ignore[override]
+        self, request: pb.RetireKeyRequest, call: Call
+    ) -> NoReturn:
+        raise NotImplementedYetError(_LATER)
+
+    # Audit events
+
+    def ListAuditEvents(  # type: ignore[override]
+        self, request: pb.ListAuditEventsRequest, call: Call
+    ) -> pb.ListAuditEventsResponse:
+        return self._audit.list_events(request)
+
+    def TailAuditEvents(  # type: ignore[override]
+        self, request: pb.TailAuditEventsRequest, call: Call
+    ) -> Iterator[pb.TailAuditEventsResponse]:
+        return self._audit.tail(request, call)

@@ -1,0 +1,110 @@
+"""Converters of AdminService's answers: records to wire messages. No hash and no sealed key gets out here."""
+
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.origin import Origin
+from identity_service.domain.principals import Client, OnReuse, StoredSecret, User
+from identity_service.domain.sessions import Session
+from identity_service.domain.store import Versioned
+from identity_service.grpc_api.admin_convert import GRANTS
+from identity_service.grpc_api.answers import timestamp
+from identityapi.v1 import principal_pb2
+
+_GRANTS: Final = {grant: number for number, grant in GRANTS.items()}
+_ON_REUSE: Final = {
+    OnReuse.END_SESSION: principal_pb2.ON_REUSE_END_SESSION,
+    OnReuse.REFUSE: principal_pb2.ON_REUSE_REFUSE,
+}
+
+
+def from_client(found: Versioned[Client]) -> principal_pb2.Client:
+    client = found.record
+    message = principal_pb2.Client(
+        client_id=client.client_id,
+        display_name=client.display_name,
+        grants=sorted(_GRANTS[grant] for grant in client.grants),
+        audiences=sorted(client.audiences),
+        scopes=sorted(client.scopes),
+        on_reuse=_ON_REUSE[client.on_reuse],
+        disabled=client.disabled,
+        certificates=sorted(client.certificates),
+        public_keys=client.public_keys,
+        require_binding=client.require_binding,
+        exchange_audiences=sorted(client.exchange_audiences),
+        secrets=[_from_secret(secret) for secret in client.secrets],
+        create_time=_time(client.create_time),
+        etag=str(found.revision),
+    )
+    if client.max_lifetime is not None:
+        message.max_lifetime.FromTimedelta(client.max_lifetime)
+    return message
+
+
+def from_user(found: Versioned[User]) -> principal_pb2.User:
+    user = found.record
+    return principal_pb2.User(
+        user_id=user.user_id,
+        username=user.username,
+        display_name=user.display_name,
+        audiences=sorted(user.audiences),
+        scopes=sorted(user.scopes),
+        disabled=user.disabled,
+        has_password=user.password_hash is not None,
+        create_time=_time(user.create_time),
+        etag=str(found.revision),
+    )
+
+
+def from_session(session: Session, origin: Origin) -> principal_pb2.Session:
+    """`origin` = of the call, whose own session is marked."""
+    return principal_pb2.Session(
+        session_id=session.session_id,
+        subject=session.subject,
+        client_id=session.client_id,
+        device=session.device,
+        peer=session.peer,
+        auth_time=timestamp(session.auth_time),
+        refresh_time=_time(session.refresh_time),
+        expire_time=timestamp(session.expire_time),
+        audiences=session.audiences,
+        scopes=session.scopes,
+        current=session.session_id == origin.session_id,
+    )
+
+
+def from_trusted_issuer(found: Versioned[TrustedIssuer]) -> principal_pb2.TrustedIssuer:
+    issuer = found.record
+    message = principal_pb2.TrustedIssuer(
+        issuer=issuer.issuer,
+        jwks_uri=issuer.jwks_uri,
+        jwks_file=issuer.jwks_file,
+        jwks=issuer.jwks,
+        audiences=issuer.audiences,
+        algorithms=issuer.algorithms,
+        rules=[
+            principal_pb2.TrustRule(
+                claims=dict(rule.claims), client_id=rule.client_id, per_subject=rule.per_subject
+            )
+            for rule in issuer.rules
+        ],
+        single_use=issuer.single_use,
+        create_time=_time(issuer.create_time),
+        etag=str(found.revision),
+    )
+    if issuer.max_age is not None:
+        message.max_age.FromTimedelta(issuer.max_age)
+    return message
+
+
+def _from_secret(secret: StoredSecret) -> principal_pb2.SecretInfo:
+    return principal_pb2.SecretInfo(
+        create_time=_time(secret.create_time), expire_time=_time(secret.expire_time)
+    )
+
+
+def _time(time: datetime | None) -> Timestamp | None:
+    return None if time is None else timestamp(time)

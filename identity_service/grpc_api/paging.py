@@ -1,0 +1,67 @@
+"""Paging: `page_size` and `page_token` of lists. Knows nothing of what is listed.
+
+A page token says where the page before ended. It protects nothing, since it opens no more than the list
+itself does; its digest only tells a token of this method and these fields from any other text.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from identity_service.domain.errors import InvalidRequestError
+from identity_service.domain.ids import base64url
+
+DEFAULT_PAGE: Final = 100
+LONGEST_PAGE: Final = 1000
+_DIGEST_BYTES: Final = 12
+_MAX_TOKEN_CHARS: Final = 2048
+_BAD_TOKEN: Final = "must be what the page before returned, with the same other fields"  # noqa: S105
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a list is asked for."""
+
+    of: str
+    """The method, and whatever else the list depends on."""
+    limit: int
+    after: str = ""
+    """The id that the page before ended with."""
+
+    @classmethod
+    def asked(cls, of: str, page_size: int, page_token: str) -> "Page":
+        """Raises InvalidRequestError."""
+        if not 0 <= page_size <= LONGEST_PAGE:
+            raise InvalidRequestError.of("page_size", f"must be from 0 to {LONGEST_PAGE}")
+        after = _opened(of, page_token) if page_token else ""
+        return cls(of=of, limit=page_size or DEFAULT_PAGE, after=after)
+
+    def token_after(self, id_: str) -> str:
+        """What asks for the page that follows this id."""
+        return base64url(_digest(self.of, id_) + id_.encode())
+
+    def cut(self, found: Sequence[T], id_of: Callable[[T], str]) -> tuple[Sequence[T], str]:
+        """A page of what was `found`, which is one more than `limit` where more follows; and its token."""
+        shown = found[: self.limit]
+        return shown, self.token_after(id_of(shown[-1])) if len(found) > self.limit else ""
+
+
+def _opened(of: str, token: str) -> str:
+    try:
+        data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        digest, id_ = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:].decode()
+    except (binascii.Error, ValueError):  # a UnicodeError is a ValueError
+        raise InvalidRequestError.of("page_token", _BAD_TOKEN) from None
+    # The decoder is lenient; a token has one spelling.
+    if not id_ or len(token) > _MAX_TOKEN_CHARS or digest != _digest(of, id_) or base64url(data) != token:
+        raise InvalidRequestError.of("page_token", _BAD_TOKEN)
+    return id_
+
+
+def _digest(of: str, id_: str) -> bytes:
+    return hashlib.sha256(f"{len(of)}:{of}{id_}".encode()).digest()[:_DIGEST_BYTES]

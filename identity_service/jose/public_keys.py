@@ -1,0 +1,61 @@
+"""Public keys of others, checked before they are kept: those of clients and of trusted issuers.
+
+Implements the port PublicKeyChecker. No message holds any part of a key.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.jose.jwks import read_key_set
+from identity_service.jose.keys import PRIVATE_MEMBERS, load
+from identity_service.jose.strict import JsonObject, parse_object
+
+MAX_KEY_CHARS: Final = 4 * 1024
+MAX_SET_CHARS: Final = 64 * 1024
+MAX_KEY_ID_CHARS: Final = 128
+_MAX_SET_KEYS: Final = 100
+
+
+class StrictKeyChecker:
+    """Every check of `load`, and: asymmetric, public, of a known algorithm."""
+
+    def check_key(self, jwk: str) -> str:
+        if len(jwk) > MAX_KEY_CHARS:
+            raise ValueError("must have at most 4 KiB")
+        key = _object(jwk)
+        _refuse_private([key])
+        key_id, algorithm = key.get("kid"), key.get("alg")
+        if not isinstance(key_id, str) or not 1 <= len(key_id) <= MAX_KEY_ID_CHARS:
+            raise ValueError(f"must have a `kid` of 1 to {MAX_KEY_ID_CHARS} characters")
+        if algorithm not in ISSUER_ALGORITHMS:
+            raise ValueError(f"must have an `alg`, one of {', '.join(ISSUER_ALGORITHMS)}")
+        load(jwk, algorithm, private=False)
+        return key_id
+
+    def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
+        if len(jwks) > MAX_SET_CHARS:
+            raise ValueError("must have at most 64 KiB")
+        keys = _object(jwks).get("keys")
+        if not isinstance(keys, list) or not 1 <= len(keys) <= _MAX_SET_KEYS:
+            raise ValueError(f"must have a list `keys` of 1 to {_MAX_SET_KEYS} keys")
+        if not all(isinstance(key, dict) for key in keys):
+            raise ValueError("every one of `keys` must be a JWK")
+        _refuse_private(keys)
+        # RFC 7517 section 5: a key of another kind is no error, it is just not used.
+        if not read_key_set(jwks.encode(), algorithms):
+            names = ", ".join(algorithms)
+            raise ValueError(f"holds no key that is well-formed, with a `kid` and for one of {names}")
+
+
+def _object(text: str) -> JsonObject:
+    try:
+        return parse_object(text.encode())
+    except ValueError:
+        # What the parser says may hold a part of the text.
+        raise ValueError("must be a JSON object without duplicate members") from None
+
+
+def _refuse_private(keys: Iterable[JsonObject]) -> None:
+    if any(not PRIVATE_MEMBERS.isdisjoint(key) for key in keys):
+        raise ValueError("holds a private or symmetric key; give the public key only, and replace that one")

@@ -1,0 +1,129 @@
+"""How administration writes a record: with its audit event, against its etag, and known here at once.
+
+Knows no kind of record. Raising a generation with a change is one atomic step of the store; where nobody
+can say whether it arrived, the raise is owed, while the record stays what the store says.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final, Generic
+
+from identity_service.domain.audit import AuditEvent
+from identity_service.domain.errors import NotFoundError, StaleEtagError
+from identity_service.domain.ids import Link, PrincipalId, new_link
+from identity_service.domain.log import Appended, GenerationRaised, RecordKind, Revision
+from identity_service.domain.ports import AuditTrail, ReplicaView
+from identity_service.domain.principals import Client, User
+from identity_service.domain.store import RecordT, Store, Versioned
+from identity_service.services.owing import owing
+
+MAX_ATTEMPTS: Final = 8
+"""How often a change without an etag is made again because somebody else was faster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed(Generic[RecordT]):
+    """What becomes of a record, and what is said of it."""
+
+    record: RecordT
+    event: AuditEvent
+    revoke: bool = False
+    """Whether everything issued to the principal so far is refused from then on."""
+
+
+class Records:
+    """Reads and writes the records of the directory."""
+
+    def __init__(self, store: Store, trail: AuditTrail, replica: ReplicaView | None = None) -> None:
+        """Without a replica nothing here answers Verify: whoever does learns it from the log."""
+        self._store = store
+        self._trail = trail
+        self._replica = replica
+
+    def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT]:
+        """Raises NotFoundError."""
+        found = self._store.get(kind, id_)
+        if found is None:
+            raise NotFoundError("there is no such record")
+        return found
+
+    def create(self, record: RecordT, event: AuditEvent) -> Versioned[RecordT]:
+        """Raises AlreadyExistsError."""
+        appended = self._store.create(record, audit=event)
+        return Versioned(record=record, revision=self._learned(appended, event))
+
+    def change(
+        self,
+        kind: type[RecordT],
+        id_: str,
+        decide: Callable[[RecordT], Changed[RecordT]],
+        *,
+        expected: Revision | None,
+    ) -> Versioned[RecordT]:
+        """Read a record, decide what becomes of it, and write that if nobody else was faster.
+
+        Raises:
+            NotFoundError, AlreadyExistsError (a username or certificate of another).
+            StaleEtagError: it is not the one `expected`, or without that, others were faster too often.
+        """
+        attempts = 1 if expected is not None else MAX_ATTEMPTS
+        for left in reversed(range(attempts)):
+            found = self.get(kind, id_)
+            if expected not in (None, found.revision):
+                break
+            try:
+                return self._replace(decide(found.record), found.revision)
+            except StaleEtagError:
+                if not left:
+                    raise
+        raise StaleEtagError("the record has changed since it was read; read it again")
+
+    def _replace(self, changed: Changed[RecordT], expected: Revision) -> Versioned[RecordT]:
+        record, event = changed.record, changed.event
+        above, link = self._known_generation(record.id), new_link()
+        raises = changed.revoke and isinstance(record, Client | User)
+        with self._owing(record.id, above, link) if raises else nullcontext():
+            appended = self._store.update(
+                record, expected=expected, revoke=changed.revoke, above=above, link=link, audit=event
+            )
+        return Versioned(record=record, revision=self._learned(appended, event))
+
+    def delete(self, kind: RecordKind, id_: str, event: AuditEvent, *, expected: Revision | None) -> Revision:
+        """Delete a record, and revoke all that was issued to a principal.
+
+        Raises NotFoundError, StaleEtagError.
+        """
+        above, link = self._known_generation(id_), new_link()
+        raises = kind in (RecordKind.CLIENT, RecordKind.USER)
+        with self._owing(id_, above, link) if raises else nullcontext():
+            appended = self._store.delete(kind, id_, expected=expected, above=above, link=link, audit=event)
+        return self._learned(appended, event)
+
+    def _known_generation(self, id_: str) -> int:
+        if self._replica is None:
+            return 0
+        known = self._replica.revocations.generations.get(PrincipalId(id_))
+        return known.number if known is not None else 0
+
+    def _owing(self, id_: str, above: int, link: Link) -> AbstractContextManager[None]:
+        if self._replica is None:
+            return nullcontext()
+        raised = GenerationRaised(principal=PrincipalId(id_), number=above + 1, origin=link)
+        return owing(self._replica, raised)
+
+    def _learned(self, appended: Appended, event: AuditEvent) -> Revision:
+        if self._replica is not None:
+            self._replica.learn(appended)
+        self._trail.stored(event)
+        return appended.revision
+
+
+def names(fields: Iterable[str]) -> str:
+    """Names of fields as an audit event holds them."""
+    return ",".join(sorted(fields))
+
+
+def differing(before: object, after: object, fields: Iterable[str]) -> Iterator[str]:
+    """Those of the fields in which two records differ."""
+    return (name for name in fields if getattr(before, name) != getattr(after, name))

@@ -1,0 +1,58 @@
+"""AdminService as its callers use it: requests as keyword arguments, refusals as values. Asserts little."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from identity_service.domain.audit import AuditEvent, AuditFilter
+from identityapi.v1 import admin_service_pb2 as pb
+from identityapi.v1 import admin_service_pb2_grpc as rpc
+from tests.rpc.world import Failure, World, bearer, failure
+
+SERVICE = "identity-service"
+"""The audience that a caller's token is for."""
+
+
+class Administrator:
+    """Somebody who calls AdminService: `call("GetUser", username="ana")`."""
+
+    def __init__(self, world: World, token: str) -> None:
+        self.token = token
+        self._stub = rpc.AdminServiceStub(world.channel)
+
+    def call(self, method: str, **fields: Any) -> Any:
+        request = getattr(pb, f"{method}Request")(**fields)
+        return getattr(self._stub, method)(request, metadata=bearer(self.token), timeout=30)
+
+    def refused(self, method: str, **fields: Any) -> Failure:
+        return fails(lambda: self.call(method, **fields))
+
+    def invalid(self, method: str, **fields: Any) -> list[str]:
+        """The fields that the call is refused for."""
+        found = self.refused(method, **fields)
+        assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        return sorted(found.fields)
+
+    def pages(self, method: str, entries: str, **fields: Any) -> list[list[Any]]:
+        """All pages of a list."""
+        found, token = [], ""
+        while True:
+            answer = self.call(method, page_token=token, **fields)
+            found.append(list(getattr(answer, entries)))
+            token = answer.next_page_token
+            if not token:
+                return found
+
+
+def fails(call: Callable[[], object]) -> Failure:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return failure(error.value)
+
+
+def events(world: World, target: str) -> Sequence[AuditEvent]:
+    """What the store has of what was done to somebody, the oldest first."""
+    found, _ = world.store.list_audit(AuditFilter(principal=target), limit=1000)
+    return [stored.event for stored in reversed(found) if stored.event.target == target]

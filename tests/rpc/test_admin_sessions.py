@@ -1,0 +1,269 @@
+"""Sessions through AdminService, on both stores: who sees and ends whose, and that nothing is left over."""
+
+from typing import Any
+
+import grpc
+import pytest
+
+from identityapi.v1 import principal_pb2, token_pb2
+from tests.rpc.administrator import SERVICE, Administrator, events, fails
+from tests.rpc.world import API, Account, World, password
+
+
+def sign_in(world: World, user: Account, device: str = "", audience: str = API) -> token_pb2.TokenSet:
+    return world.issue(user, audiences=[audience], device=device)
+
+
+@pytest.fixture
+def ana(world: World) -> Account:
+    return world.new_user("ana", audiences=(API, SERVICE))
+
+
+@pytest.fixture
+def bo(world: World) -> Account:
+    return world.new_user("bo", audiences=(API, SERVICE))
+
+
+def signed_in(world: World, user: Account) -> tuple[Administrator, str]:
+    """Who calls with a token of their own, and the session of that token."""
+    tokens = sign_in(world, user, "desk", SERVICE)
+    return Administrator(world, tokens.access_token), tokens.session_id
+
+
+def listed(caller: Administrator, **owner: Any) -> list[principal_pb2.Session]:
+    return list(caller.call("ListSessions", **owner).sessions)
+
+
+def ids(caller: Administrator, **owner: Any) -> list[str]:
+    return [session.session_id for session in listed(caller, **owner)]
+
+
+# Listing
+
+
+def test_a_session_says_who_signed_in_where_and_when(
+    world: World, admin: Administrator, ana: Account
+) -> None:
+    tokens = world.issue(ana, audiences=[API], scopes=["read"], device="Ana's phone")
+
+    (session,) = listed(admin, subject=ana.id)
+
+    assert (session.session_id, session.subject) == (tokens.session_id, ana.id)
+    assert (session.client_id, session.device) == ("first-party", "Ana's phone")
+    assert session.peer.startswith("127.0.0.1:")
+    assert (list(session.audiences), list(session.scopes)) == ([API], ["read"])
+    assert session.auth_time.ToDatetime() < session.expire_time.ToDatetime()
+    assert session.expire_time.seconds == tokens.refresh_expire_time.seconds
+    assert not session.HasField("refresh_time")
+    assert not session.current
+    world.refresh(tokens.refresh_token)
+    assert listed(admin, subject=ana.id)[0].HasField("refresh_time")
+
+
+def test_sessions_are_listed_by_subject_and_by_client_the_newest_first(
+    world: World, admin: Administrator, ana: Account, bo: Account
+) -> None:
+    portal = world.new_confidential_app(audiences=("*",), scopes=("*",))
+    secret = portal.credential.client_secret.client_secret
+    found = []
+    for user, name in ((ana, "ana"), (bo, "bo"), (ana, "ana")):
+        through = Account(id=user.id, credential=password(name, client_id=portal.id, secret=secret))
+        found.append(sign_in(world, through).session_id)
+        world.clock.advance(seconds=1)
+    direct = sign_in(world, ana).session_id
+
+    assert ids(admin, subject=ana.id) == [direct, found[2], found[0]]
+    assert ids(admin, subject=bo.id) == [found[1]]
+    assert ids(admin, client_id=portal.id) == found[::-1]
+    assert ids(admin, client_id="nobody") == ids(admin, subject="u_nobody") == []
+
+
+def test_users_list_their_own_sessions_with_the_one_they_sit_at_marked(
+    world: World, ana: Account, bo: Account
+) -> None:
+    sign_in(world, bo)
+    other = sign_in(world, ana).session_id
+    caller, mine = signed_in(world, ana)
+
+    for found in (listed(caller), listed(caller, subject=ana.id)):
+        assert {session.session_id: session.current for session in found} == {other: False, mine: True}
+
+
+@pytest.mark.parametrize("owner", ["subject", "client_id"])
+def test_users_list_nobody_elses_sessions(world: World, ana: Account, bo: Account, owner: str) -> None:
+    caller, _ = signed_in(world, ana)
+
+    found = caller.refused("ListSessions", **{owner: bo.id})
+
+    assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_SCOPE_MISSING")
+
+
+def test_a_client_does_not_see_the_people_who_signed_in_through_it(world: World, ana: Account) -> None:
+    grants = ["client_credentials", "password", "refresh_token"]
+    portal = world.new_client("portal", grants=grants, audiences=(API, SERVICE), scopes=("read",))
+    secret = portal.credential.client_secret.client_secret
+    through = Account(id="", credential=password("ana", client_id="portal", secret=secret))
+    session = sign_in(world, through)
+    caller = Administrator(world, world.issue(portal, audiences=[SERVICE]).access_token)
+
+    assert listed(caller) == listed(caller, subject="portal") == []
+    assert caller.refused("ListSessions", client_id="portal").reason == "CALLER_SCOPE_MISSING"
+    assert caller.call("RevokeSessions", own=True).count == 0
+    assert world.reason(session.access_token) == ""
+
+
+def test_without_a_token_for_this_service_nobody_lists_anything(world: World, ana: Account) -> None:
+    for token in ("", sign_in(world, ana).access_token):
+        found = Administrator(world, token).refused("ListSessions")
+        assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNAUTHENTICATED")
+
+
+def test_what_is_over_is_not_listed(world: World, admin: Administrator, ana: Account) -> None:
+    revoked, kept = sign_in(world, ana), sign_in(world, ana)
+    world.revoke(token=revoked.refresh_token)
+
+    assert ids(admin, subject=ana.id) == [kept.session_id]
+    world.revoke(world.admin_token(), subject=ana.id)
+    assert ids(admin, subject=ana.id) == []
+    late = sign_in(world, ana)
+    assert ids(admin, subject=ana.id) == [late.session_id]
+
+
+def test_a_session_that_expired_is_not_listed(world: World, ana: Account) -> None:
+    sign_in(world, ana)
+    world.clock.advance(days=31)
+    caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
+
+    assert listed(caller, subject=ana.id) == []
+
+
+# Ending
+
+
+def test_an_ended_session_is_over_at_once_and_no_other(
+    world: World, admin: Administrator, ana: Account
+) -> None:
+    tokens, other = sign_in(world, ana), sign_in(world, ana)
+
+    ended = admin.call("RevokeSessions", session_id=tokens.session_id, reason="lost phone")
+
+    assert ended.count == 1
+    assert world.reason(tokens.access_token) == "REVOKED"
+    assert world.reason(tokens.access_token, at_least_revision=ended.revision) == "REVOKED"
+    assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
+    assert world.reason(other.access_token) == ""
+    assert world.refresh(other.refresh_token).access_token
+
+
+def test_ending_a_session_again_is_no_error_and_ends_none(
+    world: World, admin: Administrator, ana: Account
+) -> None:
+    session_id = sign_in(world, ana).session_id
+    first = admin.call("RevokeSessions", session_id=session_id)
+
+    again = admin.call("RevokeSessions", session_id=session_id)
+
+    assert (first.count, again.count) == (1, 0)
+    assert again.revision
+
+
+def test_users_end_their_own_sessions_and_see_no_difference_between_anothers_and_none(
+    world: World, ana: Account, bo: Account
+) -> None:
+    caller, mine = signed_in(world, ana)
+    own, anothers = sign_in(world, ana), sign_in(world, bo)
+
+    assert caller.call("RevokeSessions", session_id=own.session_id).count == 1
+    refusals = [
+        caller.refused("RevokeSessions", session_id=session_id)
+        for session_id in (anothers.session_id, "no-such-session")
+    ]
+
+    assert {(found.code, found.reason) for found in refusals} == {(grpc.StatusCode.NOT_FOUND, "NOT_FOUND")}
+    assert refusals[0].message == refusals[1].message
+    assert world.reason(anothers.access_token) == ""
+    assert ids(caller) == [mine]
+
+
+def test_a_session_that_is_not_there_is_not_found(world: World, admin: Administrator) -> None:
+    assert admin.refused("RevokeSessions", session_id="no-such-session").reason == "NOT_FOUND"
+
+
+def test_users_end_all_of_their_sessions_but_the_one_they_sit_at(
+    world: World, ana: Account, bo: Account
+) -> None:
+    others = [sign_in(world, ana) for _ in range(3)]
+    anothers = sign_in(world, bo)
+    caller, mine = signed_in(world, ana)
+
+    ended = caller.call("RevokeSessions", own=True, except_session_id=mine)
+
+    assert ended.count == 3
+    assert ids(caller) == [mine]
+    assert {world.reason(tokens.access_token) for tokens in others} == {"REVOKED"}
+    assert world.reason(anothers.access_token) == ""
+    assert caller.call("RevokeSessions", own=True).count == 1
+    assert caller.refused("ListSessions").reason == "CALLER_UNAUTHENTICATED"
+
+
+def test_users_end_nobody_elses_sessions(world: World, ana: Account, bo: Account) -> None:
+    caller, _ = signed_in(world, ana)
+    tokens = sign_in(world, bo)
+
+    found = caller.refused("RevokeSessions", subject=bo.id)
+
+    assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_SCOPE_MISSING")
+    assert world.reason(tokens.access_token) == ""
+    assert caller.call("RevokeSessions", subject=ana.id).count == 1
+
+
+def test_all_sessions_but_one_end_also_where_there_are_more_than_a_page(
+    world: World, admin: Administrator, ana: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of three, and sessions that began in the same moment."""
+    monkeypatch.setattr("identity_service.services.admin_sessions._BATCH", 3)
+    tokens = [sign_in(world, ana) for _ in range(10)]
+    kept = tokens[4]
+
+    ended = admin.call("RevokeSessions", subject=ana.id, except_session_id=kept.session_id)
+
+    assert ended.count == 9
+    assert ids(admin, subject=ana.id) == [kept.session_id]
+    live = [found for found in tokens if world.reason(found.access_token) == ""]
+    assert live == [kept]
+
+
+def test_ending_none_says_where_the_log_is(world: World, admin: Administrator, ana: Account) -> None:
+    ended = admin.call("RevokeSessions", subject=ana.id)
+
+    assert ended.count == 0
+    assert world.reason("x", at_least_revision=ended.revision) == "MALFORMED"
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({}, "target"),
+        ({"own": False}, "own"),
+        ({"session_id": ""}, "session_id"),
+        ({"session_id": "s" * 257}, "session_id"),
+        ({"session_id": "s", "except_session_id": "t"}, "except_session_id"),
+        ({"subject": ""}, "subject"),
+        ({"own": True, "reason": "r" * 257}, "reason"),
+    ],
+)
+def test_a_request_that_says_not_which_is_refused(
+    world: World, admin: Administrator, fields: dict[str, Any], wrong: str
+) -> None:
+    assert admin.invalid("RevokeSessions", **fields) == [wrong]
+
+
+def test_every_ended_session_leaves_its_event(world: World, ana: Account) -> None:
+    other = sign_in(world, ana).session_id
+    caller, mine = signed_in(world, ana)
+
+    caller.call("RevokeSessions", own=True, except_session_id=mine, reason="lost phone")
+
+    (event,) = [found for found in events(world, other) if found.type.value == "session_revoked"]
+    assert (event.actor, event.reason, event.details["subject"]) == (ana.id, "lost phone", ana.id)
+    assert not [found for found in events(world, mine) if found.type.value == "session_revoked"]

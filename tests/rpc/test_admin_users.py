@@ -1,0 +1,291 @@
+"""Users through AdminService, on both stores: what can be set, what is refused, and what ends at once."""
+
+from typing import Any
+
+import grpc
+import pytest
+
+from identityapi.v1 import principal_pb2
+from tests.rpc.administrator import SERVICE, Administrator, events, fails
+from tests.rpc.world import API, PASSWORD, Account, World, password
+
+NEW_PASSWORD = "another horse battery staple"
+WIDE = "".join(chr(ord(letter) + 0xFEE0) for letter in "password1")
+"""The same in full-width letters."""
+
+
+def create(admin: Administrator, username: str = "ana", **fields: Any) -> principal_pb2.User:
+    user = {"username": username, "audiences": [API], "scopes": ["read"], **fields}
+    made: principal_pb2.User = admin.call("CreateUser", user=user, password=PASSWORD).user
+    return made
+
+
+def update(admin: Administrator, user_id: str, *paths: str, **fields: Any) -> principal_pb2.User:
+    request = {"user": {"user_id": user_id, **fields}, "update_mask": {"paths": paths}}
+    changed: principal_pb2.User = admin.call("UpdateUser", **request).user
+    return changed
+
+
+def get(admin: Administrator, **name: str) -> principal_pb2.User:
+    found: principal_pb2.User = admin.call("GetUser", **name).user
+    return found
+
+
+def account(username: str = "ana", text: str = PASSWORD) -> Account:
+    return Account(id="", credential=password(username, text))
+
+
+def test_a_user_is_made_with_all_that_was_asked_for_and_signs_in(world: World, admin: Administrator) -> None:
+    made = create(admin, "Ana", display_name="Ana A.", audiences=["api", "web"], scopes=["read", "write"])
+
+    assert made.user_id.startswith("u_")
+    assert (made.username, made.display_name) == ("Ana", "Ana A.")
+    assert (list(made.audiences), list(made.scopes)) == (["api", "web"], ["read", "write"])
+    assert made.has_password
+    assert not made.disabled
+    assert made.HasField("create_time")
+    assert made == get(admin, user_id=made.user_id) == get(admin, username="aNA")
+    tokens = world.issue(account(), audiences=[API])
+    assert world.verify(tokens.access_token).verified.subject == made.user_id
+
+
+def test_a_user_without_a_password_cannot_sign_in_until_they_have_one(
+    world: World, admin: Administrator
+) -> None:
+    made = admin.call("CreateUser", user={"username": "ana", "audiences": [API]}).user
+
+    assert not made.has_password
+    for text in ("x", PASSWORD):
+        attempt = account(text=text)
+        assert fails(lambda attempt=attempt: world.issue(attempt)).reason == "CREDENTIAL_REFUSED"  # type: ignore[misc]
+    assert admin.call("SetPassword", user_id=made.user_id, password=PASSWORD).user.has_password
+    assert world.issue(account()).access_token
+
+
+def test_no_answer_holds_a_hash_of_a_password(world: World, admin: Administrator) -> None:
+    made = create(admin)
+
+    kept = world.office.administrator.users.find("ana").record.password_hash
+
+    assert kept is not None
+    for answer in (made, get(admin, username="ana"), admin.call("ListUsers")):
+        assert b"argon2" not in answer.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"username": ""}, "username"),
+        ({"username": "a b"}, "username"),
+        ({"username": "a" * 129}, "username"),
+        ({"display_name": "n" * 129}, "display_name"),
+        ({"audiences": ["a b"]}, "audiences"),
+        ({"audiences": ["*"]}, "audiences"),
+        ({"audiences": [f"a{number}" for number in range(101)]}, "audiences"),
+        ({"scopes": ["*"]}, "scopes"),
+        ({"scopes": ["identity.everything"]}, "scopes"),
+        ({"scopes": [f"s{number}" for number in range(101)]}, "scopes"),
+    ],
+)
+def test_a_field_that_cannot_be_so_is_named(
+    world: World, admin: Administrator, fields: dict[str, Any], wrong: str
+) -> None:
+    assert f"user.{wrong}" in admin.invalid("CreateUser", user={"username": "ana", **fields})
+
+
+@pytest.mark.parametrize("text", ["short", "p" * 1025, "password1", "PASSWORD1", WIDE])
+def test_a_password_that_is_easily_found_is_refused(world: World, admin: Administrator, text: str) -> None:
+    user_id = create(admin).user_id
+
+    assert admin.invalid("CreateUser", user={"username": "bo"}, password=text) == ["password"]
+    assert admin.invalid("SetPassword", user_id=user_id, password=text) == ["password"]
+    assert text not in admin.refused("SetPassword", user_id=user_id, password=text).message
+
+
+def test_an_empty_password_is_none_to_set(world: World, admin: Administrator) -> None:
+    user_id = create(admin).user_id
+
+    assert admin.invalid("SetPassword", user_id=user_id) == ["password"]
+
+
+def test_a_username_is_of_one_user_only_however_it_is_written(world: World, admin: Administrator) -> None:
+    create(admin)
+    other = create(admin, "bo")
+
+    taken = admin.refused("CreateUser", user={"username": "ANA"})
+    renamed = fails(lambda: update(admin, other.user_id, "username", username="Ana"))
+
+    for found in (taken, renamed):
+        assert (found.code, found.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("GetUser", {"user_id": "u_nobody"}),
+        ("GetUser", {"username": "nobody"}),
+        ("UpdateUser", {"user": {"user_id": "u_nobody"}, "update_mask": {"paths": ["scopes"]}}),
+        ("DeleteUser", {"user_id": "u_nobody"}),
+        ("SetPassword", {"user_id": "u_nobody", "password": PASSWORD}),
+    ],
+)
+def test_a_user_who_is_not_there_is_not_found(
+    world: World, admin: Administrator, method: str, fields: dict[str, Any]
+) -> None:
+    found = admin.refused(method, **fields)
+
+    assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "wrong"),
+    [
+        ("GetUser", {}, "name"),
+        ("GetUser", {"user_id": ""}, "user_id"),
+        ("DeleteUser", {}, "user_id"),
+        ("DeleteUser", {"user_id": "u_x", "etag": "x"}, "etag"),
+        ("UpdateUser", {"update_mask": {"paths": ["*"]}}, "user.user_id"),
+        ("UpdateUser", {"user": {"user_id": "u_x"}}, "update_mask"),
+        ("SetPassword", {"password": PASSWORD}, "user_id"),
+    ],
+)
+def test_a_request_that_names_nobody_or_nothing_is_refused(
+    world: World, admin: Administrator, method: str, fields: dict[str, Any], wrong: str
+) -> None:
+    assert admin.invalid(method, **fields) == [wrong]
+
+
+def test_only_the_fields_of_the_mask_change(world: World, admin: Administrator) -> None:
+    made = create(admin, display_name="Ana A.")
+
+    changed = update(admin, made.user_id, "scopes", "username", username="anna", scopes=["write"])
+
+    assert (changed.username, list(changed.scopes)) == ("anna", ["write"])
+    assert (changed.display_name, list(changed.audiences)) == ("Ana A.", [API])
+    assert changed.has_password
+    assert changed.etag != made.etag
+    assert world.issue(account("anna"), scopes=["write"]).access_token
+    assert fails(lambda: get(admin, username="ana")).reason == "NOT_FOUND"
+
+
+def test_a_star_changes_all_fields_but_not_the_password(world: World, admin: Administrator) -> None:
+    made = create(admin, display_name="Ana A.")
+
+    changed = update(admin, made.user_id, "*", username="ana", audiences=[API])
+
+    assert (changed.display_name, list(changed.scopes)) == ("", [])
+    assert world.issue(account()).access_token
+
+
+def test_a_username_cannot_be_emptied(world: World, admin: Administrator) -> None:
+    made = create(admin)
+
+    assert list(fails(lambda: update(admin, made.user_id, "username")).fields) == ["user.username"]
+
+
+@pytest.mark.parametrize("path", ["user_id", "has_password", "create_time", "etag", "password"])
+def test_a_path_that_cannot_change_is_named(world: World, admin: Administrator, path: str) -> None:
+    made = create(admin)
+
+    found = fails(lambda: update(admin, made.user_id, path))
+
+    assert repr(path) in found.fields["update_mask"]
+
+
+def test_a_stale_etag_changes_nothing(world: World, admin: Administrator) -> None:
+    made = create(admin)
+    now = update(admin, made.user_id, "display_name", display_name="changed")
+
+    updated = fails(lambda: update(admin, made.user_id, "scopes", etag=made.etag))
+    deleted = admin.refused("DeleteUser", user_id=made.user_id, etag=made.etag)
+
+    assert [updated.reason, deleted.reason] == ["STALE_ETAG"] * 2
+    assert get(admin, user_id=made.user_id) == now
+    later = update(admin, made.user_id, "scopes", etag=now.etag)
+    assert admin.call("DeleteUser", user_id=made.user_id, etag=later.etag).revision
+
+
+def test_disabling_a_user_ends_their_sessions_and_tokens_at_once(world: World, admin: Administrator) -> None:
+    made = create(admin)
+    tokens = world.issue(account())
+
+    update(admin, made.user_id, "disabled", disabled=True)
+
+    assert world.reason(tokens.access_token) == "REVOKED"
+    assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
+    assert fails(lambda: world.issue(account())).reason == "CREDENTIAL_REFUSED"
+    update(admin, made.user_id, "disabled")
+    assert world.reason(world.issue(account()).access_token) == ""
+    assert world.reason(tokens.access_token) == "REVOKED"
+
+
+def test_deleting_a_user_ends_their_sessions_and_tokens_at_once(world: World, admin: Administrator) -> None:
+    made = create(admin)
+    tokens = world.issue(account())
+
+    revision = admin.call("DeleteUser", user_id=made.user_id).revision
+
+    assert world.reason(tokens.access_token) == "REVOKED"
+    assert world.reason(tokens.access_token, at_least_revision=revision) == "REVOKED"
+    assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
+    assert fails(lambda: world.issue(account())).reason == "CREDENTIAL_REFUSED"
+    assert create(admin).user_id != made.user_id
+
+
+@pytest.mark.parametrize("revoke", [{}, {"revoke": True}])
+def test_a_new_password_ends_all_sessions_unless_told_otherwise(
+    world: World, admin: Administrator, revoke: dict[str, bool]
+) -> None:
+    made = create(admin)
+    tokens = world.issue(account())
+
+    admin.call("SetPassword", user_id=made.user_id, password=NEW_PASSWORD, **revoke)
+
+    assert world.reason(tokens.access_token) == "REVOKED"
+    assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
+    assert fails(lambda: world.issue(account())).reason == "CREDENTIAL_REFUSED"
+    assert world.reason(world.issue(account(text=NEW_PASSWORD)).access_token) == ""
+
+
+def test_a_new_password_that_is_told_to_ends_nothing(world: World, admin: Administrator) -> None:
+    made = create(admin)
+    tokens = world.issue(account())
+
+    admin.call("SetPassword", user_id=made.user_id, password=NEW_PASSWORD, revoke=False)
+
+    assert world.reason(tokens.access_token) == ""
+    assert world.refresh(tokens.refresh_token).access_token
+
+
+def test_an_administrator_who_is_a_person_cannot_lock_themselves_out(
+    world: World, admin: Administrator
+) -> None:
+    made = create(admin, "boss", audiences=[SERVICE], scopes=["identity.admin"])
+    token = world.issue(account("boss"), scopes=["identity.admin"]).access_token
+    boss = Administrator(world, token)
+
+    assert boss.invalid("DeleteUser", user_id=made.user_id) == ["user_id"]
+    itself = fails(lambda: update(boss, made.user_id, "disabled", disabled=True))
+    assert list(itself.fields) == ["user.disabled"]
+    assert update(admin, made.user_id, "disabled", disabled=True).disabled
+
+
+def test_every_change_leaves_its_event_and_none_holds_a_name_or_password(
+    world: World, admin: Administrator
+) -> None:
+    made = create(admin)
+    update(admin, made.user_id, "scopes", "disabled", disabled=True)
+    admin.call("SetPassword", user_id=made.user_id, password=NEW_PASSWORD, revoke=False)
+    admin.call("DeleteUser", user_id=made.user_id)
+
+    found = events(world, made.user_id)
+
+    assert [event.type.value for event in found] == [
+        "user_created",
+        "user_updated",
+        "password_set",
+        "user_deleted",
+    ]
+    assert {event.actor for event in found} == {world.admin.id}
+    assert found[1].details == {"fields": "disabled,scopes", "disabled": "True"}
+    assert found[2].details == {"revoked": "False"}
