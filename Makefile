@@ -5,13 +5,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format proto lock bench clean
+.PHONY: help run dev-certs test test-faults check format proto lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with a demo client and user
 	@exec $(BIN)/identity serve --dev
+
+dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, and print how to use them
+	@$(BIN)/identity dev-certs
 
 test: .venv/.dev  ## Install what is needed and run all the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term --durations=5 $(ARGS)

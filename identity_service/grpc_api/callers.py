@@ -88,18 +88,22 @@ class CallerGate:
 
     def _admit(self, rule: Rule, context: grpc.ServicerContext) -> Caller:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
-        caller = self._by_token(values) if values else self._by_certificate(certificate_of(context))
+        certificate = certificate_of(context)
+        caller = self._by_token(values, certificate) if values else self._by_certificate(certificate)
         if rule.access is not Access.OWN_OR_SCOPE and rule.scope not in caller.scopes:
             raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
         return caller
 
-    def _by_token(self, values: Sequence[str | bytes]) -> Caller:
+    def _by_token(self, values: Sequence[str | bytes], certificate: PeerCertificate | None) -> Caller:
         if len(values) != 1 or not isinstance(values[0], str):
             raise self._unproven()
         scheme, _, text = values[0].partition(" ")
         if scheme.lower() != "bearer":
             raise self._unproven()
-        answer = self._verifier.verify(VerifyRequest(token=text, audiences=(self._audience,)))
+        shown = certificate.sha256 if certificate is not None else b""
+        answer = self._verifier.verify(
+            VerifyRequest(token=text, audiences=(self._audience,), certificate_sha256=shown)
+        )
         if isinstance(answer, Rejected):
             raise CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
         token = answer.token

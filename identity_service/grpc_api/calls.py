@@ -2,7 +2,7 @@
 
 import hashlib
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import unquote
@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import grpc
 
 from identity_service.domain.origin import Origin, PeerCertificate
+from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
 
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEM: Final = "x509_pem_cert"
@@ -34,12 +35,21 @@ def peer_of(context: grpc.ServicerContext) -> str:
 def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
     """The client certificate of the connection, verified by the handshake; None where there is none."""
     # The stubs say otherwise, but every value is a list of bytes.
-    properties = cast("Mapping[str, Iterable[bytes]]", context.auth_context())
+    properties = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
     pem = next(iter(properties.get(_PEM, ())), None)
     if pem is None:
         return None
     sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).digest()
-    uris = (uri.decode() for uri in properties.get(_URI, ()))
-    names = (f"dns:{name.decode().lower()}" for name in properties.get(_DNS, ()))
-    spiffe = (uri for uri in uris if uri.startswith("spiffe://"))
-    return PeerCertificate(sha256=sha256, names=frozenset({*spiffe, *names, f"sha256:{sha256.hex()}"}))
+    names = {f"sha256:{sha256.hex()}"}
+    uris = _texts(properties.get(_URI, ()))
+    if len(uris) == 1:  # with more of them it is no X.509-SVID and must not be taken for one
+        names |= {uri for uri in map(normalize_certificate_name, uris) if uri.startswith("spiffe://")}
+    names |= {normalize_certificate_name(f"dns:{name}") for name in _texts(properties.get(_DNS, ()))}
+    return PeerCertificate(
+        sha256=sha256, names=frozenset(name for name in names if is_certificate_name(name))
+    )
+
+
+def _texts(values: Sequence[bytes]) -> list[str]:
+    """What an authority lets into a certificate need not be text; it is not ASCII then, and no name."""
+    return [value.decode("ascii", "replace") for value in values]

@@ -1,0 +1,67 @@
+"""`identity dev-certs`, which `make dev-certs` calls: certificates for trying TLS out on one machine.
+
+Every run makes a new authority and forgets its key, so that nobody can make more of them.
+"""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from identity_service.cli.output import failures, say
+from identity_service.cli.private_files import write_private
+from identity_service.domain.errors import ConfigurationError
+from identity_service.jose.authority import Authority
+
+_FOLDER: Final = Path("var/tls")
+_LIFETIME: Final = timedelta(days=30)
+_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+
+
+def dev_certs(
+    folder: Annotated[Path, typer.Option(help="Where to write them; what is there is replaced.")] = _FOLDER,
+    client_name: Annotated[
+        str, typer.Option(help="What the client's certificate names: a host, or a spiffe://… id.")
+    ] = "demo.localhost",
+) -> None:
+    """Make an authority, a server's and a client's certificate for this machine, good for 30 days."""
+    with failures(as_json=False):
+        authority = Authority("identity-service development", lifetime=_LIFETIME)
+        server = authority.issue("server", names=_HOSTS, lifetime=_LIFETIME, server=True)
+        client = authority.issue("client", names=(client_name,), lifetime=_LIFETIME, client=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "ca.pem").write_bytes(authority.certificate)
+            for name, pair in (("server", server), ("client", client)):
+                (folder / f"{name}.pem").write_bytes(pair.certificate)
+                write_private(folder / f"{name}.key", pair.key.decode())
+        except OSError as error:
+            raise ConfigurationError(f"cannot write to {folder}: {error.strerror}") from error
+    _explain(folder, client_name)
+
+
+def _explain(folder: Path, client_name: str) -> None:
+    identity = Path(sys.executable).parent / "identity"
+    if identity.is_relative_to(Path.cwd()):
+        identity = identity.relative_to(Path.cwd())
+    name = client_name if "://" in client_name else f"dns:{client_name}"
+    say(
+        f"""Wrote ca.pem, server.pem, server.key, client.pem and client.key to {folder}; good for 30 days.
+
+Serve with them: whoever connects to 50051 shows no certificate, to 50052 the client's:
+  IDENTITY_TLS_CERTIFICATE={folder}/server.pem IDENTITY_TLS_KEY={folder}/server.key \\
+  IDENTITY_TLS_CLIENT_CA={folder}/ca.pem IDENTITY_MTLS_LISTEN=127.0.0.1:50052 \\
+    {identity} serve --dev
+
+Call it:
+  {identity} token issue --ca {folder}/ca.pem --username ana
+
+Register a client that the client's certificate proves, in place of a secret:
+  {identity} client create by-certificate --no-secret --certificate {name} \\
+    --scope identity.verify --ca {folder}/ca.pem
+
+Calls with the certificate take:
+  --target 127.0.0.1:50052 --ca {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key"""
+    )

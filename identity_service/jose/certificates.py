@@ -1,0 +1,92 @@
+"""X.509 certificates in PEM, as TLS needs them: whether they can be used, and until when. Makes none.
+
+No message holds any part of a key.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+"""Those that every client of gRPC offers; of Ed25519 and P-521 the handshake makes nothing."""
+_MIN_RSA_BITS: Final = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFacts:
+    """What an operator wants to know of a certificate."""
+
+    names: tuple[str, ...]
+    """Its subject alternative names: hosts, addresses, URIs; its subject where it has none."""
+    start_time: datetime
+    expire_time: datetime
+
+
+def check_pair(certificate: bytes, key: bytes) -> CertificateFacts:
+    """What a certificate chain says, once its first certificate is found to be that of the key.
+
+    Raises ValueError, which says what is wrong.
+    """
+    leaf, private = _read_certificates(certificate)[0], _read_key(key)
+    same = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if leaf.public_key().public_bytes(*same) != private.public_key().public_bytes(*same):
+        raise ValueError("the key is not that of the certificate")
+    return _facts(leaf)
+
+
+def check_authorities(bundle: bytes) -> Sequence[CertificateFacts]:
+    """What the certificates of authorities say. Raises ValueError where one is none."""
+    certificates = _read_certificates(bundle)
+    if not all(_is_authority(certificate) for certificate in certificates):
+        raise ValueError("holds a certificate that is none of an authority")
+    return [_facts(certificate) for certificate in certificates]
+
+
+def _read_certificates(pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise ValueError("holds no certificate in PEM, or half of one") from None
+
+
+def _read_key(pem: bytes) -> PrivateKeyTypes:
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except TypeError:
+        raise ValueError(
+            "the key is encrypted; give it without a passphrase, in a file of mode 0600"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        # What the library says may hold a part of the file.
+        raise ValueError("the key file holds no private key in PEM, or half of one") from None
+    usable = (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES)) or (
+        isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS
+    )
+    if not usable:
+        raise ValueError("the key must be of P-256, P-384, or RSA of 2048 bits or more")
+    return key
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _facts(certificate: x509.Certificate) -> CertificateFacts:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = tuple(str(name.value) for name in found)
+    except x509.ExtensionNotFound:
+        names = (certificate.subject.rfc4514_string(),)
+    return CertificateFacts(
+        names=names, start_time=certificate.not_valid_before_utc, expire_time=certificate.not_valid_after_utc
+    )

@@ -1,0 +1,231 @@
+"""Tokens that are bound to a client certificate (RFC 8705 section 3), over real handshakes."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.principals import Client, Grant
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.redis_server import free_port
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import Account, Failure, World, bearer, failure, password
+from tests.tls import Certifier, Holder
+
+CERTIFICATE = token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
+APP = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
+SERVICE = ("identity-service",)
+
+
+class Bound:
+    """A service with a port for each kind of client, and connections to both."""
+
+    def __init__(self, world: World, mutual: str, certifier: Certifier, cleanup: ExitStack) -> None:
+        self.world = world
+        self._mutual = mutual
+        self._certifier = certifier
+        self._cleanup = cleanup
+        self.one, self.other = (certifier.client(name, f"{name}.example") for name in ("one", "other"))
+        self.plain = self._connected(world.target, None)
+        """Without a certificate."""
+        self.by_one, self.by_other = self.connect(self.one), self.connect(self.other)
+
+    def connect(self, holder: Holder) -> World:
+        return self._connected(self._mutual, holder)
+
+    def _connected(self, target: str, holder: Holder | None) -> World:
+        channel = self._cleanup.enter_context(self._certifier.channel(target, holder))
+        return replace(self.world, channel=channel)
+
+    def reason(self, token: str, certificate: Holder | None = None) -> str:
+        """Why Verify rejects a token that came over a connection with this certificate; "" = it does not."""
+        request = pb.VerifyRequest(
+            token=token, any_audience=True, certificate_sha256=certificate.sha256 if certificate else b""
+        )
+        answer = self.plain.stub.Verify(request, metadata=bearer(self.plain.admin_token(["identity.verify"])))
+        if answer.HasField("verified"):
+            return ""
+        return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
+
+
+@pytest.fixture
+def bound(start_world: StartWorld, certifier: Certifier) -> Iterator[Bound]:
+    mutual = f"127.0.0.1:{free_port()}"
+    world = start_world(**certifier.server().settings(tls_client_ca=certifier.file, mtls_listen=mutual))
+    with ExitStack() as cleanup:
+        yield Bound(world, mutual, certifier, cleanup)
+
+
+def claims(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return found
+
+
+def refused(call: Callable[[], object]) -> Failure:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return failure(error.value)
+
+
+# Clients
+
+
+def test_a_token_for_a_certificate_names_it_as_rfc_8705_says(bound: Bound) -> None:
+    bound.world.new_client(certificates=("dns:one.example",))
+
+    token = bound.by_one.stub.Issue(pb.IssueRequest(credential=CERTIFICATE)).token_set.access_token
+
+    thumbprint = base64.urlsafe_b64encode(bound.one.sha256).rstrip(b"=").decode()
+    assert claims(token)["cnf"] == {"x5t#S256": thumbprint}
+
+
+def test_a_bound_token_is_good_with_its_certificate_only(bound: Bound) -> None:
+    bound.world.new_client(certificates=("dns:one.example",))
+    token = bound.by_one.stub.Issue(pb.IssueRequest(credential=CERTIFICATE)).token_set.access_token
+
+    assert bound.reason(token, bound.one) == ""
+    assert bound.reason(token, bound.other) == "BINDING_MISMATCH"
+    assert bound.reason(token) == "BINDING_MISMATCH"
+
+
+def test_verify_says_what_a_token_is_bound_to(bound: Bound) -> None:
+    account = bound.world.new_client(require_binding=True)
+    free = bound.world.new_client("free")
+    metadata = bearer(bound.plain.admin_token(["identity.verify"]))
+
+    def verified(token: str) -> bytes:
+        request = pb.VerifyRequest(token=token, any_audience=True, certificate_sha256=bound.one.sha256)
+        return bound.plain.stub.Verify(request, metadata=metadata).verified.certificate_sha256
+
+    assert verified(bound.by_one.issue(account).access_token) == bound.one.sha256
+    assert verified(bound.by_one.issue(free).access_token) == b""
+
+
+def test_a_client_that_must_be_bound_gets_no_token_without_a_certificate(bound: Bound) -> None:
+    account = bound.world.new_client(require_binding=True)
+
+    failed = refused(lambda: bound.plain.issue(account))
+
+    assert (failed.code, failed.reason) == (grpc.StatusCode.UNAUTHENTICATED, "BINDING_REQUIRED")
+
+
+def test_whether_a_client_must_be_bound_is_told_to_nobody_but_the_client(bound: Bound) -> None:
+    account = bound.world.new_client(require_binding=True)
+    wrong = Account(id=account.id, credential=token_pb2.Credential())
+    wrong.credential.CopyFrom(account.credential)
+    wrong.credential.client_secret.client_secret += "x"
+
+    assert refused(lambda: bound.plain.issue(wrong)).reason == "CREDENTIAL_REFUSED"
+
+
+def test_a_client_that_must_be_bound_may_prove_itself_by_secret_over_any_certificate(bound: Bound) -> None:
+    account = bound.world.new_client(require_binding=True)
+
+    token = bound.by_other.issue(account).access_token
+
+    assert bound.reason(token, bound.other) == ""
+    assert bound.reason(token, bound.one) == "BINDING_MISMATCH"
+
+
+def test_a_client_that_need_not_be_bound_and_shows_a_secret_is_not(bound: Bound) -> None:
+    account = bound.world.new_client()
+
+    assert bound.reason(bound.by_one.issue(account).access_token) == ""
+
+
+# Callers
+
+
+def test_a_callers_bound_token_is_good_on_connections_with_its_certificate_only(bound: Bound) -> None:
+    account = bound.world.new_client(
+        "checks", require_binding=True, audiences=SERVICE, scopes=("identity.verify",)
+    )
+    metadata = bearer(bound.by_one.issue(account, scopes=["identity.verify"]).access_token)
+    request = pb.VerifyRequest(token="t", any_audience=True)
+
+    assert bound.by_one.stub.Verify(request, metadata=metadata).HasField("rejected")
+    for stolen in (bound.by_other, bound.plain):
+        failed = refused(lambda stolen=stolen: stolen.stub.Verify(request, metadata=metadata))  # type: ignore[misc]
+        assert failed.reason == "CALLER_UNAUTHENTICATED"
+        assert "BINDING_MISMATCH" in failed.message
+
+
+# People
+
+
+@pytest.fixture
+def sign_in(bound: Bound) -> token_pb2.TokenSet:
+    """Of a person through an app whose tokens must be bound, over the first certificate."""
+    app = bound.world.new_client("app", public=True, grants=APP, require_binding=True)
+    bound.world.new_user()
+    return bound.by_one.issue(Account(id=app.id, credential=password("ana", client_id="app")))
+
+
+def test_tokens_of_people_are_bound_where_their_app_must_be(
+    bound: Bound, sign_in: token_pb2.TokenSet
+) -> None:
+    assert bound.reason(sign_in.access_token, bound.one) == ""
+    assert bound.reason(sign_in.access_token) == "BINDING_MISMATCH"
+
+
+def test_nobody_signs_in_through_such_an_app_without_a_certificate(bound: Bound) -> None:
+    bound.world.new_client("app", public=True, grants=APP, require_binding=True)
+    bound.world.new_user()
+    account = Account(id="ana", credential=password("ana", client_id="app"))
+
+    assert refused(lambda: bound.plain.issue(account)).reason == "BINDING_REQUIRED"
+
+
+def test_a_refresh_shows_the_certificate_of_the_sign_in(bound: Bound, sign_in: token_pb2.TokenSet) -> None:
+    refreshed = bound.by_one.refresh(sign_in.refresh_token)
+
+    assert bound.reason(refreshed.access_token, bound.one) == ""
+    assert bound.reason(refreshed.access_token) == "BINDING_MISMATCH"
+
+
+def test_a_stolen_refresh_token_of_a_bound_session_is_of_no_use(
+    bound: Bound, sign_in: token_pb2.TokenSet
+) -> None:
+    for thief in (bound.plain, bound.by_other):
+        failed = refused(lambda thief=thief: thief.refresh(sign_in.refresh_token))  # type: ignore[misc]
+        assert (failed.code, failed.reason) == (grpc.StatusCode.UNAUTHENTICATED, "BINDING_REQUIRED")
+
+    assert bound.by_one.refresh(sign_in.refresh_token).access_token  # and has done the session no harm
+
+
+def test_a_session_from_before_its_app_had_to_be_bound_cannot_go_on(bound: Bound) -> None:
+    app = bound.world.new_client("app", public=True, grants=APP)
+    bound.world.new_user()
+    tokens = bound.by_one.issue(Account(id=app.id, credential=password("ana", client_id="app")))
+    bound.by_one.refresh(tokens.refresh_token)
+
+    wanted = Client(client_id=PrincipalId("app"), require_binding=True)
+    bound.world.office.administrator.clients.update(wanted, ["require_binding"])
+
+    assert refused(lambda: bound.by_one.refresh(tokens.refresh_token)).reason == "BINDING_REQUIRED"
+
+
+def test_a_client_that_proves_itself_by_a_renewed_certificate_goes_on_with_the_session(
+    bound: Bound, certifier: Certifier
+) -> None:
+    bound.world.new_client(
+        "portal", public=True, certificates=("dns:one.example",), grants=APP, require_binding=True
+    )
+    bound.world.new_user()
+    tokens = bound.by_one.issue(Account(id="ana", credential=password("ana", client_id="portal")))
+    renewed = certifier.client("renewed", "one.example")
+
+    refreshed = bound.connect(renewed).refresh(tokens.refresh_token, client_credential=CERTIFICATE)
+
+    assert bound.reason(refreshed.access_token, renewed) == ""
+    assert bound.reason(refreshed.access_token, bound.one) == "BINDING_MISMATCH"
+    by_other = refused(lambda: bound.by_other.refresh(refreshed.refresh_token, client_credential=CERTIFICATE))
+    assert by_other.reason == "CREDENTIAL_REFUSED"

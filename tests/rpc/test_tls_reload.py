@@ -1,0 +1,271 @@
+"""Certificates, keys and authorities that are replaced while the service serves."""
+
+import functools
+import threading
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.grpc_api.tls import Certificates, TlsFiles
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests import tls
+from tests.redis_server import free_port
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import World, bearer
+from tests.tls import Certifier, Holder, reaches, shown
+
+
+def test_new_connections_see_a_certificate_that_was_replaced(
+    start_world: StartWorld, certifier: Certifier
+) -> None:
+    first = certifier.server()
+    before = first.der
+    world = start_world(**first.settings())
+    assert shown(world.target) == before
+
+    after = certifier.server().der
+
+    assert after != before
+    assert shown(world.target) == after
+
+
+def test_a_link_that_is_turned_to_another_folder_is_followed(
+    start_world: StartWorld, certifier: Certifier, tmp_path: Path
+) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    old, new = (Certifier(mount / f"..{number}").server() for number in (1, 2))
+    (mount / "..data").symlink_to("..1")
+    server = Holder(certificate_file=mount / "..data/server.pem", key_file=mount / "..data/server.key")
+    world = start_world(**server.settings())
+    assert shown(world.target) == old.der
+
+    (mount / "..data_tmp").symlink_to("..2")  # as Kubernetes replaces a secret
+    (mount / "..data_tmp").replace(mount / "..data")
+
+    assert shown(world.target) == new.der
+
+
+def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_leaves_the_open_ones(
+    mutual: World, certifier: Certifier, tmp_path: Path
+) -> None:
+    other = Certifier(tmp_path / "other")
+    old, new = certifier.client("old", "ana.example"), other.client("new", "ana.example")
+    with certifier.channel(mutual.target, old) as channel:
+        open_ = replace(mutual, channel=channel)
+        account = open_.new_client()
+        open_.issue(account)
+
+        tls.replace(certifier.file, certifier.file.read_bytes() + other.file.read_bytes())
+        assert reaches(mutual.target, certifier, old)
+        assert reaches(mutual.target, certifier, new)
+
+        known = certifier.file.read_bytes()
+        tls.replace(certifier.file, other.file.read_bytes())
+        believing = Certifier(tmp_path / "believing")
+        tls.replace(believing.file, known)
+        assert not reaches(mutual.target, believing, old)
+        assert reaches(mutual.target, believing, new)
+        assert open_.issue(account).access_token
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+
+def files(server: Holder, client_ca: Path | None = None) -> TlsFiles:
+    return TlsFiles(certificate=server.certificate_file, key=server.key_file, client_ca=client_ca)
+
+
+def put_foreign_certificate(folder: Path) -> None:
+    foreign = Certifier(folder / "foreign").server()
+    tls.replace(folder / "server.pem", foreign.certificate_file.read_bytes())
+
+
+def put_foreign_key(folder: Path) -> None:
+    tls.replace(folder / "server.key", Certifier(folder / "foreign").server().key_file.read_bytes())
+
+
+def put_leaf_as_authority(folder: Path) -> None:
+    tls.replace(folder / "ca.pem", (folder / "server.pem").read_bytes())
+
+
+def halve(name: str) -> Callable[[Path], None]:
+    def halve(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:120])
+
+    return halve
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+SPOILT = {
+    "a certificate without its key": put_foreign_certificate,
+    "a key without its certificate": put_foreign_key,
+    "half a certificate": halve("server.pem"),
+    "half a key": halve("server.key"),
+    "half an authority": halve("ca.pem"),
+    "no certificate": remove("server.pem"),
+    "no key": remove("server.key"),
+    "no authority": remove("ca.pem"),
+    "an authority that is none": put_leaf_as_authority,
+}
+"""What a replacement that has come half way, or has gone wrong, leaves behind."""
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_does_not_fit_together_is_not_used_and_said_once(certifier: Certifier, how: str) -> None:
+    journal, server = Journal(), certifier.server()
+    certificates = Certificates(files(server, certifier.file), journal)
+    good = certificates.expire_time()
+
+    SPOILT[how](certifier.file.parent)
+
+    assert [certificates.expire_time() for _ in range(3)] == [good] * 3
+    assert [event for event, _ in journal.events] == ["tls_refused"]
+    assert "PRIVATE" not in str(journal.events)
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_it_does_not_start_with_what_does_not_fit_together(certifier: Certifier, how: str) -> None:
+    server = certifier.server()
+    SPOILT[how](certifier.file.parent)
+
+    with pytest.raises(ConfigurationError, match=r"^tls_"):
+        Certificates(files(server, certifier.file), Journal())
+
+
+def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_one(
+    start_world: StartWorld, certifier: Certifier
+) -> None:
+    server = certifier.server()
+    good = server.der
+    world = start_world(**server.settings())
+
+    put_foreign_certificate(certifier.file.parent)
+    assert shown(world.target) == good
+
+    after = certifier.server().der
+    assert shown(world.target) == after
+
+
+def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Certifier) -> None:
+    journal, server = Journal(), certifier.server()
+    certificates = Certificates(files(server), journal)
+
+    for _ in range(2):
+        server.key_file.unlink()
+        certificates.expire_time()
+        certifier.server()
+        certificates.expire_time()
+
+    assert [event for event, _ in journal.events] == ["tls_refused", "tls_reloaded"] * 2
+
+
+def test_metrics_show_when_the_certificate_expires_and_count_replacements(
+    start_world: StartWorld, certifier: Certifier
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    world = start_world(**certifier.server().settings(metrics_listen=address))
+    certifier.server(lifetime=3 * tls.DAY)
+    shown(world.target)
+
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        values = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
+
+    expires = datetime.fromtimestamp(float(values["identity_tls_expire_time"]), UTC)
+    assert timedelta(days=2, hours=23) < expires - datetime.now(UTC) <= timedelta(days=3)
+    assert values['identity_events_total{event="tls_reloaded"}'] == "1.0"
+
+
+@dataclass
+class Load:
+    """Threads that verify without pause, over one connection or over a new one for each call."""
+
+    target: str
+    certifier: Certifier
+    holder: Holder
+    request: pb.VerifyRequest
+    metadata: tuple[tuple[str, str], ...]
+    stopping: threading.Event = field(default_factory=threading.Event)
+    failed: list[str] = field(default_factory=list)
+    done: dict[str, int] = field(default_factory=lambda: {"open": 0, "new": 0})
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def on_open(self) -> None:
+        with self.certifier.channel(self.target, self.holder) as channel:
+            while not self.stopping.is_set():
+                self._call(channel, "open")
+
+    def on_new(self) -> None:
+        while not self.stopping.is_set():
+            with self.certifier.channel(self.target, self.holder) as channel:
+                self._call(channel, "new")
+
+    def went_on_since(self, before: dict[str, int]) -> bool:
+        """Whether calls of both kinds have ended since then."""
+        return all(self.done[kind] > before[kind] for kind in before)
+
+    def _call(self, channel: grpc.Channel, kind: str) -> None:
+        try:
+            answer = rpc.IdentityServiceStub(channel).Verify(self.request, metadata=self.metadata, timeout=30)
+            wrong = "" if answer.HasField("verified") else f"{kind}: {answer}"
+        except grpc.RpcError as error:
+            wrong = f"{kind}: {error}"
+        with self.lock:
+            self.done[kind] += 1
+            self.failed += [wrong] if wrong else []
+
+
+def test_no_call_fails_while_certificates_and_authorities_are_replaced(
+    mutual: World, certifier: Certifier, tmp_path: Path
+) -> None:
+    """Clients trust two authorities and are trusted by one; the server's certificate is of either in turn."""
+    other = Certifier(tmp_path / "other")
+    own = certifier.file.read_bytes()
+    trusting = Certifier(tmp_path / "trusting")
+    tls.replace(trusting.file, own + other.file.read_bytes())
+    holder = certifier.client("ana", "ana.example")
+    with trusting.channel(mutual.target, holder) as channel:
+        secure = replace(mutual, channel=channel)
+        token = secure.issue(secure.new_client()).access_token
+        metadata = bearer(secure.admin_token(["identity.verify"]))
+    request = pb.VerifyRequest(token=token, any_audience=True)
+    load = Load(mutual.target, trusting, holder, request, metadata)
+    threads = [threading.Thread(target=run) for run in (load.on_open, load.on_new) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+
+    seen = set()
+    try:
+        for number in range(20):
+            before = dict(load.done)
+            made = (certifier, other)[number % 2].server("next")
+            # The two files one after the other: connections between them meet a pair that does not fit.
+            tls.replace(certifier.file.parent / "server.key", made.key_file.read_bytes())
+            tls.replace(certifier.file.parent / "server.pem", made.certificate_file.read_bytes())
+            tls.replace(certifier.file, own + Certifier(tmp_path / "more").file.read_bytes())
+            assert shown(mutual.target) == made.der
+            seen.add(made.der)
+            mutual.until(functools.partial(load.went_on_since, before))
+    finally:
+        load.stopping.set()
+        for thread in threads:
+            thread.join(timeout=60)
+
+    assert load.failed == []
+    assert len(seen) == 20
+    assert min(load.done.values()) >= 20

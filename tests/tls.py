@@ -1,0 +1,125 @@
+"""Certificates for tests: an authority that writes files as an operator would, and connections that use them.
+
+Knows how files are replaced. Asserts nothing.
+"""
+
+import hashlib
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+
+from identity_client import TlsOptions
+from identity_service.jose.authority import Authority
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+
+DAY = timedelta(days=1)
+LOOPBACK = ("localhost", "127.0.0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Somebody with a certificate and its key, in files."""
+
+    certificate_file: Path
+    key_file: Path
+
+    @property
+    def der(self) -> bytes:
+        return ssl.PEM_cert_to_DER_cert(self.certificate_file.read_text())
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.der).digest()
+
+    @property
+    def thumbprint(self) -> str:
+        """As clients register it."""
+        return f"sha256:{self.sha256.hex()}"
+
+    def settings(self, **more: object) -> dict[str, object]:
+        """Those of a service with this certificate."""
+        return {"tls_certificate": self.certificate_file, "tls_key": self.key_file, **more}
+
+
+class Certifier:
+    """An authority, and a folder with what it made."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._authority = Authority(name, lifetime=DAY)
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self._authority.certificate)
+
+    def server(self, name: str = "server", *, lifetime: timedelta = DAY) -> Holder:
+        return self._holder(name, self._authority.issue(name, names=LOOPBACK, lifetime=lifetime, server=True))
+
+    def client(self, name: str, *names: str, lifetime: timedelta = DAY) -> Holder:
+        """One that names these hosts and URIs."""
+        return self._holder(name, self._authority.issue(name, names=names, lifetime=lifetime, client=True))
+
+    def _holder(self, name: str, pair: tuple[bytes, bytes]) -> Holder:
+        holder = Holder(certificate_file=self._folder / f"{name}.pem", key_file=self._folder / f"{name}.key")
+        replace(holder.certificate_file, pair[0])
+        replace(holder.key_file, pair[1])
+        return holder
+
+    def options(self, holder: Holder | None = None) -> TlsOptions:
+        """For a client that believes this authority, and shows the holder's certificate."""
+        return TlsOptions(
+            ca_file=self.file,
+            certificate_file=holder.certificate_file if holder else None,
+            key_file=holder.key_file if holder else None,
+        )
+
+    def channel(self, target: str, holder: Holder | None = None) -> grpc.Channel:
+        """A connection of its own, whatever others there are."""
+        alone = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.secure_channel(target, self.options(holder).credentials(), options=alone)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a file in the place of another one, whole."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content)
+    new.replace(path)
+
+
+def reaches(target: str, certifier: Certifier, holder: Holder | None = None) -> bool:
+    """Whether a new connection gets so far that a call is answered."""
+    with certifier.channel(target, holder) as channel:
+        try:
+            rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(), timeout=10)
+        except grpc.RpcError as error:
+            call: grpc.Call = error  # type: ignore[assignment]  # what a stub raises is one
+            return call.code() is not grpc.StatusCode.UNAVAILABLE
+    raise AssertionError("an empty request was not refused")
+
+
+def handshake(target: str, version: ssl.TLSVersion | None = None) -> tuple[str | None, bytes]:
+    """The version of TLS that comes of it, and the certificate that the server shows.
+
+    Made by a client that believes everybody; it offers one version alone where it is told to, however old.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    if version is not None:
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+    host, _, port = target.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        return connection.version(), connection.getpeercert(binary_form=True) or b""
+
+
+def shown(target: str) -> bytes:
+    """The certificate that a connection made now sees."""
+    return handshake(target)[1]

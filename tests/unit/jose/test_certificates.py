@@ -1,0 +1,114 @@
+"""Certificates and keys as TLS needs them: what is accepted, and what is said of the rest."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from identity_service.jose.authority import Authority, Pair
+from identity_service.jose.certificates import check_authorities, check_pair
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority("test", lifetime=DAY)
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority) -> Pair:
+    return authority.issue("a", names=("a.example", "127.0.0.1", "spiffe://x/y"), lifetime=DAY, server=True)
+
+
+def pem(key: PrivateKeyTypes) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def test_it_says_whom_a_certificate_names_and_until_when(pair: Pair) -> None:
+    facts = check_pair(pair.certificate, pair.key)
+
+    assert facts.names == ("a.example", "127.0.0.1", "spiffe://x/y")
+    assert timedelta(0) < facts.expire_time - facts.start_time <= DAY + timedelta(hours=1)
+
+
+def test_the_first_certificate_of_a_chain_is_the_one_that_the_key_must_fit(
+    authority: Authority, pair: Pair
+) -> None:
+    assert check_pair(pair.certificate + authority.certificate, pair.key).names[0] == "a.example"
+    with pytest.raises(ValueError, match="not that of the certificate"):
+        check_pair(authority.certificate + pair.certificate, pair.key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP521R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+        rsa.generate_private_key(65537, 1024),  # noqa: S505  # that it is weak is the point
+    ],
+    ids=["P-521", "Ed25519", "RSA-1024"],
+)
+def test_a_key_that_clients_would_not_take_is_refused_before_they_do(
+    pair: Pair, key: PrivateKeyTypes
+) -> None:
+    with pytest.raises(ValueError, match=r"P-256, P-384, or RSA of 2048"):
+        check_pair(pair.certificate, pem(key))
+
+
+def test_an_encrypted_key_is_refused_with_what_to_do(pair: Pair) -> None:
+    key = load_pem_private_key(pair.key, None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a passphrase"))
+
+    with pytest.raises(ValueError, match="without a passphrase"):
+        check_pair(pair.certificate, locked)
+
+
+@pytest.mark.parametrize("content", [b"", b"no PEM", b"\xff\xfe\x00"])
+def test_what_is_no_pem_is_refused_on_either_side(pair: Pair, content: bytes) -> None:
+    with pytest.raises(ValueError, match="no certificate"):
+        check_pair(content, pair.key)
+    with pytest.raises(ValueError, match="no private key"):
+        check_pair(pair.certificate, content)
+    with pytest.raises(ValueError, match="no certificate"):
+        check_authorities(content)
+
+
+def test_no_message_holds_any_part_of_a_key(pair: Pair) -> None:
+    body = pair.key.splitlines()[1]
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # whatever it says
+        check_pair(pair.certificate, pair.key.replace(b"PRIVATE", b"SECRET"))
+
+    assert body.decode()[:16] not in f"{error.value!r} {error.value.__cause__!r}"
+
+
+def silent() -> bytes:
+    """A certificate that does not say whether it is one of an authority."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, datetime.now(UTC), datetime.now(UTC) + DAY)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+
+
+def test_every_certificate_of_a_bundle_of_authorities_must_be_of_one(
+    authority: Authority, pair: Pair
+) -> None:
+    other = Authority("other", lifetime=DAY)
+
+    facts = check_authorities(authority.certificate + other.certificate)
+    assert [certificate.names for certificate in facts] == [("CN=test",), ("CN=other",)]
+    for stranger in (pair.certificate, silent()):
+        with pytest.raises(ValueError, match="none of an authority"):
+            check_authorities(authority.certificate + stranger)

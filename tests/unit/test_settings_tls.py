@@ -1,0 +1,51 @@
+"""The settings of TLS: what goes together, and what it allows."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from identity_service.settings import Settings
+
+PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"tls_certificate": Path("server.pem")}, "tls_certificate: goes together with tls_key"),
+        ({"tls_key": Path("server.key")}, "tls_certificate: goes together with tls_key"),
+        ({"tls_client_ca": Path("ca.pem")}, "tls_client_ca: needs tls_certificate"),
+        ({**PAIR, "mtls_listen": "127.0.0.1:1"}, "mtls_listen: needs tls_client_ca"),
+        ({**PAIR, "require_caller_auth": False}, "require_caller_auth: is always on where TLS is"),
+        ({**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "nowhere"}, "must be host:port"),
+        ({"listen": "0.0.0.0:50051"}, "set tls_certificate and tls_key"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Settings(**values)
+
+
+def test_with_tls_it_may_listen_beyond_loopback() -> None:
+    assert Settings(listen="0.0.0.0:50051", **PAIR).listen == "0.0.0.0:50051"
+
+
+def test_metrics_stay_on_loopback_since_they_have_no_tls() -> None:
+    with pytest.raises(ValidationError, match="metrics_listen: is beyond loopback"):
+        Settings(metrics_listen="0.0.0.0:9090", **PAIR)
+
+
+@pytest.mark.parametrize(
+    ("values", "on"),
+    [
+        ({}, False),
+        ({"require_caller_auth": True}, True),
+        (PAIR, True),
+        ({"require_caller_auth": False}, False),
+    ],
+)
+def test_callers_prove_themselves_where_tls_is_and_where_it_is_asked_for(
+    values: dict[str, object], on: bool
+) -> None:
+    assert Settings(**values).callers_prove_themselves is on
