@@ -5,28 +5,24 @@ algorithm comes from the key, never from the token, and no header but `kid` choo
 """
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
 from identity_service.domain.log import Generation
 from identity_service.domain.ports import KeySource
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Actor, Rejected, RejectionReason
+from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
-_MAX_TIME: Final = 253402300799
-"""The end of the year 9999, in Unix seconds."""
-_MAX_KID_CHARS: Final = 256
 _MAX_ACTORS: Final = 8
 _THUMBPRINT: Final = "x5t#S256"
 _OWN: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
-    | {"cnf"}
+    | {"cnf", "may_act"}
 )
 """The claims that have a field of their own in AccessToken."""
 
@@ -100,7 +96,7 @@ def _check_header(header: JsonObject) -> Rejected | None:
         return _reject(RejectionReason.WRONG_TYPE, "typ is not at+jwt: not an access token")
     if algorithm not in ALGORITHMS:
         return _reject(RejectionReason.ALGORITHM_NOT_ALLOWED, "alg is not an algorithm of this service")
-    if not isinstance(kid, str) or not 0 < len(kid) <= _MAX_KID_CHARS:
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KEY_ID_CHARS:
         return _malformed("header: kid must be a text")
     return None
 
@@ -125,6 +121,8 @@ def _to_claims(token: AccessToken) -> JsonObject:
         claims["auth_time"] = int(token.auth_time.timestamp())
     if token.actors:
         claims["act"] = _to_act(token.actors)
+    if token.may_act is not None:
+        claims["may_act"] = _to_act((token.may_act,))
     if token.certificate_sha256 is not None:
         claims["cnf"] = {_THUMBPRINT: base64url(token.certificate_sha256)}
     if token.generations:
@@ -148,20 +146,21 @@ def _to_act(actors: tuple[Actor, ...]) -> JsonObject:
 
 def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
     """Raises ValueError naming the claim that is missing or of the wrong type."""
-    scope = _text(claims, "scope") if "scope" in claims else ""
+    scope = read_text(claims, "scope") if "scope" in claims else ""
     return AccessToken(
-        issuer=_text(claims, "iss"),
-        subject=PrincipalId(_text(claims, "sub")),
+        issuer=read_text(claims, "iss"),
+        subject=PrincipalId(read_text(claims, "sub")),
         audiences=_audiences(claims.get("aud")),
-        client_id=PrincipalId(_text(claims, "client_id")),
+        client_id=PrincipalId(read_text(claims, "client_id")),
         scopes=tuple(scope.split(" ")) if scope else (),
-        token_id=TokenId(_text(claims, "jti")),
-        session_id=SessionId(_text(claims, "sid")) if "sid" in claims else None,
-        issue_time=_time(claims, "iat"),
-        expire_time=_time(claims, "exp"),
-        not_before=_time(claims, "nbf") if "nbf" in claims else None,
-        auth_time=_time(claims, "auth_time") if "auth_time" in claims else None,
+        token_id=TokenId(read_text(claims, "jti")),
+        session_id=SessionId(read_text(claims, "sid")) if "sid" in claims else None,
+        issue_time=read_time(claims, "iat"),
+        expire_time=read_time(claims, "exp"),
+        not_before=read_time(claims, "nbf") if "nbf" in claims else None,
+        auth_time=read_time(claims, "auth_time") if "auth_time" in claims else None,
         actors=_actors(claims["act"]) if "act" in claims else (),
+        may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
         generations=_generations(claims["gen"]) if "gen" in claims else {},
         certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else None,
         claims={name: value for name, value in claims.items() if name not in _OWN},
@@ -169,27 +168,9 @@ def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
     )
 
 
-def _text(claims: Mapping[str, Any], name: str) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} must be a text")
-    return value
-
-
-def _time(claims: JsonObject, name: str) -> datetime:
-    """RFC 7519 section 2, NumericDate, within what a calendar has."""
-    value: Any = claims.get(name)
-    # By exact type: True is an int, and infinity is out of bounds below.
-    if type(value) not in (int, float) or not 0 <= value <= _MAX_TIME:
-        raise ValueError(f"{name} must be a date in seconds")
-    return datetime.fromtimestamp(value, UTC)
-
-
 def _audiences(value: object) -> tuple[str, ...]:
-    audiences = [value] if isinstance(value, str) else value
-    if not isinstance(audiences, list) or not audiences or not all(isinstance(a, str) for a in audiences):
-        raise ValueError("aud must be a text or a list of texts")
-    return tuple(audiences)
+    audience = read_audience(value)
+    return (audience,) if isinstance(audience, str) else audience
 
 
 def _actors(value: object) -> tuple[Actor, ...]:
@@ -197,10 +178,18 @@ def _actors(value: object) -> tuple[Actor, ...]:
     while value is not None:
         if not isinstance(value, dict) or len(actors) == _MAX_ACTORS:
             raise ValueError("act must be a chain of objects")
-        client_id = PrincipalId(_text(value, "client_id")) if "client_id" in value else None
-        actors.append(Actor(subject=PrincipalId(_text(value, "sub")), client_id=client_id))
+        client_id = PrincipalId(read_text(value, "client_id")) if "client_id" in value else None
+        actors.append(Actor(subject=PrincipalId(read_text(value, "sub")), client_id=client_id))
         value = value.get("act")
     return tuple(actors)
+
+
+def _may_act(value: object) -> Actor:
+    """RFC 8693 section 4.4. A condition that this service does not know must not be taken for none."""
+    if not isinstance(value, dict) or not value.keys() <= {"sub", "client_id"}:
+        raise ValueError("may_act must hold sub, and client_id at most")
+    (actor,) = _actors(value)
+    return actor
 
 
 def _generations(value: object) -> dict[PrincipalId, Generation]:
@@ -213,7 +202,7 @@ def _certificate(value: object) -> bytes:
     """A confirmation that this service does not understand must not be taken for none (RFC 7800)."""
     if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
         raise ValueError("cnf must hold x5t#S256 alone")
-    thumbprint = decode_base64url(_text(value, _THUMBPRINT))
+    thumbprint = decode_base64url(read_text(value, _THUMBPRINT))
     if len(thumbprint) != 32:
         raise ValueError("cnf must hold a SHA-256")
     return thumbprint

@@ -4,20 +4,31 @@ Every refusal is the same CredentialRefusedError, and unknown accounts cost as m
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import assert_never
 
-from identity_service.domain.errors import CredentialRefusedError, NotImplementedYetError
+from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import (
+    CredentialRefusedError,
+    NotFoundError,
+    ServerBusyError,
+    StaleEtagError,
+    UnavailableError,
+)
 from identity_service.domain.grants import require_grant
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.log import Generation
-from identity_service.domain.origin import PeerCertificate
-from identity_service.domain.ports import Clock, PasswordHasher, ReplicaView
-from identity_service.domain.principals import Client, Grant, User
+from identity_service.domain.origin import NOWHERE, Origin, PeerCertificate
+from identity_service.domain.ports import AuditTrail, Clock, PasswordHasher, ReplicaView
+from identity_service.domain.principals import Client, Grant, User, normalize_username
 from identity_service.domain.revocations import newest
 from identity_service.domain.secret import Secret
 from identity_service.domain.secrets import matches_any
-from identity_service.domain.store import Store
+from identity_service.domain.store import Store, Versioned
+from identity_service.services.attempts import AttemptGuard
+from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs
 from identity_service.services.directory import Directory
 
 
@@ -38,9 +49,9 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCertificate:
-    """The certificate of the connection (RFC 8705)."""
+    """The certificate of the connection (RFC 8705); None = it has none."""
 
-    certificate: PeerCertificate
+    certificate: PeerCertificate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +75,6 @@ class Password:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticatedClient:
-    """A client that proved itself, with the generations from before its record was read."""
-
-    client: Client
-    subject: PrincipalId
-    """The client's id, or that of a principal of a trusted issuer which has no record here."""
-    generations: Mapping[PrincipalId, Generation]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticatedUser:
     """A person who proved themselves, with the generations from before the record was read."""
 
@@ -94,32 +95,63 @@ class Authenticator:
         directory: Directory,
         hasher: PasswordHasher,
         clock: Clock,
+        proofs: ClientProofs,
+        guard: AttemptGuard,
+        audit: AuditTrail,
     ) -> None:
         self._store = store
         self._replica = replica
         self._directory = directory
         self._hasher = hasher
         self._clock = clock
+        self._proofs = proofs
+        self._guard = guard
+        self._audit = audit
 
-    def client(self, credential: ClientCredential) -> AuthenticatedClient:
-        """Check a credential of a client. Raises CredentialRefusedError."""
+    def client(self, credential: ClientCredential, origin: Origin = NOWHERE) -> AuthenticatedClient:
+        """Check a credential of a client.
+
+        Raises CredentialRefusedError, TooManyAttemptsError, IssuerUnreachableError.
+        """
+        claimed = credential.client_id if isinstance(credential, ClientSecret) else ""
+        with self._guard.of_client(claimed, origin.peer):
+            return self._client(credential)
+
+    def _client(self, credential: ClientCredential) -> AuthenticatedClient:
         match credential:
             case ClientSecret():
                 return self._by_secret(credential)
+            case ClientAssertion():
+                return self._proofs.by_assertion(credential.jwt)
+            case ClientCertificate():
+                return self._proofs.by_certificate(credential.certificate)
+            case FederatedToken():
+                return self._proofs.by_federated_token(credential.jwt)
             case _:
-                raise NotImplementedYetError("this kind of credential is not offered yet")
+                assert_never(credential)
 
     def _by_secret(self, credential: ClientSecret) -> AuthenticatedClient:
         # Before the record: a raise in between makes a token that is refused, never one that escapes.
         generations = self._replica.revocations.current(EVERYONE, credential.client_id)
         client = self._directory.client(credential.client_id)
         right = matches_any(credential.secret, client.secrets if client else (), self._clock.now())
-        if client is None or client.disabled or not right:
-            raise CredentialRefusedError
+        if client is None:
+            raise CredentialRefusedError("there is no client of this id")
+        if not right or client.disabled:
+            why = "the client is disabled" if right else "the secret does not match"
+            raise CredentialRefusedError(why, account=client.client_id)
         return AuthenticatedClient(client=client, subject=client.client_id, generations=generations)
 
-    def user(self, credential: Password) -> AuthenticatedUser:
-        """Check a username and password. Slow on purpose. Raises CredentialRefusedError, ServerBusyError."""
+    def user(self, credential: Password, origin: Origin = NOWHERE) -> AuthenticatedUser:
+        """Check a username and password. Slow on purpose.
+
+        The certificate of the connection proves the client as well as a secret does. Raises
+        CredentialRefusedError, TooManyAttemptsError, ServerBusyError.
+        """
+        with self._guard.of_user(normalize_username(credential.username), origin.peer):
+            return self._user(credential, origin)
+
+    def _user(self, credential: Password, origin: Origin) -> AuthenticatedUser:
         found = self._store.find_user(credential.username)
         user_id = found.record.user_id if found is not None else None
         # Both readings of the generations come before the record and the password: see `client`.
@@ -127,11 +159,19 @@ class Authenticator:
         sign_in = self._store.read_sign_in(credential.username, credential.client_id)
         user, client = sign_in.user, sign_in.client
         right = self._hasher.verify(user.password_hash if user else None, credential.password)
-        if user is None or user.user_id != user_id or user.disabled or not right:
-            raise CredentialRefusedError
-        if client is None or client.disabled or not self._client_is_right(client, credential.client_secret):
-            raise CredentialRefusedError
+        if found is None or user is None or user.user_id != user_id:
+            raise CredentialRefusedError("there is no user of this name")
+        if not right or user.disabled:
+            why = "the user is disabled" if right else "the password does not match"
+            raise CredentialRefusedError(why, account=user.user_id)
+        if (
+            client is None
+            or client.disabled
+            or not self._is_proven(client, credential.client_secret, origin.certificate)
+        ):
+            raise CredentialRefusedError("the client of the sign-in is not proven", account=user.user_id)
         require_grant(client, Grant.PASSWORD)
+        self._rehash(found, credential.password, origin)
         return AuthenticatedUser(
             user=user,
             client=client,
@@ -139,8 +179,22 @@ class Authenticator:
             auth_time=sign_in.time,
         )
 
-    def _client_is_right(self, client: Client, secret: Secret | None) -> bool:
-        """A public client has nothing to show; one with a secret must show it."""
+    def _rehash(self, found: Versioned[User], password: Secret, origin: Origin) -> None:
+        """Keep a stronger hash where the settings were raised since; the sign-in does not depend on it."""
+        user = found.record
+        if user.password_hash is None or not self._hasher.is_outdated(user.password_hash):
+            return
+        event = AuditEvent.of(AuditType.PASSWORD_REHASHED, origin, target=user.user_id)
+        with suppress(StaleEtagError, NotFoundError, UnavailableError, ServerBusyError):
+            stronger = replace(user, password_hash=self._hasher.hash(password))
+            self._store.update(stronger, expected=found.revision, audit=event)
+            self._audit.stored(event)
+
+    def _is_proven(self, client: Client, secret: Secret | None, certificate: PeerCertificate | None) -> bool:
+        """A public client has nothing to show; another one its secret, or a certificate of its own."""
         if client.is_public:
             return True
-        return secret is not None and matches_any(secret, client.secrets, self._clock.now())
+        if secret is not None:
+            return matches_any(secret, client.secrets, self._clock.now())
+        named = self._directory.client_of(certificate) if certificate is not None else None
+        return named is not None and named.client_id == client.client_id

@@ -1,0 +1,123 @@
+"""Client assertions: JWTs that a client signs with its own key to prove who it is (RFC 7523).
+
+from identity_client import AssertionSigner, IdentityClient
+
+signer = AssertionSigner.from_file("reports", "reports.pem")
+with IdentityClient() as client:
+    tokens = client.issue_with_assertion(signer, audiences=["api"])
+"""
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+SERVICE_ISSUER: Final = "identity-service"
+"""The name of the service in `aud`, where its operator has set no other (setting `issuer`)."""
+
+_CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384"}
+_THUMBPRINT_MEMBERS: Final = {
+    "EC": ("crv", "kty", "x", "y"),
+    "OKP": ("crv", "kty", "x"),
+    "RSA": ("e", "kty", "n"),
+}
+
+
+class AssertionSigner:
+    """Signs a fresh assertion whenever it is called. Any thread may call it."""
+
+    def __init__(
+        self,
+        client_id: str,
+        private_key: Any,
+        *,
+        algorithm: str | None = None,
+        key_id: str | None = None,
+        audience: str = SERVICE_ISSUER,
+        lifetime: timedelta = timedelta(minutes=1),
+    ) -> None:
+        """
+        Args:
+            client_id: who signs.
+            private_key: of `cryptography`: EC on P-256 or P-384, Ed25519, or RSA.
+            algorithm: None = ES256, ES384, EdDSA or RS256, as the key is.
+            key_id: as it is registered; None = the thumbprint of the public key (RFC 7638).
+            audience: the issuer name of the service.
+            lifetime: of one assertion; at most 5 minutes.
+
+        Raises ValueError: a key of another kind.
+        """
+        self._client_id = client_id
+        self._key = private_key
+        self._algorithm = algorithm or _algorithm_of(private_key)
+        self._audience = audience
+        self._lifetime = lifetime
+        public = jwt.get_algorithm_by_name(self._algorithm).to_jwk(private_key.public_key(), as_dict=True)
+        self._public = {name: value for name, value in public.items() if name != "key_ops"}
+        self._key_id = key_id or _thumbprint(self._public)
+
+    @classmethod
+    def from_file(cls, client_id: str, path: str | Path, **options: Any) -> Self:
+        """By the private key in a file: PEM without a password, or a JWK.
+
+        `options` are those of the constructor; a JWK's own `kid` and `alg` count where they are not given.
+        Raises OSError, ValueError.
+        """
+        data = Path(path).read_bytes()
+        if not data.lstrip().startswith(b"{"):
+            return cls(client_id, load_pem_private_key(data, password=None), **options)
+        jwk = json.loads(data)
+        try:
+            key = jwt.PyJWK(jwk, options.get("algorithm")).key
+        except jwt.PyJWTError:
+            raise ValueError(f"{path}: is no JWK that can sign") from None
+        if not hasattr(key, "private_numbers") and not isinstance(key, ed25519.Ed25519PrivateKey):
+            raise ValueError(f"{path}: is a public key; signing needs the private one")
+        named = {"algorithm": jwk.get("alg"), "key_id": jwk.get("kid")}
+        return cls(client_id, key, **{**named, **options})
+
+    def __call__(self) -> str:
+        """An assertion that works once, within its lifetime."""
+        now = int(time.time())
+        claims = {
+            "iss": self._client_id,
+            "sub": self._client_id,
+            "aud": self._audience,
+            "iat": now,
+            "exp": now + int(self._lifetime.total_seconds()),
+            "jti": secrets.token_urlsafe(16),
+        }
+        headers = {"kid": self._key_id, "typ": "client-authentication+jwt"}
+        return jwt.encode(claims, self._key, self._algorithm, headers)
+
+    def public_jwk(self) -> str:
+        """The public key as JSON, as the service wants it registered for the client."""
+        return json.dumps(self._public | {"kid": self._key_id, "alg": self._algorithm, "use": "sig"})
+
+    def __repr__(self) -> str:
+        return f"AssertionSigner({self._client_id!r}, key_id={self._key_id!r})"
+
+
+def _algorithm_of(key: Any) -> str:
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+        return _CURVES[key.curve.name]
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "EdDSA"
+    if isinstance(key, rsa.RSAPrivateKey):
+        return "RS256"
+    raise ValueError("the key must be a private one: EC on P-256 or P-384, Ed25519, or RSA")
+
+
+def _thumbprint(jwk: dict[str, Any]) -> str:
+    """RFC 7638, SHA-256."""
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+    digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

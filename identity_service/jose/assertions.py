@@ -1,0 +1,114 @@
+"""Assertions as compact JWS: the strict reading of tokens that others signed. Implements AssertionReader.
+
+No header but `kid` chooses a key, and none brings one along: jku, jwk, x5u and x5c are not looked at
+(RFC 8725 section 3.10). Trusts nobody and knows no clock.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from identity_service.domain.assertions import Assertion, UnverifiedAssertion
+from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.ids import KeyId
+from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.domain.ports import VerifyingKey
+from identity_service.domain.secret import Secret
+from identity_service.domain.tokens import MAX_TOKEN_CHARS
+from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
+from identity_service.jose.jwks import open_public_key
+from identity_service.jose.keys import JwsKey
+from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+
+_MAX_TEXT_CHARS: Final = 1024
+"""Of iss, sub and jti."""
+_OPEN_KEYS: Final = 1000
+
+
+class StrictAssertions:
+    """Reads assertions, and keeps the keys of clients that were used lately open."""
+
+    def __init__(self) -> None:
+        self._open = lru_cache(_OPEN_KEYS)(open_public_key)
+        self._decoys = _make_decoys()
+
+    def read(self, jwt: Secret) -> UnverifiedAssertion:
+        text = jwt.reveal()
+        parts = text.split(".")
+        if len(text) > MAX_TOKEN_CHARS or len(parts) != 3:
+            raise CredentialRefusedError("it is not a compact JWS of at most 8 KiB")
+        try:
+            header = parse_object(decode_base64url(parts[0]))
+            claims = parse_object(decode_base64url(parts[1]))
+            signature = decode_base64url(parts[2])
+            algorithm, key_id, type_ = _read_header(header)
+            says = _read_claims(claims, type_)
+        except ValueError as error:
+            # Which claim, never its value: messages of the parsers that quote a text are left out.
+            why = str(error) if type(error) is _FormError else "not canonical base64url of JSON objects"
+            raise CredentialRefusedError(f"it is malformed: {why}") from None
+        message = text.rpartition(".")[0].encode("ascii")
+        return UnverifiedAssertion(
+            algorithm=algorithm, key_id=key_id, says=says, message=message, signature=signature
+        )
+
+    def open_key(self, jwk: str) -> VerifyingKey:
+        return self._open(jwk)
+
+    def spend(self, assertion: UnverifiedAssertion) -> None:
+        self._decoys[assertion.algorithm].verify(assertion.message, assertion.signature)
+
+
+class _FormError(ValueError):
+    """Says what is wrong in words of this module alone."""
+
+
+def _read_header(header: JsonObject) -> tuple[str, str, str]:
+    algorithm, key_id, type_ = header.get("alg"), header.get("kid"), header.get("typ", "")
+    if algorithm not in ISSUER_ALGORITHMS:
+        raise _FormError("alg is none that is accepted")
+    if "crit" in header or "b64" in header:
+        raise _FormError("crit and b64 are not supported")
+    if not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_KEY_ID_CHARS:
+        raise _FormError("kid must be a text")
+    if not isinstance(type_, str):
+        raise _FormError("typ must be a text")
+    return algorithm, key_id, type_.lower().removeprefix("application/")
+
+
+def _read_claims(claims: JsonObject, type_: str) -> Assertion:
+    try:
+        return Assertion(
+            type=type_,
+            issuer=_read_name(claims, "iss"),
+            subject=_read_name(claims, "sub"),
+            audience=read_audience(claims.get("aud")),
+            expire_time=read_time(claims, "exp"),
+            issue_time=read_time(claims, "iat") if "iat" in claims else None,
+            not_before=read_time(claims, "nbf") if "nbf" in claims else None,
+            token_id=_read_name(claims, "jti") if "jti" in claims else None,
+            claims=claims,
+        )
+    except ValueError as error:
+        raise _FormError(str(error)) from None
+
+
+def _read_name(claims: JsonObject, name: str) -> str:
+    """A text that may be looked up: bounded, and nothing in it that a store could not take."""
+    text = read_text(claims, name)
+    if len(text) > _MAX_TEXT_CHARS or not text.isprintable():
+        raise ValueError(f"{name} must have at most {_MAX_TEXT_CHARS} printable characters")
+    return text
+
+
+def _make_decoys() -> dict[str, JwsKey]:
+    """Keys that cost as much as real ones. What they accept proves nobody, so any will do."""
+    kinds = {
+        "ES256": ec.generate_private_key(ec.SECP256R1()).public_key(),
+        "ES384": ec.generate_private_key(ec.SECP384R1()).public_key(),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate().public_key(),
+    }
+    # Finding primes takes a while; any odd number does for arithmetic.
+    some_rsa = rsa.RSAPublicNumbers(65537, 2**2048 - 1).public_key()
+    return {name: JwsKey(KeyId(""), name, kinds.get(name, some_rsa)) for name in ISSUER_ALGORITHMS}

@@ -1,0 +1,62 @@
+"""Runs the recipes of a page as a reader would: each section's blocks in their order, in one folder.
+
+Knows Markdown and how to start a shell. Knows nothing of what a recipe should give.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+_HEADING: Final = re.compile(r"^## (.+)$", re.MULTILINE)
+_BLOCK: Final = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A piece of code of a page."""
+
+    language: str
+    code: str
+
+    def run(self, folder: Path, environment: Mapping[str, str], places: Mapping[str, str]) -> str:
+        """What it prints. `places` = what stands on the page → what it is here."""
+        code = self.code
+        for place, here in places.items():
+            code = code.replace(place, here)
+        words = ("bash", "-euo", "pipefail", "-c") if self.language == "sh" else (sys.executable, "-c")
+        path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [*words, code],
+            cwd=folder,
+            env={"HOME": str(folder), **environment, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def sections(page: str) -> dict[str, list[Block]]:
+    """By heading: the blocks of `sh` and `python`."""
+    _, *parts = _HEADING.split((DOCS / page).read_text(encoding="utf-8"))
+    return {
+        heading: [Block(language=language, code=code) for language, code in _BLOCK.findall(text)]
+        for heading, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def put_program(folder: Path, name: str, prints: str) -> None:
+    """A stand-in for a program of somebody else, first in the path."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / f"{name}.out").write_text(prints)
+    program = folder / "bin" / name
+    program.write_text(f"#!/bin/sh\nexec cat {folder / name}.out\n")
+    program.chmod(0o755)

@@ -1,0 +1,177 @@
+"""docs/credentials.md: every recipe of it, against a real service, with the platforms played by the test."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.docs.recipes import Block, put_program, sections
+from tests.jwts import PartyKey, assertion_claims, key_set
+from tests.redis_server import free_port
+from tests.rpc.conftest import StartWorld, certifier, start_world
+from tests.rpc.world import PASSWORD, World
+from tests.tls import Certifier
+
+__all__ = ["certifier", "start_world"]
+
+PAGE = sections("credentials.md")
+TARGET, MTLS_TARGET = "127.0.0.1:50051", "127.0.0.1:50052"
+SUBJECTS = {
+    "Client secret": "reports",
+    "Password": None,
+    "Client assertion": "reports",
+    "Client certificate": "reports",
+    "Kubernetes": "reports",
+    "SPIFFE": "reports",
+}
+"""By section with recipes: whom its tokens speak for; None = a person, whose id is made up."""
+
+
+@dataclass(kw_only=True)
+class Reader:
+    """Somebody with a shell in an empty folder, an administrator's secret and a service."""
+
+    world: World
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def follow(self, section: str) -> list[str]:
+        """The tokens that the recipe prints."""
+        places = self.places | {TARGET: self.world.target}
+        printed = [block.run(self.folder, self._environment(block), places) for block in PAGE[section]]
+        return [text.splitlines()[-1] for text in printed if text.startswith("eyJ")]
+
+    def _environment(self, block: Block) -> dict[str, str]:
+        """As the page says: what creates something runs as an administrator, all else as anybody."""
+        secret = self.world.admin.credential.client_secret
+        admin = {"IDENTITY_CLIENT_ID": secret.client_id, "IDENTITY_CLIENT_SECRET": secret.client_secret}
+        return {
+            "IDENTITY_TARGET": self.world.target,
+            **self.environment,
+            **(admin if " create " in block.code else {}),
+        }
+
+
+@pytest.fixture
+def reader(start_world: StartWorld, tmp_path: Path) -> Reader:
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    return Reader(world=start_world(), folder=folder)
+
+
+@pytest.fixture
+def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Path) -> Reader:
+    folder = tmp_path / "reader"
+    (folder / "tls").mkdir(parents=True)
+    server, client = certifier.server(), certifier.client("reports", "reports.example")
+    for name, path in (
+        ("ca.pem", certifier.file),
+        ("client.pem", client.certificate_file),
+        ("client.key", client.key_file),
+    ):
+        (folder / "tls" / name).write_bytes(path.read_bytes())
+    mutual = f"127.0.0.1:{free_port()}"
+    world = start_world(
+        tls_certificate=server.certificate_file,
+        tls_key=server.key_file,
+        tls_client_ca=certifier.file,
+        mtls_listen=mutual,
+    )
+    return Reader(
+        world=world, folder=folder, environment={"IDENTITY_CA": "tls/ca.pem"}, places={MTLS_TARGET: mutual}
+    )
+
+
+def claims(token: str) -> dict[str, object]:
+    payload = token.split(".")[1]
+    found: dict[str, object] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return found
+
+
+def check(tokens: list[str], section: str) -> None:
+    """One from the command line and one from Python, of whom the recipe speaks."""
+    assert len(tokens) == 2
+    for said in map(claims, tokens):
+        assert said["aud"] == ["api"]
+        assert said["scope"] == "read"
+        subject = SUBJECTS[section]
+        assert said["sub"] == subject if subject is not None else str(said["sub"]).startswith("u_")
+
+
+def put_platform_token(reader: Reader, place: str, *, issuer: str, subject: str, key: PartyKey) -> None:
+    """Where the page says that the platform puts it, as seen from the reader's folder."""
+    values = assertion_claims(
+        "", datetime.now(UTC), exp=3600, iss=issuer, sub=subject, aud=["identity-service"]
+    )
+    here = reader.folder / Path(place).name
+    here.write_text(key.jwt(values) + "\n")
+    reader.places[place] = str(here)
+
+
+def test_client_secret(reader: Reader) -> None:
+    check(reader.follow("Client secret"), "Client secret")
+
+
+def test_password(reader: Reader) -> None:
+    (reader.folder / "ana.password").write_text(PASSWORD)
+
+    check(reader.follow("Password"), "Password")
+
+
+def test_client_assertion(reader: Reader) -> None:
+    check(reader.follow("Client assertion"), "Client assertion")
+
+
+def test_client_certificate(reader_over_tls: Reader) -> None:
+    tokens = reader_over_tls.follow("Client certificate")
+
+    check(tokens, "Client certificate")
+    assert all("cnf" in claims(token) for token in tokens)
+
+
+def test_kubernetes(reader: Reader) -> None:
+    key = PartyKey.make("RS256", "cluster-key")
+    put_program(reader.folder, "kubectl", key_set(key.public()))
+    put_platform_token(
+        reader,
+        "/var/run/secrets/identity/token",
+        issuer="https://kubernetes.default.svc.cluster.local",
+        subject="system:serviceaccount:billing:reports",
+        key=key,
+    )
+
+    check(reader.follow("Kubernetes"), "Kubernetes")
+
+
+def test_token_exchange(reader: Reader) -> None:
+    (reader.folder / "ana.password").write_text(PASSWORD)
+
+    tokens = reader.follow("Token exchange")
+
+    assert len(tokens) == 2
+    for said in map(claims, tokens):
+        assert (said["aud"], said["scope"], said["client_id"]) == (["stock"], "read", "orders")
+        assert str(said["sub"]).startswith("u_")
+        assert said["act"] == {"sub": "orders", "client_id": "orders"}
+
+
+def test_spiffe(reader: Reader) -> None:
+    key = PartyKey.make("ES256", "authority-1")
+    put_program(reader.folder, "spire-server", key_set(key.public(use="jwt-svid", alg=None)))
+    put_platform_token(
+        reader,
+        "/run/spire/identity.jwt",
+        issuer="https://spire.example.org",
+        subject="spiffe://example.org/billing/reports",
+        key=key,
+    )
+
+    check(reader.follow("SPIFFE"), "SPIFFE")
+
+
+def test_every_section_with_a_recipe_is_tried_here() -> None:
+    assert {section for section, blocks in PAGE.items() if blocks} == {*SUBJECTS, "Token exchange"}

@@ -1,0 +1,86 @@
+"""An issuer outside, as a real HTTP server on loopback: publishes what a test tells it to, and counts."""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from tests.jwts import PartyKey, key_set
+
+
+@dataclass(kw_only=True)
+class IssuerServer:
+    """Answers every GET with `body`; while `open` is cleared, only once it is set again."""
+
+    body: bytes = b'{"keys": []}'
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    open: threading.Event = field(default_factory=threading.Event)
+    requests: list[str] = field(default_factory=list)
+    """The paths that were asked for."""
+    seen_headers: list[Mapping[str, str]] = field(default_factory=list)
+
+    def publish(self, *keys: PartyKey) -> None:
+        self.body = key_set(*(key.public() for key in keys)).encode()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}/keys"
+
+    def __enter__(self) -> Self:
+        self.open.set()
+        self._port = 0
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open.set()
+        self.stop()
+
+    def start(self) -> None:
+        """Listen, on the same port as before."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
+        self._port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Nobody listens any more."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.requests.append(self.path)
+                issuer.seen_headers.append(dict(self.headers))
+                issuer.open.wait(30)
+                self.send_response(issuer.status)
+                for name, value in issuer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(issuer.body)))
+                self.end_headers()
+                self.wfile.write(issuer.body)
+
+            def log_message(self, *_: Any) -> None:
+                """Not among the output of the tests."""
+
+        return Handler
+
+
+def until(condition: Callable[[], bool], patience: float = 10) -> None:
+    """Return once the condition holds; for what nobody can be told of."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)

@@ -1,0 +1,80 @@
+"""JWTs and keys of others, as the tests need them: right ones, and every kind of wrong one.
+
+Writes what it is told to, however wrong. Asserts nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from secrets import token_urlsafe
+from typing import Any
+
+from identity_service.domain.ids import base64url
+from identity_service.jose import keys
+
+Part = Mapping[str, Any] | str | bytes
+"""Of a JWT: an object, or its text as it stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartyKey:
+    """A key of somebody outside."""
+
+    key_id: str
+    algorithm: str
+    private_jwk: str = field(repr=False)
+
+    @classmethod
+    def make(cls, algorithm: str = "ES256", key_id: str = "k1") -> "PartyKey":
+        return cls(key_id=key_id, algorithm=algorithm, private_jwk=keys.generate(algorithm).private_jwk)
+
+    @cached_property
+    def _signer(self) -> keys.JwsKey:
+        return keys.load(self.private_jwk, self.algorithm, private=True)
+
+    def public(self, **changes: object) -> dict[str, Any]:
+        """As a JWK, with changes; None = without that member."""
+        private = json.loads(self.private_jwk)
+        public = {n: v for n, v in private.items() if n not in keys.PRIVATE_MEMBERS}
+        merged = public | {"kid": self.key_id} | changes
+        return {name: value for name, value in merged.items() if value is not None}
+
+    @property
+    def public_jwk(self) -> str:
+        return json.dumps(self.public())
+
+    def jwt(self, claims: Part, header: Part | None = None, **more: object) -> str:
+        """Signed by this key. `header` replaces the usual one, `more` adds to it or replaces members."""
+        usual = {"alg": self.algorithm, "typ": "JWT", "kid": self.key_id}
+        given = usual | more if header is None else header
+        message = f"{encode(given)}.{encode(claims)}"
+        return f"{message}.{base64url(self._signer.sign(message.encode()))}"
+
+
+def key_set(*jwks: Mapping[str, Any]) -> str:
+    return json.dumps({"keys": list(jwks)})
+
+
+def encode(part: Part) -> str:
+    """Base64url of a part."""
+    if isinstance(part, Mapping):
+        part = json.dumps(part)
+    return base64url(part.encode() if isinstance(part, str) else part)
+
+
+def assertion_claims(client_id: str, now: datetime, **changes: object) -> dict[str, Any]:
+    """What a right assertion says; None = without that claim. Times are offsets in seconds from now."""
+    values: dict[str, Any] = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": "identity-service",
+        "iat": 0,
+        "exp": 60,
+        "jti": token_urlsafe(8),
+    } | changes
+    for name in ("iat", "exp", "nbf"):
+        if type(values.get(name)) is int:
+            values[name] = int((now + timedelta(seconds=values[name])).timestamp())
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,95 @@
+"""The connection's certificate as a client's proof when people sign in through it, and when it refreshes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from identity_service.domain.principals import Grant
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import World, failure, password
+from tests.tls import Certifier
+
+CERTIFICATE = token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
+APP = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
+
+
+class Site:
+    """The service as it is seen over connections with certificates of other names."""
+
+    def __init__(self, world: World, certifier: Certifier, cleanup: ExitStack) -> None:
+        self.world = world
+        self._certifier = certifier
+        self._cleanup = cleanup
+
+    def seen_by(self, *names: str) -> World:
+        holder = self._certifier.client("-".join(names), *names)
+        channel = self._cleanup.enter_context(self._certifier.channel(self.world.target, holder))
+        return replace(self.world, channel=channel)
+
+
+@pytest.fixture
+def site(start_world: StartWorld, certifier: Certifier) -> Iterator[Site]:
+    server = certifier.server()
+    world = start_world(
+        tls_certificate=server.certificate_file, tls_key=server.key_file, tls_client_ca=certifier.file
+    )
+    world.new_user()
+    world.new_client("portal", grants=APP, public=True, certificates=("dns:portal.example",))
+    world.new_client("other", grants=APP, public=True, certificates=("dns:other.example",))
+    with ExitStack() as cleanup:
+        yield Site(world, certifier, cleanup)
+
+
+def sign_in(world: World, *, secret: str = "") -> token_pb2.TokenSet:
+    credential = password("ana", client_id="portal", secret=secret)
+    return world.stub.Issue(pb.IssueRequest(credential=credential)).token_set
+
+
+def reason(call: Callable[[], object]) -> str:
+    with pytest.raises(grpc.RpcError) as refused:
+        call()
+    return failure(refused.value).reason
+
+
+def test_a_person_signs_in_through_a_client_that_its_certificate_proves(site: Site) -> None:
+    assert sign_in(site.seen_by("portal.example")).refresh_token
+
+
+def test_the_certificate_of_another_client_does_not_prove_it(site: Site) -> None:
+    assert reason(lambda: sign_in(site.seen_by("other.example"))) == "CREDENTIAL_REFUSED"
+    assert reason(lambda: sign_in(site.seen_by("nobody.example"))) == "CREDENTIAL_REFUSED"
+
+
+def test_a_certificate_that_names_two_clients_proves_neither(site: Site) -> None:
+    both = site.seen_by("portal.example", "other.example")
+
+    assert reason(lambda: sign_in(both)) == "CREDENTIAL_REFUSED"
+
+
+def test_a_wrong_secret_is_not_made_good_by_the_certificate(site: Site) -> None:
+    assert reason(lambda: sign_in(site.seen_by("portal.example"), secret="x")) == "CREDENTIAL_REFUSED"
+
+
+def test_a_session_is_refreshed_with_the_certificate(site: Site) -> None:
+    portal, other = site.seen_by("portal.example"), site.seen_by("other.example")
+    session = sign_in(portal)
+
+    assert reason(lambda: portal.refresh(session.refresh_token)) == "CREDENTIAL_REFUSED"
+    with_other = {"client_credential": CERTIFICATE}
+    assert reason(lambda: other.refresh(session.refresh_token, **with_other)) == "CREDENTIAL_REFUSED"
+    assert portal.refresh(session.refresh_token, client_credential=CERTIFICATE).access_token
+
+
+def test_a_connection_without_a_certificate_is_told_so(start_world: StartWorld) -> None:
+    """Which tells nobody anything that they do not know: the reason stays that of every refusal."""
+    with pytest.raises(grpc.RpcError) as refused:
+        start_world().stub.Issue(pb.IssueRequest(credential=CERTIFICATE))
+
+    found = failure(refused.value)
+    assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REFUSED")
+    assert found.message == "the connection has no certificate: connect with TLS and show one"

@@ -1,0 +1,201 @@
+"""Proofs of clients: what the order of reading and the time that it takes must not give away."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from identity_service.clock import SystemClock
+from identity_service.domain.assertions import UnverifiedAssertion
+from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.ids import EVERYONE, Link, PrincipalId, new_epoch
+from identity_service.domain.issuers import TrustedIssuer, TrustRule, federated_id
+from identity_service.domain.log import Generation
+from identity_service.domain.origin import PeerCertificate
+from identity_service.domain.ports import VerifyingKey
+from identity_service.domain.principals import Client
+from identity_service.domain.revocations import Revocations
+from identity_service.domain.secret import Secret
+from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.jwks import open_public_key
+from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs, ProofConfig
+from identity_service.services.directory import Directory
+from identity_service.services.issuers import Issuers
+from identity_service.storage.sqlite import SqliteStore
+from tests.jwts import PartyKey, assertion_claims
+
+KEY = PartyKey.make()
+CLIENT = PrincipalId("reports")
+ISSUER = "https://issuer.example"
+OTHER = "https://other.example"
+"""Of whom only RS256 is accepted."""
+CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
+CONFIG = ProofConfig(audience="identity-service", leeway=timedelta(seconds=10))
+Prove = Callable[["Site"], AuthenticatedClient]
+
+
+class CountingReader(StrictAssertions):
+    """Counts the verifications, those that are only for show among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verifications = 0
+
+    def spend(self, assertion: UnverifiedAssertion) -> None:
+        self.verifications += 1
+        super().spend(assertion)
+
+    def open_key(self, jwk: str) -> VerifyingKey:
+        reader, key = self, super().open_key(jwk)
+
+        @dataclass(frozen=True)
+        class Counted:
+            key_id: str = key.key_id
+            algorithm: str = key.algorithm
+
+            def verify(self, message: bytes, signature: bytes) -> bool:
+                reader.verifications += 1
+                return key.verify(message, signature)
+
+        counted: Any = Counted()
+        opened: VerifyingKey = counted
+        return opened
+
+
+class Keys:
+    """Implements IssuerKeys with one key."""
+
+    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
+        """There is nothing to get."""
+
+    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
+        return open_public_key(KEY.public_jwk) if key_id == KEY.key_id else None
+
+
+class RaisingDirectory(Directory):
+    """Everything of these principals is revoked whenever a record is read: the worst moment."""
+
+    def __init__(self, store: SqliteStore, revocations: Revocations) -> None:
+        super().__init__(store)
+        self._revocations = revocations
+        self.raises: tuple[PrincipalId, ...] = ()
+        self._reads = 0
+
+    def client(self, client_id: PrincipalId) -> Client | None:
+        self._reads += 1
+        for principal in self.raises:
+            self._revocations.raise_to(principal, Generation(number=self._reads, link=Link("raised")))
+        return super().client(client_id)
+
+
+@dataclass
+class View:
+    """Of a replica, as far as proofs look at it."""
+
+    revocations: Revocations
+
+
+class Site:
+    """A client with every kind of proof, and what checks them."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.reader, self.revocations = CountingReader(), Revocations()
+        self.directory = RaisingDirectory(store, self.revocations)
+        store.create(
+            Client(
+                client_id=CLIENT,
+                public_keys=(KEY.public_jwk,),
+                certificates=frozenset({"dns:reports.example"}),
+            )
+        )
+        rule = TrustRule(claims={"sub": "*"}, client_id=CLIENT, per_subject=True)
+        store.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
+        store.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
+        issuers = Issuers(store, Keys())
+        issuers.on_change(None)
+        view: Any = View(self.revocations)
+        self.proofs = ClientProofs(
+            store, view, self.directory, issuers, Keys(), self.reader, SystemClock(), CONFIG
+        )
+
+    def assertion(self, client_id: str = "reports", **header: Any) -> Secret:
+        return Secret(KEY.jwt(assertion_claims(client_id, SystemClock().now()), **header))
+
+    def federated(self, issuer: str = ISSUER) -> Secret:
+        return Secret(KEY.jwt(assertion_claims("", SystemClock().now(), iss=issuer, sub="a job")))
+
+
+PROOFS: dict[str, Prove] = {
+    "assertion": lambda site: site.proofs.by_assertion(site.assertion()),
+    "certificate": lambda site: site.proofs.by_certificate(CERTIFICATE),
+    "federated token": lambda site: site.proofs.by_federated_token(site.federated()),
+}
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    store = SqliteStore.open(":memory:", clock=SystemClock())
+    store.initialise(new_epoch())
+    yield Site(store)
+    store.close()
+
+
+@pytest.mark.parametrize("prove", PROOFS.values(), ids=PROOFS)
+@pytest.mark.parametrize("principal", [EVERYONE, CLIENT])
+def test_a_raise_while_the_record_is_read_ends_what_comes_of_the_proof(
+    site: Site, prove: Prove, principal: PrincipalId
+) -> None:
+    site.directory.raises = (principal,)
+
+    proven = prove(site)
+    site.directory.raises = ()
+
+    assert site.revocations.raised_over(frozenset({principal}), proven.generations) is not None
+    assert site.revocations.raised_over(frozenset({principal}), prove(site).generations) is None
+
+
+def test_an_algorithm_that_is_not_accepted_of_an_issuer_proves_nothing_whatever_key_there_is(
+    site: Site,
+) -> None:
+    with pytest.raises(CredentialRefusedError) as refused:
+        site.proofs.by_federated_token(site.federated(OTHER))
+
+    assert "alg" in refused.value.why
+
+
+def test_a_federated_subject_has_a_generation_of_its_own(site: Site) -> None:
+    subject = federated_id(ISSUER, "a job")
+    site.directory.raises = (subject,)
+    first, second = (site.proofs.by_federated_token(site.federated()) for _ in range(2))
+
+    assert first.subject == subject
+    assert (subject in first.generations, subject in second.generations) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "key_id"), [("reports", "k1"), ("reports", "x"), ("nobody", "k1"), ("not an id", "k1")]
+)
+def test_whoever_an_assertion_names_it_costs_one_verification(
+    site: Site, client_id: str, key_id: str
+) -> None:
+    """Else the time that a refusal takes would tell which clients exist."""
+    header, claims, _ = site.assertion(client_id, kid=key_id).reveal().split(".")
+    forged = Secret(f"{header}.{claims}.{site.assertion().reveal().rpartition('.')[2]}")
+
+    with pytest.raises(CredentialRefusedError):
+        site.proofs.by_assertion(forged)
+
+    assert site.reader.verifications == 1
+
+
+def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
+    """What somebody claims to be may be anything, a password in the wrong field among it."""
+    named = {}
+    for client_id in ("reports", "nobody"):
+        with pytest.raises(CredentialRefusedError) as refused:
+            site.proofs.by_assertion(site.assertion(client_id, kid="x"))
+        named[client_id] = refused.value.account
+
+    assert named == {"reports": "reports", "nobody": ""}

@@ -1,0 +1,87 @@
+"""Trusted issuers in memory: all of them from the start, and again when one changes."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from identity_service.clock import SystemClock
+from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.ports import VerifyingKey
+from identity_service.services.issuers import Issuers
+from identity_service.storage.sqlite import SqliteStore
+
+
+class Keys:
+    """Implements IssuerKeys, and remembers whom it was told to follow."""
+
+    def __init__(self) -> None:
+        self.followed: list[list[str]] = []
+
+    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
+        self.followed.append([issuer.issuer for issuer in issuers])
+
+    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
+        raise AssertionError("nobody asks for a key here")
+
+
+@pytest.fixture
+def store() -> Iterator[SqliteStore]:
+    store = SqliteStore.open(":memory:", clock=SystemClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+def named(name: str) -> TrustedIssuer:
+    rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
+    return TrustedIssuer(issuer=name, jwks="{}", rules=(rule,))
+
+
+def changed(kind: RecordKind, id_: str) -> RecordChanged:
+    return RecordChanged(kind=kind, id=id_)
+
+
+def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -> None:
+    names = [f"https://issuer-{number:03}.example" for number in range(250)]
+    for name in names:
+        store.create(named(name))
+    keys = Keys()
+    issuers = Issuers(store, keys)
+
+    issuers.on_change(None)
+
+    assert [name for name in names if issuers.find(name) is None] == []
+    assert keys.followed == [names]
+
+
+def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_store(
+    store: SqliteStore,
+) -> None:
+    issuers = Issuers(store, Keys())
+    issuers.on_change(None)
+    store.create(named("https://new.example"))
+
+    assert issuers.find("https://new.example") is None
+    issuers.on_change(changed(RecordKind.ISSUER, "https://new.example"))
+    assert issuers.find("https://new.example") is not None
+
+
+def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
+    store.create(named("https://issuer.example"))
+    issuers = Issuers(store, Keys())
+    issuers.on_change(None)
+
+    for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
+        assert issuers.find(near) is None
+
+
+def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
+    keys = Keys()
+    issuers = Issuers(store, keys)
+
+    for kind in set(RecordKind) - {RecordKind.ISSUER}:
+        issuers.on_change(changed(kind, "x"))
+
+    assert keys.followed == []
