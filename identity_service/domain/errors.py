@@ -63,17 +63,36 @@ class CredentialRefusedError(UnauthenticatedError):
     """Wrong secret, unknown principal and disabled principal alike: the answer must not tell which."""
 
     reason = "CREDENTIAL_REFUSED"
+    message: ClassVar[str] = "the credential was refused"
 
     def __init__(self, why: str = "", account: str = "") -> None:
-        super().__init__("the credential was refused")
+        super().__init__(self.message)
         self.why = why
         """For the audit event alone: what was wrong, without any part of the credential."""
         self.account = account
         """For the audit event alone: the client or user, where there is one."""
 
 
+class CertificateMissingError(CredentialRefusedError):
+    """Told apart, since whoever connects knows what it connected with."""
+
+    message = "the connection has no certificate: connect with TLS and show one"
+
+
 class CallerUnauthenticatedError(UnauthenticatedError):
     reason = "CALLER_UNAUTHENTICATED"
+
+
+class BindingRequiredError(UnauthenticatedError):
+    """The client's tokens are bound to a certificate, and the connection does not show it."""
+
+    reason = "BINDING_REQUIRED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "these tokens are bound to a certificate: connect with TLS and show the one that the session "
+            "was started with, or any of yours where none was"
+        )
 
 
 class RefreshTokenInvalidError(UnauthenticatedError):
@@ -104,6 +123,15 @@ class SessionEndedError(UnauthenticatedError):
         super().__init__("the session has ended; sign in again")
 
 
+class SubjectTokenRefusedError(UnauthenticatedError):
+    """A token that was shown for exchange does not verify."""
+
+    reason = "SUBJECT_TOKEN_REFUSED"
+
+    def __init__(self, field: str, rejection: str) -> None:
+        super().__init__(f"the {field} was rejected: {rejection}")
+
+
 class PermissionDeniedError(IdentityError):
     """The principal is known and may not."""
 
@@ -118,6 +146,12 @@ class ScopeNotAllowedError(PermissionDeniedError):
 
 class GrantNotAllowedError(PermissionDeniedError):
     reason = "GRANT_NOT_ALLOWED"
+
+
+class ExchangeNotAllowedError(PermissionDeniedError):
+    """The client may not act for this subject, or not so."""
+
+    reason = "EXCHANGE_NOT_ALLOWED"
 
 
 class CallerScopeMissingError(PermissionDeniedError):
@@ -202,6 +236,15 @@ class NoSigningKeyError(UnavailableError):
 
 class RevisionNotReachedError(UnavailableError):
     reason = "REVISION_NOT_REACHED"
+
+
+class IssuerUnreachableError(UnavailableError):
+    """The keys of a trusted issuer are not to be had now."""
+
+    reason = "ISSUER_UNREACHABLE"
+
+    def __init__(self) -> None:
+        super().__init__("the keys of the token's issuer cannot be read now; try again")
 
 
 class ClockSkewedError(UnavailableError):

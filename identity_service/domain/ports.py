@@ -9,6 +9,7 @@ from typing import Protocol
 
 from identity_service.domain.audit import AuditEvent
 from identity_service.domain.ids import KeyId, Link
+from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import (
     Appended,
@@ -95,6 +96,30 @@ class KeyVault(Protocol):
 
     def open_refresh(self, key: StoredKey) -> bytes:
         """The 32 bytes that derive refresh tokens."""
+
+
+class PublicKeyChecker(Protocol):
+    """Says whether a key that somebody registers is one: public, well-formed, of an accepted algorithm."""
+
+    def check_key(self, jwk: str) -> str:
+        """The `kid` of a JWK. Raises ValueError, which says what it must be and holds no part of it."""
+
+    def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
+        """Raises ValueError where a JWK Set has no key for one of these algorithms, or a private one."""
+
+
+class IssuerKeys(Protocol):
+    """The public keys of trusted issuers, from wherever each of them publishes its own."""
+
+    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
+        """These are trusted from now on: get their keys soon, forget those of others. Returns at once."""
+
+    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
+        """The key of this id that the issuer signs with, or None where it has none.
+
+        May wait for the issuer, for a bounded time and in few threads at once, so that a slow issuer holds
+        up nobody else. Raises IssuerUnreachableError where it cannot be known.
+        """
 
 
 class TokenCodec(Protocol):

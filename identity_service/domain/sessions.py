@@ -40,6 +40,8 @@ class Session:
     device: str = ""
     peer: str = ""
     """Where the sign-in came from, as host:port."""
+    may_act: PrincipalId | None = None
+    """Who alone may act for the subject by exchanging tokens of the session; None = whoever may."""
     certificate_sha256: bytes | None = None
     """The certificate that its access tokens are bound to (RFC 8705); a refresh must show it again."""
     key_id: KeyId

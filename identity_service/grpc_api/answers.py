@@ -51,7 +51,11 @@ def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
         issue_time=timestamp(token.issue_time),
         expire_time=timestamp(token.expire_time),
         actors=[token_pb2.Actor(subject=a.subject, client_id=a.client_id or "") for a in token.actors],
+        certificate_sha256=token.certificate_sha256 or b"",
     )
+    if token.may_act is not None:
+        message.may_act.subject = token.may_act.subject
+        message.may_act.client_id = token.may_act.client_id or ""
     if token.auth_time is not None:
         message.auth_time.CopyFrom(timestamp(token.auth_time))
     if token.claims:

@@ -21,9 +21,11 @@ from identity_service.domain.ids import (
 from identity_service.domain.log import Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
+from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.grpc_api.claims import to_claims
 from identity_service.grpc_api.credentials import to_credential, too_long
 from identity_service.services.authenticate import Password
+from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.issue import IssueRequest
 from identity_service.services.refresh import RefreshRequest
 from identity_service.services.revoke import (
@@ -44,11 +46,11 @@ MAX_BATCH: Final = 1000
 
 def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest:
     """Raises InvalidRequestError, NotImplementedYetError."""
-    if request.subject_token or request.actor_token:
-        raise NotImplementedYetError("token exchange (subject_token, actor_token) is not offered yet")
     _check_encryption(request.encryption)
     if len(request.device) > 128:
         raise InvalidRequestError.of("device", "must have at most 128 characters")
+    if request.may_act_client_id and not is_principal_id(request.may_act_client_id):
+        raise InvalidRequestError.of("may_act_client_id", "is not the id of a client")
     return IssueRequest(
         credential=to_credential(request.credential, "credential", origin),
         grant=GrantRequest(
@@ -58,7 +60,30 @@ def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest
         ),
         claims=to_claims(request.claims) if request.HasField("claims") else {},
         device=request.device,
+        may_act=PrincipalId(request.may_act_client_id) if request.may_act_client_id else None,
+        exchange=_exchange(request),
         origin=origin,
+    )
+
+
+def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
+    violations = [
+        *too_long(
+            subject_token=(request.subject_token, MAX_TOKEN_CHARS),
+            actor_token=(request.actor_token, MAX_TOKEN_CHARS),
+        )
+    ]
+    if violations:
+        raise InvalidRequestError(*violations)
+    if not request.subject_token:
+        if request.actor_token:
+            raise InvalidRequestError.of("subject_token", "must be set where actor_token is")
+        return None
+    if request.credential.WhichOneof("kind") == "password":
+        raise InvalidRequestError.of("credential", "must be that of the client which exchanges the token")
+    return ExchangeRequest(
+        subject_token=Secret(request.subject_token),
+        actor_token=Secret(request.actor_token) if request.actor_token else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from identity_service.domain.errors import CredentialRefusedError, FieldViolation, InvalidRequestError
+from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.domain.secret import Secret
@@ -28,8 +28,6 @@ def to_credential(credential: token_pb2.Credential, path: str, origin: Origin) -
         case "client_assertion":
             return ClientAssertion(jwt=_jwt(credential.client_assertion.jwt, f"{path}.client_assertion"))
         case "client_certificate":
-            if origin.certificate is None:
-                raise CredentialRefusedError
             return ClientCertificate(certificate=origin.certificate)
         case "federated_token":
             return FederatedToken(jwt=_jwt(credential.federated_token.jwt, f"{path}.federated_token"))

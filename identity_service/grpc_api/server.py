@@ -10,12 +10,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from identity_service.domain.errors import ConfigurationError
+from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.senders import Senders
+from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identityapi.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
     identity_service_pb2,
     identity_service_pb2_grpc,
     trust_service_pb2,
@@ -23,6 +27,7 @@ from identityapi.v1 import (
 )
 
 _SERVICES: Final = (
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
     identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
     trust_service_pb2.DESCRIPTOR.services_by_name["TrustService"].full_name,
 )
@@ -36,6 +41,8 @@ class ServerConfig:
 
     listen: str = "127.0.0.1:50051"
     """host:port; port 0 takes a free one."""
+    mtls_listen: str = ""
+    """The same, for a port of its own where client certificates are required; empty = none."""
     max_message_bytes: int = 16 * 1024 * 1024
     max_metadata_bytes: int = 32 * 1024
     memory_threads: int = 4
@@ -59,10 +66,14 @@ class Server:
         config: ServerConfig,
         identity: IdentityServicer,
         trust: TrustServicer,
+        admin: AdminServicer,
         senders: Senders,
         gate: CallerGate,
+        certificates: Certificates | None = None,
     ) -> None:
+        """Without certificates it speaks plain text."""
         self._config = config
+        self._certificates = certificates
         self._memory = ThreadPoolExecutor(config.memory_threads, thread_name_prefix="identity-memory")
         self._work = ThreadPoolExecutor(config.work_threads, thread_name_prefix="identity-work")
         self._server = grpc.server(
@@ -76,6 +87,7 @@ class Server:
         self._senders = senders
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identity, self._registrar)
         trust_service_pb2_grpc.add_TrustServiceServicer_to_server(trust, self._registrar)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._registrar)
         if config.reflection:
             self._add_reflection()
@@ -97,15 +109,23 @@ class Server:
 
     def start(self) -> int:
         """Listen; returns the port. Raises ConfigurationError where the address is not to be had."""
-        try:
-            port = self._server.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot listen on {self._config.listen}: is another process there? (setting: listen)"
-            ) from error
+        config = self._config
+        port = self._listen("listen", config.listen, ask=not config.mtls_listen)
+        if config.mtls_listen:
+            self._listen("mtls_listen", config.mtls_listen, ask=True)
         self._senders.start()
         self._server.start()
         return port
+
+    def _listen(self, setting: str, address: str, *, ask: bool) -> int:
+        try:
+            if self._certificates is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._certificates.credentials(ask=ask))
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot listen on {address}: is another process there? (setting: {setting})"
+            ) from error
 
     def set_serving(self, *, serving: bool) -> None:
         """What grpc.health.v1 says of the server and of each service."""

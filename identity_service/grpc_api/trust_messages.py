@@ -29,15 +29,18 @@ _RESTARTED: Final = pb.WatchResponse(restarted=True).SerializeToString()
 def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
     message = pb.KeySet(jwks=json.dumps({"keys": [json.loads(key.public_jwk) for key in keys]}))
     message.max_age.FromTimedelta(max_age)
-    for key in keys:
-        message.keys.add(
-            key_id=key.key_id,
-            algorithm=key.algorithm,
-            state=_STATES[key.state],
-            jwk=key.public_jwk,
-            activate_time=timestamp(key.activate_time),
-        )
+    message.keys.extend(map(from_key, keys))
     return message
+
+
+def from_key(key: PublishedKey) -> pb.PublishedKey:
+    return pb.PublishedKey(
+        key_id=key.key_id,
+        algorithm=key.algorithm,
+        state=_STATES[key.state],
+        jwk=key.public_jwk,
+        activate_time=timestamp(key.activate_time),
+    )
 
 
 class WatchRenderer:

@@ -13,7 +13,7 @@ from identity_service.domain.grants import (
     require_grant,
     user_entitlement,
 )
-from identity_service.domain.ids import new_session_id
+from identity_service.domain.ids import PrincipalId, new_session_id
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Grant
@@ -21,6 +21,8 @@ from identity_service.domain.sessions import Session
 from identity_service.domain.store import Store
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, Password
+from identity_service.services.binding import bind
+from identity_service.services.exchange import Exchanger, ExchangeRequest
 from identity_service.services.keyring import KeyRing
 from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet
 
@@ -33,6 +35,9 @@ class IssueRequest:
     grant: GrantRequest = field(default_factory=GrantRequest)
     claims: Mapping[str, object] = field(default_factory=dict)
     device: str = ""
+    may_act: PrincipalId | None = None
+    """Who alone may act for the subject by exchanging the token."""
+    exchange: ExchangeRequest | None = None
     origin: Origin = NOWHERE
 
 
@@ -47,6 +52,7 @@ class Issuer:
         store: Store,
         replica: ReplicaView,
         audit: AuditTrail,
+        exchanger: Exchanger,
         config: IssueConfig,
     ) -> None:
         self._authenticator = authenticator
@@ -55,6 +61,7 @@ class Issuer:
         self._store = store
         self._replica = replica
         self._audit = audit
+        self._exchanger = exchanger
         self._config = config
 
     def issue(self, request: IssueRequest) -> TokenSet:
@@ -63,6 +70,7 @@ class Issuer:
         Raises:
             InvalidRequestError: names that cannot exist, or a lifetime out of bounds.
             CredentialRefusedError: the credential proves nobody.
+            BindingRequiredError: the client's tokens are bound to a certificate, and none is shown.
             PermissionDeniedError: more was asked for than the principal may have.
             UnavailableError: this process cannot know what is revoked, or has no key.
         """
@@ -78,34 +86,48 @@ class Issuer:
         match request.credential:
             case Password() as credential:
                 return self._for_user(request, credential)
+            case credential if request.exchange is not None:
+                return self._exchanger.exchange(
+                    request.exchange,
+                    credential,
+                    request.grant,
+                    request.origin,
+                    claims=request.claims,
+                    may_act=request.may_act,
+                )
             case credential:
                 return self._for_client(request, credential)
 
     def _for_client(self, request: IssueRequest, credential: ClientCredential) -> TokenSet:
-        proven = self._authenticator.client(credential)
+        proven = self._authenticator.client(credential, request.origin)
         require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
         granted = decide_grant(client_entitlement(proven.client), request.grant, self._config.lifetimes)
+        bound = bind(proven.client, credential, request.origin.certificate)
         tokens = self._maker.for_client(
             proven.client.client_id,
+            subject=proven.subject,
             audiences=granted.audiences,
             scopes=granted.scopes,
             lifetime=granted.lifetime,
             generations=proven.generations,
+            certificate_sha256=bound,
             claims=request.claims,
+            may_act=request.may_act,
         )
         self._audit.record(
             AuditEvent.of(
                 AuditType.TOKEN_ISSUED,
                 request.origin,
-                actor=proven.client.client_id,
-                target=proven.client.client_id,
+                actor=proven.subject,
+                target=proven.subject,
+                client_id=proven.client.client_id,
                 token_id=tokens.token_id,
             )
         )
         return tokens
 
     def _for_user(self, request: IssueRequest, credential: Password) -> TokenSet:
-        proven = self._authenticator.user(credential)
+        proven = self._authenticator.user(credential, request.origin)
         granted = decide_grant(
             user_entitlement(proven.client, proven.user), request.grant, self._config.lifetimes
         )
@@ -122,6 +144,8 @@ class Issuer:
             expire_time=proven.auth_time + self._config.session_lifetime,
             device=request.device,
             peer=request.origin.peer,
+            may_act=request.may_act,
+            certificate_sha256=bind(proven.client, credential, request.origin.certificate),
             key_id=self._keys.current_refresh_key(),
         )
         tokens = self._maker.for_session(session, audiences=granted.audiences, scopes=granted.scopes)

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 
 from identity_service.domain import refresh_tokens
 from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.exchange import Exchanged
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_token_id
 from identity_service.domain.log import Generation
 from identity_service.domain.ports import Clock, TokenCodec
 from identity_service.domain.sessions import Session
-from identity_service.domain.tokens import AccessToken
+from identity_service.domain.tokens import AccessToken, Actor
 from identity_service.services.keyring import KeyRing
 
 
@@ -55,26 +56,61 @@ class TokenMaker:
         self,
         client_id: PrincipalId,
         *,
+        subject: PrincipalId,
         audiences: tuple[str, ...],
         scopes: tuple[str, ...],
         lifetime: timedelta,
         generations: Mapping[PrincipalId, Generation],
         claims: Mapping[str, object],
+        certificate_sha256: bytes | None = None,
+        may_act: PrincipalId | None = None,
     ) -> TokenSet:
         """An access token alone: a client shows its credential again (RFC 6749 section 4.4.3)."""
         issue_time = self._clock.now().replace(microsecond=0)
         return self._sign(
             AccessToken(
                 issuer=self._config.issuer,
-                subject=client_id,
+                subject=subject,
                 client_id=client_id,
                 audiences=audiences,
                 scopes=scopes,
                 token_id=new_token_id(),
                 issue_time=issue_time,
                 expire_time=issue_time + lifetime,
+                may_act=Actor(subject=may_act) if may_act is not None else None,
                 generations=generations,
+                certificate_sha256=certificate_sha256,
                 claims=claims,
+            )
+        )
+
+    def for_exchange(
+        self,
+        subject_token: AccessToken,
+        exchanged: Exchanged,
+        client_id: PrincipalId,
+        *,
+        issue_time: datetime,
+        certificate_sha256: bytes | None,
+    ) -> TokenSet:
+        """An access token for the subject of another; its session and its sign-in are those of that one."""
+        return self._sign(
+            AccessToken(
+                issuer=self._config.issuer,
+                subject=subject_token.subject,
+                client_id=client_id,
+                audiences=exchanged.audiences,
+                scopes=exchanged.scopes,
+                token_id=new_token_id(),
+                session_id=subject_token.session_id,
+                issue_time=issue_time,
+                expire_time=exchanged.expire_time,
+                auth_time=subject_token.auth_time,
+                actors=exchanged.actors,
+                may_act=exchanged.may_act,
+                generations=exchanged.generations,
+                certificate_sha256=certificate_sha256,
+                claims=exchanged.claims,
             )
         )
 
@@ -98,7 +134,9 @@ class TokenMaker:
                 issue_time=issue_time,
                 expire_time=min(issue_time + session.lifetime, session.expire_time.replace(microsecond=0)),
                 auth_time=session.auth_time.replace(microsecond=0),
+                may_act=Actor(subject=session.may_act) if session.may_act is not None else None,
                 generations=session.generations,
+                certificate_sha256=session.certificate_sha256,
                 claims=session.claims,
             ),
             refresh_token=refresh_tokens.derive(

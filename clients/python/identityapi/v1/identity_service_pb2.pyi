@@ -44,7 +44,7 @@ REJECTION_REASON_BINDING_MISMATCH: RejectionReason
 REJECTION_REASON_UNDECRYPTABLE: RejectionReason
 
 class IssueRequest(_message.Message):
-    __slots__ = ("credential", "audiences", "scopes", "lifetime", "claims", "encryption", "device", "subject_token", "actor_token")
+    __slots__ = ("credential", "audiences", "scopes", "lifetime", "claims", "encryption", "device", "subject_token", "actor_token", "may_act_client_id")
     CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     AUDIENCES_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class IssueRequest(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACTOR_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAY_ACT_CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     credential: _token_pb2.Credential
     audiences: _containers.RepeatedScalarFieldContainer[str]
     scopes: _containers.RepeatedScalarFieldContainer[str]
@@ -63,7 +64,8 @@ class IssueRequest(_message.Message):
     device: str
     subject_token: str
     actor_token: str
-    def __init__(self, credential: _Optional[_Union[_token_pb2.Credential, _Mapping]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., encryption: _Optional[_Union[_token_pb2.TokenEncryption, str]] = ..., device: _Optional[str] = ..., subject_token: _Optional[str] = ..., actor_token: _Optional[str] = ...) -> None: ...
+    may_act_client_id: str
+    def __init__(self, credential: _Optional[_Union[_token_pb2.Credential, _Mapping]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., encryption: _Optional[_Union[_token_pb2.TokenEncryption, str]] = ..., device: _Optional[str] = ..., subject_token: _Optional[str] = ..., actor_token: _Optional[str] = ..., may_act_client_id: _Optional[str] = ...) -> None: ...
 
 class IssueResponse(_message.Message):
     __slots__ = ("token_set",)

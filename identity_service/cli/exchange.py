@@ -1,0 +1,52 @@
+"""`identity token exchange`: a token for the subject of another, to act for them (RFC 8693)."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from identity_client.credentials import by_certificate, by_secret
+from identity_service.cli.caller import read_client_secret
+from identity_service.cli.options import AudienceOption, ScopeOption
+from identity_service.cli.output import Exit, JsonFlag, fail
+from identity_service.cli.remote import Service, connected
+from identity_service.cli.token import ClientId, Print, Token, read_token, show_tokens
+
+
+@connected
+def exchange(
+    service: Service,
+    subject_token: Token,
+    client_id: ClientId = None,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="By the certificate of the connection: --cert and --key.")
+    ] = False,
+    actor_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token of who acts; else the client.", dir_okay=False),
+    ] = None,
+    audience: AudienceOption = None,
+    scope: ScopeOption = None,
+    lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
+    only: Print = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Get a token for the subject of another one, to act for them: it may do no more and lives no longer."""
+    if client_id is None and not certificate:
+        fail("name who exchanges it: --client-id, or --certificate", Exit.USAGE, as_json=as_json)
+    try:
+        actor = actor_token_file.read_text().strip() if actor_token_file is not None else None
+    except (OSError, UnicodeDecodeError):
+        fail("--actor-token-file: cannot be read", Exit.USAGE, as_json=as_json)
+    credential = by_certificate() if certificate else by_secret(client_id or "", read_client_secret())
+    with service.identity() as client:
+        tokens = client.exchange(
+            read_token(subject_token),
+            credential,
+            actor_token=actor,
+            audiences=audience or (),
+            scopes=scope or (),
+            lifetime=timedelta(seconds=lifetime) if lifetime is not None else None,
+        )
+        show_tokens(tokens, only, as_json=as_json)

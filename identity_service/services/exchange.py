@@ -1,0 +1,108 @@
+"""Exchange: a token for the subject of another, for whoever acts for them (RFC 8693). Checks no secret.
+
+`domain/exchange.py` decides; here the client is proven, and both tokens are verified as Verify does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import SubjectTokenRefusedError
+from identity_service.domain.exchange import ExchangeCase, decide_exchange
+from identity_service.domain.grants import GrantRequest, LifetimeBounds
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.origin import Origin
+from identity_service.domain.ports import AuditTrail, Clock
+from identity_service.domain.secret import Secret
+from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.services.authenticate import Authenticator, ClientCredential
+from identity_service.services.binding import bind
+from identity_service.services.token_maker import TokenMaker, TokenSet
+from identity_service.services.verify import Verifier, VerifyRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRequest:
+    """Whom to act for, and who acts, where that is not the client itself."""
+
+    subject_token: Secret
+    actor_token: Secret | None = None
+
+
+class Exchanger:
+    """The part of Issue that exchanges tokens."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        verifier: Verifier[Any],
+        maker: TokenMaker,
+        clock: Clock,
+        audit: AuditTrail,
+        lifetimes: LifetimeBounds,
+    ) -> None:
+        self._authenticator = authenticator
+        self._verifier = verifier
+        self._maker = maker
+        self._clock = clock
+        self._audit = audit
+        self._lifetimes = lifetimes
+
+    def exchange(
+        self,
+        request: ExchangeRequest,
+        credential: ClientCredential,
+        wanted: GrantRequest,
+        origin: Origin,
+        *,
+        claims: Mapping[str, object],
+        may_act: PrincipalId | None,
+    ) -> TokenSet:
+        """Exchange a token.
+
+        Raises:
+            SubjectTokenRefusedError: one of the tokens does not verify.
+            BindingRequiredError, and what `Authenticator.client` and `decide_exchange` raise.
+        """
+        proven = self._authenticator.client(credential, origin)
+        subject = self._verified("subject_token", request.subject_token, origin)
+        actor = None
+        if request.actor_token is not None:
+            actor = self._verified("actor_token", request.actor_token, origin)
+        case = ExchangeCase(
+            subject_token=subject,
+            actor_token=actor,
+            client=proven.client,
+            client_subject=proven.subject,
+            generations=proven.generations,
+        )
+        issue_time = self._clock.now().replace(microsecond=0)
+        if subject.expire_time <= issue_time:  # good by the leeway only: nothing is left of it
+            raise SubjectTokenRefusedError("subject_token", "EXPIRED")
+        exchanged = decide_exchange(case, wanted, self._lifetimes, issue_time, claims=claims, may_act=may_act)
+        bound = bind(proven.client, credential, origin.certificate)
+        tokens = self._maker.for_exchange(
+            subject, exchanged, proven.client.client_id, issue_time=issue_time, certificate_sha256=bound
+        )
+        self._audit.record(
+            AuditEvent.of(
+                AuditType.TOKEN_EXCHANGED,
+                origin,
+                actor=case.actor.subject,
+                target=subject.subject,
+                client_id=proven.client.client_id,
+                token_id=tokens.token_id,
+                subject_token_id=subject.token_id,
+                actor_token_id=actor.token_id if actor is not None else None,
+            )
+        )
+        return tokens
+
+    def _verified(self, field: str, token: Secret, origin: Origin) -> AccessToken:
+        shown = origin.certificate.sha256 if origin.certificate is not None else b""
+        request = VerifyRequest(token=token.reveal(), any_audience=True, certificate_sha256=shown)
+        answer = self._verifier.verify(request)
+        if isinstance(answer, Rejected):
+            raise SubjectTokenRefusedError(field, answer.reason)
+        return answer.token
