@@ -74,9 +74,7 @@ def serve(
     # Everything runs in `directory`, out of sight of an identity.toml of whoever measures.
     allowed = ("--audience", _AUDIENCE, "--scope", _SCOPE)
     admin = _identity(directory, env, "init")
-    client = _identity(directory, env, "client", "create", "benchmark-client", *allowed)
     password = secrets.token_urlsafe(16)
-    _identity(directory, env, "user", "create", USER, *allowed, "--password-stdin", stdin=password)
     fill()
     with contextlib.ExitStack() as stack:
         targets, processes, begun = [], [], time.monotonic()
@@ -90,6 +88,10 @@ def serve(
             targets.append(target)
             processes.append(process)
         started = time.monotonic() - begun
+        caller = {"IDENTITY_CLIENT_ID": admin["client_id"], "IDENTITY_CLIENT_SECRET": admin["client_secret"]}
+        as_admin = env | caller | {"IDENTITY_TARGET": targets[0]}
+        client = _identity(directory, as_admin, "client", "create", "benchmark-client", *allowed)
+        _identity(directory, as_admin, "user", "create", USER, *allowed, "--password-stdin", stdin=password)
         channel = stack.enter_context(grpc.insecure_channel(targets[0]))
         yield Service(targets, channel, processes[0], started, admin=admin, client=client, password=password)
 

@@ -15,24 +15,35 @@ from dataclasses import dataclass
 
 from identity_service import logs
 from identity_service.clock import SystemClock
-from identity_service.domain.ports import Clock
+from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
+from identity_service.grpc_api.admin import AdminServicer
+from identity_service.grpc_api.audit import AuditDesk
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server, ServerConfig
+from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import KEYS_MAX_AGE, TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.metrics import Metrics
-from identity_service.opening import open_hasher, open_store, open_vault
-from identity_service.services.admin import Administrator
+from identity_service.opening import (
+    open_counter,
+    open_hasher,
+    open_issuer_keys,
+    open_principals,
+    open_store,
+    open_vault,
+    tls_files,
+)
+from identity_service.services.admin import Administration
 from identity_service.services.setup import Initialised, initialise
 from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
 from identity_service.storage.follower import Follower
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.upkeep import retention_for
-from identity_service.wiring import Parts, UseCases
+from identity_service.wiring import Parts, UseCases, office_administration
 
 _HEALTH_INTERVAL = 0.25
 
@@ -43,7 +54,7 @@ class Office:
 
     settings: Settings
     store: Store
-    administrator: Administrator
+    administrator: Administration
     clock: Clock
 
     def initialise(self) -> Initialised:
@@ -68,7 +79,7 @@ def open_office(settings: Settings) -> Iterator[Office]:
         yield Office(
             settings=settings,
             store=store,
-            administrator=Administrator(store, hasher, clock, logs.LogJournal()),
+            administrator=office_administration(store, hasher, clock),
             clock=clock,
         )
     finally:
@@ -88,6 +99,7 @@ class Service:
         vault = open_vault(settings)
         self._store = store = store or open_store(settings, clock, journal)
         self._hasher = open_hasher(settings)
+        self._issuer_keys = open_issuer_keys(settings, clock, journal)
         self._replica = replica = Replica(
             store,
             clock,
@@ -116,9 +128,12 @@ class Service:
                 vault=vault,
                 hasher=self._hasher,
                 journal=journal,
+                issuer_keys=self._issuer_keys,
+                attempts=open_counter(store),
             )
         )
         self._keys = use.keys
+        self._principals = open_principals(settings, use.administration, journal)
         self._trail = use.trail
         self._metrics.gauge(
             "identity_audit_dropped", "Audit events that found the queue full.", lambda: self._trail.dropped
@@ -128,7 +143,7 @@ class Service:
             use.directory,
             use.trail,
             audience=settings.service_audience,
-            require_caller_auth=settings.require_caller_auth,
+            require_caller_auth=settings.callers_prove_themselves,
         )
         hub = WatchHub(
             replica,
@@ -146,12 +161,15 @@ class Service:
             beat=hub.beat,
             leave=hub.close,
         )
+        self._audit_desk = AuditDesk(store)
         self._server = Server(
             _server_config(settings),
             IdentityServicer(use.issuer, use.verifier, use.refresher, use.revoker, replica),
             TrustServicer(use.keys, replica, hub, senders),
+            AdminServicer(use.administration, use.sessions, use.keys, self._audit_desk),
             senders,
             gate,
+            self._open_certificates(settings, journal),
         )
         self._stopping = threading.Event()
         self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
@@ -169,6 +187,8 @@ class Service:
             self._trail.start()
             self._keys.signing()
             self._keys.current_refresh_key()
+            if self._principals is not None:
+                self._principals.start()
         except BaseException:
             self.stop()
             raise
@@ -179,14 +199,30 @@ class Service:
     def stop(self) -> bool:
         """NOT_SERVING, drain, release everything; returns whether every call could end in time."""
         self._stopping.set()
+        self._audit_desk.stop()
         done = self._server.stop()
+        if self._principals is not None:
+            self._principals.close()
         self._follower.close()
         self._trail.close()
         self._store.close()
         self._follower.join(timeout=2)
+        self._issuer_keys.close()
         self._hasher.close()
         self._metrics.close()
         return done
+
+    def _open_certificates(self, settings: Settings, journal: Journal) -> Certificates | None:
+        files = tls_files(settings)
+        if files is None:
+            return None
+        certificates = Certificates(files, journal)
+        self._metrics.gauge(
+            "identity_tls_expire_time",
+            "When the certificate expires, in Unix seconds.",
+            lambda: certificates.expire_time().timestamp(),
+        )
+        return certificates
 
     def _report_health(self) -> None:
         while not self._stopping.wait(_HEALTH_INTERVAL):
@@ -196,6 +232,7 @@ class Service:
 def _server_config(settings: Settings) -> ServerConfig:
     return ServerConfig(
         listen=settings.listen,
+        mtls_listen=settings.mtls_listen,
         max_message_bytes=settings.max_message_bytes,
         memory_threads=settings.verify_threads,
         work_threads=settings.work_threads,

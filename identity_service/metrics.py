@@ -14,14 +14,19 @@ from identity_service.storage.replica import Replica
 
 _COUNTED: Final = (
     "epoch_renewed",
+    "issuer_keys_failed",
     "log_repaired",
     "log_replaced",
     "log_trimmed",
     "own_writes_lost",
+    "principals_applied",
+    "principals_refused",
     "resend_dropped",
     "revocations_sent_again",
     "store_found",
     "store_lost",
+    "tls_refused",
+    "tls_reloaded",
 )
 """Events of the journal that an operator wants to be alerted of."""
 

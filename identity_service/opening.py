@@ -1,4 +1,4 @@
-"""Opens what the settings name: the store, the vault of keys, the hasher of passwords."""
+"""Opens what the settings name: the store, the vault of keys, the hasher of passwords, the principals."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,18 @@ from identity_service.clock import AnchoredClock, SystemClock
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
+from identity_service.grpc_api.tls import TlsFiles
+from identity_service.jose.jwks import MAX_SET_BYTES
+from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.limiting import LimitsCounter
 from identity_service.passwords import Argon2Config, Argon2Hasher
+from identity_service.principals.inside import OwnRecords
+from identity_service.principals.keeper import PrincipalsKeeper
+from identity_service.remote_keys.fetching import HttpsFetcher
+from identity_service.remote_keys.holder import HeldIssuerKeys
+from identity_service.services.admin import Administration
 from identity_service.settings import Settings
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands, Finding
@@ -24,10 +32,18 @@ def open_store(settings: Settings, clock: Clock, journal: Journal | None = None)
     scheme, _, rest = settings.store.partition("://")
     if scheme == "sqlite":
         # The embedded store's clock is the process's own as it was at start: see AnchoredClock.
-        return SqliteStore.open(rest.removeprefix("/"), clock=AnchoredClock(clock))
+        return SqliteStore.open(
+            rest.removeprefix("/"), clock=AnchoredClock(clock), audit_entries=settings.audit_entries
+        )
     if scheme.startswith("redis"):
         demands = _demands(settings, insist=journal is not None)
-        return RedisStore.connect(settings.store, demands=demands, wall_clock=clock, journal=journal)
+        return RedisStore.connect(
+            settings.store,
+            demands=demands,
+            wall_clock=clock,
+            journal=journal,
+            audit_entries=settings.audit_entries,
+        )
     raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
 
 
@@ -63,6 +79,15 @@ def open_counter(store: Store) -> LimitsCounter:
     return LimitsCounter(store.counts()) if isinstance(store, RedisStore) else LimitsCounter.in_memory()
 
 
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Where the certificates of the gRPC port lie; None = it speaks plain text."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return TlsFiles(
+        certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca
+    )
+
+
 def open_hasher(settings: Settings) -> Argon2Hasher:
     return Argon2Hasher(
         Argon2Config(
@@ -73,3 +98,21 @@ def open_hasher(settings: Settings) -> Argon2Hasher:
             queue=settings.password_queue,
         )
     )
+
+
+def open_issuer_keys(settings: Settings, clock: Clock, journal: Journal) -> HeldIssuerKeys:
+    """The keys of trusted issuers, none yet. Raises ConfigurationError.
+
+    At most a quarter of the threads that do slow work may wait for issuers.
+    """
+    fetch = HttpsFetcher(settings.issuer_ca_file, max_bytes=MAX_SET_BYTES)
+    return HeldIssuerKeys(fetch, clock, journal, waiting=max(1, settings.work_threads // 4))
+
+
+def open_principals(
+    settings: Settings, directory: Administration, journal: Journal
+) -> PrincipalsKeeper | None:
+    """What keeps the records as `principals_file` says; None = nobody asked for it."""
+    if settings.principals_file is None:
+        return None
+    return PrincipalsKeeper(settings.principals_file, OwnRecords(directory), StrictKeyChecker(), journal)

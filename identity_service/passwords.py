@@ -91,7 +91,7 @@ def _normalized(password: Secret) -> str:
 @cache
 def _common_passwords() -> frozenset[str]:
     """Read when the first password is set: only administration needs it."""
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415  # 5 MB that most processes never need
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # 5 MB that most processes never need
 
     return frozenset(FREQUENCY_LISTS["passwords"])
 

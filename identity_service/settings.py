@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -23,11 +22,8 @@ from pydantic import (
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
-from identity_service.settings_values import Duration, is_loopback, mask, within
+from identity_service.settings_values import Duration, StoreUrl, is_loopback, mask, within
 
-_REDIS_SCHEMES: Final = tuple(
-    f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
-)
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 
 
@@ -36,7 +32,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    store: str = Field(
+    store: StoreUrl = Field(
         "sqlite:///var/identity.db",
         repr=False,  # it may hold the password of Redis
         description="URL: sqlite:///path, redis://, redis+sentinel://, redis+cluster://; rediss for TLS",
@@ -86,14 +82,30 @@ class Settings(BaseModel):
         description="what a write must have reached before it is acknowledged: unsynced, local or replicas:N",
     )
     allow_unsafe_redis: bool = Field(default=False, description="accept a Redis that may evict keys")
-    require_caller_auth: bool = Field(
-        default=False, description="Verify needs a caller with scope identity.verify"
+    tls_certificate: Path | None = Field(
+        None, description="PEM file: the server's certificate, and what leads up to its authority"
+    )
+    tls_key: Path | None = Field(None, description="PEM file (mode 0600): the key of tls_certificate")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file: authorities of client certificates, one of which is then required"
+    )
+    mtls_listen: str = Field(
+        "", description="host:port where client certificates are required, so that `listen` asks for none"
+    )
+    require_caller_auth: bool | None = Field(
+        None, description="Verify needs a caller with scope identity.verify; default: where TLS is, always"
     )
     known_scopes: tuple[str, ...] = Field((), description="the scopes of this deployment; empty = any")
     master_key: SecretStr | None = Field(
         None, description="seals the keys in the store; 32 characters or more"
     )
     master_key_file: Path | None = Field(None, description="a file (mode 0600) that holds the master key")
+    principals_file: Path | None = Field(
+        None, description="YAML: clients, users and trusted issuers to keep as it says"
+    )
+    issuer_ca_file: Path | None = Field(
+        None, description="PEM: whom https URLs of trusted issuers must come from; default: the system's CAs"
+    )
     max_message_bytes: int = Field(
         16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message; 64 KiB to 64 MiB"
     )
@@ -120,7 +132,10 @@ class Settings(BaseModel):
         10_000, ge=2, le=10_000_000, description="verified tokens to remember; 2 to 10,000,000"
     )
     audit_entries: int = Field(
-        100_000, ge=1000, le=100_000_000, description="audit events that the store keeps; 1,000 to 100,000,000"
+        100_000,
+        ge=1000,
+        le=100_000_000,
+        description="audit events that the store keeps; 1,000 to 10^8",
     )
     audit_queue: int = Field(
         10_000, ge=100, le=1_000_000, description="audit events that may wait for the store; 100 to 1,000,000"
@@ -168,29 +183,6 @@ class Settings(BaseModel):
         """The environment has no lists: names separated by commas or spaces."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
-    @field_validator("store")
-    @classmethod
-    def _check_store(cls, value: str) -> str:
-        scheme, separator, rest = value.partition("://")
-        if not separator or scheme not in ("sqlite", *_REDIS_SCHEMES):
-            raise ValueError(
-                "must be sqlite:///path, redis://host:port/db, redis+sentinel://host:port,…/service/db or "
-                "redis+cluster://host:port,…; rediss for TLS"
-            )
-        if scheme == "sqlite":
-            if not rest.removeprefix("/"):
-                raise ValueError("must name a file, as in sqlite:///var/identity.db")
-            return value
-        try:
-            for name in urlsplit(value).netloc.rpartition("@")[2].split(","):
-                _ = urlsplit(f"//{name}").port  # which is what finds a port that is none
-        except ValueError:
-            # `from None`: the library's message quotes what may be a password.
-            raise ValueError(
-                "must be redis://user:password@host:port/db, the password percent-encoded"
-            ) from None
-        return value
-
     @field_validator("durability")
     @classmethod
     def _check_durability(cls, value: str) -> str:
@@ -198,11 +190,11 @@ class Settings(BaseModel):
             raise ValueError("must be unsynced, local or replicas:N with N from 1 to 99")
         return value
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "metrics_listen", "mtls_listen")
     @classmethod
     def _check_listen(cls, value: str, info: ValidationInfo) -> str:
         _, colon, port = value.rpartition(":")
-        if not value and info.field_name == "metrics_listen":
+        if not value and info.field_name != "listen":
             return value
         if not colon or not port.isdecimal() or int(port) > 65535:
             raise ValueError("must be host:port")
@@ -226,14 +218,24 @@ class Settings(BaseModel):
     def _wrong_access(self) -> Iterator[str]:
         if self.master_key is not None and self.master_key_file is not None:
             yield "master_key: set either this or master_key_file, not both"
-        if not self.insecure and not is_loopback(self.listen):
+        if not self.insecure and not self.tls_certificate and not is_loopback(self.listen):
             yield (
-                "listen: is beyond loopback, and tokens would cross the network in the clear; "
-                "put a proxy with TLS in front, or set insecure = true (--insecure) if you know better"
+                "listen: is beyond loopback, and tokens would cross the network in the clear; set "
+                "tls_certificate and tls_key, or insecure = true (--insecure) where a proxy does TLS"
             )
-
         if not self.insecure and self.metrics_listen and not is_loopback(self.metrics_listen):
             yield "metrics_listen: is beyond loopback, without TLS; set insecure = true if that is wanted"
+        yield from self._wrong_tls()
+
+    def _wrong_tls(self) -> Iterator[str]:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            yield "tls_certificate: goes together with tls_key; set both, or none"
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            yield "tls_client_ca: needs tls_certificate and tls_key"
+        if self.mtls_listen and self.tls_client_ca is None:
+            yield "mtls_listen: needs tls_client_ca, the authorities of the certificates that it asks for"
+        if self.require_caller_auth is False and self.tls_certificate is not None:
+            yield "require_caller_auth: is always on where TLS is; leave it out"
 
     def _wrong_sizes(self) -> Iterator[str]:
         if self.strong_limit >= self.verify_threads > 1:
@@ -243,6 +245,11 @@ class Settings(BaseModel):
         if self.argon2_memory_kib < 8 * self.argon2_parallelism:
             # RFC 9106 section 3.1; the library would refuse only when the first password comes.
             yield "argon2_memory_kib: must be at least 8 for each of argon2_parallelism"
+
+    @property
+    def callers_prove_themselves(self) -> bool:
+        """Whether Verify, GetKeys and Watch need a caller."""
+        return self.tls_certificate is not None or bool(self.require_caller_auth)
 
     def read_master_key(self) -> Secret:
         """The master key. Raises ConfigurationError: none is set, or its file is open to others."""

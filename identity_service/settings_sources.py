@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
+from identity_service.wording import reword
 
 PREFIX: Final = "IDENTITY_"
 CLIENT_VARIABLES: Final = frozenset(
@@ -28,6 +28,11 @@ CLIENT_VARIABLES: Final = frozenset(
         "TARGET",
         "CLIENT_ID",
         "CLIENT_SECRET",
+        "CLIENT_SECRET_FILE",
+        "TLS",
+        "CA",
+        "CERT",
+        "KEY",
         "USERNAME",
         "PASSWORD",
         "TOKEN",
@@ -38,15 +43,6 @@ CLIENT_VARIABLES: Final = frozenset(
 
 _SERVICE_LINKS: Final = re.compile(r"IDENTITY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets in every pod for a Service named `identity` or `identity-service`."""
-
-_KINDS: Final = {
-    "int": "a whole number",
-    "bool": "true or false",
-    "string": "text",
-    "path": "the path of a file",
-    "tuple": "a list of texts",
-}
-"""Of a value, by the first word of pydantic's name for what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,28 +125,8 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
     """One line for each field, without the value: it may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
-        message = _reword(problem)
+        message = reword(problem)
         name = ".".join(str(part) for part in problem["loc"][:1])
         source = f" (from {sources[name]})" if name in sources else ""
         lines.append(f"{name}: {message}{source}" if name else message)
     return "\n".join(lines)
-
-
-def _reword(problem: ErrorDetails) -> str:
-    """What must be, in the words of this project; pydantic speaks of inputs, parsing and strings."""
-    bounds = problem.get("ctx", {})
-    match problem["type"]:
-        case "literal_error":
-            return f"must be {bounds['expected']}"
-        case "greater_than_equal":
-            return f"must be at least {bounds['ge']}"
-        case "less_than_equal":
-            return f"must be at most {bounds['le']}"
-        case "string_too_short":
-            return f"must have at least {bounds['min_length']} characters"
-        case "string_too_long":
-            return f"must have at most {bounds['max_length']} characters"
-        case "value_error":
-            return problem["msg"].removeprefix("Value error, ")
-        case kind:
-            return f"must be {_KINDS.get(kind.partition('_')[0], 'another kind of value')}"

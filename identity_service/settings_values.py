@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+_REDIS_SCHEMES: Final = tuple(
+    f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
+)
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
@@ -43,6 +46,29 @@ def within(low: str, high: str) -> AfterValidator:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+
+
+def _check_store_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme not in ("sqlite", *_REDIS_SCHEMES):
+        raise ValueError(
+            "must be sqlite:///path, redis://host:port/db, redis+sentinel://host:port,…/service/db or "
+            "redis+cluster://host:port,…; rediss for TLS"
+        )
+    if scheme == "sqlite":
+        if not rest.removeprefix("/"):
+            raise ValueError("must name a file, as in sqlite:///var/identity.db")
+        return value
+    try:
+        for name in urlsplit(value).netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{name}").port  # which is what finds a port that is none
+    except ValueError:
+        # `from None`: the library's message quotes what may be a password.
+        raise ValueError("must be redis://user:password@host:port/db, the password percent-encoded") from None
+    return value
+
+
+StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
 
 
 def is_loopback(listen: str) -> bool:

@@ -7,15 +7,26 @@ issuer, refresher, revoker, verifier, …      (one object for each use case)
 from dataclasses import dataclass
 
 from identity_service.domain.grants import LifetimeBounds
-from identity_service.domain.ports import Clock, Journal, PasswordHasher
+from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
 from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.vault import Vault
-from identity_service.services.audit import StoredTrail
+from identity_service.limiting import LimitsCounter
+from identity_service.logs import LogJournal
+from identity_service.passwords import is_common
+from identity_service.services.admin import Administration, AdministrationParts
+from identity_service.services.admin_sessions import Sessions
+from identity_service.services.attempts import AttemptGuard, AttemptPolicies, AttemptPolicy, FailureCounter
+from identity_service.services.audit import LoggedTrail, StoredTrail
 from identity_service.services.authenticate import Authenticator
+from identity_service.services.client_proofs import ClientProofs, ProofConfig
 from identity_service.services.directory import Directory
+from identity_service.services.exchange import Exchanger
 from identity_service.services.issue import Issuer
+from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import RevokeConfig, Revoker
@@ -36,6 +47,9 @@ class Parts:
     vault: Vault
     hasher: PasswordHasher
     journal: Journal
+    issuer_keys: IssuerKeys
+    attempts: FailureCounter
+    """Counts failed passwords, for all processes that share the store."""
 
 
 class UseCases:
@@ -47,11 +61,33 @@ class UseCases:
         self.directory = Directory(store)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
+        issuers = Issuers(store, parts.issuer_keys)
+        replica.subscribe(issuers.on_change)
         self.trail = StoredTrail(store, parts.journal, queue=settings.audit_queue)
 
         codec = AccessTokenCodec(self.keys, settings.issuer)
         config = _issue_config(settings)
-        authenticator = Authenticator(store, replica, self.directory, parts.hasher, clock)
+        proofs = ClientProofs(
+            store,
+            replica,
+            self.directory,
+            issuers,
+            parts.issuer_keys,
+            StrictAssertions(),
+            clock,
+            ProofConfig(audience=settings.issuer, leeway=settings.leeway),
+        )
+        guard = AttemptGuard(parts.attempts, LimitsCounter.in_memory(), _attempt_policies(settings))
+        authenticator = Authenticator(
+            store,
+            replica,
+            self.directory,
+            parts.hasher,
+            clock,
+            proofs,
+            guard=guard,
+            audit=self.trail,
+        )
         maker = TokenMaker(codec, self.keys, clock, config)
         self.verifier = Verifier(
             codec,
@@ -75,7 +111,41 @@ class UseCases:
             grace=settings.refresh_grace,
             known_scopes=config.known_scopes,
         )
-        self.issuer = Issuer(authenticator, maker, self.keys, store, replica, self.trail, config)
+        self.administration = _administration(store, parts.hasher, clock, self.trail, replica)
+        self.sessions = Sessions(store, replica, self.revoker, clock)
+        exchanger = Exchanger(authenticator, self.verifier, maker, clock, self.trail, config.lifetimes)
+        self.issuer = Issuer(authenticator, maker, self.keys, store, replica, self.trail, exchanger, config)
+
+
+def office_administration(store: Store, hasher: PasswordHasher, clock: Clock) -> Administration:
+    """Administration of a store by a process that serves nobody, as the command line is."""
+    return _administration(store, hasher, clock, LoggedTrail(LogJournal()), None)
+
+
+def _administration(
+    store: Store, hasher: PasswordHasher, clock: Clock, trail: AuditTrail, replica: ReplicaView | None
+) -> Administration:
+    return Administration(
+        AdministrationParts(
+            store=store,
+            clock=clock,
+            trail=trail,
+            hasher=hasher,
+            is_common=is_common,
+            keys=StrictKeyChecker(),
+            replica=replica,
+        )
+    )
+
+
+def _attempt_policies(settings: Settings) -> AttemptPolicies:
+    lockout = settings.attempts_lockout
+    return AttemptPolicies(
+        account=AttemptPolicy(free=10 * settings.attempts_per_account, lockout=lockout),
+        account_at_peer=AttemptPolicy(free=settings.attempts_per_account, lockout=lockout),
+        client=AttemptPolicy(free=20, lockout=lockout),
+        peer=AttemptPolicy(free=settings.attempts_per_peer, lockout=lockout, forgive=False),
+    )
 
 
 def _issue_config(settings: Settings) -> IssueConfig:

@@ -2,7 +2,22 @@
 
 import typer
 
-from identity_service.cli import config, directory, doctor, serve, token, watch
+from identity_service.cli import (
+    apply,
+    audit,
+    client,
+    config,
+    dev_certs,
+    doctor,
+    exchange,
+    issuer,
+    key,
+    serve,
+    session,
+    token,
+    user,
+    watch,
+)
 
 app = typer.Typer(
     name="identity",
@@ -13,8 +28,15 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("init")(serve.init)
 app.command("doctor")(doctor.doctor)
+app.command("dev-certs")(dev_certs.dev_certs)
 app.command("watch")(watch.watch)
-app.add_typer(directory.client_app, name="client")
-app.add_typer(directory.user_app, name="user")
+app.command("apply")(apply.apply)
+app.add_typer(client.app, name="client")
+app.add_typer(user.app, name="user")
+app.add_typer(session.app, name="session")
+app.add_typer(issuer.app, name="issuer")
+token.app.command("exchange")(exchange.exchange)
 app.add_typer(token.app, name="token")
+app.add_typer(key.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")

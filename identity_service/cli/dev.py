@@ -9,25 +9,25 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from identity_service import bootstrap, opening
+from identity_service.cli.accounts import DEMO_ACCOUNTS, Accounts, read_accounts
 from identity_service.cli.output import say
+from identity_service.cli.private_files import write_private
 from identity_service.domain.errors import AlreadyExistsError
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
-from identity_service.services.admin import NewClient, NewUser
+from identity_service.services.admin import NewUser
 from identity_service.settings import Settings
 from identity_service.settings_sources import LoadedSettings
 
 _FOLDER: Final = Path("var")
 _MASTER_KEY: Final = _FOLDER / "master.key"
-_ACCOUNTS: Final = _FOLDER / "demo.json"
 _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
-
-Accounts = Mapping[str, str]
 
 
 def flags(loaded: LoadedSettings) -> dict[str, object]:
@@ -39,7 +39,7 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
         added["log_format"] = "console"
     if settings.master_key is None and settings.master_key_file is None:
         if not _MASTER_KEY.exists():
-            _write_private(_MASTER_KEY, secrets.token_urlsafe(32))
+            write_private(_MASTER_KEY, secrets.token_urlsafe(32))
         added["master_key_file"] = _MASTER_KEY
     return added
 
@@ -58,11 +58,16 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
             admin = office.initialise()
         except AlreadyExistsError:
             return settings, _known_accounts(settings)
-        _, secret = office.administrator.create_client(
-            NewClient(client_id="demo", display_name="Demo", audiences=(_AUDIENCE,), scopes=_SCOPES)
+        _, secret = office.administrator.clients.create(
+            Client(
+                client_id=PrincipalId("demo"),
+                display_name="Demo",
+                audiences=frozenset({_AUDIENCE}),
+                scopes=frozenset(_SCOPES),
+            )
         )
         password = secrets.token_urlsafe(12)
-        office.administrator.create_user(
+        office.administrator.users.create(
             NewUser(username="ana", password=Secret(password), audiences=(_AUDIENCE,), scopes=_SCOPES)
         )
     accounts = {
@@ -74,15 +79,15 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
         "username": "ana",
         "password": password,
     }
-    _write_private(_ACCOUNTS, json.dumps(accounts, indent=2))
+    write_private(DEMO_ACCOUNTS, json.dumps(accounts, indent=2))
     return settings, accounts
 
 
 def print_calls(target: str, accounts: Accounts | None) -> None:
     """What to paste next."""
     if accounts is None:
-        say(f"The store was initialised before, and {_ACCOUNTS} holds no accounts of it.")
-        say("Make some: identity client create …, identity user create …")
+        say(f"The store was initialised before, and {DEMO_ACCOUNTS} holds no accounts of it.")
+        say("Make some, as an administrator: identity client create …, identity user create …")
         return
     bin_ = Path(sys.executable).parent
     folder = os.path.relpath(bin_) if bin_.is_relative_to(Path.cwd()) else str(bin_)
@@ -101,25 +106,18 @@ Try it in another terminal:
       {folder}/identity token issue --username {accounts["username"]} --print access_token{target_flag})
     {folder}/identity token verify "$TOKEN" --audience {_AUDIENCE}{target_flag}
 
+  The administrator, from this folder without a credential: clients, users, sessions, issuers, audit:
+    {folder}/identity client list{target_flag}
+
   The whole round with the generated client: issue, verify, refresh, revoke, refused:
     IDENTITY_PASSWORD={password} IDENTITY_CLIENT_SECRET={secret} \\
       {folder}/python examples/quickstart.py --target {target} \\
       --username {accounts["username"]} --client-id {accounts["client_id"]} --audience {_AUDIENCE}
 
-The secrets of the demo accounts and of the administrator are in {_ACCOUNTS}. Ctrl-C stops the service."""
+The secrets of the demo accounts and of the administrator are in {DEMO_ACCOUNTS}. Ctrl-C stops the service."""
     )
 
 
 def _known_accounts(settings: Settings) -> Accounts | None:
-    try:
-        accounts: Accounts = json.loads(_ACCOUNTS.read_text())
-    except (OSError, ValueError):
-        return None
-    return accounts if accounts.get("store") == settings.masked()["store"] else None
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, from its first byte on."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    accounts = read_accounts()
+    return accounts if accounts and accounts.get("store") == settings.masked()["store"] else None

@@ -1,16 +1,25 @@
 """`identity doctor`: checks what the service stands on, and says what to do about what it finds."""
 
+import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
 import typer
 
 from identity_service import bootstrap, opening
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
+from identity_service.clock import SystemClock
 from identity_service.domain.errors import IdentityError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
+from identity_service.grpc_api.tls import check_files
+from identity_service.jose.certificates import CertificateFacts
 from identity_service.settings import Settings
+from identity_service.settings_values import is_loopback
+
+_SOON: Final = 0.2
+"""Of a certificate's life: by then, whatever renews it should have done so."""
 
 
 class Check(NamedTuple):
@@ -22,7 +31,7 @@ class Check(NamedTuple):
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, master key, store, durability, clock and keys. Exit 1 when something must be mended."""
+    """Check settings, master key, TLS, store, clock and keys. Exit 1 when something must be mended."""
     with failures(as_json=as_json):
         settings = settings_for_office(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
@@ -33,6 +42,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _attempt("master key", lambda: _nothing(settings.read_master_key()))
+    yield from _check_tls(settings, SystemClock().now())
     try:
         findings = opening.check_store(settings)
     except IdentityError as error:
@@ -51,6 +61,37 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield _attempt("initialised", lambda: _nothing(office.store.head()))
         yield _attempt("clock", lambda: _check_clock(office, settings))
         yield _attempt("keys", lambda: _check_keys(office, settings))
+
+
+def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
+    files = opening.tls_files(settings)
+    if files is None:
+        yield Check("TLS", "ok" if is_loopback(settings.listen) else "warn", "none: calls cross in the clear")
+        return
+    try:
+        facts = check_files(files)
+    except IdentityError as error:
+        yield Check(
+            "TLS", "FAIL", f"{error}; until it is mended, a process that runs keeps the last good ones"
+        )
+        return
+    yield _check_dates("TLS certificate", facts.certificate, now)
+    for authority in facts.authorities:
+        yield _check_dates("TLS client authority", authority, now)
+    if files.key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Check("TLS key", "warn", f"others may read {files.key}; run `chmod 600 {files.key}`")
+
+
+def _check_dates(check: str, certificate: CertificateFacts, now: datetime) -> Check:
+    names = ", ".join(certificate.names)
+    left = certificate.expire_time - now
+    if now < certificate.start_time:
+        return Check(check, "FAIL", f"{names}: is not valid before {certificate.start_time:%F %T} UTC")
+    if left <= timedelta(0):
+        return Check(check, "FAIL", f"{names}: expired on {certificate.expire_time:%F}; replace the file")
+    if left < (certificate.expire_time - certificate.start_time) * _SOON:
+        return Check(check, "warn", f"{names}: expires on {certificate.expire_time:%F %T} UTC; renew it")
+    return Check(check, "ok", f"{names}, until {certificate.expire_time:%F}")
 
 
 def _attempt(name: str, check: Callable[[], str]) -> Check:

@@ -1,18 +1,20 @@
 """What commands print and how they end. Human text by default, JSON with --json; errors on stderr.
 
-Exit codes: 0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again.
+Exit codes: 0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again ·
+5 there is a difference (`apply --dry-run`).
 """
 
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from identity_client import IdentityError as CallError
 from identity_client import PermissionDeniedError as CallDeniedError
@@ -32,6 +34,7 @@ class Exit(IntEnum):
     USAGE = 2
     REFUSED = 3
     UNAVAILABLE = 4
+    DIFFERENT = 5
 
 
 def show(values: Mapping[str, object], *, as_json: bool) -> None:
@@ -51,7 +54,9 @@ def show_table(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: st
     elif not rows:
         sys.stdout.write(f"{empty}\n")
     else:
-        table = Table(*rows[0], box=None, pad_edge=False, header_style="bold")
+        # Folded, not cut off: ids are there to be copied.
+        columns = (Column(name, overflow="fold") for name in rows[0])
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(_text(value) for value in row.values()))
         Console().print(table)
@@ -80,10 +85,11 @@ def failures(*, as_json: bool) -> Iterator[None]:
         code = Exit.UNAVAILABLE if unavailable else Exit.FAILED
         fail(str(error), code, as_json=as_json, reason=error.reason)
     except CallError as error:
-        fail(str(error), _code_of(error), as_json=as_json, reason=error.reason)
+        fail(str(error), code_of(error), as_json=as_json, reason=error.reason)
 
 
-def _code_of(error: CallError) -> Exit:
+def code_of(error: CallError) -> Exit:
+    """How a command ends whose call failed."""
     if isinstance(error, CallUnauthenticatedError | CallDeniedError):
         return Exit.REFUSED
     if isinstance(error, CallUnavailableError | CallExhaustedError):
@@ -107,6 +113,8 @@ def _text(value: object) -> str:
             return "yes" if value else "no"
         case list() | tuple():
             return " ".join(map(_text, value)) or "-"
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds")
         case dict():
             return json.dumps(value, default=_plain, ensure_ascii=False)
         case _:

@@ -3,117 +3,149 @@
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from identity_client import ClientOptions, IdentityClient, Rejected, TokenSet
+from identity_client import Rejected, TokenSet
+from identity_client.assertions import SERVICE_ISSUER
+from identity_service.cli.caller import client_secret_of_environment, read_client_secret, read_password
 from identity_service.cli.options import AudienceOption, ScopeOption
-from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
+from identity_service.cli.output import Exit, JsonFlag, fail, say, show
+from identity_service.cli.proofs import client_proof
+from identity_service.cli.remote import Service, bearer_of_environment, connected, remote
 from identity_service.jose.strict import decode_base64url, parse_object
 
 app = typer.Typer(help="Issue, verify, refresh, revoke and inspect tokens.", no_args_is_help=True)
 
-Target = Annotated[str, typer.Option("--target", envvar="IDENTITY_TARGET", help="host:port of the service.")]
-ClientId = Annotated[str | None, typer.Option("--client-id", envvar="IDENTITY_CLIENT_ID")]
-ClientSecret = Annotated[
+ClientId = Annotated[
     str | None,
     typer.Option(
-        "--client-secret",
-        envvar="IDENTITY_CLIENT_SECRET",
-        help="Better in the environment: other users of this machine see command lines.",
+        "--client-id",
+        envvar="IDENTITY_CLIENT_ID",
+        help="The secret is IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE), or asked for.",
     ),
-]
-Bearer = Annotated[
-    str | None, typer.Option("--bearer", envvar="IDENTITY_TOKEN", help="The caller's own access token.")
 ]
 Token = Annotated[str, typer.Argument(help="The token, or - to read it from standard input.")]
 Print = Annotated[str | None, typer.Option("--print", help="Print this one value alone, as access_token.")]
-DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 @app.command("issue")
+@connected
 def issue(
+    service: Service,
     client_id: ClientId = None,
-    client_secret: ClientSecret = None,
-    username: Annotated[str | None, typer.Option("--username", envvar="IDENTITY_USERNAME")] = None,
-    password: Annotated[
-        str | None, typer.Option("--password", envvar="IDENTITY_PASSWORD", help="Asked for if not given.")
+    username: Annotated[
+        str | None,
+        typer.Option(
+            "--username",
+            envvar="IDENTITY_USERNAME",
+            help="The password is IDENTITY_PASSWORD, or asked for.",
+        ),
     ] = None,
     audience: AudienceOption = None,
     scope: ScopeOption = None,
     lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
     device: Annotated[str, typer.Option(help="A name for the list of sessions.")] = "",
+    assertion_key: Annotated[
+        Path | None,
+        typer.Option(help="Private key (PEM or JWK) of --client-id, in place of its secret.", dir_okay=False),
+    ] = None,
+    service_issuer: Annotated[
+        str,
+        typer.Option(
+            envvar="IDENTITY_ISSUER",
+            help="What the service calls itself (setting issuer), for --assertion-key.",
+        ),
+    ] = SERVICE_ISSUER,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="By the certificate of the connection: --cert and --key.")
+    ] = False,
+    federated_token_file: Annotated[
+        Path | None, typer.Option(help="File with the JWT of a trusted issuer.", dir_okay=False)
+    ] = None,
     only: Print = None,
-    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
-    """Get tokens, by client secret or by username and password."""
-    if username is None and client_id is None:
+    """Get tokens: for a client by secret, key, certificate or a platform's JWT; for a person by password."""
+    proof = client_proof(
+        client_id,
+        assertion_key=assertion_key,
+        service_issuer=service_issuer,
+        certificate=certificate,
+        federated_token_file=federated_token_file,
+    )
+    if username is None and client_id is None and proof is None:
         fail("name who asks: --client-id or --username", Exit.USAGE, as_json=as_json)
     life = timedelta(seconds=lifetime) if lifetime is not None else None
-    with failures(as_json=as_json), IdentityClient(target) as client:
-        if username is not None:
-            password = password or typer.prompt("Password", hide_input=True, err=True)
+    with service.identity() as client:
+        if proof is not None:
+            tokens = proof(client, audiences=audience or (), scopes=scope or (), lifetime=life)
+        elif username is not None:
             tokens = client.issue_with_password(
                 username,
-                password,
+                read_password(),
                 client_id=client_id,
-                client_secret=client_secret,
+                client_secret=client_secret_of_environment() if client_id else None,
                 audiences=audience or (),
                 scopes=scope or (),
                 lifetime=life,
                 device=device,
             )
         else:
-            secret = client_secret or typer.prompt("Client secret", hide_input=True, err=True)
             tokens = client.issue_with_secret(
-                client_id or "", secret, audiences=audience or (), scopes=scope or (), lifetime=life
+                client_id or "",
+                read_client_secret(),
+                audiences=audience or (),
+                scopes=scope or (),
+                lifetime=life,
             )
-        _show_tokens(tokens, only, as_json=as_json)
+        show_tokens(tokens, only, as_json=as_json)
 
 
 @app.command("refresh")
+@connected
 def refresh(
+    service: Service,
     refresh_token: Token,
     client_id: ClientId = None,
-    client_secret: ClientSecret = None,
     audience: AudienceOption = None,
     scope: ScopeOption = None,
     only: Print = None,
-    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Exchange a refresh token for new tokens."""
-    with failures(as_json=as_json), IdentityClient(target) as client:
+    secret = client_secret_of_environment() if client_id else None
+    with service.identity() as client:
         tokens = client.refresh(
-            _read(refresh_token),
-            client_id=client_id if client_secret else None,
-            client_secret=client_secret,
+            read_token(refresh_token),
+            client_id=client_id if secret else None,
+            client_secret=secret,
             scopes=scope or (),
             audiences=audience or (),
         )
-        _show_tokens(tokens, only, as_json=as_json)
+        show_tokens(tokens, only, as_json=as_json)
 
 
 @app.command("verify")
+@connected
 def verify(
+    service: Service,
     token: Token,
     audience: AudienceOption = None,
     any_audience: Annotated[bool, typer.Option("--any-audience", help="Accept any audience.")] = False,
     scope: ScopeOption = None,
     strong: Annotated[bool, typer.Option("--strong", help="Ask the store for the newest first.")] = False,
     at_least_revision: Annotated[str | None, typer.Option(help="As printed by revoke.")] = None,
-    bearer: Bearer = None,
-    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Say whether an access token is good, and what it says. Exit 3 when it is not."""
     if not audience and not any_audience:
         fail("name who is asking: --audience, or --any-audience", Exit.USAGE, as_json=as_json)
-    with failures(as_json=as_json), IdentityClient(target, options=ClientOptions(bearer=bearer)) as client:
+    with service.identity(bearer=bearer_of_environment()) as client:
         outcome = client.verify(
-            _read(token),
+            read_token(token),
             audiences=audience or (),
             any_audience=any_audience,
             required_scopes=scope or (),
@@ -142,7 +174,9 @@ def verify(
 
 
 @app.command("revoke")
+@remote
 def revoke(
+    service: Service,
     token: Annotated[str | None, typer.Argument(help="The token itself, or - for standard input.")] = None,
     token_id: Annotated[str | None, typer.Option(help="The access token with this jti.")] = None,
     session_id: Annotated[str | None, typer.Option(help="The session with this sid.")] = None,
@@ -150,34 +184,34 @@ def revoke(
     client: Annotated[str | None, typer.Option(help="Everything of this client.")] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Every token there is.")] = False,
     reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
-    bearer: Bearer = None,
-    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take back a token, or with an administrator's --bearer anything else. Idempotent."""
+    """Take back a token, or with scope identity.revoke anything else. Idempotent."""
     given = [t for t in (token, token_id, session_id, subject, client, everything) if t]
     if len(given) != 1:
         fail("name one thing: a token, or one of the options", Exit.USAGE, as_json=as_json)
-    with failures(as_json=as_json), IdentityClient(target, options=ClientOptions(bearer=bearer)) as service:
-        if token:
-            revision = service.revoke_token(_read(token), reason=reason)
-        elif token_id:
-            revision = service.revoke_token_id(token_id, reason=reason)
+    if token:
+        with service.identity(bearer=bearer_of_environment()) as identity:
+            show({"revision": identity.revoke_token(read_token(token), reason=reason)}, as_json=as_json)
+        return
+    with service.revoker() as identity:
+        if token_id:
+            revision = identity.revoke_token_id(token_id, reason=reason)
         elif session_id:
-            revision = service.revoke_session(session_id, reason=reason)
+            revision = identity.revoke_session(session_id, reason=reason)
         elif subject:
-            revision = service.revoke_subject(subject, reason=reason)
+            revision = identity.revoke_subject(subject, reason=reason)
         elif client:
-            revision = service.revoke_client(client, reason=reason)
+            revision = identity.revoke_client(client, reason=reason)
         else:
-            revision = service.revoke_everything(reason=reason)
+            revision = identity.revoke_everything(reason=reason)
         show({"revision": revision}, as_json=as_json)
 
 
 @app.command("inspect")
 def inspect(token: Token, as_json: JsonFlag = False) -> None:
     """Print what a token says, without verifying it and without the service."""
-    parts = _read(token).split(".")
+    parts = read_token(token).split(".")
     try:
         if len(parts) != 3:
             raise ValueError("it is not a signed JWT, which has three parts")  # noqa: TRY301
@@ -201,11 +235,11 @@ def _with_dates(claims: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _read(token: str) -> str:
+def read_token(token: str) -> str:
     return sys.stdin.readline().strip() if token == "-" else token  # noqa: S105  # a hyphen
 
 
-def _show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
+def show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
     values: dict[str, object] = {
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,

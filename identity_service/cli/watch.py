@@ -3,51 +3,45 @@
 import json
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from identity_client import (
-    ClientOptions,
     GenerationRaised,
-    IdentityError,
     KeySet,
     News,
-    ResourceExhaustedError,
     Revocation,
     SessionEnded,
     TokenDenied,
-    TrustClient,
-    UnavailableError,
 )
-from identity_service.cli.output import Exit, JsonFlag, fail, failures, say
-from identity_service.cli.token import DEFAULT_TARGET, Bearer, Target
-
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
+from identity_service.cli.following import follow
+from identity_service.cli.output import Exit, JsonFlag, fail
+from identity_service.cli.remote import Service, connected
 
 
+@connected
 def watch(
+    service: Service,
     resume_after: Annotated[
         str, typer.Option("--resume-after", help="The last revision that was seen; shows what came since.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show heartbeats too.")] = False,
-    bearer: Bearer = None,
-    target: Target = DEFAULT_TARGET,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what is revoked now, then every change as it happens, until Ctrl-C."""
     signal.signal(signal.SIGTERM, _leave)
     printer = _Json() if as_json else _Human()
-    with failures(as_json=as_json), TrustClient(target, options=ClientOptions(bearer=bearer)) as client:
+    with service.trust() as client:
         try:
-            _follow(client, printer, resume_after, verbose=verbose)
+            for news in follow(client.watch, resume_after, lambda news: news.revision):
+                for line in _lines(news, verbose=verbose):
+                    printer.show(line)
         except KeyboardInterrupt:
             pass
         except ValueError as error:
@@ -56,25 +50,6 @@ def watch(
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _follow(client: TrustClient, printer: "_Json | _Human", revision: str, *, verbose: bool) -> None:
-    """Read for ever; where the stream ends, try again with growing pauses. The first failure is final."""
-    connected, pause = False, _FIRST_PAUSE
-    while True:
-        try:
-            for news in client.watch(revision):
-                connected, pause = True, _FIRST_PAUSE
-                revision = news.revision or revision
-                for line in _lines(news, verbose=verbose):
-                    printer.show(line)
-        except IdentityError as error:
-            cut_off = error.code.name in ("CANCELLED", "UNKNOWN")
-            if not connected or not (cut_off or isinstance(error, UnavailableError | ResourceExhaustedError)):
-                raise
-            say(f"identity: {error}; trying again")
-        time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def _lines(news: News, *, verbose: bool) -> Iterator[dict[str, object]]:

@@ -5,7 +5,7 @@ concurrent calls with one token exactly one rotates, and all get its successor.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -22,7 +22,7 @@ from identity_service.domain.errors import (
     UnauthenticatedError,
 )
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
-from identity_service.domain.ids import EVERYONE
+from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse, User
@@ -41,6 +41,7 @@ from identity_service.domain.sessions import (
 from identity_service.domain.store import SessionState, Store
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential
+from identity_service.services.binding import rebind
 from identity_service.services.keyring import KeyRing
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_maker import TokenMaker, TokenSet
@@ -90,7 +91,8 @@ class Refresher:
 
         Raises:
             RefreshTokenInvalidError, RefreshTokenSupersededError, RefreshTokenReusedError,
-            SessionEndedError, CredentialRefusedError: the token or the client's credential is refused.
+            SessionEndedError, CredentialRefusedError, BindingRequiredError: the token, the client's
+                credential or the connection's certificate is refused.
             PermissionDeniedError: more was asked for than the session holds.
             TooManyAttemptsError: the session rotates too often.
             UnavailableError: this process cannot know whether the session has ended.
@@ -107,12 +109,15 @@ class Refresher:
 
     def _refresh(self, request: RefreshRequest) -> TokenSet:
         token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
+        proven: PrincipalId | None = None
         for _ in range(_TRIES):
             state = self._store.read_session(token.session_id)
             if state is None:
                 raise SessionEndedError
             client, user = self._require_live(state)
-            self._authenticate(client, request.client)
+            if proven is None:  # a credential may prove something once only
+                proven = self._authenticate(client, request.client, request.origin)
+            bound = rebind(state.session, client, request.client, request.origin.certificate)
             decision = self._decide(state, token)
             if isinstance(decision, Reused):
                 self._on_reuse(state.session, client, request.origin)
@@ -120,7 +125,8 @@ class Refresher:
             # Before anything is rotated: a request that is refused must leave the session as it was.
             audiences, scopes = _narrowed(state.session, client, user, request)
             if self._settle(decision, state.version, request.origin):
-                return self._maker.for_session(decision.session, audiences=audiences, scopes=scopes)
+                session = replace(decision.session, certificate_sha256=bound)
+                return self._maker.for_session(session, audiences=audiences, scopes=scopes)
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
     def _decide(self, state: SessionState, token: RefreshToken) -> Rotated | Replayed | Reused:
@@ -177,14 +183,17 @@ class Refresher:
             raise SessionEndedError
         return client, user
 
-    def _authenticate(self, client: Client, credential: ClientCredential | None) -> None:
-        """A client that has a secret must show it, and show its own."""
+    def _authenticate(
+        self, client: Client, credential: ClientCredential | None, origin: Origin
+    ) -> PrincipalId:
+        """A client that has something to prove itself with must do so, and be the session's."""
         require_grant(client, Grant.REFRESH_TOKEN)
-        if credential is not None:
-            if self._authenticator.client(credential).client.client_id != client.client_id:
-                raise CredentialRefusedError
-        elif not client.is_public:
-            raise CredentialRefusedError
+        if credential is None:
+            if not client.is_public:
+                raise CredentialRefusedError("the client must prove itself", client.client_id)
+        elif self._authenticator.client(credential, origin).client.client_id != client.client_id:
+            raise CredentialRefusedError("the session is of another client", client.client_id)
+        return client.client_id
 
     def _on_reuse(self, session: Session, client: Client, origin: Origin) -> None:
         """Two parties hold tokens of this session: end it, unless the client is known and set otherwise."""

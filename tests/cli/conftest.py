@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,33 @@ from typer.testing import CliRunner, Result
 
 from identity_service import logs
 from identity_service.cli.app import app
-from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY
+from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 
 Run = Callable[..., Result]
+RunJson = Callable[..., Any]
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A service process, and its first administrator."""
+
+    running: Running
+    client_id: str
+    client_secret: str
+
+    @property
+    def target(self) -> str:
+        return self.running.target
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of a command that calls it as the administrator."""
+        return {
+            "IDENTITY_TARGET": self.target,
+            "IDENTITY_CLIENT_ID": self.client_id,
+            "IDENTITY_CLIENT_SECRET": self.client_secret,
+        }
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +75,31 @@ def run_json(run: Run) -> Callable[..., Any]:
         return json.loads(run(*words, "--json", **options).stdout)
 
     return run_json
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One process for the tests of a file, which tell their records apart by name."""
+    folder = tmp_path_factory.mktemp("served")
+    installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db")
+    admin = installation.json("init")
+    with installation.serve() as running:
+        yield Served(running=running, client_id=admin["client_id"], client_secret=admin["client_secret"])
+
+
+@pytest.fixture
+def admin(run: Run, served: Served) -> Run:
+    """Runs a command as the first administrator of the service."""
+
+    def as_admin(*words: str, **options: Any) -> Result:
+        return run(*words, **(served.environ | options))
+
+    return as_admin
+
+
+@pytest.fixture
+def admin_json(admin: Run) -> RunJson:
+    def as_admin(*words: str, **options: Any) -> Any:
+        return json.loads(admin(*words, "--json", **options).stdout)
+
+    return as_admin

@@ -53,12 +53,16 @@ def test_by_client_secret_printing_one_value(world: World, run: Run) -> None:
 
 
 @pytest.mark.parametrize("level", ["--token-id", "--session-id", "--subject", "--client", "--everything"])
-def test_other_targets_need_a_bearer(world: World, run: Run, level: str) -> None:
+def test_other_targets_need_a_caller_who_may(world: World, run: Run, level: str) -> None:
     target = ("--target", world.target)
     words = ("token", "revoke", level, *(() if level == "--everything" else ("x",)), *target)
 
-    run(*words, code=3)
+    assert "say who calls" in run(*words, code=2).stderr
+    run(*words, code=3, IDENTITY_TOKEN=world.admin_token(["identity.verify"]))
     run(*words, IDENTITY_TOKEN=world.admin_token())
+    secret = world.admin.credential.client_secret.client_secret
+    if level != "--everything":  # which has taken back the token above, not the secret
+        run(*words, "--client-id", world.admin.id, IDENTITY_CLIENT_SECRET=secret)
 
 
 def test_a_call_that_names_nothing_or_too_much_is_called_wrongly(run: Run) -> None:

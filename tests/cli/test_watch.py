@@ -23,13 +23,13 @@ PATIENCE = 15.0
 class Watching:
     """The command, and what it has printed so far."""
 
-    def __init__(self, target: str, *words: str) -> None:
+    def __init__(self, target: str, *words: str, **environ: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "identity_service", "watch", "--target", target, *words],
+            [sys.executable, "-m", "identity_service", *(words or ("watch",)), "--target", target],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | environ,
         )
         self.out: Queue[str] = Queue()
         self.err: Queue[str] = Queue()
@@ -70,8 +70,9 @@ class Watching:
 
 
 @contextmanager
-def watching(target: str, *words: str) -> Iterator[Watching]:
-    watching = Watching(target, *words)
+def watching(target: str, *words: str, **environ: str) -> Iterator[Watching]:
+    """A command that goes on until it is ended: `watch`, unless words name another."""
+    watching = Watching(target, *words, **environ)
     try:
         yield watching
     finally:
@@ -87,7 +88,7 @@ def test_it_shows_changes_and_resumes_after_the_service_was_away(installation: I
     admin = installation.json("init")
     secret = (admin["client_id"], admin["client_secret"])
     port = free_port()
-    with installation.serve(port=port) as service, watching(service.target, "--json") as watch:
+    with installation.serve(port=port) as service, watching(service.target, "watch", "--json") as watch:
         lines = [json.loads(line) for line in watch.until("known")]
         assert [line["event"] for line in lines] == ["restarted", "keys", "known"]
         with service.client() as client:
@@ -110,7 +111,7 @@ def test_it_shows_changes_and_resumes_after_the_service_was_away(installation: I
 
 def test_for_people_it_prints_a_line_for_each_and_heartbeats_where_asked(installation: Installation) -> None:
     installation.json("init")
-    with installation.serve() as service, watching(service.target, "--verbose") as watch:
+    with installation.serve() as service, watching(service.target, "watch", "--verbose") as watch:
         printed = watch.until("heartbeat")
         assert any("keys" in line and "ES256 signing" in line for line in printed)
         assert watch.end(signal.SIGTERM) == 0

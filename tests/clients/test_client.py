@@ -11,11 +11,14 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_client import (
+    AbortedError,
+    AlreadyExistsError,
     ClientOptions,
     IdentityClient,
     IdentityError,
     InternalError,
     InvalidArgumentError,
+    NotFoundError,
     PermissionDeniedError,
     Rejected,
     ResourceExhaustedError,
@@ -226,7 +229,9 @@ def test_retries_can_be_turned_off(target: str, script: Script) -> None:
         (errors.ServerBusyError("busy"), ResourceExhaustedError),
         (errors.NotImplementedYetError("not yet"), UnimplementedError),
         (ValueError("bug"), InternalError),
-        (errors.StaleEtagError("stale"), IdentityError),
+        (errors.StaleEtagError("stale"), AbortedError),
+        (errors.NotFoundError("none"), NotFoundError),
+        (errors.AlreadyExistsError("taken"), AlreadyExistsError),
     ],
 )
 def test_every_other_error_is_raised_at_once(

@@ -3,7 +3,10 @@
 import threading
 from datetime import timedelta
 
-from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
+import pytest
+
+from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId
+from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_session
@@ -78,6 +81,60 @@ def test_a_page_is_full_though_sessions_in_between_have_ended(store: Store) -> N
 
     assert [s.session_id for s in store.list_sessions(ANA, limit=3)] == ["s11", "s1", "s0"]
     assert names(store) == ["s11", "s1", "s0"]
+
+
+def test_a_page_goes_on_after_a_session_that_has_ended_and_left_the_list(store: Store) -> None:
+    """Somebody else's look at the list may take it out between two pages."""
+    for day in range(6):
+        sign_in(store, f"s{day}", day)
+    first = store.list_sessions(ANA, limit=2)
+    store.end_session(first[-1].session_id, deny_until=LATER, end_until=MUCH_LATER)
+    assert names(store) == ["s5", "s3", "s2", "s1", "s0"]
+
+    rest = store.list_sessions(ANA, before=first[-1].session_id)
+
+    assert [session.session_id for session in rest] == ["s3", "s2", "s1", "s0"]
+
+
+def test_a_page_is_full_though_the_client_of_those_in_between_was_revoked(store: Store) -> None:
+    sign_in(store, "s9", 9)
+    for day in range(2, 9):
+        sign_in(store, f"s{day}", day, client=PrincipalId("lost"))
+    for day in range(2):
+        sign_in(store, f"s{day}", day)
+    store.raise_generation(PrincipalId("lost"), above=0, request_id=None)
+
+    assert [s.session_id for s in store.list_sessions(ANA, limit=2)] == ["s9", "s1"]
+    assert [s.session_id for s in store.list_sessions(ANA, before="s9", limit=1)] == ["s1"]
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+def test_no_page_is_empty_while_a_session_is_left_however_many_have_ended(store: Store, limit: int) -> None:
+    """An empty page is the end: whoever ends all sessions of somebody stops there."""
+    sign_in(store, "first", 0)
+    for number in range(150):
+        sign_in(store, f"s{number}", 1)
+        store.end_session(SessionId(f"s{number}"), deny_until=LATER, end_until=MUCH_LATER)
+    sign_in(store, "last", 2)
+
+    assert [s.session_id for s in store.list_sessions(ANA, before="last", limit=limit)] == ["first"]
+    assert names(store) == ["last", "first"]
+
+
+def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(store: Store) -> None:
+    """Also one that is neither its subject nor its client."""
+    other = PrincipalId("other")
+    held = {other: Generation(number=1, link=Link("before"))}
+    store.create_session(a_session("s1", subject=ANA, generations=held))
+    store.raise_generation(other, above=1, request_id=None)
+
+    assert names(store) == []
+
+
+def test_a_session_that_nobody_knows_has_nothing_after_it(store: Store) -> None:
+    sign_in(store, "s1", 1)
+
+    assert store.list_sessions(ANA, before="unknown") == []
 
 
 def test_an_expired_session_is_not_listed(store: Store, clock: FakeClock) -> None:

@@ -62,6 +62,15 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def init(self) -> Any:
+        """Initialise the store; commands are called as its first administrator from then on."""
+        admin = self.json("init")
+        self.environment |= {
+            "IDENTITY_CLIENT_ID": admin["client_id"],
+            "IDENTITY_CLIENT_SECRET": admin["client_secret"],
+        }
+        return admin
+
     def serve(self, *words: str, port: int | None = None) -> "Running":
         """Start the service; returns once it says that it serves."""
         return Running(self, words, port or free_port())
@@ -106,6 +115,10 @@ class Running:
 
     def client(self, **options: Any) -> IdentityClient:
         return IdentityClient(self.target, options=ClientOptions(**options))
+
+    def json(self, *words: str, stdin: str = "") -> Any:
+        """What a command prints that calls this process as the first administrator."""
+        return self._installation.json(*words, stdin=stdin, IDENTITY_TARGET=self.target)
 
     def kill(self) -> None:
         """SIGKILL: nothing is flushed, nothing is said."""

@@ -47,10 +47,10 @@ def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Insta
 @pytest.mark.timeout(60 + 10 * ROUNDS)
 def test_a_session_survives_crashes_in_the_middle_of_refreshes(installation: Installation) -> None:
     """The owner, whose replies are lost at every crash, is never signed out."""
-    installation.json("init")
-    installation.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
+    installation.init()
     port = free_port()
     with installation.serve(port=port) as service, service.client() as client:
+        service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
         token = client.issue_with_password("ana", PASSWORD).refresh_token
     rounds = max(3, ROUNDS // 4)
     for _ in range(rounds):

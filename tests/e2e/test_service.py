@@ -129,11 +129,11 @@ def test_a_revocation_reaches_the_other_process_by_itself(installation: Installa
 
 
 def test_what_the_command_line_changes_the_running_service_learns(installation: Installation) -> None:
-    installation.json("init")
+    installation.init()
     with installation.serve() as service, service.client() as client:
-        made = installation.json("client", "create", "reports", "--audience", "api", "--scope", "read")
+        made = service.json("client", "create", "reports", "--audience", "api", "--scope", "read")
         tokens = client.issue_with_secret("reports", made["client_secret"])
-        installation.json("client", "disable", "reports")
+        service.json("client", "disable", "reports")
 
         outcome = client.verify(tokens.access_token, audiences=["api"], strong=True)
         assert isinstance(outcome, Rejected)
@@ -142,11 +142,10 @@ def test_what_the_command_line_changes_the_running_service_learns(installation: 
 
 
 def test_500_refreshes_through_two_processes_give_one_successor(installation: Installation) -> None:
-    installation.json("init")
-    installation.json(
-        "user", "create", "ana", "--audience", "api", "--password-stdin", stdin="correct horse battery\n"
-    )
+    installation.init()
     with installation.serve() as one, installation.serve() as two:
+        words = ("user", "create", "ana", "--audience", "api", "--password-stdin")
+        one.json(*words, stdin="correct horse battery\n")
         clients = [IdentityClient(service.target) for service in (one, two) for _ in range(2)]
         token = clients[0].issue_with_password("ana", "correct horse battery").refresh_token
         with ThreadPoolExecutor(40) as pool:

@@ -185,10 +185,12 @@ def _set_up(store: str, processes: int) -> Accounts:
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
     with open_office(settings) as office:
         admin = office.initialise()
-        create = office.administrator.create_user
+        create = office.administrator.users.create
         create(NewUser(username="ana", password=password, audiences=("api",)))
         names = [f"bob-{number}" for number in range(processes)]
-        users = [create(NewUser(username=name, password=password, audiences=("api",))) for name in names]
+        users = [
+            create(NewUser(username=name, password=password, audiences=("api",))).record for name in names
+        ]
     return Accounts(
         client_id=admin.client_id,
         client_secret=admin.client_secret.reveal(),

@@ -8,16 +8,17 @@ from pathlib import Path
 import grpc
 import pytest
 
-from identity_service import logs
 from identity_service.bootstrap import Office, Service
 from identity_service.domain.store import Store
 from identity_service.opening import open_hasher
-from identity_service.services.admin import Administrator
 from identity_service.settings import Settings
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.wiring import office_administration
 from tests.redis_server import RedisServer
+from tests.rpc.administrator import Administrator
 from tests.rpc.world import Account, ShiftedClock, World, client_secret
+from tests.tls import Certifier
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
 STORES = ("sqlite", "redis")
@@ -50,7 +51,7 @@ def running(settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> 
         office = Office(
             settings=settings,
             store=store,
-            administrator=Administrator(store, hasher, clock, logs.LogJournal()),
+            administrator=office_administration(store, hasher, clock),
             clock=clock,
         )
         made = office.initialise()
@@ -89,6 +90,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
+def admin(world: World) -> Administrator:
+    """The first administrator, calling AdminService."""
+    return Administrator(world, world.admin_token(scopes=["identity.admin"]))
+
+
+@pytest.fixture
 def start_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorld]:
     """Starts a service with other settings, on SQLite."""
     with ExitStack() as cleanup:
@@ -99,3 +106,15 @@ def start_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Star
             )
 
         yield start
+
+
+@pytest.fixture
+def certifier(tmp_path: Path) -> Certifier:
+    """An authority with a folder of its own."""
+    return Certifier(tmp_path / "tls")
+
+
+@pytest.fixture
+def mutual(start_world: StartWorld, certifier: Certifier) -> World:
+    """A service where every client must show a certificate; its own channel shows none."""
+    return start_world(**certifier.server().settings(tls_client_ca=certifier.file))

@@ -10,13 +10,12 @@ from typing import Any, Final, cast
 
 import grpc
 
-from identity_service import logs
 from identity_service.bootstrap import Office, Service
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.store import Store
 from identity_service.opening import open_hasher
-from identity_service.services.admin import Administrator
 from identity_service.settings import Settings
+from identity_service.wiring import office_administration
 from tests.rpc.world import Account, ShiftedClock, World, client_secret
 
 LOCAL: Final = ("close", "adopt", "wait")
@@ -99,7 +98,7 @@ class Restartable:
             store = cast("Store", self.store)  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
             cleanup.callback(hasher.close)
-            administrator = Administrator(store, hasher, self.clock, logs.LogJournal())
+            administrator = office_administration(store, hasher, self.clock)
             office = Office(settings=settings, store=store, administrator=administrator, clock=self.clock)
             self._admin = self._admin or _initialise(office)
             service = Service(settings, clock=self.clock, store=store)

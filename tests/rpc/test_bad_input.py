@@ -207,13 +207,8 @@ def test_a_message_over_the_size_limit_is_refused_by_the_core(start_world: Start
 @pytest.mark.parametrize(
     "request_",
     [
-        pb.IssueRequest(credential=GOOD, subject_token="x"),
-        pb.IssueRequest(credential=GOOD, actor_token="x"),
         pb.IssueRequest(credential=GOOD, encryption=token_pb2.TOKEN_ENCRYPTION_SERVICE),
         pb.IssueRequest(credential=GOOD, encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE),
-        pb.IssueRequest(credential=token_pb2.Credential(client_assertion=token_pb2.ClientAssertion(jwt="x"))),
-        pb.IssueRequest(credential=token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())),
-        pb.IssueRequest(credential=token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt="x"))),
     ],
 )
 def test_what_is_not_offered_yet_says_so(world: World, request_: pb.IssueRequest) -> None:

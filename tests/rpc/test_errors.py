@@ -43,10 +43,8 @@ def test_an_unknown_error_is_opaque() -> None:
 def test_wrong_credentials_say_the_same_whatever_is_wrong(world: World) -> None:
     client = world.new_client()
     world.new_user()
-    world.new_user("bea")
-    world.office.administrator.disable_user("bea")
-    world.new_client("off")
-    world.office.administrator.disable_client("off")
+    world.disable_user(world.new_user("bea"))
+    world.disable_client(world.new_client("off"))
 
     found = [
         issue_refused(world, credential)

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import grpc
@@ -12,18 +14,29 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.policy import POLICY
+from identityapi import v1
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import API, World, bearer, failure
 
 SERVICE = "identityapi.v1.IdentityService"
+SERVICES = {SERVICE, "identityapi.v1.TrustService", "identityapi.v1.AdminService"}
 
 
 def test_every_method_of_the_protos_has_a_policy() -> None:
-    methods = pb.DESCRIPTOR.services_by_name["IdentityService"].methods
+    """Every proto that is compiled, also one that is added later."""
+    modules = [import_module(f"identityapi.v1.{found.name}") for found in iter_modules(v1.__path__)]
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for module in modules
+        if module.__name__.endswith("_pb2")
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
 
-    assert {f"/{SERVICE}/{method.name}" for method in methods} <= POLICY.keys()
+    assert {method.split("/")[1] for method in methods} == SERVICES
+    assert methods == {method for method in POLICY if method.startswith("/identityapi.")}
 
 
 class _NoGate:
@@ -127,10 +140,10 @@ def test_a_revoked_callers_token_opens_nothing(world: World) -> None:
     assert failure(refused.value).reason == "CALLER_UNAUTHENTICATED"
 
 
-def test_health_is_reported_for_the_server_and_the_service(world: World) -> None:
+def test_health_is_reported_for_the_server_and_each_service(world: World) -> None:
     stub = health_pb2_grpc.HealthStub(world.channel)
 
-    for name in ("", SERVICE):
+    for name in ("", *SERVICES):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
@@ -152,7 +165,7 @@ def test_reflection_describes_the_service(world: World, version: str) -> None:
 
     listed, described = call(iter(requests))
 
-    assert SERVICE in {service.name for service in listed.list_services_response.service}
+    assert {service.name for service in listed.list_services_response.service} >= SERVICES
     assert described.file_descriptor_response.file_descriptor_proto
 
 

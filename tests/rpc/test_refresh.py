@@ -216,17 +216,17 @@ def test_reuse_by_an_authenticated_client_set_to_refuse_leaves_the_session_alive
 
 
 def test_a_disabled_user_cannot_refresh(world: World, first: token_pb2.TokenSet) -> None:
-    world.office.administrator.disable_user("ana")
+    world.disable_user(world.user())
 
     assert refused(world, first.refresh_token) == "SESSION_ENDED"
-    world.office.administrator.disable_user("ana", disabled=False)
+    world.disable_user(world.user(), disabled=False)
     assert refused(world, first.refresh_token) == "SESSION_ENDED"
 
 
 def test_rights_taken_from_a_user_are_missing_after_the_next_refresh(
     world: World, first: token_pb2.TokenSet
 ) -> None:
-    found = world.office.administrator.user("ana")
+    found = world.office.administrator.users.find("ana")
     world.store.update(replace(found.record, scopes=frozenset({"read"})), expected=found.revision)
 
     assert list(world.refresh(first.refresh_token).scopes) == ["read"]
@@ -245,7 +245,7 @@ def _derive(world: World, tokens: token_pb2.TokenSet, *, number: int) -> str:
 
 
 def _set_on_reuse(world: World, client_id: str, on_reuse: OnReuse) -> None:
-    found = world.office.administrator.client(client_id)
+    found = world.office.administrator.clients.get(client_id)
     world.store.update(replace(found.record, on_reuse=on_reuse), expected=found.revision)
 
 

@@ -227,8 +227,8 @@ def test_disabling_and_deleting_a_principal_ends_its_tokens(world: World) -> Non
     client, user = world.new_client(), world.new_user()
     of_client, of_user = world.issue(client), world.issue(user)
 
-    world.office.administrator.disable_client(client.id)
-    world.office.administrator.delete_user("ana")
+    world.disable_client(client)
+    world.office.administrator.users.delete(user.id)
 
     assert world.reason(of_client.access_token, strong=True) == "REVOKED"
     assert world.reason(of_user.access_token, strong=True) == "REVOKED"
@@ -240,7 +240,7 @@ def test_disabling_and_deleting_a_principal_ends_its_tokens(world: World) -> Non
 
 def test_a_deleted_client_that_is_created_again_brings_nothing_back_to_life(world: World) -> None:
     tokens = world.issue(world.new_client())
-    world.office.administrator.delete_client("reports")
+    world.office.administrator.clients.delete("reports")
     again = world.new_client()
     world.verify("x", strong=True)
 
@@ -251,11 +251,11 @@ def test_a_deleted_client_that_is_created_again_brings_nothing_back_to_life(worl
 def test_a_new_password_ends_the_sessions_unless_it_is_told_not_to(
     world: World, user_tokens: token_pb2.TokenSet
 ) -> None:
-    administrator = world.office.administrator
-    administrator.set_password("ana", Secret("another password"), revoke=False)
+    users, user_id = world.office.administrator.users, world.user().id
+    users.set_password(user_id, Secret("another password"), revoke=False)
     assert world.reason(user_tokens.access_token, strong=True) == ""
 
-    administrator.set_password("ana", Secret("a third password"))
+    users.set_password(user_id, Secret("a third password"))
     assert world.reason(user_tokens.access_token, strong=True) == "REVOKED"
     assert refused(world, user_tokens.refresh_token) == "SESSION_ENDED"
 

@@ -123,7 +123,7 @@ def test_every_way_to_end_a_token_appears(world: World) -> None:
         world.revoke(admin, subject=user.id)
         world.revoke(admin, client_id=client.id)
         world.revoke(admin, everything=True)
-        world.office.administrator.disable_client(client.id)
+        world.disable_client(client)
         sessions = {t.session_id for t in tokens[:3]}
         watcher.until(knows("by-id", user.id, client.id, "*", *sessions))
         watcher.until(lambda w: w.revision == str(world.store.head().revision))

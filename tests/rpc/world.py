@@ -16,10 +16,11 @@ from grpc_status import rpc_status
 
 from identity_service.bootstrap import Office, Service
 from identity_service.clock import SystemClock
-from identity_service.domain.principals import Grant
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
-from identity_service.services.admin import NewClient, NewUser
+from identity_service.services.admin import NewUser
 from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -27,6 +28,7 @@ from identityapi.v1 import token_pb2
 
 API = "api"
 PASSWORD = "correct horse battery staple"
+_SETS = {"audiences", "scopes", "grants", "certificates", "exchange_audiences"}
 ADMIN_SCOPES = ("identity.revoke", "identity.verify")
 
 
@@ -74,24 +76,38 @@ class World:
     # Accounts
 
     def new_client(self, client_id: str = "reports", **changes: object) -> Account:
-        values: dict[str, object] = {"audiences": (API,), "scopes": ("read", "write")} | changes
-        _, secret = self.office.administrator.create_client(
-            NewClient(client_id=client_id, **values)  # type: ignore[arg-type]
-        )
+        """Fields of `Client`, lists as any collection; `public` = without a secret."""
+        values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")} | changes
+        no_secret = values.pop("public", False)
+        sets = {name: frozenset(values[name]) for name in _SETS & values.keys()}
+        client = Client(client_id=PrincipalId(client_id), **(values | sets))
+        _, secret = self.office.administrator.clients.create(client, no_secret=no_secret)
         text = secret.reveal() if secret is not None else ""
         return Account(id=client_id, credential=client_secret(client_id, text))
 
     def new_user(self, username: str = "ana", **changes: object) -> Account:
-        values: dict[str, object] = {"audiences": (API,), "scopes": ("read", "write")} | changes
-        user = self.office.administrator.create_user(
-            NewUser(username=username, password=Secret(PASSWORD), **values)  # type: ignore[arg-type]
-        )
-        return Account(id=user.user_id, credential=password(username))
+        values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")}
+        values |= {"password": Secret(PASSWORD)} | changes
+        made = self.office.administrator.users.create(NewUser(username=username, **values))
+        return Account(id=made.record.user_id, credential=password(username))
 
     def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Account:
         """A client with a secret through which people sign in."""
         grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
         return self.new_client(client_id, grants=grants, **changes)
+
+    def user(self, username: str = "ana") -> Account:
+        """One who was made before."""
+        found = self.office.administrator.users.find(username)
+        return Account(id=found.record.user_id, credential=password(username))
+
+    def disable_user(self, user: Account, *, disabled: bool = True) -> None:
+        wanted = User(user_id=PrincipalId(user.id), username="", disabled=disabled)
+        self.office.administrator.users.update(wanted, ["disabled"])
+
+    def disable_client(self, client: Account) -> None:
+        wanted = Client(client_id=PrincipalId(client.id), disabled=True)
+        self.office.administrator.clients.update(wanted, ["disabled"])
 
     # Calls
 

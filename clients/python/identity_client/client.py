@@ -1,13 +1,21 @@
 """The synchronous client of IdentityService: one method for each thing to do."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from identity_client.connection import Connected
+from identity_client.credentials import (
+    by_assertion,
+    by_certificate,
+    by_federated_token,
+    by_password,
+    by_secret,
+)
 from identity_client.options import ClientOptions
 from identity_client.values import Outcome, TokenSet, to_outcome
 from identityapi.v1 import identity_service_pb2 as pb
@@ -43,7 +51,7 @@ class IdentityClient(Connected):
     ) -> TokenSet:
         """Tokens for a service. Raises UnauthenticatedError, PermissionDeniedError, …"""
         return self.issue(
-            _issue_request(_client_secret(client_id, client_secret), audiences, scopes, lifetime, claims)
+            _issue_request(by_secret(client_id, client_secret), audiences, scopes, lifetime, claims)
         )
 
     def issue_with_password(
@@ -65,16 +73,70 @@ class IdentityClient(Connected):
             client_id: the program through which the person signs in; None = the built-in one.
             device: a name for the list of sessions.
         """
-        credential = token_pb2.Credential(
-            password=token_pb2.Password(
-                username=username,
-                password=password,
-                client_id=client_id or "",
-                client_secret=client_secret or "",
-            )
-        )
+        credential = by_password(username, password, client_id=client_id, client_secret=client_secret)
         request = _issue_request(credential, audiences, scopes, lifetime, claims)
         request.device = device
+        return self.issue(request)
+
+    def issue_with_assertion(
+        self,
+        signer: Callable[[], str],
+        *,
+        audiences: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: timedelta | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> TokenSet:
+        """Tokens for a service by its private key: `signer` is an AssertionSigner, or signs elsewhere."""
+        return self.issue(_issue_request(by_assertion(signer), audiences, scopes, lifetime, claims))
+
+    def issue_with_certificate(
+        self,
+        *,
+        audiences: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: timedelta | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> TokenSet:
+        """Tokens for a service by the certificate of this connection: see `TlsOptions`."""
+        return self.issue(_issue_request(by_certificate(), audiences, scopes, lifetime, claims))
+
+    def issue_with_federated_token(
+        self,
+        token: str | Path,
+        *,
+        audiences: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: timedelta | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> TokenSet:
+        """Tokens for a workload by the JWT of its platform.
+
+        Args:
+            token: the JWT itself, or the file where the platform puts it; it is read with each call.
+        """
+        return self.issue(_issue_request(by_federated_token(token), audiences, scopes, lifetime, claims))
+
+    def exchange(
+        self,
+        subject_token: str,
+        credential: token_pb2.Credential,
+        *,
+        actor_token: str | None = None,
+        audiences: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: timedelta | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> TokenSet:
+        """A token for the subject of another, for a service that acts for them (RFC 8693).
+
+        Args:
+            subject_token: an access token that the service was sent.
+            credential: the service's own: see `identity_client.credentials`.
+            actor_token: of who acts, where that is not the service itself.
+        """
+        request = _issue_request(credential, audiences, scopes, lifetime, claims)
+        request.subject_token, request.actor_token = subject_token, actor_token or ""
         return self.issue(request)
 
     def issue(self, request: pb.IssueRequest) -> TokenSet:
@@ -87,15 +149,23 @@ class IdentityClient(Connected):
         *,
         client_id: str | None = None,
         client_secret: str | None = None,
+        credential: token_pb2.Credential | None = None,
         scopes: Iterable[str] = (),
         audiences: Iterable[str] = (),
     ) -> TokenSet:
-        """The next tokens of a session. Keep the new refresh token; repeating a lost call is safe."""
+        """The next tokens of a session. Keep the new refresh token; repeating a lost call is safe.
+
+        Args:
+            client_id, client_secret: of the client of the session, where it has a secret.
+            credential: how that client proves itself otherwise: see `identity_client.credentials`.
+        """
         request = pb.RefreshRequest(
             refresh_token=refresh_token, scopes=_texts(scopes), audiences=_texts(audiences)
         )
         if client_id is not None:
-            request.client_credential.CopyFrom(_client_secret(client_id, client_secret or ""))
+            request.client_credential.CopyFrom(by_secret(client_id, client_secret or ""))
+        elif credential is not None:
+            request.client_credential.CopyFrom(credential)
         return TokenSet.from_message(self._call(self._stub.Refresh, request).token_set)
 
     # Verify
@@ -192,12 +262,6 @@ def _texts(values: Iterable[str]) -> Iterable[str]:
     if isinstance(values, str):
         raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
     return values
-
-
-def _client_secret(client_id: str, client_secret: str) -> token_pb2.Credential:
-    return token_pb2.Credential(
-        client_secret=token_pb2.ClientSecret(client_id=client_id, client_secret=client_secret)
-    )
 
 
 def _once(request_id: str | None) -> str:

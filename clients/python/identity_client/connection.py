@@ -18,7 +18,7 @@ class Connected:
     """What the clients have in common. Any thread may call any method.
 
     Every method raises an IdentityError when the call fails. UNAVAILABLE is tried again within the
-    deadline, which is safe for every call of the service.
+    deadline for the calls that are safe to repeat: all but those that create, change or delete a record.
     """
 
     def __init__(
@@ -31,15 +31,14 @@ class Connected:
         """Connects with the first call.
 
         Args:
-            target: host:port of the service. The connection is not encrypted: beyond this machine, pass
-                a channel that is.
-            options: deadline, retries, the caller's own token.
+            target: host:port of the service. Beyond this machine set `options.tls`.
+            options: deadline, retries, encryption, the caller's own token.
             channel: to use instead of one to `target`; it stays the caller's to close. Make it with
                 `options.channel_arguments()`, else it retries nothing and takes smaller messages.
         """
         self._options = options or ClientOptions()
         self._own = channel is None
-        self._channel = channel or grpc.insecure_channel(target, options=self._options.channel_arguments())
+        self._channel = channel or open_channel(target, self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +64,13 @@ class Connected:
     def _open(self, method: Callable[..., Any], request: Message) -> Any:
         """A stream, which has no deadline."""
         return method(request, metadata=self._options.metadata())
+
+
+def open_channel(target: str, options: ClientOptions) -> grpc.Channel:
+    """A channel as the options say. Raises OSError: a file of `options.tls` cannot be read."""
+    if options.tls is None:
+        return grpc.insecure_channel(target, options=options.channel_arguments())
+    return grpc.secure_channel(target, options.tls.credentials(), options=options.channel_arguments())
 
 
 @contextmanager

@@ -56,6 +56,18 @@ class PermissionDeniedError(IdentityError):
     """The principal, or the caller, may not."""
 
 
+class NotFoundError(IdentityError):
+    """There is no such record."""
+
+
+class AlreadyExistsError(IdentityError):
+    """There is a record of this id, username or certificate already."""
+
+
+class AbortedError(IdentityError):
+    """The record has changed since it was read: read it again."""
+
+
 class ResourceExhaustedError(IdentityError):
     """Too many attempts, or too much at once; see `retry_after`."""
 
@@ -76,6 +88,9 @@ _CLASSES: Mapping[grpc.StatusCode, type[IdentityError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
+    grpc.StatusCode.ABORTED: AbortedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,

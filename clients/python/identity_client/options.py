@@ -1,4 +1,4 @@
-"""How a client behaves: deadline, retries, keepalive, and the caller's own token."""
+"""How a client behaves: deadline, retries, keepalive, encryption, and the caller's own token."""
 
 import json
 import re
@@ -10,13 +10,22 @@ from typing import Any, Final
 import grpc
 
 from identity_client.errors import InvalidArgumentError
+from identity_client.tls import TlsOptions
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+
+_REPEATABLE: Final = (
+    *(f"Get{name}" for name in ("Client", "User", "TrustedIssuer")),
+    *(f"List{name}" for name in ("Clients", "Users", "Sessions", "TrustedIssuers", "Keys", "AuditEvents")),
+    "SetPassword",
+    "RevokeSessions",
+)
+"""Of administration: a second attempt to create finds what the first one made, and its secret is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """Options of an IdentityClient; the defaults suit a service in the same region."""
+    """Options of a client; the defaults suit a service in the same region."""
 
     timeout: timedelta = timedelta(seconds=5)
     """The deadline of each call, its retries included."""
@@ -30,12 +39,15 @@ class ClientOptions:
     """Of one answer; as much as the service allows by default, so that a full VerifyBatch fits."""
     bearer: str | Callable[[], str] | None = field(default=None, repr=False)
     """The caller's own access token, or what gives it for each call; needed to revoke more than a
-    token that one holds, and to verify where the service asks for it."""
+    token that one holds, and to verify where the service asks for it. `AccessTokens` renews one."""
+    tls: TlsOptions | None = None
+    """How the connection is encrypted; None = not at all, for a service on the same machine."""
 
     def channel_arguments(self) -> list[tuple[str, Any]]:
         """The options of a gRPC channel."""
         milliseconds = int(self.keepalive.total_seconds() * 1000)
         return [
+            *(self.tls.channel_arguments() if self.tls is not None else ()),
             ("grpc.service_config", json.dumps(self._service_config())),
             ("grpc.enable_retries", 1),
             ("grpc.keepalive_time_ms", milliseconds),
@@ -59,14 +71,15 @@ class ClientOptions:
         return (("authorization", f"Bearer {token}"),)
 
     def _service_config(self) -> dict[str, Any]:
-        # Not for Watch: whoever watches resumes after what it was sent last.
+        # Not for streams: whoever watches resumes after what it was sent last.
         names = [
             {"service": "identityapi.v1.IdentityService"},
             {"service": "identityapi.v1.TrustService", "method": "GetKeys"},
+            *({"service": "identityapi.v1.AdminService", "method": method} for method in _REPEATABLE),
         ]
         method: dict[str, Any] = {"name": names}
         if self.max_attempts > 1:
-            # Every call of the service may be repeated: that is how they are made.
+            # These calls may be repeated: that is how they are made.
             method["retryPolicy"] = {
                 "maxAttempts": min(self.max_attempts, 5),
                 "initialBackoff": f"{self.initial_backoff.total_seconds():.3f}s",

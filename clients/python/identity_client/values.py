@@ -68,8 +68,13 @@ class Verified:
     expire_time: datetime
     auth_time: datetime | None
     actors: tuple[Actor, ...]
+    """Who acts for the subject, the current actor first."""
+    may_act: Actor | None
+    """Who alone may act for the subject by exchanging the token; None = nobody is named."""
     claims: Mapping[str, object]
     """All other claims."""
+    certificate_sha256: bytes
+    """The client certificate that it is bound to (RFC 8705); empty = none."""
     revision: str
     """The place in the change log up to which revocations were known."""
 
@@ -124,7 +129,11 @@ def _verified(token: token_pb2.VerifiedToken, revision: str) -> Verified:
         expire_time=moment(token.expire_time),
         auth_time=moment(token.auth_time) if token.HasField("auth_time") else None,
         actors=tuple(Actor(subject=a.subject, client_id=a.client_id) for a in token.actors),
+        may_act=Actor(subject=token.may_act.subject, client_id=token.may_act.client_id)
+        if token.HasField("may_act")
+        else None,
         claims=MessageToDict(token.claims),
+        certificate_sha256=token.certificate_sha256,
         revision=revision,
     )
 

@@ -14,6 +14,8 @@ from identity_service.domain.principals import (
     OnReuse,
     StoredSecret,
     first_party_client,
+    is_certificate_name,
+    normalize_certificate_name,
     normalize_username,
 )
 from tests.unit.domain.samples import a_client, a_user
@@ -99,3 +101,44 @@ def test_a_record_is_known_by_its_id_and_cannot_be_changed_in_place() -> None:
     assert (a_client().id, a_user().id) == ("shop", "u_alice")
     with pytest.raises(dataclasses.FrozenInstanceError):
         a_user().username = "mallory"  # type: ignore[misc]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("SPIFFE://Example.ORG/Ns/Shop", "spiffe://example.org/Ns/Shop"),
+        ("DNS:Reports.Example.org", "dns:reports.example.org"),
+        ("SHA256:" + "AB" * 32, "sha256:" + "ab" * 32),
+    ],
+)
+def test_a_name_in_a_certificate_has_one_spelling(written: str, kept: str) -> None:
+    assert normalize_certificate_name(written) == kept
+    assert normalize_certificate_name(kept) == kept
+    assert is_certificate_name(kept)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "reports.example.org",
+        "dns:",
+        "dns:-a",
+        "dns:a..b",
+        "dns:*.example.org",
+        "dns:" + "a" * 64,
+        "dns:" + "a." * 127 + "a",
+        "dns:a\n",
+        "spiffe://example.org",
+        "spiffe://example.org/",
+        "spiffe:///path",
+        "spiffe://example.org/a b",
+        "spiffe://example.org/" + "a" * 2048,
+        "https://example.org/a",
+        "sha256:" + "a" * 63,
+        "sha256:" + "g" * 64,
+        "sha256:" + "a" * 65,
+    ],
+)
+def test_no_other_text_names_a_certificate(name: str) -> None:
+    assert not is_certificate_name(name)

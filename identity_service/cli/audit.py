@@ -1,0 +1,113 @@
+"""`identity audit`: what happened, and what happens."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from identity_client.values import moment
+from identity_service.cli.following import follow
+from identity_service.cli.output import Exit, JsonFlag, fail, show_table
+from identity_service.cli.records import first
+from identity_service.cli.remote import Service, remote
+from identity_service.settings_values import Duration
+from identityapi.v1 import audit_pb2 as pb
+
+app = typer.Typer(help="What happened: who did what to whom, from where.", no_args_is_help=True)
+
+_LEADING: Final = ("event_id", "time", "type", "details")
+"""Of a line for people: what it begins with, or shows in another way."""
+
+Types = Annotated[list[str] | None, typer.Option("--type", help="Only of this type, as token_issued.")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="From then on: a time as 2026-05-06T07:08:09Z, or how long ago, as 15m or 7d."),
+]
+
+
+@app.command("list")
+@remote
+def list_events(
+    service: Service,
+    principal: Annotated[str, typer.Option(help="Only of this actor, subject, client or target.")] = "",
+    type_: Types = None,
+    since: Since = None,
+    until: Annotated[str | None, typer.Option(help="Before then; as --since.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 100,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show events, the newest first."""
+    start, end = _time("--since", since), _time("--until", until)
+    with service.admin() as admin:
+        found = admin.list_audit_events(
+            principal=principal, types=type_ or (), start_time=start, end_time=end
+        )
+        rows = [_row(event) for event in first(found, limit)]
+    if as_json or not rows:
+        show_table(rows, as_json=as_json, empty="no events")
+    else:
+        for row in rows:
+            _print(row, as_json=False)
+
+
+@app.command("tail")
+@remote
+def tail(
+    service: Service,
+    resume_after: Annotated[
+        str, typer.Option("--resume-after", help="The event_id that was seen last; shows what came since.")
+    ] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show events as they happen, one a line, until Ctrl-C."""
+    with service.admin() as admin:
+        try:
+            for event in follow(admin.tail_audit_events, resume_after, lambda event: event.event_id):
+                _print(_row(event), as_json=as_json)
+        except KeyboardInterrupt:
+            pass
+
+
+def _print(row: dict[str, Any], *, as_json: bool) -> None:
+    """One line, at once."""
+    if as_json:
+        line = json.dumps(row, default=str)
+    else:
+        said = {name: value for name, value in row.items() if value and name not in _LEADING} | row["details"]
+        pairs = "  ".join(f"{name}={value}" for name, value in said.items())
+        line = f"{row['time']:%Y-%m-%d %H:%M:%S}  {row['type']:<22}  {pairs}"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _row(event: pb.AuditEvent) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "time": moment(event.time),
+        "type": event.type,
+        "outcome": pb.AuditOutcome.Name(event.outcome).removeprefix("AUDIT_OUTCOME_").lower(),
+        "actor": event.actor,
+        "target": event.target,
+        "peer": event.peer,
+        "reason": event.reason,
+        "request_id": event.request_id,
+        "details": dict(event.details),
+    }
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    """A moment, or how long ago it was; without a zone it is UTC."""
+    if text is None:
+        return None
+    try:
+        return datetime.now(UTC) - TypeAdapter(Duration).validate_python(text)
+    except ValidationError:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{option}: must be a time as 2026-05-06T07:08:09Z, or how long ago, as 15m or 7d", Exit.USAGE)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

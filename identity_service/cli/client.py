@@ -1,0 +1,271 @@
+"""`identity client`: services, and programs through which people sign in."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from identity_service.cli.options import AudienceOption, ScopeOption, YesOption
+from identity_service.cli.output import Exit, JsonFlag, fail, say, show, show_table
+from identity_service.cli.records import (
+    DisplayName,
+    Enable,
+    Etag,
+    Limit,
+    confirm,
+    first,
+    read_text,
+    texts,
+    time_of,
+)
+from identity_service.cli.remote import Service, remote
+from identity_service.domain.principals import Grant, OnReuse
+from identityapi.v1 import principal_pb2 as pb
+
+app = typer.Typer(help="Services and programs that get tokens.", no_args_is_help=True)
+
+ClientId = Annotated[str, typer.Argument(help="The client's id.")]
+Grants = Annotated[list[Grant] | None, typer.Option("--grant", help="How it may get tokens.")]
+MaxLifetime = Annotated[
+    int | None, typer.Option("--max-lifetime", min=1, help="Of its access tokens, in seconds.")
+]
+Reuse = Annotated[
+    OnReuse | None,
+    typer.Option("--on-reuse", help="What a reused refresh token does, where it proved itself."),
+]
+Certificates = Annotated[
+    list[str] | None,
+    typer.Option("--certificate", help="That proves it: spiffe://…, dns:name or sha256:hex."),
+]
+PublicKeys = Annotated[
+    list[Path] | None,
+    typer.Option("--public-key", help="A file with a JWK, or a set of them, that proves it.", dir_okay=False),
+]
+ExchangeAudiences = Annotated[
+    list[str] | None,
+    typer.Option("--exchange-audience", help="Audience of tokens that it may exchange; * = any."),
+]
+RequireBinding = Annotated[
+    bool | None,
+    typer.Option("--require-binding/--no-require-binding", help="Bind its tokens to its certificate."),
+]
+
+
+@app.command("create")
+@remote
+def create(
+    service: Service,
+    client_id: ClientId,
+    audience: AudienceOption = None,
+    scope: ScopeOption = None,
+    name: DisplayName = None,
+    grant: Grants = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Only signs people in: --no-secret, with grants for that.")
+    ] = False,
+    no_secret: Annotated[
+        bool, typer.Option("--no-secret", help="It proves itself by certificate, key or trusted issuer.")
+    ] = False,
+    certificate: Certificates = None,
+    public_key: PublicKeys = None,
+    exchange_audience: ExchangeAudiences = None,
+    require_binding: RequireBinding = None,
+    max_lifetime: MaxLifetime = None,
+    on_reuse: Reuse = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create a client. Its secret is printed once and kept only as a hash."""
+    usual = [Grant.PASSWORD, Grant.REFRESH_TOKEN] if public else [Grant.CLIENT_CREDENTIALS]
+    wanted, _ = _message(
+        client_id,
+        audience=audience,
+        scope=scope,
+        name=name,
+        grant=grant or usual,
+        certificate=certificate,
+        public_key=public_key,
+        exchange_audience=exchange_audience,
+        require_binding=require_binding,
+        max_lifetime=max_lifetime,
+        on_reuse=on_reuse,
+    )
+    with service.admin() as admin:
+        made = admin.create_client(wanted, no_secret=no_secret or public)
+    _show_secret(client_id, made.client_secret, as_json=as_json)
+
+
+@app.command("list")
+@remote
+def list_clients(service: Service, limit: Limit = None, as_json: JsonFlag = False) -> None:
+    """List clients by id."""
+    with service.admin() as admin:
+        rows = [_row(client) for client in first(admin.list_clients(), limit)]
+    show_table(rows, as_json=as_json, empty="no clients")
+
+
+@app.command("show")
+@remote
+def show_client(service: Service, client_id: ClientId, as_json: JsonFlag = False) -> None:
+    """Show one client."""
+    with service.admin() as admin:
+        show(_values(admin.get_client(client_id)), as_json=as_json)
+
+
+@app.command("update")
+@remote
+def update(
+    service: Service,
+    client_id: ClientId,
+    audience: AudienceOption = None,
+    scope: ScopeOption = None,
+    name: DisplayName = None,
+    grant: Grants = None,
+    certificate: Certificates = None,
+    public_key: PublicKeys = None,
+    exchange_audience: ExchangeAudiences = None,
+    require_binding: RequireBinding = None,
+    max_lifetime: Annotated[
+        int | None, typer.Option("--max-lifetime", min=0, help="In seconds; 0 = the service's own maximum.")
+    ] = None,
+    on_reuse: Reuse = None,
+    etag: Etag = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Change what is given; a list replaces the one that was, and '' empties it."""
+    wanted, fields = _message(
+        client_id,
+        audience=audience,
+        scope=scope,
+        name=name,
+        grant=grant,
+        certificate=certificate,
+        public_key=public_key,
+        exchange_audience=exchange_audience,
+        require_binding=require_binding,
+        max_lifetime=max_lifetime,
+        on_reuse=on_reuse,
+    )
+    if not fields:
+        fail("name what to change, as --scope", Exit.USAGE, as_json=as_json)
+    wanted.etag = etag
+    with service.admin() as admin:
+        show(_values(admin.update_client(wanted, fields)), as_json=as_json)
+
+
+@app.command("rotate-secret")
+@remote
+def rotate_secret(
+    service: Service,
+    client_id: ClientId,
+    overlap: Annotated[int, typer.Option(help="Seconds that the old secrets go on working.", min=0)] = 0,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke all that it was issued.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a client a new secret, printed once."""
+    with service.admin() as admin:
+        made = admin.rotate_client_secret(client_id, overlap=timedelta(seconds=overlap), revoke=revoke)
+    _show_secret(client_id, made.client_secret, as_json=as_json)
+
+
+@app.command("disable")
+@remote
+def disable(service: Service, client_id: ClientId, enable: Enable = False, as_json: JsonFlag = False) -> None:
+    """Refuse a client and all that was issued to it or through it, at once."""
+    with service.admin() as admin:
+        admin.update_client(pb.Client(client_id=client_id, disabled=not enable), ["disabled"])
+    show({"client_id": client_id, "disabled": not enable}, as_json=as_json)
+
+
+@app.command("delete")
+@remote
+def delete(service: Service, client_id: ClientId, yes: YesOption = False, as_json: JsonFlag = False) -> None:
+    """Delete a client and revoke all that was issued to it or through it."""
+    confirm(f"Delete the client {client_id} and revoke its tokens?", yes=yes)
+    with service.admin() as admin:
+        admin.delete_client(client_id)
+    show({"client_id": client_id, "deleted": True}, as_json=as_json)
+
+
+def _message(
+    client_id: str,
+    *,
+    audience: Sequence[str] | None,
+    scope: Sequence[str] | None,
+    name: str | None,
+    grant: Sequence[Grant] | None,
+    certificate: Sequence[str] | None,
+    public_key: Sequence[Path] | None,
+    exchange_audience: Sequence[str] | None,
+    require_binding: bool | None,
+    max_lifetime: int | None,
+    on_reuse: OnReuse | None,
+) -> tuple[pb.Client, list[str]]:
+    """A client as the options say it, and the fields that they speak of."""
+    given: dict[str, Any] = {
+        "display_name": name,
+        "grants": [pb.Grant.Value(f"GRANT_{each.upper()}") for each in grant] if grant is not None else None,
+        "audiences": _list(audience),
+        "scopes": _list(scope),
+        "certificates": _list(certificate),
+        "public_keys": [key for path in public_key for key in _keys(path)]
+        if public_key is not None
+        else None,
+        "exchange_audiences": _list(exchange_audience),
+        "require_binding": require_binding,
+        "on_reuse": pb.OnReuse.Value(f"ON_REUSE_{on_reuse.upper()}") if on_reuse is not None else None,
+    }
+    stated = {field: value for field, value in given.items() if value is not None}
+    message = pb.Client(client_id=client_id, **stated)
+    if max_lifetime:
+        message.max_lifetime.FromSeconds(max_lifetime)
+    return message, [*stated, *(["max_lifetime"] if max_lifetime is not None else [])]
+
+
+def _list(given: Sequence[str] | None) -> list[str] | None:
+    return None if given is None else texts(given)
+
+
+def _keys(path: Path) -> list[str]:
+    """The keys of a file: a JWK, or those of a JWK Set."""
+    try:
+        value = json.loads(read_text(path))
+    except ValueError:
+        fail(f"{path}: is no JSON", Exit.USAGE)
+    keys = value["keys"] if isinstance(value, dict) and isinstance(value.get("keys"), list) else [value]
+    return [json.dumps(key, separators=(",", ":")) for key in keys]
+
+
+def _row(client: pb.Client) -> dict[str, object]:
+    return {
+        "client_id": client.client_id,
+        "grants": sorted(pb.Grant.Name(grant).removeprefix("GRANT_").lower() for grant in client.grants),
+        "audiences": list(client.audiences),
+        "scopes": list(client.scopes),
+        "disabled": client.disabled,
+    }
+
+
+def _values(client: pb.Client) -> dict[str, object]:
+    lifetime = client.max_lifetime.ToTimedelta().total_seconds() if client.HasField("max_lifetime") else None
+    return {
+        **_row(client),
+        "display_name": client.display_name,
+        "secrets": len(client.secrets),
+        "certificates": list(client.certificates),
+        "public_keys": [json.loads(key) for key in client.public_keys],
+        "exchange_audiences": list(client.exchange_audiences),
+        "require_binding": client.require_binding,
+        "max_lifetime": lifetime,
+        "on_reuse": pb.OnReuse.Name(client.on_reuse).removeprefix("ON_REUSE_").lower(),
+        "create_time": time_of(client.create_time),
+        "etag": client.etag,
+    }
+
+
+def _show_secret(client_id: str, secret: str, *, as_json: bool) -> None:
+    show({"client_id": client_id, **({"client_secret": secret} if secret else {})}, as_json=as_json)
+    if secret:
+        say("Keep the secret: it is not shown again.")

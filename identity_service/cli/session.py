@@ -1,0 +1,79 @@
+"""`identity session`: the sign-ins that live; one's own, or with scope identity.admin anybody's."""
+
+from typing import Annotated
+
+import typer
+
+from identity_client import AdminClient
+from identity_service.cli.output import Exit, JsonFlag, fail, show, show_table
+from identity_service.cli.records import Limit, first, time_of
+from identity_service.cli.remote import Service, remote
+from identity_service.cli.user import find
+from identityapi.v1 import principal_pb2 as pb
+
+app = typer.Typer(help="Sign-ins that live.", no_args_is_help=True)
+
+OfUser = Annotated[str | None, typer.Option("--user", help="Of this username or user id. Default: own.")]
+
+
+@app.command("list")
+@remote
+def list_sessions(
+    service: Service,
+    user: OfUser = None,
+    client: Annotated[str | None, typer.Option("--client", help="Through this client.")] = None,
+    limit: Limit = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List live sessions, the newest sign-in first: your own, or with --user or --client others'."""
+    if user and client:
+        fail("name one: --user or --client", Exit.USAGE, as_json=as_json)
+    with service.admin() as admin:
+        found = admin.list_sessions(subject=_subject(admin, user), client_id=client or "")
+        rows = [_row(session) for session in first(found, limit)]
+    show_table(rows, as_json=as_json, empty="no sessions")
+
+
+@app.command("revoke")
+@remote
+def revoke(
+    service: Service,
+    session_id: Annotated[str | None, typer.Argument(help="The session to end.")] = None,
+    user: OfUser = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All sessions: your own, or with --user theirs.")
+    ] = False,
+    all_but: Annotated[
+        str | None, typer.Option("--all-but", metavar="SESSION_ID", help="All sessions but this one.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="For the audit events.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """End a session, or all of somebody but one. Their tokens are refused from then on."""
+    if sum(map(bool, (session_id, every, all_but))) != 1 or (session_id and user):
+        fail("name a session, or --all, or --all-but", Exit.USAGE, as_json=as_json)
+    with service.admin() as admin:
+        if session_id:
+            ended = admin.revoke_session(session_id, reason=reason)
+        else:
+            subject = _subject(admin, user)
+            ended = admin.revoke_sessions(subject=subject, keep=all_but or "", reason=reason)
+    show({"count": ended.count, "revision": ended.revision}, as_json=as_json)
+
+
+def _subject(admin: AdminClient, user: str | None) -> str:
+    return find(admin, user).user_id if user else ""
+
+
+def _row(session: pb.Session) -> dict[str, object]:
+    return {
+        "session_id": session.session_id,
+        "subject": session.subject,
+        "client_id": session.client_id,
+        "device": session.device,
+        "peer": session.peer,
+        "auth_time": time_of(session.auth_time),
+        "refresh_time": time_of(session.refresh_time),
+        "expire_time": time_of(session.expire_time),
+        "current": session.current,
+    }

@@ -1,0 +1,147 @@
+"""YAML as plain values, and the line of each: the part of YAML that JSON has, and nothing else.
+
+PyYAML composes the nodes, which know their lines and still hold every key that was written twice. Values
+are read as YAML 1.2 does: `no` and `2026-01-01` are texts, only `true` and `false` are truth values.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import yaml
+
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("map", "seq", "str", "int", "bool", "null", "float", "timestamp", "value", "merge")
+)
+"""What PyYAML finds by itself; any other one was written, and asks for something to be made."""
+_TEXT: Final = "tag:yaml.org,2002:str"
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_CONSTANTS: Final = {"true": True, "false": False, "null": None, "~": None, "": None}
+_MAX_NODES: Final = 100_000
+"""With aliases a small file can mean a very large document."""
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that must be mended, and where."""
+
+    line: int
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{_written(self.path)}: {self.what}" if self.path else self.what
+
+
+@dataclass(slots=True)
+class Document:
+    """What a text says."""
+
+    value: object = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def line_of(self, path: Sequence[str | int]) -> int:
+        """The line of a value, or of the nearest one around it that was written."""
+        known = tuple(path)
+        while known and known not in self.lines:
+            known = known[:-1]
+        return self.lines.get(known, 1)
+
+    def add(self, path: Path, what: str) -> None:
+        self.problems.append(Problem(line=self.line_of(path), path=path, what=what))
+
+
+def read_document(text: str) -> Document:
+    """What the text says; where it is no YAML, that is its one problem."""
+    document = Document()
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
+        document.problems.append(Problem(line=line, path=(), what=f"is no YAML: {error.problem}"))
+    except yaml.YAMLError:  # of the reader: a character that cannot be
+        document.problems.append(Problem(line=1, path=(), what="is no YAML: must be UTF-8 text"))
+    except RecursionError:
+        document.problems.append(Problem(line=1, path=(), what="is nested too deeply"))
+    else:
+        if root is not None:
+            document.value = _Reader(document).read(root, ())
+    return document
+
+
+class _Reader:
+    """Walks the nodes once."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._nodes = 0
+        self._around: list[yaml.Node] = []
+
+    def read(self, node: yaml.Node, path: Path) -> object:
+        self._document.lines.setdefault(path, node.start_mark.line + 1)
+        self._nodes += 1
+        if self._nodes == _MAX_NODES:
+            self._document.add(path, "is too large a document")
+        if self._nodes >= _MAX_NODES:
+            return None
+        if any(node is outer for outer in self._around):
+            self._document.add(path, "must not be an alias of what it is in")
+            return None
+        self._around.append(node)
+        try:
+            return self._value(node, path)
+        finally:
+            self._around.pop()
+
+    def _value(self, node: yaml.Node, path: Path) -> object:
+        if node.tag not in _TAGS:
+            self._document.add(path, "must not have a tag")
+        match node:
+            case yaml.MappingNode():
+                return self._mapping(node, path)
+            case yaml.SequenceNode():
+                return [self.read(each, (*path, index)) for index, each in enumerate(node.value)]
+            case yaml.ScalarNode():
+                return _scalar(node)
+            case _:
+                raise AssertionError("there are no other nodes")
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self._problem(line, path, "has a key that is not one text")
+                continue
+            inside = (*path, key.value)
+            if key.value in values:
+                self._problem(line, inside, f"was written before, in line {self._document.lines[inside]}")
+                continue
+            self._document.lines[inside] = line
+            values[key.value] = self.read(value, inside)
+        return values
+
+    def _problem(self, line: int, path: Path, what: str) -> None:
+        self._document.problems.append(Problem(line=line, path=path, what=what))
+
+
+def _scalar(node: yaml.ScalarNode) -> object:
+    text: str = node.value
+    if node.tag != _TEXT and node.style is None:  # else it was quoted
+        if text.lower() in _CONSTANTS:
+            return _CONSTANTS[text.lower()]
+        if _WHOLE.fullmatch(text):
+            return int(text)
+    return text
+
+
+def _written(path: Path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")

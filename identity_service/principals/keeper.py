@@ -1,0 +1,104 @@
+"""Keeps the records as a file says while the service runs: at start, and again when the file changes.
+
+The file is read every few seconds and compared with what was applied. Being told of changes (inotify)
+would miss those on network file systems and depends on how Kubernetes swaps the links of a ConfigMap;
+reading a small file costs nothing and sees them all.
+"""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Final
+
+from identity_service.domain.errors import ConfigurationError, UnavailableError
+from identity_service.domain.ports import Journal, PublicKeyChecker
+from identity_service.domain.secret import Secret
+from identity_service.principals.apply import PrincipalRecords, carry_out, plan
+from identity_service.principals.file import read_principals
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks at the file."""
+
+
+class PrincipalsKeeper:
+    """One file, and what became of it."""
+
+    def __init__(
+        self,
+        path: Path,
+        records: PrincipalRecords,
+        keys: PublicKeyChecker,
+        journal: Journal,
+        *,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._path = path
+        self._records = records
+        self._keys = keys
+        self._journal = journal
+        self._interval = interval
+        self._looked = b""
+        """The digest of the content at the last look."""
+        self._done = b""
+        """The digest of the content that was applied or refused last."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="identity-principals", daemon=True)
+
+    def start(self) -> None:
+        """Apply the file, and follow it from then on.
+
+        Raises ConfigurationError: one line for each thing that is wrong; UnavailableError.
+        """
+        content = self._read()
+        self._apply(content)
+        self._looked = self._done = _digest(content)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(self._interval):
+            self._look()
+
+    def _look(self) -> None:
+        """Apply the file if it has changed; one that is wrong is named once, and what is stays."""
+        content = self._read()
+        digest = _digest(content)
+        settled, self._looked = digest == self._looked, digest
+        if digest == self._done or not settled:
+            return  # unless two looks find the same, somebody may be writing it just now
+        try:
+            self._apply(content)
+        except ConfigurationError as error:
+            problems = str(error).split("\n")
+            self._journal.record("principals_refused", file=str(self._path), problems=problems)
+        except UnavailableError:
+            return  # the next look tries again
+        self._done = digest
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return None
+
+    def _apply(self, content: bytes | None) -> None:
+        if content is None:
+            raise ConfigurationError(f"principals_file: {self._path} cannot be read")
+        declaration = read_principals(content, str(self._path), self._keys)
+        steps = plan(declaration, self._records)
+        carry_out(steps, self._records, self._say_unseen)
+        changes = [f"{step.action} {step.kind} {step.name}" for step in steps]
+        self._journal.record("principals_applied", file=str(self._path), changes=changes)
+
+    def _say_unseen(self, client_id: str, _: Secret) -> None:
+        """Nobody is there to be shown the secret: `identity client rotate-secret` gives one to somebody."""
+        self._journal.record("client_secret_unseen", client_id=client_id)
+
+
+def _digest(content: bytes | None) -> bytes:
+    """Of what was read; empty where nothing could be."""
+    return b"" if content is None else hashlib.sha256(content).digest()

@@ -1,0 +1,165 @@
+"""What a principals file may hold, and which records that means. Strict: nothing is guessed or passed over.
+
+Owns the names of the file, which are those of the protos. Knows no YAML and no bounds of values: those
+are checked as for every other administrator (services/admin_checks.py).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identity_service.domain.principals import Client, Grant, OnReuse, User, normalize_certificate_name
+from identity_service.principals.plan import KINDS, Declaration, Wanted
+from identity_service.services.admin_clients import CLIENT_FIELDS
+from identity_service.services.admin_issuers import ISSUER_FIELDS
+from identity_service.services.admin_users import USER_FIELDS
+from identity_service.settings_values import Duration
+
+
+def _empty(value: object) -> object:
+    """A name with nothing behind it, as `ana:`, is a record with nothing said about it."""
+    return {} if value is None else value
+
+
+def _json(value: object) -> object:
+    """A key may be written as YAML or as the JSON that it is."""
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
+
+
+Json = Annotated[str, BeforeValidator(_json)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def stated(self, *without: str) -> dict[str, Any]:
+        """What was written, and nothing else: the rest has its default."""
+        return {name: getattr(self, name) for name in self.model_fields_set if name not in without}
+
+
+class DeclaredClient(_Section):
+    """A client, by its id."""
+
+    display_name: str = ""
+    grants: Annotated[list[Annotated[Grant, Field(strict=False)]], Field(min_length=1)] = []
+    audiences: list[str] = []
+    scopes: list[str] = []
+    max_lifetime: Duration | None = None
+    on_reuse: Annotated[OnReuse, Field(strict=False)] = OnReuse.END_SESSION
+    disabled: bool = False
+    certificates: list[str] = []
+    public_keys: list[Json] = []
+    require_binding: bool = False
+    exchange_audiences: list[str] = []
+    secret: bool = False
+
+    def wanted(self, client_id: str) -> Wanted:
+        values = self.stated("secret")
+        for name in ("grants", "audiences", "scopes", "exchange_audiences"):
+            if name in values:
+                values[name] = frozenset(values[name])
+        if "certificates" in values:
+            values["certificates"] = frozenset(map(normalize_certificate_name, self.certificates))
+        if "public_keys" in values:
+            values["public_keys"] = tuple(values["public_keys"])
+        return Wanted(
+            record=Client(client_id=PrincipalId(client_id), **values),
+            fields=_held(CLIENT_FIELDS, values),
+            secret=self.secret,
+        )
+
+
+class DeclaredUser(_Section):
+    """A user, by username. Passwords are set elsewhere."""
+
+    display_name: str = ""
+    audiences: list[str] = []
+    scopes: list[str] = []
+    disabled: bool = False
+
+    def wanted(self, username: str) -> Wanted:
+        values = self.stated()
+        for name in ("audiences", "scopes"):
+            if name in values:
+                values[name] = frozenset(values[name])
+        return Wanted(
+            record=User(user_id=PrincipalId(""), username=username, **values),
+            fields=_held(USER_FIELDS, values),
+        )
+
+
+class DeclaredRule(_Section):
+    """Which tokens of an issuer prove which client."""
+
+    claims: dict[str, str]
+    client_id: str
+    per_subject: bool = False
+
+
+class DeclaredIssuer(_Section):
+    """A trusted issuer, by its `iss`."""
+
+    jwks_uri: str | None = None
+    jwks_file: str | None = None
+    jwks: Json | None = None
+    audiences: list[str] = []
+    algorithms: Annotated[list[str], Field(min_length=1)] = []
+    rules: list[DeclaredRule] = []
+    single_use: bool = False
+    max_age: Duration | None = None
+
+    def wanted(self, issuer: str) -> Wanted:
+        values = self.stated("rules")
+        for name in ("audiences", "algorithms"):
+            if name in values:
+                values[name] = tuple(dict.fromkeys(values[name]))
+        rules = tuple(
+            TrustRule(claims=rule.claims, client_id=PrincipalId(rule.client_id), per_subject=rule.per_subject)
+            for rule in self.rules
+        )
+        record = TrustedIssuer(issuer=issuer, rules=rules, **values)
+        return Wanted(record=record, fields=tuple(ISSUER_FIELDS))
+
+
+class DeclaredPrincipals(_Section):
+    """The whole file."""
+
+    clients: dict[str, Annotated[DeclaredClient, BeforeValidator(_empty)]] | None = None
+    users: dict[str, Annotated[DeclaredUser, BeforeValidator(_empty)]] | None = None
+    trusted_issuers: dict[str, Annotated[DeclaredIssuer, BeforeValidator(_empty)]] | None = None
+
+    def declaration(self) -> Declaration:
+        sections: tuple[Mapping[str, DeclaredClient | DeclaredUser | DeclaredIssuer] | None, ...] = (
+            self.clients,
+            self.users,
+            self.trusted_issuers,
+        )
+        return Declaration(
+            wanted=tuple(
+                declared.wanted(name) for section in sections for name, declared in (section or {}).items()
+            ),
+            kinds=frozenset(
+                kind for kind, section in zip(KINDS, sections, strict=True) if section is not None
+            ),
+        )
+
+
+def _held(fields: tuple[str, ...], stated: Mapping[str, object]) -> tuple[str, ...]:
+    """The fields that records must have as declared.
+
+    All of them, written or not, so that what was removed from the file goes away; but a record that
+    somebody has disabled in an emergency is not let in again by a file that does not speak of it.
+    """
+    return tuple(field for field in fields if field != "disabled" or field in stated)
+
+
+SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
+    "clients": DeclaredClient,
+    "users": DeclaredUser,
+    "trusted_issuers": DeclaredIssuer,
+}
+"""What stands under which name of the file."""

@@ -1,0 +1,137 @@
+"""Who calls, and how: credentials from the environment, files and questions, never from the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from identity_service.cli.app import app
+from tests.cli.conftest import PASSWORD, Run, Served
+from tests.redis_server import free_port
+
+WORDS = ("client", "show", "admin")
+
+
+@pytest.fixture
+def call(run: Run, served: Served) -> Callable[..., Any]:
+    """Runs a command on the service, as nobody in particular."""
+
+    def call(*words: str, **options: Any) -> Any:
+        return run(*words, **({"IDENTITY_TARGET": served.target} | options))
+
+    return call
+
+
+def test_nobody_is_told_how_to_be_somebody(call: Run) -> None:
+    result = call(*WORDS, code=2)
+
+    assert "IDENTITY_CLIENT_SECRET" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_client_by_secret_from_environment_file_or_answer(
+    call: Run, served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(f"{served.client_secret}\n")
+
+    call(*WORDS, IDENTITY_CLIENT_ID="admin", IDENTITY_CLIENT_SECRET=served.client_secret)
+    call(*WORDS, IDENTITY_CLIENT_ID="admin", IDENTITY_CLIENT_SECRET_FILE="secret")
+    asked = call(*WORDS, "--client-id", "admin", stdin=f"{served.client_secret}\n")
+    assert served.client_secret not in asked.output
+    refused = call(*WORDS, "--client-id", "admin", code=3, IDENTITY_CLIENT_SECRET="wrong")
+    assert "refused" in refused.stderr
+    missing = call(*WORDS, code=2, IDENTITY_CLIENT_ID="admin", IDENTITY_CLIENT_SECRET_FILE="none")
+    assert "IDENTITY_CLIENT_SECRET_FILE: cannot read none" in missing.stderr
+
+
+def test_a_token_and_what_the_command_line_says_outweighs_it(call: Run, served: Served) -> None:
+    with served.running.client() as client:
+        tokens = client.issue_with_secret("admin", served.client_secret, scopes=["identity.admin"])
+
+    call(*WORDS, IDENTITY_TOKEN=tokens.access_token)
+    call(*WORDS, code=3, IDENTITY_TOKEN="not.a.token")
+    secret = served.client_secret
+    call(*WORDS, "--client-id", "admin", IDENTITY_TOKEN="not.a.token", IDENTITY_CLIENT_SECRET=secret)
+
+
+def test_a_person_by_password(call: Run, admin: Run) -> None:
+    words = ("-a", "identity-service", "--password-stdin")
+    admin("user", "create", "boss", "-s", "identity.admin", *words, stdin=f"{PASSWORD}\n")
+    admin("user", "create", "guest", *words, stdin=f"{PASSWORD}\n")
+
+    call(*WORDS, "--username", "boss", IDENTITY_PASSWORD=PASSWORD)
+    asked = call(*WORDS, IDENTITY_USERNAME="boss", stdin=f"{PASSWORD}\n")
+    assert PASSWORD not in asked.output
+    refused = call(*WORDS, "--username", "guest", "--json", code=3, IDENTITY_PASSWORD=PASSWORD)
+    assert json.loads(refused.stdout)["reason"] == "CALLER_SCOPE_MISSING"
+
+
+def test_the_demo_administrator_where_nobody_else_is_named(call: Run, served: Served, tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    accounts = {"admin_id": "admin", "admin_secret": served.client_secret}
+    (tmp_path / "var" / "demo.json").write_text(json.dumps(accounts))
+
+    assert "as the administrator of var/demo.json" in call(*WORDS).stderr
+    elsewhere = call(*WORDS, "--target", "identity.example:50051", code=2)
+    assert "say who calls" in elsewhere.stderr
+    named = call(*WORDS, "--client-id", "admin", IDENTITY_CLIENT_SECRET=served.client_secret)
+    assert "demo.json" not in named.stderr
+
+
+def test_nobody_listening_is_unavailable(call: Run) -> None:
+    target = f"127.0.0.1:{free_port()}"
+    result = call(*WORDS, "--target", target, "--client-id", "x", code=4, IDENTITY_CLIENT_SECRET="x")
+
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--cert", "cert.pem"), "--cert and --key go together"),
+        (("--key", "cert.pem"), "--cert and --key go together"),
+        (("--ca", "none.pem"), "none.pem: there is no such file"),
+    ],
+)
+def test_files_of_a_connection_that_cannot_be_are_named(
+    call: Run, words: tuple[str, ...], named: str
+) -> None:
+    Path("cert.pem").write_text("")
+
+    assert named in call(*WORDS, *words, code=2).stderr
+
+
+def test_with_tls_a_service_without_is_not_spoken_to(call: Run, served: Served) -> None:
+    result = call(*WORDS, "--tls", "--client-id", "admin", code=4, IDENTITY_CLIENT_SECRET="x")
+
+    assert "x" not in result.stdout
+
+
+def test_no_command_takes_a_secret_as_an_option() -> None:
+    def options(command: Any) -> set[str]:
+        own = {name for parameter in command.params for name in parameter.opts}
+        return own.union(*map(options, getattr(command, "commands", {}).values()))
+
+    every = options(typer.main.get_command(app))
+
+    assert {"--client-id", "--username", "--target", "--json"} <= every
+    assert every.isdisjoint({"--password", "--client-secret", "--secret", "--token", "--bearer"})
+
+
+def test_the_variables_of_commands_are_no_settings(run: Run) -> None:
+    names = (
+        "TLS",
+        "CA",
+        "CERT",
+        "KEY",
+        "TARGET",
+        "TOKEN",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "CLIENT_SECRET_FILE",
+    )
+
+    run("config", "check", **{f"IDENTITY_{name}": "1" for name in names})

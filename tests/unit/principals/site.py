@@ -1,0 +1,71 @@
+"""A store with what `identity init` leaves in it, and a file that is applied to it. Asserts nothing."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from identity_service.clock import SystemClock
+from identity_service.domain.audit import AuditFilter
+from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.principals import Client, first_party_client
+from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store
+from identity_service.jose.public_keys import StrictKeyChecker
+from identity_service.passwords import Argon2Config, Argon2Hasher
+from identity_service.principals.apply import carry_out, plan
+from identity_service.principals.file import read_principals
+from identity_service.principals.inside import OwnRecords
+from identity_service.principals.plan import Declaration, Step
+from identity_service.services.admin import Administration
+from identity_service.storage.sqlite import SqliteStore
+from identity_service.wiring import office_administration
+
+
+@dataclass(kw_only=True)
+class Site:
+    """The store, its administration, and what applying gave away."""
+
+    store: Store
+    directory: Administration
+    records: OwnRecords
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def plan(self, text: str, *, prune: bool = False, caller: str = "") -> tuple[Step, ...]:
+        return plan(declared(text), self.records, prune=prune, caller=caller)
+
+    def apply(self, text: str, *, prune: bool = False) -> tuple[Step, ...]:
+        steps = self.plan(text, prune=prune)
+        carry_out(steps, self.records, self.keep)
+        return steps
+
+    def keep(self, client_id: str, secret: Secret) -> None:
+        self.secrets[client_id] = secret.reveal()
+
+    def clients(self) -> list[str]:
+        return [found.record.client_id for found in self.directory.clients.list()]
+
+    def events(self) -> list[str]:
+        """What the audit trail says, the oldest first."""
+        found, _ = self.store.list_audit(AuditFilter(), limit=1000)
+        return [f"{stored.event.type} {stored.event.target}" for stored in reversed(found)]
+
+
+def declared(text: str) -> Declaration:
+    return read_principals(text.encode(), "p.yaml", StrictKeyChecker())
+
+
+@contextmanager
+def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
+    """A site on this file; several may be open at once, as several processes would."""
+    clock = SystemClock()
+    with ExitStack() as cleanup:
+        hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, threads=1, queue=1))
+        cleanup.callback(hasher.close)
+        store = cleanup.enter_context(contextlib.closing(SqliteStore.open(path, clock=clock)))
+        directory = office_administration(store, hasher, clock)
+        if new:
+            store.initialise(new_epoch())
+            store.create(first_party_client())
+            directory.clients.create(Client(client_id=PrincipalId("admin")))
+        yield Site(store=store, directory=directory, records=OwnRecords(directory))

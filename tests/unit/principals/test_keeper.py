@@ -1,0 +1,195 @@
+"""The keeper: applies the file at start and when it changes; a wrong one changes nothing."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from identity_service.domain.secret import Secret
+from identity_service.jose.public_keys import StrictKeyChecker
+from identity_service.principals.inside import OwnRecords
+from identity_service.principals.keeper import PrincipalsKeeper
+from identity_service.principals.plan import Declared, Found
+from tests.unit.principals.site import Site, open_site
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def all(self, event: str) -> list[dict[str, object]]:
+        return [fields for name, fields in self.events if name == event]
+
+
+class Sometimes(OwnRecords):
+    """Records that may be away."""
+
+    away = False
+
+    def find(self, record: Declared) -> Found | None:
+        if self.away:
+            raise StoreUnavailableError("away")
+        return super().find(record)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with open_site() as site:
+        yield site
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def records(site: Site) -> Sometimes:
+    return Sometimes(site.directory)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "p.yaml"
+    file.write_text("clients: {a: }")
+    return file
+
+
+@pytest.fixture
+def keeper(file: Path, records: Sometimes, journal: Journal) -> Iterator[PrincipalsKeeper]:
+    keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), journal, interval=0.01)
+    yield keeper
+    keeper.close()
+
+
+def until(condition: Callable[[], bool], patience: float = 10) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def test_it_applies_the_file_before_it_returns(
+    keeper: PrincipalsKeeper, site: Site, journal: Journal
+) -> None:
+    keeper.start()
+
+    assert "a" in site.clients()
+    assert journal.all("principals_applied")[0]["changes"] == ["create client a"]
+
+
+@pytest.mark.parametrize("content", [None, "clients: {a b: , c: {x: 1}}"])
+def test_it_does_not_start_with_a_file_that_is_wrong(
+    keeper: PrincipalsKeeper, file: Path, site: Site, content: str | None
+) -> None:
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+
+    with pytest.raises(ConfigurationError, match=r"p\.yaml"):
+        keeper.start()
+    assert site.clients() == ["admin", "first-party"]
+
+
+def test_it_applies_what_changes(keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal) -> None:
+    keeper.start()
+    file.write_text("clients: {b: }")
+
+    until(lambda: len(journal.all("principals_applied")) == 2)
+
+    assert {"a", "b"} <= set(site.clients())
+
+
+def test_it_follows_a_link_to_another_file(
+    tmp_path: Path, records: Sometimes, journal: Journal, site: Site
+) -> None:
+    """As Kubernetes changes a ConfigMap."""
+    for version, name in (("1", "a"), ("2", "b")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "p.yaml").write_text(f"clients: {{{name}: }}")
+    (tmp_path / "data").symlink_to("1")
+    keeper = PrincipalsKeeper(
+        tmp_path / "data" / "p.yaml", records, StrictKeyChecker(), journal, interval=0.01
+    )
+    keeper.start()
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(tmp_path / "data")
+
+    until(lambda: "b" in site.clients())
+    keeper.close()
+
+
+def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
+    keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal
+) -> None:
+    keeper.start()
+    file.write_text("clients: {b: , 'c d': }")
+    until(lambda: bool(journal.all("principals_refused")))
+    before = site.clients()
+    for _ in range(5):
+        keeper._look()
+    assert (before, len(journal.all("principals_refused"))) == (["a", "admin", "first-party"], 1)
+    (refused,) = journal.all("principals_refused")
+    assert str(refused["problems"]).startswith(f"['{file}:1: clients.c d.client_id: must be")
+
+    file.write_text("clients: {b: }")
+    until(lambda: "b" in site.clients())
+
+
+def test_a_file_that_goes_away_is_named(
+    keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal
+) -> None:
+    keeper.start()
+    file.unlink()
+
+    until(lambda: bool(journal.all("principals_refused")))
+
+    assert "a" in site.clients()
+
+
+def test_a_file_is_applied_once_two_looks_find_the_same(
+    keeper: PrincipalsKeeper, file: Path, site: Site
+) -> None:
+    keeper._interval = 60
+    keeper.start()
+    file.write_text("clients: {b: , c")
+    keeper._look()
+    file.write_text("clients: {b: , c: }")
+    keeper._look()
+    assert "c" not in site.clients()
+    keeper._look()
+    assert {"b", "c"} <= set(site.clients())
+
+
+def test_while_the_store_is_away_it_tries_again(
+    keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, journal: Journal
+) -> None:
+    keeper._interval = 60
+    keeper.start()
+    records.away = True
+    file.write_text("clients: {b: }")
+    for _ in range(3):
+        keeper._look()
+    assert "b" not in site.clients()
+    records.away = False
+    keeper._look()
+    assert "b" in site.clients()
+    assert not journal.all("principals_refused")
+
+
+def test_a_secret_that_nobody_sees_is_said_and_not_shown(
+    keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal
+) -> None:
+    file.write_text("clients: {a: {secret: true}}")
+    keeper.start()
+
+    assert journal.all("client_secret_unseen") == [{"client_id": "a"}]
+    assert "idcs_" not in repr(journal.events)
+    _, secret = site.directory.clients.rotate_secret("a")
+    assert isinstance(secret, Secret)
