@@ -15,7 +15,7 @@ SignIn = Callable[..., TokenSet]
 @pytest.fixture
 def person(request: pytest.FixtureRequest, admin: Run) -> str:
     """A user of this test alone, who may call the service itself and has no scope of it."""
-    name = request.node.name
+    name: str = request.node.name
     words = ("user", "create", name, "-a", "api", "-a", "identity-service", "--password-stdin")
     admin(*words, stdin=f"{PASSWORD}\n")
     return name
