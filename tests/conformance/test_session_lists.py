@@ -46,6 +46,12 @@ def test_the_sessions_of_a_subject_and_of_a_client_the_newest_first(store: Store
     assert names(store, PrincipalId("nobody")) == []
 
 
+def test_a_session_whose_subject_is_its_client_is_listed_once(store: Store) -> None:
+    sign_in(store, "s1", 1, subject=PORTAL, client=PORTAL)
+
+    assert names(store, PORTAL) == ["s1"]
+
+
 def test_a_listed_session_is_the_one_that_is_stored(store: Store) -> None:
     session = a_session("s1", subject=ANA, generations={})
     store.create_session(session)
@@ -129,6 +135,15 @@ def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(st
     store.raise_generation(other, above=1, request_id=None)
 
     assert names(store) == []
+
+
+def test_a_page_behind_a_session_of_somebody_else_never_shows_that_one(store: Store) -> None:
+    sign_in(store, "s1", 1)
+    sign_in(store, "s2", 2, subject=BO, client=PrincipalId("other"))
+    sign_in(store, "s3", 3)
+
+    assert [session.session_id for session in store.list_sessions(ANA, before="s2")] == ["s1"]
+    assert names(store) == ["s3", "s1"]
 
 
 def test_a_session_that_nobody_knows_has_nothing_after_it(store: Store) -> None:

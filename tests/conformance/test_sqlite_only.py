@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,7 @@ from identity_service.domain.errors import (
     StoreUninitializedError,
 )
 from identity_service.domain.ids import PrincipalId, new_epoch, new_token_id
-from identity_service.storage.codec import encode_record, encode_session
-from identity_service.storage.sqlite import SqliteStore, changes, schema
-from tests.conformance import samples
+from identity_service.storage.sqlite import SqliteStore, changes
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
@@ -232,6 +229,20 @@ def test_writes_alone_keep_the_denials_from_piling_up(path: Path) -> None:
     store.close()
 
 
+def test_what_was_used_up_is_forgotten_by_writes_and_by_beats(path: Path) -> None:
+    clock = FakeClock()
+    with closing(SqliteStore.open(str(path), clock=clock)) as store:
+        store.initialise(new_epoch())
+        for number in range(20):
+            store.consume(f"old-{number}", SOON)
+        clock.advance(LATER - clock.now())
+        for number in range(5):
+            store.consume(f"new-{number}", LATER + (LATER - SOON))
+        assert count(path, "used") == 20 - 2 * 5 + 5
+        store.beat("process-1")
+        assert count(path, "used") == 5
+
+
 # In memory.
 
 
@@ -267,35 +278,3 @@ def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: 
     begun = time.monotonic()
     memory_store._database.wait(look_while_somebody_beats, 0.2)
     assert 0.15 <= time.monotonic() - begun < 10
-
-
-def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
-    """Made as that version made it: its users are found by name, its sessions are listed, nothing is lost."""
-    user, session = samples.a_user("u_1", "Alice"), samples.a_session("s1", generations={})
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in schema._TABLES:
-            connection.execute(statement)
-        connection.execute("ALTER TABLE records ADD COLUMN username TEXT")
-        connection.execute(
-            "CREATE UNIQUE INDEX records_by_username ON records (username) WHERE username IS NOT NULL"
-        )
-        connection.execute("INSERT INTO head (one, epoch, position, link) VALUES (1, 'e', 0, '')")
-        connection.execute(
-            "INSERT INTO records (kind, id, value, username, epoch, position) VALUES (?, ?, ?, ?, ?, ?)",
-            ("user", "u_1", encode_record(user), "alice", "e", 0),
-        )
-        connection.execute(
-            "INSERT INTO sessions (id, version, expire_time, value) VALUES (?, ?, ?, ?)",
-            ("s1", 1, session.expire_time.timestamp(), encode_session(session)),
-        )
-        connection.execute("PRAGMA user_version = 1")
-        connection.commit()
-
-    with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
-        found = store.find_user("ALICE")
-        assert found is not None
-        assert found.record == user
-        assert store.list_sessions(session.subject) == [session]
-        assert store.list_sessions(session.client_id) == [session]
-        store.update(replace(user, username="carol"), expected=found.revision)
-        assert store.find_user("alice") is None

@@ -1,7 +1,8 @@
 """Audit events on Redis: a stream whose newest entries are kept. Events of a change come with its script.
 
 Ids are those of the stream. They only grow, but where the stream was lost they may begin again below what a
-reader has seen: it then sees nothing until they have passed that, or asks from the beginning.
+reader has seen: it then sees nothing until they have passed that, or asks from the beginning. An event is
+there twice where its change was sent again because the first answer was lost.
 """
 
 import re

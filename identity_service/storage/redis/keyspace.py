@@ -11,7 +11,8 @@ part of what is promised:
     {idn}:ended:<sid>        `<deny-until> <end-until> <revision> <link>`; expires at the later one
     {idn}:<kind>:<id>        hash: value (JSON), revision, names; kind = client, user, key, issuer
     {idn}:index:<kind>       sorted set of the ids, all of score 0
-    {idn}:names:<kind>       hash: normalised username → user id; name of a certificate → client id
+    {idn}:usernames          hash: normalised username → user id
+    {idn}:names:<kind>       the same of other kinds; for clients: name of a certificate → client id
     {idn}:sessions:<id>      sorted set of a principal's sessions by their end; expires with the last of them
     {idn}:used:<name>        `<until>`: something that works once only was used; expires then
     {idn}:audit              stream of audit events: time, event (JSON); the newest are kept
@@ -53,7 +54,8 @@ def index(kind: RecordKind) -> str:
 
 
 def names(kind: RecordKind) -> str:
-    return f"{_TAG}:names:{kind}"
+    # That of users is older than the others, and stores that were made before them have it.
+    return f"{_TAG}:usernames" if kind is RecordKind.USER else f"{_TAG}:names:{kind}"
 
 
 def sessions_of(principal: PrincipalId) -> str:

@@ -52,7 +52,9 @@ class Records:
 
     def find_client(self, certificate: str) -> Versioned[Client] | None:
         client_id = self._connection.command("HGET", keys.names(RecordKind.CLIENT), certificate)
-        return self.get(Client, client_id) if client_id is not None else None
+        found = self.get(Client, client_id) if client_id is not None else None
+        # Between the two reads the certificate may have gone to another client.
+        return found if found is not None and certificate in found.record.certificates else None
 
     def create(self, record: Record, audit: AuditEvent | None) -> Appended:
         kind = kind_of(type(record))

@@ -57,6 +57,7 @@ class Sessions:
         )
 
     def create(self, session: Session) -> None:
+        """The lists come second: one that named a session before it is there would be mended at once."""
         home, epoch, _ = self._guard()
         expire = time_text(session.expire_time)
         self._connection.run(

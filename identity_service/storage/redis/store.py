@@ -46,13 +46,9 @@ from identity_service.storage.redis.values import (
 )
 from identity_service.storage.redis.writing import Writing, appended
 
-_USERS: Final = keys.record(RecordKind.USER, "")
-_CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
 _REQUEST_SECONDS: Final = 24 * 3600
 _CALL_SECONDS: Final = 60
 """How long a raise without a request id is remembered: more than one call takes, its repetition included."""
-_DECODED: Final = 1024
-"""How many records are kept as they were decoded last: most refreshes meet the same few clients."""
 
 
 class RedisStore:
@@ -158,17 +154,11 @@ class RedisStore:
     ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
         audit_keys, audit_words = self._audit.words(audit)
+        change = denial_prefix(token_id, deny_until)
         position, link, until = self._connection.run(
             "deny_token",
             [keys.HEAD, keys.LOG, keys.denial(token_id), *audit_keys],
-            [
-                epoch,
-                now,
-                time_text(deny_until),
-                denial_prefix(token_id, deny_until),
-                new_link(),
-                *audit_words,
-            ],
+            [epoch, now, time_text(deny_until), change, new_link(), *audit_words],
             durable=True,
         )
         return appended(epoch, position, (TokenDenied(token_id=token_id, deny_until=time_of(until)), link))

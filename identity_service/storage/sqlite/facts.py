@@ -30,7 +30,7 @@ _FORGET_PER_BEAT: Final = 100
 
 def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
     """Insert or extend; a denial that lasts as long or longer is only found."""
-    now, until = seconds(mutation.now), seconds(deny_until)
+    until = seconds(deny_until)
     row = mutation.connection.execute(
         "SELECT deny_until, position, link FROM denied WHERE id = ?", (token_id,)
     ).fetchone()
@@ -45,7 +45,7 @@ def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> A
         "INSERT OR REPLACE INTO denied (id, deny_until, expire_time, position, link) VALUES (?, ?, ?, ?, ?)",
         (token_id, until, until, position, link),
     )
-    _forget(mutation.connection, "denied", now, _FORGET_PER_WRITE)
+    forget_some(mutation.connection, "denied", mutation.now)
     return mutation.appended()
 
 
@@ -53,7 +53,6 @@ def end_session(
     mutation: Mutation, session_id: SessionId, deny_until: datetime, end_until: datetime
 ) -> Appended:
     """Insert or extend; each of the two times grows by itself."""
-    now = seconds(mutation.now)
     row = mutation.connection.execute(
         "SELECT deny_until, end_until, position, link FROM ended WHERE id = ?", (session_id,)
     ).fetchone()
@@ -77,7 +76,7 @@ def end_session(
             link,
         ),
     )
-    _forget(mutation.connection, "ended", now, _FORGET_PER_WRITE)
+    forget_some(mutation.connection, "ended", mutation.now)
     return mutation.appended()
 
 
@@ -108,7 +107,7 @@ def raise_generation(
             " VALUES (?, ?, ?, ?, ?, ?)",
             (principal, request_id, number, seconds(mutation.now + REQUEST_MEMORY), position, link),
         )
-        _forget(mutation.connection, "requests", now, _FORGET_PER_WRITE)
+        forget_some(mutation.connection, "requests", mutation.now)
     return mutation.appended()
 
 
@@ -177,6 +176,11 @@ def forget_expired(connection: sqlite3.Connection, now: datetime) -> None:
     """Delete some of what has had its time, for a store that is otherwise idle; never the log."""
     for table in _EXPIRING:
         _forget(connection, table, seconds(now), _FORGET_PER_BEAT)
+
+
+def forget_some(connection: sqlite3.Connection, table: str, now: datetime) -> None:
+    """Make room for the row that was just written to a table of `_EXPIRING`."""
+    _forget(connection, table, seconds(now), _FORGET_PER_WRITE)
 
 
 def _forget(connection: sqlite3.Connection, table: str, now: float, limit: int) -> None:

@@ -1,16 +1,30 @@
 """Sessions as rows, replaced by compare-and-set. Every function runs inside somebody else's transaction."""
 
+import math
 import sqlite3
 from datetime import datetime
+from typing import Final
 
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
+from identity_service.domain.log import Generation
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionState, SignIn
 from identity_service.storage.codec import decode_session, encode_session, seconds
 from identity_service.storage.sqlite import facts, records
+
+_ALIVE: Final = (
+    "expire_time > :now AND (expire_time, id) < (:end, :id) AND NOT EXISTS"
+    " (SELECT 1 FROM ended WHERE ended.id = sessions.id AND ended.end_until > :now)"
+)
+_LIVE: Final = (
+    f"SELECT value, expire_time, id FROM sessions WHERE subject = :owner AND {_ALIVE}"  # noqa: S608  # text from above
+    " UNION ALL SELECT value, expire_time, id FROM sessions"
+    f" WHERE client_id = :owner AND subject <> :owner AND {_ALIVE} ORDER BY expire_time DESC, id DESC"
+)
+"""Two indexes, merged as they are read: with OR, all sessions of a client would be sorted for one page."""
 
 
 def create(connection: sqlite3.Connection, session: Session) -> None:
@@ -47,21 +61,21 @@ def replace(connection: sqlite3.Connection, session: Session, expected_version: 
 def list_of(
     connection: sqlite3.Connection, owner: PrincipalId, before: str, limit: int, now: datetime
 ) -> list[Session]:
-    """The one that ends last first, those after the session `before`."""
-    table = facts.all_generations(connection)
-    found: list[Session] = []
-    last = connection.execute("SELECT expire_time, id FROM sessions WHERE id = ?", (before,)).fetchone()
-    if before and last is None:
+    """Ordered by their end: that is the order of the sign-ins, unless `session_lifetime` was changed."""
+    place: tuple[float, str] | None = (math.inf, "")
+    if before:
+        place = connection.execute("SELECT expire_time, id FROM sessions WHERE id = ?", (before,)).fetchone()
+    if place is None:
         return []
-    rows = connection.execute(
-        "SELECT id, value FROM sessions WHERE (subject = ? OR client_id = ?) AND expire_time > ?"
-        " AND (? = '' OR (expire_time, id) < (?, ?)) ORDER BY expire_time DESC, id DESC",
-        (owner, owner, seconds(now), before, *(last or (0, ""))),
-    )
-    for id_, value in rows:
+    words = {"owner": owner, "now": seconds(now), "end": place[0], "id": place[1]}
+    found: list[Session] = []
+    table: dict[PrincipalId, Generation] = {}
+    asked: frozenset[PrincipalId] = frozenset()
+    for value, *_ in connection.execute(_LIVE, words):
         session = decode_session(value)
-        raised = first_raised(table, session.principals, session.generations) is not None
-        if not raised and not facts.has_ended(connection, SessionId(id_), now):
+        table |= facts.generations_of(connection, sorted(session.principals - asked))
+        asked |= session.principals
+        if first_raised(table, session.principals, session.generations) is None:
             found.append(session)
             if len(found) == limit:
                 break
@@ -74,6 +88,7 @@ def consume(connection: sqlite3.Connection, key: str, until: datetime, now: date
     cursor = connection.execute(
         "INSERT INTO used (id, expire_time) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, seconds(until))
     )
+    facts.forget_some(connection, "used", now)
     return cursor.rowcount == 1
 
 

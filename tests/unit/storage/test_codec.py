@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
@@ -30,17 +31,26 @@ JSON = st.recursive(
     max_leaves=8,
 )
 
-SECRETS = st.builds(StoredSecret, digest=st.binary(max_size=32), expire_time=st.none() | TIMES)
+SECRETS = st.builds(
+    StoredSecret,
+    digest=st.binary(max_size=32),
+    expire_time=st.none() | TIMES,
+    create_time=st.none() | TIMES,
+)
 CLIENTS = st.builds(
     Client,
     client_id=TEXTS.map(PrincipalId),
     display_name=TEXTS,
     secrets=st.lists(SECRETS, max_size=3).map(tuple),
+    certificates=NAMES,
+    public_keys=st.lists(TEXTS, max_size=3).map(tuple),
     grants=st.frozensets(st.sampled_from(Grant)),
     audiences=NAMES,
     scopes=NAMES,
     max_lifetime=st.none() | LIFETIMES,
     on_reuse=st.sampled_from(OnReuse),
+    require_binding=st.booleans(),
+    exchange_audiences=NAMES,
     disabled=st.booleans(),
     create_time=st.none() | TIMES,
 )
@@ -65,6 +75,25 @@ KEYS = st.builds(
     create_time=TIMES,
     activate_time=TIMES,
 )
+RULES = st.builds(
+    TrustRule,
+    claims=st.dictionaries(TEXTS, TEXTS, max_size=3),
+    client_id=TEXTS.map(PrincipalId),
+    per_subject=st.booleans(),
+)
+ISSUERS = st.builds(
+    TrustedIssuer,
+    issuer=TEXTS,
+    jwks_uri=st.none() | TEXTS,
+    jwks_file=st.none() | TEXTS,
+    jwks=st.none() | TEXTS,
+    audiences=st.lists(TEXTS, max_size=3).map(tuple),
+    algorithms=st.lists(TEXTS, max_size=3).map(tuple),
+    rules=st.lists(RULES, max_size=3).map(tuple),
+    single_use=st.booleans(),
+    max_age=st.none() | LIFETIMES,
+    create_time=st.none() | TIMES,
+)
 GENERATIONS = st.builds(
     Generation, number=st.integers(1, 2**53), link=st.text("abc-_+", min_size=1, max_size=64).map(Link)
 )
@@ -81,6 +110,10 @@ SESSIONS = st.builds(
     auth_time=TIMES,
     expire_time=TIMES,
     device=TEXTS,
+    peer=TEXTS,
+    may_act=st.none() | TEXTS.map(PrincipalId),
+    certificate_sha256=st.none() | st.binary(min_size=32, max_size=32),
+    refresh_time=st.none() | TIMES,
     key_id=TEXTS.map(KeyId),
     latest=st.integers(0, 2**32),
     parent=st.integers(-1, 2**32),
@@ -103,6 +136,11 @@ def test_a_key_is_read_back_as_it_was_written(key: StoredKey) -> None:
     assert codec.decode_record(StoredKey, codec.encode_record(key)) == key
 
 
+@given(ISSUERS)
+def test_a_trusted_issuer_is_read_back_as_it_was_written(issuer: TrustedIssuer) -> None:
+    assert codec.decode_record(TrustedIssuer, codec.encode_record(issuer)) == issuer
+
+
 @given(SESSIONS)
 def test_a_session_is_read_back_as_it_was_written(session: Session) -> None:
     assert codec.decode_session(codec.encode_session(session)) == session
@@ -111,6 +149,47 @@ def test_a_session_is_read_back_as_it_was_written(session: Session) -> None:
 @given(st.one_of(USERS.map(codec.encode_record), SESSIONS.map(codec.encode_session)))
 def test_what_is_written_is_one_json_object_that_utf_8_can_carry(text: str) -> None:
     assert isinstance(json.loads(text.encode()), dict)
+
+
+def test_a_client_that_an_older_version_wrote_has_the_defaults_of_what_came_later() -> None:
+    text = """{"client_id": "shop", "display_name": "Shop", "secrets": [["00ff", null], ["11", 60.5]],
+        "grants": ["client_credentials"], "audiences": ["orders"], "scopes": [], "max_lifetime": 300.0,
+        "on_reuse": "end_session", "disabled": false, "create_time": null}"""
+
+    assert codec.decode_record(Client, text) == Client(
+        client_id=PrincipalId("shop"),
+        display_name="Shop",
+        secrets=(
+            StoredSecret(digest=b"\x00\xff"),
+            StoredSecret(digest=b"\x11", expire_time=datetime(1970, 1, 1, 0, 1, 0, 500_000, tzinfo=UTC)),
+        ),
+        grants=frozenset({Grant.CLIENT_CREDENTIALS}),
+        audiences=frozenset({"orders"}),
+        max_lifetime=timedelta(minutes=5),
+    )
+
+
+def test_a_session_that_an_older_version_wrote_has_the_defaults_of_what_came_later() -> None:
+    text = """{"sid": "s", "sub": "u_1", "client": "shop", "aud": ["orders"], "scope": [], "life": 900.0,
+        "claims": {}, "gen": {"u_1": "3.link"}, "auth": 60.0, "expire": 120.0, "device": "laptop", "key": "k",
+        "latest": 2, "parent": 1, "times": {"1": 90.0}}"""
+
+    assert codec.decode_session(text) == Session(
+        session_id=SessionId("s"),
+        subject=PrincipalId("u_1"),
+        client_id=PrincipalId("shop"),
+        audiences=("orders",),
+        scopes=(),
+        lifetime=timedelta(minutes=15),
+        generations={PrincipalId("u_1"): Generation(number=3, link=Link("link"))},
+        auth_time=datetime(1970, 1, 1, 0, 1, tzinfo=UTC),
+        expire_time=datetime(1970, 1, 1, 0, 2, tzinfo=UTC),
+        device="laptop",
+        key_id=KeyId("k"),
+        latest=2,
+        parent=1,
+        rotate_times={1: datetime(1970, 1, 1, 0, 1, 30, tzinfo=UTC)},
+    )
 
 
 @given(CLIENTS)

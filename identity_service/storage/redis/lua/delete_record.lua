@@ -5,7 +5,7 @@
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
-local found = redis.call('HMGET', KEYS[4], 'revision', 'names')
+local found = redis.call('HMGET', KEYS[4], 'revision', 'names', 'username')
 if not found[1] then return redis.error_reply('IDN_MISSING') end
 if ARGV[4] ~= '' and found[1] ~= ARGV[4] then return redis.error_reply('IDN_STALE') end
 local now = now_or(ARGV[2])
@@ -15,5 +15,5 @@ if ARGV[7] then
 end
 redis.call('DEL', KEYS[4])
 redis.call('ZREM', KEYS[5], ARGV[3])
-for _, name in ipairs(cjson.decode(found[2] or '[]')) do redis.call('HDEL', KEYS[6], name) end
+for _, name in ipairs(names_of(found[2], found[3])) do redis.call('HDEL', KEYS[6], name) end
 return {position, number}

@@ -65,6 +65,12 @@ local function expire_at(time)
   return string.format('%d', math.ceil(tonumber(time)))
 end
 
+-- The names that a record is found by: a list as JSON. Records of older stores have a username instead.
+local function names_of(names, username)
+  if names then return cjson.decode(names) end
+  return username and username ~= '' and {username} or {}
+end
+
 -- Denies a token id until a time; a denial that lasts as long is found, not repeated. `key` holds
 -- "<until> <revision> <link>", `change` is the entry's JSON up to the time.
 -- Returns position, link and time of the entry that holds it, and whether it was appended.

@@ -8,7 +8,7 @@ local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
 local id, names = ARGV[3], ARGV[5]
-local held = redis.call('HMGET', KEYS[4], 'revision', 'names')
+local held = redis.call('HMGET', KEYS[4], 'revision', 'names', 'username')
 if ARGV[6] == '' then
   for i = 7, #KEYS do
     if redis.call('EXISTS', KEYS[i]) == 1 then return redis.error_reply('IDN_EXISTS') end
@@ -26,7 +26,7 @@ local position, number = append(KEYS[1], KEYS[2], head, ARGV[8], now, ARGV[7]), 
 if ARGV[9] then
   number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, id, ARGV[9], ARGV[10], ARGV[11], now)
 end
-for _, name in ipairs(cjson.decode(held[2] or '[]')) do redis.call('HDEL', KEYS[6], name) end
+for _, name in ipairs(names_of(held[2], held[3])) do redis.call('HDEL', KEYS[6], name) end
 for _, name in ipairs(cjson.decode(names)) do redis.call('HSET', KEYS[6], name, id) end
 redis.call('HSET', KEYS[4], 'value', ARGV[4], 'names', names, 'revision', head[1] .. '.' .. position)
 redis.call('ZADD', KEYS[5], 0, id)

@@ -1,0 +1,43 @@
+"""Files that an older version made are opened by this one, with everything in them."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from identity_service.storage.codec import encode_record, encode_session
+from identity_service.storage.sqlite import SqliteStore, schema
+from tests.conformance import samples
+from tests.conformance.backends import FakeClock
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    """Made as that version made it: its users are found by name, its sessions are listed, nothing is lost."""
+    user, session = samples.a_user("u_1", "Alice"), samples.a_session("s1", generations={})
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in schema._TABLES:
+            connection.execute(statement)
+        connection.execute("ALTER TABLE records ADD COLUMN username TEXT")
+        connection.execute(
+            "CREATE UNIQUE INDEX records_by_username ON records (username) WHERE username IS NOT NULL"
+        )
+        connection.execute("INSERT INTO head (one, epoch, position, link) VALUES (1, 'e', 0, '')")
+        connection.execute(
+            "INSERT INTO records (kind, id, value, username, epoch, position) VALUES (?, ?, ?, ?, ?, ?)",
+            ("user", "u_1", encode_record(user), "alice", "e", 0),
+        )
+        connection.execute(
+            "INSERT INTO sessions (id, version, expire_time, value) VALUES (?, ?, ?, ?)",
+            ("s1", 1, session.expire_time.timestamp(), encode_session(session)),
+        )
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+    with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
+        found = store.find_user("ALICE")
+        assert found is not None
+        assert found.record == user
+        assert store.list_sessions(session.subject) == [session]
+        assert store.list_sessions(session.client_id) == [session]
+        store.update(replace(user, username="carol"), expected=found.revision)
+        assert store.find_user("alice") is None
