@@ -1,4 +1,7 @@
-"""`identity token exchange`: a token for the subject of another, to act for them (RFC 8693)."""
+"""`identity token exchange`: a token for the subject of another, to act for them (RFC 8693).
+
+Reads both tokens from files, never from its words, which other users of the machine can read.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -11,13 +14,16 @@ from identity_service.cli.caller import read_client_secret
 from identity_service.cli.options import AudienceOption, ScopeOption
 from identity_service.cli.output import Exit, JsonFlag, fail
 from identity_service.cli.remote import Service, connected
-from identity_service.cli.token import ClientId, Print, Token, read_token, show_tokens
+from identity_service.cli.token import ClientId, Print, read_token, show_tokens
 
 
 @connected
 def exchange(
     service: Service,
-    subject_token: Token,
+    subject_token_file: Annotated[
+        Path,
+        typer.Argument(help="File with the token, or - to read it from standard input.", dir_okay=False),
+    ],
     client_id: ClientId = None,
     certificate: Annotated[
         bool, typer.Option("--certificate", help="By the certificate of the connection: --cert and --key.")
@@ -35,14 +41,12 @@ def exchange(
     """Get a token for the subject of another one, to act for them: it may do no more and lives no longer."""
     if client_id is None and not certificate:
         fail("name who exchanges it: --client-id, or --certificate", Exit.USAGE, as_json=as_json)
-    try:
-        actor = actor_token_file.read_text().strip() if actor_token_file is not None else None
-    except (OSError, UnicodeDecodeError):
-        fail("--actor-token-file: cannot be read", Exit.USAGE, as_json=as_json)
+    subject = _read(subject_token_file, "the subject token")
+    actor = _read(actor_token_file, "the actor token") if actor_token_file is not None else None
     credential = by_certificate() if certificate else by_secret(client_id or "", read_client_secret())
     with service.identity() as client:
         tokens = client.exchange(
-            read_token(subject_token),
+            subject,
             credential,
             actor_token=actor,
             audiences=audience or (),
@@ -50,3 +54,14 @@ def exchange(
             lifetime=timedelta(seconds=lifetime) if lifetime is not None else None,
         )
         show_tokens(tokens, only, as_json=as_json)
+
+
+def _read(file: Path, what: str) -> str:
+    try:
+        text = read_token("-") if str(file) == "-" else file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        # Not the name, nor what the library says: whoever gives the token itself has it in both.
+        fail(f"{what} cannot be read: name a file that holds it", Exit.USAGE)
+    return text

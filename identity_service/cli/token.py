@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -166,6 +167,7 @@ def verify(
                 "session_id": outcome.session_id,
                 "issue_time": outcome.issue_time,
                 "expire_time": outcome.expire_time,
+                "actors": [asdict(actor) for actor in outcome.actors],
                 "claims": dict(outcome.claims),
                 "revision": outcome.revision,
             },

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from identity_service.domain.errors import ExchangeNotAllowedError, InvalidRequestError
 from identity_service.domain.grants import (
@@ -21,9 +20,7 @@ from identity_service.domain.grants import (
 from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.principals import ANY, Client, Grant
-from identity_service.domain.tokens import MAX_EXTRA_CLAIMS_BYTES, AccessToken, Actor
-
-MAX_ACTORS: Final = 8
+from identity_service.domain.tokens import MAX_ACTORS, MAX_EXTRA_CLAIMS_BYTES, AccessToken, Actor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +89,20 @@ def decide_exchange(
 
 
 def _require_permission(case: ExchangeCase) -> None:
-    client, actor, limit = case.client, case.actor, case.subject_token.may_act
+    client, limit = case.client, case.subject_token.may_act
     require_grant(client, Grant.TOKEN_EXCHANGE)
     if not _receives(client, case.subject_token):
         raise ExchangeNotAllowedError("the client may exchange no tokens for the subject token's audience")
     own = case.actor_token is None or case.actor_token.client_id == client.client_id
     if case.actor_token is not None and not own and not _receives(client, case.actor_token):
         raise ExchangeNotAllowedError("the actor token is neither the client's own nor for an audience of it")
-    if limit is not None and (
-        actor.subject != limit.subject or limit.client_id not in (None, actor.client_id)
-    ):
+    # Whoever was sent a token of the one that may act, and shows it as actor token, is not that one.
+    if limit is not None and not (own and _is(case.actor, limit)):
         raise ExchangeNotAllowedError("the subject token says that another alone may act (may_act)")
+
+
+def _is(actor: Actor, limit: Actor) -> bool:
+    return actor.subject == limit.subject and limit.client_id in (None, actor.client_id)
 
 
 def _receives(client: Client, token: AccessToken) -> bool:

@@ -14,6 +14,8 @@ from identity_service.domain.log import Generation
 
 MAX_TOKEN_CHARS: Final = 8 * 1024
 MAX_EXTRA_CLAIMS_BYTES: Final = 2 * 1024
+MAX_ACTORS: Final = 8
+"""How long the chain of actors may be (RFC 8693 section 4.1)."""
 
 RESERVED_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "acr", "amr"}

@@ -36,6 +36,8 @@ class Caller:
     principal: PrincipalId
     scopes: frozenset[str]
     session_id: SessionId | None = None
+    is_delegated: bool = False
+    """Somebody acts for the principal, by token exchange: what is the principal's own is not theirs."""
 
     @property
     def is_admin(self) -> bool:
@@ -90,7 +92,8 @@ class CallerGate:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
         certificate = certificate_of(context)
         caller = self._by_token(values, certificate) if values else self._by_certificate(certificate)
-        if rule.access is not Access.OWN_OR_SCOPE and rule.scope not in caller.scopes:
+        may_own = rule.access is Access.OWN_OR_SCOPE and not caller.is_delegated
+        if not may_own and rule.scope not in caller.scopes:
             raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
         return caller
 
@@ -107,7 +110,12 @@ class CallerGate:
         if isinstance(answer, Rejected):
             raise CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
         token = answer.token
-        return Caller(principal=token.subject, scopes=frozenset(token.scopes), session_id=token.session_id)
+        return Caller(
+            principal=token.subject,
+            scopes=frozenset(token.scopes),
+            session_id=token.session_id,
+            is_delegated=bool(token.actors),
+        )
 
     def _by_certificate(self, certificate: PeerCertificate | None) -> Caller:
         client = self._directory.client_of(certificate) if certificate is not None else None

@@ -20,7 +20,8 @@ class Access(Enum):
     SCOPE = auto()
     """The scope."""
     OWN_OR_SCOPE = auto()
-    """To be somebody: for the caller's own things nothing more, for all others the scope."""
+    """To be somebody: for the caller's own things nothing more, for all others the scope. Whoever acts for
+    somebody (token exchange) needs the scope for those, too."""
     SCOPE_WHERE_CONFIGURED = auto()
     """The scope, once `require_caller_auth` is on."""
     HOLDER_OR_SCOPE = auto()

@@ -11,14 +11,20 @@ from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
 from identity_service.domain.log import Generation
 from identity_service.domain.ports import KeySource
-from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Actor, Rejected, RejectionReason
+from identity_service.domain.tokens import (
+    MAX_ACTORS,
+    MAX_TOKEN_CHARS,
+    AccessToken,
+    Actor,
+    Rejected,
+    RejectionReason,
+)
 from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
-_MAX_ACTORS: Final = 8
 _THUMBPRINT: Final = "x5t#S256"
 _OWN: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
@@ -176,7 +182,7 @@ def _audiences(value: object) -> tuple[str, ...]:
 def _actors(value: object) -> tuple[Actor, ...]:
     actors: list[Actor] = []
     while value is not None:
-        if not isinstance(value, dict) or len(actors) == _MAX_ACTORS:
+        if not isinstance(value, dict) or len(actors) == MAX_ACTORS:
             raise ValueError("act must be a chain of objects")
         client_id = PrincipalId(read_text(value, "client_id")) if "client_id" in value else None
         actors.append(Actor(subject=PrincipalId(read_text(value, "sub")), client_id=client_id))

@@ -1,6 +1,7 @@
 """Exchange: a token for the subject of another, for whoever acts for them (RFC 8693). Checks no secret.
 
-`domain/exchange.py` decides; here the client is proven, and both tokens are verified as Verify does.
+`domain/exchange.py` decides; here the client is proven, and both tokens are verified as Verify does. Records
+of the subject and the actor are not read: disabling or deleting one raises its generation, which Verify sees.
 """
 
 from collections.abc import Mapping

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_client import (
     AbortedError,
+    Actor,
     AlreadyExistsError,
     ClientOptions,
     IdentityClient,
@@ -27,6 +28,7 @@ from identity_client import (
     UnimplementedError,
     Verified,
 )
+from identity_client.credentials import by_secret
 from identity_service.domain import errors
 from identity_service.grpc_api.errors import to_status
 from identityapi.v1 import identity_service_pb2 as pb
@@ -112,6 +114,28 @@ def test_issue_sends_what_it_is_given_and_hides_what_it_gets(client: IdentityCli
     assert "secret" not in repr(tokens) + str(tokens)
 
 
+def test_exchange_sends_both_tokens_and_the_credential_of_who_asks(
+    client: IdentityClient, script: Script
+) -> None:
+    script.answers = [pb.IssueResponse(token_set=TOKENS)]
+
+    client.exchange("of-ana", by_secret("c", "s"), audiences=["api"])
+    client.exchange("of-ana", by_secret("c", "s"), actor_token="of-bo")
+
+    alone, with_actor = script.requests
+    assert alone.credential.client_secret == token_pb2.ClientSecret(client_id="c", client_secret="s")
+    assert (alone.subject_token, alone.actor_token, list(alone.audiences)) == ("of-ana", "", ["api"])
+    assert (with_actor.subject_token, with_actor.actor_token) == ("of-ana", "of-bo")
+
+
+def test_an_empty_token_is_not_taken_for_none(client: IdentityClient, script: Script) -> None:
+    for subject, actor in (("", None), ("of-ana", "")):
+        with pytest.raises(ValueError, match="empty"):
+            client.exchange(subject, by_secret("c", "s"), actor_token=actor)
+
+    assert script.requests == []
+
+
 def test_a_verified_token_is_a_value(client: IdentityClient, script: Script) -> None:
     said = token_pb2.VerifiedToken(
         issuer="i",
@@ -124,6 +148,7 @@ def test_a_verified_token_is_a_value(client: IdentityClient, script: Script) -> 
         issue_time=STAMP,
         expire_time=STAMP,
         actors=[token_pb2.Actor(subject="robot")],
+        may_act=token_pb2.Actor(subject="orders"),
     )
     said.claims.update({"tenant": "blue"})
     script.answers = [pb.VerifyResponse(verified=said, revision="e.7")]
@@ -133,6 +158,7 @@ def test_a_verified_token_is_a_value(client: IdentityClient, script: Script) -> 
     assert isinstance(outcome, Verified)
     assert (outcome.subject, outcome.revision, outcome.auth_time) == ("u1", "e.7", None)
     assert (outcome.actors[0].subject, outcome.claims) == ("robot", {"tenant": "blue"})
+    assert outcome.may_act == Actor(subject="orders", client_id="")
     assert script.requests[0] == pb.VerifyRequest(
         token="token", audiences=["api"], required_scopes=["read"], strong=True
     )

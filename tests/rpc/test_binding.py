@@ -16,7 +16,8 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.redis_server import free_port
 from tests.rpc.conftest import StartWorld
-from tests.rpc.world import Account, Failure, World, bearer, failure, password
+from tests.rpc.shop import EXCHANGES
+from tests.rpc.world import API, Account, Failure, World, bearer, failure, password
 from tests.tls import Certifier, Holder
 
 CERTIFICATE = token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
@@ -156,6 +157,42 @@ def test_a_callers_bound_token_is_good_on_connections_with_its_certificate_only(
         failed = refused(lambda stolen=stolen: stolen.stub.Verify(request, metadata=metadata))  # type: ignore[misc]
         assert failed.reason == "CALLER_UNAUTHENTICATED"
         assert "BINDING_MISMATCH" in failed.message
+
+
+# Exchange
+
+
+def test_an_exchanged_token_is_bound_as_the_client_says_not_as_the_subject_token(bound: Bound) -> None:
+    held = bound.by_one.issue(bound.world.new_client(require_binding=True)).access_token
+    free, must = (
+        bound.world.new_client(
+            name, grants=EXCHANGES, exchange_audiences=(API,), require_binding=name == "must"
+        )
+        for name in ("free", "must")
+    )
+
+    unbound = bound.by_one.issue(free, subject_token=held).access_token
+    again = bound.by_other.issue(must, subject_token=unbound).access_token
+
+    assert bound.reason(unbound) == ""
+    assert bound.reason(again, bound.other) == ""
+    assert bound.reason(again, bound.one) == "BINDING_MISMATCH"
+    assert refused(lambda: bound.plain.issue(must, subject_token=unbound)).reason == "BINDING_REQUIRED"
+
+
+@pytest.mark.parametrize("field", ["subject_token", "actor_token"])
+def test_a_bound_token_is_exchanged_on_connections_with_its_certificate_only(
+    bound: Bound, field: str
+) -> None:
+    free = bound.world.new_client("free", grants=EXCHANGES, exchange_audiences=(API,))
+    stolen = bound.by_one.issue(bound.world.new_client(require_binding=True)).access_token
+    tokens = {"subject_token": bound.plain.issue(bound.world.new_client("other")).access_token, field: stolen}
+
+    assert bound.by_one.issue(free, **tokens).access_token
+    for thief in (bound.plain, bound.by_other):
+        failed = refused(lambda thief=thief: thief.issue(free, **tokens))  # type: ignore[misc]
+        assert failed.reason == "SUBJECT_TOKEN_REFUSED"
+        assert failed.message == f"the {field} was rejected: BINDING_MISMATCH"
 
 
 # People

@@ -1,19 +1,21 @@
 """Every level counts: whichever two are raised, in whichever order, no level hides the other.
 
 A sign-in through a client has five of them: its token, its session, its subject, its client and `*`.
+What is exchanged for its token has those of all who ever act for the subject besides.
 Asks Verify, VerifyBatch and Refresh through a real channel. Knows nothing of how the levels are kept.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import pytest
 
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests.rpc.shop import STOCK_API, Shop
 from tests.rpc.world import API, Account, World, failure
 
 Revoke = Callable[[World, token_pb2.TokenSet, Account, Account], object]
@@ -155,3 +157,113 @@ def test_who_signs_in_after_the_raise_is_good_and_stays_good_on_refresh(world: W
     assert batch(world, after.tokens.access_token) == [""]
     assert tried.why_not_refreshed(after) == ""
     assert world.reason(tried.revoked.tokens.access_token) == REVOKED
+
+
+# With actors
+
+
+class Delegated:
+    """A token that was exchanged twice, where the second time another person acts, and its neighbours.
+
+    ana signs in through `portal`; `orders` acts for her; then bo, who signed in through `desk`, for `stock`.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.shop = shop = Shop(world)
+        self.bo, self.desk = shop.new_person("bo"), shop.new_app("desk")
+        carl, window = shop.new_person("carl"), shop.new_app("window")
+        self.signed_in = shop.sign_in()
+        self.first = shop.exchange(self.signed_in.access_token)
+        self.second = self.acted_for(self.first, by=self.bo, through=self.desk)
+        of_carl = shop.sign_in(carl, window)
+        first_of_carl = shop.exchange(of_carl.access_token)
+        also_through_stock = self.acted_for(first_of_carl, by=shop.ana, through=window)
+        self.neighbours: dict[str, tuple[token_pb2.TokenSet, frozenset[str]]] = {
+            "the sign-in": (self.signed_in, frozenset({"session", "subject", "client", "everything"})),
+            "the first exchange": (
+                self.first,
+                frozenset({"session", "subject", "client", "first actor", "everything"}),
+            ),
+            "another exchange of the same": (
+                shop.exchange(self.signed_in.access_token),
+                frozenset({"session", "subject", "client", "first actor", "everything"}),
+            ),
+            "the actor's own sign-in": (
+                shop.sign_in(self.bo, window),
+                frozenset({"last actor", "everything"}),
+            ),
+            "another's sign-in": (of_carl, frozenset({"everything"})),
+            "another's first exchange": (first_of_carl, frozenset({"first actor", "everything"})),
+            "another's, where the subject acts": (
+                also_through_stock,
+                frozenset({"subject", "first actor", "last client", "everything"}),
+            ),
+        }
+
+    def acted_for(self, held: token_pb2.TokenSet, *, by: Account, through: Account) -> token_pb2.TokenSet:
+        acting = self.shop.sign_in(by, through, STOCK_API).access_token
+        return self.shop.exchange(held.access_token, self.shop.stock, actor_token=acting)
+
+    def revoke(self, level: str) -> None:
+        ACTOR_LEVELS[level](self)
+
+    def revoke_all(self, **target: Any) -> None:
+        self.shop.world.revoke(self.shop.world.admin_token(), **target)
+
+    def why_not_refreshed(self) -> str:
+        """The reason of the refusal, or "" when Refresh gives a token that can be exchanged."""
+        try:
+            renewed = self.shop.world.refresh(
+                self.signed_in.refresh_token, client_credential=self.shop.portal.credential
+            )
+        except grpc.RpcError as error:
+            return failure(error).reason
+        assert self.shop.why(self.shop.exchange(renewed.access_token).access_token) == ""
+        return ""
+
+
+ACTOR_LEVELS: Final[dict[str, Callable[[Delegated], object]]] = {
+    "token": lambda d: d.shop.world.revoke(token=d.second.access_token),
+    "session": lambda d: d.revoke_all(session_id=d.signed_in.session_id),
+    "subject": lambda d: d.revoke_all(subject=d.shop.ana.id),
+    "client": lambda d: d.revoke_all(client_id=d.shop.portal.id),
+    "first actor": lambda d: d.revoke_all(client_id=d.shop.orders.id),
+    "last actor": lambda d: d.revoke_all(subject=d.bo.id),
+    "last actor's client": lambda d: d.revoke_all(client_id=d.desk.id),
+    "last client": lambda d: d.revoke_all(client_id=d.shop.stock.id),
+    "everything": lambda d: d.revoke_all(everything=True),
+}
+ACTOR_PAIRS: Final = [*((level,) for level in ACTOR_LEVELS), *permutations(ACTOR_LEVELS, 2)]
+
+
+@pytest.mark.parametrize("raised", ACTOR_PAIRS, ids="-".join)
+def test_any_level_of_an_exchanged_token_refuses_it_and_whoever_shares_it_and_nobody_else(
+    world: World, raised: tuple[str, ...]
+) -> None:
+    tried = Delegated(world)
+    shop, token = tried.shop, tried.second.access_token
+    beside = [held.access_token for held, _ in tried.neighbours.values()]
+    assert shop.whys(token, *beside) == [""] * (1 + len(beside))
+
+    for level in raised:
+        tried.revoke(level)
+        assert shop.why(token) == REVOKED
+
+    expected = [REVOKED if shares & {*raised} else "" for _, shares in tried.neighbours.values()]
+    assert dict(zip(tried.neighbours, map(shop.why, beside), strict=True)) == dict(
+        zip(tried.neighbours, expected, strict=True)
+    )
+    assert shop.whys(token, *beside, token) == [REVOKED, *expected, REVOKED]
+    ended = not ENDS_SESSION.isdisjoint(raised)
+    assert tried.why_not_refreshed() == ("SESSION_ENDED" if ended else "")
+
+
+@pytest.mark.parametrize("level", sorted(ACTOR_LEVELS.keys() - {"token", "session"}))
+def test_what_is_exchanged_after_the_raise_is_good(world: World, level: str) -> None:
+    """By whoever signs in after it: the first exchange stands under the raised generation, and the second."""
+    tried = Delegated(world)
+    tried.revoke(level)
+    after = tried.shop.exchange(tried.shop.sign_in().access_token)
+    again = tried.acted_for(after, by=tried.bo, through=tried.desk)
+    assert tried.shop.whys(after.access_token, again.access_token) == ["", ""]
+    assert tried.shop.why(tried.second.access_token) == REVOKED

@@ -134,7 +134,12 @@ class IdentityClient(Connected):
             subject_token: an access token that the service was sent.
             credential: the service's own: see `identity_client.credentials`.
             actor_token: of who acts, where that is not the service itself.
+
+        Raises ValueError: a token is empty. To the service it would be none: it would give the service's
+        own token, or one where the service itself acts.
         """
+        if "" in (subject_token, actor_token):
+            raise ValueError("an empty token")
         request = _issue_request(credential, audiences, scopes, lifetime, claims)
         request.subject_token, request.actor_token = subject_token, actor_token or ""
         return self.issue(request)

@@ -16,12 +16,12 @@ from identity_service.domain.errors import (
     InvalidRequestError,
     ScopeNotAllowedError,
 )
-from identity_service.domain.exchange import MAX_ACTORS, ExchangeCase, Exchanged, decide_exchange
+from identity_service.domain.exchange import ExchangeCase, Exchanged, decide_exchange
 from identity_service.domain.grants import GrantRequest, LifetimeBounds
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.principals import Client, Grant
-from identity_service.domain.tokens import AccessToken, Actor
+from identity_service.domain.tokens import MAX_ACTORS, AccessToken, Actor
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ANA, PORTAL, ORDERS, STOCK = (PrincipalId(n) for n in ("u_ana", "portal", "orders", "stock"))
@@ -170,6 +170,17 @@ def test_only_whom_the_subject_token_names_may_act() -> None:
             exchanged(a_token(may_act=limit))
     with pytest.raises(ExchangeNotAllowedError):
         exchanged(for_orders, actor=a_token(subject=PrincipalId("u_bo"), client_id=ORDERS))
+
+
+def test_a_client_that_was_sent_a_token_of_who_may_act_may_not() -> None:
+    for_orders = a_token(audiences=("stock-api",), may_act=Actor(subject=ORDERS))
+    of_orders = a_token(subject=ORDERS, client_id=ORDERS, audiences=("stock-api",))
+    stock = a_client(STOCK, exchange_audiences=frozenset({"stock-api"}))
+    orders = a_client(ORDERS, exchange_audiences=frozenset({"stock-api"}))
+
+    with pytest.raises(ExchangeNotAllowedError):
+        exchanged(for_orders, stock, actor=of_orders)
+    assert exchanged(for_orders, orders, actor=of_orders).actors[0].subject == ORDERS
 
 
 def test_who_may_act_can_be_said_where_the_subject_token_is_silent_and_not_changed() -> None:

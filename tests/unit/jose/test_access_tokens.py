@@ -78,6 +78,12 @@ def reason(codec: AccessTokenCodec, text: str) -> str:
     return found.reason.value
 
 
+def chain_of(length: int) -> dict[str, Any]:
+    """A claim `act` of so many actors."""
+    inner = {"act": chain_of(length - 1)} if length > 1 else {}
+    return {"sub": f"a{length}"} | inner
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_was_signed_is_read(generated: Generated, algorithm: str) -> None:
     codec = AccessTokenCodec(Ring((generated[algorithm],)), ISSUER)
@@ -87,6 +93,7 @@ def test_what_was_signed_is_read(generated: Generated, algorithm: str) -> None:
         not_before=datetime(2026, 1, 2, tzinfo=UTC),
         actors=(Actor(subject=PrincipalId("a"), client_id=PrincipalId("c")), Actor(subject=PrincipalId("b"))),
         generations={PrincipalId("*"): Generation(number=3, link=Link("x"))},
+        may_act=Actor(subject=PrincipalId("d"), client_id=PrincipalId("e")),
         certificate_sha256=b"c" * 32,
         claims={"tenant": "blue", "deep": {"er": [1, 2.5, None, True]}},
     )
@@ -117,7 +124,7 @@ def test_what_was_signed_is_read(generated: Generated, algorithm: str) -> None:
 def test_extra_claims_of_any_kind_come_back(
     codec: AccessTokenCodec, claims: dict[str, Any], issue_time: datetime
 ) -> None:
-    known = {"iat", "jti", "client_id", "scope", "nbf", "sid", "auth_time", "act", "cnf", "gen"}
+    known = {"iat", "jti", "client_id", "scope", "nbf", "sid", "auth_time", "act", "may_act", "cnf", "gen"}
     extra = {name: value for name, value in claims.items() if name not in known}
     whole = issue_time.replace(microsecond=0)
 
@@ -150,6 +157,7 @@ def test_the_forge_makes_good_tokens(codec: AccessTokenCodec, forge: Forge) -> N
     assert reason(codec, forge.with_header(typ="application/AT+JWT")) == ""
     assert reason(codec, forge.with_claims(aud="api")) == ""
     assert reason(codec, forge.with_claims(exp=1_800_000_000.5)) == ""
+    assert reason(codec, forge.with_claims(act=chain_of(8))) == ""
 
 
 @pytest.mark.parametrize(
@@ -260,6 +268,11 @@ def test_every_required_claim_must_be_there(codec: AccessTokenCodec, forge: Forg
         {"act": "x"},
         {"act": {}},
         {"act": {"sub": 1}},
+        {"act": chain_of(9)},
+        {"may_act": "x"},
+        {"may_act": {"client_id": "x"}},
+        {"may_act": {"sub": "x", "iss": "https://other.example"}},
+        {"may_act": {"sub": "x", "act": {"sub": "y"}}},
         {"gen": []},
         {"gen": {"a": 1}},
         {"gen": {"a": "x"}},
