@@ -1,6 +1,6 @@
 """Keeps the records as a file says while the service runs: at start, and again when the file changes.
 
-The file is read every few seconds and compared with what was applied. Being told of changes (inotify)
+The file is read every second and compared with what was applied. Being told of changes (inotify)
 would miss those on network file systems and depends on how Kubernetes swaps the links of a ConfigMap;
 reading a small file costs nothing and sees them all.
 """

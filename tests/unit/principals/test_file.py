@@ -1,6 +1,7 @@
 """The principals file: what it may say, and how everything that is wrong with it is named at once."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals import document
 from identity_service.principals.file import MAX_FILE_BYTES, read_principals
-from identity_service.principals.plan import Declaration
+from identity_service.principals.plan import Declaration, name_of
 
 JWK = (
     '{"kty":"OKP","crv":"Ed25519","kid":"k1","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
@@ -81,6 +82,20 @@ trusted_issuers:
     assert issuer.max_age == timedelta(hours=1)
     rule = TrustRule(claims={"repository": "shop/*"}, client_id=reports.client_id, per_subject=True)
     assert issuer.rules == (rule,)
+
+
+def test_the_example_of_the_documentation_is_such_a_file() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "principals-file.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+
+    assert [name_of(wanted.record) for wanted in read(example).wanted] == [
+        "reports",
+        "billing",
+        "deployer",
+        "kiosk",
+        "ana",
+        "https://ci.example",
+    ]
 
 
 def test_only_a_file_that_speaks_of_disabled_decides_it() -> None:
