@@ -83,8 +83,12 @@ class AuditEvent:
             peer=origin.peer,
             request_id=origin.request_id,
             reason=reason[:MAX_DETAIL_CHARS],
-            details={n: str(v)[:MAX_DETAIL_CHARS] for n, v in details.items() if v is not None},
+            details={n: _text(v)[:MAX_DETAIL_CHARS] for n, v in details.items() if v is not None},
         )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

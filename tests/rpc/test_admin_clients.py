@@ -485,8 +485,8 @@ def test_every_change_leaves_its_event(world: World, admin: Administrator) -> No
         "client_secret_rotated",
         "client_deleted",
     ]
-    assert found[1].details == {"fields": "disabled,scopes", "disabled": "True"}
-    assert found[2].details == {"overlap_seconds": "5", "revoked": "True"}
+    assert found[1].details == {"fields": "disabled,scopes", "disabled": "true"}
+    assert found[2].details == {"overlap_seconds": "5", "revoked": "true"}
     assert all(event.peer.startswith("127.0.0.1:") and event.request_id for event in found)
 
 

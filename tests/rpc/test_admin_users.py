@@ -287,5 +287,5 @@ def test_every_change_leaves_its_event_and_none_holds_a_name_or_password(
         "user_deleted",
     ]
     assert {event.actor for event in found} == {world.admin.id}
-    assert found[1].details == {"fields": "disabled,scopes", "disabled": "True"}
-    assert found[2].details == {"revoked": "False"}
+    assert found[1].details == {"fields": "disabled,scopes", "disabled": "true"}
+    assert found[2].details == {"revoked": "false"}

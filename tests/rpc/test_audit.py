@@ -150,7 +150,7 @@ def test_a_reused_refresh_token_leaves_an_event_of_its_own(world: World, desk: D
     (event,) = desk.all(types=["refresh_token_reused"])
 
     assert (event.outcome, event.target) == (REFUSED, tokens.session_id)
-    assert event.details["session_ended"] == "True"
+    assert event.details["session_ended"] == "true"
 
 
 def test_a_refused_refresh_and_a_refused_caller_leave_events(world: World, desk: Desk) -> None:
