@@ -6,6 +6,7 @@ The signing key comes last: a store without one is not yet set up, or has lost i
 from contextlib import suppress
 from dataclasses import dataclass
 
+from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ids import PrincipalId, new_epoch
@@ -50,7 +51,7 @@ def initialise(
     except AlreadyExistsError as error:
         if _has_signing_key(store):
             raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
-    store.create(refresh_key)
+    store.create(refresh_key, audit=_created(refresh_key))
     with suppress(AlreadyExistsError):
         store.create(first_party_client())
     with suppress(NotFoundError):
@@ -64,8 +65,14 @@ def initialise(
         )
     )
     assert secret is not None  # noqa: S101  # only public clients have none
-    store.create(signing_key)
+    store.create(signing_key, audit=_created(signing_key))
     return Initialised(client_id=made.record.client_id, client_secret=secret)
+
+
+def _created(key: StoredKey) -> AuditEvent:
+    return AuditEvent.of(
+        AuditType.KEY_CREATED, target=key.key_id, purpose=key.purpose.value, algorithm=key.algorithm
+    )
 
 
 def _has_signing_key(store: Store) -> bool:

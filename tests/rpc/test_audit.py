@@ -283,3 +283,13 @@ def test_a_service_that_stops_ends_its_tails_and_says_so(world: World, desk: Des
 
     said = fails(lambda: list(tail))
     assert said.reason == "SHUTTING_DOWN"
+
+
+def test_the_first_keys_and_the_first_administrator_leave_events_too(world: World, desk: Desk) -> None:
+    events = desk.all(types=["key_created", "client_created"])
+
+    assert [(event.type, event.details.get("algorithm", "")) for event in reversed(events)] == [
+        ("key_created", "HS256"),
+        ("client_created", ""),
+        ("key_created", "ES256"),
+    ]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,3 +221,9 @@ def test_details_of_an_event_are_bounded() -> None:
     event = AuditEvent.of(AuditType.TOKEN_REVOKED, target="t" * 9999, reason="r" * 9999, why="w" * 9999)
 
     assert {len(event.target), len(event.reason), len(event.details["why"])} == {512}
+
+
+def test_every_type_of_event_is_on_the_page_about_them() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+
+    assert [type_.value for type_ in AuditType if f"`{type_.value}`" not in page] == []
