@@ -1,4 +1,4 @@
-"""Several real Redis servers that belong together: replicas, Sentinels, a cluster, and TLS.
+"""Several real Redis servers that belong together: replicas, Sentinels, a cluster, with TLS where asked.
 
 Knows how to set them up and take them down, each by its own pid. Knows nothing of what is kept in them.
 """
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.redis_server import RedisServer, ask, binary
+from tests.redis_server import RedisServer, ask, binary, free_port
+from tests.redis_tls import RedisTls
 
 PATIENCE: Final = 20.0
 _POLL: Final = 0.02
@@ -26,11 +27,29 @@ class TunedServer(RedisServer):
         *,
         binary: str | None = None,
         environment: Mapping[str, str] | None = None,
+        tls: RedisTls | None = None,
         **options: str,
     ) -> None:
+        """With `tls` it speaks TLS at another port, beside plain text for the tests themselves."""
         directory.mkdir(parents=True, exist_ok=True)
         quick = {"repl_diskless_sync_delay": "0"}
         super().__init__(directory, program=binary, environment=environment, **(quick | options))
+        self._tls_port = 0
+        if tls is not None:
+            self._tls_port = free_port()
+            # The port of the cluster's bus is by default one that there need not be.
+            bus = {"cluster-port": str(free_port())} if "cluster-enabled" in self._options else {}
+            self._options |= {**tls.server_options, "tls-port": str(self._tls_port), **bus}
+
+    @property
+    def public_port(self) -> int:
+        """Where everybody but the tests themselves finds it."""
+        return self._tls_port or self.port
+
+    @property
+    def bus_port(self) -> int:
+        """Where the servers of a cluster find it."""
+        return int(self._options.get("cluster-port", self.port + 10_000))
 
     def reconfigure(self, **options: str) -> None:
         """Other options from its next start on."""
@@ -45,10 +64,19 @@ class TunedServer(RedisServer):
 class SentinelServer(RedisServer):
     """One Sentinel, which rewrites the file that it was started with."""
 
-    def __init__(self, directory: Path, settings: Sequence[str]) -> None:
+    def __init__(self, directory: Path, settings: Sequence[str], *, tls: RedisTls | None = None) -> None:
         directory.mkdir(parents=True)
         super().__init__(directory)
-        self._settings = settings
+        self._settings = [*settings]
+        self._tls_port = 0
+        if tls is not None:
+            self._tls_port = free_port()
+            self._settings += [f"{name} {value}" for name, value in tls.server_options.items()]
+            self._settings.append(f"tls-port {self._tls_port}")
+
+    @property
+    def public_port(self) -> int:
+        return self._tls_port or self.port
 
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):
@@ -80,16 +108,20 @@ class SentinelGroup:
 
     service: Final = "identity"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, tls: RedisTls | None = None) -> None:
+        self._tls = tls
         safe: dict[str, Any] = {
             "min_replicas_to_write": "1",
             "min_replicas_max_lag": "2",
             "repl_ping_replica_period": "1",
+            "tls": tls,
         }
         self.primary = TunedServer(directory / "primary", **safe)
         self.primary.start()
         self.replicas = [
-            TunedServer(directory / f"replica-{number}", replicaof=f"127.0.0.1 {self.primary.port}", **safe)
+            TunedServer(
+                directory / f"replica-{number}", replicaof=f"127.0.0.1 {self.primary.public_port}", **safe
+            )
             for number in range(2)
         ]
         # Sentinels ask once a second: with less patience than that they depose primaries that are well.
@@ -97,22 +129,23 @@ class SentinelGroup:
             SentinelServer(
                 directory / f"sentinel-{number}",
                 [
-                    f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2",
+                    f"sentinel monitor {self.service} 127.0.0.1 {self.primary.public_port} 2",
                     f"sentinel down-after-milliseconds {self.service} 1800",
                     f"sentinel failover-timeout {self.service} 2000",
                 ],
+                tls=tls,
             )
             for number in range(3)
         ]
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{self.service}/0"
+        hosts = ",".join(f"127.0.0.1:{sentinel.public_port}" for sentinel in self.sentinels)
+        return f"{'rediss' if self._tls else 'redis'}+sentinel://{hosts}/{self.service}/0"
 
     @property
     def elected(self) -> int:
-        """The port of the primary, as the Sentinels have it."""
+        """The public port of the primary, as the Sentinels have it."""
         answer = say(self.sentinels[-1].port, f"SENTINEL GET-MASTER-ADDR-BY-NAME {self.service}")
         return int(answer.splitlines()[-1])
 
@@ -134,7 +167,16 @@ class SentinelGroup:
 class ClusterGroup:
     """Three primaries, and where asked a replica of the one that holds `{idn}`."""
 
-    def __init__(self, directory: Path, *, replica: bool = False, **options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        replica: bool = False,
+        tls: Sequence[RedisTls | None] = (None,) * 4,
+        **options: str,
+    ) -> None:
+        """`tls` is that of each server: all of them have one, or none."""
+        self._scheme = "rediss" if tls[0] else "redis"
         common: dict[str, Any] = {
             "cluster_enabled": "yes",
             "cluster_node_timeout": "1000",
@@ -143,12 +185,21 @@ class ClusterGroup:
             **options,
         }
         self.servers = [
-            TunedServer(directory / f"node-{number}", **common) for number in range(4 if replica else 3)
+            TunedServer(directory / f"node-{number}", tls=tls[number], **common)
+            for number in range(4 if replica else 3)
         ]
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+        return f"{self._scheme}+cluster://" + ",".join(
+            f"127.0.0.1:{server.public_port}" for server in self.servers[:3]
+        )
+
+    def move(self, slot: int, number: int) -> None:
+        """Have every server say that this one owns the slot; what lies in it stays where it is."""
+        owner = say(self.servers[number].port, "CLUSTER MYID").splitlines()[1]
+        for server in self.servers:
+            say(server.port, f"CLUSTER SETSLOT {slot} NODE {owner}")
 
     @property
     def home(self) -> RedisServer:
@@ -166,7 +217,7 @@ class ClusterGroup:
         first = self.servers[0]
         for number, server in enumerate(self.servers[1:], 2):
             say(server.port, f"CLUSTER SET-CONFIG-EPOCH {number}")
-            say(server.port, f"CLUSTER MEET 127.0.0.1 {first.port}")
+            say(server.port, f"CLUSTER MEET 127.0.0.1 {first.public_port} {first.bus_port}")
         for server, (begin, end) in zip(
             self.servers, ((0, 5460), (5461, 10922), (10923, 16383)), strict=False
         ):

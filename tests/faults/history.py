@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import grpc
 
@@ -25,6 +26,8 @@ class Revocation:
     """Which process acknowledged it."""
     time: float
     """When that was known, on the clock of `time.monotonic`."""
+    valid_from: datetime
+    """From when on the token is valid: ahead of the true time where a wrong clock made it."""
 
 
 @dataclass
@@ -71,20 +74,33 @@ class History:
         with self._lock:
             self.mistakes.append(text)
 
-    def judge(self, revocation: Revocation, outcome: Outcome, *, process: int, asked: float) -> None:
-        """An answer about a revoked token that was asked for at `asked`."""
+    def judge(
+        self, revocation: Revocation, outcome: Outcome, *, process: int, began: float, asked: float
+    ) -> None:
+        """An answer about a revoked token that was asked for at `asked`, while a fault may last.
+
+        Whoever was told so by this process, or has asked it only since `began`, after the revocation,
+        need not wait for it to learn of that.
+        """
         self.count("answers about revoked tokens")
-        if not isinstance(outcome, Verified):
-            return
-        age = asked - revocation.time
-        if process == revocation.process or age > self.bound:
-            with self._lock:
-                self.longest_exposure = max(self.longest_exposure, age)
-                self.violation_times.append(asked)
-                self.violations.append(
-                    f"process {process} verified a token that was revoked by {revocation.target} "
-                    f"on process {revocation.process} {age:.3f} s before"
-                )
+        if isinstance(outcome, Verified):
+            self._expose(revocation, process, began, asked)
+        elif outcome.reason not in ("REVOKED", "NOT_YET_VALID"):
+            # A process whose clock was just set may still look at times first; in the end none may.
+            self.mistake(f"process {process} rejected a revoked token as {outcome.reason}")
+
+    def judge_finally(
+        self, revocation: Revocation, outcome: Outcome, *, process: int, began: float, asked: float
+    ) -> bool:
+        """The same when the fault is over and everything can be known; False where it is not known yet."""
+        self.count("answers in the end")
+        if isinstance(outcome, Verified):
+            self._expose(revocation, process, began, asked)
+            return False
+        is_early = outcome.reason == "NOT_YET_VALID" and revocation.valid_from > datetime.now(UTC)
+        if outcome.reason != "REVOKED" and not is_early:
+            self.mistake(f"process {process} rejected a revoked token as {outcome.reason} in the end")
+        return True
 
     def judge_live(self, outcome: Outcome) -> None:
         """An answer about a token that nobody has tried to revoke."""
@@ -94,3 +110,16 @@ class History:
         self.count(f"live token rejected: {outcome.reason}")
         if outcome.reason == "REVOKED":
             self.mistake("a token that nobody has revoked was rejected as revoked")
+
+    def _expose(self, revocation: Revocation, process: int, began: float, asked: float) -> None:
+        """Unless the process may still be about to learn of it."""
+        age = asked - revocation.time
+        if process != revocation.process and age <= self.bound and began <= revocation.time:
+            return
+        with self._lock:
+            self.longest_exposure = max(self.longest_exposure, age)
+            self.violation_times.append(asked)
+            self.violations.append(
+                f"process {process} verified a token that was revoked by {revocation.target} "
+                f"on process {revocation.process} {age:.3f} s before"
+            )

@@ -19,14 +19,16 @@ from identity_client import (
     ClientOptions,
     IdentityClient,
     IdentityError,
+    Outcome,
     TokenSet,
     UnauthenticatedError,
-    Verified,
 )
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.faults.history import History, Revocation
 
 PASSWORD: Final = "correct horse battery staple"
+TOKEN_LIFETIME: Final = timedelta(hours=24)
+"""Of every access token: longer than any test, and than any clock is set."""
 _BATCH: Final = 1000
 _PACE: Final = 0.005
 _CALL_SECONDS: Final = 2.0
@@ -52,7 +54,9 @@ class Caller:
     """One service process as its callers see it. Tries nothing twice, so that every answer counts."""
 
     def __init__(self, target: str, process: int, accounts: Accounts, history: History) -> None:
+        """The process must be there: from now on it has no excuse for what was revoked before."""
         self.process = process
+        self._began = time.monotonic()
         self._accounts = accounts
         self._history = history
         self._bearer = ""
@@ -114,23 +118,22 @@ class Caller:
 
     def check_revoked(self, revocations: Sequence[Revocation]) -> None:
         """Verify tokens that were revoked."""
-        requests = [pb.VerifyRequest(token=known.token, any_audience=True) for known in revocations]
         asked = time.monotonic()
-        outcomes = self._call("verify", lambda: self._client.verify_batch(requests))
-        for revocation, outcome in zip(revocations, outcomes, strict=True):
-            self._history.judge(revocation, outcome, process=self.process, asked=asked)
+        outcomes = self._call("verify", lambda: self._outcomes(revocations))
+        for known, said in zip(revocations, outcomes, strict=True):
+            self._history.judge(known, said, process=self.process, began=self._began, asked=asked)
 
     def verified_of(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Those of them that this process lets pass. Raises IdentityError."""
+        """Those of them that this process lets pass when no fault lasts any more. Raises IdentityError."""
         found = []
         for start in range(0, len(revocations), _BATCH):
             chunk = revocations[start : start + _BATCH]
-            requests = [pb.VerifyRequest(token=known.token, any_audience=True) for known in chunk]
-            outcomes = self._client.verify_batch(requests)
-            # A token that a wrong clock made may be refused for its times instead: refused it is.
-            found += [
-                known for known, said in zip(chunk, outcomes, strict=True) if isinstance(said, Verified)
-            ]
+            asked = time.monotonic()
+            for known, said in zip(chunk, self._outcomes(chunk), strict=True):
+                if not self._history.judge_finally(
+                    known, said, process=self.process, began=self._began, asked=asked
+                ):
+                    found.append(known)
         return found
 
     def refreshed(self, revocations: Sequence[Revocation]) -> list[Revocation]:
@@ -139,10 +142,16 @@ class Caller:
         for known in revocations:
             try:
                 self._client.refresh(known.refresh_token)
-            except UnauthenticatedError:
+            except UnauthenticatedError as error:
+                if error.reason != "SESSION_ENDED":
+                    self._history.mistake(f"refresh after the end of the session: {error.reason}")
                 continue
             found.append(known)
         return found
+
+    def _outcomes(self, revocations: Sequence[Revocation]) -> Sequence[Outcome]:
+        requests = [pb.VerifyRequest(token=known.token, any_audience=True) for known in revocations]
+        return self._client.verify_batch(requests)
 
     def _issue(self, user: str | None) -> TokenSet:
         accounts = self._accounts
@@ -188,6 +197,7 @@ class Caller:
                 target=target,
                 process=self.process,
                 time=time.monotonic(),
+                valid_from=tokens.expire_time - TOKEN_LIFETIME,
             )
         )
 

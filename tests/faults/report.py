@@ -27,7 +27,7 @@ class Report:
     answers: int
     """How many answers about revoked tokens were given while the fault lasted."""
     exposures: int
-    """How many of those were `verified` when it was too late for that."""
+    """How many answers were `verified` when it was too late for that, those of the end among them."""
     longest_exposure: float
     """Seconds after its acknowledgement that a revocation was last ignored."""
     exposed_for: float

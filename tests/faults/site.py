@@ -22,13 +22,15 @@ from identity_service.services.admin import NewUser
 from identity_service.settings import Settings
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation
-from tests.faults.load import PASSWORD, Accounts, Caller, Load
+from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Accounts, Caller, Load
 from tests.faults.report import PATIENCE, Report
 from tests.redis_server import free_port
 
 _GIVE_UP: Final = 20.0
 _REFRESHES: Final = 50
 _POLL: Final = 0.02
+_LINES: Final = 10
+"""Of the log of a process that does not come back."""
 
 
 class Site:
@@ -58,7 +60,7 @@ class Site:
             "IDENTITY_DURABILITY": durability,
             "IDENTITY_MAX_STALENESS": f"{max_staleness}s",
             "IDENTITY_BEAT_INTERVAL": "100ms",
-            "IDENTITY_ACCESS_TOKEN_LIFETIME": "24h",
+            "IDENTITY_ACCESS_TOKEN_LIFETIME": f"{TOKEN_LIFETIME.total_seconds():.0f}s",
         }
         self._installations = []
         for number, url in enumerate([*urls, store]):
@@ -102,9 +104,7 @@ class Site:
             try:
                 until(partial(_is_back, caller), _GIVE_UP)
             except TimeoutError as error:
-                raise AssertionError(
-                    f"process {caller.process} is not back: {self.history.counts}, {self.history.mistakes}"
-                ) from error
+                raise AssertionError(self._why_not_back(caller.process)) from error
         took = time.monotonic() - begun
         self.recoveries.append(took)
         return took
@@ -124,7 +124,7 @@ class Site:
         accounts = self._accounts
         assert accounts is not None
         with self._installations[-1].serve() as service:
-            newcomer = Caller(service.target, 0, accounts, self.history)
+            newcomer = Caller(service.target, len(self.callers), accounts, self.history)
             lost += [f"verified on a new one: {known}" for known in newcomer.verified_of(revocations)]
             sessions = [known for known in revocations if known.refresh_token][-_REFRESHES:]
             lost += [f"refreshed on a new one: {known}" for known in newcomer.refreshed(sessions)]
@@ -154,6 +154,14 @@ class Site:
         lines = [line for process in self._installations[:-1] for line in process.log.splitlines()]
         repairs = [json.loads(line) for line in lines if '"log_repaired"' in line]
         return sum(repair["absent"] for repair in repairs)
+
+    def _why_not_back(self, number: int) -> str:
+        history, log = self.history, self._installations[number].log
+        last = [line for line in log.splitlines() if '"rpc"' not in line][-_LINES:]
+        return (
+            f"process {number} is not back (exit code {self.services[number].process.poll()}): "
+            f"{history.counts}, {history.mistakes}, {last}"
+        )
 
     def _exposed_for(self) -> float:
         spans = [

@@ -1,11 +1,12 @@
 """The contract as a model in memory: what Verify and Refresh must say (semantics 2, 3 and 5).
 
-Knows no service, no store and no token text; `test_state_machine.py` holds the real thing against it.
+Knows no service, no store and no token text; `sides.py` holds the real thing against it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 EVERYTHING: Final = "*"
@@ -47,20 +48,44 @@ class Token:
     denied: bool = False
 
 
+class Event(StrEnum):
+    """What showing a refresh token did."""
+
+    ROTATED = "rotated"
+    REPLAYED = "replayed"
+    REPLACED = "replaced"
+    """The window was over, and the successor that nobody had used is void."""
+    MOVED_FORWARD = "moved forward"
+    SUPERSEDED = "superseded"
+    REUSED = "reused"
+    SPARED = "refused on reuse"
+    """The same, but the session goes on."""
+    EXPIRED = "session expired"
+    ENDED = "session ended"
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """Refresh succeeds, and the session's next token has this number."""
 
+    event: Event
     number: int
-    writes: bool
+
+    @property
+    def writes(self) -> bool:
+        return self.event is not Event.REPLAYED
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refresh fails."""
+    """Refresh fails; where no event says how, the service could not so much as look."""
 
     reason: str
-    writes: bool = False
+    event: Event | None = None
+
+    @property
+    def writes(self) -> bool:
+        return self.event is Event.REUSED
 
 
 class Model:
@@ -98,7 +123,8 @@ class Model:
     def refresh(self, session: Session, number: int, now: datetime) -> Given | Refused:
         """What showing the refresh token of this number does."""
         if self.is_over(session, now):
-            return Refused("SESSION_ENDED")
+            alive = not session.ended and not self._is_raised(session.generations)
+            return Refused("SESSION_ENDED", Event.EXPIRED if alive else Event.ENDED)
         chain = session.chain
         within = number in chain.rotated and now - chain.rotated[number] <= GRACE
         if number >= chain.latest:
@@ -107,17 +133,19 @@ class Model:
             session.chain = Chain(
                 latest=number + 1, parent=number, rotated={**chain.rotated, **dict.fromkeys(moved, now)}
             )
+            event = Event.ROTATED if number == chain.latest else Event.MOVED_FORWARD
         elif number == chain.parent and within:
-            return Given(chain.latest, writes=False)
+            event = Event.REPLAYED
         elif number == chain.parent:
             void = {chain.latest: now, number: now}
             session.chain = Chain(latest=chain.latest + 1, parent=number, rotated={**chain.rotated, **void})
+            event = Event.REPLACED
         elif within:
-            return Refused("REFRESH_TOKEN_SUPERSEDED")
+            return Refused("REFRESH_TOKEN_SUPERSEDED", Event.SUPERSEDED)
         else:
             session.ended = not session.survives_reuse
-            return Refused("REFRESH_TOKEN_REUSED", writes=session.ended)
-        return Given(session.chain.latest, writes=True)
+            return Refused("REFRESH_TOKEN_REUSED", Event.REUSED if session.ended else Event.SPARED)
+        return Given(event, session.chain.latest)
 
     def is_over(self, session: Session, now: datetime) -> bool:
         return session.ended or now >= session.expire_time or self._is_raised(session.generations)
