@@ -15,6 +15,8 @@ from identity_service.domain.ports import AuditTrail, Journal
 from identity_service.domain.store import Store
 
 _BATCH: Final = 500
+_COLLECT: Final = 0.05
+"""Seconds that the first event of a batch waits for others: a call for each would cost more."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
@@ -62,7 +64,7 @@ class StoredTrail(LoggedTrail):
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
         self._counts = _Counts()
-        self._closing = False
+        self._closing = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="identity-audit", daemon=True)
 
@@ -77,7 +79,7 @@ class StoredTrail(LoggedTrail):
     def close(self, timeout: float = 2.0) -> None:
         """Store what still waits, for at most `timeout` seconds."""
         with self._changed:
-            self._closing = True
+            self._closing.set()
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout)
@@ -88,7 +90,8 @@ class StoredTrail(LoggedTrail):
         with self._changed:
             if len(self._events) < self._limit and not self._stopped.is_set():
                 self._events.append(event)
-                self._changed.notify()
+                if len(self._events) == 1:
+                    self._changed.notify()
             else:
                 self._counts.dropped += 1
                 self._counts.unsaid += 1
@@ -100,7 +103,7 @@ class StoredTrail(LoggedTrail):
                 self._store.append_audit(batch)
             except UnavailableError:
                 self._put_back(batch)
-                if self._closing or self._stopped.wait(pause):
+                if self._closing.wait(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -109,7 +112,9 @@ class StoredTrail(LoggedTrail):
     def _take(self) -> list[AuditEvent]:
         """The next batch, once there is one; empty at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._events or self._closing)
+            self._changed.wait_for(lambda: self._events or self._closing.is_set())
+        self._closing.wait(_COLLECT)
+        with self._changed:
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
             if batch and (unsaid := self._counts.unsaid):
                 self._counts.unsaid = 0
