@@ -22,7 +22,7 @@ from identity_service.domain.errors import (
     UnauthenticatedError,
 )
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
-from identity_service.domain.ids import EVERYONE, PrincipalId
+from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse, User
@@ -170,7 +170,7 @@ class Refresher:
     def _require_live(self, state: SessionState) -> tuple[Client, User]:
         """Refuses when the store or the replica says that the session is over, or may not go on."""
         session, revocations = state.session, self._replica.revocations
-        principals = frozenset({EVERYONE, session.subject, session.client_id, *session.generations})
+        principals = session.principals
         over = (
             state.ended
             or session.session_id in revocations.denylist

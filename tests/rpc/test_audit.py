@@ -7,6 +7,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from identity_service.grpc_api.paging import Page
 from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import audit_pb2
@@ -293,3 +294,12 @@ def test_the_first_keys_and_the_first_administrator_leave_events_too(world: Worl
         ("client_created", ""),
         ("key_created", "ES256"),
     ]
+
+
+@pytest.mark.parametrize("place", ["x", "1-2-3", "9" * 40, "-1", "1 2"])
+def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(desk: Desk, place: str) -> None:
+    tailed = fails(lambda: next(desk.tail(resume_after=place)))
+    listed = fails(lambda: desk.page(page_token=Page(of="ListAuditEvents", limit=1).token_after(place)))
+
+    for said, field in ((tailed, "resume_after"), (listed, "page_token")):
+        assert (said.code, list(said.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
