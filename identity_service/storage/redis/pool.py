@@ -5,6 +5,7 @@ does: observability, locks, and a poll at each checkout.
 """
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -98,9 +99,9 @@ class Pool:
 
     def give(self, line: Line) -> None:
         """Take a connection back; one with an unread answer must have been disconnected."""
-        if self._closed:
-            line.wire.disconnect()
         self._idle.append(line)
+        if self._closed:
+            self._disconnect_idle()
         self._free.release()
 
     def distrust(self) -> None:
@@ -108,11 +109,11 @@ class Pool:
         self._era += 1
 
     def close(self) -> None:
-        """Disconnect all, also those in use: whoever waits for an answer gets a connection error."""
+        """Disconnect what is idle, and hang up what is in use: who waits there gets a connection error."""
         self._closed = True
+        self._disconnect_idle()
         for line in tuple(self._all):
-            with contextlib.suppress(redis.RedisError, OSError):
-                line.wire.disconnect()
+            _hang_up(line.wire)
 
     def _open(self, line: Line) -> None:
         line.era = self._era  # before: whoever distrusts while it is being opened means this one too
@@ -132,6 +133,11 @@ class Pool:
             self._all.append(line)
             return line
 
+    def _disconnect_idle(self) -> None:
+        while self._idle:
+            with contextlib.suppress(redis.RedisError, OSError, IndexError):
+                self._idle.pop().wire.disconnect()
+
     def _require_open(self) -> None:
         if self._closed:
             raise BusyError("the store is closed")
@@ -139,6 +145,18 @@ class Pool:
 
 class BusyError(StoreUnavailableError):
     """This process has no connection to spare: says nothing about the server."""
+
+
+def _hang_up(wire: Wire) -> None:
+    """End a conversation of another thread, which then disconnects.
+
+    `disconnect` itself is not for others: the library would find its socket gone amid a call.
+    """
+    sock: socket.socket | None = getattr(wire, "_sock", None)
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            # Not the method of a TLS socket, which also takes away what the other thread reads with.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _is_spoilt(wire: Wire) -> bool:

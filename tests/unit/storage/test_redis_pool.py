@@ -1,5 +1,6 @@
 """Lending connections: bounded, the last used first, and nothing stays open after the end."""
 
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ class FakeWire:
     def __init__(self, *, spoilt: bool = False) -> None:
         self.is_connected = False
         self.opened = 0
+        self._sock: socket.socket | None = None
         self._spoilt = spoilt
 
     def connect(self) -> None:
@@ -141,17 +143,33 @@ def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     assert pool.take(checked=False).wire.is_connected
 
 
-def test_closing_disconnects_what_is_idle_and_what_is_in_use() -> None:
-    pool = a_pool(size=2)
-    busy, idle = pool.take(checked=False), pool.take(checked=False)
+def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
+    pool = a_pool()
+    idle = pool.take(checked=False)
     pool.give(idle)
 
     pool.close()
 
-    assert not busy.wire.is_connected
     assert not idle.wire.is_connected
     with pytest.raises(StoreUnavailableError, match="closed"):
         pool.take(checked=False)
+
+
+def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect() -> None:
+    ours, servers = socket.socketpair()
+    with ours, servers:
+        ours.settimeout(10)
+        wire = FakeWire()
+        wire._sock = ours
+        pool = a_pool(lambda: wire)
+        line = pool.take(checked=False)
+
+        pool.close()
+
+        assert ours.recv(1) == b""
+        assert wire.is_connected, "its socket must not vanish while another thread uses it"
+        pool.give(line)
+        assert not wire.is_connected
 
 
 def test_a_connection_that_was_opened_while_the_pool_closed_does_not_stay_open() -> None:
