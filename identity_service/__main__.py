@@ -1,9 +1,10 @@
 """`python -m identity_service` and the command `identity`."""
 
-from identity_service.cli.app import app
-
 
 def main() -> None:
+    # Here, since the processes that hash passwords load this module too, and need nothing of it.
+    from identity_service.cli.app import app
+
     app()
 
 

@@ -83,7 +83,6 @@ def open_office(settings: Settings) -> Iterator[Office]:
             clock=clock,
         )
     finally:
-        hasher.close()
         store.close()
 
 
@@ -208,7 +207,6 @@ class Service:
         self._store.close()
         self._follower.join(timeout=2)
         self._issuer_keys.close()
-        self._hasher.close()
         self._metrics.close()
         return done
 

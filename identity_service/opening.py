@@ -94,7 +94,7 @@ def open_hasher(settings: Settings) -> Argon2Hasher:
             time_cost=settings.argon2_time_cost,
             memory_kib=settings.argon2_memory_kib,
             parallelism=settings.argon2_parallelism,
-            threads=settings.password_threads,
+            processes=settings.password_processes,
             queue=settings.password_queue,
         )
     )

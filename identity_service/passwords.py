@@ -1,27 +1,32 @@
-"""Passwords: argon2id (RFC 9106) in threads of its own behind a bounded queue, and which ones are too common.
+"""Passwords: argon2id (RFC 9106) in processes of its own behind a bounded queue, and which are too common.
 
 The only importer of `argon2` and of `zxcvbn`. Hashing takes 64 MiB and tens of milliseconds, so at most as
-many run as there are threads, and who finds the queue full is told to come again.
+many run as there are processes, and who finds the queue full is told to come again.
 """
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import threading
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import argon2
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.secret import Secret
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-_NICENESS: Final = 5
+_NICENESS: Final = 19
+"""The least that there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,7 @@ class Argon2Config:
     time_cost: int = 3
     memory_kib: int = 64 * 1024
     parallelism: int = 4
-    threads: int = 2
+    processes: int = 1
     queue: int = 16
     """How many may wait beyond those that are at work."""
 
@@ -43,39 +48,52 @@ class Argon2Hasher:
         self._argon2 = argon2.PasswordHasher(
             time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
         )
-        self._pool = ThreadPoolExecutor(
-            config.threads, thread_name_prefix="identity-password", initializer=_yield_to_others
-        )
-        self._places = threading.BoundedSemaphore(config.threads + config.queue)
+        self._processes = config.processes
+        self._places = threading.BoundedSemaphore(config.processes + config.queue)
         # What an unknown account is compared with, so that it costs as much as a known one.
         self._nobody = self._argon2.hash("the password of nobody")
 
     def hash(self, password: Secret) -> str:
-        return self._run(lambda: self._argon2.hash(_normalized(password)))
+        return self._run(_hash, self._argon2, _normalized(password))
 
     def verify(self, phc: str | None, password: Secret) -> bool:
-        right = self._run(lambda: self._matches(phc or self._nobody, password))
+        right = self._run(_matches, self._argon2, phc or self._nobody, _normalized(password))
         return right and phc is not None
 
     def is_outdated(self, phc: str) -> bool:
         return self._argon2.check_needs_rehash(phc)
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _matches(self, phc: str, password: Secret) -> bool:
-        try:
-            return self._argon2.verify(phc, _normalized(password))
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-            return False
-
-    def _run(self, work: Callable[[], T]) -> T:
+    def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._places.acquire(blocking=False):
             raise ServerBusyError("too many passwords are being checked; try again")
         try:
-            return self._pool.submit(work).result()
+            return _pool(self._processes).submit(work, *args, **kwargs).result()
+        except BrokenProcessPool as error:  # as when the system had to end one, to have memory again
+            _pool.cache_clear()
+            raise ServerBusyError("passwords cannot be checked at the moment; try again") from error
         finally:
             self._places.release()
+
+
+@cache
+def _pool(processes: int) -> ProcessPoolExecutor:
+    """The processes that hash, started when they are first needed; they end with this one.
+
+    They are no threads, since a thread that gives way to others while it holds the interpreter's lock
+    makes all of them wait (`docs/decisions/0011`).
+    """
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_yield_to_others)
+
+
+def _hash(hasher: argon2.PasswordHasher, password: str) -> str:
+    return hasher.hash(password)
+
+
+def _matches(hasher: argon2.PasswordHasher, phc: str, password: str) -> bool:
+    try:
+        return hasher.verify(phc, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
 
 
 def is_common(password: Secret) -> bool:
@@ -97,6 +115,15 @@ def _common_passwords() -> frozenset[str]:
 
 
 def _yield_to_others() -> None:
-    """Let threads that answer from memory go first: argon2's own threads inherit this (Linux only)."""
+    """Begin a process that hashes: it takes the time that others leave, and ends with its parent."""
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.nice(_NICENESS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """The pool's own way to end its processes does not work where the parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(0)

@@ -113,14 +113,17 @@ class Settings(BaseModel):
     work_threads: int = Field(
         32, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"
     )
-    password_threads: int = Field(
-        2, ge=1, le=32, description="threads that hash passwords, argon2_memory_kib each; 1 to 32"
+    password_processes: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="processes that hash passwords, argon2_memory_kib and 25 MiB each; 1 to 32",
     )
     password_queue: int = Field(
         16,
         ge=0,
         le=200,
-        description="passwords that may wait for such a thread; with password_threads less than work_threads",
+        description="passwords that may wait for one; with password_processes less than work_threads",
     )
     strong_limit: int = Field(
         2,
@@ -240,8 +243,8 @@ class Settings(BaseModel):
     def _wrong_sizes(self) -> Iterator[str]:
         if self.strong_limit >= self.verify_threads > 1:
             yield "strong_limit: must be less than verify_threads"
-        if self.password_threads + self.password_queue >= self.work_threads:
-            yield "work_threads: must be more than password_threads and password_queue together"
+        if self.password_processes + self.password_queue >= self.work_threads:
+            yield "work_threads: must be more than password_processes and password_queue together"
         if self.argon2_memory_kib < 8 * self.argon2_parallelism:
             # RFC 9106 section 3.1; the library would refuse only when the first password comes.
             yield "argon2_memory_kib: must be at least 8 for each of argon2_parallelism"

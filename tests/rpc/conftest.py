@@ -47,7 +47,6 @@ def running(settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> 
         store = open_store(clock)
         cleanup.callback(store.close)
         hasher = open_hasher(settings)
-        cleanup.callback(hasher.close)
         office = Office(
             settings=settings,
             store=store,

@@ -97,7 +97,6 @@ class Restartable:
             cleanup.callback(self.store.close)
             store = cast("Store", self.store)  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
-            cleanup.callback(hasher.close)
             administrator = office_administration(store, hasher, self.clock)
             office = Office(settings=settings, store=store, administrator=administrator, clock=self.clock)
             self._admin = self._admin or _initialise(office)

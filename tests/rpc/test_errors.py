@@ -93,7 +93,7 @@ def test_a_grant_that_the_client_may_not_use(world: World) -> None:
 def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None:
     """Every place of the queue is taken; the call does not wait for one."""
     world.new_user()
-    places = world.settings.password_threads + world.settings.password_queue
+    places = world.settings.password_processes + world.settings.password_queue
     hasher = world.service._hasher
     for _ in range(places):
         assert hasher._places.acquire(blocking=False)

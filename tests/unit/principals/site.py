@@ -60,8 +60,7 @@ def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
     """A site on this file; several may be open at once, as several processes would."""
     clock = SystemClock()
     with ExitStack() as cleanup:
-        hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, threads=1, queue=1))
-        cleanup.callback(hasher.close)
+        hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, processes=1, queue=1))
         store = cleanup.enter_context(contextlib.closing(SqliteStore.open(path, clock=clock)))
         directory = office_administration(store, hasher, clock)
         if new:
