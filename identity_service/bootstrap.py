@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from identity_service import logs
 from identity_service.clock import SystemClock
@@ -24,10 +25,11 @@ from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server, ServerConfig
 from identity_service.grpc_api.tls import Certificates
-from identity_service.grpc_api.trust import KEYS_MAX_AGE, TrustServicer
-from identity_service.grpc_api.trust_messages import WatchRenderer
+from identity_service.grpc_api.trust import TrustServicer
+from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
 from identity_service.metrics import Metrics
 from identity_service.opening import (
+    key_policy,
     open_counter,
     open_hasher,
     open_issuer_keys,
@@ -37,6 +39,7 @@ from identity_service.opening import (
     tls_files,
 )
 from identity_service.services.admin import Administration
+from identity_service.services.key_keeper import KeyKeeper
 from identity_service.services.setup import Initialised, initialise
 from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
@@ -46,6 +49,7 @@ from identity_service.storage.upkeep import retention_for
 from identity_service.wiring import Parts, UseCases, office_administration
 
 _HEALTH_INTERVAL = 0.25
+_KEYS_INTERVAL = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,7 @@ class Office:
             self.clock,
             algorithm=self.settings.algorithm,
             service_audience=self.settings.service_audience,
+            policy=key_policy(self.settings),
         )
 
 
@@ -127,11 +132,13 @@ class Service:
                 vault=vault,
                 hasher=self._hasher,
                 journal=journal,
+                key_policy=key_policy(settings),
                 issuer_keys=self._issuer_keys,
                 attempts=open_counter(store),
             )
         )
         self._keys = use.keys
+        self._keeper = KeyKeeper(use.rotation.maintain, journal, interval=_KEYS_INTERVAL)
         self._principals = open_principals(settings, use.administration, journal)
         self._trail = use.trail
         self._metrics.gauge(
@@ -144,11 +151,12 @@ class Service:
             audience=settings.service_audience,
             require_caller_auth=settings.callers_prove_themselves,
         )
+        keys_max_age = max_age(settings.publish_before)
         hub = WatchHub(
             replica,
             use.keys,
             clock,
-            WatchRenderer(KEYS_MAX_AGE),
+            WatchRenderer(keys_max_age),
             WatchConfig(max_watchers=settings.max_watchers, queue=settings.watch_queue),
         )
         replica.follow(hub)
@@ -164,8 +172,8 @@ class Service:
         self._server = Server(
             _server_config(settings),
             IdentityServicer(use.issuer, use.verifier, use.refresher, use.revoker, replica),
-            TrustServicer(use.keys, replica, hub, senders),
-            AdminServicer(use.administration, use.sessions, use.keys, self._audit_desk),
+            TrustServicer(use.keys, replica, hub, senders, keys_max_age),
+            AdminServicer(use.administration, use.sessions, use.keys, use.rotation, self._audit_desk),
             senders,
             gate,
             self._open_certificates(settings, journal),
@@ -186,6 +194,7 @@ class Service:
             self._trail.start()
             self._keys.signing()
             self._keys.current_refresh_key()
+            self._keeper.start()
             if self._principals is not None:
                 self._principals.start()
         except BaseException:
@@ -202,10 +211,12 @@ class Service:
         done = self._server.stop()
         if self._principals is not None:
             self._principals.close()
+        self._keeper.close()
         self._follower.close()
         self._trail.close()
         self._store.close()
         self._follower.join(timeout=2)
+        self._keeper.join(timeout=2)
         self._issuer_keys.close()
         self._metrics.close()
         return done

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from identity_service.clock import AnchoredClock, SystemClock
 from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
 from identity_service.grpc_api.tls import TlsFiles
@@ -18,10 +19,11 @@ from identity_service.principals.keeper import PrincipalsKeeper
 from identity_service.remote_keys.fetching import HttpsFetcher
 from identity_service.remote_keys.holder import HeldIssuerKeys
 from identity_service.services.admin import Administration
-from identity_service.settings import Settings
+from identity_service.settings import LONGEST_SESSION, Settings
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.upkeep import retention_for
 
 
 def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> Store:
@@ -85,6 +87,19 @@ def tls_files(settings: Settings) -> TlsFiles | None:
         return None
     return TlsFiles(
         certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca
+    )
+
+
+def key_policy(settings: Settings) -> KeyPolicy:
+    """When keys follow each other, and how long what they made may live."""
+    return KeyPolicy(
+        rotate_every=settings.rotate_every,
+        publish_before=settings.publish_before,
+        lifetimes={
+            KeyPurpose.SIGN: retention_for(settings.max_access_token_lifetime, settings.leeway),
+            # A session of before session_lifetime was shortened may be older than it says now.
+            KeyPurpose.REFRESH: LONGEST_SESSION,
+        },
     )
 
 

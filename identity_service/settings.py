@@ -26,6 +26,9 @@ from identity_service.settings_values import Duration, StoreUrl, is_loopback, ma
 
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 
+LONGEST_SESSION: Final = timedelta(days=400)
+"""The most that session_lifetime may be."""
+
 
 class Settings(BaseModel):
     """What the operator decides."""
@@ -51,6 +54,13 @@ class Settings(BaseModel):
     )
     algorithm: Literal["ES256", "ES384", "EdDSA", "RS256", "PS256", "HS256"] = Field(
         "ES256", description="of the signing key that `identity init` makes"
+    )
+    rotate_every: Annotated[Duration, within("1m", "400d")] = Field(
+        timedelta(days=30), description="how long a key is in use; 1m to 400d, more than publish_before"
+    )
+    publish_before: Annotated[Duration, within("0s", "30d")] = Field(
+        timedelta(hours=1),
+        description="how long a key is published before it signs, since verifiers keep copies; at most 30d",
     )
     access_token_lifetime: Annotated[Duration, within("1s", "24h")] = Field(
         timedelta(minutes=15), description="default, of access tokens; 1s to max_access_token_lifetime"
@@ -241,6 +251,8 @@ class Settings(BaseModel):
             yield "require_caller_auth: is always on where TLS is; leave it out"
 
     def _wrong_sizes(self) -> Iterator[str]:
+        if self.rotate_every <= self.publish_before:
+            yield "rotate_every: must be more than publish_before"
         if self.strong_limit >= self.verify_threads > 1:
             yield "strong_limit: must be less than verify_threads"
         if self.password_processes + self.password_queue >= self.work_threads:

@@ -7,11 +7,13 @@ issuer, refresher, revoker, verifier, …      (one object for each use case)
 from dataclasses import dataclass
 
 from identity_service.domain.grants import LifetimeBounds
+from identity_service.domain.keys import KeyPolicy
 from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
 from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.vault import Vault
 from identity_service.limiting import LimitsCounter
@@ -30,6 +32,7 @@ from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import RevokeConfig, Revoker
+from identity_service.services.rotation import Rotation
 from identity_service.services.token_maker import IssueConfig, TokenMaker
 from identity_service.services.verify import Verifier
 from identity_service.settings import Settings
@@ -47,6 +50,7 @@ class Parts:
     vault: Vault
     hasher: PasswordHasher
     journal: Journal
+    key_policy: KeyPolicy
     issuer_keys: IssuerKeys
     attempts: FailureCounter
     """Counts failed passwords, for all processes that share the store."""
@@ -57,7 +61,7 @@ class UseCases:
 
     def __init__(self, parts: Parts) -> None:
         settings, clock, store, replica = parts.settings, parts.clock, parts.store, parts.replica
-        self.keys = KeyRing(store, parts.vault, clock)
+        self.keys = KeyRing(store, parts.vault, clock, replica.revocations, parts.key_policy)
         self.directory = Directory(store)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
@@ -112,6 +116,15 @@ class UseCases:
             known_scopes=config.known_scopes,
         )
         self.administration = _administration(store, parts.hasher, clock, self.trail, replica)
+        self.rotation = Rotation(
+            store,
+            parts.vault,
+            replica,
+            clock,
+            self.trail,
+            parts.key_policy,
+            tuple(ALGORITHMS),
+        )
         self.sessions = Sessions(store, replica, self.revoker, clock)
         exchanger = Exchanger(authenticator, self.verifier, maker, clock, self.trail, config.lifetimes)
         self.issuer = Issuer(authenticator, maker, self.keys, store, replica, self.trail, exchanger, config)

@@ -1,27 +1,75 @@
-"""`identity key`: the signing keys."""
+"""`identity key`: the keys that tokens are made with."""
+
+from typing import Annotated
 
 import typer
 
 from identity_client.values import moment
-from identity_service.cli.output import JsonFlag, show_table
+from identity_service.cli.options import YesOption
+from identity_service.cli.output import JsonFlag, show, show_table
+from identity_service.cli.records import confirm
 from identity_service.cli.remote import Service, remote
 from identityapi.v1 import trust_service_pb2 as pb
 
-app = typer.Typer(help="The keys that tokens are signed with.", no_args_is_help=True)
+app = typer.Typer(help="The keys that tokens are made with.", no_args_is_help=True)
+
+_PURPOSES = {
+    "sign": pb.KEY_PURPOSE_SIGN,
+    "refresh": pb.KEY_PURPOSE_REFRESH,
+}
 
 
 @app.command("list")
 @remote
 def list_keys(service: Service, as_json: JsonFlag = False) -> None:
-    """List the published keys, the oldest first, with the one that signs now."""
+    """List the keys with what each is used for now."""
     with service.admin() as admin:
-        rows = [
-            {
-                "key_id": key.key_id,
-                "algorithm": key.algorithm,
-                "state": pb.KeyState.Name(key.state).removeprefix("KEY_STATE_").lower(),
-                "activate_time": moment(key.activate_time),
-            }
-            for key in admin.list_keys()
-        ]
+        rows = [_row(key) for key in admin.list_keys()]
     show_table(rows, as_json=as_json, empty="no keys")
+
+
+@app.command("rotate")
+@remote
+def rotate(
+    service: Service,
+    algorithm: Annotated[
+        str, typer.Option(help="Of the next key and those after it; default: as it is.")
+    ] = "",
+    purpose: Annotated[str, typer.Option(help="sign or refresh.")] = "sign",
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring the next key into use, as soon as it has been published long enough."""
+    if purpose not in _PURPOSES:
+        raise typer.BadParameter("must be sign or refresh", param_hint="--purpose")
+    with service.admin() as admin:
+        key = admin.rotate_keys(algorithm=algorithm, purpose=_PURPOSES[purpose])
+    show(_row(key), as_json=as_json)
+
+
+@app.command("retire")
+@remote
+def retire(
+    service: Service,
+    key_id: Annotated[str, typer.Argument(help="Its kid, as `identity key list` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit events.")] = "",
+    yes: YesOption = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Refuse at once everything that was made with a key. For one that somebody else may know."""
+    confirm(f"Refuse everything that was made with {key_id}, for ever?", yes=yes)
+    with service.admin() as admin:
+        retired = admin.retire_key(key_id, reason=reason)
+    successor = retired.successor.key_id
+    done = {"key_id": key_id, "retired": True, "revision": retired.revision, "in_use": successor}
+    show(done, as_json=as_json)
+
+
+def _row(key: pb.PublishedKey) -> dict[str, object]:
+    return {
+        "key_id": key.key_id,
+        "purpose": pb.KeyPurpose.Name(key.purpose).removeprefix("KEY_PURPOSE_").lower(),
+        "algorithm": key.algorithm,
+        "state": pb.KeyState.Name(key.state).removeprefix("KEY_STATE_").lower(),
+        "activate_time": moment(key.activate_time),
+        "expire_time": moment(key.expire_time) if key.HasField("expire_time") else None,
+    }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import IntEnum
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from identity_client import ResourceExhaustedError as CallExhaustedError
 from identity_client import UnauthenticatedError as CallUnauthenticatedError
 from identity_client import UnavailableError as CallUnavailableError
 from identity_service.domain import errors
+
+_WHOLE_LINES: Final = 10_000
+"""Columns: for a pipe or a file, where no row should be broken."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -54,12 +57,12 @@ def show_table(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: st
     elif not rows:
         sys.stdout.write(f"{empty}\n")
     else:
-        # Folded, not cut off: ids are there to be copied.
-        columns = (Column(name, overflow="fold") for name in rows[0])
+        # Folded, not cut off, and the first column never: ids are there to be copied.
+        columns = (Column(name, overflow="fold", no_wrap=name == next(iter(rows[0]))) for name in rows[0])
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(_text(value) for value in row.values()))
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else _WHOLE_LINES).print(table)
 
 
 def say(text: str) -> None:

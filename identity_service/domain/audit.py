@@ -38,7 +38,9 @@ class AuditType(StrEnum):
     ISSUER_UPDATED = "issuer_updated"
     ISSUER_DISTRUSTED = "issuer_distrusted"
     KEY_CREATED = "key_created"
+    KEY_ACTIVATED = "key_activated"
     KEY_RETIRED = "key_retired"
+    KEY_DELETED = "key_deleted"
     EVENTS_DROPPED = "events_dropped"
 
 

@@ -46,6 +46,11 @@ def is_principal_id(text: str) -> bool:
     return _PRINCIPAL.fullmatch(text) is not None
 
 
+def key_principal(key_id: KeyId) -> PrincipalId:
+    """What is raised when a key is retired: everything made with it. No client's id looks so."""
+    return PrincipalId(f"*key:{key_id}")
+
+
 def base64url(data: bytes) -> str:
     """Unpadded base64url (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,11 +1,19 @@
-"""Keys as records, and which of them is used now. Owns no cryptography and no secret in the clear."""
+"""Keys as records, and which of them is used when. Owns no cryptography and no secret in the clear.
 
-from collections.abc import Iterable
+A key is pending (published, signs nothing yet), then signs, then only verifies, and is forgotten when
+nothing lives that was made with it. At every time another one waits, so that a key can be retired at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from identity_service.domain.ids import KeyId
+
+_IMMINENT: Final = timedelta(minutes=1)
+"""A key that comes into use so soon may be used by a process that has not heard of its deletion."""
 
 
 class KeyPurpose(StrEnum):
@@ -38,36 +46,143 @@ class StoredKey:
         return self.key_id
 
 
-def key_in_use(keys: Iterable[StoredKey], purpose: KeyPurpose, now: datetime) -> StoredKey | None:
-    """The key of this purpose that was activated last and not in the future, or None."""
-    active = [k for k in keys if k.purpose is purpose and k.activate_time <= now]
-    return max(active, key=lambda k: (k.activate_time, k.key_id), default=None)
-
-
 class KeyState(StrEnum):
-    """What a published key is used for."""
+    """What a key is used for."""
 
     PENDING = "pending"
     """Signs nothing yet."""
     SIGNING = "signing"
     VERIFYING = "verifying"
     """Has signed tokens that may still live."""
+    REVOKED = "revoked"
+    """Retired in an emergency: nothing that was made with it counts any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedKey:
-    """What anybody may know of a signing key."""
+    """What anybody may know of a key."""
 
     key_id: KeyId
+    purpose: KeyPurpose
     algorithm: str
-    public_jwk: str
-    """RFC 7517 as JSON."""
+    public_jwk: str | None
+    """RFC 7517 as JSON; None for a symmetric key."""
+    create_time: datetime
     activate_time: datetime
     state: KeyState
+    expire_time: datetime | None = None
+    """When it is forgotten; None while it is in use or will be."""
 
 
-def key_state(key: StoredKey, signing: StoredKey | None, now: datetime) -> KeyState:
-    """The state of a key, where `signing` is the one in use."""
-    if key.activate_time > now:
-        return KeyState.PENDING
-    return KeyState.SIGNING if key == signing else KeyState.VERIFYING
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPolicy:
+    """When keys follow each other."""
+
+    rotate_every: timedelta
+    publish_before: timedelta
+    """Verifiers may keep a copy of the keys for so long; none signs before all of them can know it."""
+    lifetimes: Mapping[KeyPurpose, timedelta]
+    """How long what was made with a key may live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateKey:
+    """A step of the plan: make a key that waits until then."""
+
+    purpose: KeyPurpose
+    algorithm: str
+    activate_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteKey:
+    """A step of the plan: forget a key."""
+
+    key: StoredKey
+
+
+def key_in_use(keys: Iterable[StoredKey], purpose: KeyPurpose, now: datetime) -> StoredKey | None:
+    """The key of this purpose that was activated last and not in the future, or None."""
+    active = [k for k in keys if k.purpose is purpose and k.activate_time <= now]
+    return max(active, key=_order, default=None)
+
+
+class KeySchedule:
+    """The keys of one purpose at one moment; `revoked` ones are never in use."""
+
+    def __init__(
+        self, keys: Iterable[StoredKey], revoked: Iterable[KeyId], purpose: KeyPurpose, now: datetime
+    ) -> None:
+        self._all = sorted((k for k in keys if k.purpose is purpose), key=_order)
+        self._revoked = frozenset(revoked)
+        self._usable = [k for k in self._all if k.key_id not in self._revoked]
+        self.purpose = purpose
+        self.in_use = self._choose(now)
+        self.waiting = [
+            k for k in self._usable if self.in_use is not None and _order(k) > _order(self.in_use)
+        ]
+        """Those that come into use later, the next one first."""
+
+    def _choose(self, now: datetime) -> StoredKey | None:
+        due = key_in_use(self._all, self.purpose, now)
+        if due is not None and due.key_id not in self._revoked:
+            return due
+        # It was retired: what waits is used before its time, since it has been published; never an older
+        # one, which whoever has the retired key may have too, unless nothing else is left.
+        later = [k for k in self._usable if due is None or _order(k) > _order(due)]
+        return next(iter(later or self._usable[-1:]), None)
+
+    def state(self, key: StoredKey) -> KeyState:
+        if key.key_id in self._revoked:
+            return KeyState.REVOKED
+        if key == self.in_use:
+            return KeyState.SIGNING
+        return KeyState.PENDING if key in self.waiting else KeyState.VERIFYING
+
+    def spare(self, needed: int, now: datetime) -> Sequence[StoredKey]:
+        """Those that wait beyond the `needed` next ones, and may be deleted: none has signed anything."""
+        return [key for key in self.waiting[needed:] if key.activate_time > now + _IMMINENT]
+
+    def expire_time(self, key: StoredKey, policy: KeyPolicy) -> datetime | None:
+        """When nothing lives any more that was made with this key; None = it may still be used."""
+        if self.in_use is None or _order(key) >= _order(self.in_use):
+            return None
+        successor = next(k for k in self._usable if _order(k) > _order(key))
+        return successor.activate_time + policy.lifetimes[self.purpose]
+
+    def described(self, policy: KeyPolicy) -> Sequence[PublishedKey]:
+        """All keys with what they are for now, the oldest first."""
+        return [
+            PublishedKey(
+                key_id=key.key_id,
+                purpose=key.purpose,
+                algorithm=key.algorithm,
+                public_jwk=key.public_jwk,
+                create_time=key.create_time,
+                activate_time=key.activate_time,
+                state=self.state(key),
+                expire_time=self.expire_time(key, policy),
+            )
+            for key in self._all
+        ]
+
+    def plan(self, policy: KeyPolicy, now: datetime) -> Iterator[CreateKey | DeleteKey]:
+        """What is to be done so that one key is in use, one waits, and none stays longer than needed."""
+        if not self._all:
+            return  # a store that has lost its keys is restored from a backup, not begun anew
+        if self.in_use is None:
+            yield CreateKey(purpose=self.purpose, algorithm=self._all[-1].algorithm, activate_time=now)
+            return
+        if not self.waiting:
+            due = max(self.in_use.activate_time + policy.rotate_every, now + policy.publish_before)
+            yield CreateKey(purpose=self.purpose, algorithm=self.in_use.algorithm, activate_time=due)
+        for surplus in self.spare(1, now):  # two processes made one each
+            yield DeleteKey(key=surplus)
+        for key in self._all:
+            expire_time = self.expire_time(key, policy)
+            if expire_time is not None and expire_time <= now:
+                yield DeleteKey(key=key)
+
+
+def _order(key: StoredKey) -> tuple[datetime, str]:
+    return (key.activate_time, key.key_id)

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId, TokenId, key_principal
 from identity_service.domain.log import Generation
 
 MAX_TOKEN_CHARS: Final = 8 * 1024
@@ -89,8 +89,10 @@ class AccessToken:
 
     @property
     def principals(self) -> frozenset[PrincipalId]:
-        """Everybody whose generation can end this token: those it names, and those it was issued under."""
+        """Everybody whose generation can end this token: named, issued under, signed with."""
         named = {EVERYONE, self.subject, self.client_id, *self.generations}
+        if self.key_id is not None:
+            named.add(key_principal(self.key_id))
         for actor in self.actors:
             named.add(actor.subject)
             if actor.client_id is not None:

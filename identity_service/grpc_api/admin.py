@@ -1,9 +1,9 @@
 """The servicer of AdminService: convert, call, convert."""
 
 from collections.abc import Iterator
-from typing import NoReturn
 
-from identity_service.domain.errors import InvalidRequestError, NotImplementedYetError
+from identity_service.domain.errors import InvalidRequestError
+from identity_service.domain.ids import KeyId
 from identity_service.domain.secret import Secret
 from identity_service.grpc_api import admin_convert as convert
 from identity_service.grpc_api.admin_answers import (
@@ -22,23 +22,28 @@ from identity_service.services.admin_issuers import ISSUER_FIELDS
 from identity_service.services.admin_sessions import OfClient, Sessions
 from identity_service.services.admin_users import USER_FIELDS
 from identity_service.services.keyring import KeyRing
+from identity_service.services.rotation import Rotation
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
-
-_LATER = "signing keys cannot be rotated or retired yet"
 
 
 class AdminServicer(rpc.AdminServiceServicer):
     """Every method runs in the work pool, and knows who calls."""
 
     def __init__(
-        self, directory: Administration, sessions: Sessions, keys: KeyRing, audit: AuditDesk
+        self,
+        directory: Administration,
+        sessions: Sessions,
+        keys: KeyRing,
+        rotation: Rotation,
+        audit: AuditDesk,
     ) -> None:
         self._clients = directory.clients
         self._users = directory.users
         self._issuers = directory.issuers
         self._sessions = sessions
         self._keys = keys
+        self._rotation = rotation
         self._audit = audit
 
     # Clients
@@ -233,17 +238,25 @@ class AdminServicer(rpc.AdminServiceServicer):
     def ListKeys(  # type: ignore[override]
         self, request: pb.ListKeysRequest, call: Call
     ) -> pb.ListKeysResponse:
-        return pb.ListKeysResponse(keys=map(from_key, self._keys.published()))
+        return pb.ListKeysResponse(keys=map(from_key, self._keys.listed()))
 
     def RotateKeys(  # type: ignore[override]
         self, request: pb.RotateKeysRequest, call: Call
-    ) -> NoReturn:
-        raise NotImplementedYetError(_LATER)
+    ) -> pb.RotateKeysResponse:
+        key = self._rotation.rotate(
+            convert.to_purpose(request.purpose), request.algorithm, origin=call.origin
+        )
+        return pb.RotateKeysResponse(key=from_key(key))
 
     def RetireKey(  # type: ignore[override]
         self, request: pb.RetireKeyRequest, call: Call
-    ) -> NoReturn:
-        raise NotImplementedYetError(_LATER)
+    ) -> pb.RetireKeyResponse:
+        retired = self._rotation.retire(
+            KeyId(convert.to_id("key_id", request.key_id)),
+            convert.to_reason(request.reason),
+            origin=call.origin,
+        )
+        return pb.RetireKeyResponse(revision=str(retired.revision), key=from_key(retired.successor))
 
     # Audit events
 

@@ -2,7 +2,7 @@
 those of the use cases.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -13,13 +13,14 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule
+from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
 from identity_service.services.admin_sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin_users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
-from identityapi.v1 import principal_pb2
+from identityapi.v1 import principal_pb2, trust_service_pb2
 
 MAX_REASON_CHARS: Final = 256
 _MAX_ID_CHARS: Final = 256
@@ -30,6 +31,11 @@ GRANTS: Final = {
     principal_pb2.GRANT_PASSWORD: Grant.PASSWORD,
     principal_pb2.GRANT_REFRESH_TOKEN: Grant.REFRESH_TOKEN,
     principal_pb2.GRANT_TOKEN_EXCHANGE: Grant.TOKEN_EXCHANGE,
+}
+_PURPOSES: Final[Mapping[int, KeyPurpose]] = {
+    trust_service_pb2.KEY_PURPOSE_UNSPECIFIED: KeyPurpose.SIGN,
+    trust_service_pb2.KEY_PURPOSE_SIGN: KeyPurpose.SIGN,
+    trust_service_pb2.KEY_PURPOSE_REFRESH: KeyPurpose.REFRESH,
 }
 _ON_REUSE: Final = {
     principal_pb2.ON_REUSE_UNSPECIFIED: OnReuse.END_SESSION,
@@ -142,6 +148,21 @@ def to_id(field: str, text: str) -> str:
     """What names a record. Raises InvalidRequestError; whether there is one is for the store to say."""
     if not 1 <= len(text) <= _MAX_ID_CHARS:
         raise InvalidRequestError.of(field, f"must have 1 to {_MAX_ID_CHARS} characters")
+    return text
+
+
+def to_purpose(value: int) -> KeyPurpose:
+    """Raises InvalidRequestError."""
+    purpose = _PURPOSES.get(value)
+    if purpose is None:
+        raise InvalidRequestError.of("purpose", f"has the unknown value {value}")
+    return purpose
+
+
+def to_reason(text: str) -> str:
+    """Raises InvalidRequestError."""
+    if len(text) > MAX_REASON_CHARS:
+        raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
     return text
 
 

@@ -1,7 +1,6 @@
 """The servicer of TrustService: convert, call, convert."""
 
 from datetime import timedelta
-from typing import Final
 
 import grpc
 
@@ -15,23 +14,26 @@ from identity_service.services.watch import WatchHub
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
 
-KEYS_MAX_AGE: Final = timedelta(minutes=5)
-
 
 class TrustServicer(rpc.TrustServiceServicer):
     """GetKeys answers from memory; Watch hands its stream over to the senders."""
 
-    def __init__(self, keys: KeyRing, replica: ReplicaView, hub: WatchHub, senders: Senders) -> None:
+    def __init__(
+        self, keys: KeyRing, replica: ReplicaView, hub: WatchHub, senders: Senders, max_age: timedelta
+    ) -> None:
+        """`max_age` = how long keys may be cached."""
         self._keys = keys
         self._replica = replica
         self._hub = hub
         self._senders = senders
+        self._max_age = max_age
 
     def GetKeys(self, request: pb.GetKeysRequest, context: grpc.ServicerContext) -> pb.GetKeysResponse:
         # Not yet loaded is not the same as none. Afterwards they are served however stale the replica is.
         self._replica.require_ready()
-        key_set = from_keys(self._keys.published(), KEYS_MAX_AGE)
-        return pb.GetKeysResponse(key_set=key_set, revision=str(self._replica.revision))
+        key_set = from_keys(self._keys.published(), self._max_age)
+        known = request.etag and request.etag == key_set.etag
+        return pb.GetKeysResponse(key_set=None if known else key_set, revision=str(self._replica.revision))
 
     def Watch(  # type: ignore[override]  # the stub does not know of non-blocking handlers
         self, request: pb.WatchRequest, context: grpc.ServicerContext, send: Send

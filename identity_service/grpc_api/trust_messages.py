@@ -1,12 +1,13 @@
 """Converters of TrustService: keys, facts and heartbeats to wire messages. Implements the port Renderer."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain.ids import Link
-from identity_service.domain.keys import KeyState, PublishedKey
+from identity_service.domain.ids import Link, base64url
+from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
     Change,
     GenerationRaised,
@@ -18,16 +19,29 @@ from identity_service.domain.log import (
 from identity_service.grpc_api.answers import timestamp
 from identityapi.v1 import trust_service_pb2 as pb
 
+_LONGEST_MAX_AGE: Final = timedelta(minutes=20)
+_PURPOSES: Final = {
+    KeyPurpose.SIGN: pb.KEY_PURPOSE_SIGN,
+    KeyPurpose.REFRESH: pb.KEY_PURPOSE_REFRESH,
+}
 _STATES: Final = {
     KeyState.PENDING: pb.KEY_STATE_PENDING,
     KeyState.SIGNING: pb.KEY_STATE_SIGNING,
     KeyState.VERIFYING: pb.KEY_STATE_VERIFYING,
+    KeyState.REVOKED: pb.KEY_STATE_REVOKED,
 }
 _RESTARTED: Final = pb.WatchResponse(restarted=True).SerializeToString()
 
 
+def max_age(publish_before: timedelta) -> timedelta:
+    """How long keys may be cached, so that a copy knows a key well before it signs."""
+    return min(publish_before / 3, _LONGEST_MAX_AGE)
+
+
 def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
-    message = pb.KeySet(jwks=json.dumps({"keys": [json.loads(key.public_jwk) for key in keys]}))
+    """A set of public keys; the etag is of the keys alone, not of what each is used for now."""
+    jwks = json.dumps({"keys": [json.loads(key.public_jwk) for key in keys if key.public_jwk is not None]})
+    message = pb.KeySet(jwks=jwks, etag=base64url(hashlib.sha256(jwks.encode()).digest()[:16]))
     message.max_age.FromTimedelta(max_age)
     message.keys.extend(map(from_key, keys))
     return message
@@ -36,10 +50,13 @@ def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
 def from_key(key: PublishedKey) -> pb.PublishedKey:
     return pb.PublishedKey(
         key_id=key.key_id,
+        purpose=_PURPOSES[key.purpose],
         algorithm=key.algorithm,
         state=_STATES[key.state],
-        jwk=key.public_jwk,
+        jwk=key.public_jwk or "",
+        create_time=timestamp(key.create_time),
         activate_time=timestamp(key.activate_time),
+        expire_time=timestamp(key.expire_time) if key.expire_time is not None else None,
     )
 
 

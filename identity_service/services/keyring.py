@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from identity_service.domain.errors import NoSigningKeyError
-from identity_service.domain.ids import KeyId
-from identity_service.domain.keys import KeyPurpose, PublishedKey, StoredKey, key_in_use, key_state
+from identity_service.domain.ids import KeyId, key_principal
+from identity_service.domain.keys import KeyPolicy, KeyPurpose, KeySchedule, KeyState, PublishedKey, StoredKey
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import Clock, KeyVault, SigningKey, VerifyingKey
+from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import Store
 
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
@@ -30,15 +31,20 @@ class _Opened:
 class KeyRing:
     """Implements the port KeySource."""
 
-    def __init__(self, store: Store, vault: KeyVault, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, vault: KeyVault, clock: Clock, revocations: Revocations, policy: KeyPolicy
+    ) -> None:
+        """`revocations` = of the replica: they say which keys were retired."""
         self._store = store
         self._vault = vault
         self._clock = clock
+        self._revocations = revocations
+        self._policy = policy
         self._keys = _Opened()
 
     def signing(self) -> SigningKey:
         keys = self._keys
-        stored = key_in_use(keys.stored.values(), KeyPurpose.SIGN, self._clock.now())
+        stored = self._schedule(keys, KeyPurpose.SIGN).in_use
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return keys.signing[stored.key_id]
@@ -47,31 +53,34 @@ class KeyRing:
         return self._keys.verifying.get(key_id)
 
     def refresh_key(self, key_id: KeyId) -> bytes | None:
-        """The refresh key of this id, or None."""
-        return self._keys.refresh.get(key_id)
+        """The refresh key of this id, or None where there is none or it was retired."""
+        return None if self._is_revoked(key_id) else self._keys.refresh.get(key_id)
 
     def current_refresh_key(self) -> KeyId:
         """The id of the refresh key that derives new tokens. Raises NoSigningKeyError."""
-        stored = key_in_use(self._keys.stored.values(), KeyPurpose.REFRESH, self._clock.now())
+        stored = self._schedule(self._keys, KeyPurpose.REFRESH).in_use
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return stored.key_id
 
     def published(self) -> Sequence[PublishedKey]:
-        """The public keys with what they are for now; HS256 keys are never among them."""
-        keys, now = self._keys.stored.values(), self._clock.now()
-        signing = key_in_use(keys, KeyPurpose.SIGN, now)
+        """The public keys with what they are for now; HS256 keys and retired ones are never among them."""
+        signing = self._schedule(self._keys, KeyPurpose.SIGN).described(self._policy)
+        return [k for k in signing if k.public_jwk is not None and k.state is not KeyState.REVOKED]
+
+    def listed(self) -> Sequence[PublishedKey]:
+        """The keys of every purpose, also those that are not published."""
+        keys = self._keys
         return [
-            PublishedKey(
-                key_id=key.key_id,
-                algorithm=key.algorithm,
-                public_jwk=key.public_jwk,
-                activate_time=key.activate_time,
-                state=key_state(key, signing, now),
-            )
-            for key in sorted(keys, key=lambda key: (key.activate_time, key.key_id))
-            if key.purpose is KeyPurpose.SIGN and key.public_jwk is not None
+            key for purpose in KeyPurpose for key in self._schedule(keys, purpose).described(self._policy)
         ]
+
+    def _schedule(self, keys: _Opened, purpose: KeyPurpose) -> KeySchedule:
+        revoked = [key_id for key_id in map(KeyId, keys.stored) if self._is_revoked(key_id)]
+        return KeySchedule(keys.stored.values(), revoked, purpose, self._clock.now())
+
+    def _is_revoked(self, key_id: KeyId) -> bool:
+        return key_principal(key_id) in self._revocations.generations
 
     def on_change(self, change: RecordChanged | None) -> None:
         """Read the keys again when one of them, or everything, may have changed."""

@@ -4,13 +4,14 @@ The signing key comes last: a store without one is not yet set up, or has lost i
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ids import PrincipalId, new_epoch
-from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import Clock, KeyVault
 from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
@@ -34,6 +35,7 @@ def initialise(
     *,
     algorithm: str,
     service_audience: str,
+    policy: KeyPolicy,
     admin_id: str = "admin",
 ) -> Initialised:
     """Initialise a virgin store, or one that was left half-way.
@@ -46,10 +48,16 @@ def initialise(
     """
     signing_key = vault.make(KeyPurpose.SIGN, algorithm, clock.now())
     refresh_key = vault.make(KeyPurpose.REFRESH, "HS256", clock.now())
+    standbys = [
+        replace(
+            vault.make(purpose, algorithm_of, clock.now()), activate_time=clock.now() + policy.rotate_every
+        )
+        for purpose, algorithm_of in ((KeyPurpose.SIGN, algorithm), (KeyPurpose.REFRESH, "HS256"))
+    ]
     try:
         store.initialise(new_epoch())
     except AlreadyExistsError as error:
-        if _has_signing_key(store):
+        if _has_signing_key(store, clock.now()):
             raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
     store.create(refresh_key, audit=_created(refresh_key))
     with suppress(AlreadyExistsError):
@@ -65,6 +73,8 @@ def initialise(
         )
     )
     assert secret is not None  # noqa: S101  # only public clients have none
+    for standby in standbys:
+        store.create(standby, audit=_created(standby))
     store.create(signing_key, audit=_created(signing_key))
     return Initialised(client_id=made.record.client_id, client_secret=secret)
 
@@ -75,6 +85,7 @@ def _created(key: StoredKey) -> AuditEvent:
     )
 
 
-def _has_signing_key(store: Store) -> bool:
+def _has_signing_key(store: Store, now: datetime) -> bool:
     keys = store.list_records(StoredKey, limit=1000)
-    return any(found.record.purpose is KeyPurpose.SIGN for found in keys)
+    # A standby alone was left behind half-way: nothing was ever signed with it.
+    return key_in_use((found.record for found in keys), KeyPurpose.SIGN, now) is not None

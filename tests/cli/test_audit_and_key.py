@@ -42,7 +42,31 @@ def test_events_are_shown_as_they_happen_and_it_ends_at_once(
 
 
 def test_the_signing_key_is_listed(admin: Run, admin_json: RunJson) -> None:
-    (key,) = admin_json("key", "list")
+    keys = admin_json("key", "list")
 
-    assert (key["algorithm"], key["state"]) == ("ES256", "signing")
-    assert key["key_id"] in admin("key", "list").stdout
+    found = [(key["purpose"], key["algorithm"], key["state"]) for key in keys]
+    assert found == [
+        ("sign", "ES256", "signing"),
+        ("sign", "ES256", "pending"),
+        ("refresh", "HS256", "signing"),
+        ("refresh", "HS256", "pending"),
+    ]
+    assert keys[0]["key_id"] in admin("key", "list").stdout
+
+
+def test_the_next_key_is_brought_into_use_ahead_of_its_time(admin: Run, admin_json: RunJson) -> None:
+    key = admin_json("key", "rotate", "--algorithm", "EdDSA")
+
+    assert (key["purpose"], key["algorithm"], key["state"]) == ("sign", "EdDSA", "pending")
+    assert key["key_id"] in {listed["key_id"] for listed in admin_json("key", "list")}
+    assert "sign or refresh" in admin("key", "rotate", "--purpose", "sing", code=2).stderr
+
+
+def test_a_key_is_retired_after_a_question(admin: Run, admin_json: RunJson) -> None:
+    (in_use, standby, *_) = admin_json("key", "list")
+    assert "for ever?" in admin("key", "retire", in_use["key_id"], code=1).stderr
+
+    done = admin_json("key", "retire", in_use["key_id"], "--reason", "it leaked", "--yes")
+
+    assert (done["key_id"], done["in_use"]) == (in_use["key_id"], standby["key_id"])
+    assert [key["state"] for key in admin_json("key", "list")][:2] == ["revoked", "signing"]

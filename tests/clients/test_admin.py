@@ -19,6 +19,7 @@ from identity_client import (
     ClientOptions,
     IdentityError,
     NotFoundError,
+    RetiredKey,
     TlsOptions,
     UnauthenticatedError,
     UnavailableError,
@@ -30,7 +31,7 @@ from identityapi.v1 import admin_service_pb2_grpc as rpc
 from identityapi.v1 import identity_service_pb2, identity_service_pb2_grpc, token_pb2
 from identityapi.v1.audit_pb2 import AuditEvent
 from identityapi.v1.principal_pb2 import Client, Session, TrustedIssuer, User
-from identityapi.v1.trust_service_pb2 import PublishedKey
+from identityapi.v1.trust_service_pb2 import KEY_PURPOSE_SIGN, PublishedKey
 
 
 class Script:
@@ -210,6 +211,12 @@ def test_every_other_call_sends_what_it_is_given(admin: AdminClient, script: Scr
         ("DeleteTrustedIssuer", lambda: admin.delete_trusted_issuer("i"),
          pb.DeleteTrustedIssuerRequest(issuer="i"), pb.DeleteTrustedIssuerResponse(revision="e.7"), "e.7"),
         ("ListKeys", admin.list_keys, pb.ListKeysRequest(), pb.ListKeysResponse(keys=[key]), [key]),
+        ("RotateKeys", lambda: admin.rotate_keys(algorithm="EdDSA"),
+         pb.RotateKeysRequest(algorithm="EdDSA", purpose=KEY_PURPOSE_SIGN),
+         pb.RotateKeysResponse(key=key), key),
+        ("RetireKey", lambda: admin.retire_key("k1", reason="lost"),
+         pb.RetireKeyRequest(key_id="k1", reason="lost"),
+         pb.RetireKeyResponse(revision="e.8", key=key), RetiredKey(revision="e.8", successor=key)),
         ("ListSessions", lambda: list(admin.list_sessions()), pb.ListSessionsRequest(),
          pb.ListSessionsResponse(), []),
         ("ListSessions", lambda: list(admin.list_sessions(client_id="c")),

@@ -50,7 +50,8 @@ class TwoSides(RuleBasedStateMachine):
         self.trouble_steps = 0
         self.folder = tempfile.TemporaryDirectory()
         self.place = Restartable(
-            settings_for_tests(max_staleness=MAX_STALENESS),
+            # An expired token is known as such only while its key is: here no key is forgotten.
+            settings_for_tests(max_staleness=MAX_STALENESS, rotate_every=timedelta(days=400)),
             lambda clock: type(self).open_store(clock, Path(self.folder.name)),
         )
 

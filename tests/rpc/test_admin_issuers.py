@@ -231,16 +231,12 @@ def test_every_change_leaves_its_event(world: World, admin: Administrator) -> No
     assert {event.actor for event in found} == {world.admin.id}
 
 
-def test_the_keys_are_listed_with_the_one_that_signs(world: World, admin: Administrator) -> None:
-    (key,) = admin.call("ListKeys").keys
+def test_the_keys_of_every_purpose_are_listed_without_a_secret(admin: Administrator) -> None:
+    found = admin.call("ListKeys").keys
+    signing = [key for key in found if key.purpose == trust_pb.KEY_PURPOSE_SIGN]
 
-    assert key.state == trust_pb.KEY_STATE_SIGNING
-    assert json.loads(key.jwk)["kid"] == key.key_id
-    assert "d" not in json.loads(key.jwk)
-
-
-@pytest.mark.parametrize("method", ["RotateKeys", "RetireKey"])
-def test_keys_cannot_be_rotated_or_retired_yet(world: World, admin: Administrator, method: str) -> None:
-    found = admin.refused(method)
-
-    assert (found.code, found.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    assert [key.state for key in found] == [trust_pb.KEY_STATE_SIGNING, trust_pb.KEY_STATE_PENDING] * 2
+    for key in signing:
+        assert json.loads(key.jwk)["kid"] == key.key_id
+        assert "d" not in json.loads(key.jwk)
+    assert [key.jwk for key in found if key not in signing] == ["", ""]

@@ -293,6 +293,8 @@ def test_the_first_keys_and_the_first_administrator_leave_events_too(world: Worl
         ("key_created", "HS256"),
         ("client_created", ""),
         ("key_created", "ES256"),
+        ("key_created", "HS256"),
+        ("key_created", "ES256"),
     ]
 
 

@@ -37,11 +37,12 @@ def test_the_keys_verify_what_was_issued(world: World) -> None:
     token = world.issue(world.new_client()).access_token
     answer = get_keys(world.channel)
 
-    (key,) = json.loads(answer.key_set.jwks)["keys"]
+    key, standby = json.loads(answer.key_set.jwks)["keys"]
     assert key == json.loads(answer.key_set.keys[0].jwk)
     assert (key["kid"], key["alg"]) == (answer.key_set.keys[0].key_id, "ES256")
     assert answer.key_set.keys[0].state == pb.KEY_STATE_SIGNING
-    assert "d" not in key
+    assert answer.key_set.keys[1].state == pb.KEY_STATE_PENDING
+    assert "d" not in key | standby
     claims = jwt.decode(token, jwt.PyJWK(key).key, ["ES256"], options={"verify_aud": False})
     assert claims["iss"]
     assert answer.key_set.max_age.seconds > 0
@@ -53,21 +54,22 @@ def test_the_revision_says_how_far_the_process_has_read(world: World) -> None:
 
 
 def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(world: World) -> None:
-    (current,) = get_keys(world.channel).key_set.keys
+    current, standby = get_keys(world.channel).key_set.keys
     later = world.clock.now() + timedelta(hours=1)
     key = replace(
         open_vault(world.settings).make(KeyPurpose.SIGN, "EdDSA", world.clock.now()), activate_time=later
     )
     world.store.create(key)
-    assert eventually(lambda: len(get_keys(world.channel).key_set.keys) == 2)
+    assert eventually(lambda: len(get_keys(world.channel).key_set.keys) == 3)
 
     def states() -> dict[str, str]:
         keys = get_keys(world.channel).key_set.keys
         return {k.key_id: pb.KeyState.Name(k.state).removeprefix("KEY_STATE_") for k in keys}
 
-    assert states() == {current.key_id: "SIGNING", key.key_id: "PENDING"}
+    waiting = {standby.key_id: "PENDING"}
+    assert states() == {current.key_id: "SIGNING", key.key_id: "PENDING"} | waiting
     world.clock.advance(hours=2)
-    assert states() == {current.key_id: "VERIFYING", key.key_id: "SIGNING"}
+    assert states() == {current.key_id: "VERIFYING", key.key_id: "SIGNING"} | waiting
 
 
 def test_a_symmetric_key_is_never_published(start_world: StartWorld) -> None:

@@ -102,7 +102,7 @@ def test_what_is_live_comes_first_and_then_what_happens(world: World) -> None:
         assert watcher.seen[0].restarted
         assert watcher.known == {before.token_id}
         (keys,) = [m.key_set for m in watcher.seen if m.HasField("key_set")]
-        assert [key.state for key in keys.keys] == [pb.KEY_STATE_SIGNING]
+        assert [key.state for key in keys.keys] == [pb.KEY_STATE_SIGNING, pb.KEY_STATE_PENDING]
 
         revision = world.revoke(token=after.access_token)
         watcher.until(knows(after.token_id))

@@ -9,7 +9,7 @@ with IdentityClient("127.0.0.1:50051") as client:
         print(outcome.subject)
 """
 
-from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions
+from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions, RetiredKey
 from identity_client.assertions import AssertionSigner
 from identity_client.client import IdentityClient
 from identity_client.errors import (
@@ -63,6 +63,7 @@ __all__ = [
     "PublicKey",
     "Rejected",
     "ResourceExhaustedError",
+    "RetiredKey",
     "Revocation",
     "SessionEnded",
     "TlsOptions",

@@ -17,7 +17,7 @@ from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
 from identityapi.v1.audit_pb2 import AuditEvent
 from identityapi.v1.principal_pb2 import Client, Session, TrustedIssuer, User
-from identityapi.v1.trust_service_pb2 import PublishedKey
+from identityapi.v1.trust_service_pb2 import KEY_PURPOSE_SIGN, KeyPurpose, PublishedKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,16 @@ class EndedSessions:
     count: int
     revision: str
     """For `verify(at_least_revision=…)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetiredKey:
+    """What came of retiring a key."""
+
+    revision: str
+    """For `verify(at_least_revision=…)`."""
+    successor: PublishedKey
+    """The key that is used instead."""
 
 
 class AdminClient(Connected):
@@ -191,8 +201,18 @@ class AdminClient(Connected):
     # Keys and audit events
 
     def list_keys(self) -> list[PublishedKey]:
-        """The signing keys, the oldest first."""
+        """The keys of every purpose, the oldest first."""
         return list(self._call(self._stub.ListKeys, pb.ListKeysRequest()).keys)
+
+    def rotate_keys(self, *, algorithm: str = "", purpose: KeyPurpose = KEY_PURPOSE_SIGN) -> PublishedKey:
+        """Bring the next key into use as soon as verifiers can know it; its `activate_time` says when."""
+        request = pb.RotateKeysRequest(algorithm=algorithm, purpose=purpose)
+        return self._call(self._stub.RotateKeys, request).key
+
+    def retire_key(self, key_id: str, *, reason: str = "") -> RetiredKey:
+        """Refuse at once everything that was made with a key; nothing takes it back."""
+        answer = self._call(self._stub.RetireKey, pb.RetireKeyRequest(key_id=key_id, reason=reason))
+        return RetiredKey(revision=answer.revision, successor=answer.key)
 
     def list_audit_events(
         self,

@@ -10,9 +10,10 @@ import pytest
 from identity_service.clock import AnchoredClock
 from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import PrincipalId, new_epoch
-from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.principals import Client
+from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
@@ -52,8 +53,17 @@ def vault() -> Vault:
     return Vault(Sealer(Secret("a master key that is long enough for tests")))
 
 
+def a_ring(store: SqliteStore, vault: Vault, clock: Clock) -> KeyRing:
+    policy = KeyPolicy(
+        rotate_every=timedelta(days=30),
+        publish_before=timedelta(hours=1),
+        lifetimes=dict.fromkeys(KeyPurpose, timedelta(days=1)),
+    )
+    return KeyRing(store, vault, clock, Revocations(), policy)
+
+
 def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: Clock) -> None:
-    ring = KeyRing(store, vault, clock)
+    ring = a_ring(store, vault, clock)
 
     for ask in (ring.load, ring.signing, ring.current_refresh_key):
         with pytest.raises(NoSigningKeyError, match="identity init"):
@@ -66,7 +76,7 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
     new = replace(vault.make(KeyPurpose.SIGN, "EdDSA", NOW), activate_time=NOW + timedelta(hours=1))
     for key in (old, new, vault.make(KeyPurpose.REFRESH, "HS256", NOW)):
         store.create(key)
-    ring = KeyRing(store, vault, clock)
+    ring = a_ring(store, vault, clock)
     ring.load()
 
     assert ring.signing().key_id == old.key_id
@@ -79,7 +89,7 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
 def test_keys_are_read_again_when_one_changed_and_only_then(
     store: SqliteStore, vault: Vault, clock: Clock
 ) -> None:
-    ring = KeyRing(store, vault, clock)
+    ring = a_ring(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     store.create(key)
     store.create(vault.make(KeyPurpose.SIGN, "EdDSA", NOW))
@@ -101,7 +111,7 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     store: SqliteStore, vault: Vault, clock: Clock
 ) -> None:
     """Nothing is signed or verified then, but they can still be published."""
-    ring = KeyRing(store, vault, clock)
+    ring = a_ring(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     store.create(key)
     ring.load()

@@ -10,7 +10,7 @@ from typing import Any
 
 from identity_service.domain.errors import NotReadyError
 from identity_service.domain.ids import Epoch, KeyId, Link, TokenId
-from identity_service.domain.keys import KeyState, PublishedKey
+from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
     Change,
     Revision,
@@ -24,8 +24,10 @@ from identityapi.v1 import trust_service_pb2 as pb
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = PublishedKey(
     key_id=KeyId("k1"),
+    purpose=KeyPurpose.SIGN,
     algorithm="ES256",
     public_jwk='{"kid": "k1"}',
+    create_time=NOW,
     activate_time=NOW,
     state=KeyState.SIGNING,
 )

@@ -315,10 +315,12 @@ class ListKeysResponse(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[_Union[_trust_service_pb2.PublishedKey, _Mapping]]] = ...) -> None: ...
 
 class RotateKeysRequest(_message.Message):
-    __slots__ = ("algorithm",)
+    __slots__ = ("algorithm", "purpose")
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
     algorithm: str
-    def __init__(self, algorithm: _Optional[str] = ...) -> None: ...
+    purpose: _trust_service_pb2.KeyPurpose
+    def __init__(self, algorithm: _Optional[str] = ..., purpose: _Optional[_Union[_trust_service_pb2.KeyPurpose, str]] = ...) -> None: ...
 
 class RotateKeysResponse(_message.Message):
     __slots__ = ("key",)
@@ -335,10 +337,12 @@ class RetireKeyRequest(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RetireKeyResponse(_message.Message):
-    __slots__ = ("revision",)
+    __slots__ = ("revision", "key")
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     revision: str
-    def __init__(self, revision: _Optional[str] = ...) -> None: ...
+    key: _trust_service_pb2.PublishedKey
+    def __init__(self, revision: _Optional[str] = ..., key: _Optional[_Union[_trust_service_pb2.PublishedKey, _Mapping]] = ...) -> None: ...
 
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "principal", "types", "start_time", "end_time")

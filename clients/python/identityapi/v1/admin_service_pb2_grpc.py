@@ -299,21 +299,23 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """The signing keys, with the one that signs now.
+        """The keys, with what each of them is used for now. No secret is among them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateKeys(self, request, context):
-        """Makes the next signing key now. Not offered yet.
+        """Brings the next key into use ahead of its time: as soon as it has been published for `publish_before`,
+        so that no verifier meets a key that it does not know.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetireKey(self, request, context):
-        """Refuses at once everything that was signed with a key. Not offered yet.
+        """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
+        a key that somebody else may know; nothing takes it back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

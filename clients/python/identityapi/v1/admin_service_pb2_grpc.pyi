@@ -75,11 +75,15 @@ class AdminServiceStub:
     DeleteTrustedIssuer: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteTrustedIssuerRequest, _admin_service_pb2.DeleteTrustedIssuerResponse]
     """Trusts an issuer no more. Tokens that were issued for its JWTs live on until they expire or are revoked."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListKeysRequest, _admin_service_pb2.ListKeysResponse]
-    """The signing keys, with the one that signs now."""
+    """The keys, with what each of them is used for now. No secret is among them."""
     RotateKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeysRequest, _admin_service_pb2.RotateKeysResponse]
-    """Makes the next signing key now. Not offered yet."""
+    """Brings the next key into use ahead of its time: as soon as it has been published for `publish_before`,
+    so that no verifier meets a key that it does not know.
+    """
     RetireKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetireKeyRequest, _admin_service_pb2.RetireKeyResponse]
-    """Refuses at once everything that was signed with a key. Not offered yet."""
+    """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
+    a key that somebody else may know; nothing takes it back.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]
     """What happened, the newest first."""
     TailAuditEvents: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.TailAuditEventsRequest, _admin_service_pb2.TailAuditEventsResponse]
@@ -132,11 +136,15 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DeleteTrustedIssuer: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteTrustedIssuerRequest, _admin_service_pb2.DeleteTrustedIssuerResponse]  # type: ignore[assignment]
     """Trusts an issuer no more. Tokens that were issued for its JWTs live on until they expire or are revoked."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListKeysRequest, _admin_service_pb2.ListKeysResponse]  # type: ignore[assignment]
-    """The signing keys, with the one that signs now."""
+    """The keys, with what each of them is used for now. No secret is among them."""
     RotateKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeysRequest, _admin_service_pb2.RotateKeysResponse]  # type: ignore[assignment]
-    """Makes the next signing key now. Not offered yet."""
+    """Brings the next key into use ahead of its time: as soon as it has been published for `publish_before`,
+    so that no verifier meets a key that it does not know.
+    """
     RetireKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetireKeyRequest, _admin_service_pb2.RetireKeyResponse]  # type: ignore[assignment]
-    """Refuses at once everything that was signed with a key. Not offered yet."""
+    """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
+    a key that somebody else may know; nothing takes it back.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """What happened, the newest first."""
     TailAuditEvents: _aio.UnaryStreamMultiCallable[_admin_service_pb2.TailAuditEventsRequest, _admin_service_pb2.TailAuditEventsResponse]  # type: ignore[assignment]
@@ -306,7 +314,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListKeysResponse, _abc.Awaitable[_admin_service_pb2.ListKeysResponse]]:
-        """The signing keys, with the one that signs now."""
+        """The keys, with what each of them is used for now. No secret is among them."""
 
     @_abc_1.abstractmethod
     def RotateKeys(
@@ -314,7 +322,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RotateKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RotateKeysResponse, _abc.Awaitable[_admin_service_pb2.RotateKeysResponse]]:
-        """Makes the next signing key now. Not offered yet."""
+        """Brings the next key into use ahead of its time: as soon as it has been published for `publish_before`,
+        so that no verifier meets a key that it does not know.
+        """
 
     @_abc_1.abstractmethod
     def RetireKey(
@@ -322,7 +332,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RetireKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RetireKeyResponse, _abc.Awaitable[_admin_service_pb2.RetireKeyResponse]]:
-        """Refuses at once everything that was signed with a key. Not offered yet."""
+        """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
+        a key that somebody else may know; nothing takes it back.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(

@@ -26,35 +26,37 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"identityapi/v1/trust_service.proto\x12\x0eidentityapi.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetKeysRequest\"L\n\x0fGetKeysResponse\x12\'\n\x07key_set\x18\x01 \x01(\x0b\x32\x16.identityapi.v1.KeySet\x12\x10\n\x08revision\x18\x02 \x01(\t\"n\n\x06KeySet\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12*\n\x04keys\x18\x02 \x03(\x0b\x32\x1c.identityapi.v1.PublishedKey\x12*\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9a\x01\n\x0cPublishedKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.identityapi.v1.KeyState\x12\x0b\n\x03jwk\x18\x04 \x01(\t\x12\x31\n\ractivate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x0cWatchRequest\x12\x14\n\x0cresume_after\x18\x01 \x01(\t\"\xe6\x01\n\rWatchResponse\x12/\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1a.identityapi.v1.Revocation\x12\'\n\x07key_set\x18\x02 \x01(\x0b\x32\x16.identityapi.v1.KeySet\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x11\n\trestarted\x18\x04 \x01(\x08\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tstaleness\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x01\n\nRevocation\x12\x33\n\x0c\x64\x65nied_token\x18\x01 \x01(\x0b\x32\x1b.identityapi.v1.DeniedTokenH\x00\x12\x35\n\rended_session\x18\x02 \x01(\x0b\x32\x1c.identityapi.v1.EndedSessionH\x00\x12=\n\x11raised_generation\x18\x03 \x01(\x0b\x32 .identityapi.v1.RaisedGenerationH\x00\x42\x06\n\x04kind\"O\n\x0b\x44\x65niedToken\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12.\n\ndeny_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x0c\x45ndedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\ndeny_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x10RaisedGeneration\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x0c\n\x04link\x18\x03 \x01(\t*l\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11KEY_STATE_PENDING\x10\x01\x12\x15\n\x11KEY_STATE_SIGNING\x10\x02\x12\x17\n\x13KEY_STATE_VERIFYING\x10\x03\x32\xa2\x01\n\x0cTrustService\x12J\n\x07GetKeys\x12\x1e.identityapi.v1.GetKeysRequest\x1a\x1f.identityapi.v1.GetKeysResponse\x12\x46\n\x05Watch\x12\x1c.identityapi.v1.WatchRequest\x1a\x1d.identityapi.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"identityapi/v1/trust_service.proto\x12\x0eidentityapi.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1e\n\x0eGetKeysRequest\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\"L\n\x0fGetKeysResponse\x12\'\n\x07key_set\x18\x01 \x01(\x0b\x32\x16.identityapi.v1.KeySet\x12\x10\n\x08revision\x18\x02 \x01(\t\"|\n\x06KeySet\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12*\n\x04keys\x18\x02 \x03(\x0b\x32\x1c.identityapi.v1.PublishedKey\x12*\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"\xa9\x02\n\x0cPublishedKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.identityapi.v1.KeyState\x12\x0b\n\x03jwk\x18\x04 \x01(\t\x12\x31\n\ractivate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07purpose\x18\x06 \x01(\x0e\x32\x1a.identityapi.v1.KeyPurpose\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x0cWatchRequest\x12\x14\n\x0cresume_after\x18\x01 \x01(\t\"\xe6\x01\n\rWatchResponse\x12/\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1a.identityapi.v1.Revocation\x12\'\n\x07key_set\x18\x02 \x01(\x0b\x32\x16.identityapi.v1.KeySet\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x11\n\trestarted\x18\x04 \x01(\x08\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tstaleness\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x01\n\nRevocation\x12\x33\n\x0c\x64\x65nied_token\x18\x01 \x01(\x0b\x32\x1b.identityapi.v1.DeniedTokenH\x00\x12\x35\n\rended_session\x18\x02 \x01(\x0b\x32\x1c.identityapi.v1.EndedSessionH\x00\x12=\n\x11raised_generation\x18\x03 \x01(\x0b\x32 .identityapi.v1.RaisedGenerationH\x00\x42\x06\n\x04kind\"O\n\x0b\x44\x65niedToken\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12.\n\ndeny_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x0c\x45ndedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\ndeny_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x10RaisedGeneration\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x0c\n\x04link\x18\x03 \x01(\t*X\n\nKeyPurpose\x12\x1b\n\x17KEY_PURPOSE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_PURPOSE_SIGN\x10\x01\x12\x17\n\x13KEY_PURPOSE_REFRESH\x10\x02*\x83\x01\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11KEY_STATE_PENDING\x10\x01\x12\x15\n\x11KEY_STATE_SIGNING\x10\x02\x12\x17\n\x13KEY_STATE_VERIFYING\x10\x03\x12\x15\n\x11KEY_STATE_REVOKED\x10\x04\x32\xa2\x01\n\x0cTrustService\x12J\n\x07GetKeys\x12\x1e.identityapi.v1.GetKeysRequest\x1a\x1f.identityapi.v1.GetKeysResponse\x12\x46\n\x05Watch\x12\x1c.identityapi.v1.WatchRequest\x1a\x1d.identityapi.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'identityapi.v1.trust_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEYSTATE']._serialized_start=1183
-  _globals['_KEYSTATE']._serialized_end=1291
+  _globals['_KEYPURPOSE']._serialized_start=1354
+  _globals['_KEYPURPOSE']._serialized_end=1442
+  _globals['_KEYSTATE']._serialized_start=1445
+  _globals['_KEYSTATE']._serialized_end=1576
   _globals['_GETKEYSREQUEST']._serialized_start=119
-  _globals['_GETKEYSREQUEST']._serialized_end=135
-  _globals['_GETKEYSRESPONSE']._serialized_start=137
-  _globals['_GETKEYSRESPONSE']._serialized_end=213
-  _globals['_KEYSET']._serialized_start=215
-  _globals['_KEYSET']._serialized_end=325
-  _globals['_PUBLISHEDKEY']._serialized_start=328
-  _globals['_PUBLISHEDKEY']._serialized_end=482
-  _globals['_WATCHREQUEST']._serialized_start=484
-  _globals['_WATCHREQUEST']._serialized_end=520
-  _globals['_WATCHRESPONSE']._serialized_start=523
-  _globals['_WATCHRESPONSE']._serialized_end=753
-  _globals['_REVOCATION']._serialized_start=756
-  _globals['_REVOCATION']._serialized_end=947
-  _globals['_DENIEDTOKEN']._serialized_start=949
-  _globals['_DENIEDTOKEN']._serialized_end=1028
-  _globals['_ENDEDSESSION']._serialized_start=1030
-  _globals['_ENDEDSESSION']._serialized_end=1112
-  _globals['_RAISEDGENERATION']._serialized_start=1114
-  _globals['_RAISEDGENERATION']._serialized_end=1181
-  _globals['_TRUSTSERVICE']._serialized_start=1294
-  _globals['_TRUSTSERVICE']._serialized_end=1456
+  _globals['_GETKEYSREQUEST']._serialized_end=149
+  _globals['_GETKEYSRESPONSE']._serialized_start=151
+  _globals['_GETKEYSRESPONSE']._serialized_end=227
+  _globals['_KEYSET']._serialized_start=229
+  _globals['_KEYSET']._serialized_end=353
+  _globals['_PUBLISHEDKEY']._serialized_start=356
+  _globals['_PUBLISHEDKEY']._serialized_end=653
+  _globals['_WATCHREQUEST']._serialized_start=655
+  _globals['_WATCHREQUEST']._serialized_end=691
+  _globals['_WATCHRESPONSE']._serialized_start=694
+  _globals['_WATCHRESPONSE']._serialized_end=924
+  _globals['_REVOCATION']._serialized_start=927
+  _globals['_REVOCATION']._serialized_end=1118
+  _globals['_DENIEDTOKEN']._serialized_start=1120
+  _globals['_DENIEDTOKEN']._serialized_end=1199
+  _globals['_ENDEDSESSION']._serialized_start=1201
+  _globals['_ENDEDSESSION']._serialized_end=1283
+  _globals['_RAISEDGENERATION']._serialized_start=1285
+  _globals['_RAISEDGENERATION']._serialized_end=1352
+  _globals['_TRUSTSERVICE']._serialized_start=1579
+  _globals['_TRUSTSERVICE']._serialized_end=1741
 # @@protoc_insertion_point(module_scope)

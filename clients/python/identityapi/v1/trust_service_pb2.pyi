@@ -11,20 +11,33 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class KeyPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KEY_PURPOSE_UNSPECIFIED: _ClassVar[KeyPurpose]
+    KEY_PURPOSE_SIGN: _ClassVar[KeyPurpose]
+    KEY_PURPOSE_REFRESH: _ClassVar[KeyPurpose]
+
 class KeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     KEY_STATE_UNSPECIFIED: _ClassVar[KeyState]
     KEY_STATE_PENDING: _ClassVar[KeyState]
     KEY_STATE_SIGNING: _ClassVar[KeyState]
     KEY_STATE_VERIFYING: _ClassVar[KeyState]
+    KEY_STATE_REVOKED: _ClassVar[KeyState]
+KEY_PURPOSE_UNSPECIFIED: KeyPurpose
+KEY_PURPOSE_SIGN: KeyPurpose
+KEY_PURPOSE_REFRESH: KeyPurpose
 KEY_STATE_UNSPECIFIED: KeyState
 KEY_STATE_PENDING: KeyState
 KEY_STATE_SIGNING: KeyState
 KEY_STATE_VERIFYING: KeyState
+KEY_STATE_REVOKED: KeyState
 
 class GetKeysRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("etag",)
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    etag: str
+    def __init__(self, etag: _Optional[str] = ...) -> None: ...
 
 class GetKeysResponse(_message.Message):
     __slots__ = ("key_set", "revision")
@@ -35,28 +48,36 @@ class GetKeysResponse(_message.Message):
     def __init__(self, key_set: _Optional[_Union[KeySet, _Mapping]] = ..., revision: _Optional[str] = ...) -> None: ...
 
 class KeySet(_message.Message):
-    __slots__ = ("jwks", "keys", "max_age")
+    __slots__ = ("jwks", "keys", "max_age", "etag")
     JWKS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     jwks: str
     keys: _containers.RepeatedCompositeFieldContainer[PublishedKey]
     max_age: _duration_pb2.Duration
-    def __init__(self, jwks: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublishedKey, _Mapping]]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    etag: str
+    def __init__(self, jwks: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublishedKey, _Mapping]]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class PublishedKey(_message.Message):
-    __slots__ = ("key_id", "algorithm", "state", "jwk", "activate_time")
+    __slots__ = ("key_id", "algorithm", "state", "jwk", "activate_time", "purpose", "create_time", "expire_time")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     JWK_FIELD_NUMBER: _ClassVar[int]
     ACTIVATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     algorithm: str
     state: KeyState
     jwk: str
     activate_time: _timestamp_pb2.Timestamp
-    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., jwk: _Optional[str] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    purpose: KeyPurpose
+    create_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., jwk: _Optional[str] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., purpose: _Optional[_Union[KeyPurpose, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("resume_after",)

@@ -1,0 +1,45 @@
+"""The key keeper: a thread that does what the schedule of the keys asks for, when it is due."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from identity_service.domain.errors import IdentityError
+from identity_service.domain.ports import Journal
+
+
+class KeyKeeper:
+    """Calls `maintain` again and again until it is closed. Every process has one; a lease picks who acts."""
+
+    def __init__(self, maintain: Callable[[], int], journal: Journal, *, interval: timedelta) -> None:
+        self._maintain = maintain
+        self._journal = journal
+        self._interval = interval.total_seconds()
+        self._stop = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="identity-keys", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def join(self, timeout: float) -> None:
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def look(self) -> None:
+        """Once, now. A failure is told once, until it goes well again."""
+        try:
+            self._maintain()
+            self._failing = False
+        except IdentityError as error:
+            if not self._failing and not self._stop.is_set():
+                self._journal.record("keys_not_maintained", error=str(error))
+            self._failing = True
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(self._interval)

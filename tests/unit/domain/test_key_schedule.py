@@ -1,0 +1,156 @@
+"""The schedule of keys: one is in use, one waits, and none is forgotten while it is needed."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from identity_service.domain.ids import KeyId
+from identity_service.domain.keys import (
+    CreateKey,
+    DeleteKey,
+    KeyPolicy,
+    KeyPurpose,
+    KeySchedule,
+    KeyState,
+    StoredKey,
+)
+from tests.unit.domain.samples import START
+from tests.unit.domain.test_keys import a_key
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+LIFETIME = timedelta(hours=25)
+POLICY = KeyPolicy(rotate_every=30 * DAY, publish_before=HOUR, lifetimes=dict.fromkeys(KeyPurpose, LIFETIME))
+
+
+def schedule(*keys: StoredKey, now: datetime = START, revoked: tuple[str, ...] = ()) -> KeySchedule:
+    return KeySchedule(keys, map(KeyId, revoked), KeyPurpose.SIGN, now)
+
+
+def states(found: KeySchedule) -> dict[str, KeyState]:
+    return {key.key_id: key.state for key in found.described(POLICY)}
+
+
+OLD = a_key("old", activate_time=START - 30 * DAY)
+NOW = a_key("now", activate_time=START)
+NEXT = a_key("next", activate_time=START + 30 * DAY)
+
+
+def test_each_key_has_the_state_of_its_place() -> None:
+    assert states(schedule(NEXT, OLD, NOW)) == {
+        "old": KeyState.VERIFYING,
+        "now": KeyState.SIGNING,
+        "next": KeyState.PENDING,
+    }
+
+
+def test_a_retired_key_is_revoked_and_the_next_one_is_used_before_its_time() -> None:
+    found = schedule(OLD, NOW, NEXT, revoked=("old", "now"))
+
+    assert found.in_use == NEXT
+    assert states(found) == {
+        "old": KeyState.REVOKED,
+        "now": KeyState.REVOKED,
+        "next": KeyState.SIGNING,
+    }
+
+
+def test_an_older_key_comes_back_only_where_no_other_is_left() -> None:
+    assert schedule(OLD, NOW, NEXT, revoked=("now",)).in_use == NEXT
+    assert schedule(OLD, NOW, revoked=("now",)).in_use == OLD
+
+
+def test_where_all_is_well_nothing_is_done() -> None:
+    assert list(schedule(NOW, NEXT).plan(POLICY, START)) == []
+
+
+def test_a_missing_standby_is_made_for_the_end_of_the_key_in_use() -> None:
+    (step,) = schedule(NOW).plan(POLICY, START)
+
+    assert step == CreateKey(
+        purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=NOW.activate_time + 30 * DAY
+    )
+
+
+def test_a_standby_made_late_is_still_published_long_enough() -> None:
+    late = START + 30 * DAY - timedelta(minutes=1)
+    (step,) = schedule(NOW, now=late).plan(POLICY, late)
+
+    assert isinstance(step, CreateKey)
+    assert step.activate_time == late + HOUR
+
+
+def test_the_successor_of_a_standby_has_its_algorithm() -> None:
+    post = a_key("post", algorithm="EdDSA", activate_time=START)
+    (step,) = schedule(OLD, post).plan(POLICY, START)
+
+    assert isinstance(step, CreateKey)
+    assert step.algorithm == "EdDSA"
+
+
+def test_a_key_is_forgotten_when_nothing_lives_that_it_signed() -> None:
+    gone = NOW.activate_time + LIFETIME
+    before = gone - timedelta(seconds=1)
+
+    assert list(schedule(OLD, NOW, NEXT, now=before).plan(POLICY, before)) == []
+    assert list(schedule(OLD, NOW, NEXT, now=gone).plan(POLICY, gone)) == [DeleteKey(key=OLD)]
+
+
+def test_a_second_standby_is_deleted_unless_it_is_about_to_be_used() -> None:
+    other = replace(NEXT, key_id=KeyId("other"), activate_time=NEXT.activate_time + HOUR)
+    soon = other.activate_time - HOUR - timedelta(seconds=30)
+    last = NEXT.activate_time - timedelta(seconds=5)
+    close = replace(other, activate_time=NEXT.activate_time + timedelta(seconds=5))
+
+    assert list(schedule(NOW, NEXT, other, now=soon).plan(POLICY, soon)) == [DeleteKey(key=other)]
+    assert list(schedule(NOW, NEXT, close, now=last).plan(POLICY, last)) == []
+
+
+def test_where_every_key_was_retired_one_is_made_for_now() -> None:
+    (step,) = schedule(OLD, NOW, revoked=("old", "now")).plan(POLICY, START)
+
+    assert step == CreateKey(purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=START)
+
+
+def test_a_store_that_has_lost_its_keys_is_not_begun_anew() -> None:
+    assert list(schedule().plan(POLICY, START)) == []
+
+
+def test_keys_of_another_purpose_do_not_count() -> None:
+    refresh = a_key("refresh", purpose=KeyPurpose.REFRESH, activate_time=START + DAY)
+
+    assert schedule(NOW, NEXT, refresh).waiting == [NEXT]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.timedeltas(timedelta(seconds=1), 20 * DAY), min_size=1, max_size=60), st.data())
+def test_however_time_passes_and_keys_are_retired_tokens_live_and_verifiers_know(
+    passes: list[timedelta], data: st.DataObject
+) -> None:
+    """A process that follows the plan at random moments, and signs at each of them."""
+    keys, now = {NOW.key_id: NOW}, START
+    revoked: set[KeyId] = set()
+    signed: list[tuple[KeyId, datetime]] = []
+    made = 0
+    for passed in passes:
+        for step in schedule(*keys.values(), now=now, revoked=tuple(revoked)).plan(POLICY, now):
+            if isinstance(step, DeleteKey):
+                del keys[step.key.key_id]
+                continue
+            made += 1
+            key = a_key(f"k{made}", create_time=now, activate_time=step.activate_time)
+            keys[key.key_id] = key
+        found = schedule(*keys.values(), now=now, revoked=tuple(revoked))
+        assert found.in_use is not None
+        assert found.in_use.key_id not in revoked
+        if not revoked:
+            assert len(found.waiting) == 1
+            known_since = now - found.in_use.create_time
+            assert found.in_use == NOW or known_since >= HOUR, "no verifier may meet a key it cannot know"
+        signed.append((found.in_use.key_id, now))
+        for key_id, when in signed:
+            assert now >= when + LIFETIME or key_id in keys, "a live token has lost its key"
+        if data.draw(st.integers(0, 9)) == 0:
+            revoked.add(found.in_use.key_id)
+        now += passed
