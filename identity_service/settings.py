@@ -52,8 +52,8 @@ class Settings(BaseModel):
         max_length=256,
         description="audience of tokens that call this service; 1 to 256 characters",
     )
-    algorithm: Literal["ES256", "ES384", "EdDSA", "RS256", "PS256", "HS256"] = Field(
-        "ES256", description="of the signing key that `identity init` makes"
+    algorithm: Literal["ES256", "ES384", "EdDSA", "RS256", "PS256", "ML-DSA-44", "ML-DSA-65", "HS256"] = (
+        Field("ES256", description="of the signing key that `identity init` makes")
     )
     rotate_every: Annotated[Duration, within("1m", "400d")] = Field(
         timedelta(days=30), description="how long a key is in use; 1m to 400d, more than publish_before"

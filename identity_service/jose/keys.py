@@ -13,10 +13,11 @@ import jwt
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc.jwk import JWKRegistry
-from jwt.algorithms import Algorithm, ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import Algorithm
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
+from identity_service.jose import ml_dsa
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 RSA_BITS: Final = 3072
@@ -27,7 +28,7 @@ PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmSpec:
-    """What an algorithm asks of its key (RFC 7518 section 3.1, RFC 8037)."""
+    """What an algorithm asks of its key (RFC 7518 section 3.1, RFC 8037, RFC 9964)."""
 
     key_type: str
     curve: str | None
@@ -67,6 +68,12 @@ ALGORITHMS: Final[Mapping[str, AlgorithmSpec]] = {
         signature_bytes=None,
         generate=lambda: rsa.generate_private_key(65537, RSA_BITS),
     ),
+    "ML-DSA-44": AlgorithmSpec(
+        key_type="AKP", curve=None, signature_bytes=2420, generate=ml_dsa.ML_DSA_44.generate
+    ),
+    "ML-DSA-65": AlgorithmSpec(
+        key_type="AKP", curve=None, signature_bytes=3309, generate=ml_dsa.ML_DSA_65.generate
+    ),
     "HS256": AlgorithmSpec(
         key_type="oct", curve=None, signature_bytes=32, generate=lambda: secrets.token_bytes(32)
     ),
@@ -93,7 +100,7 @@ class JwsKey:
     def __init__(self, key_id: KeyId, algorithm: str, key: Any) -> None:
         self.key_id = key_id
         self.algorithm = algorithm
-        self._algorithm: Algorithm = jwt.get_algorithm_by_name(algorithm)
+        self._algorithm = _library(algorithm)
         self._signature_bytes = ALGORITHMS[algorithm].signature_bytes
         self._key = key
 
@@ -130,7 +137,7 @@ def generate(algorithm: str) -> GeneratedKey:
         return GeneratedKey(
             key_id=key_id, algorithm=algorithm, private_jwk=_dump(private, key_id, algorithm), public_jwk=None
         )
-    private = _library(spec).to_jwk(key, as_dict=True)
+    private = _library(algorithm).to_jwk(key, as_dict=True)
     private = {name: value for name, value in private.items() if name != "key_ops"}
     public = {name: value for name, value in private.items() if name not in PRIVATE_MEMBERS}
     key_id = thumbprint(public)
@@ -144,6 +151,8 @@ def generate(algorithm: str) -> GeneratedKey:
 
 def thumbprint(jwk: Mapping[str, Any]) -> KeyId:
     """RFC 7638, SHA-256."""
+    if jwk.get("kty") == "AKP":
+        return KeyId(ml_dsa.thumbprint(jwk))
     return KeyId(JWKRegistry.import_key(dict(jwk)).thumbprint())
 
 
@@ -160,11 +169,13 @@ def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
         raise ValueError(f"the key is not one for {algorithm}")
     _check_permissions(jwk, algorithm, "sign" if private else "verify")
     try:
-        key = _library(spec).from_jwk({n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg")})
+        # What the key is for was checked above; AKP alone has `alg` as a part of the key.
+        known = ("use", "key_ops") if spec.key_type == "AKP" else ("use", "key_ops", "alg")
+        key = _library(algorithm).from_jwk({n: v for n, v in jwk.items() if n not in known})
     except (jwt.InvalidKeyError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"the key is not a well-formed one for {algorithm}") from error
     _check_strength(key)
-    if private and isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+    if private and not isinstance(key, bytes) and not hasattr(key, "sign"):
         raise ValueError("the key has no private part")
     if not private and not isinstance(key, bytes) and hasattr(key, "public_key"):
         key = key.public_key()
@@ -189,14 +200,9 @@ def _check_strength(key: Any) -> None:
         raise ValueError(f"an RSA key must have at least {MIN_RSA_BITS} bits")
 
 
-def _library(spec: AlgorithmSpec) -> Any:
-    kinds: Mapping[str, Any] = {
-        "EC": ECAlgorithm,
-        "OKP": OKPAlgorithm,
-        "RSA": RSAAlgorithm,
-        "oct": HMACAlgorithm,
-    }
-    return kinds[spec.key_type]
+def _library(algorithm: str) -> Algorithm:
+    own: Mapping[str, Algorithm] = {"ML-DSA-44": ml_dsa.ML_DSA_44, "ML-DSA-65": ml_dsa.ML_DSA_65}
+    return own.get(algorithm) or jwt.get_algorithm_by_name(algorithm)
 
 
 def _dump(jwk: JsonObject, key_id: KeyId, algorithm: str) -> str:

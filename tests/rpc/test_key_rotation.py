@@ -147,7 +147,7 @@ def test_the_algorithm_changes_while_every_token_verifies(start_world: StartWorl
     world = start_world(publish_before=timedelta(minutes=1))
     client = world.new_client()
     tokens = [world.issue(client).access_token]
-    for algorithm in ("EdDSA", "RS256", "ES384"):
+    for algorithm in ("EdDSA", "RS256", "ES384", "ML-DSA-44", "ML-DSA-65"):
         caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
         answer = caller.call("RotateKeys", algorithm=algorithm).key
         assert (answer.algorithm, answer.state) == (algorithm, trust_pb.KEY_STATE_PENDING)
@@ -157,10 +157,10 @@ def test_the_algorithm_changes_while_every_token_verifies(start_world: StartWorl
         tokens.append(world.issue(client).access_token)
 
     algorithms = [jwt.get_unverified_header(token)["alg"] for token in tokens]
-    assert algorithms == ["ES256", "EdDSA", "RS256", "ES384"]
-    assert [world.reason(token) for token in tokens] == [""] * 4
+    assert algorithms == ["ES256", "EdDSA", "RS256", "ES384", "ML-DSA-44", "ML-DSA-65"]
+    assert [world.reason(token) for token in tokens] == [""] * 6
     standby = next(k for k in published(world).keys if k.state == trust_pb.KEY_STATE_PENDING)
-    assert standby.algorithm == "ES384"
+    assert standby.algorithm == "ML-DSA-65"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_key_verifies_what_it_signed_and_nothing_else(generated: Generated, al
 def test_a_public_key_has_no_private_member(generated: Generated, algorithm: str) -> None:
     public = json.loads(generated[algorithm].public_jwk or "")
 
-    assert public.keys() <= {"kty", "crv", "x", "y", "n", "e", "kid", "alg", "use"}
+    assert public.keys() <= {"kty", "crv", "x", "y", "n", "e", "pub", "kid", "alg", "use"}
     assert (public["alg"], public["use"]) == (algorithm, "sig")
     assert public["kid"] == generated[algorithm].key_id == keys.thumbprint(public)
 
@@ -82,7 +82,8 @@ def test_a_key_that_forbids_the_operation_is_refused(
 
     with pytest.raises(ValueError, match="key"):
         keys.load(forbidden, algorithm, private=False)
-    assert jwt.PyJWK(json.loads(forbidden) | {"alg": algorithm}).key is not None
+    if ALGORITHMS[algorithm].key_type != "AKP":  # which PyJWT does not know
+        assert jwt.PyJWK(json.loads(forbidden) | {"alg": algorithm}).key is not None
     assert keys.load(jwk(generated[algorithm], key_ops=["verify"]), algorithm, private=False).key_id
 
 
@@ -160,6 +161,6 @@ def test_random_signatures_are_false(generated: Generated, signature: bytes) -> 
 def test_a_key_hides_what_it_is_made_of(generated: Generated) -> None:
     for made in generated.values():
         private = json.loads(made.private_jwk)
-        secret = private.get("d") or private["k"]
+        secret = private.get("d") or private.get("priv") or private["k"]
         loaded = keys.load(made.private_jwk, made.algorithm, private=True)
         assert secret not in repr(made) + repr(loaded) + str(loaded)

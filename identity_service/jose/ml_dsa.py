@@ -1,0 +1,89 @@
+"""ML-DSA as JOSE has it (RFC 9964: `kty` AKP), on the primitive of `cryptography` (FIPS 204).
+
+In the form of PyJWT's algorithms, which have no ML-DSA. Knows nothing of what a key may be used for.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, cast
+
+from cryptography.hazmat.primitives.asymmetric import mldsa
+from jwt.algorithms import Algorithm
+
+from identity_service.domain.ids import base64url
+from identity_service.jose.strict import JsonObject, decode_base64url
+
+PrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
+PublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey
+SEED_BYTES: Final = 32
+
+
+class MlDsa(Algorithm):
+    """One parameter set: its `alg` is a member of each of its keys, as AKP demands."""
+
+    _KINDS: ClassVar[Mapping[str, tuple[Any, Any]]] = {
+        "ML-DSA-44": (mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey),
+        "ML-DSA-65": (mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey),
+    }
+
+    def __init__(self, name: Literal["ML-DSA-44", "ML-DSA-65"]) -> None:
+        self.name = name
+        self._private, self._public = self._KINDS[name]
+
+    def generate(self) -> PrivateKey:
+        return cast("PrivateKey", self._private.generate())
+
+    def prepare_key(self, key: Any) -> Any:
+        return key
+
+    def sign(self, msg: bytes, key: Any) -> bytes:
+        """With an empty context, as RFC 9964 section 4 has it."""
+        return cast("bytes", key.sign(msg))
+
+    def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
+        """Raises InvalidSignature."""
+        key.verify(sig, msg)
+        return True
+
+    def to_jwk(self, key_obj: PrivateKey, as_dict: bool = False) -> Any:  # type: ignore[override]
+        """`priv` is the seed."""
+        jwk = {
+            "kty": "AKP",
+            "alg": self.name,
+            "pub": base64url(key_obj.public_key().public_bytes_raw()),
+            "priv": base64url(key_obj.private_bytes_raw()),
+        }
+        return jwk if as_dict else json.dumps(jwk)
+
+    def from_jwk(self, jwk: JsonObject) -> PrivateKey | PublicKey:  # type: ignore[override]
+        """Raises ValueError."""
+        if jwk.get("alg") != self.name:
+            raise ValueError("an AKP key names its `alg`")
+        public = self._public.from_public_bytes(_bytes(jwk, "pub"))
+        if "priv" not in jwk:
+            return cast("PublicKey", public)
+        seed = _bytes(jwk, "priv")
+        if len(seed) != SEED_BYTES:
+            raise ValueError("`priv` is not a seed")
+        private = self._private.from_seed_bytes(seed)
+        if private.public_key() != public:
+            raise ValueError("`pub` is not that of `priv`")
+        return cast("PrivateKey", private)
+
+
+ML_DSA_44: Final = MlDsa("ML-DSA-44")
+ML_DSA_65: Final = MlDsa("ML-DSA-65")
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """RFC 7638 with the members that RFC 9964 section 6 names: `alg`, `kty`, `pub`."""
+    members = {name: jwk[name] for name in ("alg", "kty", "pub")}
+    return base64url(hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest())
+
+
+def _bytes(jwk: JsonObject, name: str) -> bytes:
+    value = jwk.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"an AKP key has `{name}`")  # noqa: TRY004  # what the caller of load expects
+    return decode_base64url(value)
