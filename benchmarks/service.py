@@ -128,9 +128,9 @@ class Service:
             lambda request: self._stub.Revoke.future(request, timeout=_DEADLINE, metadata=metadata), requests
         )
 
-    def admin_metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes along with a call that revokes anything."""
-        admin = self._issue(self._admin, audience=None, scope="identity.revoke")
+    def admin_metadata(self, scope: str = "identity.revoke") -> tuple[tuple[str, str], ...]:
+        """What goes along with a call of the administrator."""
+        admin = self._issue(self._admin, audience=None, scope=scope)
         return (("authorization", f"Bearer {admin}"),)
 
     def access_token(self) -> str:
