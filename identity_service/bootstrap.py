@@ -173,7 +173,9 @@ class Service:
             _server_config(settings),
             IdentityServicer(use.issuer, use.verifier, use.refresher, use.revoker, replica),
             TrustServicer(use.keys, replica, hub, senders, keys_max_age),
-            AdminServicer(use.administration, use.sessions, use.keys, use.rotation, self._audit_desk),
+            AdminServicer(
+                use.administration, use.sessions, use.keys, use.rotation, use.rewrap, self._audit_desk
+            ),
             senders,
             gate,
             self._open_certificates(settings, journal),

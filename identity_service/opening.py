@@ -61,7 +61,7 @@ def _demands(settings: Settings, *, insist: bool) -> Demands:
 
 def open_vault(settings: Settings) -> Vault:
     """What makes and opens keys. Raises ConfigurationError: no master key, or a short one."""
-    return Vault(Sealer(settings.read_master_key()))
+    return Vault(Sealer(settings.read_master_key(), settings.read_other_master_key()))
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:

@@ -4,7 +4,6 @@ Knows no source and no secret but the master key, which it hides.
 """
 
 import re
-import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,14 @@ from pydantic import (
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
-from identity_service.settings_values import Duration, StoreUrl, is_loopback, mask, within
+from identity_service.settings_values import (
+    Duration,
+    StoreUrl,
+    is_loopback,
+    mask,
+    read_secret_file,
+    within,
+)
 
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 
@@ -110,6 +116,10 @@ class Settings(BaseModel):
         None, description="seals the keys in the store; 32 characters or more"
     )
     master_key_file: Path | None = Field(None, description="a file (mode 0600) that holds the master key")
+    other_master_key: SecretStr | None = Field(
+        None, description="opens keys as well, while the master key is changed"
+    )
+    other_master_key_file: Path | None = Field(None, description="a file (mode 0600) that holds that one")
     principals_file: Path | None = Field(
         None, description="YAML: clients, users and trusted issuers to keep as it says"
     )
@@ -231,6 +241,8 @@ class Settings(BaseModel):
     def _wrong_access(self) -> Iterator[str]:
         if self.master_key is not None and self.master_key_file is not None:
             yield "master_key: set either this or master_key_file, not both"
+        if self.other_master_key is not None and self.other_master_key_file is not None:
+            yield "other_master_key: set either this or other_master_key_file, not both"
         if not self.insecure and not self.tls_certificate and not is_loopback(self.listen):
             yield (
                 "listen: is beyond loopback, and tokens would cross the network in the clear; set "
@@ -275,18 +287,15 @@ class Settings(BaseModel):
                 "master_key: is not set; make one with `openssl rand -base64 32`, keep it in a file of mode "
                 "0600 and set IDENTITY_MASTER_KEY_FILE"
             )
-        path = self.master_key_file
-        try:
-            if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigurationError(f"master_key_file: others may read {path}; run `chmod 600 {path}`")
-            return Secret(path.read_text(encoding="utf-8").strip())
-        except UnicodeDecodeError:
-            # `from None`: the library's error carries the content.
-            raise ConfigurationError(
-                f"master_key_file: {path} holds no text; make one with `openssl rand -base64 32`"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(f"master_key_file: cannot read {path}: {error.strerror}") from error
+        return read_secret_file("master_key_file", self.master_key_file)
+
+    def read_other_master_key(self) -> Secret | None:
+        """The other master key, where there is one. Raises ConfigurationError."""
+        if self.other_master_key is not None:
+            return Secret(self.other_master_key.get_secret_value())
+        if self.other_master_key_file is None:
+            return None
+        return read_secret_file("other_master_key_file", self.other_master_key_file)
 
     def masked(self) -> dict[str, str]:
         """Every value as text, secrets hidden, for `identity config show`."""

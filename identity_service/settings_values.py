@@ -4,12 +4,17 @@ Knows no single setting.
 """
 
 import re
+import stat
 from datetime import timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.secret import Secret
 
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
@@ -105,3 +110,18 @@ def _mask_url(url: str) -> str:
     _, at, host = location.netloc.rpartition("@")
     query = "?***" if location.query or location.fragment else ""
     return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"
+
+
+def read_secret_file(name: str, path: Path) -> Secret:
+    """The secret in the file that the setting `name` names. Raises ConfigurationError."""
+    try:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigurationError(f"{name}: others may read {path}; run `chmod 600 {path}`")
+        return Secret(path.read_text(encoding="utf-8").strip())
+    except UnicodeDecodeError:
+        # `from None`: the library's error carries the content.
+        raise ConfigurationError(
+            f"{name}: {path} holds no text; make one with `openssl rand -base64 32`"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot read {path}: {error.strerror}") from error

@@ -32,6 +32,7 @@ from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import RevokeConfig, Revoker
+from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation
 from identity_service.services.token_maker import IssueConfig, TokenMaker
 from identity_service.services.verify import Verifier
@@ -116,6 +117,7 @@ class UseCases:
             known_scopes=config.known_scopes,
         )
         self.administration = _administration(store, parts.hasher, clock, self.trail, replica)
+        self.rewrap = Rewrap(store, parts.vault, replica, self.trail)
         self.rotation = Rotation(
             store,
             parts.vault,

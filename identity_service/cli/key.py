@@ -64,6 +64,15 @@ def retire(
     show(done, as_json=as_json)
 
 
+@app.command("rewrap")
+@remote
+def rewrap(service: Service, as_json: JsonFlag = False) -> None:
+    """Seal every key under the service's master key, after it was changed: docs/keys.md."""
+    with service.admin() as admin:
+        done = admin.rewrap_keys()
+    show({"rewrapped": done.rewrapped, "total": done.total}, as_json=as_json)
+
+
 def _row(key: pb.PublishedKey) -> dict[str, object]:
     return {
         "key_id": key.key_id,

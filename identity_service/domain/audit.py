@@ -39,6 +39,7 @@ class AuditType(StrEnum):
     ISSUER_DISTRUSTED = "issuer_distrusted"
     KEY_CREATED = "key_created"
     KEY_ACTIVATED = "key_activated"
+    KEY_REWRAPPED = "key_rewrapped"
     KEY_RETIRED = "key_retired"
     KEY_DELETED = "key_deleted"
     EVENTS_DROPPED = "events_dropped"

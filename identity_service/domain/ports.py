@@ -97,6 +97,9 @@ class KeyVault(Protocol):
     def open_refresh(self, key: StoredKey) -> bytes:
         """The 32 bytes that derive refresh tokens."""
 
+    def reseal(self, key: StoredKey) -> StoredKey | None:
+        """The key under the current master key; None = it is already. Raises ConfigurationError."""
+
 
 class PublicKeyChecker(Protocol):
     """Says whether a key that somebody registers is one: public, well-formed, of an accepted algorithm."""

@@ -22,6 +22,7 @@ from identity_service.services.admin_issuers import ISSUER_FIELDS
 from identity_service.services.admin_sessions import OfClient, Sessions
 from identity_service.services.admin_users import USER_FIELDS
 from identity_service.services.keyring import KeyRing
+from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
@@ -36,6 +37,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         sessions: Sessions,
         keys: KeyRing,
         rotation: Rotation,
+        rewrap: Rewrap,
         audit: AuditDesk,
     ) -> None:
         self._clients = directory.clients
@@ -44,6 +46,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         self._sessions = sessions
         self._keys = keys
         self._rotation = rotation
+        self._rewrap = rewrap
         self._audit = audit
 
     # Clients
@@ -257,6 +260,12 @@ class AdminServicer(rpc.AdminServiceServicer):
             origin=call.origin,
         )
         return pb.RetireKeyResponse(revision=str(retired.revision), key=from_key(retired.successor))
+
+    def RewrapKeys(  # type: ignore[override]
+        self, request: pb.RewrapKeysRequest, call: Call
+    ) -> pb.RewrapKeysResponse:
+        done = self._rewrap.rewrap(origin=call.origin)
+        return pb.RewrapKeysResponse(rewrapped=done.rewrapped, total=done.total)
 
     # Audit events
 

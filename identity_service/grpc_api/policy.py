@@ -86,6 +86,7 @@ POLICY: Final[Mapping[str, Rule]] = {
     f"{_ADMIN}/UpdateTrustedIssuer": _ADMINISTRATION,
     f"{_ADMIN}/DeleteTrustedIssuer": _ADMINISTRATION,
     f"{_ADMIN}/ListKeys": _ADMINISTRATION,
+    f"{_ADMIN}/RewrapKeys": _ADMINISTRATION,
     f"{_ADMIN}/RotateKeys": _ADMINISTRATION,
     f"{_ADMIN}/RetireKey": _ADMINISTRATION,
     f"{_ADMIN}/ListAuditEvents": _ADMINISTRATION,

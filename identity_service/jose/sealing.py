@@ -22,16 +22,13 @@ _ALGORITHMS: Final = ["dir", "A256GCM"]
 class Sealer:
     """Seals and opens small secrets, each bound to the id of the record that it belongs to."""
 
-    def __init__(self, master_key: Secret) -> None:
-        """Raises ConfigurationError where the master key is too short to be random."""
-        text = master_key.reveal()
-        if len(text) < MIN_MASTER_KEY_CHARS:
-            raise ConfigurationError(
-                f"the master key must have at least {MIN_MASTER_KEY_CHARS} characters; "
-                "make one with `openssl rand -base64 32`"
-            )
-        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL).derive(text.encode())
-        self._key = OctKey.import_key(derived)
+    def __init__(self, master_key: Secret, other: Secret | None = None) -> None:
+        """`other` = a master key that opens as well, while one is changed for the other.
+
+        Raises ConfigurationError where a master key is too short to be random.
+        """
+        self._key = _derive(master_key)
+        self._other = _derive(other) if other is not None else None
 
     def seal(self, secret: str, key_id: str) -> str:
         """A compact JWE that `open` gives back for the same `key_id` only."""
@@ -40,13 +37,35 @@ class Sealer:
 
     def open(self, sealed: str, key_id: str) -> str:
         """Raises ConfigurationError: another master key sealed it, or it belongs to another record."""
-        try:
-            opened = jwe.decrypt_compact(sealed, self._key, algorithms=_ALGORITHMS)
-        except (JoseError, ValueError) as error:
+        opened = self._decrypt(sealed, self._key) or self._decrypt(sealed, self._other)
+        if opened is None:
             raise ConfigurationError(
-                "the master key does not open the keys of this store; "
-                "set master_key or master_key_file to the one that `identity init` was run with"
-            ) from error
+                "the master key does not open the keys of this store; set master_key or master_key_file to "
+                "the one that `identity init` or `identity key rewrap` was last run with"
+            )
         if opened.protected.get("kid") != key_id or opened.plaintext is None:
             raise ConfigurationError("a sealed key lies in the record of another key; restore the store")
         return opened.plaintext.decode()
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether it opens with the master key alone, without the other one."""
+        return self._decrypt(sealed, self._key) is not None
+
+    def _decrypt(self, sealed: str, key: OctKey | None) -> jwe.CompactEncryption | None:
+        if key is None:
+            return None
+        try:
+            return jwe.decrypt_compact(sealed, key, algorithms=_ALGORITHMS)
+        except (JoseError, ValueError):
+            return None
+
+
+def _derive(master_key: Secret) -> OctKey:
+    text = master_key.reveal()
+    if len(text) < MIN_MASTER_KEY_CHARS:
+        raise ConfigurationError(
+            f"the master key must have at least {MIN_MASTER_KEY_CHARS} characters; "
+            "make one with `openssl rand -base64 32`"
+        )
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL).derive(text.encode())
+    return OctKey.import_key(derived)

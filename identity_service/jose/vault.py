@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -52,6 +53,11 @@ class Vault:
 
     def open_refresh(self, key: StoredKey) -> bytes:
         return self._read(key, lambda: keys.secret_bytes(self._private(key)))
+
+    def reseal(self, key: StoredKey) -> StoredKey | None:
+        if self._sealer.is_current(key.sealed):
+            return None
+        return replace(key, sealed=self._sealer.seal(self._private(key), key.key_id))
 
     def _private(self, key: StoredKey) -> str:
         return self._sealer.open(key.sealed, key.key_id)

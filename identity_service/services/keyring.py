@@ -6,7 +6,7 @@ Which key signs is asked of the schedule on every use, not remembered.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.errors import ConfigurationError, NoSigningKeyError
 from identity_service.domain.ids import KeyId, key_principal
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, KeySchedule, KeyState, PublishedKey, StoredKey
 from identity_service.domain.log import RecordChanged, RecordKind
@@ -83,9 +83,19 @@ class KeyRing:
         return key_principal(key_id) in self._revocations.generations
 
     def on_change(self, change: RecordChanged | None) -> None:
-        """Read the keys again when one of them, or everything, may have changed."""
-        if change is None or change.kind is RecordKind.KEY:
+        """Read the keys again when one of them, or everything, may have changed.
+
+        Raises what `load` does; NoSigningKeyError where a process that serves cannot open a new key: with
+        fewer keys than the others it would refuse good tokens, so it waits, and is stale before long.
+        """
+        if change is not None and change.kind is not RecordKind.KEY:
+            return
+        try:
             self.load()
+        except ConfigurationError as error:
+            if not self._keys.stored:
+                raise
+            raise NoSigningKeyError(str(error)) from error
 
     def load(self) -> None:
         """Read and open the keys of the store.

@@ -68,6 +68,12 @@ def test_keys_are_rotated_by_hand(reader: Reader) -> None:
     assert "EdDSA" in next(line for line in listed.splitlines() if pending in line)
 
 
+def test_keys_are_sealed_anew(reader: Reader) -> None:
+    (rewrap,) = commands("Changing the master key")
+
+    assert reader.paste(rewrap).split() == ["rewrapped", "0", "total", "4"]
+
+
 def test_the_procedure_for_a_leaked_key_works_as_written(reader: Reader) -> None:
     client = reader.world.new_client()
     forged = reader.world.issue(client).access_token

@@ -9,7 +9,7 @@ with IdentityClient("127.0.0.1:50051") as client:
         print(outcome.subject)
 """
 
-from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions, RetiredKey
+from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
 from identity_client.assertions import AssertionSigner
 from identity_client.client import IdentityClient
 from identity_client.errors import (
@@ -64,6 +64,7 @@ __all__ = [
     "Rejected",
     "ResourceExhaustedError",
     "RetiredKey",
+    "RewrappedKeys",
     "Revocation",
     "SessionEnded",
     "TlsOptions",

@@ -39,6 +39,14 @@ class EndedSessions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewrappedKeys:
+    """How many keys were sealed under another master key, of how many there are."""
+
+    rewrapped: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetiredKey:
     """What came of retiring a key."""
 
@@ -213,6 +221,11 @@ class AdminClient(Connected):
         """Refuse at once everything that was made with a key; nothing takes it back."""
         answer = self._call(self._stub.RetireKey, pb.RetireKeyRequest(key_id=key_id, reason=reason))
         return RetiredKey(revision=answer.revision, successor=answer.key)
+
+    def rewrap_keys(self) -> RewrappedKeys:
+        """Seal every key under the current master key of the service."""
+        answer = self._call(self._stub.RewrapKeys, pb.RewrapKeysRequest())
+        return RewrappedKeys(rewrapped=answer.rewrapped, total=answer.total)
 
     def list_audit_events(
         self,

@@ -344,6 +344,18 @@ class RetireKeyResponse(_message.Message):
     key: _trust_service_pb2.PublishedKey
     def __init__(self, revision: _Optional[str] = ..., key: _Optional[_Union[_trust_service_pb2.PublishedKey, _Mapping]] = ...) -> None: ...
 
+class RewrapKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RewrapKeysResponse(_message.Message):
+    __slots__ = ("rewrapped", "total")
+    REWRAPPED_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    rewrapped: int
+    total: int
+    def __init__(self, rewrapped: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
+
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "principal", "types", "start_time", "end_time")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]

@@ -147,6 +147,11 @@ class AdminServiceStub:
                 request_serializer=identityapi_dot_v1_dot_admin__service__pb2.RetireKeyRequest.SerializeToString,
                 response_deserializer=identityapi_dot_v1_dot_admin__service__pb2.RetireKeyResponse.FromString,
                 _registered_method=True)
+        self.RewrapKeys = channel.unary_unary(
+                '/identityapi.v1.AdminService/RewrapKeys',
+                request_serializer=identityapi_dot_v1_dot_admin__service__pb2.RewrapKeysRequest.SerializeToString,
+                response_deserializer=identityapi_dot_v1_dot_admin__service__pb2.RewrapKeysResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/identityapi.v1.AdminService/ListAuditEvents',
                 request_serializer=identityapi_dot_v1_dot_admin__service__pb2.ListAuditEventsRequest.SerializeToString,
@@ -321,6 +326,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RewrapKeys(self, request, context):
+        """Seals every key under the master key of the process that answers, after that was changed. Repeatable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """What happened, the newest first.
         """
@@ -447,6 +459,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RetireKey,
                     request_deserializer=identityapi_dot_v1_dot_admin__service__pb2.RetireKeyRequest.FromString,
                     response_serializer=identityapi_dot_v1_dot_admin__service__pb2.RetireKeyResponse.SerializeToString,
+            ),
+            'RewrapKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewrapKeys,
+                    request_deserializer=identityapi_dot_v1_dot_admin__service__pb2.RewrapKeysRequest.FromString,
+                    response_serializer=identityapi_dot_v1_dot_admin__service__pb2.RewrapKeysResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -1056,6 +1073,33 @@ class AdminService:
             '/identityapi.v1.AdminService/RetireKey',
             identityapi_dot_v1_dot_admin__service__pb2.RetireKeyRequest.SerializeToString,
             identityapi_dot_v1_dot_admin__service__pb2.RetireKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewrapKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/identityapi.v1.AdminService/RewrapKeys',
+            identityapi_dot_v1_dot_admin__service__pb2.RewrapKeysRequest.SerializeToString,
+            identityapi_dot_v1_dot_admin__service__pb2.RewrapKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,6 +84,8 @@ class AdminServiceStub:
     """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
     a key that somebody else may know; nothing takes it back.
     """
+    RewrapKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RewrapKeysRequest, _admin_service_pb2.RewrapKeysResponse]
+    """Seals every key under the master key of the process that answers, after that was changed. Repeatable."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]
     """What happened, the newest first."""
     TailAuditEvents: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.TailAuditEventsRequest, _admin_service_pb2.TailAuditEventsResponse]
@@ -145,6 +147,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
     a key that somebody else may know; nothing takes it back.
     """
+    RewrapKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RewrapKeysRequest, _admin_service_pb2.RewrapKeysResponse]  # type: ignore[assignment]
+    """Seals every key under the master key of the process that answers, after that was changed. Repeatable."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """What happened, the newest first."""
     TailAuditEvents: _aio.UnaryStreamMultiCallable[_admin_service_pb2.TailAuditEventsRequest, _admin_service_pb2.TailAuditEventsResponse]  # type: ignore[assignment]
@@ -335,6 +339,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
         a key that somebody else may know; nothing takes it back.
         """
+
+    @_abc_1.abstractmethod
+    def RewrapKeys(
+        self,
+        request: _admin_service_pb2.RewrapKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RewrapKeysResponse, _abc.Awaitable[_admin_service_pb2.RewrapKeysResponse]]:
+        """Seals every key under the master key of the process that answers, after that was changed. Repeatable."""
 
     @_abc_1.abstractmethod
     def ListAuditEvents(
