@@ -23,6 +23,10 @@ from identity_service.jose.strict import JsonObject, decode_base64url, parse_obj
 RSA_BITS: Final = 3072
 MIN_RSA_BITS: Final = 2048
 MIN_HMAC_BYTES: Final = 32
+_ED25519_PRIME: Final = 2**255 - 19
+_ED25519_Y_OF_ORDER_8: Final = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 
@@ -198,6 +202,15 @@ def _check_strength(key: Any) -> None:
         raise ValueError(f"an HMAC key must have at least {MIN_HMAC_BYTES} bytes")
     if isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
         raise ValueError(f"an RSA key must have at least {MIN_RSA_BITS} bits")
+    if isinstance(key, ed25519.Ed25519PublicKey) and _has_small_order(key):
+        raise ValueError("the key is a point of small order: whatever is signed would verify with it")
+
+
+def _has_small_order(key: ed25519.Ed25519PublicKey) -> bool:
+    """Also of what RFC 8032 section 5.1.3 does not decode, and the library does."""
+    y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255  # without the sign of x
+    order_4_2_1_8 = (0, _ED25519_PRIME - 1, 1, _ED25519_Y_OF_ORDER_8, _ED25519_PRIME - _ED25519_Y_OF_ORDER_8)
+    return y >= _ED25519_PRIME or y in order_4_2_1_8
 
 
 def _library(algorithm: str) -> Algorithm:
