@@ -1,9 +1,11 @@
 """Fixtures that several suites share."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
+from identity_service import bootstrap
 from tests.leaks import (
     pytest_configure as pytest_configure,
 )
@@ -28,3 +30,9 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def still_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service in this process looks after its keys once, at its start: what a test counts stays so."""
+    monkeypatch.setattr(bootstrap, "_KEYS_INTERVAL", timedelta(hours=1))

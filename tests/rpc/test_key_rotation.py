@@ -9,6 +9,7 @@ import grpc
 import jwt
 import pytest
 
+from identity_service import bootstrap
 from identity_service.bootstrap import Service
 from identity_service.domain.keys import StoredKey
 from identity_service.domain.store import Store
@@ -105,6 +106,14 @@ def test_the_keeper_makes_the_next_standby_and_forgets_what_nobody_needs(world: 
     assert keys(world) == {second: "SIGNING", third: "PENDING"}
     assert [key.key_id for key in published(world).keys] == [second, third]
     assert [event.type for event in events(world, first)] == ["key_created", "key_deleted"]
+
+
+def test_the_keeper_acts_by_itself(start_world: StartWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_KEYS_INTERVAL", timedelta(milliseconds=20))
+    world = start_world()
+    world.clock.advance(days=30)
+
+    world.until(lambda: list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"])
 
 
 def test_two_processes_make_one_standby_between_them(world: World, twin: World) -> None:
