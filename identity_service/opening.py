@@ -97,6 +97,7 @@ def key_policy(settings: Settings) -> KeyPolicy:
         publish_before=settings.publish_before,
         lifetimes={
             KeyPurpose.SIGN: retention_for(settings.max_access_token_lifetime, settings.leeway),
+            KeyPurpose.ENCRYPT: retention_for(settings.max_access_token_lifetime, settings.leeway),
             # A session of before session_lifetime was shortened may be older than it says now.
             KeyPurpose.REFRESH: LONGEST_SESSION,
         },

@@ -13,6 +13,7 @@ from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.encryption_keys import RegisteredKeys
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.vault import Vault
@@ -30,6 +31,7 @@ from identity_service.services.exchange import Exchanger
 from identity_service.services.issue import Issuer
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
+from identity_service.services.recipients import Recipients
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import RevokeConfig, Revoker
 from identity_service.services.rewrap import Rewrap
@@ -93,6 +95,7 @@ class UseCases:
             guard=guard,
             audit=self.trail,
         )
+        recipients = Recipients(self.keys, self.directory, RegisteredKeys())
         maker = TokenMaker(codec, self.keys, clock, config)
         self.verifier = Verifier(
             codec,
@@ -111,6 +114,7 @@ class UseCases:
             authenticator,
             self.keys,
             maker,
+            recipients,
             self.revoker,
             self.trail,
             grace=settings.refresh_grace,
@@ -128,8 +132,12 @@ class UseCases:
             tuple(ALGORITHMS),
         )
         self.sessions = Sessions(store, replica, self.revoker, clock)
-        exchanger = Exchanger(authenticator, self.verifier, maker, clock, self.trail, config.lifetimes)
-        self.issuer = Issuer(authenticator, maker, self.keys, store, replica, self.trail, exchanger, config)
+        exchanger = Exchanger(
+            authenticator, self.verifier, maker, recipients, clock, self.trail, config.lifetimes
+        )
+        self.issuer = Issuer(
+            authenticator, maker, self.keys, store, replica, self.trail, exchanger, recipients, config
+        )
 
 
 def office_administration(store: Store, hasher: PasswordHasher, clock: Clock) -> Administration:

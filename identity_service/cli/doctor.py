@@ -118,6 +118,7 @@ def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
     for purpose, open_key in (
         (KeyPurpose.SIGN, vault.open_signing),
         (KeyPurpose.REFRESH, vault.open_refresh),
+        (KeyPurpose.ENCRYPT, vault.open_decrypting),
     ):
         key = key_in_use(keys, purpose, office.clock.now())
         if key is None:

@@ -55,6 +55,12 @@ class TokenNotOpenableError(InvalidRequestError):
     reason = "TOKEN_NOT_OPENABLE"
 
 
+class EncryptionNotPossibleError(InvalidRequestError):
+    """The token cannot be encrypted to its audience: there is no one audience, or no key of it."""
+
+    reason = "ENCRYPTION_NOT_POSSIBLE"
+
+
 class UnauthenticatedError(IdentityError):
     """Nobody was proven to be anybody."""
 

@@ -23,6 +23,8 @@ class KeyPurpose(StrEnum):
     """Signs access tokens."""
     REFRESH = "refresh"
     """Derives refresh tokens (HMAC-SHA-256, 256 random bits)."""
+    ENCRYPT = "encrypt"
+    """Opens access tokens that were encrypted to this service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class StoredKey:
     key_id: KeyId
     purpose: KeyPurpose
     algorithm: str
-    """The JWS algorithm (RFC 7518), or HS256 for a refresh key: from here, never from a token."""
+    """The JWS or JWE algorithm (RFC 7518), HS256 for a refresh key: from here, never from a token."""
     public_jwk: str | None = None
     """RFC 7517 as JSON; None for a symmetric key, which is never published."""
     sealed: str = field(repr=False)

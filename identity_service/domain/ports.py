@@ -71,6 +71,30 @@ class VerifyingKey(Protocol):
         """Whether the JWS signature is good; never raises for what a stranger can send."""
 
 
+class EncryptingKey(Protocol):
+    """The public key of whoever may open a token."""
+
+    @property
+    def key_id(self) -> KeyId: ...
+
+    def encrypt(self, token: str) -> str:
+        """The compact JWE that holds a signed token (RFC 7519 section 5.2)."""
+
+
+class DecryptingKey(Protocol):
+    """A private key that opens what was encrypted to this service; an HSM or KMS can stand behind it."""
+
+    def decrypt(self, text: str) -> str | None:
+        """The signed token in a compact JWE, or None; never raises for what a stranger can send."""
+
+
+class EncryptionKeyReader(Protocol):
+    """Opens the public keys that clients have registered."""
+
+    def open_encryption_key(self, jwk: str) -> EncryptingKey:
+        """Raises ValueError: it is none to encrypt to."""
+
+
 class KeySource(Protocol):
     """The keys that this process holds open; answers from memory."""
 
@@ -79,6 +103,12 @@ class KeySource(Protocol):
 
     def verifying(self, key_id: str) -> VerifyingKey | None:
         """The key of this id that tokens may be signed with, or None."""
+
+    def encrypting(self) -> EncryptingKey:
+        """The key that tokens are encrypted to this service with now. Raises NoSigningKeyError."""
+
+    def decrypting(self, key_id: str) -> DecryptingKey | None:
+        """The key of this id that opens tokens, or None where there is none or it was retired."""
 
 
 class KeyVault(Protocol):
@@ -100,12 +130,19 @@ class KeyVault(Protocol):
     def reseal(self, key: StoredKey) -> StoredKey | None:
         """The key under the current master key; None = it is already. Raises ConfigurationError."""
 
+    def open_encrypting(self, key: StoredKey) -> EncryptingKey: ...
+
+    def open_decrypting(self, key: StoredKey) -> DecryptingKey: ...
+
 
 class PublicKeyChecker(Protocol):
     """Says whether a key that somebody registers is one: public, well-formed, of an accepted algorithm."""
 
     def check_key(self, jwk: str) -> str:
         """The `kid` of a JWK. Raises ValueError, which says what it must be and holds no part of it."""
+
+    def check_encryption_key(self, jwk: str) -> None:
+        """Raises ValueError where tokens cannot be encrypted to a JWK; holds no part of it."""
 
     def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
         """Raises ValueError where a JWK Set has no key for one of these algorithms, or a private one."""
@@ -128,8 +165,11 @@ class IssuerKeys(Protocol):
 class TokenCodec(Protocol):
     """Access tokens to text and back."""
 
-    def sign(self, token: AccessToken) -> str:
-        """The compact JWS. Raises InvalidRequestError (field `claims`) when it would exceed 8 KiB."""
+    def sign(self, token: AccessToken, encrypt_with: EncryptingKey | None = None) -> str:
+        """The compact JWS, within a compact JWE where there is a key to encrypt with.
+
+        Raises InvalidRequestError (field `claims`) when it would exceed 8 KiB.
+        """
 
     def read(self, text: str) -> AccessToken | Rejected:
         """Everything that time does not change: form, algorithm, key, signature, type, issuer.

@@ -71,6 +71,8 @@ class Client:
     """Whether its tokens are issued only over a connection whose certificate they are then bound to."""
     exchange_audiences: frozenset[str] = frozenset()
     """Audiences of subject tokens that it may exchange: the names under which it receives tokens."""
+    encryption_key: str | None = None
+    """A public JWK as JSON, with `kid` and `alg`: tokens for it, as an audience, may be encrypted to it."""
     disabled: bool = False
     create_time: datetime | None = None
 

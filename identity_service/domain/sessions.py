@@ -12,6 +12,7 @@ from typing import Final
 
 from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId
 from identity_service.domain.log import Generation
+from identity_service.domain.tokens import TokenEncryption
 
 NO_PARENT: Final = -1
 MAX_ROTATIONS_IN_WINDOW: Final = 1000
@@ -44,6 +45,8 @@ class Session:
     """Who alone may act for the subject by exchanging tokens of the session; None = whoever may."""
     certificate_sha256: bytes | None = None
     """The certificate that its access tokens are bound to (RFC 8705); a refresh must show it again."""
+    encryption: TokenEncryption = TokenEncryption.NONE
+    """Of its access tokens, as chosen at sign-in."""
     key_id: KeyId
     """Of the refresh key that derives the latest token."""
     latest: int = 0

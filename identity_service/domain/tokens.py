@@ -24,6 +24,16 @@ RESERVED_CLAIMS: Final = frozenset(
 """Claims that only the service itself may set; a request for extra claims may not name them."""
 
 
+class TokenEncryption(StrEnum):
+    """Whom an access token is encrypted for, beside being signed."""
+
+    NONE = "none"
+    SERVICE = "service"
+    """This service alone can open it."""
+    AUDIENCE = "audience"
+    """The one audience can open it, with the key that it has registered."""
+
+
 class RejectionReason(StrEnum):
     """Why a token is not good; the names of the enum of that name in `identity_service.proto`."""
 

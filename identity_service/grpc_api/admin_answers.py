@@ -35,6 +35,7 @@ def from_client(found: Versioned[Client]) -> principal_pb2.Client:
         public_keys=client.public_keys,
         require_binding=client.require_binding,
         exchange_audiences=sorted(client.exchange_audiences),
+        encryption_key=client.encryption_key or "",
         secrets=[_from_secret(secret) for secret in client.secrets],
         create_time=_time(client.create_time),
         etag=str(found.revision),

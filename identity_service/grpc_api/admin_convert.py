@@ -36,6 +36,7 @@ _PURPOSES: Final[Mapping[int, KeyPurpose]] = {
     trust_service_pb2.KEY_PURPOSE_UNSPECIFIED: KeyPurpose.SIGN,
     trust_service_pb2.KEY_PURPOSE_SIGN: KeyPurpose.SIGN,
     trust_service_pb2.KEY_PURPOSE_REFRESH: KeyPurpose.REFRESH,
+    trust_service_pb2.KEY_PURPOSE_ENCRYPT: KeyPurpose.ENCRYPT,
 }
 _ON_REUSE: Final = {
     principal_pb2.ON_REUSE_UNSPECIFIED: OnReuse.END_SESSION,
@@ -66,6 +67,7 @@ def to_client(message: principal_pb2.Client) -> Client:
         public_keys=tuple(message.public_keys),
         require_binding=message.require_binding,
         exchange_audiences=frozenset(message.exchange_audiences),
+        encryption_key=message.encryption_key or None,
     )
 
 

@@ -1,5 +1,6 @@
 """Converters of requests: wire messages to domain values. Says which field is wrong, decides nothing else."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -8,7 +9,6 @@ from google.protobuf.duration_pb2 import Duration
 from identity_service.domain.errors import (
     InvalidRequestError,
     LifetimeOutOfBoundsError,
-    NotImplementedYetError,
 )
 from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES, GrantRequest
 from identity_service.domain.ids import (
@@ -21,7 +21,7 @@ from identity_service.domain.ids import (
 from identity_service.domain.log import Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
-from identity_service.domain.tokens import MAX_TOKEN_CHARS
+from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
 from identity_service.grpc_api.claims import to_claims
 from identity_service.grpc_api.credentials import to_credential, too_long
 from identity_service.services.authenticate import Password
@@ -42,11 +42,18 @@ from identityapi.v1 import token_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb
 
 MAX_BATCH: Final = 1000
+_ENCRYPTIONS: Final[Mapping[int, TokenEncryption]] = {
+    token_pb2.TOKEN_ENCRYPTION_UNSPECIFIED: TokenEncryption.NONE,
+    token_pb2.TOKEN_ENCRYPTION_NONE: TokenEncryption.NONE,
+    token_pb2.TOKEN_ENCRYPTION_SERVICE: TokenEncryption.SERVICE,
+    token_pb2.TOKEN_ENCRYPTION_AUDIENCE: TokenEncryption.AUDIENCE,
+}
 
 
 def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest:
-    """Raises InvalidRequestError, NotImplementedYetError."""
-    _check_encryption(request.encryption)
+    """Raises InvalidRequestError."""
+    if request.encryption not in _ENCRYPTIONS:
+        raise InvalidRequestError.of("encryption", f"has the unknown value {request.encryption}")
     if len(request.device) > 128:
         raise InvalidRequestError.of("device", "must have at most 128 characters")
     if request.may_act_client_id and not is_principal_id(request.may_act_client_id):
@@ -62,6 +69,7 @@ def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest
         device=request.device,
         may_act=PrincipalId(request.may_act_client_id) if request.may_act_client_id else None,
         exchange=_exchange(request),
+        encryption=_ENCRYPTIONS[request.encryption],
         origin=origin,
     )
 
@@ -128,7 +136,7 @@ def to_verify_batch(request: pb.VerifyBatchRequest) -> list[VerifyRequest]:
 
 
 def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshRequest:
-    """Raises InvalidRequestError, NotImplementedYetError."""
+    """Raises InvalidRequestError."""
     if not request.refresh_token:
         raise InvalidRequestError.of("refresh_token", "must be set")
     client = None
@@ -182,13 +190,6 @@ def _target(request: pb.RevokeRequest) -> Target:
 def _is_id(text: str) -> bool:
     """A `jti` or `sid`: base64url, as this service makes them or a little longer."""
     return 1 <= len(text) <= 128 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
-
-
-def _check_encryption(value: int) -> None:
-    if value not in token_pb2.TokenEncryption.values():
-        raise InvalidRequestError.of("encryption", f"has the unknown value {value}")
-    if value > token_pb2.TOKEN_ENCRYPTION_NONE:
-        raise NotImplementedYetError("encrypted tokens are not offered yet")
 
 
 def _lifetime(duration: Duration) -> timedelta:

@@ -23,6 +23,7 @@ _LONGEST_MAX_AGE: Final = timedelta(minutes=20)
 _PURPOSES: Final = {
     KeyPurpose.SIGN: pb.KEY_PURPOSE_SIGN,
     KeyPurpose.REFRESH: pb.KEY_PURPOSE_REFRESH,
+    KeyPurpose.ENCRYPT: pb.KEY_PURPOSE_ENCRYPT,
 }
 _STATES: Final = {
     KeyState.PENDING: pb.KEY_STATE_PENDING,

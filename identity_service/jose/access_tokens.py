@@ -1,4 +1,4 @@
-"""Access tokens as compact JWS with the claims of RFC 9068. Implements the port TokenCodec.
+"""Access tokens as compact JWS with the claims of RFC 9068, also within JWE. Implements the port TokenCodec.
 
 Reads everything that time does not change: form, algorithm, key, signature, type, issuer. The
 algorithm comes from the key, never from the token, and no header but `kid` chooses a key (RFC 8725).
@@ -10,7 +10,7 @@ from typing import Final
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
 from identity_service.domain.log import Generation
-from identity_service.domain.ports import KeySource
+from identity_service.domain.ports import EncryptingKey, KeySource
 from identity_service.domain.tokens import (
     MAX_ACTORS,
     MAX_TOKEN_CHARS,
@@ -20,6 +20,7 @@ from identity_service.domain.tokens import (
     RejectionReason,
 )
 from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
+from identity_service.jose.encryption import read_key_id
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
@@ -41,7 +42,7 @@ class AccessTokenCodec:
         self._issuer = issuer
         self._headers: dict[KeyId, str] = {}
 
-    def sign(self, token: AccessToken) -> str:
+    def sign(self, token: AccessToken, encrypt_with: EncryptingKey | None = None) -> str:
         key = self._keys.signing()
         header = self._headers.get(key.key_id)
         if header is None:
@@ -49,6 +50,8 @@ class AccessTokenCodec:
             self._headers[key.key_id] = header
         message = f"{header}.{_encode(_to_claims(token))}"
         text = f"{message}.{base64url(key.sign(message.encode()))}"
+        if encrypt_with is not None:
+            text = encrypt_with.encrypt(text)
         if len(text) > MAX_TOKEN_CHARS:
             raise InvalidRequestError.of("claims", f"make the token longer than {MAX_TOKEN_CHARS} characters")
         return text
@@ -58,7 +61,21 @@ class AccessTokenCodec:
             return _malformed("the token is longer than 8 KiB")
         parts = text.split(".")
         if len(parts) == 5:
-            return _reject(RejectionReason.UNDECRYPTABLE, "the token is encrypted, not to this service")
+            return self._read_encrypted(text)
+        return self._read_signed(text, parts)
+
+    def _read_encrypted(self, text: str) -> AccessToken | Rejected:
+        """Whatever cannot be opened has the same answer, so that nobody learns how far it came."""
+        key_id = read_key_id(text)
+        key = self._keys.decrypting(key_id) if key_id is not None else None
+        inside = key.decrypt(text) if key is not None else None
+        if inside is None:
+            return _reject(
+                RejectionReason.UNDECRYPTABLE, "the token is encrypted, and this service cannot open it"
+            )
+        return self._read_signed(inside, inside.split("."))
+
+    def _read_signed(self, text: str, parts: list[str]) -> AccessToken | Rejected:
         if len(parts) != 3:
             return _malformed("not three parts")
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.jose.jwks import read_key_set
 from identity_service.jose.keys import PRIVATE_MEMBERS, load
 from identity_service.jose.strict import JsonObject, parse_object
@@ -32,6 +33,9 @@ class StrictKeyChecker:
             raise ValueError(f"must have an `alg`, one of {', '.join(ISSUER_ALGORITHMS)}")
         load(jwk, algorithm, private=False)
         return key_id
+
+    def check_encryption_key(self, jwk: str) -> None:
+        read_encryption_key(jwk)
 
     def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
         if len(jwks) > MAX_SET_CHARS:

@@ -10,9 +10,10 @@ from typing import TypeVar
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.ports import SigningKey, VerifyingKey
+from identity_service.domain.ports import DecryptingKey, EncryptingKey, SigningKey, VerifyingKey
 from identity_service.domain.refresh_tokens import KEY_ID_BYTES
-from identity_service.jose import keys
+from identity_service.jose import encryption_keys, keys
+from identity_service.jose.encryption import SERVICE_ALGORITHM
 from identity_service.jose.sealing import Sealer
 
 T = TypeVar("T")
@@ -32,6 +33,11 @@ class Vault:
             case KeyPurpose.REFRESH:
                 key_id, public = KeyId(base64url(secrets.token_bytes(KEY_ID_BYTES))), None
                 private = json.dumps({"kty": "oct", "k": base64url(secrets.token_bytes(32))})
+            case KeyPurpose.ENCRYPT:
+                if algorithm != SERVICE_ALGORITHM:
+                    raise ConfigurationError(f"algorithm: keys that encrypt are for {SERVICE_ALGORITHM} only")
+                made = encryption_keys.generate_service_key()
+                key_id, private, public = made.key_id, made.private_jwk, made.public_jwk
         return StoredKey(
             key_id=key_id,
             purpose=purpose,
@@ -58,6 +64,12 @@ class Vault:
         if self._sealer.is_current(key.sealed):
             return None
         return replace(key, sealed=self._sealer.seal(self._private(key), key.key_id))
+
+    def open_encrypting(self, key: StoredKey) -> EncryptingKey:
+        return self._read(key, lambda: encryption_keys.read_encryption_key(key.public_jwk or ""))
+
+    def open_decrypting(self, key: StoredKey) -> DecryptingKey:
+        return self._read(key, lambda: encryption_keys.load_service_key(self._private(key)))
 
     def _private(self, key: StoredKey) -> str:
         return self._sealer.open(key.sealed, key.key_id)

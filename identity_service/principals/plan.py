@@ -24,7 +24,7 @@ _KIND_NAMES: Final[Mapping[type[Declared], str]] = {
     TrustedIssuer: "trusted_issuer",
 }
 
-_JSON_FIELDS: Final = frozenset({"public_keys", "jwks"})
+_JSON_FIELDS: Final = frozenset({"public_keys", "jwks", "encryption_key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

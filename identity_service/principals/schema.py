@@ -55,6 +55,7 @@ class DeclaredClient(_Section):
     public_keys: list[Json] = []
     require_binding: bool = False
     exchange_audiences: list[str] = []
+    encryption_key: Json | None = None
     secret: bool = False
 
     def wanted(self, client_id: str) -> Wanted:

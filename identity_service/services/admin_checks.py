@@ -50,6 +50,7 @@ def check_client(client: Client, keys: PublicKeyChecker) -> None:
         *_wrong_grants(client),
         *_wrong_certificates(client.certificates),
         *_wrong_public_keys(client.public_keys, keys),
+        *_wrong_encryption_key(client.encryption_key, keys),
     ]
     if found:
         raise InvalidRequestError(*found)
@@ -139,6 +140,14 @@ def _wrong_public_keys(texts: Sequence[str], keys: PublicKeyChecker) -> Violatio
         else:
             yield from _wrong(key_id not in seen, field, "has the `kid` of another one of them")
             seen.add(key_id)
+
+
+def _wrong_encryption_key(text: str | None, keys: PublicKeyChecker) -> Violations:
+    if text is not None:
+        try:
+            keys.check_encryption_key(text)
+        except ValueError as error:
+            yield FieldViolation(field="client.encryption_key", description=str(error))
 
 
 def _too_many(field: str, values: Collection[str], limit: int) -> Violations:

@@ -29,6 +29,7 @@ CLIENT_FIELDS: Final = (
     "public_keys",
     "require_binding",
     "exchange_audiences",
+    "encryption_key",
 )
 """What an administrator may change; the secrets have a method of their own."""
 

@@ -16,9 +16,10 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, Clock
 from identity_service.domain.secret import Secret
-from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.domain.tokens import AccessToken, Rejected, TokenEncryption
 from identity_service.services.authenticate import Authenticator, ClientCredential
 from identity_service.services.binding import bind
+from identity_service.services.recipients import Recipients
 from identity_service.services.token_maker import TokenMaker, TokenSet
 from identity_service.services.verify import Verifier, VerifyRequest
 
@@ -39,6 +40,7 @@ class Exchanger:
         authenticator: Authenticator,
         verifier: Verifier[Any],
         maker: TokenMaker,
+        recipients: Recipients,
         clock: Clock,
         audit: AuditTrail,
         lifetimes: LifetimeBounds,
@@ -46,6 +48,7 @@ class Exchanger:
         self._authenticator = authenticator
         self._verifier = verifier
         self._maker = maker
+        self._recipients = recipients
         self._clock = clock
         self._audit = audit
         self._lifetimes = lifetimes
@@ -59,12 +62,14 @@ class Exchanger:
         *,
         claims: Mapping[str, object],
         may_act: PrincipalId | None,
+        encryption: TokenEncryption = TokenEncryption.NONE,
     ) -> TokenSet:
         """Exchange a token.
 
         Raises:
             SubjectTokenRefusedError: one of the tokens does not verify.
-            BindingRequiredError, and what `Authenticator.client` and `decide_exchange` raise.
+            BindingRequiredError, EncryptionNotPossibleError, and what `Authenticator.client` and
+                `decide_exchange` raise.
         """
         proven = self._authenticator.client(credential, origin)
         subject = self._verified("subject_token", request.subject_token, origin)
@@ -84,7 +89,12 @@ class Exchanger:
         exchanged = decide_exchange(case, wanted, self._lifetimes, issue_time, claims=claims, may_act=may_act)
         bound = bind(proven.client, credential, origin.certificate)
         tokens = self._maker.for_exchange(
-            subject, exchanged, proven.client.client_id, issue_time=issue_time, certificate_sha256=bound
+            subject,
+            exchanged,
+            proven.client.client_id,
+            issue_time=issue_time,
+            certificate_sha256=bound,
+            recipient=self._recipients.find(encryption, exchanged.audiences),
         )
         self._audit.record(
             AuditEvent.of(

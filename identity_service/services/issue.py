@@ -19,11 +19,13 @@ from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Grant
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Store
+from identity_service.domain.tokens import TokenEncryption
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, Password
 from identity_service.services.binding import bind
 from identity_service.services.exchange import Exchanger, ExchangeRequest
 from identity_service.services.keyring import KeyRing
+from identity_service.services.recipients import Recipients
 from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet
 
 
@@ -38,6 +40,7 @@ class IssueRequest:
     may_act: PrincipalId | None = None
     """Who alone may act for the subject by exchanging the token."""
     exchange: ExchangeRequest | None = None
+    encryption: TokenEncryption = TokenEncryption.NONE
     origin: Origin = NOWHERE
 
 
@@ -53,6 +56,7 @@ class Issuer:
         replica: ReplicaView,
         audit: AuditTrail,
         exchanger: Exchanger,
+        recipients: Recipients,
         config: IssueConfig,
     ) -> None:
         self._authenticator = authenticator
@@ -62,6 +66,7 @@ class Issuer:
         self._replica = replica
         self._audit = audit
         self._exchanger = exchanger
+        self._recipients = recipients
         self._config = config
 
     def issue(self, request: IssueRequest) -> TokenSet:
@@ -72,6 +77,7 @@ class Issuer:
             CredentialRefusedError: the credential proves nobody.
             BindingRequiredError: the client's tokens are bound to a certificate, and none is shown.
             PermissionDeniedError: more was asked for than the principal may have.
+            EncryptionNotPossibleError: the audience has no key to encrypt to.
             UnavailableError: this process cannot know what is revoked, or has no key.
         """
         self._replica.require_fresh()
@@ -94,6 +100,7 @@ class Issuer:
                     request.origin,
                     claims=request.claims,
                     may_act=request.may_act,
+                    encryption=request.encryption,
                 )
             case credential:
                 return self._for_client(request, credential)
@@ -113,6 +120,7 @@ class Issuer:
             certificate_sha256=bound,
             claims=request.claims,
             may_act=request.may_act,
+            recipient=self._recipients.find(request.encryption, granted.audiences),
         )
         self._audit.record(
             AuditEvent.of(
@@ -131,6 +139,7 @@ class Issuer:
         granted = decide_grant(
             user_entitlement(proven.client, proven.user), request.grant, self._config.lifetimes
         )
+        recipient = self._recipients.find(request.encryption, granted.audiences)
         session = Session(
             session_id=new_session_id(),
             subject=proven.user.user_id,
@@ -146,9 +155,12 @@ class Issuer:
             peer=request.origin.peer,
             may_act=request.may_act,
             certificate_sha256=bind(proven.client, credential, request.origin.certificate),
+            encryption=request.encryption,
             key_id=self._keys.current_refresh_key(),
         )
-        tokens = self._maker.for_session(session, audiences=granted.audiences, scopes=granted.scopes)
+        tokens = self._maker.for_session(
+            session, audiences=granted.audiences, scopes=granted.scopes, recipient=recipient
+        )
         self._store.create_session(session)
         if Grant.REFRESH_TOKEN not in proven.client.grants:
             tokens = replace(tokens, refresh_token=None, refresh_expire_time=None)

@@ -10,7 +10,14 @@ from identity_service.domain.errors import ConfigurationError, NoSigningKeyError
 from identity_service.domain.ids import KeyId, key_principal
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, KeySchedule, KeyState, PublishedKey, StoredKey
 from identity_service.domain.log import RecordChanged, RecordKind
-from identity_service.domain.ports import Clock, KeyVault, SigningKey, VerifyingKey
+from identity_service.domain.ports import (
+    Clock,
+    DecryptingKey,
+    EncryptingKey,
+    KeyVault,
+    SigningKey,
+    VerifyingKey,
+)
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import Store
 
@@ -26,6 +33,8 @@ class _Opened:
     signing: Mapping[str, SigningKey] = field(default_factory=dict)
     verifying: Mapping[str, VerifyingKey] = field(default_factory=dict)
     refresh: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    encrypting: Mapping[str, EncryptingKey] = field(default_factory=dict)
+    decrypting: Mapping[str, DecryptingKey] = field(default_factory=dict)
 
 
 class KeyRing:
@@ -51,6 +60,16 @@ class KeyRing:
 
     def verifying(self, key_id: str) -> VerifyingKey | None:
         return self._keys.verifying.get(key_id)
+
+    def encrypting(self) -> EncryptingKey:
+        keys = self._keys
+        stored = self._schedule(keys, KeyPurpose.ENCRYPT).in_use
+        if stored is None:
+            raise NoSigningKeyError("the store holds no key to encrypt with; restore it from a backup")
+        return keys.encrypting[stored.key_id]
+
+    def decrypting(self, key_id: str) -> DecryptingKey | None:
+        return None if self._is_revoked(KeyId(key_id)) else self._keys.decrypting.get(key_id)
 
     def refresh_key(self, key_id: KeyId) -> bytes | None:
         """The refresh key of this id, or None where there is none or it was retired."""
@@ -113,9 +132,12 @@ class KeyRing:
         if not sign:
             raise NoSigningKeyError(_NO_KEY)
         refresh = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.REFRESH}
+        encrypt = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.ENCRYPT}
         self._keys = _Opened(
             stored=stored,
             signing={i: known.signing.get(i) or vault.open_signing(k) for i, k in sign.items()},
             verifying={i: known.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()},
             refresh={i: known.refresh.get(i) or vault.open_refresh(k) for i, k in refresh.items()},
+            encrypting={i: known.encrypting.get(i) or vault.open_encrypting(k) for i, k in encrypt.items()},
+            decrypting={i: known.decrypting.get(i) or vault.open_decrypting(k) for i, k in encrypt.items()},
         )

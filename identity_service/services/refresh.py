@@ -43,6 +43,7 @@ from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential
 from identity_service.services.binding import rebind
 from identity_service.services.keyring import KeyRing
+from identity_service.services.recipients import Recipients
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_maker import TokenMaker, TokenSet
 
@@ -70,6 +71,7 @@ class Refresher:
         authenticator: Authenticator,
         keys: KeyRing,
         maker: TokenMaker,
+        recipients: Recipients,
         revoker: Revoker,
         audit: AuditTrail,
         *,
@@ -81,6 +83,7 @@ class Refresher:
         self._authenticator = authenticator
         self._keys = keys
         self._maker = maker
+        self._recipients = recipients
         self._revoker = revoker
         self._audit = audit
         self._grace = grace
@@ -93,6 +96,7 @@ class Refresher:
             RefreshTokenInvalidError, RefreshTokenSupersededError, RefreshTokenReusedError,
             SessionEndedError, CredentialRefusedError, BindingRequiredError: the token, the client's
                 credential or the connection's certificate is refused.
+            EncryptionNotPossibleError: the audience has no key any more to encrypt to.
             PermissionDeniedError: more was asked for than the session holds.
             TooManyAttemptsError: the session rotates too often.
             UnavailableError: this process cannot know whether the session has ended.
@@ -124,9 +128,12 @@ class Refresher:
                 raise RefreshTokenReusedError
             # Before anything is rotated: a request that is refused must leave the session as it was.
             audiences, scopes = _narrowed(state.session, client, user, request)
+            recipient = self._recipients.find(state.session.encryption, audiences)
             if self._settle(decision, state.version, request.origin):
                 session = replace(decision.session, certificate_sha256=bound)
-                return self._maker.for_session(session, audiences=audiences, scopes=scopes)
+                return self._maker.for_session(
+                    session, audiences=audiences, scopes=scopes, recipient=recipient
+                )
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
     def _decide(self, state: SessionState, token: RefreshToken) -> Rotated | Replayed | Reused:

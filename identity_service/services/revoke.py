@@ -5,6 +5,7 @@ OK means durable and known here; every other replica learns it from the log. Ide
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditType
@@ -29,6 +30,8 @@ from identity_service.domain.store import Store
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
 from identity_service.services.owing import owing
+
+_PERHAPS_NEW_KEY: Final = (RejectionReason.UNKNOWN_KEY, RejectionReason.UNDECRYPTABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +175,7 @@ class Revoker:
 
     def _read_access_token(self, text: str) -> AccessToken | None:
         found = self._codec.read(text)
-        if isinstance(found, Rejected) and found.reason is RejectionReason.UNKNOWN_KEY:
+        if isinstance(found, Rejected) and found.reason in _PERHAPS_NEW_KEY:
             self._replica.reach(None)
             found = self._codec.read(text)
         if isinstance(found, AccessToken):

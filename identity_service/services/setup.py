@@ -47,19 +47,21 @@ def initialise(
         ConfigurationError: the algorithm is not known.
     """
     signing_key = vault.make(KeyPurpose.SIGN, algorithm, clock.now())
-    refresh_key = vault.make(KeyPurpose.REFRESH, "HS256", clock.now())
+    others = ((KeyPurpose.REFRESH, "HS256"), (KeyPurpose.ENCRYPT, "ECDH-ES+A256KW"))
+    other_keys = [vault.make(purpose, algorithm_of, clock.now()) for purpose, algorithm_of in others]
     standbys = [
         replace(
             vault.make(purpose, algorithm_of, clock.now()), activate_time=clock.now() + policy.rotate_every
         )
-        for purpose, algorithm_of in ((KeyPurpose.SIGN, algorithm), (KeyPurpose.REFRESH, "HS256"))
+        for purpose, algorithm_of in ((KeyPurpose.SIGN, algorithm), *others)
     ]
     try:
         store.initialise(new_epoch())
     except AlreadyExistsError as error:
         if _has_signing_key(store, clock.now()):
             raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
-    store.create(refresh_key, audit=_created(refresh_key))
+    for key in other_keys:
+        store.create(key, audit=_created(key))
     with suppress(AlreadyExistsError):
         store.create(first_party_client())
     with suppress(NotFoundError):

@@ -4,7 +4,7 @@ Issue and Refresh share it, so that the same sign-in gives the same kind of toke
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from identity_service.domain import refresh_tokens
@@ -12,11 +12,12 @@ from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.exchange import Exchanged
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_token_id
-from identity_service.domain.log import Generation
+from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.ports import Clock, TokenCodec
 from identity_service.domain.sessions import Session
 from identity_service.domain.tokens import AccessToken, Actor
 from identity_service.services.keyring import KeyRing
+from identity_service.services.recipients import Recipient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class TokenMaker:
         claims: Mapping[str, object],
         certificate_sha256: bytes | None = None,
         may_act: PrincipalId | None = None,
+        recipient: Recipient | None = None,
     ) -> TokenSet:
         """An access token alone: a client shows its credential again (RFC 6749 section 4.4.3)."""
         issue_time = self._clock.now().replace(microsecond=0)
@@ -81,7 +83,8 @@ class TokenMaker:
                 generations=generations,
                 certificate_sha256=certificate_sha256,
                 claims=claims,
-            )
+            ),
+            recipient,
         )
 
     def for_exchange(
@@ -92,6 +95,7 @@ class TokenMaker:
         *,
         issue_time: datetime,
         certificate_sha256: bytes | None,
+        recipient: Recipient | None = None,
     ) -> TokenSet:
         """An access token for the subject of another; its session and its sign-in are those of that one."""
         return self._sign(
@@ -111,11 +115,17 @@ class TokenMaker:
                 generations=exchanged.generations,
                 certificate_sha256=certificate_sha256,
                 claims=exchanged.claims,
-            )
+            ),
+            recipient,
         )
 
     def for_session(
-        self, session: Session, *, audiences: tuple[str, ...], scopes: tuple[str, ...]
+        self,
+        session: Session,
+        *,
+        audiences: tuple[str, ...],
+        scopes: tuple[str, ...],
+        recipient: Recipient | None = None,
     ) -> TokenSet:
         """An access token of the session, and its latest refresh token."""
         key = self._keys.refresh_key(session.key_id)
@@ -139,6 +149,7 @@ class TokenMaker:
                 certificate_sha256=session.certificate_sha256,
                 claims=session.claims,
             ),
+            recipient,
             refresh_token=refresh_tokens.derive(
                 key,
                 refresh_tokens.RefreshToken(
@@ -151,11 +162,14 @@ class TokenMaker:
     def _sign(
         self,
         token: AccessToken,
+        recipient: Recipient | None,
         refresh_token: str | None = None,
         refresh_expire_time: datetime | None = None,
     ) -> TokenSet:
+        if recipient is not None and recipient.principal is not None:
+            token = replace(token, generations={recipient.principal: NEVER_RAISED, **token.generations})
         return TokenSet(
-            access_token=self._codec.sign(token),
+            access_token=self._codec.sign(token, recipient.key if recipient is not None else None),
             expire_time=token.expire_time,
             refresh_token=refresh_token,
             refresh_expire_time=refresh_expire_time,

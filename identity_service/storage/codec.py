@@ -16,6 +16,7 @@ from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User, normalize_username
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT
+from identity_service.domain.tokens import TokenEncryption
 
 Json = dict[str, Any]
 
@@ -84,6 +85,7 @@ def _client_json(client: Client) -> Json:
         "on_reuse": client.on_reuse,
         "require_binding": client.require_binding,
         "exchange_audiences": sorted(client.exchange_audiences),
+        "encryption_key": client.encryption_key,
         "disabled": client.disabled,
         "create_time": _maybe(seconds, client.create_time),
     }
@@ -110,6 +112,7 @@ def _client(data: Json) -> Client:
         on_reuse=OnReuse(data["on_reuse"]),
         require_binding=data.get("require_binding", False),
         exchange_audiences=frozenset(data.get("exchange_audiences", ())),
+        encryption_key=data.get("encryption_key"),
         disabled=data["disabled"],
         create_time=_maybe(moment, data["create_time"]),
     )
@@ -236,6 +239,7 @@ def encode_session(session: Session) -> str:
             "peer": session.peer,
             "may_act": session.may_act,
             "cert": _maybe(bytes.hex, session.certificate_sha256),
+            "encryption": session.encryption,
             "key": session.key_id,
             "latest": session.latest,
             "parent": session.parent,
@@ -262,6 +266,7 @@ def decode_session(text: str) -> Session:
         peer=data.get("peer", ""),
         may_act=_maybe(PrincipalId, data.get("may_act")),
         certificate_sha256=_maybe(bytes.fromhex, data.get("cert")),
+        encryption=TokenEncryption(data.get("encryption", TokenEncryption.NONE)),
         key_id=KeyId(data["key"]),
         latest=data["latest"],
         parent=data["parent"],

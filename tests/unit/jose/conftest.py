@@ -8,8 +8,9 @@ import pytest
 from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import PrincipalId, TokenId
 from identity_service.domain.tokens import AccessToken
-from identity_service.jose import keys
+from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.encryption import EncryptionKey, ServiceDecryptionKey
 from identity_service.jose.keys import GeneratedKey, JwsKey
 
 ISSUER = "https://issuer.example"
@@ -20,6 +21,7 @@ class Ring:
     """Implements the port KeySource with the keys that it is given; the first signs."""
 
     generated: tuple[GeneratedKey, ...]
+    encryption: GeneratedKey | None = None
 
     def signing(self) -> JwsKey:
         if not self.generated:
@@ -32,6 +34,17 @@ class Ring:
             if made.key_id == key_id:
                 return keys.load(made.public_jwk or made.private_jwk, made.algorithm, private=False)
         return None
+
+
+    def encrypting(self) -> EncryptionKey:
+        if self.encryption is None:
+            raise NoSigningKeyError("no key")
+        return encryption_keys.read_encryption_key(self.encryption.public_jwk or "")
+
+    def decrypting(self, key_id: str) -> ServiceDecryptionKey | None:
+        if self.encryption is None or self.encryption.key_id != key_id:
+            return None
+        return encryption_keys.load_service_key(self.encryption.private_jwk)
 
 
 @pytest.fixture(scope="session")

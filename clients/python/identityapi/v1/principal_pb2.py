@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eidentityapi/v1/principal.proto\x12\x0eidentityapi.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x03\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x06grants\x18\x03 \x03(\x0e\x32\x15.identityapi.v1.Grant\x12\x11\n\taudiences\x18\x04 \x03(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12/\n\x0cmax_lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x08on_reuse\x18\x07 \x01(\x0e\x32\x17.identityapi.v1.OnReuse\x12\x10\n\x08\x64isabled\x18\x08 \x01(\x08\x12\x14\n\x0c\x63\x65rtificates\x18\t \x03(\t\x12\x13\n\x0bpublic_keys\x18\n \x03(\t\x12\x17\n\x0frequire_binding\x18\x0b \x01(\x08\x12\x1a\n\x12\x65xchange_audiences\x18\x0c \x03(\t\x12+\n\x07secrets\x18\r \x03(\x0b\x32\x1a.identityapi.v1.SecretInfo\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\"n\n\nSecretInfo\x12/\n\x0b\x63reate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc9\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x11\n\taudiences\x18\x04 \x03(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x10\n\x08\x64isabled\x18\x06 \x01(\x08\x12\x14\n\x0chas_password\x18\x07 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\"\xa5\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12-\n\tauth_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crefresh_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taudiences\x18\t \x03(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x0f\n\x07\x63urrent\x18\x0b \x01(\x08\"\xb0\x02\n\rTrustedIssuer\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x12\n\x08jwks_uri\x18\x02 \x01(\tH\x00\x12\x13\n\tjwks_file\x18\x03 \x01(\tH\x00\x12\x0e\n\x04jwks\x18\x04 \x01(\tH\x00\x12\x11\n\taudiences\x18\x05 \x03(\t\x12\x12\n\nalgorithms\x18\x06 \x03(\t\x12(\n\x05rules\x18\x07 \x03(\x0b\x32\x19.identityapi.v1.TrustRule\x12\x12\n\nsingle_use\x18\x08 \x01(\x08\x12*\n\x07max_age\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0b \x01(\tB\x06\n\x04keys\"\x99\x01\n\tTrustRule\x12\x35\n\x06\x63laims\x18\x01 \x03(\x0b\x32%.identityapi.v1.TrustRule.ClaimsEntry\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x13\n\x0bper_subject\x18\x03 \x01(\x08\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x83\x01\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x1c\n\x18GRANT_CLIENT_CREDENTIALS\x10\x01\x12\x12\n\x0eGRANT_PASSWORD\x10\x02\x12\x17\n\x13GRANT_REFRESH_TOKEN\x10\x03\x12\x18\n\x14GRANT_TOKEN_EXCHANGE\x10\x04*R\n\x07OnReuse\x12\x18\n\x14ON_REUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_REUSE_END_SESSION\x10\x01\x12\x13\n\x0fON_REUSE_REFUSE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eidentityapi/v1/principal.proto\x12\x0eidentityapi.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x03\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x06grants\x18\x03 \x03(\x0e\x32\x15.identityapi.v1.Grant\x12\x11\n\taudiences\x18\x04 \x03(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12/\n\x0cmax_lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x08on_reuse\x18\x07 \x01(\x0e\x32\x17.identityapi.v1.OnReuse\x12\x10\n\x08\x64isabled\x18\x08 \x01(\x08\x12\x14\n\x0c\x63\x65rtificates\x18\t \x03(\t\x12\x13\n\x0bpublic_keys\x18\n \x03(\t\x12\x17\n\x0frequire_binding\x18\x0b \x01(\x08\x12\x1a\n\x12\x65xchange_audiences\x18\x0c \x03(\t\x12+\n\x07secrets\x18\r \x03(\x0b\x32\x1a.identityapi.v1.SecretInfo\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12\x16\n\x0e\x65ncryption_key\x18\x10 \x01(\t\"n\n\nSecretInfo\x12/\n\x0b\x63reate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc9\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x11\n\taudiences\x18\x04 \x03(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x10\n\x08\x64isabled\x18\x06 \x01(\x08\x12\x14\n\x0chas_password\x18\x07 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\"\xa5\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12-\n\tauth_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crefresh_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taudiences\x18\t \x03(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x0f\n\x07\x63urrent\x18\x0b \x01(\x08\"\xb0\x02\n\rTrustedIssuer\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x12\n\x08jwks_uri\x18\x02 \x01(\tH\x00\x12\x13\n\tjwks_file\x18\x03 \x01(\tH\x00\x12\x0e\n\x04jwks\x18\x04 \x01(\tH\x00\x12\x11\n\taudiences\x18\x05 \x03(\t\x12\x12\n\nalgorithms\x18\x06 \x03(\t\x12(\n\x05rules\x18\x07 \x03(\x0b\x32\x19.identityapi.v1.TrustRule\x12\x12\n\nsingle_use\x18\x08 \x01(\x08\x12*\n\x07max_age\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0b \x01(\tB\x06\n\x04keys\"\x99\x01\n\tTrustRule\x12\x35\n\x06\x63laims\x18\x01 \x03(\x0b\x32%.identityapi.v1.TrustRule.ClaimsEntry\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x13\n\x0bper_subject\x18\x03 \x01(\x08\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x83\x01\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x1c\n\x18GRANT_CLIENT_CREDENTIALS\x10\x01\x12\x12\n\x0eGRANT_PASSWORD\x10\x02\x12\x17\n\x13GRANT_REFRESH_TOKEN\x10\x03\x12\x18\n\x14GRANT_TOKEN_EXCHANGE\x10\x04*R\n\x07OnReuse\x12\x18\n\x14ON_REUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_REUSE_END_SESSION\x10\x01\x12\x13\n\x0fON_REUSE_REFUSE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +35,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRUSTRULE_CLAIMSENTRY']._loaded_options = None
   _globals['_TRUSTRULE_CLAIMSENTRY']._serialized_options = b'8\001'
-  _globals['_GRANT']._serialized_start=1631
-  _globals['_GRANT']._serialized_end=1762
-  _globals['_ONREUSE']._serialized_start=1764
-  _globals['_ONREUSE']._serialized_end=1846
+  _globals['_GRANT']._serialized_start=1655
+  _globals['_GRANT']._serialized_end=1786
+  _globals['_ONREUSE']._serialized_start=1788
+  _globals['_ONREUSE']._serialized_end=1870
   _globals['_CLIENT']._serialized_start=116
-  _globals['_CLIENT']._serialized_end=553
-  _globals['_SECRETINFO']._serialized_start=555
-  _globals['_SECRETINFO']._serialized_end=665
-  _globals['_USER']._serialized_start=668
-  _globals['_USER']._serialized_end=869
-  _globals['_SESSION']._serialized_start=872
-  _globals['_SESSION']._serialized_end=1165
-  _globals['_TRUSTEDISSUER']._serialized_start=1168
-  _globals['_TRUSTEDISSUER']._serialized_end=1472
-  _globals['_TRUSTRULE']._serialized_start=1475
-  _globals['_TRUSTRULE']._serialized_end=1628
-  _globals['_TRUSTRULE_CLAIMSENTRY']._serialized_start=1583
-  _globals['_TRUSTRULE_CLAIMSENTRY']._serialized_end=1628
+  _globals['_CLIENT']._serialized_end=577
+  _globals['_SECRETINFO']._serialized_start=579
+  _globals['_SECRETINFO']._serialized_end=689
+  _globals['_USER']._serialized_start=692
+  _globals['_USER']._serialized_end=893
+  _globals['_SESSION']._serialized_start=896
+  _globals['_SESSION']._serialized_end=1189
+  _globals['_TRUSTEDISSUER']._serialized_start=1192
+  _globals['_TRUSTEDISSUER']._serialized_end=1496
+  _globals['_TRUSTRULE']._serialized_start=1499
+  _globals['_TRUSTRULE']._serialized_end=1652
+  _globals['_TRUSTRULE_CLAIMSENTRY']._serialized_start=1607
+  _globals['_TRUSTRULE_CLAIMSENTRY']._serialized_end=1652
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ ON_REUSE_END_SESSION: OnReuse
 ON_REUSE_REFUSE: OnReuse
 
 class Client(_message.Message):
-    __slots__ = ("client_id", "display_name", "grants", "audiences", "scopes", "max_lifetime", "on_reuse", "disabled", "certificates", "public_keys", "require_binding", "exchange_audiences", "secrets", "create_time", "etag")
+    __slots__ = ("client_id", "display_name", "grants", "audiences", "scopes", "max_lifetime", "on_reuse", "disabled", "certificates", "public_keys", "require_binding", "exchange_audiences", "secrets", "create_time", "etag", "encryption_key")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     GRANTS_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Client(_message.Message):
     SECRETS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTION_KEY_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     display_name: str
     grants: _containers.RepeatedScalarFieldContainer[Grant]
@@ -65,7 +66,8 @@ class Client(_message.Message):
     secrets: _containers.RepeatedCompositeFieldContainer[SecretInfo]
     create_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, client_id: _Optional[str] = ..., display_name: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, str]]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., max_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_reuse: _Optional[_Union[OnReuse, str]] = ..., disabled: _Optional[bool] = ..., certificates: _Optional[_Iterable[str]] = ..., public_keys: _Optional[_Iterable[str]] = ..., require_binding: _Optional[bool] = ..., exchange_audiences: _Optional[_Iterable[str]] = ..., secrets: _Optional[_Iterable[_Union[SecretInfo, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    encryption_key: str
+    def __init__(self, client_id: _Optional[str] = ..., display_name: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, str]]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., max_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_reuse: _Optional[_Union[OnReuse, str]] = ..., disabled: _Optional[bool] = ..., certificates: _Optional[_Iterable[str]] = ..., public_keys: _Optional[_Iterable[str]] = ..., require_binding: _Optional[bool] = ..., exchange_audiences: _Optional[_Iterable[str]] = ..., secrets: _Optional[_Iterable[_Union[SecretInfo, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., encryption_key: _Optional[str] = ...) -> None: ...
 
 class SecretInfo(_message.Message):
     __slots__ = ("create_time", "expire_time")

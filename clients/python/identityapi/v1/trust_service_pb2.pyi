@@ -16,6 +16,7 @@ class KeyPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KEY_PURPOSE_UNSPECIFIED: _ClassVar[KeyPurpose]
     KEY_PURPOSE_SIGN: _ClassVar[KeyPurpose]
     KEY_PURPOSE_REFRESH: _ClassVar[KeyPurpose]
+    KEY_PURPOSE_ENCRYPT: _ClassVar[KeyPurpose]
 
 class KeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -27,6 +28,7 @@ class KeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 KEY_PURPOSE_UNSPECIFIED: KeyPurpose
 KEY_PURPOSE_SIGN: KeyPurpose
 KEY_PURPOSE_REFRESH: KeyPurpose
+KEY_PURPOSE_ENCRYPT: KeyPurpose
 KEY_STATE_UNSPECIFIED: KeyState
 KEY_STATE_PENDING: KeyState
 KEY_STATE_SIGNING: KeyState

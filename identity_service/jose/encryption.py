@@ -1,0 +1,123 @@
+"""Nested tokens: a signed JWT as the content of a compact JWE (RFC 7516, RFC 7519 section 5.2).
+
+The algorithm comes from the key, never from the token; the content is always encrypted with A256GCM and
+never compressed. What does not have exactly the form that this service makes is not opened (RFC 8725).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from identity_service.domain.ids import KeyId
+from identity_service.jose.claims import MAX_KEY_ID_CHARS
+from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+
+SERVICE_ALGORITHM: Final = "ECDH-ES+A256KW"
+"""Of the keys that tokens are encrypted to this service with, on P-256."""
+
+_CONTENT: Final = "A256GCM"
+_TYPE: Final = "at+jwt"
+_CONTENT_TYPE: Final = "JWT"
+_MEMBERS: Final = frozenset({"alg", "enc", "kid", "typ", "cty", "epk"})
+_EPK_MEMBERS: Final = frozenset({"kty", "crv", "x", "y"})
+_MAX_HEADER_CHARS: Final = 1024
+_COORDINATE_BYTES: Final = 32
+_WRAPPED_BYTES: Final = 40
+"""A content key of 256 bits under AES Key Wrap (RFC 3394)."""
+_IV_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+
+
+class EncryptionKey:
+    """Implements the port EncryptingKey: the public key of whoever may open tokens."""
+
+    __slots__ = ("_key", "algorithm", "key_id")
+
+    def __init__(self, key_id: KeyId, algorithm: str, key: Any) -> None:
+        """`key` = of joserfc, checked by `encryption_keys`."""
+        self.key_id = key_id
+        self.algorithm = algorithm
+        self._key = key
+
+    def encrypt(self, token: str) -> str:
+        header = {
+            "alg": self.algorithm,
+            "enc": _CONTENT,
+            "kid": self.key_id,
+            "typ": _TYPE,
+            "cty": _CONTENT_TYPE,
+        }
+        return jwe.encrypt_compact(header, token.encode(), self._key, algorithms=[self.algorithm, _CONTENT])
+
+
+def read_key_id(text: str) -> str | None:
+    """The `kid` of a token, or None where it has not exactly the form of one encrypted to this service.
+
+    The caller has checked the length of `text`.
+    """
+    parts = text.split(".")
+    if len(parts) != 5 or len(parts[0]) > _MAX_HEADER_CHARS:
+        return None
+    try:
+        header = parse_object(decode_base64url(parts[0]))
+        wrapped, iv, content, tag = map(decode_base64url, parts[1:])
+    except ValueError:
+        return None
+    sizes = len(wrapped), len(iv), len(tag)
+    if sizes != (_WRAPPED_BYTES, _IV_BYTES, _TAG_BYTES) or not content or not _is_ours(header):
+        return None
+    key_id: str = header["kid"]
+    return key_id
+
+
+def _is_ours(header: JsonObject) -> bool:
+    """Exactly the members that this service writes: no `zip`, `crit`, `jwk`, `apu`, `p2c` and the like."""
+    kid = header.get("kid")
+    return (
+        header.keys() == _MEMBERS
+        and header["alg"] == SERVICE_ALGORITHM
+        and header["enc"] == _CONTENT
+        and header["typ"] == _TYPE
+        and header["cty"] == _CONTENT_TYPE
+        and isinstance(kid, str)
+        and 0 < len(kid) <= MAX_KEY_ID_CHARS
+        and _is_ephemeral(header["epk"])
+    )
+
+
+def _is_ephemeral(epk: object) -> bool:
+    """A point of P-256 in form; the library refuses one that is not on the curve (RFC 8725 section 3.4)."""
+    if not isinstance(epk, Mapping) or epk.keys() != _EPK_MEMBERS:
+        return False
+    if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
+        return False
+    try:
+        return all(len(decode_base64url(epk[name])) == _COORDINATE_BYTES for name in ("x", "y"))
+    except (ValueError, TypeError):
+        return False
+
+
+class ServiceDecryptionKey:
+    """Implements the port DecryptingKey: opens what was encrypted to this service with one key."""
+
+    __slots__ = ("_key", "key_id")
+
+    def __init__(self, key_id: KeyId, key: ECKey) -> None:
+        """`key` = private, on P-256."""
+        self.key_id = key_id
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"ServiceDecryptionKey({self.key_id!r})"
+
+    def decrypt(self, text: str) -> str | None:
+        if read_key_id(text) != self.key_id:
+            return None
+        try:
+            opened = jwe.decrypt_compact(text, self._key, algorithms=[SERVICE_ALGORITHM, _CONTENT])
+            return (opened.plaintext or b"").decode("ascii")
+        except (JoseError, ValueError):
+            return None

@@ -1,0 +1,163 @@
+"""Keys that encrypt tokens: made for this service, and read from a JWK with every check (RFC 7517, RFC 7518).
+
+A key has one algorithm, and knows it; no message holds any part of a key.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, JWKRegistry
+
+from identity_service.domain.ids import KeyId
+from identity_service.jose.claims import read_text
+from identity_service.jose.encryption import SERVICE_ALGORITHM, EncryptionKey, ServiceDecryptionKey
+from identity_service.jose.keys import MIN_RSA_BITS, PRIVATE_MEMBERS, GeneratedKey, thumbprint
+from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+
+MAX_KEY_CHARS: Final = 4 * 1024
+MAX_RSA_BITS: Final = 4096
+"""A longer one takes longer than a call may, and makes no token safer."""
+MAX_KEY_ID_CHARS: Final = 128
+SERVICE_CURVE: Final = "P-256"
+_OPEN_KEYS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptionSpec:
+    """What an algorithm asks of the key of an audience (RFC 7518 section 4.1, RFC 8037)."""
+
+    curves: Mapping[str, frozenset[str | None]]
+    """By key type."""
+    operations: frozenset[str]
+    """Those of `key_ops` of which a public key that names any must allow one."""
+
+
+_AGREEMENT: Final = EncryptionSpec(
+    curves={"EC": frozenset({"P-256", "P-384", "P-521"}), "OKP": frozenset({"X25519"})},
+    operations=frozenset({"deriveKey", "deriveBits"}),
+)
+ENCRYPTION_ALGORITHMS: Final[Mapping[str, EncryptionSpec]] = {
+    "RSA-OAEP-256": EncryptionSpec(
+        curves={"RSA": frozenset({None})}, operations=frozenset({"wrapKey", "encrypt"})
+    ),
+    "ECDH-ES": _AGREEMENT,
+    "ECDH-ES+A128KW": _AGREEMENT,
+    "ECDH-ES+A256KW": _AGREEMENT,
+}
+"""The algorithms of audiences; RSA1_5, PBES2, `dir` and every other one does not exist here."""
+
+
+def generate_service_key() -> GeneratedKey:
+    """A fresh random key that opens tokens which are encrypted to this service."""
+    key = ECKey.generate_key(SERVICE_CURVE, private=True)
+    private, public = key.as_dict(private=True), key.as_dict(private=False)
+    key_id = thumbprint(public)
+    return GeneratedKey(
+        key_id=key_id,
+        algorithm=SERVICE_ALGORITHM,
+        private_jwk=_dump(private, key_id),
+        public_jwk=_dump(public, key_id),
+    )
+
+
+def load_service_key(jwk_text: str) -> ServiceDecryptionKey:
+    """The private key of this service. Raises ValueError."""
+    jwk = parse_object(jwk_text.encode())
+    if (jwk.get("kty"), jwk.get("crv"), jwk.get("alg")) != ("EC", SERVICE_CURVE, SERVICE_ALGORITHM):
+        raise ValueError(f"the key is not one for {SERVICE_ALGORITHM} on {SERVICE_CURVE}")
+    key = _import(jwk)
+    if not isinstance(key, ECKey) or not key.is_private:
+        raise ValueError("the key has no private part")
+    return ServiceDecryptionKey(KeyId(str(jwk.get("kid", ""))), key)
+
+
+def read_encryption_key(jwk_text: str) -> EncryptionKey:
+    """A public key as a client registers it, with `kid` and `alg`.
+
+    Raises ValueError, which says what it must be and holds no part of it: private, of another algorithm,
+    type or curve; too small; not on its curve; one whose `use` or `key_ops` forbid to encrypt to it.
+    """
+    if len(jwk_text) > MAX_KEY_CHARS:
+        raise ValueError("must have at most 4 KiB")
+    try:
+        jwk = parse_object(jwk_text.encode())
+    except ValueError:
+        raise ValueError("must be a JSON object without duplicate members") from None
+    if not PRIVATE_MEMBERS.isdisjoint(jwk):
+        raise ValueError("holds a private or symmetric key; give the public key only, and replace that one")
+    key_id, algorithm = jwk.get("kid"), jwk.get("alg")
+    if not isinstance(key_id, str) or not 1 <= len(key_id) <= MAX_KEY_ID_CHARS or not _is_visible(key_id):
+        raise ValueError(f"must have a `kid` of 1 to {MAX_KEY_ID_CHARS} printable ASCII characters")
+    spec = ENCRYPTION_ALGORITHMS.get(algorithm) if isinstance(algorithm, str) else None
+    if spec is None or algorithm is None:
+        raise ValueError(f"must have an `alg`, one of {', '.join(ENCRYPTION_ALGORITHMS)}")
+    _check_kind(jwk, algorithm, spec)
+    _check_permissions(jwk, spec)
+    key = EncryptionKey(KeyId(key_id), algorithm, _import(jwk))
+    try:
+        key.encrypt("")  # finds what only shows in use, as a point of X25519 that has a small order
+    except (JoseError, ValueError):
+        raise ValueError(f"must be a key that {algorithm} can encrypt to") from None
+    return key
+
+
+class RegisteredKeys:
+    """Implements the port EncryptionKeyReader; keeps the keys that were used lately open."""
+
+    def __init__(self) -> None:
+        self._open = lru_cache(_OPEN_KEYS)(read_encryption_key)
+
+    def open_encryption_key(self, jwk: str) -> EncryptionKey:
+        return self._open(jwk)
+
+
+def _check_kind(jwk: JsonObject, algorithm: str, spec: EncryptionSpec) -> None:
+    curves = spec.curves.get(str(jwk.get("kty")))
+    if curves is None or jwk.get("crv") not in curves:
+        raise ValueError(f"must be a key for {algorithm}")
+
+
+def _check_permissions(jwk: JsonObject, spec: EncryptionSpec) -> None:
+    """RFC 7517 sections 4.2 and 4.3: what the key says that it is for."""
+    if jwk.get("use", "enc") != "enc":
+        raise ValueError("must be for encryption: its `use` says otherwise")
+    operations = jwk.get("key_ops")
+    # The public half of a key agreement has no operation of its own: others write an empty list.
+    if operations is None or (operations == [] and spec is _AGREEMENT):
+        return
+    if not isinstance(operations, list) or not any(operation in spec.operations for operation in operations):
+        raise ValueError("must be for encryption: its `key_ops` say otherwise")
+
+
+def _import(jwk: JsonObject) -> Any:
+    """The key without what it says of itself, which was checked. Raises ValueError."""
+    if jwk.get("kty") == "RSA":
+        _check_modulus(jwk)
+    members = {n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
+    try:
+        key = JWKRegistry.import_key(members)
+        _ = key.raw_value  # which is when a point that is not on its curve is found
+    except (JoseError, TypeError, KeyError, ValueError):
+        raise ValueError("must be a well-formed key") from None
+    return key
+
+
+def _check_modulus(jwk: JsonObject) -> None:
+    """Before the library computes anything with it."""
+    bits = int.from_bytes(decode_base64url(read_text(jwk, "n"))).bit_length()
+    if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+        raise ValueError(f"must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
+
+
+def _is_visible(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _dump(jwk: Mapping[str, Any], key_id: KeyId) -> str:
+    said = {"kid": key_id, "alg": SERVICE_ALGORITHM, "use": "enc"}
+    kept = {name: value for name, value in jwk.items() if name not in ("key_ops", "kid")}
+    return json.dumps(kept | said, separators=(",", ":"))

@@ -1,0 +1,65 @@
+"""Recipients: for whom an access token is encrypted, and with which key. Knows no cryptography.
+
+A recipient is found before anything is stored or rotated, so that a call that cannot be answered changes
+nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from identity_service.domain.errors import EncryptionNotPossibleError
+from identity_service.domain.ids import PrincipalId, key_principal
+from identity_service.domain.ports import EncryptingKey, EncryptionKeyReader, KeySource
+from identity_service.domain.tokens import TokenEncryption
+from identity_service.services.directory import Directory
+
+_FIELD = "encryption"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """Who alone can open a token."""
+
+    key: EncryptingKey
+    principal: PrincipalId | None = None
+    """Of the key, where it is this service's: retiring it ends the token, also where its holder opened it."""
+
+
+class Recipients:
+    """Finds the recipient of a token."""
+
+    def __init__(self, keys: KeySource, directory: Directory, reader: EncryptionKeyReader) -> None:
+        self._keys = keys
+        self._directory = directory
+        self._reader = reader
+
+    def find(self, encryption: TokenEncryption, audiences: Sequence[str]) -> Recipient | None:
+        """Whom a token for these audiences is encrypted for; None = nobody, it is signed only.
+
+        Raises EncryptionNotPossibleError, UnavailableError.
+        """
+        match encryption:
+            case TokenEncryption.NONE:
+                return None
+            case TokenEncryption.SERVICE:
+                key = self._keys.encrypting()
+                return Recipient(key=key, principal=key_principal(key.key_id))
+            case TokenEncryption.AUDIENCE:
+                return Recipient(key=self._key_of(audiences))
+
+    def _key_of(self, audiences: Sequence[str]) -> EncryptingKey:
+        if len(audiences) != 1:
+            raise EncryptionNotPossibleError.of(
+                _FIELD, "to the audience needs exactly one audience: name it, and no other"
+            )
+        client = self._directory.client(PrincipalId(audiences[0]))
+        if client is None or client.disabled or client.encryption_key is None:
+            raise EncryptionNotPossibleError.of(
+                _FIELD, "to the audience needs an encryption_key, which no client of that id has"
+            )
+        try:
+            return self._reader.open_encryption_key(client.encryption_key)
+        except ValueError:  # it was registered under other rules
+            raise EncryptionNotPossibleError.of(
+                _FIELD, "to the audience is not possible: its encryption_key is none that is accepted now"
+            ) from None
