@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import PrincipalId, TokenId
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.ports import SigningKey, VerifyingKey
+from identity_service.domain.ports import DecryptingKey, EncryptingKey, SigningKey, VerifyingKey
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -42,6 +43,12 @@ class OneKey:
 
     def verifying(self, key_id: str) -> VerifyingKey | None:
         return self._verifying if key_id == self._verifying.key_id else None
+
+    def encrypting(self) -> EncryptingKey:
+        raise NoSigningKeyError("these tokens are signed only")
+
+    def decrypting(self, key_id: str) -> DecryptingKey | None:
+        return None
 
 
 def main() -> int:

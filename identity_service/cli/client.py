@@ -48,6 +48,10 @@ ExchangeAudiences = Annotated[
     list[str] | None,
     typer.Option("--exchange-audience", help="Audience of tokens that it may exchange; * = any."),
 ]
+EncryptionKey = Annotated[
+    str | None,
+    typer.Option("--encryption-key", help="A file with the public JWK that tokens for it are encrypted to."),
+]
 RequireBinding = Annotated[
     bool | None,
     typer.Option("--require-binding/--no-require-binding", help="Bind its tokens to its certificate."),
@@ -72,6 +76,7 @@ def create(
     certificate: Certificates = None,
     public_key: PublicKeys = None,
     exchange_audience: ExchangeAudiences = None,
+    encryption_key: EncryptionKey = None,
     require_binding: RequireBinding = None,
     max_lifetime: MaxLifetime = None,
     on_reuse: Reuse = None,
@@ -88,6 +93,7 @@ def create(
         certificate=certificate,
         public_key=public_key,
         exchange_audience=exchange_audience,
+        encryption_key=encryption_key,
         require_binding=require_binding,
         max_lifetime=max_lifetime,
         on_reuse=on_reuse,
@@ -126,6 +132,7 @@ def update(
     certificate: Certificates = None,
     public_key: PublicKeys = None,
     exchange_audience: ExchangeAudiences = None,
+    encryption_key: EncryptionKey = None,
     require_binding: RequireBinding = None,
     max_lifetime: Annotated[
         int | None, typer.Option("--max-lifetime", min=0, help="In seconds; 0 = the service's own maximum.")
@@ -144,6 +151,7 @@ def update(
         certificate=certificate,
         public_key=public_key,
         exchange_audience=exchange_audience,
+        encryption_key=encryption_key,
         require_binding=require_binding,
         max_lifetime=max_lifetime,
         on_reuse=on_reuse,
@@ -199,6 +207,7 @@ def _message(
     certificate: Sequence[str] | None,
     public_key: Sequence[Path] | None,
     exchange_audience: Sequence[str] | None,
+    encryption_key: str | None,
     require_binding: bool | None,
     max_lifetime: int | None,
     on_reuse: OnReuse | None,
@@ -214,6 +223,7 @@ def _message(
         if public_key is not None
         else None,
         "exchange_audiences": _list(exchange_audience),
+        "encryption_key": _encryption_key(encryption_key),
         "require_binding": require_binding,
         "on_reuse": pb.OnReuse.Value(f"ON_REUSE_{on_reuse.upper()}") if on_reuse is not None else None,
     }
@@ -238,6 +248,16 @@ def _keys(path: Path) -> list[str]:
     return [json.dumps(key, separators=(",", ":")) for key in keys]
 
 
+def _encryption_key(path: str | None) -> str | None:
+    """The one key of a file; no file ('') = no key."""
+    if not path:
+        return path
+    keys = _keys(Path(path))
+    if len(keys) != 1:
+        fail(f"{path}: holds {len(keys)} keys; give the one to encrypt to", Exit.USAGE)
+    return keys[0]
+
+
 def _row(client: pb.Client) -> dict[str, object]:
     return {
         "client_id": client.client_id,
@@ -257,6 +277,7 @@ def _values(client: pb.Client) -> dict[str, object]:
         "certificates": list(client.certificates),
         "public_keys": [json.loads(key) for key in client.public_keys],
         "exchange_audiences": list(client.exchange_audiences),
+        "encryption_key": json.loads(client.encryption_key) if client.encryption_key else None,
         "require_binding": client.require_binding,
         "max_lifetime": lifetime,
         "on_reuse": pb.OnReuse.Name(client.on_reuse).removeprefix("ON_REUSE_").lower(),

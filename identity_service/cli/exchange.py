@@ -11,7 +11,7 @@ import typer
 
 from identity_client.credentials import by_certificate, by_secret
 from identity_service.cli.caller import read_client_secret
-from identity_service.cli.options import AudienceOption, ScopeOption
+from identity_service.cli.options import AudienceOption, EncryptOption, ScopeOption
 from identity_service.cli.output import Exit, JsonFlag, fail
 from identity_service.cli.remote import Service, connected
 from identity_service.cli.token import ClientId, Print, read_token, show_tokens
@@ -35,6 +35,7 @@ def exchange(
     audience: AudienceOption = None,
     scope: ScopeOption = None,
     lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
+    encrypt: EncryptOption = "none",
     only: Print = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -52,6 +53,7 @@ def exchange(
             audiences=audience or (),
             scopes=scope or (),
             lifetime=timedelta(seconds=lifetime) if lifetime is not None else None,
+            encryption=encrypt,
         )
         show_tokens(tokens, only, as_json=as_json)
 

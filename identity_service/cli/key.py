@@ -15,7 +15,7 @@ app = typer.Typer(help="The keys that tokens are made with.", no_args_is_help=Tr
 
 _PURPOSES = {
     "sign": pb.KEY_PURPOSE_SIGN,
-    "refresh": pb.KEY_PURPOSE_REFRESH,
+    "refresh": pb.KEY_PURPOSE_REFRESH, "encrypt": pb.KEY_PURPOSE_ENCRYPT,
 }
 
 
@@ -35,12 +35,12 @@ def rotate(
     algorithm: Annotated[
         str, typer.Option(help="Of the next key and those after it; default: as it is.")
     ] = "",
-    purpose: Annotated[str, typer.Option(help="sign or refresh.")] = "sign",
+    purpose: Annotated[str, typer.Option(help="sign, refresh or encrypt.")] = "sign",
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the next key into use, as soon as it has been published long enough."""
     if purpose not in _PURPOSES:
-        raise typer.BadParameter("must be sign or refresh", param_hint="--purpose")
+        raise typer.BadParameter("must be sign, refresh or encrypt", param_hint="--purpose")
     with service.admin() as admin:
         key = admin.rotate_keys(algorithm=algorithm, purpose=_PURPOSES[purpose])
     show(_row(key), as_json=as_json)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from identity_client.requests import Encryption
 from identity_service import logs
 from identity_service.settings import Settings
 from identity_service.settings_sources import LoadedSettings, load_settings
@@ -20,6 +21,10 @@ AudienceOption = Annotated[
     list[str] | None, typer.Option("--audience", "-a", help="May be given repeatedly.")
 ]
 ScopeOption = Annotated[list[str] | None, typer.Option("--scope", "-s", help="May be given repeatedly.")]
+EncryptOption = Annotated[
+    Encryption,
+    typer.Option("--encrypt", help="For whom: this service (only verify opens it), or its one audience."),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

@@ -12,7 +12,7 @@ import typer
 from identity_client import Rejected, TokenSet
 from identity_client.assertions import SERVICE_ISSUER
 from identity_service.cli.caller import client_secret_of_environment, read_client_secret, read_password
-from identity_service.cli.options import AudienceOption, ScopeOption
+from identity_service.cli.options import AudienceOption, EncryptOption, ScopeOption
 from identity_service.cli.output import Exit, JsonFlag, fail, say, show
 from identity_service.cli.proofs import client_proof
 from identity_service.cli.remote import Service, bearer_of_environment, connected, remote
@@ -66,6 +66,7 @@ def issue(
     federated_token_file: Annotated[
         Path | None, typer.Option(help="File with the JWT of a trusted issuer.", dir_okay=False)
     ] = None,
+    encrypt: EncryptOption = "none",
     only: Print = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -82,7 +83,9 @@ def issue(
     life = timedelta(seconds=lifetime) if lifetime is not None else None
     with service.identity() as client:
         if proof is not None:
-            tokens = proof(client, audiences=audience or (), scopes=scope or (), lifetime=life)
+            tokens = proof(
+                client, audiences=audience or (), scopes=scope or (), lifetime=life, encryption=encrypt
+            )
         elif username is not None:
             tokens = client.issue_with_password(
                 username,
@@ -92,6 +95,7 @@ def issue(
                 audiences=audience or (),
                 scopes=scope or (),
                 lifetime=life,
+                encryption=encrypt,
                 device=device,
             )
         else:
@@ -101,6 +105,7 @@ def issue(
                 audiences=audience or (),
                 scopes=scope or (),
                 lifetime=life,
+                encryption=encrypt,
             )
         show_tokens(tokens, only, as_json=as_json)
 

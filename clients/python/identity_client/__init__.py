@@ -12,6 +12,7 @@ with IdentityClient("127.0.0.1:50051") as client:
 from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
 from identity_client.assertions import AssertionSigner
 from identity_client.client import IdentityClient
+from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -49,6 +50,7 @@ __all__ = [
     "AssertionSigner",
     "ClientOptions",
     "ClientWithSecret",
+    "DecryptionKey",
     "EndedSessions",
     "GenerationRaised",
     "IdentityClient",
@@ -58,6 +60,7 @@ __all__ = [
     "KeySet",
     "News",
     "NotFoundError",
+    "NotOpenableError",
     "Outcome",
     "PermissionDeniedError",
     "PublicKey",

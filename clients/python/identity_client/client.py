@@ -1,7 +1,7 @@
 """The synchronous client of IdentityService: one method for each thing to do."""
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from identity_client.credentials import (
     by_password,
     by_secret,
 )
+from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.options import ClientOptions
+from identity_client.requests import Encryption, issue_request, once, texts
 from identity_client.values import Outcome, TokenSet, to_outcome
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -32,9 +34,16 @@ class IdentityClient(Connected):
         *,
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
+        decryption_keys: Iterable[DecryptionKey] = (),
     ) -> None:
-        """See Connected."""
+        """See Connected.
+
+        Args:
+            decryption_keys: of the audience that verifies; tokens that were encrypted to one of them are
+                opened here and sent to the service signed, as it made them.
+        """
         super().__init__(target, options=options, channel=channel)
+        self._decryption_keys = tuple(decryption_keys)
         self._stub = rpc.IdentityServiceStub(self._channel)
 
     # Issue
@@ -48,10 +57,13 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         lifetime: timedelta | None = None,
         claims: Mapping[str, Any] | None = None,
+        encryption: Encryption = "none",
     ) -> TokenSet:
         """Tokens for a service. Raises UnauthenticatedError, PermissionDeniedError, …"""
         return self.issue(
-            _issue_request(by_secret(client_id, client_secret), audiences, scopes, lifetime, claims)
+            issue_request(
+                by_secret(client_id, client_secret), audiences, scopes, lifetime, claims, encryption
+            )
         )
 
     def issue_with_password(
@@ -65,6 +77,7 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         lifetime: timedelta | None = None,
         claims: Mapping[str, Any] | None = None,
+        encryption: Encryption = "none",
         device: str = "",
     ) -> TokenSet:
         """Tokens for a person, a refresh token among them.
@@ -74,7 +87,7 @@ class IdentityClient(Connected):
             device: a name for the list of sessions.
         """
         credential = by_password(username, password, client_id=client_id, client_secret=client_secret)
-        request = _issue_request(credential, audiences, scopes, lifetime, claims)
+        request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
         request.device = device
         return self.issue(request)
 
@@ -86,9 +99,12 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         lifetime: timedelta | None = None,
         claims: Mapping[str, Any] | None = None,
+        encryption: Encryption = "none",
     ) -> TokenSet:
         """Tokens for a service by its private key: `signer` is an AssertionSigner, or signs elsewhere."""
-        return self.issue(_issue_request(by_assertion(signer), audiences, scopes, lifetime, claims))
+        return self.issue(
+            issue_request(by_assertion(signer), audiences, scopes, lifetime, claims, encryption)
+        )
 
     def issue_with_certificate(
         self,
@@ -97,9 +113,10 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         lifetime: timedelta | None = None,
         claims: Mapping[str, Any] | None = None,
+        encryption: Encryption = "none",
     ) -> TokenSet:
         """Tokens for a service by the certificate of this connection: see `TlsOptions`."""
-        return self.issue(_issue_request(by_certificate(), audiences, scopes, lifetime, claims))
+        return self.issue(issue_request(by_certificate(), audiences, scopes, lifetime, claims, encryption))
 
     def issue_with_federated_token(
         self,
@@ -109,13 +126,16 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         lifetime: timedelta | None = None,
         claims: Mapping[str, Any] | None = None,
+        encryption: Encryption = "none",
     ) -> TokenSet:
         """Tokens for a workload by the JWT of its platform.
 
         Args:
             token: the JWT itself, or the file where the platform puts it; it is read with each call.
         """
-        return self.issue(_issue_request(by_federated_token(token), audiences, scopes, lifetime, claims))
+        return self.issue(
+            issue_request(by_federated_token(token), audiences, scopes, lifetime, claims, encryption)
+        )
 
     def exchange(
         self,
@@ -127,6 +147,7 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         lifetime: timedelta | None = None,
         claims: Mapping[str, Any] | None = None,
+        encryption: Encryption = "none",
     ) -> TokenSet:
         """A token for the subject of another, for a service that acts for them (RFC 8693).
 
@@ -140,7 +161,7 @@ class IdentityClient(Connected):
         """
         if "" in (subject_token, actor_token):
             raise ValueError("an empty token")
-        request = _issue_request(credential, audiences, scopes, lifetime, claims)
+        request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
         request.subject_token, request.actor_token = subject_token, actor_token or ""
         return self.issue(request)
 
@@ -165,7 +186,7 @@ class IdentityClient(Connected):
             credential: how that client proves itself otherwise: see `identity_client.credentials`.
         """
         request = pb.RefreshRequest(
-            refresh_token=refresh_token, scopes=_texts(scopes), audiences=_texts(audiences)
+            refresh_token=refresh_token, scopes=texts(scopes), audiences=texts(audiences)
         )
         if client_id is not None:
             request.client_credential.CopyFrom(by_secret(client_id, client_secret or ""))
@@ -199,10 +220,10 @@ class IdentityClient(Connected):
             self._call(
                 self._stub.Verify,
                 pb.VerifyRequest(
-                    token=token,
-                    audiences=_texts(audiences),
+                    token=self._opened(token),
+                    audiences=texts(audiences),
                     any_audience=any_audience,
-                    required_scopes=_texts(required_scopes),
+                    required_scopes=texts(required_scopes),
                     at_least_revision=at_least_revision or "",
                     strong=strong,
                     certificate_sha256=certificate_sha256,
@@ -212,8 +233,19 @@ class IdentityClient(Connected):
 
     def verify_batch(self, requests: Sequence[pb.VerifyRequest]) -> list[Outcome]:
         """One outcome for each of up to 1,000 requests, in their order."""
-        response = self._call(self._stub.VerifyBatch, pb.VerifyBatchRequest(requests=requests))
+        batch = pb.VerifyBatchRequest(requests=requests)
+        for request in batch.requests:
+            request.token = self._opened(request.token)
+        response = self._call(self._stub.VerifyBatch, batch)
         return [to_outcome(single) for single in response.responses]
+
+    def _opened(self, token: str) -> str:
+        """The signed token where a key opens it; else the token as it is, for the service to judge."""
+        if token.count(".") == 4:
+            for key in self._decryption_keys:
+                with suppress(NotOpenableError):
+                    return key.decrypt(token)
+        return token
 
     # Revoke: each returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
 
@@ -231,44 +263,15 @@ class IdentityClient(Connected):
 
     def revoke_subject(self, subject: str, *, reason: str = "", request_id: str | None = None) -> str:
         """Take back everything issued so far to a principal."""
-        return self._revoke(pb.RevokeRequest(subject=subject, reason=reason, request_id=_once(request_id)))
+        return self._revoke(pb.RevokeRequest(subject=subject, reason=reason, request_id=once(request_id)))
 
     def revoke_client(self, client_id: str, *, reason: str = "", request_id: str | None = None) -> str:
         """Take back everything issued so far to or through a client."""
-        return self._revoke(
-            pb.RevokeRequest(client_id=client_id, reason=reason, request_id=_once(request_id))
-        )
+        return self._revoke(pb.RevokeRequest(client_id=client_id, reason=reason, request_id=once(request_id)))
 
     def revoke_everything(self, *, reason: str = "", request_id: str | None = None) -> str:
         """Take back every token there is."""
-        return self._revoke(pb.RevokeRequest(everything=True, reason=reason, request_id=_once(request_id)))
+        return self._revoke(pb.RevokeRequest(everything=True, reason=reason, request_id=once(request_id)))
 
     def _revoke(self, request: pb.RevokeRequest) -> str:
         return self._call(self._stub.Revoke, request).revision
-
-
-def _issue_request(
-    credential: token_pb2.Credential,
-    audiences: Iterable[str],
-    scopes: Iterable[str],
-    lifetime: timedelta | None,
-    claims: Mapping[str, Any] | None,
-) -> pb.IssueRequest:
-    request = pb.IssueRequest(credential=credential, audiences=_texts(audiences), scopes=_texts(scopes))
-    if lifetime is not None:
-        request.lifetime.FromTimedelta(lifetime)
-    if claims is not None:
-        request.claims.update(claims)
-    return request
-
-
-def _texts(values: Iterable[str]) -> Iterable[str]:
-    """One text is a sequence of texts too: of its letters."""
-    if isinstance(values, str):
-        raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
-    return values
-
-
-def _once(request_id: str | None) -> str:
-    """A retry carries the same name, so the service raises nothing twice."""
-    return request_id or secrets.token_urlsafe(16)

@@ -1,0 +1,202 @@
+"""Opening access tokens that were encrypted to an audience (RFC 7516), by whoever is that audience.
+
+from identity_client import DecryptionKey, IdentityClient
+
+key = DecryptionKey.from_file("api.pem")
+with IdentityClient(decryption_keys=[key]) as client:
+    outcome = client.verify(token, audiences=["api"])
+
+An opened token is a signed one that nobody has verified yet. The algorithm comes from the key, never from
+the token. Needs joserfc: install `identity-service[encryption]`.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+_CONTENT: Final = "A256GCM"
+_MAX_TOKEN_CHARS: Final = 8 * 1024
+_MAX_HEADER_CHARS: Final = 1024
+_IV_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_MIN_RSA_BITS: Final = 2048
+_MAX_RSA_BITS: Final = 4096
+_AGREEMENTS: Final = {"ECDH-ES": 0, "ECDH-ES+A128KW": 40, "ECDH-ES+A256KW": 40}
+"""Algorithm → the bytes of the encrypted key, which is a content key of 256 bits under AES Key Wrap."""
+_COORDINATE_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "X25519": 32}
+_ALGORITHMS: Final = {"RSA": ["RSA-OAEP-256"], "EC": [*_AGREEMENTS], "OKP": [*_AGREEMENTS]}
+_DEFAULTS: Final = {"RSA": "RSA-OAEP-256", "EC": "ECDH-ES+A256KW", "OKP": "ECDH-ES+A256KW"}
+_OPERATIONS: Final = {
+    "RSA": {"unwrapKey", "decrypt"},
+    "EC": {"deriveKey", "deriveBits"},
+    "OKP": {"deriveKey", "deriveBits"},
+}
+_HEADER: Final = frozenset({"alg", "enc", "kid", "typ", "cty"})
+
+
+class NotOpenableError(ValueError):
+    """The token cannot be opened with this key. Never says why: whoever made the token might learn by it."""
+
+    def __init__(self) -> None:
+        super().__init__("the token cannot be opened with this key")
+
+
+class DecryptionKey:
+    """The private key of an audience. Any thread may use it."""
+
+    def __init__(
+        self, private_jwk: Mapping[str, Any], *, algorithm: str | None = None, key_id: str | None = None
+    ) -> None:
+        """
+        Args:
+            private_jwk: RSA of 2,048 to 4,096 bits; EC on P-256, P-384 or P-521; or X25519.
+            algorithm: None = `alg` of the key; where it has none RSA-OAEP-256 or ECDH-ES+A256KW.
+            key_id: as it is registered; None = `kid` of the key, or its thumbprint (RFC 7638).
+
+        Raises ValueError: another kind of key, or one that may not open anything.
+        """
+        library = _library()
+        kind = str(private_jwk.get("kty"))
+        self.algorithm = algorithm or private_jwk.get("alg") or _DEFAULTS.get(kind, "")
+        if self.algorithm not in _ALGORITHMS.get(kind, ()):
+            raise ValueError("the key must be RSA, EC or X25519, and its alg one to encrypt with")
+        self._curve = private_jwk.get("crv")
+        if kind != "RSA" and self._curve not in _COORDINATE_BYTES:
+            raise ValueError("the key must be on P-256, P-384, P-521 or X25519")
+        _check_permissions(private_jwk, kind)
+        members = {n: v for n, v in private_jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
+        try:
+            self._key = library.jwk.JWKRegistry.import_key(members)
+            self._public: dict[str, Any] = self._key.as_dict(private=False)
+            bits = getattr(self._key.raw_value, "key_size", None) if kind == "RSA" else None
+        except (library.errors.JoseError, TypeError, KeyError, ValueError):
+            raise ValueError("the key is not well-formed") from None
+        if not self._key.is_private:
+            raise ValueError("the key is a public one; opening needs the private one")
+        if bits is not None and not _MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
+            raise ValueError(f"an RSA key must have {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits")
+        self.key_id: str = key_id or private_jwk.get("kid") or self._key.thumbprint()
+        self._wrapped_bytes = _AGREEMENTS[self.algorithm] if bits is None else (bits + 7) // 8
+
+    @classmethod
+    def from_file(cls, path: str | Path, **options: Any) -> Self:
+        """By the private key in a file: PEM without a password, or a JWK; `options` as in the constructor.
+
+        Raises OSError, ValueError.
+        """
+        data = Path(path).read_bytes()
+        if data.lstrip().startswith(b"{"):
+            try:
+                jwk = json.loads(data)
+            except ValueError:
+                raise ValueError(f"{path}: is no JSON") from None
+            return cls(jwk, **options)
+        return cls(_from_pem(data, path), **options)
+
+    def decrypt(self, token: str) -> str:
+        """The signed token that an encrypted one holds; not verified yet. Raises NotOpenableError."""
+        if not self._is_for_this(token):
+            raise NotOpenableError
+        library = _library()
+        try:
+            opened = library.jwe.decrypt_compact(token, self._key, algorithms=[self.algorithm, _CONTENT])
+            return (opened.plaintext or b"").decode("ascii")
+        except (library.errors.JoseError, ValueError):
+            raise NotOpenableError from None
+
+    def public_jwk(self) -> str:
+        """The public key as JSON, as the service wants it registered: `encryption_key` of the client."""
+        public = {name: value for name, value in self._public.items() if name != "key_ops"}
+        return json.dumps(public | {"kid": self.key_id, "alg": self.algorithm, "use": "enc"})
+
+    def _is_for_this(self, token: str) -> bool:
+        """Whether the token has exactly the form that the service makes for this key."""
+        parts = token.split(".")
+        if len(token) > _MAX_TOKEN_CHARS or len(parts) != 5 or len(parts[0]) > _MAX_HEADER_CHARS:
+            return False
+        try:
+            header = json.loads(_decode(parts[0]), object_pairs_hook=_unique)
+            wrapped, iv, content, tag = map(_decode, parts[1:])
+        except (ValueError, RecursionError):
+            return False
+        sizes = len(wrapped), len(iv), len(tag)
+        if sizes != (self._wrapped_bytes, _IV_BYTES, _TAG_BYTES) or not content:
+            return False
+        return self._is_header(header)
+
+    def _is_header(self, header: object) -> bool:
+        """No `zip`, `crit`, `jwk`, `apu`, `p2c` and the like; the algorithm is that of the key."""
+        agreed = self.algorithm in _AGREEMENTS
+        if not isinstance(header, dict) or header.keys() != (_HEADER | {"epk"} if agreed else _HEADER):
+            return False
+        said = (header["alg"], header["enc"], header["kid"], header["typ"], header["cty"])
+        if said != (self.algorithm, _CONTENT, self.key_id, "at+jwt", "JWT"):
+            return False
+        return not agreed or self._is_ephemeral(header["epk"])
+
+    def _is_ephemeral(self, epk: object) -> bool:
+        """On the curve of this key; the library refuses what is no point of it (RFC 8725 section 3.4)."""
+        names = ("x",) if self._curve == "X25519" else ("x", "y")
+        kind = "OKP" if self._curve == "X25519" else "EC"
+        if not isinstance(epk, dict) or epk.keys() != {"kty", "crv", *names}:
+            return False
+        size = _COORDINATE_BYTES[str(self._curve)]
+        try:
+            fits = all(len(_decode(epk[name])) == size for name in names)
+        except (ValueError, TypeError):
+            return False
+        return fits and (epk["kty"], epk["crv"]) == (kind, self._curve)
+
+    def __repr__(self) -> str:
+        return f"DecryptionKey({self.key_id!r}, algorithm={self.algorithm!r})"
+
+
+def _library() -> Any:
+    """joserfc, which programs that open no tokens need not install."""
+    try:
+        import joserfc.errors
+        import joserfc.jwe
+        import joserfc.jwk
+    except ImportError as error:
+        raise ImportError(
+            "opening encrypted tokens needs joserfc: install identity-service[encryption]"
+        ) from error
+    return joserfc
+
+
+def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
+    library = _library()
+    for kind in (library.jwk.RSAKey, library.jwk.ECKey, library.jwk.OKPKey):
+        try:
+            jwk: dict[str, Any] = kind.import_key(data).as_dict(private=True)
+        except (library.errors.JoseError, ValueError, TypeError):
+            continue
+        return jwk
+    raise ValueError(f"{path}: holds no private key that can open tokens")
+
+
+def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:
+    """RFC 7517 sections 4.2 and 4.3."""
+    operations = jwk.get("key_ops")
+    allowed = operations is None or (
+        isinstance(operations, list) and _OPERATIONS[kind] & set(map(str, operations))
+    )
+    if jwk.get("use", "enc") != "enc" or not allowed:
+        raise ValueError("the key is not for opening anything: its use or key_ops say otherwise")
+
+
+def _decode(text: str) -> bytes:
+    """Unpadded, canonical base64url. Raises ValueError for any other spelling."""
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
+        raise ValueError("not canonical base64url")
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member stands twice")
+    return found
