@@ -48,6 +48,7 @@ class OneKey:
         raise NoSigningKeyError("these tokens are signed only")
 
     def decrypting(self, key_id: str) -> DecryptingKey | None:
+        del key_id
         return None
 
 

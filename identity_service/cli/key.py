@@ -15,7 +15,8 @@ app = typer.Typer(help="The keys that tokens are made with.", no_args_is_help=Tr
 
 _PURPOSES = {
     "sign": pb.KEY_PURPOSE_SIGN,
-    "refresh": pb.KEY_PURPOSE_REFRESH, "encrypt": pb.KEY_PURPOSE_ENCRYPT,
+    "refresh": pb.KEY_PURPOSE_REFRESH,
+    "encrypt": pb.KEY_PURPOSE_ENCRYPT,
 }
 
 

@@ -35,7 +35,6 @@ class Ring:
                 return keys.load(made.public_jwk or made.private_jwk, made.algorithm, private=False)
         return None
 
-
     def encrypting(self) -> EncryptionKey:
         if self.encryption is None:
             raise NoSigningKeyError("no key")
