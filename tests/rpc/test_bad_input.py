@@ -204,19 +204,6 @@ def test_a_message_over_the_size_limit_is_refused_by_the_core(start_world: Start
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        pb.IssueRequest(credential=GOOD, encryption=token_pb2.TOKEN_ENCRYPTION_SERVICE),
-        pb.IssueRequest(credential=GOOD, encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE),
-    ],
-)
-def test_what_is_not_offered_yet_says_so(world: World, request_: pb.IssueRequest) -> None:
-    found = refusal(world.stub.Issue, request_)
-
-    assert (found.code, found.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-
-
 def test_nothing_secret_is_logged(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     client, user = world.new_client(), world.new_user()
     tokens = world.issue(user)

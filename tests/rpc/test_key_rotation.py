@@ -76,7 +76,7 @@ def twin(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
 
 
 def test_a_fresh_store_has_a_key_that_signs_and_one_that_waits_for_each_purpose(world: World) -> None:
-    for purpose in (trust_pb.KEY_PURPOSE_SIGN, trust_pb.KEY_PURPOSE_REFRESH):
+    for purpose in (trust_pb.KEY_PURPOSE_SIGN, trust_pb.KEY_PURPOSE_REFRESH, trust_pb.KEY_PURPOSE_ENCRYPT):
         assert list(keys(world, purpose).values()) == ["SIGNING", "PENDING"]
 
 

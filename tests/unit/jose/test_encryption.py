@@ -202,9 +202,12 @@ def test_the_private_key_never_meets_a_point_off_its_curve(
 ) -> None:
     met: list[ECKey] = []
     real = ECKey.exchange_derive_key
-    monkeypatch.setattr(
-        ECKey, "exchange_derive_key", lambda mine, other: met.append(other) or real(mine, other)
-    )
+
+    def noted(mine: ECKey, other: ECKey) -> bytes:
+        met.append(other)
+        return real(mine, other)
+
+    monkeypatch.setattr(ECKey, "exchange_derive_key", noted)
     token = ephemeral(**changes) if changes else encrypted()
     met.clear()
 
