@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey
 
+from identity_client import DecryptionKey
 from tests.cli.conftest import Run, RunJson, Served
 
 JWK = {
@@ -81,6 +83,21 @@ def test_a_client_may_prove_itself_in_other_ways(admin_json: RunJson, tmp_path: 
     assert (shown["require_binding"], shown["exchange_audiences"]) == (True, ["api"])
     assert (shown["on_reuse"], shown["display_name"], shown["secrets"]) == ("refuse", "Bound", 0)
     assert shown["grants"] == ["client_credentials", "token_exchange"]
+
+
+def test_tokens_for_a_client_are_encrypted_to_the_key_in_a_file(
+    admin: Run, admin_json: RunJson, tmp_path: Path
+) -> None:
+    key = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True))
+    (tmp_path / "key.jwk").write_text(key.public_jwk())
+    (tmp_path / "two.jwks").write_text(json.dumps({"keys": [{}, {}]}))
+    admin_json("client", "create", "files", "--no-secret", "--encryption-key", "key.jwk")
+    assert admin_json("client", "show", "files")["encryption_key"]["kid"] == key.key_id
+    assert "holds 2 keys" in admin("client", "update", "files", "--encryption-key", "two.jwks", code=2).stderr
+
+    taken = admin_json("client", "update", "files", "--encryption-key", "")
+
+    assert taken["encryption_key"] is None
 
 
 def test_an_update_changes_what_is_given_and_nothing_else(admin: Run, admin_json: RunJson) -> None:

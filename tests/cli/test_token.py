@@ -89,3 +89,15 @@ def test_inspect_works_offline_and_says_that_it_verifies_nothing(world: World, r
     assert (found["header"]["typ"], found["verified"]) == ("at+jwt", False)
     for bad in ("x", "a.b.c", "a.b.c.d.e"):
         assert "cannot be read" in run("token", "inspect", bad, code=1).stderr
+
+
+def test_a_token_is_encrypted_for_whom_the_option_says(world: World, run: Run, run_json: RunJson) -> None:
+    target = ("--target", world.target)
+    issue = ("token", "issue", "--username", "ana", *target)
+    tokens = run_json(*issue, "--encrypt", "service", IDENTITY_PASSWORD=PASSWORD)
+
+    assert tokens["access_token"].count(".") == 4
+    assert run_json("token", "verify", tokens["access_token"], "-a", "api", *target)["verified"] is True
+    refused = run(*issue, "--encrypt", "audience", code=1, IDENTITY_PASSWORD=PASSWORD)
+    assert "encryption_key" in refused.stderr
+    assert run(*issue, "--encrypt", "everybody", code=2, IDENTITY_PASSWORD=PASSWORD).stderr

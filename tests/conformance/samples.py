@@ -42,6 +42,7 @@ def a_client(client_id: str = "billing", **changes: Any) -> Client:
         "public_keys": ('{"kty":"EC","kid":"a"}', '{"kty":"EC","kid":"b"}'),
         "require_binding": True,
         "exchange_audiences": frozenset({"orders"}),
+        "encryption_key": '{"kty":"EC","kid":"e"}',
         "max_lifetime": timedelta(minutes=5),
         "on_reuse": OnReuse.REFUSE,
         "disabled": True,

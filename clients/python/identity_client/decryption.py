@@ -16,6 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 _CONTENT: Final = "A256GCM"
 _MAX_TOKEN_CHARS: Final = 8 * 1024
 _MAX_HEADER_CHARS: Final = 1024
@@ -66,17 +70,16 @@ class DecryptionKey:
         if kind != "RSA" and self._curve not in _COORDINATE_BYTES:
             raise ValueError("the key must be on P-256, P-384, P-521 or X25519")
         _check_permissions(private_jwk, kind)
+        bits = _modulus_bits(private_jwk)
+        _check_bits(bits)
         members = {n: v for n, v in private_jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
         try:
             self._key = library.jwk.JWKRegistry.import_key(members)
             self._public: dict[str, Any] = self._key.as_dict(private=False)
-            bits = getattr(self._key.raw_value, "key_size", None) if kind == "RSA" else None
         except (library.errors.JoseError, TypeError, KeyError, ValueError):
             raise ValueError("the key is not well-formed") from None
         if not self._key.is_private:
             raise ValueError("the key is a public one; opening needs the private one")
-        if bits is not None and not _MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
-            raise ValueError(f"an RSA key must have {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits")
         self.key_id: str = key_id or private_jwk.get("kid") or self._key.thumbprint()
         self._wrapped_bytes = _AGREEMENTS[self.algorithm] if bits is None else (bits + 7) // 8
 
@@ -168,13 +171,34 @@ def _library() -> Any:
 
 def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
     library = _library()
-    for kind in (library.jwk.RSAKey, library.jwk.ECKey, library.jwk.OKPKey):
-        try:
-            jwk: dict[str, Any] = kind.import_key(data).as_dict(private=True)
-        except (library.errors.JoseError, ValueError, TypeError):
-            continue
-        return jwk
-    raise ValueError(f"{path}: holds no private key that can open tokens")
+    try:
+        private = load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError(f"{path}: holds no private key that can be read without a password") from None
+    kinds = {rsa.RSAPrivateKey: library.jwk.RSAKey, ec.EllipticCurvePrivateKey: library.jwk.ECKey}
+    kind = next((found for key, found in kinds.items() if isinstance(private, key)), library.jwk.OKPKey)
+    _check_bits(getattr(private, "key_size", 0) if kind is library.jwk.RSAKey else None)
+    try:
+        jwk: dict[str, Any] = kind.import_key(data).as_dict(private=True)
+    except (library.errors.JoseError, ValueError, TypeError, KeyError):
+        raise ValueError(f"{path}: holds no private key that can open tokens") from None
+    return jwk
+
+
+def _check_bits(bits: int | None) -> None:
+    """Of an RSA key, before the library computes anything with it."""
+    if bits is not None and not _MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
+        raise ValueError(f"an RSA key must have {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits")
+
+
+def _modulus_bits(jwk: Mapping[str, Any]) -> int | None:
+    """None for a key of another kind. Raises ValueError."""
+    if jwk.get("kty") != "RSA":
+        return None
+    modulus = jwk.get("n")
+    if not isinstance(modulus, str):
+        raise ValueError("the key is not well-formed")  # noqa: TRY004  # a value of a file, not of a caller
+    return int.from_bytes(_decode(modulus)).bit_length()
 
 
 def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:

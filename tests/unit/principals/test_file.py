@@ -16,6 +16,10 @@ from identity_service.principals.plan import Declaration, name_of
 JWK = (
     '{"kty":"OKP","crv":"Ed25519","kid":"k1","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
 )
+ENCRYPTION_JWK = (
+    '{"kty":"EC","crv":"P-256","kid":"e1","alg":"ECDH-ES",'
+    '"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}'
+)
 
 
 def read(text: str) -> Declaration:
@@ -45,6 +49,7 @@ clients:
       - '{JWK.replace("k1", "k2")}'
     require_binding: true
     exchange_audiences: ["*"]
+    encryption_key: {ENCRYPTION_JWK}
     secret: true
     disabled: false
 users:
@@ -71,6 +76,7 @@ trusted_issuers:
     assert reports.certificates == {"dns:reports.example"}
     assert reports.public_keys == (JWK, JWK.replace("k1", "k2"))
     assert (reports.require_binding, reports.exchange_audiences) == (True, frozenset({"*"}))
+    assert reports.encryption_key == ENCRYPTION_JWK
     assert [wanted.secret for wanted in declaration.wanted] == [True, False, False, False]
     assert isinstance(ana, User)
     assert isinstance(bo, User)

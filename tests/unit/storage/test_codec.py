@@ -15,6 +15,7 @@ from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record
+from identity_service.domain.tokens import TokenEncryption
 from identity_service.storage import codec
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -51,6 +52,7 @@ CLIENTS = st.builds(
     on_reuse=st.sampled_from(OnReuse),
     require_binding=st.booleans(),
     exchange_audiences=NAMES,
+    encryption_key=st.none() | TEXTS,
     disabled=st.booleans(),
     create_time=st.none() | TIMES,
 )
@@ -112,6 +114,7 @@ SESSIONS = st.builds(
     device=TEXTS,
     peer=TEXTS,
     may_act=st.none() | TEXTS.map(PrincipalId),
+    encryption=st.sampled_from(TokenEncryption),
     certificate_sha256=st.none() | st.binary(min_size=32, max_size=32),
     refresh_time=st.none() | TIMES,
     key_id=TEXTS.map(KeyId),
@@ -224,8 +227,8 @@ def test_a_key_for_an_unknown_purpose_is_refused() -> None:
         activate_time=moment,
     )
     data = json.loads(codec.encode_record(key))
-    with pytest.raises(ValueError, match="encrypt"):
-        codec.decode_record(StoredKey, json.dumps(data | {"purpose": "encrypt"}))
+    with pytest.raises(ValueError, match="bake"):
+        codec.decode_record(StoredKey, json.dumps(data | {"purpose": "bake"}))
 
 
 def test_a_session_with_a_generation_that_is_none_is_refused() -> None:
