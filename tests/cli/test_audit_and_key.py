@@ -50,6 +50,8 @@ def test_the_signing_key_is_listed(admin: Run, admin_json: RunJson) -> None:
         ("sign", "ES256", "pending"),
         ("refresh", "HS256", "signing"),
         ("refresh", "HS256", "pending"),
+        ("encrypt", "ECDH-ES+A256KW", "signing"),
+        ("encrypt", "ECDH-ES+A256KW", "pending"),
     ]
     assert keys[0]["key_id"] in admin("key", "list").stdout
 
@@ -59,7 +61,7 @@ def test_the_next_key_is_brought_into_use_ahead_of_its_time(admin: Run, admin_js
 
     assert (key["purpose"], key["algorithm"], key["state"]) == ("sign", "EdDSA", "pending")
     assert key["key_id"] in {listed["key_id"] for listed in admin_json("key", "list")}
-    assert "sign or refresh" in admin("key", "rotate", "--purpose", "sing", code=2).stderr
+    assert "sign, refresh or encrypt" in admin("key", "rotate", "--purpose", "sing", code=2).stderr
 
 
 def test_a_key_is_retired_after_a_question(admin: Run, admin_json: RunJson) -> None:

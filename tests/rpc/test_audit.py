@@ -291,9 +291,11 @@ def test_the_first_keys_and_the_first_administrator_leave_events_too(world: Worl
 
     assert [(event.type, event.details.get("algorithm", "")) for event in reversed(events)] == [
         ("key_created", "HS256"),
+        ("key_created", "ECDH-ES+A256KW"),
         ("client_created", ""),
         ("key_created", "ES256"),
         ("key_created", "HS256"),
+        ("key_created", "ECDH-ES+A256KW"),
         ("key_created", "ES256"),
     ]
 

@@ -68,8 +68,8 @@ def test_the_master_key_is_changed_step_by_step_and_every_token_goes_on(world: W
     first = beside(MASTER_KEY, other=NEW)
     second = beside(NEW, other=MASTER_KEY)
     assert first.reason(token) == second.reason(token) == ""
-    assert rewrap(second) == (4, 4)
-    assert rewrap(second) == (0, 4)
+    assert rewrap(second) == (6, 6)
+    assert rewrap(second) == (0, 6)
     for running in (first, second, beside(NEW)):
         assert running.reason(token) == ""
         assert running.reason(running.issue(client).access_token) == ""

@@ -175,9 +175,10 @@ def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
         private = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError(f"{path}: holds no private key that can be read without a password") from None
-    kinds = {rsa.RSAPrivateKey: library.jwk.RSAKey, ec.EllipticCurvePrivateKey: library.jwk.ECKey}
-    kind = next((found for key, found in kinds.items() if isinstance(private, key)), library.jwk.OKPKey)
-    _check_bits(getattr(private, "key_size", 0) if kind is library.jwk.RSAKey else None)
+    kind = library.jwk.ECKey if isinstance(private, ec.EllipticCurvePrivateKey) else library.jwk.OKPKey
+    if isinstance(private, rsa.RSAPrivateKey):
+        _check_bits(private.key_size)
+        kind = library.jwk.RSAKey
     try:
         jwk: dict[str, Any] = kind.import_key(data).as_dict(private=True)
     except (library.errors.JoseError, ValueError, TypeError, KeyError):
