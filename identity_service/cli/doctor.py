@@ -13,6 +13,7 @@ from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.clock import SystemClock
 from identity_service.domain.errors import IdentityError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
+from identity_service.domain.store import all_records
 from identity_service.grpc_api.tls import check_files
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.settings import Settings
@@ -113,7 +114,7 @@ def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
 
 
 def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
-    keys = [found.record for found in office.store.list_records(StoredKey, limit=1000)]
+    keys = [found.record for found in all_records(office.store, StoredKey)]
     vault = opening.open_vault(settings)
     for purpose, open_key in (
         (KeyPurpose.SIGN, vault.open_signing),

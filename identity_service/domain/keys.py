@@ -27,6 +27,10 @@ class KeyPurpose(StrEnum):
     """Opens access tokens that were encrypted to this service."""
 
 
+FIXED_ALGORITHMS: Final = {KeyPurpose.REFRESH: "HS256", KeyPurpose.ENCRYPT: "ECDH-ES+A256KW"}
+"""Of the keys that have no choice of one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKey:
     """A key as the store has it: public in the clear, the rest sealed under the master key."""
@@ -115,7 +119,9 @@ class KeySchedule:
     def __init__(
         self, keys: Iterable[StoredKey], revoked: Iterable[KeyId], purpose: KeyPurpose, now: datetime
     ) -> None:
-        self._all = sorted((k for k in keys if k.purpose is purpose), key=_order)
+        every = list(keys)
+        self._is_initialised = bool(every)
+        self._all = sorted((k for k in every if k.purpose is purpose), key=_order)
         self._revoked = frozenset(revoked)
         self._usable = [k for k in self._all if k.key_id not in self._revoked]
         self.purpose = purpose
@@ -171,7 +177,12 @@ class KeySchedule:
     def plan(self, policy: KeyPolicy, now: datetime) -> Iterator[CreateKey | DeleteKey]:
         """What is to be done so that one key is in use, one waits, and none stays longer than needed."""
         if not self._all:
-            return  # a store that has lost its keys is restored from a backup, not begun anew
+            # A store that has lost its keys is restored from a backup. One that was initialised before
+            # there was encryption has lost none, and nothing is refused for a new key of that kind.
+            if self._is_initialised and self.purpose is KeyPurpose.ENCRYPT:
+                algorithm = FIXED_ALGORITHMS[self.purpose]
+                yield CreateKey(purpose=self.purpose, algorithm=algorithm, activate_time=now)
+            return
         if self.in_use is None:
             yield CreateKey(purpose=self.purpose, algorithm=self._all[-1].algorithm, activate_time=now)
             return

@@ -3,7 +3,7 @@
 Whoever implements it translates its library's exceptions into `domain/errors.py` at that seam.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
@@ -248,3 +248,11 @@ class Store(ChangeLog, Protocol):
 
     def close(self) -> None:
         """Release everything; wakes a `wait` in progress."""
+
+
+def all_records(store: Store, kind: type[RecordT]) -> Iterator[Versioned[RecordT]]:
+    """Every record of a kind, by id, a page at a time. Raises StoreUnavailableError."""
+    after = ""
+    while page := store.list_records(kind, after=after):
+        yield from page
+        after = page[-1].record.id

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import IssuerKeys
-from identity_service.domain.store import Store
-
-_PAGE = 100
+from identity_service.domain.store import Store, all_records
 
 
 class Issuers:
@@ -35,10 +33,6 @@ class Issuers:
         if change is not None and change.kind is not RecordKind.ISSUER:
             return
         with self._reading:  # so that what was read last is what stays
-            found: dict[str, TrustedIssuer] = {}
-            after = ""
-            while page := self._store.list_records(TrustedIssuer, after=after, limit=_PAGE):
-                found |= {each.record.issuer: each.record for each in page}
-                after = page[-1].record.issuer
+            found = {each.record.issuer: each.record for each in all_records(self._store, TrustedIssuer)}
             self._keys.follow(tuple(found.values()))
             self._issuers = found

@@ -19,17 +19,16 @@ from identity_service.domain.ports import (
     VerifyingKey,
 )
 from identity_service.domain.revocations import Revocations
-from identity_service.domain.store import Store
+from identity_service.domain.store import Store, all_records
 
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
-_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """One consistent set of keys; replaced as a whole, so that readers need no lock."""
 
-    stored: Mapping[str, StoredKey] = field(default_factory=dict)
+    stored: Mapping[KeyId, StoredKey] = field(default_factory=dict)
     signing: Mapping[str, SigningKey] = field(default_factory=dict)
     verifying: Mapping[str, VerifyingKey] = field(default_factory=dict)
     refresh: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -95,7 +94,7 @@ class KeyRing:
         ]
 
     def _schedule(self, keys: _Opened, purpose: KeyPurpose) -> KeySchedule:
-        revoked = [key_id for key_id in map(KeyId, keys.stored) if self._is_revoked(key_id)]
+        revoked = [key_id for key_id in keys.stored if self._is_revoked(key_id)]
         return KeySchedule(keys.stored.values(), revoked, purpose, self._clock.now())
 
     def _is_revoked(self, key_id: KeyId) -> bool:
@@ -122,11 +121,7 @@ class KeyRing:
         Raises StoreUnavailableError, ConfigurationError; NoSigningKeyError where the store has lost its
         keys: those that are held stay, so that they can still be published.
         """
-        stored: dict[str, StoredKey] = {}
-        after = ""
-        while page := self._store.list_records(StoredKey, after=after, limit=_PAGE):
-            stored |= {found.record.key_id: found.record for found in page}
-            after = page[-1].record.key_id
+        stored = {found.record.key_id: found.record for found in all_records(self._store, StoredKey)}
         known, vault = self._keys, self._vault
         sign = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.SIGN}
         if not sign:

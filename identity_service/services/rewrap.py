@@ -3,7 +3,6 @@
 What a key is, and every token, stays as it is. May be run again, by anybody, at any time.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +11,9 @@ from identity_service.domain.errors import NotFoundError, StaleEtagError
 from identity_service.domain.keys import StoredKey
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, KeyVault, ReplicaView
-from identity_service.domain.store import Store, Versioned
+from identity_service.domain.store import Store, Versioned, all_records
 
 _ATTEMPTS: Final = 8
-_PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +37,7 @@ class Rewrap:
         """Raises ConfigurationError: no master key here opens a key; UnavailableError, StaleEtagError."""
         self._replica.require_fresh()
         done = total = 0
-        for found in self._all():
+        for found in all_records(self._store, StoredKey):
             total += 1
             done += self._seal_anew(found, origin)
         return Rewrapped(rewrapped=done, total=total)
@@ -63,9 +61,3 @@ class Rewrap:
             self._trail.stored(event)
             return True
         raise StaleEtagError("the keys change too often; try again")
-
-    def _all(self) -> Iterator[Versioned[StoredKey]]:
-        after = ""
-        while page := self._store.list_records(StoredKey, after=after, limit=_PAGE):
-            yield from page
-            after = page[-1].record.key_id

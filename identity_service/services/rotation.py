@@ -23,11 +23,10 @@ from identity_service.domain.keys import (
 from identity_service.domain.log import GenerationRaised, RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, Clock, KeyVault, ReplicaView
-from identity_service.domain.store import Store, Versioned
+from identity_service.domain.store import Store, Versioned, all_records
 from identity_service.services.owing import owing
 
 _ATTEMPTS: Final = 8
-_PAGE: Final = 100
 _LEASE: Final = timedelta(seconds=10)
 _SHARED: Final = "HS256"
 
@@ -212,12 +211,7 @@ class Rotation:
         return KeySchedule((found.record for found in keys.values()), revoked, purpose, self._clock.now())
 
     def _read(self) -> dict[KeyId, Versioned[StoredKey]]:
-        found: dict[KeyId, Versioned[StoredKey]] = {}
-        after = ""
-        while page := self._store.list_records(StoredKey, after=after, limit=_PAGE):
-            found |= {key.record.key_id: key for key in page}
-            after = page[-1].record.key_id
-        return found
+        return {found.record.key_id: found for found in all_records(self._store, StoredKey)}
 
 
 def _none() -> StoredKey:

@@ -11,11 +11,11 @@ from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ids import PrincipalId, new_epoch
-from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey, key_in_use
+from identity_service.domain.keys import FIXED_ALGORITHMS, KeyPolicy, KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import Clock, KeyVault
 from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Store
+from identity_service.domain.store import Store, all_records
 from identity_service.services.admin import Administration
 
 
@@ -47,13 +47,14 @@ def initialise(
         ConfigurationError: the algorithm is not known.
     """
     signing_key = vault.make(KeyPurpose.SIGN, algorithm, clock.now())
-    others = ((KeyPurpose.REFRESH, "HS256"), (KeyPurpose.ENCRYPT, "ECDH-ES+A256KW"))
-    other_keys = [vault.make(purpose, algorithm_of, clock.now()) for purpose, algorithm_of in others]
+    other_keys = [
+        vault.make(purpose, algorithm_of, clock.now()) for purpose, algorithm_of in FIXED_ALGORITHMS.items()
+    ]
     standbys = [
         replace(
             vault.make(purpose, algorithm_of, clock.now()), activate_time=clock.now() + policy.rotate_every
         )
-        for purpose, algorithm_of in ((KeyPurpose.SIGN, algorithm), *others)
+        for purpose, algorithm_of in ((KeyPurpose.SIGN, algorithm), *FIXED_ALGORITHMS.items())
     ]
     try:
         store.initialise(new_epoch())
@@ -88,6 +89,6 @@ def _created(key: StoredKey) -> AuditEvent:
 
 
 def _has_signing_key(store: Store, now: datetime) -> bool:
-    keys = store.list_records(StoredKey, limit=1000)
+    keys = (found.record for found in all_records(store, StoredKey))
     # A standby alone was left behind half-way: nothing was ever signed with it.
-    return key_in_use((found.record for found in keys), KeyPurpose.SIGN, now) is not None
+    return key_in_use(keys, KeyPurpose.SIGN, now) is not None

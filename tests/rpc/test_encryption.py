@@ -10,6 +10,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from identity_client import DecryptionKey, IdentityClient, Rejected, Verified
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.keys import StoredKey
+from identity_service.domain.log import RecordKind
 from identity_service.domain.principals import Client
 from identity_service.jose.strict import decode_base64url
 from identity_service.opening import open_vault
@@ -191,6 +192,20 @@ def test_a_key_that_is_no_longer_in_use_opens_what_it_was_used_for(world: World)
     assert (header(before)["kid"], header(after)["kid"]) == (first, second)
     assert world.reason(before) == world.reason(after) == ""
     assert list(keys(world, ENCRYPT).values()) == ["VERIFYING", "SIGNING", "PENDING"]
+
+
+def test_a_store_from_before_there_was_encryption_gets_its_key(world: World) -> None:
+    account = world.new_client()
+    for key_id in keys(world, ENCRYPT):
+        world.store.delete(RecordKind.KEY, key_id)
+    world.until(lambda: not keys(world, ENCRYPT))
+    with pytest.raises(grpc.RpcError) as error:
+        world.issue(account, encryption=SERVICE)
+    assert failure(error.value).code is grpc.StatusCode.UNAVAILABLE
+
+    look_after(world)
+
+    assert world.reason(world.issue(account, encryption=SERVICE).access_token) == ""
 
 
 def test_a_key_is_forgotten_once_nothing_lives_that_it_opens(world: World) -> None:

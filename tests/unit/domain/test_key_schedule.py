@@ -113,6 +113,16 @@ def test_where_every_key_was_retired_one_is_made_for_now() -> None:
     assert step == CreateKey(purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=START)
 
 
+def test_a_store_from_before_there_was_encryption_gets_a_key_for_it() -> None:
+    found = KeySchedule([NOW], (), KeyPurpose.ENCRYPT, START)
+
+    assert list(found.plan(POLICY, START)) == [
+        CreateKey(purpose=KeyPurpose.ENCRYPT, algorithm="ECDH-ES+A256KW", activate_time=START)
+    ]
+    assert list(KeySchedule([], (), KeyPurpose.ENCRYPT, START).plan(POLICY, START)) == []
+    assert list(KeySchedule([NOW], (), KeyPurpose.REFRESH, START).plan(POLICY, START)) == []
+
+
 def test_a_store_that_has_lost_its_keys_is_not_begun_anew() -> None:
     assert list(schedule().plan(POLICY, START)) == []
 
