@@ -1,0 +1,85 @@
+"""The encrypted examples of RFC 7516 and RFC 7520: the library opens them, and this service none of them.
+
+None has the form of its tokens: each shows that one more algorithm, or `zip`, opens nothing here.
+"""
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+from joserfc import jwe
+from joserfc.jwk import JWKRegistry, OctKey
+
+from identity_client import DecryptionKey, NotOpenableError
+from identity_service.domain.ids import KeyId
+from identity_service.domain.tokens import Rejected, RejectionReason
+from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.encryption_keys import ENCRYPTION_ALGORITHMS, generate_service_key
+from identity_service.jose.keys import GeneratedKey
+from identity_service.jose.strict import decode_base64url
+from tests.unit.jose.conftest import ISSUER, Ring
+from tests.unit.jose.test_vectors import VECTORS, vector
+
+pytestmark = pytest.mark.skipif(
+    not VECTORS.is_dir(), reason="no vectors: put them beside the checkout or name them in IDENTITY_VECTORS"
+)
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """`key` (or `pwd`), `plaintext` and `compact`, by where they stand."""
+    files = sorted((VECTORS / "jose-cookbook/jwe").glob("*.json"))
+    found = {f"RFC 7520 {f.name.split('.')[0].replace('_', '.')}": json.loads(f.read_text()) for f in files}
+    cookbook = {
+        name: one["input"] | {"compact": one["output"]["compact"]}
+        for name, one in found.items()
+        if "compact" in one["output"]
+    }
+    rfc7516 = [case for case in vector("rfc/rfc7516_7519_9068.json")["rfc7516"] if "compact" in case]
+    return cookbook | {f"RFC 7516 {case['id']}": case for case in rfc7516}
+
+
+def header(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(decode_base64url(text.split(".")[0]))
+    return found
+
+
+def opened_by_the_library(example: dict[str, Any]) -> str:
+    said = header(example["compact"])
+    key = example.get("key") and JWKRegistry.import_key(example["key"])
+    algorithms = [said["alg"], said["enc"], *([said["zip"]] if "zip" in said else [])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of RSA1_5
+        registry = jwe.JWERegistry(algorithms=algorithms, strict_check_header=False)
+        opened = jwe.decrypt_compact(
+            example["compact"], key or OctKey.import_key(example["pwd"]), registry=registry
+        )
+    return (opened.plaintext or b"").decode()
+
+
+def test_the_examples_are_good_and_none_is_opened_here(generated: dict[str, GeneratedKey]) -> None:
+    found = examples()
+    assert len(found) >= 12
+
+    for name, example in found.items():
+        said = header(example["compact"])
+        assert opened_by_the_library(example) == example["plaintext"], name
+        service = AccessTokenCodec(KnowsEveryKey((generated["ES256"],), generate_service_key()), ISSUER)
+        answer = service.read(example["compact"])
+        assert isinstance(answer, Rejected), name
+        assert answer.reason is RejectionReason.UNDECRYPTABLE, name
+        if said["alg"] in ENCRYPTION_ALGORITHMS:
+            audience = DecryptionKey(example["key"], algorithm=said["alg"])
+            with pytest.raises(NotOpenableError):
+                audience.decrypt(example["compact"])
+        elif "key" in example:
+            with pytest.raises(ValueError, match="alg"):
+                DecryptionKey(example["key"], algorithm=said["alg"])
+
+
+class KnowsEveryKey(Ring):
+    """Has a key for whatever `kid` a token names."""
+
+    def decrypting(self, key_id: str) -> Any:
+        assert self.encryption is not None
+        return super().decrypting(self.encryption.key_id) if KeyId(key_id) else None
