@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-faults check format proto lock bench clean
+.PHONY: help run dev-certs test test-faults fuzz check format proto lock bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ test: .venv/.dev  ## Install what is needed and run all the tests
 
 test-faults: .venv/.dev  ## The faults in their full form: more than an hour
 	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py $(ARGS)
+
+fuzz: .venv/.dev  ## Look for bytes that break a promise of a parser, ARGS="--seconds 600 access_token" (Linux)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: .venv/.dev  ## Everything that CI runs beside the tests: formatting, types, layers, protos
 	$(BIN)/ruff check .

@@ -43,6 +43,9 @@ def parse_object(data: bytes) -> JsonObject:
         raise ValueError("nested too deeply") from error
     if type(value) is not dict:
         raise ValueError("not a JSON object")
+    if b"\\u" in data:
+        # Half of a surrogate pair is no text (RFC 7493 section 2.1): nobody could write it down again.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
 

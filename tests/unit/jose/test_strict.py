@@ -33,6 +33,10 @@ def test_any_text_is_decoded_to_what_encodes_to_it_or_refused(text: str) -> None
     assert base64.urlsafe_b64encode(data).rstrip(b"=").decode() == text
 
 
+def test_a_pair_of_surrogates_is_one_character() -> None:
+    assert parse_object(b'{"a":"\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
 def test_an_object_is_parsed() -> None:
     assert parse_object(b'{"a":[1,2.5,"[[[[[[[[[[[[[[[[[[[[",null,true,{"b":{}}]}') == {
         "a": [1, 2.5, "[" * 20, None, True, {"b": {}}]
@@ -58,6 +62,9 @@ def test_an_object_is_parsed() -> None:
         b'{"a":' + b"9" * 33 + b"}",
         b'{"a":0.' + b"1" * 100 + b"}",
         b"{'a':1}",
+        b'{"a":"\\ud800"}',
+        b'{"a":["\\uDFFF\\uD800"]}',
+        b'{"\\ud800":1}',
         b'{"a":1}x',
         b'{"a":"\xff"}',
         '{"a":1}'.encode("utf-16"),

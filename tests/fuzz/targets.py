@@ -1,0 +1,211 @@
+"""What strangers send, and who reads it: each target takes any bytes and fails when a promise is broken.
+
+A promise is that nothing is raised but what is declared, and that only what is good is accepted. Knows
+nothing of how the bytes are found: `make fuzz` looks for new ones, `test_corpus.py` tries the known ones.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from joserfc import jwe
+from joserfc.jwk import ECKey
+
+from identity_client import DecryptionKey, NotOpenableError
+from identity_service.domain import refresh_tokens
+from identity_service.domain.errors import CredentialRefusedError, IdentityError, RefreshTokenInvalidError
+from identity_service.domain.ids import KeyId, SessionId, base64url
+from identity_service.domain.secret import Secret
+from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.jose import encryption_keys, keys
+from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.public_keys import StrictKeyChecker
+from identity_service.jose.strict import decode_base64url, parse_object
+from tests.high_s import twin
+from tests.unit.jose.conftest import ISSUER, Ring, access_token
+
+_SIGNING: Final = keys.generate("ES256")
+_ENCRYPTING: Final = encryption_keys.generate_service_key()
+_CODEC: Final = AccessTokenCodec(Ring((_SIGNING,), _ENCRYPTING), ISSUER)
+_KEY: Final = keys.load(_SIGNING.private_jwk, "ES256", private=True)
+_AUDIENCE_KEY: Final = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api")
+_ASSERTIONS: Final = StrictAssertions()
+_REFRESH_KEY: Final = bytes(range(32))
+_REFRESH_TOKEN: Final = refresh_tokens.derive(
+    _REFRESH_KEY,
+    refresh_tokens.RefreshToken(
+        key_id=KeyId(base64url(bytes(refresh_tokens.KEY_ID_BYTES))),
+        session_id=SessionId(base64url(bytes(16))),
+        number=7,
+    ),
+)
+_TOKEN: Final = _CODEC.sign(access_token(claims={"tenant": "blue"}))
+_ENCRYPTED: Final = encryption_keys.read_encryption_key(_ENCRYPTING.public_jwk or "").encrypt(_TOKEN)
+_TO_AUDIENCE: Final = encryption_keys.read_encryption_key(_AUDIENCE_KEY.public_jwk()).encrypt(_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A reader of what strangers send."""
+
+    run: Callable[[bytes], object]
+    seeds: Sequence[bytes]
+    """Good ones, from which others are made."""
+
+
+def _access_token(data: bytes) -> None:
+    """Of all texts only the two that were made, and the twin of the signed one, are good."""
+    text = data.decode("latin-1")
+    if not isinstance(_CODEC.read(text), Rejected):
+        assert text in (_TOKEN, twin(_TOKEN), _ENCRYPTED), "a forged token was accepted"
+
+
+def _signed(data: bytes) -> str:
+    """A token with any header and claims, signed with the right key: `header 0x00 claims`.
+
+    `@kid` stands for the id of that key, which is another one in every process.
+    """
+    header, _, claims = data.replace(b"@kid", _SIGNING.key_id.encode()).partition(b"\0")
+    message = f"{base64url(header)}.{base64url(claims)}"
+    return f"{message}.{base64url(_KEY.sign(message.encode()))}"
+
+
+def _signed_claims(data: bytes) -> None:
+    """What is accepted means the same when it is written again."""
+    found = _CODEC.read(_signed(data))
+    if isinstance(found, AccessToken):
+        with suppress(IdentityError):  # written again it may be longer than 8 KiB
+            again = _CODEC.read(_CODEC.sign(found))
+            assert isinstance(again, AccessToken)
+            assert again == _in_whole_seconds(found), "it does not say the same twice"
+
+
+def _in_whole_seconds(token: AccessToken) -> AccessToken:
+    """As this service writes them; it reads fractions too."""
+    names = ("issue_time", "expire_time", "not_before", "auth_time")
+    times = {name: time for name in names if (time := getattr(token, name)) is not None}
+    return replace(token, **{name: time.replace(microsecond=0) for name, time in times.items()})
+
+
+def _encrypted_content(data: bytes) -> None:
+    """Whoever has the public key can encrypt anything to the service."""
+    key = ECKey.import_key(json.loads(_ENCRYPTING.public_jwk or ""))
+    header = {
+        "alg": "ECDH-ES+A256KW",
+        "enc": "A256GCM",
+        "kid": _ENCRYPTING.key_id,
+        "typ": "at+jwt",
+        "cty": "JWT",
+    }
+    text = jwe.encrypt_compact(header, data, key, algorithms=["ECDH-ES+A256KW", "A256GCM"])
+    _access_token_inside(data, text)
+
+
+def _access_token_inside(data: bytes, text: str) -> None:
+    if not isinstance(_CODEC.read(text), Rejected):
+        assert data.decode("latin-1") in (_TOKEN, twin(_TOKEN)), "a forged token was accepted"
+
+
+def _to_an_audience(data: bytes) -> None:
+    text = data.decode("latin-1")
+    with suppress(NotOpenableError):
+        assert (_AUDIENCE_KEY.decrypt(text), text) == (_TOKEN, _TO_AUDIENCE), "a changed token was opened"
+
+
+def _refresh_token(data: bytes) -> None:
+    text = data.decode("latin-1")
+    with suppress(RefreshTokenInvalidError):
+        refresh_tokens.read(text, lambda _: _REFRESH_KEY)
+        assert text == _REFRESH_TOKEN, "a forged refresh token was accepted"
+
+
+def _assertion(data: bytes) -> None:
+    """Read before anybody is trusted; its text has one spelling, and the refusal holds no part of it."""
+    text = data.decode("latin-1")
+    try:
+        found = _ASSERTIONS.read(Secret(text))
+    except CredentialRefusedError as error:
+        _is_silent(error, *text.split("."))
+    else:
+        assert f"{found.message.decode()}.{base64url(found.signature)}" == text
+
+
+def _is_silent(error: Exception, *secrets: str) -> None:
+    assert not any(text in str(error) for text in secrets if len(text) > 40), "the refusal says what it read"
+
+
+def _signed_assertion(data: bytes) -> None:
+    _assertion(_signed(data).encode())
+
+
+def _registered_key(data: bytes) -> None:
+    """Keys that administrators register, of either kind."""
+    text = data.decode("latin-1")
+    checker = StrictKeyChecker()
+    for check in (
+        checker.check_key,
+        checker.check_encryption_key,
+        lambda jwk: checker.check_key_set(jwk, ["ES256", "RS256"]),
+    ):
+        try:
+            check(text)
+        except ValueError as error:
+            _is_silent(error, text)
+
+
+def _strict_json(data: bytes) -> None:
+    try:
+        found = parse_object(data)
+    except ValueError:
+        return
+    assert found == json.loads(data)
+    assert parse_object(json.dumps(found, ensure_ascii=False).encode()) == found
+
+
+def _strict_base64url(data: bytes) -> None:
+    text = data.decode("latin-1")
+    with suppress(ValueError):
+        assert base64url(decode_base64url(text)) == text, "two spellings"
+
+
+def _parts(token: str) -> bytes:
+    header, claims, _ = token.split(".")
+    read = decode_base64url(header) + b"\0" + decode_base64url(claims)
+    return read.replace(_SIGNING.key_id.encode(), b"@kid")
+
+
+def _key(kind: str) -> bytes:
+    return (keys.generate(kind).public_jwk or "").encode()
+
+
+_ASSERTION_SEED: Final = (
+    b'{"alg":"ES256","kid":"a"}\0'
+    + json.dumps(
+        {
+            "iss": "reports",
+            "sub": "reports",
+            "aud": ISSUER,
+            "exp": 1_800_000_000,
+            "iat": 1_700_000_000,
+            "jti": "j",
+        }
+    ).encode()
+)
+
+TARGETS: Final[Mapping[str, Target]] = {
+    "access_token": Target(_access_token, [_TOKEN.encode(), twin(_TOKEN).encode(), _ENCRYPTED.encode()]),
+    "signed_claims": Target(_signed_claims, [_parts(_TOKEN)]),
+    "encrypted_content": Target(_encrypted_content, [_TOKEN.encode()]),
+    "to_an_audience": Target(_to_an_audience, [_TO_AUDIENCE.encode()]),
+    "refresh_token": Target(_refresh_token, [_REFRESH_TOKEN.encode()]),
+    "assertion": Target(_assertion, [_signed(_ASSERTION_SEED).encode()]),
+    "signed_assertion": Target(_signed_assertion, [_ASSERTION_SEED]),
+    "registered_key": Target(
+        _registered_key, [_key("ES256"), _key("EdDSA"), _key("RS256"), _AUDIENCE_KEY.public_jwk().encode()]
+    ),
+    "strict_json": Target(_strict_json, [b'{"a":[1,2.5,null,true,{"b":"\\u00e9"}]}']),
+    "strict_base64url": Target(_strict_base64url, [b"AQ", b"AQI", b"AQID", b"-_-_"]),
+}
