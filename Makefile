@@ -44,13 +44,14 @@ proto: .venv/.dev  ## Generate the Python stubs from protos/
 	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
 
+# Extras stay in the pins (`coverage[toml]==`): else pip takes the newest version for the one with the extra.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
+
 lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraints*.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --extra server pyproject.toml \
-	  --group pyproject.toml:build --output-file constraints.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --extra server pyproject.toml \
-	  --group pyproject.toml:dev --constraints constraints.txt --output-file constraints-dev.txt
+	$(LOCK) --upgrade --extra server pyproject.toml --group pyproject.toml:build --output-file constraints.txt
+	$(LOCK) --extra server pyproject.toml --group pyproject.toml:dev --constraints constraints.txt \
+	  --output-file constraints-dev.txt
 
 bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
 	@$(BIN)/python -m benchmarks $(ARGS)
