@@ -171,7 +171,14 @@ class Service:
         self._audit_desk = AuditDesk(store)
         self._server = Server(
             _server_config(settings),
-            IdentityServicer(use.issuer, use.verifier, use.refresher, use.revoker, replica),
+            IdentityServicer(
+                use.issuer,
+                use.verifier,
+                use.refresher,
+                use.revoker,
+                replica,
+                cache_bytes=settings.cache_bytes // 4,
+            ),
             TrustServicer(use.keys, replica, hub, senders, keys_max_age),
             AdminServicer(
                 use.administration, use.sessions, use.keys, use.rotation, use.rewrap, self._audit_desk

@@ -151,8 +151,11 @@ class Settings(BaseModel):
         le=64,
         description="Verify calls that may wait for the store at once; less than verify_threads",
     )
-    cache_entries: int = Field(
-        10_000, ge=2, le=10_000_000, description="verified tokens to remember; 2 to 10,000,000"
+    cache_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        le=16 * 1024**3,
+        description="memory for tokens that were verified, about 5 KiB each; 0 to 16 GiB",
     )
     audit_entries: int = Field(
         100_000,

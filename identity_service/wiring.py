@@ -104,7 +104,7 @@ class UseCases:
             clock,
             answers.render,
             leeway=settings.leeway,
-            cache_entries=settings.cache_entries,
+            cache_bytes=settings.cache_bytes // 4 * 3,
             serve_stale=settings.on_stale == "serve",
         )
         self.revoker = Revoker(store, replica, codec, self.keys, clock, self.trail, _revoke_config(settings))

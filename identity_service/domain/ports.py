@@ -28,6 +28,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The wall clock, in UTC."""
 
+    def unix(self) -> float:
+        """The same moment as Unix seconds, for what is asked often."""
+
     def monotonic(self) -> float:
         """Seconds on a clock that is never set."""
 

@@ -59,32 +59,33 @@ class Denylist:
     share the few numbers that their buckets hold.
     """
 
-    __slots__ = ("_buckets", "_until")
+    __slots__ = ("_buckets", "until")
 
     def __init__(self) -> None:
-        self._until: dict[str, int] = {}
+        self.until: dict[str, int] = {}
+        """Id → minute. For reading: Verify looks here without a call."""
         self._buckets: dict[int, _Bucket] = {}
 
     def __contains__(self, id_: str | None) -> bool:
-        return id_ in self._until
+        return id_ in self.until
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self.until)
 
     def items(self) -> Iterator[tuple[str, datetime]]:
         """All denials of this moment, with their ends; others may come and go meanwhile."""
-        for id_ in list(self._until):  # one step of the interpreter, so that no lock is needed
-            minute = self._until.get(id_)
+        for id_ in list(self.until):  # one step of the interpreter, so that no lock is needed
+            minute = self.until.get(id_)
             if minute is not None:
                 yield id_, _moment(minute)
 
     def add(self, id_: str, deny_until: datetime) -> None:
         minute = _minute(deny_until)
-        if minute > self._until.get(id_, -1):
+        if minute > self.until.get(id_, -1):
             bucket = self._buckets.get(minute)
             if bucket is None:
                 bucket = self._buckets[minute] = _Bucket(minute)
-            self._until[id_] = bucket.minute
+            self.until[id_] = bucket.minute
             bucket.add(id_)
 
     def evict(self, now: datetime) -> int:
@@ -93,8 +94,8 @@ class Denylist:
         forgotten = 0
         for minute in [m for m in self._buckets if m < current]:
             for id_ in self._buckets.pop(minute):
-                if self._until.get(id_) == minute:  # else it was extended and lies in a later bucket
-                    del self._until[id_]
+                if self.until.get(id_) == minute:  # else it was extended and lies in a later bucket
+                    del self.until[id_]
                     forgotten += 1
         return forgotten
 
@@ -170,17 +171,21 @@ class Revocations:
         table = self._generations
         return {p: table[p] for p in principals if p in table} if table else {}
 
-    def why_revoked(self, token: AccessToken) -> str | None:
+    def why_revoked(self, token: AccessToken, principals: frozenset[PrincipalId] | None = None) -> str | None:
         """A sentence that says which level revoked the token, or None while none did.
 
         Every level counts: id, session, and each principal by name or by the token's `gen`.
+        `principals` = of the token, where the caller has them ready.
         """
-        if token.token_id in self.denylist:
+        denied = self.denylist.until
+        if token.token_id in denied:
             return "the token was revoked"
-        if token.session_id is not None and token.session_id in self.denylist:
+        if token.session_id in denied:
             return "the token's session has ended"
-        if self._generations and self.raised_over(token.principals, token.generations) is not None:
-            return "all tokens of one of the token's principals were revoked"
+        if self._generations:
+            named = token.principals if principals is None else principals
+            if first_raised(self._generations, named, token.generations) is not None:
+                return "all tokens of one of the token's principals were revoked"
         return None
 
     def raised_over(

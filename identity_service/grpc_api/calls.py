@@ -2,9 +2,9 @@
 
 import hashlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote
 
 import grpc
@@ -12,6 +12,7 @@ import grpc
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
 
+MethodT = TypeVar("MethodT", bound=Callable[..., object])
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEM: Final = "x509_pem_cert"
 _URI: Final = "peer_uri"
@@ -24,6 +25,19 @@ class Call:
 
     origin: Origin
     context: grpc.ServicerContext
+
+
+def recalled_by(recall: Callable[[Any, bytes], bytes | None]) -> Callable[[MethodT], MethodT]:
+    """Marks a method whose answer to these very bytes may be known already: `recall` says so, or None.
+
+    Such a method is given the bytes of the request in place of the context.
+    """
+
+    def mark(method: MethodT) -> MethodT:
+        method.recall = recall  # type: ignore[attr-defined]
+        return method
+
+    return mark
 
 
 def peer_of(context: grpc.ServicerContext) -> str:

@@ -72,23 +72,45 @@ class Pipeline:
 
     def _wrap(self, method: str, handler: Any) -> Handler:
         rule = self._policy.get(method)
+        if rule is not None and hasattr(handler.unary_unary, "recall"):
+            return grpc.unary_unary_rpc_method_handler(self._recalling(method, rule, handler))
         if handler.unary_unary is not None:
             behaviour = self._unary(method, rule, handler)
             if rule is not None and rule.pool is Pool.WORK:
                 behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
-            return grpc.unary_unary_rpc_method_handler(behaviour, _raw, _serialize)
+            return grpc.unary_unary_rpc_method_handler(behaviour, None, _serialize)
         if handler.unary_stream is not None:
             behaviour = self._unary_stream(method, rule, handler)
             if hasattr(handler.unary_stream, "experimental_non_blocking"):
                 behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]
             elif rule is not None and rule.pool is Pool.WORK:
                 behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
-            return grpc.unary_stream_rpc_method_handler(behaviour, _raw, _serialize)
+            return grpc.unary_stream_rpc_method_handler(behaviour, None, _serialize)
         if handler.stream_stream is not None:
             behaviour = self._stream_stream(method, rule, handler)
             behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
-            return grpc.stream_stream_rpc_method_handler(behaviour, _raw, _serialize)
+            return grpc.stream_stream_rpc_method_handler(behaviour, None, _serialize)
         raise TypeError(f"{method}: client streaming is not offered")
+
+    def _recalling(self, method: str, rule: Rule, handler: Any) -> Callable[[bytes, Context], Any]:
+        """For a method that may know its answer by the bytes of the request."""
+        parse, use = handler.request_deserializer, handler.unary_unary
+        recall = use.recall.__get__(use.__self__)
+        everybody_proves = self._gate.applies(rule, None)
+
+        def behaviour(data: bytes, context: Context) -> Any:
+            try:
+                if everybody_proves:
+                    self._admit(method, rule, parse, data, context)
+                # Answering costs less than asking whether anybody still waits.
+                answer = recall(data)
+                if answer is None:
+                    answer = use(self._admit(method, rule, parse, data, context)[0], data)
+            except Exception as error:  # noqa: BLE001  # the table decides about every one
+                self._fail(method, context, error)
+            return answer
+
+        return behaviour
 
     def _unary(self, method: str, rule: Rule | None, handler: Any) -> Callable[[bytes, Context], Any]:
         parse, use = handler.request_deserializer, handler.unary_unary
@@ -231,10 +253,6 @@ def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
             field="", description="the bytes are not the message that this method takes"
         )
         raise MalformedRequestError(violation) from error
-
-
-def _raw(data: bytes) -> bytes:
-    return data
 
 
 def _serialize(response: Any) -> bytes:  # a message, or the bytes of one made before

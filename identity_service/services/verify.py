@@ -8,15 +8,18 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from datetime import timedelta
+from typing import Final, Generic, TypeVar
 
+from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import Revision
 from identity_service.domain.ports import Clock, KeySource, ReplicaView, TokenCodec
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejected, RejectionReason
 from identity_service.services.token_cache import RecentCache
 
 R = TypeVar("R")
+_TOKEN_BYTES: Final = 3000
+"""What a remembered token needs beside its text and the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,23 +38,18 @@ class VerifyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(Generic[R]):
-    """The token is good."""
+    """The token is good, with what every call compares."""
 
     token: AccessToken
     rendered: R
     """The token as the door that asks wants it, made once for each token."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Remembered(Generic[R]):
-    """A token whose signature verified, with what every call compares."""
-
-    verified: Verified[R]
     key_id: str
-    valid_from: datetime
-    valid_until: datetime
+    valid_from: float
+    """In Unix seconds, as `valid_until`."""
+    valid_until: float
     audiences: frozenset[str]
     scopes: frozenset[str]
+    principals: frozenset[PrincipalId]
 
 
 class Verifier(Generic[R]):
@@ -66,7 +64,7 @@ class Verifier(Generic[R]):
         render: Callable[[AccessToken], R],
         *,
         leeway: timedelta,
-        cache_entries: int,
+        cache_bytes: int,
         serve_stale: bool = False,
     ) -> None:
         self._codec = codec
@@ -74,8 +72,9 @@ class Verifier(Generic[R]):
         self._replica = replica
         self._clock = clock
         self._render = render
-        self._leeway = leeway
-        self._cache: RecentCache[bytes, _Remembered[R]] = RecentCache(cache_entries)
+        self._leeway = leeway.total_seconds()
+        self._revocations = replica.revocations
+        self._cache: RecentCache[bytes, Verified[R]] = RecentCache(cache_bytes)
         self._require = replica.require_ready if serve_stale else replica.require_fresh
 
     def prepare(self, *requests: VerifyRequest) -> None:
@@ -100,9 +99,21 @@ class Verifier(Generic[R]):
         known = self._recall(request.token)
         if isinstance(known, Rejected):
             return known
-        return self._check(known, request) or known.verified
+        return self._lapsed(known) or _unfit(known, request) or known
 
-    def _recall(self, text: str) -> _Remembered[R] | Rejected:
+    def is_still_good(self, verified: Verified[R]) -> bool:
+        """Whether the same request would be answered in the same way now: time and the log alone decide.
+
+        Raises UnavailableError as `verify` does.
+        """
+        self._require()
+        return (
+            verified.valid_from <= self._clock.unix() < verified.valid_until
+            and self._keys.verifying(verified.key_id) is not None
+            and self._revocations.why_revoked(verified.token, verified.principals) is None
+        )
+
+    def _recall(self, text: str) -> Verified[R] | Rejected:
         """The token with this exact text, from memory or by verifying its signature now."""
         if len(text) > MAX_TOKEN_CHARS:
             return _reject(RejectionReason.MALFORMED, "the token is longer than 8 KiB")
@@ -113,34 +124,39 @@ class Verifier(Generic[R]):
         token = self._codec.read(text)
         if isinstance(token, Rejected):
             return token
-        known = _Remembered(
-            verified=Verified(token=token, rendered=self._render(token)),
+        known = Verified(
+            token=token,
+            rendered=self._render(token),
             key_id=token.key_id or "",
-            valid_from=max(token.issue_time, token.not_before or token.issue_time) - self._leeway,
-            valid_until=token.expire_time + self._leeway,
+            valid_from=max(token.issue_time, token.not_before or token.issue_time).timestamp() - self._leeway,
+            valid_until=token.expire_time.timestamp() + self._leeway,
             audiences=frozenset(token.audiences),
             scopes=frozenset(token.scopes),
+            principals=token.principals,
         )
-        self._cache.put(digest, known)
+        self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
         return known
 
-    def _check(self, known: _Remembered[R], request: VerifyRequest) -> Rejected | None:
-        """Everything that may have changed since the signature was verified, or that the call asks for."""
-        token, now = known.verified.token, self._clock.now()
+    def _lapsed(self, known: Verified[R]) -> Rejected | None:
+        """What may have changed since the signature was verified."""
+        now = self._clock.unix()
         if self._keys.verifying(known.key_id) is None:
             return _reject(RejectionReason.UNKNOWN_KEY, "the token's key is no longer in use")
         if now >= known.valid_until:
             return _reject(RejectionReason.EXPIRED, "the token has expired")
         if now < known.valid_from:
             return _reject(RejectionReason.NOT_YET_VALID, "the token is not valid yet")
-        why = self._replica.revocations.why_revoked(token)
-        if why is not None:
-            return _reject(RejectionReason.REVOKED, why)
-        if not request.any_audience and known.audiences.isdisjoint(request.audiences):
-            return _reject(RejectionReason.WRONG_AUDIENCE, "the token is for another audience")
-        if request.required_scopes and not known.scopes.issuperset(request.required_scopes):
-            return _reject(RejectionReason.INSUFFICIENT_SCOPE, "the token lacks a required scope")
-        return _check_binding(token, request.certificate_sha256)
+        why = self._revocations.why_revoked(known.token, known.principals)
+        return None if why is None else _reject(RejectionReason.REVOKED, why)
+
+
+def _unfit(known: Verified[R], request: VerifyRequest) -> Rejected | None:
+    """What the call asks for and the token has not."""
+    if not request.any_audience and known.audiences.isdisjoint(request.audiences):
+        return _reject(RejectionReason.WRONG_AUDIENCE, "the token is for another audience")
+    if request.required_scopes and not known.scopes.issuperset(request.required_scopes):
+        return _reject(RejectionReason.INSUFFICIENT_SCOPE, "the token lacks a required scope")
+    return _check_binding(known.token, request.certificate_sha256)
 
 
 def _check_binding(token: AccessToken, shown: bytes) -> Rejected | None:

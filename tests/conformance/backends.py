@@ -33,6 +33,9 @@ class FakeClock:
     def now(self) -> datetime:
         return self._now
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         return self._monotonic
 

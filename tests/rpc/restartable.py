@@ -36,6 +36,9 @@ class StillClock(ShiftedClock):
     def now(self) -> datetime:
         return self._start + self._offset
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         """Real, so that threads go on, and moved by `age`."""
         return super().monotonic() + self._aged

@@ -42,6 +42,9 @@ class ShiftedClock:
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         return self._clock.monotonic()
 

@@ -117,7 +117,7 @@ def test_denials_of_one_minute_share_one_object_for_it() -> None:
     denylist = Denylist()
     for number in range(100):
         denylist.add(str(number), START + timedelta(seconds=number % 60))
-    assert len({id(minute) for minute in denylist._until.values()}) <= 2
+    assert len({id(minute) for minute in denylist.until.values()}) <= 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), max_size=30), st.integers(0, 25))
@@ -153,7 +153,7 @@ def test_any_order_and_any_repetition_of_the_same_entries_give_the_same_answers(
     repeated = data.draw(st.permutations([*entries, *more]))
     once, again = folded(entries), folded(repeated)
     assert once.generations == again.generations
-    assert once.denylist._until == again.denylist._until
+    assert once.denylist.until == again.denylist.until
     for minutes in range(8):
         assert once.denylist.evict(START + minutes * MINUTE) == again.denylist.evict(START + minutes * MINUTE)
         assert [id_ in once.denylist for id_ in "abc"] == [id_ in again.denylist for id_ in "abc"]

@@ -31,6 +31,9 @@ class Clock(SystemClock):
         super().__init__()
         self.ahead = 0.0
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
 

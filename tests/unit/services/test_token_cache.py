@@ -30,3 +30,24 @@ def test_what_is_in_use_survives_what_is_not() -> None:
         cache.put(key, "cold")
         assert cache.get(-1) == "hot"
     assert cache.get(0) is None
+
+
+def test_what_is_heavy_drives_out_more_and_what_is_too_heavy_is_not_kept() -> None:
+    cache: RecentCache[str, str] = RecentCache(20)
+    for key in "abc":
+        cache.put(key, key, 3)
+    assert all(cache.get(key) for key in "abc")
+    cache.put("heavy", "heavy", 10)
+    cache.put("too heavy", "", 11)
+
+    assert cache.get("heavy") == "heavy"
+    assert cache.get("too heavy") is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), max_size=200))
+def test_all_entries_together_never_weigh_more_than_may_be(puts: list[tuple[int, int]]) -> None:
+    cache: RecentCache[int, int] = RecentCache(50)
+    for key, weight in puts:
+        cache.put(key, weight, weight)
+
+    assert sum(cache.get(key) or 0 for key in range(31)) <= 50

@@ -40,6 +40,9 @@ class Clock:
     def now(self) -> datetime:
         return NOW
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         return self.steady
 

@@ -44,6 +44,9 @@ class Clock:
     def now(self) -> datetime:
         return self.wall
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         return self.steady
 

@@ -1,0 +1,114 @@
+"""The same request again: answered from memory, and never after what it rested on has changed."""
+
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from identity_service.domain.log import Revision
+from identity_service.services.verify import Verifier
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.rpc.administrator import Administrator
+from tests.rpc.conftest import StartWorld
+from tests.rpc.test_key_rotation import keys
+from tests.rpc.world import API, World, bearer, failure
+
+
+@pytest.fixture
+def known(world: World) -> pb.VerifyRequest:
+    """A request that was answered well twice: the second answer came from memory."""
+    tokens = world.issue(world.new_user())
+    request = pb.VerifyRequest(token=tokens.access_token, audiences=[API], required_scopes=["read"])
+    first = world.stub.Verify(request)
+    assert first.verified.session_id == tokens.session_id
+    assert world.stub.Verify(request) == first
+    return request
+
+
+def asked_again(world: World, request: pb.VerifyRequest) -> str:
+    answer = world.stub.Verify(request)
+    if answer.HasField("verified"):
+        return ""
+    return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
+
+
+def test_the_signature_and_the_request_are_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])
+    answers = [world.stub.Verify(request)]
+    monkeypatch.setattr(Verifier, "verify", None)  # whoever asks it now gets an error
+
+    answers += [world.stub.Verify(request) for _ in range(2)]
+
+    assert answers == [answers[0]] * 3
+    with pytest.raises(grpc.RpcError):
+        world.stub.Verify(pb.VerifyRequest(token=request.token, audiences=["other", API]))
+
+
+ENDS: dict[str, Callable[[World, token_pb2.VerifiedToken], object]] = {
+    "token": lambda world, token: world.revoke(world.admin_token(), token_id=token.token_id),
+    "session": lambda world, token: world.revoke(world.admin_token(), session_id=token.session_id),
+    "subject": lambda world, token: world.revoke(world.admin_token(), subject=token.subject),
+    "client": lambda world, token: world.revoke(world.admin_token(), client_id=token.client_id),
+    "everything": lambda world, token: world.revoke(world.admin_token(), everything=True),
+}
+
+
+@pytest.mark.parametrize("level", ENDS)
+def test_it_is_refused_once_it_is_revoked(world: World, known: pb.VerifyRequest, level: str) -> None:
+    ENDS[level](world, world.stub.Verify(known).verified)
+
+    assert asked_again(world, known) == "REVOKED"
+
+
+def test_it_is_refused_once_its_key_is_retired(
+    world: World, known: pb.VerifyRequest, admin: Administrator
+) -> None:
+    admin.call("RetireKey", key_id=next(iter(keys(world))), reason="leaked")
+
+    assert asked_again(world, known) == "REVOKED"
+
+
+def test_it_is_refused_once_it_has_expired_and_before_it_is_valid(
+    world: World, known: pb.VerifyRequest
+) -> None:
+    world.clock.advance(hours=-1)
+    assert asked_again(world, known) == "NOT_YET_VALID"
+    world.clock.advance(hours=3)
+    assert asked_again(world, known) == "EXPIRED"
+
+
+def test_its_answer_carries_the_revision_of_now(world: World, known: pb.VerifyRequest) -> None:
+    before = world.stub.Verify(known)
+    revision = world.revoke(world.admin_token(), token_id="another")
+
+    after = world.stub.Verify(known)
+
+    assert (after.verified, after.revision) == (before.verified, revision)
+
+
+def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known: pb.VerifyRequest) -> None:
+    asked = pb.VerifyRequest(at_least_revision=later_than(world.stub.Verify(known).revision))
+    asked.MergeFrom(known)
+
+    for _ in range(2):
+        with pytest.raises(grpc.RpcError) as error:
+            world.stub.Verify(asked)
+        assert failure(error.value).reason == "REVISION_NOT_REACHED"
+
+
+def later_than(revision: str) -> str:
+    known = Revision.parse(revision)
+    return str(Revision(epoch=known.epoch, position=known.position + 1000))
+
+
+def test_nobody_gets_an_answer_from_memory_who_has_to_prove_themselves(start_world: StartWorld) -> None:
+    world = start_world(require_caller_auth=True)
+    caller = world.admin_token(scopes=["identity.verify"])
+    request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])
+    for _ in range(2):
+        assert world.stub.Verify(request, metadata=bearer(caller)).HasField("verified")
+
+    with pytest.raises(grpc.RpcError) as error:
+        world.stub.Verify(request)
+    assert failure(error.value).reason == "CALLER_UNAUTHENTICATED"
