@@ -94,8 +94,19 @@ def open_office(settings: Settings) -> Iterator[Office]:
 class Service:
     """One server process, wired. `start` returns when it serves; `stop` drains and releases."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> None:
-        """Wire it; a clock and a store are given by tests that move time."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        store: Store | None = None,
+        share_port: bool = False,
+    ) -> None:
+        """Wire it; a clock and a store are given by tests that move time.
+
+        Args:
+            share_port: others of the same service listen there too.
+        """
         clock = clock or SystemClock()
         self._metrics = Metrics()
         self._metrics_listen = settings.metrics_listen
@@ -170,7 +181,7 @@ class Service:
         )
         self._audit_desk = AuditDesk(store)
         self._server = Server(
-            _server_config(settings),
+            _server_config(settings, share_port=share_port),
             IdentityServicer(
                 use.issuer,
                 use.verifier,
@@ -247,8 +258,9 @@ class Service:
             self._server.set_serving(serving=self._replica.is_fresh())
 
 
-def _server_config(settings: Settings) -> ServerConfig:
+def _server_config(settings: Settings, *, share_port: bool) -> ServerConfig:
     return ServerConfig(
+        share_port=share_port,
         listen=settings.listen,
         mtls_listen=settings.mtls_listen,
         max_message_bytes=settings.max_message_bytes,

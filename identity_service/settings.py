@@ -48,6 +48,12 @@ class Settings(BaseModel):
     )
     listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")
     metrics_listen: str = Field("", description="host:port of /metrics for Prometheus; empty = none")
+    workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="processes that serve on one port, started again when they end; 0 = one, and no other",
+    )
     insecure: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
     issuer: str = Field(
         "identity-service", min_length=1, max_length=256, description="claim iss; 1 to 256 characters"
@@ -242,6 +248,8 @@ class Settings(BaseModel):
             yield "durability: replicas:N needs Redis; an embedded store has none"
 
     def _wrong_access(self) -> Iterator[str]:
+        if self.workers and self.metrics_listen:
+            yield "metrics_listen: shows one process; with workers, start several services instead"
         if self.master_key is not None and self.master_key_file is not None:
             yield "master_key: set either this or master_key_file, not both"
         if self.other_master_key is not None and self.other_master_key_file is not None:

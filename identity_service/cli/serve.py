@@ -1,8 +1,14 @@
 """`identity init` and `identity serve`: prepare a store, run the service until it is told to stop."""
 
 import gc
+import multiprocessing
+import multiprocessing.connection
 import signal
+import sys
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from typing import Annotated
 
 import typer
@@ -13,6 +19,7 @@ from identity_service.cli.options import ConfigOption, StoreOption, load, settin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
+from identity_service.workers import Workers, reserved
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -32,6 +39,9 @@ def serve(
     config: ConfigOption = None,
     store: StoreOption = None,
     listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve on the port; SIGHUP renews them one by one.")
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback without TLS.")] = False,
     dev_mode: Annotated[
         bool,
@@ -39,34 +49,93 @@ def serve(
     ] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the calls in progress and exit 0."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    flags: dict[str, object] = {"store": store, "listen": listen, "workers": workers}
+    flags |= {"insecure": insecure or None}
     with failures(as_json=False):
-        flags: dict[str, object] = {"store": store, "listen": listen, "insecure": insecure or None}
         if dev_mode:
             flags |= dev.flags(load(config, **flags))
         settings = load(config, **flags).settings
         logs.configure(settings.log_level, settings.log_format)
+        accounts = None
         if dev_mode:
             settings, accounts = dev.prepare(settings)
         _check_store(settings)
-        service = bootstrap.Service(settings)
-        # What is there by now stays: a full collection need not look at all of it each time.
-        gc.collect()
-        gc.freeze()
-        port = service.start()
-        host = settings.listen.rpartition(":")[0]
-        tls = " with TLS" if settings.tls_certificate is not None else ""
-        say(f"identity-service: serving on {host}:{port}{tls}, store {settings.masked()['store']}")
-        if dev_mode:
-            dev.print_calls(f"{host}:{port}", accounts)
-            if tls:
-                say("TLS is on: commands need --ca and the file of the authority; see docs/tls.md.")
-        stop.wait()
-        say("identity-service: stopping")
-        if not service.stop():
-            fail("some calls had to be cut off when stopping; raise drain_grace", Exit.FAILED)
+
+        def announce(port: int) -> None:
+            host, count = settings.listen.rpartition(":")[0], settings.workers
+            tls = " with TLS" if settings.tls_certificate is not None else ""
+            by = f" by {count} workers" if count else ""
+            say(f"identity-service: serving on {host}:{port}{tls}{by}, store {settings.masked()['store']}")
+            if accounts is not None:
+                dev.print_calls(f"{host}:{port}", accounts)
+                if tls:
+                    say("TLS is on: commands need --ca and the file of the authority; see docs/tls.md.")
+
+        if settings.workers:
+            _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)
+        else:
+            _serve_here(settings, announce)
+
+
+def _serve_here(settings: Settings, announce: Callable[[int], None], *, share_port: bool = False) -> None:
+    """In this process, until it is told to stop."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if share_port:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor as well, which tells
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        threading.Thread(target=_stop_with_parent, args=[stop], daemon=True).start()
+    service = bootstrap.Service(settings, share_port=share_port)
+    # What is there by now stays: a full collection need not look at all of it each time.
+    gc.collect()
+    gc.freeze()
+    announce(service.start())
+    stop.wait()
+    say("identity-service: stopping")
+    if not service.stop():
+        fail("some calls had to be cut off when stopping; raise drain_grace", Exit.FAILED)
+
+
+def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
+    """By workers, until this process is told to stop; SIGHUP renews them by the settings of then."""
+    with ExitStack() as stack:
+        places = {"listen": stack.enter_context(reserved(settings.listen))}
+        if settings.mtls_listen:
+            places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
+        workers = Workers(work, logs.LogJournal(), count=settings.workers, grace=settings.drain_grace)
+
+        def renewed() -> Settings:
+            found = reload()
+            for name in ("listen", "mtls_listen", "workers"):
+                if getattr(found, name) != getattr(settings, name):
+                    raise ConfigurationError(f"{name}: changes with a restart only")
+            return found.model_copy(update=places)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: workers.stop())
+        signal.signal(signal.SIGHUP, lambda *_: workers.renew(renewed))
+        port = int(places["listen"].rpartition(":")[2])
+        code = workers.run(settings.model_copy(update=places), lambda: announce(port))
+    if code:
+        raise typer.Exit(code)
+
+
+def work(settings: Settings, ready: Connection) -> None:
+    """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        with failures(as_json=False):
+            _serve_here(settings, lambda _: ready.send_bytes(b"ready"), share_port=True)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        stop.set()
 
 
 def _check_store(settings: Settings) -> None:

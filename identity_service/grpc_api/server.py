@@ -56,6 +56,8 @@ class ServerConfig:
     drain_grace: timedelta = timedelta(seconds=10)
     """How long calls in progress may take to end when the server stops."""
     reflection: bool = True
+    share_port: bool = False
+    """Other processes of this service listen on the same port (SO_REUSEPORT)."""
 
 
 class Server:
@@ -174,5 +176,5 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         # Two servers on one port would share it silently; a port that is taken is an error instead.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(config.share_port)),
     ]

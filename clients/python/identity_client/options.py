@@ -30,7 +30,7 @@ class ClientOptions:
     timeout: timedelta = timedelta(seconds=5)
     """The deadline of each call, its retries included."""
     max_attempts: int = 4
-    """How often a call is tried while the service is UNAVAILABLE, at most 5; 1 = no retry."""
+    """How often a call is tried while the service is UNAVAILABLE or stops, at most 5; 1 = no retry."""
     initial_backoff: timedelta = timedelta(milliseconds=100)
     """Before the first retry; doubles with each, with jitter, up to two seconds."""
     keepalive: timedelta = timedelta(seconds=30)
@@ -85,6 +85,7 @@ class ClientOptions:
                 "initialBackoff": f"{self.initial_backoff.total_seconds():.3f}s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # A gRPC server that stops answers CANCELLED to what reaches it in that moment, unseen.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             }
         return {"methodConfig": [method]}

@@ -1,0 +1,189 @@
+"""Workers: several processes on one port, replaced when they end, renewed without a failed call."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from identity_client import ClientOptions, IdentityClient, IdentityError, Rejected, Verified
+from tests.e2e.process import Installation, Running
+from tests.redis_server import free_port
+
+
+@pytest.fixture
+def service(installation: Installation) -> Iterator[Running]:
+    installation.init()
+    with installation.serve("--workers", "2") as running:
+        eventually(lambda: len(workers(running)) == 2)
+        yield running
+
+
+def workers(service: Running) -> set[int]:
+    """The processes that are the service's, by what Linux knows of it and them."""
+    pid = service.process.pid
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in text.split() if b"spawn_main" in _command(int(child))}
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def eventually(condition: Callable[[], bool], patience: float = 30) -> None:
+    """What happens in other processes and nobody tells us."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def token_of(installation: Installation, service: Running) -> str:
+    secret = service.json("client", "create", "reports", "--audience", "api")["client_secret"]
+    with service.client() as client:
+        return client.issue_with_secret("reports", secret).access_token
+
+
+@contextlib.contextmanager
+def calling(target: str, token: str) -> Iterator[list[str]]:
+    """Verify again and again on many connections until the block ends; what went wrong."""
+    stop, wrong, calls = threading.Event(), list[str](), [0]
+    arguments = [*ClientOptions().channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
+
+    def call() -> None:
+        while not stop.is_set():
+            with (
+                grpc.insecure_channel(target, arguments) as channel,
+                IdentityClient(channel=channel) as client,
+            ):
+                for _ in range(50):  # then it connects anew
+                    try:
+                        answer = client.verify(token, any_audience=True)
+                    except IdentityError as error:
+                        wrong.append(repr(error))
+                    else:
+                        calls[0] += 1
+                        if not isinstance(answer, Verified):
+                            wrong.append(repr(answer))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert calls[0] > 100
+
+
+def test_all_of_them_serve_and_know_what_one_was_told(installation: Installation, service: Running) -> None:
+    token = token_of(installation, service)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(service.client()) for _ in range(16)]
+        assert all(isinstance(client.verify(token, any_audience=True), Verified) for client in clients)
+
+        clients[0].revoke_token(token)
+
+        eventually(
+            lambda: all(isinstance(client.verify(token, any_audience=True), Rejected) for client in clients)
+        )
+    assert service.terminate() == 0
+
+
+def test_one_that_dies_is_replaced_while_the_others_serve(
+    installation: Installation, service: Running
+) -> None:
+    token = token_of(installation, service)
+    before = workers(service)
+    victim = min(before)
+
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: len(workers(service) - {victim}) == 2)
+
+    with service.client() as client:
+        assert isinstance(client.verify(token, any_audience=True), Verified)
+    assert f'"pid": {victim}' in installation.log
+    assert "worker_ended" in installation.log
+
+
+def test_they_are_renewed_one_by_one_without_a_failed_call(
+    installation: Installation, service: Running
+) -> None:
+    token = token_of(installation, service)
+    before = workers(service)
+
+    with calling(service.target, token) as wrong:
+        for times in (1, 2, 3):
+            os.kill(service.process.pid, signal.SIGHUP)
+            eventually(lambda: installation.log.count("workers_renewed") == times)  # noqa: B023
+        eventually(lambda: len(workers(service)) == 2)
+
+    assert wrong == []
+    assert not workers(service) & before
+
+
+def test_a_setting_that_is_wrong_by_then_renews_nobody(installation: Installation) -> None:
+    file = installation.folder / "identity.toml"
+    file.write_text('leeway = "10s"\n')
+    installation.init()
+    with installation.serve("--workers", "1") as service:
+        eventually(lambda: len(workers(service)) == 1)
+        before = workers(service)
+        file.write_text('leeway = "a while"\n')
+
+        os.kill(service.process.pid, signal.SIGHUP)
+        eventually(lambda: "workers_not_renewed" in installation.log)
+
+        assert workers(service) == before
+        assert service.terminate() == 0
+
+
+def test_those_that_die_again_and_again_end_the_service(installation: Installation, service: Running) -> None:
+    while service.process.poll() is None:
+        for pid in workers(service):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+    assert service.process.returncode == 1
+    assert "workers_give_up" in installation.log
+
+
+def test_none_of_them_outlives_a_service_that_is_killed(service: Running) -> None:
+    pids = workers(service)
+
+    service.kill()
+
+    eventually(lambda: not any(_command(pid) for pid in pids))
+
+
+def test_a_start_that_fails_says_why_once_and_ends_as_one_process_would(installation: Installation) -> None:
+    alone = installation.run("serve", "--listen", f"127.0.0.1:{free_port()}")
+    together = installation.run("serve", "--workers", "2", "--listen", f"127.0.0.1:{free_port()}")
+
+    assert together.returncode == alone.returncode != 0
+    assert "identity init" in together.stderr
+
+
+def test_a_port_that_is_taken_is_not_shared_with_strangers(
+    installation: Installation, service: Running
+) -> None:
+    other = installation.start(("--workers", "1"), int(service.target.rpartition(":")[2]))
+
+    try:
+        assert other.wait(30) == 1
+    except subprocess.TimeoutExpired:
+        other.kill()
+        raise
+    assert "is another process there?" in installation.log
