@@ -88,6 +88,8 @@ class Workers(Generic[P]):
         for worker in self._alive():
             if not self._await_ready(worker):
                 code = worker.process.exitcode or 0
+                if code < 0:  # a signal's number is no exit code, and who was told to stop has not failed
+                    code = int(not self._stopping)
                 self._stopping = True
                 break
         else:

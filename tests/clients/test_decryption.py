@@ -12,9 +12,8 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, RSAKey
 
 from identity_client import DecryptionKey, NotOpenableError
-from identity_client.decryption import _decode
+from identity_client.strict import decode_base64url
 from identity_service.jose.encryption_keys import read_encryption_key
-from identity_service.jose.strict import decode_base64url
 from tests.jwts import encode
 
 INSIDE = "header.claims.signature"
@@ -147,7 +146,7 @@ def test_a_header_in_another_spelling_is_not_opened() -> None:
     assert not opens(KEY, ".".join([encode(twice), *rest]))
     assert not opens(KEY, ".".join([first + "=", *rest]))
     with pytest.raises(ValueError, match="canonical"):
-        _decode("QR")
+        decode_base64url("QR")
 
 
 # Keys

@@ -45,13 +45,13 @@ def test_without_a_bearer_nothing_goes_along(bearer: Any) -> None:
     assert ClientOptions(bearer=bearer).metadata() == ()
 
 
-def test_only_unavailable_is_retried_and_no_more_often_than_grpc_allows() -> None:
+def test_only_unavailable_and_a_server_that_stops_are_retried_and_no_more_often_than_grpc_allows() -> None:
     options = ClientOptions(max_attempts=9, initial_backoff=timedelta(milliseconds=50))
 
     (method,) = json.loads(dict(options.channel_arguments())["grpc.service_config"])["methodConfig"]
 
     policy = method["retryPolicy"]
-    assert policy["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert policy["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert (policy["maxAttempts"], policy["initialBackoff"]) == (5, "0.050s")
 
 

@@ -21,7 +21,7 @@ from tests.redis_server import free_port
 def service(installation: Installation) -> Iterator[Running]:
     installation.init()
     with installation.serve("--workers", "2") as running:
-        eventually(lambda: len(workers(running)) == 2)
+        eventually(lambda: "serving on" in installation.log)
         yield running
 
 
@@ -158,6 +158,21 @@ def test_those_that_die_again_and_again_end_the_service(installation: Installati
 
     assert service.process.returncode == 1
     assert "workers_give_up" in installation.log
+
+
+def test_one_that_is_killed_before_it_serves_fails_the_start(installation: Installation) -> None:
+    installation.init()
+    process = installation.start(("--workers", "2"), free_port())
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def spawned() -> list[int]:
+        return [int(pid) for pid in children.read_text().split() if b"spawn_main" in _command(int(pid))]
+
+    eventually(lambda: bool(spawned()))
+    os.kill(spawned()[0], signal.SIGKILL)
+
+    assert process.wait(30) == 1
+    assert "serving on" not in installation.log
 
 
 def test_none_of_them_outlives_a_service_that_is_killed(service: Running) -> None:

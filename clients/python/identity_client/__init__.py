@@ -26,6 +26,7 @@ from identity_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from identity_client.local import LocalVerifier, NotFreshError
 from identity_client.options import ClientOptions
 from identity_client.renewal import AccessTokens
 from identity_client.tls import TlsOptions
@@ -58,8 +59,10 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "KeySet",
+    "LocalVerifier",
     "News",
     "NotFoundError",
+    "NotFreshError",
     "NotOpenableError",
     "Outcome",
     "PermissionDeniedError",

@@ -10,7 +10,6 @@ An opened token is a signed one that nobody has verified yet. The algorithm come
 the token. Needs joserfc: install `identity-service[encryption]`.
 """
 
-import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any, Final, Self
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from identity_client.strict import decode_base64url, parse_object
 
 _CONTENT: Final = "A256GCM"
 _MAX_TOKEN_CHARS: Final = 8 * 1024
@@ -120,19 +121,19 @@ class DecryptionKey:
         if len(token) > _MAX_TOKEN_CHARS or len(parts) != 5 or len(parts[0]) > _MAX_HEADER_CHARS:
             return False
         try:
-            header = json.loads(_decode(parts[0]), object_pairs_hook=_unique)
-            wrapped, iv, content, tag = map(_decode, parts[1:])
-        except (ValueError, RecursionError):
+            header = parse_object(decode_base64url(parts[0]))
+            wrapped, iv, content, tag = map(decode_base64url, parts[1:])
+        except ValueError:
             return False
         sizes = len(wrapped), len(iv), len(tag)
         if sizes != (self._wrapped_bytes, _IV_BYTES, _TAG_BYTES) or not content:
             return False
         return self._is_header(header)
 
-    def _is_header(self, header: object) -> bool:
+    def _is_header(self, header: Mapping[str, Any]) -> bool:
         """No `zip`, `crit`, `jwk`, `apu`, `p2c` and the like; the algorithm is that of the key."""
         agreed = self.algorithm in _AGREEMENTS
-        if not isinstance(header, dict) or header.keys() != (_HEADER | {"epk"} if agreed else _HEADER):
+        if header.keys() != (_HEADER | {"epk"} if agreed else _HEADER):
             return False
         said = (header["alg"], header["enc"], header["kid"], header["typ"], header["cty"])
         if said != (self.algorithm, _CONTENT, self.key_id, "at+jwt", "JWT"):
@@ -147,7 +148,7 @@ class DecryptionKey:
             return False
         size = _COORDINATE_BYTES[str(self._curve)]
         try:
-            fits = all(len(_decode(epk[name])) == size for name in names)
+            fits = all(len(decode_base64url(epk[name])) == size for name in names)
         except (ValueError, TypeError):
             return False
         return fits and (epk["kty"], epk["crv"]) == (kind, self._curve)
@@ -199,7 +200,7 @@ def _modulus_bits(jwk: Mapping[str, Any]) -> int | None:
     modulus = jwk.get("n")
     if not isinstance(modulus, str):
         raise ValueError("the key is not well-formed")  # noqa: TRY004  # a value of a file, not of a caller
-    return int.from_bytes(_decode(modulus)).bit_length()
+    return int.from_bytes(decode_base64url(modulus)).bit_length()
 
 
 def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:
@@ -210,18 +211,3 @@ def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:
     )
     if jwk.get("use", "enc") != "enc" or not allowed:
         raise ValueError("the key is not for opening anything: its use or key_ops say otherwise")
-
-
-def _decode(text: str) -> bytes:
-    """Unpadded, canonical base64url. Raises ValueError for any other spelling."""
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
-        raise ValueError("not canonical base64url")
-    return data
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member stands twice")
-    return found

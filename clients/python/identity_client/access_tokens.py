@@ -1,0 +1,334 @@
+"""Access tokens as whoever receives them reads them: a compact JWS with the claims of RFC 9068.
+
+The algorithm comes from the key, never from the token, and no header but `kid` chooses a key (RFC 8725).
+Decides nothing that time or a revocation could change.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import jwt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from identity_client.strict import JsonObject, decode_base64url, parse_object
+from identity_client.values import Actor, Verified
+
+try:
+    from cryptography.hazmat.primitives.asymmetric import mldsa as _mldsa
+
+    mldsa: Any = _mldsa
+except ImportError:  # pragma: no cover  # an older cryptography: keys of ML-DSA are left out
+    mldsa = None
+
+MAX_TOKEN_CHARS: Final = 8 * 1024
+_MAX_KEY_ID_CHARS: Final = 256
+_MAX_ACTORS: Final = 8
+_MAX_TIME: Final = 253402300799
+"""The end of the year 9999, in Unix seconds."""
+_TYPES: Final = ("at+jwt", "application/at+jwt")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,18}")
+_THUMBPRINT: Final = "x5t#S256"
+_SIGNATURE_BYTES: Final = {"EdDSA": 64, "RS256": None, "PS256": None}
+_CURVES: Final = {
+    "ES256": (ec.SECP256R1(), ec.ECDSA(hashes.SHA256()), 32),
+    "ES384": (ec.SECP384R1(), ec.ECDSA(hashes.SHA384()), 48),
+}
+"""Algorithm → curve, ECDSA with its hash, bytes of a coordinate (RFC 7518 section 3.4)."""
+_ML_DSA: Final = {"ML-DSA-44": "MLDSA44PublicKey", "ML-DSA-65": "MLDSA65PublicKey"}
+_KEY_TYPES: Final = {
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "EdDSA": ("OKP", "Ed25519"),
+    "RS256": ("RSA", None),
+    "PS256": ("RSA", None),
+    **dict.fromkeys(_ML_DSA, ("AKP", None)),
+}
+_OWN: Final = frozenset(
+    {
+        *("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope"),
+        *("sid", "auth_time", "act", "may_act", "gen", "cnf"),
+    }
+)
+"""Claims that have fields of their own."""
+
+
+class VerifyingKey(Protocol):
+    """A published key and its one algorithm."""
+
+    algorithm: str
+
+    def verify(self, message: bytes, signature: bytes) -> bool: ...
+
+
+class RejectedError(ValueError):
+    """Why a token is not good. The sentence holds no part of the token."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedToken:
+    """A token whose signature verified."""
+
+    says: Verified
+    key_id: str
+    valid_from: float
+    valid_until: float
+    """In Unix seconds, of the service's clock."""
+    generations: Mapping[str, tuple[int, str]]
+    """The claim `gen`: principal → number and link."""
+
+    @property
+    def principals(self) -> frozenset[str]:
+        """Everybody whose generation can end this token: named, issued under, signed with."""
+        acting = {name for actor in self.says.actors for name in (actor.subject, actor.client_id) if name}
+        named = {"*", self.says.subject, self.says.client_id, key_principal(self.key_id)}
+        return frozenset(named | acting | self.generations.keys())
+
+
+def key_principal(key_id: str) -> str:
+    """Whose generation is raised when a key is retired."""
+    return f"*key:{key_id}"
+
+
+def open_key(jwk_text: str, algorithm: str) -> VerifyingKey | None:
+    """A key as the service publishes it; None for an algorithm that this client does not know.
+
+    Raises ValueError: it is no key for its algorithm.
+    """
+    expected = _KEY_TYPES.get(algorithm)
+    if expected is None:
+        return None
+    jwk = parse_object(jwk_text.encode())
+    if (jwk.get("kty"), jwk.get("crv")) != expected or jwk.get("alg", algorithm) != algorithm:
+        raise ValueError(f"the key is not one for {algorithm}")
+    if algorithm in _CURVES:
+        return _EcKey(jwk, algorithm)
+    if algorithm not in _ML_DSA:
+        return _JwtKey(jwk, algorithm)
+    return _MlDsaKey(jwk, algorithm) if mldsa is not None else None
+
+
+class _JwtKey:
+    __slots__ = ("_algorithm", "_key", "_signature_bytes", "algorithm")
+
+    def __init__(self, jwk: JsonObject, algorithm: str) -> None:
+        self.algorithm = algorithm
+        self._algorithm = jwt.get_algorithm_by_name(algorithm)
+        self._signature_bytes = _SIGNATURE_BYTES[algorithm]
+        members = {name: value for name, value in jwk.items() if name not in ("use", "key_ops", "alg")}
+        try:
+            self._key = self._algorithm.from_jwk(members)
+        except (jwt.InvalidKeyError, TypeError, KeyError) as error:
+            raise ValueError(f"the key is not a well-formed one for {algorithm}") from error
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        if self._signature_bytes not in (None, len(signature)):
+            return False
+        try:
+            return self._algorithm.verify(message, self._key, signature)
+        except ValueError:
+            return False
+
+
+class _EcKey:
+    """The primitive itself: PyJWT adds a tenth to each verification."""
+
+    __slots__ = ("_hashed", "_key", "_size", "algorithm")
+
+    def __init__(self, jwk: JsonObject, algorithm: str) -> None:
+        self.algorithm = algorithm
+        curve, self._hashed, self._size = _CURVES[algorithm]
+        x, y = (decode_base64url(_text(jwk, name)) for name in ("x", "y"))
+        if len(x) != self._size or len(y) != self._size:
+            raise ValueError(f"the key is not a well-formed one for {algorithm}")
+        self._key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        size = self._size
+        if len(signature) != 2 * size:
+            return False
+        r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+        try:
+            self._key.verify(encode_dss_signature(r, s), message, self._hashed)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class _MlDsaKey:
+    """RFC 9964, which PyJWT does not have."""
+
+    __slots__ = ("_key", "algorithm")
+
+    def __init__(self, jwk: JsonObject, algorithm: str) -> None:
+        self.algorithm = algorithm
+        kind: Any = getattr(mldsa, _ML_DSA[algorithm])
+        self._key = kind.from_public_bytes(decode_base64url(_text(jwk, "pub")))
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        try:
+            self._key.verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str = "") -> SignedToken:
+    """A token of one of these keys (by `kid`) and of this issuer, as of `revision`. Raises RejectedError."""
+    parts = text.split(".") if len(text) <= MAX_TOKEN_CHARS else ()
+    if len(parts) == 5:
+        raise RejectedError("UNDECRYPTABLE", "the token is encrypted, and no key here opens it")
+    if len(parts) != 3:
+        raise RejectedError("MALFORMED", "not three parts, or longer than 8 KiB")
+    try:
+        algorithm, key_id = _read_header(parts[0])
+        signature = decode_base64url(parts[2])
+    except RejectedError:
+        raise
+    except ValueError:
+        raise RejectedError("MALFORMED", "not canonical base64url of JSON") from None
+    key = keys.get(key_id)
+    if key is None:
+        raise UnknownKeyError(key_id)
+    if key.algorithm != algorithm:
+        raise RejectedError("ALGORITHM_NOT_ALLOWED", "the token's key is for another algorithm")
+    if not key.verify(f"{parts[0]}.{parts[1]}".encode("ascii", "replace"), signature):
+        raise RejectedError("BAD_SIGNATURE", "the signature does not verify")
+    try:
+        token = _from_claims(parse_object(decode_base64url(parts[1])), key_id, revision)
+    except ValueError as error:
+        raise RejectedError("MALFORMED", f"claims: {error}") from None
+    if token.says.issuer != issuer:
+        raise RejectedError("UNTRUSTED_ISSUER", "the token's issuer is not trusted here")
+    return token
+
+
+class UnknownKeyError(RejectedError):
+    """The token names a key that is not published."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__("UNKNOWN_KEY", "the token names a key that is not published")
+        self.key_id = key_id
+
+
+@lru_cache(maxsize=64)
+def _read_header(part: str) -> tuple[str, str]:
+    """`alg` and `kid`. All tokens of one key have the same header, so it is rarely read twice."""
+    header = parse_object(decode_base64url(part))
+    algorithm, key_id, type_ = header.get("alg"), header.get("kid"), header.get("typ")
+    if not isinstance(algorithm, str) or "crit" in header or "b64" in header:
+        raise RejectedError("MALFORMED", "header: alg must be a text; crit and b64 are not supported")
+    if not isinstance(type_, str) or type_.lower() not in _TYPES:
+        raise RejectedError("WRONG_TYPE", "typ is not at+jwt: not an access token")
+    if algorithm not in _KEY_TYPES:
+        raise RejectedError("ALGORITHM_NOT_ALLOWED", "alg is not an algorithm of published keys")
+    if not isinstance(key_id, str) or not 0 < len(key_id) <= _MAX_KEY_ID_CHARS:
+        raise RejectedError("MALFORMED", "header: kid must be a text")
+    return algorithm, key_id
+
+
+def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
+    scope = _text(claims, "scope") if "scope" in claims else ""
+    issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
+    says = Verified(
+        issuer=_text(claims, "iss"),
+        subject=_text(claims, "sub"),
+        audiences=_audiences(claims.get("aud")),
+        client_id=_text(claims, "client_id"),
+        scopes=tuple(scope.split(" ")) if scope else (),
+        token_id=_text(claims, "jti"),
+        session_id=_text(claims, "sid") if "sid" in claims else "",
+        issue_time=datetime.fromtimestamp(issued, UTC),
+        expire_time=datetime.fromtimestamp(expires, UTC),
+        auth_time=datetime.fromtimestamp(_seconds(claims, "auth_time"), UTC)
+        if "auth_time" in claims
+        else None,
+        actors=_actors(claims["act"]) if "act" in claims else (),
+        may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
+        claims={name: value for name, value in claims.items() if name not in _OWN},
+        certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else b"",
+        revision=revision,
+    )
+    return SignedToken(
+        says=says,
+        key_id=key_id,
+        valid_from=max(issued, _seconds(claims, "nbf")) if "nbf" in claims else issued,
+        valid_until=expires,
+        generations=_generations(claims["gen"]) if "gen" in claims else {},
+    )
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text")
+    return value
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> float:
+    """By exact type: True is an int."""
+    value = claims.get(name)
+    if (type(value) is int or type(value) is float) and 0 <= value <= _MAX_TIME:
+        return value
+    raise ValueError(f"{name} must be a date in seconds")
+
+
+def _audiences(value: object) -> tuple[str, ...]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(one, str) for one in values):
+        raise ValueError("aud must be a text or a list of texts")
+    return tuple(values)
+
+
+def _actors(value: object) -> tuple[Actor, ...]:
+    actors: list[Actor] = []
+    while value is not None:
+        if not isinstance(value, dict) or len(actors) == _MAX_ACTORS:
+            raise ValueError("act must be a chain of objects")
+        client_id = _text(value, "client_id") if "client_id" in value else ""
+        actors.append(Actor(subject=_text(value, "sub"), client_id=client_id))
+        value = value.get("act")
+    return tuple(actors)
+
+
+def _may_act(value: object) -> Actor:
+    """A condition that is not known here must not be taken for none (RFC 8693 section 4.4)."""
+    if not isinstance(value, dict) or not value.keys() <= {"sub", "client_id"}:
+        raise ValueError("may_act must hold sub, and client_id at most")
+    return _actors(value)[0]
+
+
+def _certificate(value: object) -> bytes:
+    """A confirmation that is not understood must not be taken for none (RFC 7800)."""
+    if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
+        raise ValueError("cnf must hold x5t#S256 alone")
+    thumbprint = decode_base64url(_text(value, _THUMBPRINT))
+    if len(thumbprint) != 32:
+        raise ValueError("cnf must hold a SHA-256")
+    return thumbprint
+
+
+def _generations(value: object) -> dict[str, tuple[int, str]]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("gen must map principals to generations")
+    return {principal: _generation(text) for principal, text in value.items()}
+
+
+def _generation(text: str) -> tuple[int, str]:
+    """`<number>.<link>`, or `0` for one that was never raised."""
+    if text == "0":
+        return (0, "")
+    number, dot, link = text.partition(".")
+    if not (_NUMBER.fullmatch(number) and dot and 0 < len(link) <= 64):
+        raise ValueError("gen must hold generations")
+    return (int(number), link)

@@ -1,0 +1,291 @@
+"""Verifying without asking: in microseconds, with what the service tells of keys and revocations.
+
+from identity_client import LocalVerifier, Verified
+
+with LocalVerifier("127.0.0.1:50051", issuer="https://identity.example") as verifier:
+    outcome = verifier.verify(token, audiences=["api"], required_scopes=["read"])
+    if isinstance(outcome, Verified):
+        ...
+
+A thread follows Watch. `verify` reads memory alone, so it may be called from any thread and from a loop of
+asyncio.
+"""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import blake2b
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from identity_client.access_tokens import RejectedError, SignedToken, UnknownKeyError, key_principal, read
+from identity_client.decryption import DecryptionKey, NotOpenableError
+from identity_client.errors import IdentityError
+from identity_client.options import ClientOptions
+from identity_client.trust import News, TrustClient
+from identity_client.trust_state import TrustState
+from identity_client.values import Outcome, Rejected, Verified
+
+V = TypeVar("V")
+
+_TOKEN_BYTES: Final = 4000
+"""What a remembered token needs beside its text."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""One that goes on while the machine sleeps: after an hour of sleep nothing is fresh."""
+
+
+class NotFreshError(Exception):
+    """No token can be called good or bad: too little, or nothing lately, was heard of the service."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A token whose signature verified, with what every call compares."""
+
+    token: SignedToken
+    verified: Verified
+    valid_from: float
+    valid_until: float
+    audiences: frozenset[str]
+    scopes: frozenset[str]
+    principals: frozenset[str]
+
+
+class LocalVerifier:
+    """Says what `IdentityClient.verify` says, without a call. Follows the service from the start."""
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        issuer: str,
+        options: ClientOptions | None = None,
+        decryption_keys: Iterable[DecryptionKey] = (),
+        max_staleness: timedelta = timedelta(seconds=5),
+        leeway: timedelta = timedelta(seconds=10),
+        cache_bytes: int = 16 * 2**20,
+    ) -> None:
+        """
+        Args:
+            issuer: `iss` of the service's tokens, its setting `issuer`; no other is trusted.
+            options: of the connection; `bearer` where the service asks who watches.
+            decryption_keys: of the audience that verifies, for tokens that were encrypted to it.
+            max_staleness: how long after the last confirmation of the service's store tokens are still
+                judged; then `verify` raises NotFreshError.
+            leeway: how far clocks may differ.
+            cache_bytes: memory for tokens that were verified, about 5 KiB each.
+
+        It is no use in a child process that was forked after this: make one there.
+        """
+        self._client = TrustClient(target, options=options)
+        self._issuer = issuer
+        self._decryption_keys = tuple(decryption_keys)
+        self._max_staleness = max_staleness.total_seconds()
+        self._leeway = leeway.total_seconds()
+        self._state = TrustState()
+        self._cache: _Recent[_Known] = _Recent(cache_bytes)
+        self._fresh_until = float("-inf")
+        self._trouble: Exception | None = None
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="identity-watch", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop following; nothing is called good afterwards."""
+        self._closing.set()
+        self._fresh_until = float("-inf")
+        self._client.close()
+        self._thread.join(timeout=5)
+
+    def wait_ready(self, timeout: timedelta = timedelta(seconds=10)) -> None:
+        """Until tokens can be judged. Raises NotFreshError when that takes too long."""
+        with self._changed:
+            if not self._changed.wait_for(self._is_fresh, timeout.total_seconds()):
+                self._require_fresh()
+
+    def verify(
+        self,
+        token: str,
+        *,
+        audiences: Collection[str] = (),
+        any_audience: bool = False,
+        required_scopes: Collection[str] = (),
+        certificate_sha256: bytes = b"",
+    ) -> Outcome:
+        """As `IdentityClient.verify`. Raises NotFreshError; ValueError: nothing says who is asking."""
+        if _clock(_STEADY) > self._fresh_until:
+            self._require_fresh()
+        digest = blake2b(token.encode("utf-8", "surrogatepass")).digest()
+        known = self._cache.get(digest)
+        state = self._state
+        if known is None:
+            try:
+                known = self._read(token)
+            except RejectedError as error:
+                return Rejected(reason=error.reason, detail=str(error), revision=state.revision)
+            self._cache.put(digest, known, _TOKEN_BYTES + len(token))
+        if known.token.key_id not in state.keys:
+            return self._of_no_key(known.token.key_id)
+        now = _now()
+        if now >= known.valid_until:
+            return self._rejected("EXPIRED", "the token has expired")
+        if now < known.valid_from:
+            return self._rejected("NOT_YET_VALID", "the token is not valid yet")
+        if (why := state.why_revoked(known.token, known.principals)) is not None:
+            return self._rejected("REVOKED", why)
+        if known.verified.revision is not state.revision:
+            known.verified = replace(known.verified, revision=state.revision)
+        return (
+            self._unfit(known, audiences, any_audience, required_scopes, certificate_sha256) or known.verified
+        )
+
+    def _unfit(
+        self,
+        known: _Known,
+        audiences: Collection[str],
+        any_audience: bool,
+        required_scopes: Collection[str],
+        certificate_sha256: bytes,
+    ) -> Rejected | None:
+        """What is asked for and the token has not."""
+        if not any_audience and known.audiences.isdisjoint(_several(audiences)):
+            if not audiences:
+                raise ValueError("audiences must name who is asking, or any_audience must be true")
+            return self._rejected("WRONG_AUDIENCE", "the token is for another audience")
+        if required_scopes and not known.scopes.issuperset(_several(required_scopes)):
+            return self._rejected("INSUFFICIENT_SCOPE", "the token lacks a required scope")
+        bound = known.verified.certificate_sha256
+        if bound and bound != certificate_sha256:
+            return self._rejected("BINDING_MISMATCH", "the token is bound to another certificate")
+        return None
+
+    def _read(self, text: str) -> _Known:
+        token = self._read_signed(text)
+        says = token.says
+        return _Known(
+            token=token,
+            verified=says,
+            valid_from=token.valid_from - self._leeway,
+            valid_until=token.valid_until + self._leeway,
+            audiences=frozenset(says.audiences),
+            scopes=frozenset(says.scopes),
+            principals=token.principals,
+        )
+
+    def _read_signed(self, text: str) -> SignedToken:
+        if text.count(".") == 4:
+            for key in self._decryption_keys:
+                with contextlib.suppress(NotOpenableError):
+                    return self._read_signed(key.decrypt(text))
+        try:
+            return read(text, self._state.keys, self._issuer, self._state.revision)
+        except UnknownKeyError as error:
+            if key_principal(error.key_id) in self._state.generations:
+                raise RejectedError("REVOKED", "the token's key was retired") from None
+            raise
+
+    def _of_no_key(self, key_id: str) -> Rejected:
+        if key_principal(key_id) in self._state.generations:
+            return self._rejected("REVOKED", "the token's key was retired")
+        return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
+
+    def _rejected(self, reason: str, detail: str) -> Rejected:
+        return Rejected(reason=reason, detail=detail, revision=self._state.revision)
+
+    def _is_fresh(self) -> bool:
+        return _clock(_STEADY) <= self._fresh_until
+
+    def _require_fresh(self) -> None:
+        if self._is_fresh():
+            return
+        why = f": {self._trouble}" if self._trouble is not None else ""
+        if not self._state.revision:
+            raise NotFreshError(f"not all that was revoked is known yet{why}")
+        raise NotFreshError(f"the service has confirmed nothing for too long{why}")
+
+    def _follow(self) -> None:
+        """Watch, and watch again from where it ended, until this is closed."""
+        pause = _FIRST_PAUSE
+        while not self._closing.is_set():
+            try:
+                for news in self._client.watch(resume_after=self._state.revision):
+                    self._hear(news)
+                    pause = _FIRST_PAUSE
+                    self._trouble = None
+            # ValueError: of a newer service, also of a channel that was closed
+            except (IdentityError, ValueError) as error:
+                self._trouble = error
+                if isinstance(error, ValueError):
+                    self._fresh_until = float("-inf")  # passing over it could let a token pass
+            self._closing.wait(pause * random.uniform(0.5, 1))  # noqa: S311  # only spreads clients
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _hear(self, news: News) -> None:
+        heard = _clock(_STEADY)
+        self._state.fold(news)
+        if news.staleness is None:
+            return
+        self._state.evict()
+        if self._state.revision and not self._state.keys:
+            raise ValueError(
+                "the service publishes no key that this client knows; with HS256 only the service can verify"
+            )
+        if self._state.revision and not self._closing.is_set():
+            with self._changed:
+                self._fresh_until = heard + self._max_staleness - news.staleness.total_seconds()
+                self._changed.notify_all()
+
+
+_clock: Final = time.clock_gettime
+_now: Final = time.time
+
+
+def _several(values: Collection[str]) -> Collection[str]:
+    """One text is a collection of texts too: of its letters."""
+    if isinstance(values, str):
+        raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
+    return values
+
+
+class _Recent(Generic[V]):
+    """A cache of two halves: the young one becomes the old one when it is full, which is dropped."""
+
+    __slots__ = ("_half", "_old", "_weight", "_young")
+
+    def __init__(self, max_weight: int) -> None:
+        self._half = max_weight // 2
+        self._weight = 0
+        self._young: dict[bytes, tuple[V, int]] = {}
+        self._old: dict[bytes, tuple[V, int]] = {}
+
+    def get(self, key: bytes) -> V | None:
+        entry = self._young.get(key)
+        if entry is None:
+            entry = self._old.get(key)
+            if entry is None:
+                return None
+            self.put(key, *entry)
+        return entry[0]
+
+    def put(self, key: bytes, value: V, weight: int) -> None:
+        if weight > self._half:
+            return
+        if self._weight + weight > self._half:
+            self._old, self._young, self._weight = self._young, {}, 0
+        self._young[key] = (value, weight)
+        self._weight += weight

@@ -1,0 +1,88 @@
+"""Strict parsing of tokens: one spelling of base64url, one meaning of a JSON object.
+
+The libraries are lenient here (padding, duplicate members, infinite numbers); RFC 7515 section 4 and
+RFC 8725 section 3 ask for the opposite. A test holds this to what the service reads.
+"""
+
+import base64
+import json
+import re
+from typing import Any, Final
+
+MAX_DEPTH: Final = 16
+_MAX_DIGITS: Final = 32
+_ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]*")
+_PADDING: Final = ("", "", "==", "=")
+_LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+"""Characters left over behind the last four → the last ones whose unused bits are 0."""
+
+JsonObject = dict[str, Any]
+
+
+def decode_base64url(text: str) -> bytes:
+    """Unpadded, canonical base64url (RFC 4648 section 3.5). Raises ValueError for any other spelling."""
+    if not _ALPHABET.fullmatch(text):
+        raise ValueError("not base64url")
+    left = len(text) % 4
+    if left and (left == 1 or text[-1] not in _LAST[left]):
+        raise ValueError("not canonical base64url")
+    return base64.urlsafe_b64decode(text + _PADDING[left])
+
+
+def encode_base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def parse_object(data: bytes) -> JsonObject:
+    """A JSON object in UTF-8 without duplicate members, deep nesting or numbers beyond measure.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        value = _DECODER.decode(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if type(value) is not dict:
+        raise ValueError("not a JSON object")
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    if b"\\u" in data:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no text
+    return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    if isinstance(value, dict | list):
+        if not left:
+            raise ValueError("nested too deeply")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, left - 1)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member stands twice")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if len(text) > _MAX_DIGITS or number in (float("inf"), float("-inf")):
+        raise ValueError("a number is too long or too large")
+    return number
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError("not a JSON number")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_no_constant
+)

@@ -1,0 +1,344 @@
+"""Verifying without asking, against the real service: the same answers, also as things change."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey
+
+from identity_client import (
+    ClientOptions,
+    DecryptionKey,
+    IdentityClient,
+    LocalVerifier,
+    NotFreshError,
+    Rejected,
+    Verified,
+)
+from identity_client.strict import decode_base64url, parse_object
+from identity_service.bootstrap import Service
+from identity_service.domain.keys import KeyPurpose
+from identity_service.jose import strict as service_strict
+from identity_service.opening import open_vault
+from identity_service.storage.sqlite import SqliteStore
+from identityapi.v1 import token_pb2
+from tests.fuzz.test_corpus import WORDS
+from tests.high_s import twin
+from tests.rpc.administrator import Administrator
+from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.shop import Shop
+from tests.rpc.test_key_rotation import keys
+from tests.rpc.test_rfc8725 import Pen, key_of
+from tests.rpc.world import API, World
+
+BEAT = timedelta(milliseconds=50)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., Any]:
+    @contextmanager
+    def started(**changes: object) -> Iterator[World]:
+        settings = settings_for_tests(watch_heartbeat=BEAT, publish_before=timedelta(0), **changes)
+        with running(settings, lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock)) as world:
+            yield world
+
+    return started
+
+
+@pytest.fixture
+def world(start: Callable[..., Any]) -> Iterator[World]:
+    with start() as world:
+        yield world
+
+
+@pytest.fixture
+def local(world: World) -> Iterator[LocalVerifier]:
+    with LocalVerifier(world.target, issuer=world.settings.issuer) as verifier:
+        verifier.wait_ready()
+        yield verifier
+
+
+def said(outcome: Verified | Rejected) -> str:
+    return outcome.reason if isinstance(outcome, Rejected) else ""
+
+
+def test_it_says_of_a_good_token_what_the_service_says(world: World, local: LocalVerifier) -> None:
+    shop = Shop(world)
+    signed_in = shop.sign_in(may_act_client_id="orders")
+    exchanged = shop.exchange(signed_in.access_token)
+    token = world.issue(world.new_client(), claims={"tenant": "blue", "deep": {"er": [1, "x", None, True]}})
+
+    with IdentityClient(world.target) as client:
+        for text in (signed_in.access_token, exchanged.access_token, token.access_token):
+            asked = client.verify(text, any_audience=True)
+            found = local.verify(text, any_audience=True)
+            assert isinstance(found, Verified)
+            assert found == asked
+            assert local.verify(text, any_audience=True) == asked
+
+
+def test_it_refuses_what_the_service_refuses_for_the_same_reason(world: World, local: LocalVerifier) -> None:
+    token = world.issue(world.new_client()).access_token
+    header, claims, _ = token.split(".")
+    pen = pen_of(world, token)
+    texts = [
+        "",
+        "x",
+        "a.b.c",
+        "a.b.c.d.e",
+        "x" * 9000,
+        f"{token}=",
+        f"{token[:-4]}AAAA",
+        f"{header}.{claims}",
+    ]
+    headers: list[dict[str, Any]] = [
+        *({"alg": alg} for alg in ("none", "HS256", "EdDSA", 1)),
+        *({"typ": type_} for type_ in ("JWT", None)),
+        *({"kid": key_id} for key_id in ("other", None)),
+        {"crit": ["exp"]},
+        {"b64": False},
+    ]
+    changes: list[dict[str, Any]] = [
+        {"iss": "https://evil.example"},
+        *({"exp": time} for time in (1, "soon", 10**30)),
+        {"iat": 9_000_000_000, "exp": 9_000_000_100},
+        {"nbf": 9_000_000_000},
+        *({name: None} for name in ("sub", "aud", "jti", "client_id", "iat", "exp", "iss")),
+        {"aud": []},
+        {"scope": 7},
+        {"act": "x"},
+        {"may_act": {"sub": "x", "iss": "y"}},
+        {"cnf": {"jkt": "x"}},
+        {"gen": {"a": "01.x"}},
+    ]
+    texts += [pen.write(header=header) for header in headers] + [
+        pen.write(claims=claims) for claims in changes
+    ]
+    questions: list[tuple[str, dict[str, Any]]] = [(text, {"any_audience": True}) for text in texts]
+    questions += [
+        (token, {"audiences": ["other"]}),
+        (token, {"audiences": [API], "required_scopes": ["admin"]}),
+    ]
+
+    reasons = set()
+    with IdentityClient(world.target) as client:
+        for text, asks in questions:
+            asked = client.verify(text, **asks)
+            assert isinstance(asked, Rejected)
+            assert said(local.verify(text, **asks)) == asked.reason, (text, asks)
+            assert said(local.verify(text, **asks)) == asked.reason, "the second time"
+            reasons.add(asked.reason)
+        assert said(client.verify(twin(token), any_audience=True)) == ""
+        assert said(local.verify(twin(token), any_audience=True)) == ""
+    assert len(reasons) == 11, reasons
+
+
+def pen_of(world: World, token: str) -> Pen:
+    header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
+    key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
+    return Pen(key=key, header=header, claims=claims)
+
+
+@pytest.mark.parametrize("level", ["token_id", "session_id", "subject", "client_id", "everything"])
+def test_a_revocation_reaches_it_by_itself(world: World, local: LocalVerifier, level: str) -> None:
+    tokens = Shop(world).sign_in()
+    verified = local.verify(tokens.access_token, any_audience=True)
+    assert isinstance(verified, Verified)
+
+    world.revoke(world.admin_token(), **{level: True if level == "everything" else getattr(verified, level)})
+
+    world.until(lambda: said(local.verify(tokens.access_token, any_audience=True)) == "REVOKED")
+    other = world.issue(world.new_client()).access_token
+    assert said(local.verify(other, any_audience=True)) == ""
+
+
+def test_a_token_of_before_a_revocation_of_everything_is_refused_by_one_that_starts_later(
+    world: World,
+) -> None:
+    before = world.issue(world.new_client()).access_token
+    world.revoke(world.admin_token(), everything=True)
+    after = world.issue(world.new_client("later")).access_token
+
+    with LocalVerifier(world.target, issuer=world.settings.issuer) as verifier:
+        verifier.wait_ready()
+
+        assert said(verifier.verify(before, any_audience=True)) == "REVOKED"
+        assert said(verifier.verify(after, any_audience=True)) == ""
+
+
+def test_what_was_signed_with_a_retired_key_is_refused_and_the_next_key_is_known(
+    world: World, local: LocalVerifier
+) -> None:
+    admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
+    seen, unseen = (world.issue(world.new_client(name)).access_token for name in ("a", "b"))
+    assert said(local.verify(seen, any_audience=True)) == ""
+
+    admin.call("RetireKey", key_id=next(iter(keys(world))), reason="leaked")
+
+    world.until(lambda: said(local.verify(seen, any_audience=True)) == "REVOKED")
+    world.until(lambda: said(local.verify(unseen, any_audience=True)) == "REVOKED")
+    assert said(local.verify(world.issue(world.new_client("c")).access_token, any_audience=True)) == ""
+
+
+@pytest.mark.parametrize("algorithm", ["ES384", "EdDSA", "RS256", "PS256", "ML-DSA-44", "ML-DSA-65"])
+def test_the_algorithm_changes_while_it_runs(world: World, local: LocalVerifier, algorithm: str) -> None:
+    admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
+    account = world.new_client()
+    old = world.issue(account).access_token
+
+    made = admin.call("RotateKeys", algorithm=algorithm).key
+    new = world.issue(account).access_token
+
+    assert parse_object(decode_base64url(new.split(".")[0]))["kid"] == made.key_id
+    world.until(lambda: said(local.verify(new, any_audience=True)) == "")
+    assert said(local.verify(old, any_audience=True)) == ""
+    assert said(local.verify(new[:-8] + "AAAAAAAA", any_audience=True)) == "BAD_SIGNATURE"
+
+
+def test_nothing_is_called_good_before_everything_is_known() -> None:
+    options = ClientOptions(timeout=timedelta(seconds=1))
+    with LocalVerifier("127.0.0.1:1", issuer="x", options=options) as verifier:
+        with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+            verifier.verify("a.b.c", any_audience=True)
+        with pytest.raises(NotFreshError):
+            verifier.wait_ready(timedelta(milliseconds=50))
+
+
+def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., Any]) -> None:
+    with start() as world:
+        token = world.issue(world.new_client()).access_token
+        staleness = timedelta(milliseconds=500)
+        verifier = LocalVerifier(world.target, issuer=world.settings.issuer, max_staleness=staleness)
+        verifier.wait_ready()
+        assert said(verifier.verify(token, any_audience=True)) == ""
+
+    def is_stale() -> bool:
+        try:
+            verifier.verify(token, any_audience=True)
+        except NotFreshError as error:
+            return "has confirmed nothing for too long" in str(error)
+        return False
+
+    world.until(is_stale)
+    verifier.close()
+
+
+def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tmp_path: Path) -> None:
+    with start() as world:
+        token, other = (world.issue(world.new_client(name)).access_token for name in ("a", "b"))
+        verifier = LocalVerifier(world.target, issuer=world.settings.issuer)
+        verifier.wait_ready()
+        office, listen = world.office, world.target
+    store = SqliteStore.open(str(tmp_path / "i.db"), clock=world.clock)
+    again = Service(office.settings.model_copy(update={"listen": listen}), clock=world.clock, store=store)
+    again.start()
+    try:
+        with IdentityClient(listen) as client, verifier:
+            client.revoke_token(token)
+
+            world.until(lambda: said(verifier.verify(token, any_audience=True)) == "REVOKED")
+            assert said(verifier.verify(other, any_audience=True)) == ""
+    finally:
+        again.stop()
+
+
+def test_a_store_of_shared_keys_cannot_be_verified_without_asking(start: Callable[..., Any]) -> None:
+    with (
+        start(algorithm="HS256") as world,
+        LocalVerifier(world.target, issuer=world.settings.issuer) as verifier,
+    ):
+        world.until(lambda: "HS256" in not_fresh(verifier))
+
+
+def not_fresh(verifier: LocalVerifier) -> str:
+    try:
+        verifier.verify("a.b.c", any_audience=True)
+    except NotFreshError as error:
+        return str(error)
+    return ""
+
+
+def test_a_watcher_that_has_to_prove_itself_does(start: Callable[..., Any]) -> None:
+    with start(require_caller_auth=True) as world:
+        token = world.issue(world.new_client()).access_token
+        options = ClientOptions(bearer=lambda: world.admin_token(scopes=["identity.verify"]))
+        with LocalVerifier(world.target, issuer=world.settings.issuer, options=options) as verifier:
+            verifier.wait_ready()
+            assert said(verifier.verify(token, audiences=[API])) == ""
+
+
+def test_it_opens_what_was_encrypted_to_it(world: World) -> None:
+    key = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
+    world.new_client(API, encryption_key=key.public_jwk())
+    token = world.issue(world.new_client(), encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE).access_token
+
+    with LocalVerifier(world.target, issuer=world.settings.issuer, decryption_keys=[key]) as verifier:
+        verifier.wait_ready()
+        assert said(verifier.verify(token, audiences=[API])) == ""
+    with LocalVerifier(world.target, issuer=world.settings.issuer) as stranger:
+        stranger.wait_ready()
+        assert said(stranger.verify(token, audiences=[API])) == "UNDECRYPTABLE"
+
+
+def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier) -> None:
+    thumbprint = hashlib.sha256(b"certificate").digest()
+    token = world.issue(world.new_client()).access_token
+    bound = pen_of(world, token).write(
+        claims={"cnf": {"x5t#S256": "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"}}
+    )
+
+    assert said(local.verify(bound, any_audience=True)) == "BINDING_MISMATCH"
+    assert said(local.verify(bound, any_audience=True, certificate_sha256=thumbprint)) == "BINDING_MISMATCH"
+
+
+def test_who_asks_must_be_said(world: World, local: LocalVerifier) -> None:
+    token = world.issue(world.new_client()).access_token
+
+    with pytest.raises(ValueError, match="audiences"):
+        local.verify(token)
+    with pytest.raises(TypeError):
+        local.verify(token, audiences="api")
+
+
+def test_no_change_of_a_good_token_is_accepted(world: World, local: LocalVerifier) -> None:
+    token = world.issue(world.new_client()).access_token
+    wrong = []
+    for at in range(0, len(token), 3):
+        for other in "Aa9-_.= \x00ü":
+            changed = token[:at] + other + token[at + 1 :]
+            if changed not in (token, twin(token)):
+                wrong += [changed] if not said(local.verify(changed, any_audience=True)) else []
+    assert wrong == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=6).map(b",".join))
+def test_it_reads_json_and_base64url_as_the_service_does(data: bytes) -> None:
+    def outcome(read: Callable[[Any], object], value: object) -> object:
+        try:
+            return read(value)
+        except ValueError:
+            return ValueError
+
+    for text in (data, b"{" + data + b"}", b'{"a":' + data + b"}", b'{"a":"' + data + b'"}'):
+        assert outcome(parse_object, text) == outcome(service_strict.parse_object, text)
+    name = data.decode("latin-1")
+    assert outcome(decode_base64url, name) == outcome(service_strict.decode_base64url, name)
+
+
+@pytest.mark.parametrize("depth", [15, 16, 17, 10_000])
+def test_it_reads_to_the_depth_that_the_service_reads(depth: int) -> None:
+    data = b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+    if depth <= 16:
+        assert parse_object(data) == service_strict.parse_object(data)
+    else:
+        for read in (parse_object, service_strict.parse_object):
+            with pytest.raises(ValueError, match="deep"):
+                read(data)
