@@ -50,6 +50,9 @@ class ClientOptions:
             *(self.tls.channel_arguments() if self.tls is not None else ()),
             ("grpc.service_config", json.dumps(self._service_config())),
             ("grpc.enable_retries", 1),
+            # gRPC waits a second, and a call's retries are used up by then: a server that is being replaced
+            # resets who connects in that moment, and takes who comes back.
+            ("grpc.initial_reconnect_backoff_ms", int(self.initial_backoff.total_seconds() * 1000)),
             ("grpc.keepalive_time_ms", milliseconds),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.max_receive_message_length", self.max_message_bytes),

@@ -1,0 +1,32 @@
+"""docs/local-verification.md: its recipe, against a real service."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.recipes import sections
+from tests.rpc.conftest import StartWorld, start_world
+from tests.rpc.world import World
+
+__all__ = ["start_world"]
+
+PAGE = sections("local-verification.md")
+
+
+@pytest.fixture
+def world(start_world: StartWorld) -> World:
+    return start_world()
+
+
+def test_the_recipe_says_whose_token_it_is_and_why_one_is_refused(world: World, tmp_path: Path) -> None:
+    places = {"127.0.0.1:50051": world.target, '"identity-service"': repr(world.settings.issuer)}
+    (recipe,) = PAGE["Verify"]
+    token = world.issue(world.new_client(), audiences=["api"]).access_token
+    (tmp_path / "token").write_text(token)
+
+    good = recipe.run(tmp_path, {}, places)
+    world.revoke(token=token)
+    taken_back = recipe.run(tmp_path, {}, places)
+
+    assert (good, taken_back) == ("reports\n", "REVOKED\n")
+    assert [heading for heading, blocks in PAGE.items() if blocks] == ["Verify"]
