@@ -126,8 +126,9 @@ def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
     closed = [key for key in keys if not _opens(vault, key)]
     if closed:
         names = ", ".join(f"{key.key_id} ({key.purpose})" for key in closed)
+        which = f"{len(closed)} of {len(keys)} keys: {names}" if len(closed) < len(keys) else "any key"
         raise IdentityError(
-            f"the master key does not open {len(closed)} of {len(keys)} keys: {names}; set "
+            f"the master key does not open {which}; set "
             "master_key_file, or other_master_key_file while it is changed, to the one that sealed them"
         )
     return f"{len(keys)} keys, the master key opens all"

@@ -72,7 +72,9 @@ def test_every_principal_of_a_token_counts(principal: str) -> None:
     """Also the key that signed it, every actor, and whoever stands in `gen`."""
     token = signed({"held": (0, "")})
 
-    assert refuses(told(raised(principal)), token)
+    why = told(raised(principal)).why_revoked(token, token.principals)
+    assert why is not None
+    assert ("a key that" in why) is (principal == "*key:k1"), "it says which"
     assert refuses(told(raised("bob"), raised(principal)), token)
     assert not refuses(told(raised("bob")), token)
 

@@ -28,7 +28,7 @@ from identity_client.freshness import ClockSkewedError, Freshness, LateError, st
 from identity_client.options import ClientOptions
 from identity_client.recent import Recent
 from identity_client.trust import News, TrustClient
-from identity_client.trust_state import TrustState
+from identity_client.trust_state import RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
 
 _TOKEN_BYTES: Final = 4000
@@ -199,12 +199,12 @@ class LocalVerifier:
             return read(text, self._state.keys, self._issuer, self._state.revision)
         except UnknownKeyError as error:
             if key_principal(error.key_id) in self._state.generations:
-                raise RejectedError("REVOKED", "the token's key was retired") from None
+                raise RejectedError("REVOKED", RETIRED) from None
             raise
 
     def _of_no_key(self, key_id: str) -> Rejected:
         if key_principal(key_id) in self._state.generations:
-            return self._rejected("REVOKED", "the token's key was retired")
+            return self._rejected("REVOKED", RETIRED)
         return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
 
     def _rejected(self, reason: str, detail: str) -> Rejected:

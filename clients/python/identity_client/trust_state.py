@@ -7,10 +7,12 @@ folds; others read without a lock, since every change is one assignment.
 import math
 from collections.abc import Mapping
 
-from identity_client.access_tokens import SignedToken, VerifyingKey, open_key
+from identity_client.access_tokens import KEY, SignedToken, VerifyingKey, open_key
 from identity_client.trust import GenerationRaised, KeySet, News, SessionEnded, TokenDenied
 
 _BUCKET_SECONDS = 60
+_RAISED = "all tokens of one of the token's principals were revoked"
+RETIRED = "a key that the token was made with was retired"
 _TORN = "\0"
 """In place of two links of one number: no token was issued under both."""
 
@@ -67,7 +69,7 @@ class TrustState:
         if self.generations and not self.generations.keys().isdisjoint(principals):
             for principal in principals:
                 if self._is_raised_over(principal, token.generations.get(principal)):
-                    return "all tokens of one of the token's principals were revoked"
+                    return RETIRED if principal.startswith(KEY) else _RAISED
         return None
 
     def _is_raised_over(self, principal: str, held: tuple[int, str] | None) -> bool:
