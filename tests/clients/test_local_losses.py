@@ -10,6 +10,7 @@ from joserfc.jwk import ECKey
 from identity_client import DecryptionKey, IdentityClient, LocalVerifier, NotFreshError
 from identity_client.trust_state import TrustState
 from identity_service.bootstrap import Service
+from identity_service.domain.log import RecordKind
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import token_pb2
@@ -107,6 +108,17 @@ def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_re
             assert signed_with(after) != signed_with(token)
             world.until(lambda: locally(late, after) == "")
         world.until(lambda: locally(early, after) == "")
+
+
+def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
+    """One that was forgotten, as it is when nothing lives any more that was signed with it."""
+    token = world.issue(world.new_client()).access_token
+    with following(world.target, world) as verifier:
+        assert locally(verifier, token) == ""
+
+        world.store.delete(RecordKind.KEY, signed_with(token))
+
+        world.until(lambda: locally(verifier, token) == "UNKNOWN_KEY")
 
 
 REVOKED_PARTIES = ("orders", "portal", "ana", "stock")
