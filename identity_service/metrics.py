@@ -14,7 +14,9 @@ from identity_service.storage.replica import Replica
 
 _COUNTED: Final = (
     "epoch_renewed",
+    "follower_bug",
     "issuer_keys_failed",
+    "keys_not_maintained",
     "log_repaired",
     "log_replaced",
     "log_trimmed",

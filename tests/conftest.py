@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from hypothesis import settings
 
 from identity_service import bootstrap
 from tests.leaks import (
@@ -22,6 +23,10 @@ from tests.leaks import (
     watched_log as watched_log,
 )
 from tests.redis_server import RedisServer
+
+# How long an example takes says how busy the machine is, and fails what is right.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

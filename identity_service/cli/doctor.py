@@ -1,7 +1,7 @@
 """`identity doctor`: checks what the service stands on, and says what to do about what it finds."""
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -11,8 +11,9 @@ from identity_service import bootstrap, opening
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.clock import SystemClock
-from identity_service.domain.errors import IdentityError
+from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
+from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
 from identity_service.grpc_api.tls import check_files
 from identity_service.jose.certificates import CertificateFacts
@@ -116,15 +117,31 @@ def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
 def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
     keys = [found.record for found in all_records(office.store, StoredKey)]
     vault = opening.open_vault(settings)
-    for purpose, open_key in (
-        (KeyPurpose.SIGN, vault.open_signing),
-        (KeyPurpose.REFRESH, vault.open_refresh),
-        (KeyPurpose.ENCRYPT, vault.open_decrypting),
-    ):
-        key = key_in_use(keys, purpose, office.clock.now())
-        if key is None:
+    for purpose in KeyPurpose:
+        if key_in_use(keys, purpose, office.clock.now()) is None:
             raise IdentityError(
                 f"no key for {purpose}; restore the store, or run `identity init` on a new one"
             )
-        open_key(key)
-    return f"{len(keys)} keys, the master key opens those in use"
+    # Each of them: a process that cannot open one does not start.
+    closed = [key for key in keys if not _opens(vault, key)]
+    if closed:
+        names = ", ".join(f"{key.key_id} ({key.purpose})" for key in closed)
+        which = f"{len(closed)} of {len(keys)} keys: {names}" if len(closed) < len(keys) else "any key"
+        raise IdentityError(
+            f"the master key does not open {which}; set "
+            "master_key_file, or other_master_key_file while it is changed, to the one that sealed them"
+        )
+    return f"{len(keys)} keys, the master key opens all"
+
+
+def _opens(vault: KeyVault, key: StoredKey) -> bool:
+    open_key: Mapping[KeyPurpose, Callable[[StoredKey], object]] = {
+        KeyPurpose.SIGN: vault.open_signing,
+        KeyPurpose.REFRESH: vault.open_refresh,
+        KeyPurpose.ENCRYPT: vault.open_decrypting,
+    }
+    try:
+        open_key[key.purpose](key)
+    except ConfigurationError:
+        return False
+    return True

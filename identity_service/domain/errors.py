@@ -240,6 +240,12 @@ class NoSigningKeyError(UnavailableError):
     reason = "NO_SIGNING_KEY"
 
 
+class SignerUnavailableError(UnavailableError):
+    """The device that holds the signing key does not answer, or refuses to sign now."""
+
+    reason = "SIGNER_UNAVAILABLE"
+
+
 class RevisionNotReachedError(UnavailableError):
     reason = "REVISION_NOT_REACHED"
 

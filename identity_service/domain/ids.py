@@ -46,9 +46,16 @@ def is_principal_id(text: str) -> bool:
     return _PRINCIPAL.fullmatch(text) is not None
 
 
+_KEY: Final = "*key:"
+
+
 def key_principal(key_id: KeyId) -> PrincipalId:
     """What is raised when a key is retired: everything made with it. No client's id looks so."""
-    return PrincipalId(f"*key:{key_id}")
+    return PrincipalId(f"{_KEY}{key_id}")
+
+
+def is_key_principal(principal: PrincipalId) -> bool:
+    return principal.startswith(_KEY)
 
 
 def base64url(data: bytes) -> str:

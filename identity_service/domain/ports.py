@@ -58,7 +58,11 @@ class SigningKey(Protocol):
     def algorithm(self) -> str: ...
 
     def sign(self, message: bytes) -> bytes:
-        """The JWS signature of `message` (RFC 7515)."""
+        """The JWS signature of `message` (RFC 7515), within the time that a call may take.
+
+        Raises SignerUnavailableError where a device does not answer or refuses: its adapter translates what
+        its library raises, and keeps the device's words out of the message.
+        """
 
 
 class VerifyingKey(Protocol):
@@ -121,7 +125,10 @@ class KeyVault(Protocol):
     """
 
     def make(self, purpose: KeyPurpose, algorithm: str, now: datetime) -> StoredKey:
-        """A fresh random key, sealed, active from `now`. Raises ConfigurationError: unknown algorithm."""
+        """A fresh random key, sealed, active from `now`.
+
+        Raises ConfigurationError: unknown algorithm; SignerUnavailableError, as `SigningKey.sign` does.
+        """
 
     def open_signing(self, key: StoredKey) -> SigningKey: ...
 

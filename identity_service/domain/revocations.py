@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
-from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, is_key_principal
 from identity_service.domain.log import (
     Change,
     Fact,
@@ -26,6 +26,8 @@ from identity_service.domain.tokens import AccessToken
 
 _BUCKET_SECONDS: Final = 60
 _PACKED: Final = 256
+_RAISED: Final = "all tokens of one of the token's principals were revoked"
+_RETIRED: Final = "a key that the token was made with was retired"
 
 
 class _Bucket:
@@ -184,8 +186,9 @@ class Revocations:
             return "the token's session has ended"
         if self._generations:
             named = token.principals if principals is None else principals
-            if first_raised(self._generations, named, token.generations) is not None:
-                return "all tokens of one of the token's principals were revoked"
+            raised = first_raised(self._generations, named, token.generations)
+            if raised is not None:
+                return _RETIRED if is_key_principal(raised) else _RAISED
         return None
 
     def raised_over(

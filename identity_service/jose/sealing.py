@@ -40,8 +40,8 @@ class Sealer:
         opened = self._decrypt(sealed, self._key) or self._decrypt(sealed, self._other)
         if opened is None:
             raise ConfigurationError(
-                "the master key does not open the keys of this store; set master_key or master_key_file to "
-                "the one that `identity init` or `identity key rewrap` was last run with"
+                f"the master key does not open the key {key_id} of this store; set master_key or "
+                "master_key_file to the one that `identity init` or `identity key rewrap` was last run with"
             )
         if opened.protected.get("kid") != key_id or opened.plaintext is None:
             raise ConfigurationError("a sealed key lies in the record of another key; restore the store")

@@ -35,9 +35,14 @@ class KeyKeeper:
             self._maintain()
             self._failing = False
         except IdentityError as error:
-            if not self._failing and not self._stop.is_set():
-                self._journal.record("keys_not_maintained", error=str(error))
-            self._failing = True
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001  # a thread that ended would let the last key sign for ever
+            self._fail(type(error).__name__)
+
+    def _fail(self, why: str) -> None:
+        if not self._failing and not self._stop.is_set():
+            self._journal.record("keys_not_maintained", error=why)
+        self._failing = True
 
     def _run(self) -> None:
         while not self._stop.is_set():

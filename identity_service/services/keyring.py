@@ -3,6 +3,7 @@
 Which key signs is asked of the schedule on every use, not remembered.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,7 @@ class KeyRing:
         self._revocations = revocations
         self._policy = policy
         self._keys = _Opened()
+        self._loading = threading.Lock()
 
     def signing(self) -> SigningKey:
         keys = self._keys
@@ -121,18 +123,24 @@ class KeyRing:
         Raises StoreUnavailableError, ConfigurationError; NoSigningKeyError where the store has lost its
         keys: those that are held stay, so that they can still be published.
         """
-        stored = {found.record.key_id: found.record for found in all_records(self._store, StoredKey)}
-        known, vault = self._keys, self._vault
-        sign = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.SIGN}
-        if not sign:
-            raise NoSigningKeyError(_NO_KEY)
-        refresh = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.REFRESH}
-        encrypt = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.ENCRYPT}
-        self._keys = _Opened(
-            stored=stored,
-            signing={i: known.signing.get(i) or vault.open_signing(k) for i, k in sign.items()},
-            verifying={i: known.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()},
-            refresh={i: known.refresh.get(i) or vault.open_refresh(k) for i, k in refresh.items()},
-            encrypting={i: known.encrypting.get(i) or vault.open_encrypting(k) for i, k in encrypt.items()},
-            decrypting={i: known.decrypting.get(i) or vault.open_decrypting(k) for i, k in encrypt.items()},
-        )
+        # One at a time: who reads first and is held up must not put older keys in the place of newer ones.
+        with self._loading:
+            stored = {found.record.key_id: found.record for found in all_records(self._store, StoredKey)}
+            known, vault = self._keys, self._vault
+            sign = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.SIGN}
+            if not sign:
+                raise NoSigningKeyError(_NO_KEY)
+            refresh = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.REFRESH}
+            encrypt = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.ENCRYPT}
+            self._keys = _Opened(
+                stored=stored,
+                signing={i: known.signing.get(i) or vault.open_signing(k) for i, k in sign.items()},
+                verifying={i: known.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()},
+                refresh={i: known.refresh.get(i) or vault.open_refresh(k) for i, k in refresh.items()},
+                encrypting={
+                    i: known.encrypting.get(i) or vault.open_encrypting(k) for i, k in encrypt.items()
+                },
+                decrypting={
+                    i: known.decrypting.get(i) or vault.open_decrypting(k) for i, k in encrypt.items()
+                },
+            )

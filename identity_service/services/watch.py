@@ -196,8 +196,9 @@ class WatchHub:
     def on_change(self, change: RecordChanged | None) -> None:
         """Send the keys when they, or everything, may have changed; call it after the key ring's."""
         if change is None or change.kind is RecordKind.KEY:
-            message = self._renderer.keys(self._keys.published())
             with self._lock:
+                # Rendered within it, so that the last set that is queued is the newest one.
+                message = self._renderer.keys(self._keys.published())
                 for watcher in self._watchers:
                     watcher.put(message, alone=True)
 

@@ -76,9 +76,18 @@ class Follower:
             except UnavailableError as error:
                 if not pause and not self._stop.is_set():
                     self._journal.record("store_lost", thread=name, error=str(error))
-                pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
-                self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
+                pause = self._rest(pause)
+            except Exception as error:  # noqa: BLE001  # nothing is confirmed meanwhile; the thread must live
+                if not pause and not self._stop.is_set():
+                    self._journal.record("follower_bug", thread=name, error=type(error).__name__)
+                pause = self._rest(pause)
             else:
                 if pause:
                     self._journal.record("store_found", thread=name)
                 pause = 0.0
+
+    def _rest(self, pause: float) -> float:
+        """Wait a little longer than the last time; returns for how long at most."""
+        pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
+        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
+        return pause

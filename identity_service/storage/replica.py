@@ -204,8 +204,9 @@ class Replica:
         self.upkeep.held(head, self._revision.position)
         if self._skew is None:
             with self._folding:
-                # The earlier of both clocks, so that no denial is forgotten while a token still lives.
-                self._revocations.evict(min(head.time, self._clock.now()))
+                # The earlier of both clocks, and from it by as much as this one may still be set back: no
+                # denial is forgotten while a token still lives, or may come to life again.
+                self._revocations.evict(min(head.time, self._clock.now()) - self._config.leeway)
         return head
 
     def _covers(self, revision: Revision) -> bool:

@@ -1,11 +1,17 @@
-"""`identity doctor` on a real Redis: each finding with the command that mends it, until there is none."""
+"""`identity doctor`: each finding with what mends it, until there is none."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from identity_service.clock import SystemClock
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.secret import Secret
+from identity_service.jose.sealing import Sealer
+from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run
 from tests.redis_server import RedisServer
 
@@ -57,3 +63,24 @@ def test_it_names_a_redis_that_is_away(run_json: Callable[..., Any], server: Red
     server.stop()
     lines = run_json("doctor", code=1, IDENTITY_STORE=url)
     assert [line["result"] for line in lines if line["check"] == "store"] == ["FAIL"]
+
+
+def test_it_names_the_keys_that_the_master_key_does_not_open(
+    run: Run, run_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Also one that is not in use yet: with it no process starts."""
+    run("init")
+    (line,) = (line for line in run_json("doctor") if line["check"] == "keys")
+    assert (line["result"], line["advice"]) == ("ok", "6 keys, the master key opens all")
+    store = SqliteStore.open(str(tmp_path / "identity.db"), clock=SystemClock())
+    refresh = [k for k in store.list_records(StoredKey) if k.record.purpose is KeyPurpose.REFRESH]
+    found = max(refresh, key=lambda key: key.record.activate_time)
+    standby = found.record
+    sealed = Sealer(Secret("another master key, which is long enough too")).seal("{}", standby.key_id)
+    store.update(replace(standby, sealed=sealed), expected=found.revision)
+    store.close()
+
+    (line,) = (line for line in run_json("doctor", code=1) if line["check"] == "keys")
+
+    assert line["result"] == "FAIL"
+    assert f"does not open 1 of 6 keys: {standby.key_id} (refresh); set master_key_file" in line["advice"]

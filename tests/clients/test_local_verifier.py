@@ -38,6 +38,8 @@ from tests.rpc.test_rfc8725 import Pen, key_of
 from tests.rpc.world import API, World
 
 BEAT = timedelta(milliseconds=50)
+CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
+"""The SHA-256 of another one than those that are shown here."""
 
 
 @pytest.fixture
@@ -115,6 +117,8 @@ def test_it_refuses_what_the_service_refuses_for_the_same_reason(world: World, l
         {"act": "x"},
         {"may_act": {"sub": "x", "iss": "y"}},
         {"cnf": {"jkt": "x"}},
+        {"cnf": {"x5t#S256": CERTIFICATE, "jkt": "x"}},
+        {"cnf": {"x5t#S256": "AQ"}},
         {"gen": {"a": "01.x"}},
     ]
     texts += [pen.write(header=header) for header in headers] + [
@@ -289,12 +293,12 @@ def test_it_opens_what_was_encrypted_to_it(world: World) -> None:
 def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier) -> None:
     thumbprint = hashlib.sha256(b"certificate").digest()
     token = world.issue(world.new_client()).access_token
-    bound = pen_of(world, token).write(
-        claims={"cnf": {"x5t#S256": "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"}}
-    )
+    bound = pen_of(world, token).write(claims={"cnf": {"x5t#S256": CERTIFICATE}})
 
     assert said(local.verify(bound, any_audience=True)) == "BINDING_MISMATCH"
     assert said(local.verify(bound, any_audience=True, certificate_sha256=thumbprint)) == "BINDING_MISMATCH"
+    right = decode_base64url(CERTIFICATE)
+    assert said(local.verify(bound, any_audience=True, certificate_sha256=right)) == ""
 
 
 def test_who_asks_must_be_said(world: World, local: LocalVerifier) -> None:

@@ -8,17 +8,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from joserfc import jwe
 from joserfc.jwk import ECKey
 
 from identity_client import DecryptionKey, NotOpenableError
+from identity_client import access_tokens as local_tokens
 from identity_service.domain import refresh_tokens
 from identity_service.domain.errors import CredentialRefusedError, IdentityError, RefreshTokenInvalidError
-from identity_service.domain.ids import KeyId, SessionId, base64url
+from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, base64url
+from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.secret import Secret
-from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.domain.tokens import AccessToken, Actor, Rejected
 from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
@@ -32,6 +35,10 @@ _ENCRYPTING: Final = encryption_keys.generate_service_key()
 _CODEC: Final = AccessTokenCodec(Ring((_SIGNING,), _ENCRYPTING), ISSUER)
 _KEY: Final = keys.load(_SIGNING.private_jwk, "ES256", private=True)
 _AUDIENCE_KEY: Final = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api")
+_LOCAL_KEY: Final = local_tokens.open_key(_SIGNING.public_jwk or "", "ES256")
+_LOCAL_KEYS: Final[Mapping[str, local_tokens.VerifyingKey]] = (
+    {_SIGNING.key_id: _LOCAL_KEY} if _LOCAL_KEY is not None else {}
+)
 _ASSERTIONS: Final = StrictAssertions()
 _REFRESH_KEY: Final = bytes(range(32))
 _REFRESH_TOKEN: Final = refresh_tokens.derive(
@@ -61,6 +68,61 @@ def _access_token(data: bytes) -> None:
     text = data.decode("latin-1")
     if not isinstance(_CODEC.read(text), Rejected):
         assert text in (_TOKEN, twin(_TOKEN), _ENCRYPTED), "a forged token was accepted"
+
+
+def _read_locally(data: bytes) -> None:
+    """Who verifies without asking accepts what the service accepts, and understands the same."""
+    for text in (data.decode("latin-1"), _signed(data)):
+        found = _CODEC.read(text)
+        try:
+            local = local_tokens.read(text, _LOCAL_KEYS, ISSUER)
+        except local_tokens.RejectedError:
+            # Tokens that are encrypted to the service only the service opens.
+            assert isinstance(found, Rejected) or text.count(".") == 4, "the service accepts it"
+        else:
+            assert isinstance(found, AccessToken), "the service refuses it"
+            assert _facts(local) == _service_facts(found), "they understand it differently"
+
+
+def _facts(token: local_tokens.SignedToken) -> tuple[object, ...]:
+    says = token.says
+    ids = (says.issuer, says.subject, says.client_id, says.token_id, says.session_id or None, token.key_id)
+    actors = [(actor.subject, actor.client_id or None) for actor in says.actors]
+    valid = [datetime.fromtimestamp(time, UTC) for time in (token.valid_from, token.valid_until)]
+    times = (says.issue_time, says.expire_time, says.auth_time, *valid)
+    generations = {principal: str(g) for principal, g in token.generations.items()}
+    bound = says.certificate_sha256 or None
+    return (
+        ids,
+        says.audiences,
+        says.scopes,
+        actors,
+        times,
+        token.principals,
+        generations,
+        bound,
+        says.claims,
+    )
+
+
+def _service_facts(token: AccessToken) -> tuple[object, ...]:
+    ids = (token.issuer, token.subject, token.client_id, token.token_id, token.session_id, token.key_id)
+    actors = [(actor.subject, actor.client_id) for actor in token.actors]
+    begin = max(token.issue_time, token.not_before or token.issue_time)
+    times = (token.issue_time, token.expire_time, token.auth_time, begin, token.expire_time)
+    generations = {principal: str((g.number, g.link)) for principal, g in token.generations.items()}
+    bound = token.certificate_sha256
+    return (
+        ids,
+        token.audiences,
+        token.scopes,
+        actors,
+        times,
+        token.principals,
+        generations,
+        bound,
+        token.claims,
+    )
 
 
 def _signed(data: bytes) -> str:
@@ -181,6 +243,29 @@ def _key(kind: str) -> bytes:
     return (keys.generate(kind).public_jwk or "").encode()
 
 
+_ACTOR: Final = Actor(subject=PrincipalId("a"), client_id=PrincipalId("c"))
+_RAISED: Final = Generation(number=3, link=Link("x"))
+_PARTS: Final = _parts(
+    _CODEC.sign(
+        access_token(
+            session_id=SessionId("s1"),
+            auth_time=datetime(2026, 1, 1, tzinfo=UTC),
+            not_before=datetime(2026, 1, 2, tzinfo=UTC),
+            actors=(
+                Actor(subject=PrincipalId("a"), client_id=PrincipalId("c")),
+                Actor(subject=PrincipalId("b")),
+            ),
+            generations={
+                PrincipalId("*"): Generation(number=3, link=Link("x")),
+                PrincipalId("a"): NEVER_RAISED,
+            },
+            may_act=Actor(subject=PrincipalId("d"), client_id=PrincipalId("e")),
+            certificate_sha256=b"c" * 32,
+        )
+    )
+)
+"""With every claim that there is."""
+
 _ASSERTION_SEED: Final = (
     b'{"alg":"ES256","kid":"a"}\0'
     + json.dumps(
@@ -197,6 +282,7 @@ _ASSERTION_SEED: Final = (
 
 TARGETS: Final[Mapping[str, Target]] = {
     "access_token": Target(_access_token, [_TOKEN.encode(), twin(_TOKEN).encode(), _ENCRYPTED.encode()]),
+    "read_locally": Target(_read_locally, [_TOKEN.encode(), twin(_TOKEN).encode(), _parts(_TOKEN), _PARTS]),
     "signed_claims": Target(_signed_claims, [_parts(_TOKEN)]),
     "encrypted_content": Target(_encrypted_content, [_TOKEN.encode()]),
     "to_an_audience": Target(_to_an_audience, [_TO_AUDIENCE.encode()]),

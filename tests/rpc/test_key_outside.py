@@ -4,23 +4,26 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
+import grpc
 import jwt
 import pytest
 
 from identity_service import bootstrap
+from identity_service.domain.errors import SignerUnavailableError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.ports import SigningKey
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.settings import Settings
+from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
 from tests.rpc.test_key_rotation import keys, signed_with
-from tests.rpc.world import World
+from tests.rpc.world import World, failure
 
 _PROGRAM: Final = """
 import base64, json, sys
@@ -47,6 +50,7 @@ class Device:
             [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.signatures = 0
+        self.is_away = False
 
     def ask(self, **words: str) -> Any:
         assert self._process.stdin is not None
@@ -72,6 +76,8 @@ class DeviceKey:
         self._device = device
 
     def sign(self, message: bytes) -> bytes:
+        if self._device.is_away:
+            raise SignerUnavailableError("the signing key cannot be reached now; try again")
         return self._device.sign(self.key_id, message)
 
 
@@ -136,6 +142,38 @@ def test_its_keys_rotate_and_are_retired_like_others(world: World) -> None:
     assert signed_with(world.issue(client).access_token) == standby
     assert list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"]
     assert signed_with(token) == signed_with(session.access_token) == current
+
+    admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
+    leaked = world.issue(client).access_token
+    assert world.reason(leaked) == ""
+    admin.call("RetireKey", key_id=standby)
+    assert world.reason(leaked) == "REVOKED"
+    assert signed_with(world.issue(client).access_token) not in (current, standby)
+
+
+def test_while_the_device_is_away_nothing_is_signed_and_all_else_goes_on(
+    world: World, device: Device
+) -> None:
+    client, ana = world.new_client(), world.new_user()
+    session = world.issue(ana)
+    device.is_away = True
+
+    calls: list[Callable[[], object]] = [
+        lambda: world.issue(client),
+        lambda: world.issue(ana),
+        lambda: world.refresh(session.refresh_token),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as error:
+            call()
+        found = failure(error.value)
+        assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "SIGNER_UNAVAILABLE")
+        assert found.retry_after
+    assert world.reason(session.access_token) == ""
+
+    device.is_away = False
+    assert world.reason(world.refresh(session.refresh_token).access_token) == "", "it lost nothing"
+    assert world.reason(world.issue(client).access_token) == ""
 
 
 def test_nothing_in_the_store_signs(world: World) -> None:

@@ -199,6 +199,7 @@ def test_everything_signed_with_a_retired_key_is_refused_at_once_and_the_standby
 
     assert (answer.key.key_id, answer.key.state) == (standby, trust_pb.KEY_STATE_SIGNING)
     assert world.reason(token) == "REVOKED"
+    assert world.verify(token).rejected.detail == "a key that the token was made with was retired"
     after = world.issue(client).access_token
     assert signed_with(after) == standby
     assert world.reason(after) == ""

@@ -1,17 +1,20 @@
 """The same request again: answered from memory, and never after what it rested on has changed."""
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
 
-from identity_service.domain.log import Revision
+from identity_service.domain.log import RecordKind, Revision
 from identity_service.services.verify import Verifier
+from identity_service.storage.replica import Replica
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_key_rotation import keys
+from tests.rpc.test_key_rotation import keys, signed_with
 from tests.rpc.world import API, World, bearer, failure
 
 
@@ -69,6 +72,17 @@ def test_it_is_refused_once_its_key_is_retired(
     assert asked_again(world, known) == "REVOKED"
 
 
+def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.VerifyRequest) -> None:
+    """By who remembers the request, and by who remembers the token alone."""
+    another = pb.VerifyRequest(token=known.token, any_audience=True)
+    assert asked_again(world, known) == ""
+
+    world.store.delete(RecordKind.KEY, signed_with(known.token))
+
+    world.until(lambda: asked_again(world, known) == "UNKNOWN_KEY")
+    assert asked_again(world, another) == "UNKNOWN_KEY"
+
+
 def test_it_is_refused_once_it_has_expired_and_before_it_is_valid(
     world: World, known: pb.VerifyRequest
 ) -> None:
@@ -82,9 +96,8 @@ def test_its_answer_carries_the_revision_of_now(world: World, known: pb.VerifyRe
     before = world.stub.Verify(known)
     revision = world.revoke(world.admin_token(), token_id="another")
 
-    after = world.stub.Verify(known)
-
-    assert (after.verified, after.revision) == (before.verified, revision)
+    world.until(lambda: world.stub.Verify(known).revision == revision)
+    assert world.stub.Verify(known).verified == before.verified
 
 
 def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known: pb.VerifyRequest) -> None:
@@ -95,6 +108,25 @@ def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known
         with pytest.raises(grpc.RpcError) as error:
             world.stub.Verify(asked)
         assert failure(error.value).reason == "REVISION_NOT_REACHED"
+
+
+@pytest.mark.parametrize("asks", [{"strong": True}, {"at_least_revision": "0123456789abcdef.1"}], ids=str)
+def test_what_is_answered_well_after_reading_is_read_again_the_next_time(
+    world: World, known: pb.VerifyRequest, asks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = pb.VerifyRequest(**asks)
+    asked.MergeFrom(known)
+    read, followers = list[str](), ("identity-follow", "identity-beat")
+    real = Replica.catch_up
+
+    def noted(replica: Replica) -> None:
+        read.append(threading.current_thread().name)
+        real(replica)
+
+    monkeypatch.setattr(Replica, "catch_up", noted)
+    for times in (1, 2, 3):
+        assert asked_again(world, asked) == ""
+        assert len([name for name in read if name not in followers]) == times
 
 
 def later_than(revision: str) -> str:

@@ -95,9 +95,12 @@ class SignedToken:
         return frozenset(named | acting | self.generations.keys())
 
 
+KEY: Final = "*key:"
+
+
 def key_principal(key_id: str) -> str:
     """Whose generation is raised when a key is retired."""
-    return f"*key:{key_id}"
+    return f"{KEY}{key_id}"
 
 
 def open_key(jwk_text: str, algorithm: str) -> VerifyingKey | None:

@@ -14,30 +14,27 @@ asyncio.
 import contextlib
 import random
 import threading
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import blake2b
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, Self
 
 from identity_client.access_tokens import RejectedError, SignedToken, UnknownKeyError, key_principal, read
 from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.errors import IdentityError
+from identity_client.freshness import ClockSkewedError, Freshness, LateError, steady, wall
 from identity_client.options import ClientOptions
+from identity_client.recent import Recent
 from identity_client.trust import News, TrustClient
-from identity_client.trust_state import TrustState
+from identity_client.trust_state import RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
-
-V = TypeVar("V")
 
 _TOKEN_BYTES: Final = 4000
 """What a remembered token needs beside its text."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""One that goes on while the machine sleeps: after an hour of sleep nothing is fresh."""
 
 
 class NotFreshError(Exception):
@@ -78,7 +75,8 @@ class LocalVerifier:
             decryption_keys: of the audience that verifies, for tokens that were encrypted to it.
             max_staleness: how long after the last confirmation of the service's store tokens are still
                 judged; then `verify` raises NotFreshError.
-            leeway: how far clocks may differ.
+            leeway: how far clocks may differ: beyond, `verify` raises NotFreshError, as the service says
+                UNAVAILABLE.
             cache_bytes: memory for tokens that were verified, about 5 KiB each.
 
         It is no use in a child process that was forked after this: make one there.
@@ -86,11 +84,10 @@ class LocalVerifier:
         self._client = TrustClient(target, options=options)
         self._issuer = issuer
         self._decryption_keys = tuple(decryption_keys)
-        self._max_staleness = max_staleness.total_seconds()
         self._leeway = leeway.total_seconds()
+        self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
         self._state = TrustState()
-        self._cache: _Recent[_Known] = _Recent(cache_bytes)
-        self._fresh_until = float("-inf")
+        self._cache: Recent[_Known] = Recent(cache_bytes)
         self._trouble: Exception | None = None
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -107,8 +104,9 @@ class LocalVerifier:
 
     def close(self) -> None:
         """Stop following; nothing is called good afterwards."""
-        self._closing.set()
-        self._fresh_until = float("-inf")
+        with self._changed:
+            self._closing.set()
+            self._fresh.end()
         self._client.close()
         self._thread.join(timeout=5)
 
@@ -128,16 +126,18 @@ class LocalVerifier:
         certificate_sha256: bytes = b"",
     ) -> Outcome:
         """As `IdentityClient.verify`. Raises NotFreshError; ValueError: nothing says who is asking."""
-        if _clock(_STEADY) > self._fresh_until:
+        if _steady() > self._fresh.until:
             self._require_fresh()
         digest = blake2b(token.encode("utf-8", "surrogatepass")).digest()
         known = self._cache.get(digest)
         state = self._state
+        # Read before the token is checked: it may understate what is known, never overstate.
+        revision = state.revision
         if known is None:
             try:
                 known = self._read(token)
             except RejectedError as error:
-                return Rejected(reason=error.reason, detail=str(error), revision=state.revision)
+                return Rejected(reason=error.reason, detail=str(error), revision=revision)
             self._cache.put(digest, known, _TOKEN_BYTES + len(token))
         if known.token.key_id not in state.keys:
             return self._of_no_key(known.token.key_id)
@@ -148,11 +148,13 @@ class LocalVerifier:
             return self._rejected("NOT_YET_VALID", "the token is not valid yet")
         if (why := state.why_revoked(known.token, known.principals)) is not None:
             return self._rejected("REVOKED", why)
-        if known.verified.revision is not state.revision:
-            known.verified = replace(known.verified, revision=state.revision)
-        return (
-            self._unfit(known, audiences, any_audience, required_scopes, certificate_sha256) or known.verified
-        )
+        refused = self._unfit(known, audiences, any_audience, required_scopes, certificate_sha256)
+        if refused is not None:
+            return refused
+        verified = known.verified
+        if verified.revision is not revision:
+            verified = known.verified = replace(verified, revision=revision)
+        return verified
 
     def _unfit(
         self,
@@ -191,30 +193,31 @@ class LocalVerifier:
         if text.count(".") == 4:
             for key in self._decryption_keys:
                 with contextlib.suppress(NotOpenableError):
-                    return self._read_signed(key.decrypt(text))
+                    text = key.decrypt(text)  # what is inside is not opened again
+                    break
         try:
             return read(text, self._state.keys, self._issuer, self._state.revision)
         except UnknownKeyError as error:
             if key_principal(error.key_id) in self._state.generations:
-                raise RejectedError("REVOKED", "the token's key was retired") from None
+                raise RejectedError("REVOKED", RETIRED) from None
             raise
 
     def _of_no_key(self, key_id: str) -> Rejected:
         if key_principal(key_id) in self._state.generations:
-            return self._rejected("REVOKED", "the token's key was retired")
+            return self._rejected("REVOKED", RETIRED)
         return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
 
     def _rejected(self, reason: str, detail: str) -> Rejected:
         return Rejected(reason=reason, detail=detail, revision=self._state.revision)
 
     def _is_fresh(self) -> bool:
-        return _clock(_STEADY) <= self._fresh_until
+        return _steady() <= self._fresh.until
 
     def _require_fresh(self) -> None:
         if self._is_fresh():
             return
         why = f": {self._trouble}" if self._trouble is not None else ""
-        if not self._state.revision:
+        if not self._state.complete:
             raise NotFreshError(f"not all that was revoked is known yet{why}")
         raise NotFreshError(f"the service has confirmed nothing for too long{why}")
 
@@ -223,36 +226,41 @@ class LocalVerifier:
         pause = _FIRST_PAUSE
         while not self._closing.is_set():
             try:
+                self._fresh.begin()
                 for news in self._client.watch(resume_after=self._state.revision):
                     self._hear(news)
                     pause = _FIRST_PAUSE
-                    self._trouble = None
-            # ValueError: of a newer service, also of a channel that was closed
-            except (IdentityError, ValueError) as error:
+            except (IdentityError, LateError) as error:
                 self._trouble = error
-                if isinstance(error, ValueError):
-                    self._fresh_until = float("-inf")  # passing over it could let a token pass
+            except Exception as error:  # noqa: BLE001  # of a newer service, or a bug: known is not all
+                self._trouble = error
+                self._fresh.end()  # passing over it could let a token pass
             self._closing.wait(pause * random.uniform(0.5, 1))  # noqa: S311  # only spreads clients
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _hear(self, news: News) -> None:
-        heard = _clock(_STEADY)
         self._state.fold(news)
-        if news.staleness is None:
+        if news.time is None or news.staleness is None or not self._state.complete:
             return
-        self._state.evict()
-        if self._state.revision and not self._state.keys:
+        if not self._state.keys:
             raise ValueError(
                 "the service publishes no key that this client knows; with HS256 only the service can verify"
             )
-        if self._state.revision and not self._closing.is_set():
-            with self._changed:
-                self._fresh_until = heard + self._max_staleness - news.staleness.total_seconds()
-                self._changed.notify_all()
+        with self._changed:
+            if self._closing.is_set():
+                return
+            try:
+                self._fresh.confirm(news.time, news.staleness)
+            except ClockSkewedError as error:
+                self._trouble = error
+                return
+            self._trouble = None
+            self._changed.notify_all()
+        self._state.evict(self._fresh.forgettable(news.time))
 
 
-_clock: Final = time.clock_gettime
-_now: Final = time.time
+_steady: Final = steady
+_now: Final = wall
 
 
 def _several(values: Collection[str]) -> Collection[str]:
@@ -260,32 +268,3 @@ def _several(values: Collection[str]) -> Collection[str]:
     if isinstance(values, str):
         raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
     return values
-
-
-class _Recent(Generic[V]):
-    """A cache of two halves: the young one becomes the old one when it is full, which is dropped."""
-
-    __slots__ = ("_half", "_old", "_weight", "_young")
-
-    def __init__(self, max_weight: int) -> None:
-        self._half = max_weight // 2
-        self._weight = 0
-        self._young: dict[bytes, tuple[V, int]] = {}
-        self._old: dict[bytes, tuple[V, int]] = {}
-
-    def get(self, key: bytes) -> V | None:
-        entry = self._young.get(key)
-        if entry is None:
-            entry = self._old.get(key)
-            if entry is None:
-                return None
-            self.put(key, *entry)
-        return entry[0]
-
-    def put(self, key: bytes, value: V, weight: int) -> None:
-        if weight > self._half:
-            return
-        if self._weight + weight > self._half:
-            self._old, self._young, self._weight = self._young, {}, 0
-        self._young[key] = (value, weight)
-        self._weight += weight

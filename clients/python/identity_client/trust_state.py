@@ -5,13 +5,14 @@ folds; others read without a lock, since every change is one assignment.
 """
 
 import math
-import time
 from collections.abc import Mapping
 
-from identity_client.access_tokens import SignedToken, VerifyingKey, open_key
+from identity_client.access_tokens import KEY, SignedToken, VerifyingKey, open_key
 from identity_client.trust import GenerationRaised, KeySet, News, SessionEnded, TokenDenied
 
 _BUCKET_SECONDS = 60
+_RAISED = "all tokens of one of the token's principals were revoked"
+RETIRED = "a key that the token was made with was retired"
 _TORN = "\0"
 """In place of two links of one number: no token was issued under both."""
 
@@ -25,7 +26,9 @@ class TrustState:
         """Token and session ids → the minute when the denial ends."""
         self.generations: dict[str, tuple[int, str]] = {}
         self.revision = ""
-        """All up to here is known; empty = not yet."""
+        """All up to here has been told; empty = nothing yet."""
+        self.complete = False
+        """Whether everything that is live has been told, and not only a part of it."""
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
         self._buckets: dict[int, list[str]] = {}
 
@@ -41,12 +44,15 @@ class TrustState:
                     self._raise(principal, number, link)
         if news.keys is not None:
             self._take(news.keys)
+        if news.restarted:
+            self.complete = False
         if news.revision:
             self.revision = news.revision
+            self.complete = True
 
-    def evict(self) -> None:
-        """Forget the denials of tokens that have expired by now."""
-        current = math.floor(time.time() / _BUCKET_SECONDS)
+    def evict(self, before: float) -> None:
+        """Forget the denials that ended before then, in Unix seconds."""
+        current = math.floor(before / _BUCKET_SECONDS)
         for minute in [minute for minute in self._buckets if minute < current]:
             for id_ in self._buckets.pop(minute):
                 if self.denied.get(id_) == minute:  # else it was extended
@@ -59,10 +65,11 @@ class TrustState:
             return "the token was revoked"
         if says.session_id in self.denied:
             return "the token's session has ended"
-        if self.generations and not principals.isdisjoint(self.generations):
+        # In this direction: those who were ever raised may be many, and are never forgotten.
+        if self.generations and not self.generations.keys().isdisjoint(principals):
             for principal in principals:
                 if self._is_raised_over(principal, token.generations.get(principal)):
-                    return "all tokens of one of the token's principals were revoked"
+                    return RETIRED if principal.startswith(KEY) else _RAISED
         return None
 
     def _is_raised_over(self, principal: str, held: tuple[int, str] | None) -> bool:

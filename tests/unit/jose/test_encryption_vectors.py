@@ -1,4 +1,4 @@
-"""The encrypted examples of RFC 7516 and RFC 7520: the library opens them, and this service none of them.
+"""The encrypted examples of RFC 7516, 7520 and 8037: the library opens them, and this service none of them.
 
 None has the form of its tokens: each shows that one more algorithm, or `zip`, opens nothing here.
 """
@@ -36,7 +36,9 @@ def examples() -> dict[str, dict[str, Any]]:
         if "compact" in one["output"]
     }
     rfc7516 = [case for case in vector("rfc/rfc7516_7519_9068.json")["rfc7516"] if "compact" in case]
-    return cookbook | {f"RFC 7516 {case['id']}": case for case in rfc7516}
+    agreed = vector("jose-cookbook/curve25519/ecdh-es.json")
+    x25519 = {"RFC 8037 A.6": agreed["input"] | {"compact": agreed["output"]["compact"]}}
+    return cookbook | x25519 | {f"RFC 7516 {case['id']}": case for case in rfc7516}
 
 
 def header(text: str) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def opened_by_the_library(example: dict[str, Any]) -> str:
 
 def test_the_examples_are_good_and_none_is_opened_here(generated: dict[str, GeneratedKey]) -> None:
     found = examples()
-    assert len(found) >= 12
+    assert len(found) >= 13
 
     for name, example in found.items():
         said = header(example["compact"])

@@ -1,6 +1,9 @@
 """The key ring and the directory: what is held in memory, and when it is read again."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +15,7 @@ from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
 from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.ports import SigningKey, VerifyingKey
 from identity_service.domain.principals import Client
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
@@ -123,6 +127,41 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     with pytest.raises(NoSigningKeyError):
         ring.on_change(None)
     assert ring.verifying(key.key_id) is not None
+
+
+def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_there_before(
+    store: SqliteStore, vault: Vault, clock: Clock
+) -> None:
+    """Two threads learn of two changes, each of one; the later one must win."""
+    first, second = (vault.make(KeyPurpose.SIGN, "ES256", NOW) for _ in range(2))
+    store.create(first)
+    has_read, may_go_on = threading.Event(), threading.Event()
+
+    class HeldUp(Vault):
+        def __init__(self) -> None: ...
+
+        def open_signing(self, key: StoredKey) -> SigningKey:
+            if not has_read.is_set():
+                has_read.set()
+                assert may_go_on.wait(10)
+            return vault.open_signing(key)
+
+        def open_verifying(self, key: StoredKey) -> VerifyingKey:
+            return vault.open_verifying(key)
+
+    ring = a_ring(store, HeldUp(), clock)
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(ring.load)
+        assert has_read.wait(10)
+        store.create(second)
+        quick = threads.submit(ring.load)
+        with suppress(TimeoutError):  # it waits for the other one
+            quick.result(0.2)
+        may_go_on.set()
+        slow.result(10)
+        quick.result(10)
+
+    assert ring.verifying(second.key_id) is not None
 
 
 class CountingStore:

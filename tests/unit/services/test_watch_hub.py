@@ -1,16 +1,22 @@
 """The hub of Watch: who is told what happens, in which order, and what it does with who is too slow."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
 
 from identity_service.domain.errors import NotReadyError, ServerBusyError
+from identity_service.domain.ids import KeyId
+from identity_service.domain.keys import PublishedKey
 from identity_service.domain.log import (
     RecordChanged,
     RecordKind,
 )
 from identityapi.v1 import trust_service_pb2 as pb
-from tests.unit.services.watch_site import NOW, Site, at, ids, taken
+from tests.unit.services.watch_site import KEY, NOW, Keys, Site, at, ids, taken
 
 
 def test_who_waits_is_woken_once_and_then_takes_all_that_came() -> None:
@@ -59,6 +65,34 @@ def test_other_records_than_keys_are_nobodys_business() -> None:
     taken(watcher)
     site.hub.on_change(RecordChanged(kind=RecordKind.CLIENT, id="reports"))
     assert taken(watcher) == []
+
+
+def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None:
+    """Also where two threads tell of two changes at once."""
+    site = Site()
+    watcher = site.open()
+    taken(watcher)
+    newer = replace(KEY, key_id=KeyId("newer"))
+    has_read, changed = threading.Event(), threading.Event()
+
+    class Slow(Keys):
+        def published(self) -> list[PublishedKey]:
+            found = list(self.keys)
+            if not has_read.is_set():
+                has_read.set()
+                changed.wait(0.2)  # as long as nobody else can tell of a change: then in vain
+            return found
+
+    keys: Any = Slow()
+    site.hub._keys = keys
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(site.hub.on_change, None)
+        assert has_read.wait(10)
+        keys.keys = [KEY, newer]
+        threads.submit(site.hub.on_change, None).add_done_callback(lambda _: changed.set())
+        slow.result(10)
+
+    assert [key.key_id for key in taken(watcher)[-1].key_set.keys] == [KEY.key_id, "newer"]
 
 
 def test_a_page_of_records_alone_still_moves_the_revision() -> None:

@@ -39,6 +39,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_NOT_CONFIRMED: _ClassVar[ErrorReason]
     ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
     ERROR_REASON_ISSUER_UNREACHABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_SIGNER_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
@@ -77,6 +78,7 @@ ERROR_REASON_CLOCK_SKEWED: ErrorReason
 ERROR_REASON_NOT_CONFIRMED: ErrorReason
 ERROR_REASON_SHUTTING_DOWN: ErrorReason
 ERROR_REASON_ISSUER_UNREACHABLE: ErrorReason
+ERROR_REASON_SIGNER_UNAVAILABLE: ErrorReason
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason

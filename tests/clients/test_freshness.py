@@ -1,0 +1,126 @@
+"""Until when a local verifier may trust what it knows, with clocks that only these tests move."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_client.freshness import ClockSkewedError, Freshness, LateError
+
+START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+class Clocks:
+    """The steady clock and the one on the wall of the client, and the service's."""
+
+    def __init__(self) -> None:
+        self.steady, self.wall, self.service = 1000.0, START, START
+
+    def pass_by(self, seconds: float) -> None:
+        self.steady += seconds
+        self.wall += seconds
+        self.service += seconds
+
+    def sent(self, ago: float = 0.0) -> datetime:
+        return datetime.fromtimestamp(self.service - ago, UTC)
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def fresh(clocks: Clocks) -> Freshness:
+    return a_freshness(clocks)
+
+
+def a_freshness(clocks: Clocks, leeway: float = 10) -> Freshness:
+    return Freshness(
+        max_staleness=timedelta(seconds=5),
+        leeway=timedelta(seconds=leeway),
+        steady=lambda: clocks.steady,
+        wall=lambda: clocks.wall,
+    )
+
+
+def left(fresh: Freshness, clocks: Clocks) -> float:
+    return round(fresh.until - clocks.steady, 3)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def test_nothing_is_fresh_before_the_first_heartbeat(fresh: Freshness, clocks: Clocks) -> None:
+    assert fresh.until < clocks.steady
+
+
+def test_what_the_service_has_not_heard_counts_as_well(fresh: Freshness, clocks: Clocks) -> None:
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert left(fresh, clocks) == 5
+    fresh.confirm(clocks.sent(), seconds(3))
+    assert left(fresh, clocks) == 2
+    fresh.confirm(clocks.sent(), seconds(10**6))
+    assert left(fresh, clocks) < 0
+
+
+def test_the_clock_on_the_wall_moves_nothing(fresh: Freshness, clocks: Clocks) -> None:
+    fresh.confirm(clocks.sent(), seconds(0))
+    clocks.wall -= 3600
+    clocks.steady += 4
+    assert left(fresh, clocks) == 1
+
+
+def test_a_heartbeat_counts_from_when_it_was_sent(fresh: Freshness, clocks: Clocks) -> None:
+    """As far as can be known: against the fastest one of the same stream."""
+    fresh.confirm(clocks.sent(ago=0.2), seconds(0))
+    clocks.pass_by(10)
+    fresh.confirm(clocks.sent(ago=2.2), seconds(0))
+
+    assert left(fresh, clocks) == 3
+
+
+def test_a_backlog_confirms_nothing(fresh: Freshness, clocks: Clocks) -> None:
+    """A process that was stopped for a while reads what came meanwhile, the oldest first."""
+    fresh.confirm(clocks.sent(), seconds(0))
+    clocks.pass_by(60)
+
+    with pytest.raises(LateError, match="59 s late"):
+        fresh.confirm(clocks.sent(ago=59), seconds(0))
+    assert left(fresh, clocks) == -55
+    fresh.begin()
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert left(fresh, clocks) == 5
+
+
+@pytest.mark.parametrize("skew", [-11, 11, 3600, -3600])
+def test_where_the_clocks_differ_nothing_is_fresh(fresh: Freshness, clocks: Clocks, skew: float) -> None:
+    fresh.confirm(clocks.sent(), seconds(0))
+    clocks.wall += skew
+    with pytest.raises(ClockSkewedError, match=f"by {skew} s"):
+        fresh.confirm(clocks.sent(), seconds(0))
+    assert left(fresh, clocks) < 0
+    clocks.wall -= skew - (9 if skew > 0 else -9)
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert left(fresh, clocks) == 5
+
+
+def test_without_leeway_the_way_of_a_message_is_no_difference_of_clocks(clocks: Clocks) -> None:
+    fresh = a_freshness(clocks, leeway=0)
+    fresh.confirm(clocks.sent(ago=0.5), seconds(0))
+    assert left(fresh, clocks) == 5
+
+
+@pytest.mark.parametrize(("wall", "service"), [(0, 0), (10, 0), (0, 10)])
+def test_a_denial_outlives_its_token_wherever_the_clocks_go(
+    clocks: Clocks, wall: float, service: float
+) -> None:
+    """One that may be forgotten is of a token that no allowed time of this client calls unexpired."""
+    leeway = 10.0
+    fresh = a_freshness(clocks, leeway)
+    clocks.wall += wall
+    clocks.service += service
+    deny_until = fresh.forgettable(clocks.sent())  # by a service that has no leeway, when the token expires
+
+    slowest_later = clocks.service - leeway
+    assert slowest_later >= deny_until + leeway

@@ -1,0 +1,130 @@
+"""What a local verifier makes of a stream, message by message: of such as a service rarely sends."""
+
+import queue
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+
+from identity_client import LocalVerifier, NotFreshError, UnavailableError
+from identity_client import local as module
+from identity_client.trust import KeySet, News, PublicKey
+from identity_service.jose import keys
+from tests.faults.site import until
+
+PATIENCE = 10
+_MADE = keys.generate("ES256")
+_KEY = PublicKey(
+    key_id=_MADE.key_id,
+    algorithm="ES256",
+    state="SIGNING",
+    jwk=_MADE.public_jwk or "",
+    activate_time=datetime(2026, 1, 1, tzinfo=UTC),
+)
+KEYS = News(keys=KeySet(jwks="", keys=(_KEY,), max_age=timedelta(minutes=1)))
+RESTARTED = News(restarted=True)
+
+
+def heartbeat(revision: str = "", ago: float = 0.0) -> News:
+    sent = datetime.now(UTC) - timedelta(seconds=ago)
+    return News(revision=revision, time=sent, staleness=timedelta(0))
+
+
+class Script:
+    """A service that sends what a test puts here; None ends the stream."""
+
+    def __init__(self) -> None:
+        self.messages: queue.Queue[News | None] = queue.Queue()
+        self.resumed: list[str] = []
+
+    def put(self, *messages: News | None) -> None:
+        for message in messages:
+            self.messages.put(message)
+
+    def watch(self, resume_after: str = "") -> Iterator[News]:
+        self.resumed.append(resume_after)
+        while (message := self.messages.get()) is not None:
+            yield message
+        raise UnavailableError("it ended", code=grpc.StatusCode.UNAVAILABLE)
+
+    def close(self) -> None:
+        self.put(None)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    script = Script()
+    monkeypatch.setattr(module, "TrustClient", lambda *_, **__: script)
+    return script
+
+
+@pytest.fixture
+def verifier(script: Script) -> Iterator[LocalVerifier]:
+    with LocalVerifier(issuer="i") as verifier:
+        yield verifier
+
+
+def judges(verifier: LocalVerifier) -> bool:
+    try:
+        verifier.verify("a.b.c", any_audience=True)
+    except NotFreshError:
+        return False
+    return True
+
+
+def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    script.put(RESTARTED, KEYS, heartbeat())
+    with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+        verifier.wait_ready(timedelta(milliseconds=100))
+
+    script.put(News(revision="e.1"), heartbeat("e.1"))
+    verifier.wait_ready()
+    assert judges(verifier)
+
+
+def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, verifier: LocalVerifier) -> None:
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready()
+    before = verifier._fresh.until
+
+    script.put(RESTARTED, heartbeat(), KEYS, heartbeat())
+    until(script.messages.empty, PATIENCE)
+    until(lambda: not verifier._state.complete, PATIENCE)
+    assert verifier._fresh.until == before
+    script.put(heartbeat("f.1"))
+    until(lambda: verifier._fresh.until > before, PATIENCE)
+
+
+def test_a_backlog_is_left_and_what_was_missed_asked_for(script: Script, verifier: LocalVerifier) -> None:
+    script.put(KEYS, heartbeat("e.7"))
+    verifier.wait_ready()
+    before = verifier._fresh.until
+
+    script.put(heartbeat("e.8", ago=4))
+    until(lambda: script.resumed == ["", "e.8"], PATIENCE)
+    assert verifier._fresh.until == before
+
+    script.put(heartbeat("e.9"))
+    until(lambda: verifier._fresh.until > before, PATIENCE)
+
+
+def test_a_stream_that_ends_is_resumed_from_where_it_was(script: Script, verifier: LocalVerifier) -> None:
+    script.put(KEYS, heartbeat("e.3"), None)
+
+    until(lambda: script.resumed == ["", "e.3"], PATIENCE)
+    assert judges(verifier), "what was confirmed lasts"
+
+
+def test_what_was_still_on_its_way_makes_nothing_good_after_the_end(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready()
+    verifier.close()
+
+    verifier._hear(heartbeat("e.2"))
+
+    assert not judges(verifier)

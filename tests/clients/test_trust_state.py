@@ -1,0 +1,187 @@
+"""What a watch has told, folded: which tokens it takes back, and what is kept of it for how long."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_client.access_tokens import SignedToken
+from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, SessionEnded, TokenDenied
+from identity_client.trust_state import TrustState
+from identity_client.values import Actor, Verified
+from identity_service.jose import keys
+
+NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
+
+
+def signed(generations: dict[str, tuple[int, str]] | None = None, **changes: object) -> SignedToken:
+    values: dict[str, object] = {
+        "issuer": "i",
+        "subject": "ana",
+        "audiences": ("api",),
+        "client_id": "portal",
+        "scopes": (),
+        "token_id": "t1",
+        "session_id": "s1",
+        "issue_time": NOW,
+        "expire_time": NOW + timedelta(minutes=15),
+        "auth_time": None,
+        "actors": (Actor(subject="orders", client_id="o"), Actor(subject="stock", client_id="")),
+        "may_act": None,
+        "claims": {},
+        "certificate_sha256": b"",
+        "revision": "",
+    } | changes
+    return SignedToken(
+        says=Verified(**values),  # type: ignore[arg-type]
+        key_id="k1",
+        valid_from=0,
+        valid_until=1,
+        generations=generations or {},
+    )
+
+
+def told(*revocations: TokenDenied | SessionEnded | GenerationRaised) -> TrustState:
+    state = TrustState()
+    state.fold(News(revocations=revocations))
+    return state
+
+
+def raised(principal: str, number: int = 1, link: str = "a") -> GenerationRaised:
+    return GenerationRaised(principal=principal, number=number, link=link)
+
+
+def refuses(state: TrustState, token: SignedToken) -> bool:
+    return state.why_revoked(token, token.principals) is not None
+
+
+def test_nothing_is_refused_that_was_not_taken_back() -> None:
+    state = told(
+        TokenDenied(token_id="t2", deny_until=NOW),
+        SessionEnded(session_id="s2", deny_until=NOW),
+        *map(raised, ("bob", "*key:k2", "key:k1", "k1", "")),
+    )
+
+    assert not refuses(state, signed())
+    assert not refuses(state, signed(session_id=""))
+
+
+@pytest.mark.parametrize("principal", ["*", "ana", "portal", "orders", "o", "stock", "*key:k1", "held"])
+def test_every_principal_of_a_token_counts(principal: str) -> None:
+    """Also the key that signed it, every actor, and whoever stands in `gen`."""
+    token = signed({"held": (0, "")})
+
+    why = told(raised(principal)).why_revoked(token, token.principals)
+    assert why is not None
+    assert ("a key that" in why) is (principal == "*key:k1"), "it says which"
+    assert refuses(told(raised("bob"), raised(principal)), token)
+    assert not refuses(told(raised("bob")), token)
+
+
+@pytest.mark.parametrize(
+    ("held", "refused"),
+    [
+        ((2, "b"), False),
+        ((3, "c"), False),
+        ((2, "other"), True),
+        ((1, "a"), True),
+        ((0, ""), True),
+        (None, True),
+    ],
+)
+def test_a_token_must_have_been_issued_after_the_raise(held: tuple[int, str] | None, refused: bool) -> None:
+    state = told(raised("ana", 1, "a"), raised("ana", 2, "b"), raised("ana", 1, "a"))
+    token = signed({"ana": held} if held is not None else None)
+
+    assert refuses(state, token) is refused
+
+
+def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> None:
+    state = told(raised("ana", 1, "a"), raised("ana", 1, "b"), raised("ana", 1, "a"))
+
+    assert refuses(state, signed({"ana": (1, "a")}))
+    assert refuses(state, signed({"ana": (1, "b")}))
+    state.fold(News(revocations=(raised("ana", 2, "c"),)))
+    assert not refuses(state, signed({"ana": (2, "c")}))
+
+
+def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
+    def denied(minutes: float) -> News:
+        return News(revocations=(TokenDenied(token_id="t1", deny_until=NOW + timedelta(minutes=minutes)),))
+
+    state, token = TrustState(), signed()
+    for minutes in (5, 10, 1):
+        state.fold(denied(minutes))
+    state.evict((NOW + timedelta(minutes=9.9)).timestamp())
+    assert refuses(state, token)
+    state.evict((NOW + timedelta(minutes=12)).timestamp())
+    assert not refuses(state, token)
+
+
+def test_not_all_is_known_before_the_first_revision_and_while_everything_is_told_again() -> None:
+    state = TrustState()
+    steps: Sequence[tuple[News, bool]] = [
+        (News(restarted=True), False),
+        (News(revocations=(raised("bob"),)), False),
+        (News(revision="e.1"), True),
+        (News(revision="e.2"), True),
+        (News(restarted=True), False),
+        (News(revocations=(raised("ana"),)), False),
+        (News(revision="f.1"), True),
+    ]
+
+    for news, complete in steps:
+        state.fold(news)
+        assert state.complete is complete, news
+    assert refuses(state, signed()), "what was known stays known"
+
+
+def test_a_set_of_keys_replaces_the_one_before_and_a_retired_key_stays_so() -> None:
+    made = [keys.generate("ES256") for _ in range(2)]
+    published = [
+        PublicKey(
+            key_id=key.key_id, algorithm="ES256", state="SIGNING", jwk=key.public_jwk or "", activate_time=NOW
+        )
+        for key in made
+    ]
+
+    def key_set(*some: PublicKey) -> News:
+        return News(keys=KeySet(jwks="", keys=some, max_age=timedelta(minutes=1)))
+
+    state = TrustState()
+    state.fold(key_set(*published))
+    first = state.keys[made[0].key_id]
+    state.fold(key_set(published[0]))
+    assert state.keys == {made[0].key_id: first}, "opened once"
+    # A process that lags behind may publish it for a moment longer.
+    state.fold(News(revocations=(raised(f"*key:{made[0].key_id}"),)))
+    state.fold(key_set(*published))
+    token = SignedToken(
+        says=signed().says, key_id=made[0].key_id, valid_from=0, valid_until=1, generations={}
+    )
+    assert refuses(state, token)
+
+
+def test_what_is_no_key_is_no_news() -> None:
+    bad = PublicKey(key_id="k", algorithm="ES256", state="SIGNING", jwk='{"kty":"EC"}', activate_time=NOW)
+
+    with pytest.raises(ValueError, match="key"):
+        TrustState().fold(News(keys=KeySet(jwks="", keys=(bad,), max_age=timedelta(0)), revision="e.1"))
+
+
+def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
+    """They are never forgotten."""
+
+    def cost(state: TrustState) -> float:
+        token = signed()
+        principals = token.principals
+        best = float("inf")
+        for _ in range(5):
+            begun = time.perf_counter()
+            for _ in range(100):
+                assert state.why_revoked(token, principals) is None
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    assert cost(told(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(told(raised("bob")))
