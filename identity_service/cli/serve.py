@@ -1,5 +1,6 @@
 """`identity init` and `identity serve`: prepare a store, run the service until it is told to stop."""
 
+import contextlib
 import gc
 import multiprocessing
 import multiprocessing.connection
@@ -7,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from identity_service.cli.options import ConfigOption, StoreOption, load, settin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
-from identity_service.workers import Workers, reserved
+from identity_service.workers import OF_THE_TERMINAL, Workers, reserved
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -83,8 +83,9 @@ def _serve_here(settings: Settings, announce: Callable[[int], None], *, share_po
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if share_port:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor as well, which tells
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in OF_THE_TERMINAL:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
         threading.Thread(target=_stop_with_parent, args=[stop], daemon=True).start()
     service = bootstrap.Service(settings, share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
@@ -99,17 +100,20 @@ def _serve_here(settings: Settings, announce: Callable[[int], None], *, share_po
 
 def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
     """By workers, until this process is told to stop; SIGHUP renews them by the settings of then."""
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         places = {"listen": stack.enter_context(reserved(settings.listen))}
         if settings.mtls_listen:
             places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
-        workers = Workers(work, logs.LogJournal(), count=settings.workers, grace=settings.drain_grace)
+        workers = Workers(
+            work, logs.LogJournal(), count=settings.workers, grace=lambda plan: plan.drain_grace
+        )
 
         def renewed() -> Settings:
             found = reload()
             for name in ("listen", "mtls_listen", "workers"):
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: changes with a restart only")
+            _check_store(found)
             return found.model_copy(update=places)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -124,9 +128,14 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
 def work(settings: Settings, ready: Connection) -> None:
     """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
     logs.configure(settings.log_level, settings.log_format)
+
+    def say_ready(_: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, which ends this one too
+            ready.send_bytes(b"ready")
+
     try:
         with failures(as_json=False):
-            _serve_here(settings, lambda _: ready.send_bytes(b"ready"), share_port=True)
+            _serve_here(settings, say_ready, share_port=True)
     except typer.Exit as end:
         sys.exit(end.exit_code)
 
