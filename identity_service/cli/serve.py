@@ -1,25 +1,19 @@
 """`identity init` and `identity serve`: prepare a store, run the service until it is told to stop."""
 
 import contextlib
-import gc
-import multiprocessing
-import multiprocessing.connection
 import signal
-import sys
-import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap, logs, opening
+from identity_service import bootstrap, logs, opening, serving
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
-from identity_service.workers import OF_THE_TERMINAL, Workers, reserved
+from identity_service.workers import Workers, reserved
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -73,29 +67,8 @@ def serve(
 
         if settings.workers:
             _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)
-        else:
-            _serve_here(settings, announce)
-
-
-def _serve_here(settings: Settings, announce: Callable[[int], None], *, share_port: bool = False) -> None:
-    """In this process, until it is told to stop."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    if share_port:
-        for number in OF_THE_TERMINAL:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
-        threading.Thread(target=_stop_with_parent, args=[stop], daemon=True).start()
-    service = bootstrap.Service(settings, share_port=share_port)
-    # What is there by now stays: a full collection need not look at all of it each time.
-    gc.collect()
-    gc.freeze()
-    announce(service.start())
-    stop.wait()
-    say("identity-service: stopping")
-    if not service.stop():
-        fail("some calls had to be cut off when stopping; raise drain_grace", Exit.FAILED)
+        elif not serving.serve(settings, announce):
+            fail(serving.CUT_OFF, Exit.FAILED)
 
 
 def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
@@ -105,7 +78,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
         if settings.mtls_listen:
             places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
         workers = Workers(
-            work, logs.LogJournal(), count=settings.workers, grace=lambda plan: plan.drain_grace
+            serving.work, logs.LogJournal(), count=settings.workers, grace=lambda plan: plan.drain_grace
         )
 
         def renewed() -> Settings:
@@ -123,28 +96,6 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
         code = workers.run(settings.model_copy(update=places), lambda: announce(port))
     if code:
         raise typer.Exit(code)
-
-
-def work(settings: Settings, ready: Connection) -> None:
-    """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
-    logs.configure(settings.log_level, settings.log_format)
-
-    def say_ready(_: int) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, which ends this one too
-            ready.send_bytes(b"ready")
-
-    try:
-        with failures(as_json=False):
-            _serve_here(settings, say_ready, share_port=True)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-
-
-def _stop_with_parent(stop: threading.Event) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        stop.set()
 
 
 def _check_store(settings: Settings) -> None:
