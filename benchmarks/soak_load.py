@@ -26,16 +26,16 @@ _REMEMBERED: Final = 500
 """Revoked tokens that are asked about again."""
 _BATCH: Final = 10
 _MIX: Final = {
-    "seen": 56,
-    "new": 12,
-    "issue": 8,
-    "refresh": 8,
-    "bad": 8,
-    "revoked": 4,
-    "revoke": 3,
-    "batch": 1,
+    "seen": 780,
+    "new": 60,
+    "bad": 50,
+    "issue": 40,
+    "refresh": 30,
+    "revoked": 20,
+    "revoke": 15,
+    "batch": 5,
 }
-"""In a hundred calls."""
+"""In a thousand calls."""
 _GONE: Final = frozenset({pb.REJECTION_REASON_REVOKED, pb.REJECTION_REASON_EXPIRED})
 
 

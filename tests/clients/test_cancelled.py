@@ -24,7 +24,7 @@ MAKES_OR_ENDS_A_RECORD = (
 OPTIONS = ClientOptions(initial_backoff=timedelta(milliseconds=20), max_attempts=3)
 
 
-class Stopping(grpc.GenericRpcHandler):  # type: ignore[misc]  # Any, by its stubs
+class Stopping(grpc.GenericRpcHandler):
     """Answers CANCELLED to every call, as soon as it may; counts them."""
 
     def __init__(self) -> None:
@@ -62,10 +62,14 @@ def channel(stopping: Stopping) -> Iterator[grpc.Channel]:
         server.stop(None).wait()
 
 
+def method_of(channel: grpc.Channel, path: str) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
+    return channel.unary_unary(path)
+
+
 def attempts(channel: grpc.Channel, stopping: Stopping, service: Any, method: str) -> int:
     path = f"/{service.full_name}/{method}"
     with pytest.raises(grpc.RpcError) as error:
-        channel.unary_unary(path)(b"", timeout=20)
+        method_of(channel, path)(b"", timeout=20)
     assert error.value.code() is grpc.StatusCode.CANCELLED
     return stopping.calls[path]
 
@@ -93,7 +97,7 @@ def test_every_method_of_administration_reads_repeats_or_is_called_once() -> Non
 def test_what_the_caller_cancels_is_not_repeated(channel: grpc.Channel, stopping: Stopping) -> None:
     stopping.may_answer.clear()
     path = f"/{IDENTITY.full_name}/Issue"
-    call = channel.unary_unary(path).future(b"", timeout=20)
+    call = method_of(channel, path).future(b"", timeout=20)
     assert stopping.called.wait(20)
 
     assert call.cancel()
@@ -102,5 +106,5 @@ def test_what_the_caller_cancels_is_not_repeated(channel: grpc.Channel, stopping
         call.result()
     stopping.may_answer.set()
     for _ in range(20):  # a repetition would have been due before these
-        assert channel.unary_unary("/test/Ping")(b"ping", timeout=20) == b"ping"
+        assert method_of(channel, "/test/Ping")(b"ping", timeout=20) == b"ping"
     assert stopping.calls[path] == 1
