@@ -56,7 +56,7 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-soak: .venv/.dev  ## A million calls: does memory stay flat? (about six minutes)
+soak: .venv/.dev  ## A million calls: does memory stay flat? (about eight minutes)
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:  ## Remove what the targets made, except var/ (the store and its keys)

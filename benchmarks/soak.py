@@ -56,7 +56,7 @@ def main() -> int:
     """Run it, print what was found, and say whether all is well."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--calls", type=int, default=_CALLS)
-    parser.add_argument("--seconds", type=float, default=480.0, help="by then it must be through")
+    parser.add_argument("--seconds", type=float, default=600.0, help="by then it must be through")
     parser.add_argument("--engine", help="as of `identity serve`")
     parser.add_argument("--svg", type=Path, help="a file for the plot")
     parser.add_argument("--samples", action="store_true", help="print every sample too")
@@ -92,6 +92,7 @@ def run(calls: int, seconds: float, *, engine: str | None = None) -> dict[str, A
         mix = Mix(issue, running.sign_in(_SESSIONS), service.AUDIENCE, leeway=_LEEWAY)
         load = _Load(running.target, mix, calls)
         samples, rotations = _drive(running, load, seconds)
+        watchers.await_all(mix.revoked * _WATCHERS)
         verdict = soak_verdict.judge(samples)
         wrong = dict(load.wrong + watchers.wrong)
         return {
@@ -215,7 +216,7 @@ class _Watchers:
 
     def __init__(self, target: str) -> None:
         self.heard = 0
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
         self.wrong: Counter[str] = Counter()
         self._ending = False
         self._channel = grpc.insecure_channel(target, [_LOCAL_POOL])
@@ -236,14 +237,23 @@ class _Watchers:
             thread.join()
         self._channel.close()
 
+    def await_all(self, revocations: int) -> None:
+        """Whatever was revoked reaches every watcher; it is wrong where it does not."""
+        with self._news:
+            if not self._news.wait_for(lambda: self.heard >= revocations, timeout=_DEADLINE):
+                self.wrong["watch: a revocation was not heard"] += revocations - self.heard
+
     def _read(self, stream: Any) -> None:
+        how = "ended"
         try:
             for message in stream:
-                with self._lock:
+                with self._news:
                     self.heard += len(message.revocations)
+                    self._news.notify_all()
         except grpc.RpcError as error:
-            if not self._ending:
-                self.wrong[f"watch: {error.code().name}"] += 1
+            how = error.code().name
+        if not self._ending:
+            self.wrong[f"watch: {how}"] += 1
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from identityapi.v1 import token_pb2
 _SERVICE: Final = "/identityapi.v1.IdentityService/"
 _HOT: Final = 1000
 """Tokens that are verified again and again; each gives way to a new one in its turn."""
-_WAITING: Final = 4000
-"""New tokens that wait for their first Verify, at most."""
+_WAITING: Final = 200
+"""New tokens that wait for their first Verify, at most: few, so that they are young then."""
 _REMEMBERED: Final = 500
 """Revoked tokens that are asked about again."""
 _BATCH: Final = 10
@@ -95,6 +95,8 @@ class Mix:
             "batch": self._batch,
         }
         self.counts: Counter[str] = Counter()
+        self.revoked = 0
+        """Tokens that were revoked while they were good: of others, the log has nothing to say."""
 
     def next(self) -> Call:
         """The next call to make."""
@@ -197,6 +199,7 @@ class Mix:
 
         def accept(answer: bytes, when: When) -> str:
             token.revoke_ended = when.ended
+            self.revoked += time.time() < token.expires
             self._revoked.append(token)
             self._just_revoked.append(token)
             return "" if pb.RevokeResponse.FromString(answer).revision else "no revision"

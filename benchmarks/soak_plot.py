@@ -11,7 +11,7 @@ from benchmarks.soak_verdict import Sample
 
 _WIDTH: Final = 760
 _LEFT: Final = 64
-_RIGHT: Final = 20
+_RIGHT: Final = 40
 _TOP: Final = 34
 _PANEL: Final = 110
 _GAP: Final = 42
