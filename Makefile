@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-faults fuzz check format proto lock bench clean
+.PHONY: help run dev-certs test test-faults fuzz check format proto lock bench soak clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 
 bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/.dev  ## A million calls: does memory stay flat? (about eight minutes)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:  ## Remove what the targets made, except var/ (the store and its keys)
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov

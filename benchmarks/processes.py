@@ -117,6 +117,10 @@ class Process:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
     def resident_bytes(self) -> int:
         """Its memory now (proc_pid_statm(5))."""
         pages = Path(f"/proc/{self._child.pid}/statm").read_text().split()[1]

@@ -34,7 +34,7 @@ DENIALS: Final = 10_000
 """Live entries of the denylist while Verify is measured."""
 SESSIONS: Final = 2_000
 """Chains that the refreshes go round, so that one session is refreshed about once in a round."""
-_AUDIENCE: Final = "orders"
+AUDIENCE: Final = "orders"
 _SCOPE: Final = "orders.read"
 USER: Final = "benchmark"
 _COMMAND: Final = (sys.executable, "-m", "identity_service")
@@ -72,7 +72,7 @@ def serve(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
     env = inherited | dict(settings) | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
     # Everything runs in `directory`, out of sight of an identity.toml of whoever measures.
-    allowed = ("--audience", _AUDIENCE, "--scope", _SCOPE)
+    allowed = ("--audience", AUDIENCE, "--scope", _SCOPE)
     admin = _identity(directory, env, "init")
     password = secrets.token_urlsafe(16)
     fill()
@@ -135,7 +135,7 @@ class Service:
 
     def access_token(self) -> str:
         """A good token of the client."""
-        return self._issue(self._client, audience=_AUDIENCE, scope=_SCOPE)
+        return self._issue(self._client, audience=AUDIENCE, scope=_SCOPE)
 
     def sign_in(self, count: int) -> list[str]:
         """Sign in so often; the refresh token of each session."""
@@ -150,11 +150,11 @@ class Service:
 
     def verify_request(self) -> pb.VerifyRequest:
         """A Verify of one good token."""
-        return pb.VerifyRequest(token=self.access_token(), audiences=[_AUDIENCE], required_scopes=[_SCOPE])
+        return pb.VerifyRequest(token=self.access_token(), audiences=[AUDIENCE], required_scopes=[_SCOPE])
 
     def issue_call(self) -> tuple[bytes, Check]:
         """An Issue by client secret, and what makes its answer good."""
-        return self._issue_request(self._client, _AUDIENCE, _SCOPE).SerializeToString(), _good_issue
+        return self._issue_request(self._client, AUDIENCE, _SCOPE).SerializeToString(), _good_issue
 
     def _issue(self, client: Mapping[str, str], *, audience: str | None, scope: str) -> str:
         answer = self._stub.Issue(self._issue_request(client, audience, scope), timeout=_DEADLINE)

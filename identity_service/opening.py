@@ -1,6 +1,7 @@
 """Opens what the settings name: the store, the vault of keys, the hasher of passwords, the principals."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from identity_service.clock import AnchoredClock, SystemClock
 from identity_service.domain.errors import ConfigurationError
@@ -14,8 +15,6 @@ from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.limiting import LimitsCounter
 from identity_service.passwords import Argon2Config, Argon2Hasher
-from identity_service.principals.inside import OwnRecords
-from identity_service.principals.keeper import PrincipalsKeeper
 from identity_service.remote_keys.fetching import HttpsFetcher
 from identity_service.remote_keys.holder import HeldIssuerKeys
 from identity_service.services.admin import Administration
@@ -24,6 +23,9 @@ from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.upkeep import retention_for
+
+if TYPE_CHECKING:
+    from identity_service.principals.keeper import PrincipalsKeeper
 
 
 def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> Store:
@@ -127,8 +129,12 @@ def open_issuer_keys(settings: Settings, clock: Clock, journal: Journal) -> Held
 
 def open_principals(
     settings: Settings, directory: Administration, journal: Journal
-) -> PrincipalsKeeper | None:
+) -> "PrincipalsKeeper | None":
     """What keeps the records as `principals_file` says; None = nobody asked for it."""
     if settings.principals_file is None:
         return None
+    # Here, since their schema and YAML take megabytes of a process that mostly needs neither.
+    from identity_service.principals.inside import OwnRecords
+    from identity_service.principals.keeper import PrincipalsKeeper
+
     return PrincipalsKeeper(settings.principals_file, OwnRecords(directory), StrictKeyChecker(), journal)

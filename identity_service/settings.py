@@ -4,7 +4,7 @@ Knows no source and no secret but the master key, which it hides.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -307,6 +307,10 @@ class Settings(BaseModel):
         if self.other_master_key_file is None:
             return None
         return read_secret_file("other_master_key_file", self.other_master_key_file)
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, object]], Self], tuple[dict[str, object]]]:
+        """Pickled as what was set: who reads it may run newer code, with settings of its own defaults."""
+        return type(self).model_validate, (self.model_dump(exclude_unset=True),)
 
     def masked(self) -> dict[str, str]:
         """Every value as text, secrets hidden, for `identity config show`."""

@@ -6,18 +6,20 @@ on SIGTERM, and by itself when its parent is gone.
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
+import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Final, Generic, TypeVar
 
-from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.domain.ports import Journal
 
 P = TypeVar("P")
@@ -28,114 +30,159 @@ _CRASHES: Final = 5
 """So many of them in a row, and as many more as there are workers, end it all."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_MARGIN: Final = 5.0
-"""Seconds beyond their grace after which workers are killed."""
+_MARGIN: Final = 10.0
+"""Seconds beyond their grace after which workers are killed: they also close what they hold."""
+OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
+"""Signals that reach every process of a terminal and are for the supervisor: blocked when a worker starts."""
 
 
 @dataclass(eq=False, slots=True)
 class _Worker:
     process: SpawnProcess
-    ready: Connection
+    says: Connection
+    grace: float
+    """Seconds that it may take to end."""
     born: float = field(default_factory=time.monotonic)
+    serves: bool = False
     deadline: float = float("inf")
     """When it is killed, once it was told to end."""
+
+    def listen(self) -> None:
+        """Take in what it said: that it serves, or nothing since it has ended."""
+        try:
+            self.says.recv_bytes()
+        except (EOFError, OSError):
+            self.process.join()
+        else:
+            self.serves = True
 
 
 class Workers(Generic[P]):
     """Starts workers with a plan, and keeps as many of them alive until `stop`."""
 
     def __init__(
-        self, work: Callable[[P, Connection], None], journal: Journal, *, count: int, grace: timedelta
+        self,
+        work: Callable[[P, Connection], None],
+        journal: Journal,
+        *,
+        count: int,
+        grace: Callable[[P], timedelta],
     ) -> None:
-        """`work` = what each process does, importable; `grace` = how long one may take to end."""
+        """`work` = what each process does, importable; `grace` = how long it may take to end, by its plan."""
         self._work = work
         self._journal = journal
-        self._grace = grace.total_seconds()
+        self._grace = grace
         self._spawning = multiprocessing.get_context("spawn")
         self._team: dict[int, _Worker | None] = dict.fromkeys(range(count))
         self._due: dict[int, float] = {}
+        self._next: _Worker | None = None
         self._leaving: set[_Worker] = set()
         self._crashes = 0
+        self._gave_up = False
         self._cut_off = False
         self._stopping = False
-        self._wake, self._waker = multiprocessing.Pipe(duplex=False)
         self._new_plan: Callable[[], P] | None = None
+        self._wake, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
 
     def stop(self) -> None:
         """Tell `run` to end them all. For signal handlers too, as `renew`."""
         self._stopping = True
-        self._waker.send_bytes(b"")
+        self._wake_up()
 
     def renew(self, new_plan: Callable[[], P]) -> None:
         """Tell `run` to replace one after the other: each new one serves before its old one ends.
 
         Args:
-            new_plan: gives the plan of the new ones, or raises ConfigurationError: then nothing changes.
+            new_plan: gives the plan of the new ones, or raises IdentityError: then nothing changes.
         """
         self._new_plan = new_plan
-        self._waker.send_bytes(b"")
+        self._wake_up()
 
     def run(self, plan: P, announce: Callable[[], None]) -> int:
         """Until `stop`; returns the exit code: that of the first that could not start, 1 for a crash loop
-        or where calls had to be cut off, else 0.
+        or where calls had to be cut off while stopping, else 0.
 
         Args:
             announce: called once, when all of them are ready.
         """
+        try:
+            code = self._start_all(plan)
+            if not code and not self._stopping:
+                announce()
+            while not code and not self._stopping:
+                if self._new_plan is not None:
+                    plan = self._renew_all(plan, self._new_plan)
+                else:
+                    self._tend(plan)
+        finally:
+            # Whatever happened: an interpreter that ends waits for its children, for ever.
+            self._end_all()
+        return code or int(self._gave_up or self._cut_off)
+
+    def _wake_up(self) -> None:
+        with suppress(BlockingIOError):  # full: it will wake up
+            os.write(self._waker, b"!")
+
+    def _start_all(self, plan: P) -> int:
+        """Start them, and wait until all are ready; the exit code, where one is not."""
         for index in self._team:
             self._team[index] = self._start(plan)
-        code = 0
-        for worker in self._alive():
-            if not self._await_ready(worker):
-                code = worker.process.exitcode or 0
-                if code < 0:  # a signal's number is no exit code, and who was told to stop has not failed
-                    code = int(not self._stopping)
-                self._stopping = True
-                break
-        else:
-            announce()
-        while not self._stopping:
-            self._rest()
-            self._reap()
-            if self._crashes >= _CRASHES + len(self._team):
-                self._journal.record("workers_give_up", crashes=self._crashes)
-                code, self._stopping = 1, True
-            elif self._new_plan is not None:
-                plan = self._renew_all(plan, self._new_plan)
-            else:
-                self._replace_fallen(plan)
-        self._end_all()
-        return code or int(self._cut_off)
+        for worker in [*self._team.values()]:
+            if worker is None:
+                return 1
+            if not self._await_ready(worker, plan) and not self._stopping:
+                # A signal's number is no exit code, and who ends before it serves has not done its work.
+                return max(worker.process.exitcode or 0, 0) or 1
+        return 0
 
-    def _start(self, plan: P) -> _Worker:
-        ready, says = multiprocessing.Pipe(duplex=False)
-        process = self._spawning.Process(target=self._work, args=(plan, says), name="identity-worker")
-        process.start()
+    def _start(self, plan: P) -> _Worker | None:
+        """Start one; None where the system has no room for it."""
+        try:
+            hears, says = multiprocessing.Pipe(duplex=False)
+            process = self._spawning.Process(target=self._work, args=(plan, says), name="identity-worker")
+            multiprocessing.resource_tracker.ensure_running()  # it would unblock signals when it starts
+            # Until it says otherwise itself: they would end it before it can.
+            signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_TERMINAL)
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
+        except OSError as error:
+            self._journal.record("worker_not_started", error=str(error))
+            return None
         says.close()  # so that the end of the worker is the end of the pipe
-        return _Worker(process, ready)
+        return _Worker(process, hears, self._grace(plan).total_seconds())
 
-    def _await_ready(self, worker: _Worker) -> bool:
-        """Whether it became ready, before it ended or all were told to."""
-        while not self._stopping:
-            if worker.ready in multiprocessing.connection.wait([worker.ready, self._wake]):
-                try:
-                    worker.ready.recv_bytes()
-                except EOFError:
-                    worker.process.join()
-                    return False
-                return True
-            self._wake.recv_bytes()
-        return False
+    def _await_ready(self, worker: _Worker, plan: P) -> bool:
+        """Whether it became ready, before it ended or all were told to; the others are looked after."""
+        while not (self._stopping or worker.serves or worker.process.exitcode is not None):
+            self._tend(plan)
+        return worker.serves
+
+    def _tend(self, plan: P) -> None:
+        """Wait until something happens, and see to it that all are there."""
+        self._rest()
+        self._reap()
+        if self._crashes >= _CRASHES + len(self._team):
+            self._journal.record("workers_give_up", crashes=self._crashes)
+            self._gave_up = self._stopping = True
+        if not self._stopping:
+            self._replace_fallen(plan)
 
     def _rest(self) -> None:
-        """Until something is to be done."""
-        if self._new_plan is not None:
-            return
-        ends = [worker.process.sentinel for worker in (*self._alive(), *self._leaving)]
+        """Until one says or does something, something is due, or a signal came."""
+        everyone = [*self._alive(), *self._leaving]
+        starting = {worker.says: worker for worker in everyone if not worker.serves}
         times = [*self._due.values(), *(worker.deadline for worker in self._leaving)]
         patience = max(0.0, min(times) - time.monotonic()) if times else None
-        if self._wake in multiprocessing.connection.wait([*ends, self._wake], patience):
-            self._wake.recv_bytes()
+        ends = [worker.process.sentinel for worker in everyone]
+        happened = multiprocessing.connection.wait([*starting, *ends, self._wake], patience)
+        if self._wake in happened:
+            os.read(self._wake, 4096)
+        for says, worker in starting.items():
+            if says in happened:
+                worker.listen()
 
     def _reap(self) -> None:
         """Take note of those that have ended, and kill those that had to."""
@@ -143,60 +190,80 @@ class Workers(Generic[P]):
         for index, worker in self._team.items():
             if worker is not None and not worker.process.is_alive():
                 self._journal.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
-                self._crashes = 1 if now - worker.born > _CALM else self._crashes + 1
-                self._due[index] = now + min(_FIRST_PAUSE * 2 ** (self._crashes - 1), _LONGEST_PAUSE)
-                self._team[index] = None
+                self._note_crash(index, now - worker.born)
         for worker in [*self._leaving]:
             if now >= worker.deadline:
                 worker.process.kill()
                 worker.process.join()
             if not worker.process.is_alive():
-                # Told to end before it knew how to: nothing was cut off.
-                self._cut_off |= worker.process.exitcode not in (0, -signal.SIGTERM)
                 self._leaving.discard(worker)
+                # Told to end before it knew how to: nothing was cut off.
+                if worker.serves and worker.process.exitcode not in (0, -signal.SIGTERM):
+                    code = worker.process.exitcode
+                    self._journal.record("worker_cut_off", pid=worker.process.pid, code=code)
+                    self._cut_off |= self._stopping
+
+    def _note_crash(self, index: int, age: float) -> None:
+        self._crashes = 1 if age > _CALM else self._crashes + 1
+        pause = min(_FIRST_PAUSE * 2 ** (self._crashes - 1), _LONGEST_PAUSE)
+        self._due[index] = time.monotonic() + pause
+        self._team[index] = None
 
     def _replace_fallen(self, plan: P) -> None:
         now = time.monotonic()
         for index in [index for index, due in self._due.items() if due <= now]:
             del self._due[index]
             self._team[index] = self._start(plan)
+            if self._team[index] is None:
+                self._note_crash(index, age=0)
 
     def _renew_all(self, plan: P, new_plan: Callable[[], P]) -> P:
         """The plan that holds from now on: the old one, where the first of the new ones did not start."""
         self._new_plan = None
         try:
             wanted = new_plan()
-        except ConfigurationError as error:
+        except IdentityError as error:
             self._journal.record("workers_not_renewed", error=str(error))
             return plan
-        for index, old in self._team.items():
-            new = self._start(wanted)
-            if not self._await_ready(new):
-                self._journal.record("workers_not_renewed", code=new.process.exitcode)
-                self._tell_to_end(new)
+        for index in self._team:
+            new = self._next = self._start(wanted)
+            ready = new is not None and self._await_ready(new, plan)
+            self._next = None
+            if new is None or not ready:
+                if not self._stopping:
+                    code = new.process.exitcode if new is not None else None
+                    self._journal.record("workers_not_renewed", renewed=index, code=code)
+                if new is not None:
+                    self._tell_to_end(new)
                 return plan
+            plan = wanted  # it has shown that it works
+            old, self._team[index] = self._team[index], new
             self._due.pop(index, None)
-            self._team[index] = new
             if old is not None:
                 self._tell_to_end(old)
+        self._crashes = 0
         self._journal.record("workers_renewed", workers=len(self._team))
         return wanted
 
     def _tell_to_end(self, worker: _Worker) -> None:
+        if not worker.process.is_alive():
+            self._journal.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
+            return
         worker.process.terminate()
-        worker.deadline = time.monotonic() + self._grace + _MARGIN
+        worker.deadline = time.monotonic() + worker.grace + _MARGIN
         self._leaving.add(worker)
 
     def _end_all(self) -> None:
+        self._stopping = True
         for worker in self._alive():
             self._tell_to_end(worker)
-        self._team, self._due = {}, {}
+        self._team, self._due, self._next = {}, {}, None
         while self._leaving:
             self._rest()
             self._reap()
 
     def _alive(self) -> list[_Worker]:
-        return [worker for worker in self._team.values() if worker is not None]
+        return [worker for worker in (*self._team.values(), self._next) if worker is not None]
 
 
 @contextmanager

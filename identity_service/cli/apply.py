@@ -20,7 +20,6 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals.apply import carry_out, plan
-from identity_service.principals.file import read_principals
 from identity_service.principals.plan import Action, Declaration, Step
 
 _MARKS = {Action.CREATE: "+", Action.CHANGE: "~", Action.DELETE: "-"}
@@ -102,6 +101,9 @@ class _Outcome:
 
 
 def _read(file: Path) -> Declaration:
+    # Here, since `identity serve` loads this module too, and its memory counts.
+    from identity_service.principals.file import read_principals
+
     if str(file) == "-":
         return read_principals(sys.stdin.buffer.read(), "standard input", StrictKeyChecker())
     try:

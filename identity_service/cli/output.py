@@ -1,15 +1,10 @@
-"""What commands print and how they end. Human text by default, JSON with --json; errors on stderr.
-
-Exit codes: 0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again ·
-5 there is a difference (`apply --dry-run`).
-"""
+"""What commands print and how they end. Human text by default, JSON with --json; errors on stderr."""
 
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from enum import IntEnum
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -22,22 +17,13 @@ from identity_client import ResourceExhaustedError as CallExhaustedError
 from identity_client import UnauthenticatedError as CallUnauthenticatedError
 from identity_client import UnavailableError as CallUnavailableError
 from identity_service.domain import errors
+from identity_service.exit_codes import Exit as Exit
+from identity_service.exit_codes import code_of_refusal
 
 _WHOLE_LINES: Final = 10_000
 """Columns: for a pipe or a file, where no row should be broken."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-
-
-class Exit(IntEnum):
-    """How a command ends."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    REFUSED = 3
-    UNAVAILABLE = 4
-    DIFFERENT = 5
 
 
 def show(values: Mapping[str, object], *, as_json: bool) -> None:
@@ -84,9 +70,7 @@ def failures(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except errors.IdentityError as error:
-        unavailable = isinstance(error, errors.UnavailableError | errors.ExhaustedError)
-        code = Exit.UNAVAILABLE if unavailable else Exit.FAILED
-        fail(str(error), code, as_json=as_json, reason=error.reason)
+        fail(str(error), code_of_refusal(error), as_json=as_json, reason=error.reason)
     except CallError as error:
         fail(str(error), code_of(error), as_json=as_json, reason=error.reason)
 

@@ -1,19 +1,13 @@
 """`identity init` and `identity serve`: prepare a store, run the service until it is told to stop."""
 
-import gc
-import multiprocessing
-import multiprocessing.connection
+import contextlib
 import signal
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from multiprocessing.connection import Connection
 from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap, logs, opening
+from identity_service import bootstrap, logs, opening, serving
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
@@ -73,43 +67,26 @@ def serve(
 
         if settings.workers:
             _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)
-        else:
-            _serve_here(settings, announce)
-
-
-def _serve_here(settings: Settings, announce: Callable[[int], None], *, share_port: bool = False) -> None:
-    """In this process, until it is told to stop."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    if share_port:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor as well, which tells
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        threading.Thread(target=_stop_with_parent, args=[stop], daemon=True).start()
-    service = bootstrap.Service(settings, share_port=share_port)
-    # What is there by now stays: a full collection need not look at all of it each time.
-    gc.collect()
-    gc.freeze()
-    announce(service.start())
-    stop.wait()
-    say("identity-service: stopping")
-    if not service.stop():
-        fail("some calls had to be cut off when stopping; raise drain_grace", Exit.FAILED)
+        elif not serving.serve(settings, announce):
+            fail(serving.CUT_OFF, Exit.FAILED)
 
 
 def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
     """By workers, until this process is told to stop; SIGHUP renews them by the settings of then."""
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         places = {"listen": stack.enter_context(reserved(settings.listen))}
         if settings.mtls_listen:
             places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
-        workers = Workers(work, logs.LogJournal(), count=settings.workers, grace=settings.drain_grace)
+        workers = Workers(
+            serving.work, logs.LogJournal(), count=settings.workers, grace=lambda plan: plan.drain_grace
+        )
 
         def renewed() -> Settings:
             found = reload()
             for name in ("listen", "mtls_listen", "workers"):
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: changes with a restart only")
+            _check_store(found)
             return found.model_copy(update=places)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,23 +96,6 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
         code = workers.run(settings.model_copy(update=places), lambda: announce(port))
     if code:
         raise typer.Exit(code)
-
-
-def work(settings: Settings, ready: Connection) -> None:
-    """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
-    logs.configure(settings.log_level, settings.log_format)
-    try:
-        with failures(as_json=False):
-            _serve_here(settings, lambda _: ready.send_bytes(b"ready"), share_port=True)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-
-
-def _stop_with_parent(stop: threading.Event) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        stop.set()
 
 
 def _check_store(settings: Settings) -> None:

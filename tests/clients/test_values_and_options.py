@@ -55,6 +55,14 @@ def test_only_unavailable_and_a_server_that_stops_are_retried_and_no_more_often_
     assert (policy["maxAttempts"], policy["initialBackoff"]) == (5, "0.050s")
 
 
+def test_retries_are_never_so_close_that_grpc_loses_one() -> None:
+    options = ClientOptions(initial_backoff=timedelta(milliseconds=1))
+
+    (method,) = json.loads(dict(options.channel_arguments())["grpc.service_config"])["methodConfig"]
+
+    assert method["retryPolicy"]["initialBackoff"] == "0.010s"
+
+
 def test_pings_are_no_more_frequent_than_the_service_permits() -> None:
     """The service takes more than one in 20 seconds for an attack."""
     assert dict(ClientOptions().channel_arguments())["grpc.keepalive_time_ms"] == 30_000

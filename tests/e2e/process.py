@@ -25,7 +25,9 @@ CHEAP_PASSWORDS = {
     "IDENTITY_ARGON2_MEMORY_KIB": "64",
     "IDENTITY_ARGON2_PARALLELISM": "1",
 }
-_START_SECONDS = 10
+_START_SECONDS = 30
+_SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
+"""gRPC would wait longer each time, up to seconds after the service has begun to serve."""
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Running:
         return self.process.wait(20)
 
     def _await_serving(self) -> None:
-        with grpc.insecure_channel(self.target) as channel:
+        with grpc.insecure_channel(self.target, _SOON) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=_START_SECONDS, wait_for_ready=True)
             try:

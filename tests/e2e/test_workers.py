@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -27,9 +28,13 @@ def service(installation: Installation) -> Iterator[Running]:
 
 def workers(service: Running) -> set[int]:
     """The processes that are the service's, by what Linux knows of it and them."""
-    pid = service.process.pid
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return {int(child) for child in text.split() if b"spawn_main" in _command(int(child))}
+    return spawned(service.process)
+
+
+def spawned(process: "subprocess.Popen[bytes]") -> set[int]:
+    """Its workers, as soon as each has begun."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return {int(pid) for pid in children.split() if b"spawn_main" in _command(int(pid))}
 
 
 def _command(pid: int) -> bytes:
@@ -149,6 +154,119 @@ def test_a_setting_that_is_wrong_by_then_renews_nobody(installation: Installatio
         assert service.terminate() == 0
 
 
+def test_new_ones_that_cannot_start_change_nothing(installation: Installation) -> None:
+    file = installation.folder / "identity.toml"
+    installation.init()
+    with installation.serve("--workers", "2") as service:
+        eventually(lambda: "serving on" in installation.log)
+        before = workers(service)
+        file.write_text('tls_certificate = "absent.pem"\ntls_key = "absent.key"\n')
+
+        os.kill(service.process.pid, signal.SIGHUP)
+        eventually(lambda: "workers_not_renewed" in installation.log)
+
+        assert workers(service) == before
+        assert service.terminate() == 0  # and nobody was cut off
+
+
+def test_settings_for_which_the_store_is_not_good_enough_renew_nobody(
+    installation: Installation, service: Running
+) -> None:
+    before = workers(service)
+    (installation.folder / "identity.toml").write_text('durability = "replicas:1"\n')
+
+    os.kill(service.process.pid, signal.SIGHUP)
+    eventually(lambda: "workers_not_renewed" in installation.log)
+
+    assert workers(service) == before
+
+
+def test_one_that_dies_is_replaced_while_another_one_is_renewed(
+    installation: Installation, service: Running
+) -> None:
+    before = workers(service)
+    os.kill(service.process.pid, signal.SIGHUP)
+    eventually(lambda: len(workers(service)) == 3)
+    (new,) = workers(service) - before
+    os.kill(new, signal.SIGSTOP)  # its start takes for ever
+    victim = max(before)
+
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: len(workers(service) - {victim}) == 3)
+
+    os.kill(new, signal.SIGCONT)
+    eventually(lambda: "workers_renewed" in installation.log)
+    assert service.terminate() == 0
+
+
+def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
+    installation: Installation, service: Running
+) -> None:
+    def renew(times: int) -> int:
+        """How many files are open once so many renewals are over."""
+        os.kill(service.process.pid, signal.SIGHUP)
+        eventually(lambda: installation.log.count("workers_renewed") == times)
+        eventually(lambda: len(children()) == 3)  # with what multiprocessing keeps beside them
+        return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
+
+    def children() -> list[str]:
+        pid = service.process.pid
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    assert renew(1) == renew(2) == renew(3)
+
+
+def test_told_twice_they_are_renewed_twice(installation: Installation, service: Running) -> None:
+    """The second time for settings that may have changed after the first was begun."""
+    os.kill(service.process.pid, signal.SIGHUP)
+    eventually(lambda: len(workers(service)) == 3)
+    os.kill(service.process.pid, signal.SIGHUP)
+
+    eventually(lambda: installation.log.count("workers_renewed") == 2)
+
+    eventually(lambda: len(workers(service)) == 2)
+    assert service.terminate() == 0
+
+
+def test_who_cannot_start_another_one_tries_again(installation: Installation, service: Running) -> None:
+    pid = service.process.pid
+    victim = min(workers(service))
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, hard))  # fewer than it has open
+
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: "worker_not_started" in installation.log)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    eventually(lambda: len(workers(service) - {victim}) == 2)
+    assert service.terminate() == 0
+
+
+def test_being_told_to_renew_while_stopping_costs_nothing(installation: Installation) -> None:
+    installation.init()
+    installation.environment["IDENTITY_DRAIN_GRACE"] = "0s"
+    with installation.serve("--workers", "1") as service:
+        eventually(lambda: "serving on" in installation.log)
+        (stuck,) = workers(service)
+        os.kill(stuck, signal.SIGSTOP)  # it is killed in the end
+
+        os.kill(service.process.pid, signal.SIGTERM)
+        os.kill(service.process.pid, signal.SIGHUP)
+        before = _cpu_seconds(service.process.pid)
+        while _command(stuck):
+            spent = _cpu_seconds(service.process.pid) - before
+            time.sleep(0.02)
+
+        assert spent < 1
+        assert service.process.wait(10) == 1
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_those_that_die_again_and_again_end_the_service(installation: Installation, service: Running) -> None:
     while service.process.poll() is None:
         for pid in workers(service):
@@ -163,13 +281,8 @@ def test_those_that_die_again_and_again_end_the_service(installation: Installati
 def test_one_that_is_killed_before_it_serves_fails_the_start(installation: Installation) -> None:
     installation.init()
     process = installation.start(("--workers", "2"), free_port())
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-
-    def spawned() -> list[int]:
-        return [int(pid) for pid in children.read_text().split() if b"spawn_main" in _command(int(pid))]
-
-    eventually(lambda: bool(spawned()))
-    os.kill(spawned()[0], signal.SIGKILL)
+    eventually(lambda: bool(spawned(process)))
+    os.kill(min(spawned(process)), signal.SIGKILL)
 
     assert process.wait(30) == 1
     assert "serving on" not in installation.log
@@ -181,6 +294,37 @@ def test_none_of_them_outlives_a_service_that_is_killed(service: Running) -> Non
     service.kill()
 
     eventually(lambda: not any(_command(pid) for pid in pids))
+
+
+def test_none_of_them_outlives_a_service_that_is_killed_while_it_starts(installation: Installation) -> None:
+    installation.init()
+    process = installation.start(("--workers", "2"), free_port())
+    eventually(lambda: len(spawned(process)) == 2)
+    pids = spawned(process)
+
+    process.kill()
+    process.wait(10)
+
+    eventually(lambda: not any(_command(pid) for pid in pids))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_is_stopped_while_it_starts_ends_as_it_should(
+    installation: Installation, number: signal.Signals
+) -> None:
+    installation.init()
+    process = installation.start(("--workers", "2"), free_port())
+    eventually(lambda: len(spawned(process)) == 2)
+    pids = spawned(process)
+
+    if number == signal.SIGINT:  # a terminal sends it to everybody
+        for pid in pids:
+            os.kill(pid, number)
+    os.kill(process.pid, number)
+
+    assert process.wait(30) == 0
+    assert not any(_command(pid) for pid in pids)
+    assert "Traceback" not in installation.log
 
 
 def test_a_start_that_fails_says_why_once_and_ends_as_one_process_would(installation: Installation) -> None:

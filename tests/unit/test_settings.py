@@ -1,10 +1,12 @@
 """Settings: where a value comes from, and what cannot be."""
 
+import pickle
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
@@ -207,6 +209,14 @@ def test_it_may_listen_beyond_loopback_only_when_told_so() -> None:
 )
 def test_loopback_is_this_machine_only(listen: str, loopback: bool) -> None:
     assert is_loopback(listen) is loopback
+
+
+def test_pickled_settings_hold_what_was_set_and_no_defaults() -> None:
+    """A worker that is renewed may be of a newer version than its supervisor, with more settings."""
+    settings = Settings(listen="127.0.0.1:1", master_key=SecretStr("k" * 32), leeway=timedelta(seconds=3))
+
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  # our own
+    assert b"beat_interval" not in pickle.dumps(settings)
 
 
 def test_lists_come_from_the_environment_separated_by_commas_or_spaces() -> None:

@@ -1,0 +1,100 @@
+"""Whether a process stays as it is over a million calls: what was sampled of it, and what follows.
+
+Caches fill and pools grow in the first third, which does not count. Over the rest, memory is flat where the
+slope of Theil and Sen (the median of the slopes of all pairs of samples, which single outliers do not move)
+is at most so many MB for a million calls, and descriptors and threads are constant where the last third has
+no more of them than the second.
+"""
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Final
+
+MOST_GROWTH: Final = 5.0
+"""MB for a million calls; what the samples of a run differ by anyway."""
+_ENOUGH: Final = 200_000
+"""Calls; with fewer the caches are hardly full, and nothing is said."""
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The server with all its processes, after so many calls."""
+
+    calls: int
+    seconds: float
+    rss_bytes: int
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the samples say; None = too few calls to say it."""
+
+    growth: float | None
+    """MB for a million calls."""
+    memory_flat: bool | None
+    descriptors_constant: bool | None
+    threads_constant: bool | None
+
+    @property
+    def good(self) -> bool:
+        return False not in (self.memory_flat, self.descriptors_constant, self.threads_constant)
+
+
+def take(pid: int, calls: int, seconds: float) -> Sample:
+    """Look at a process and all that it started (proc_pid_statm(5))."""
+    family = _family(pid)
+    return Sample(
+        calls=calls,
+        seconds=round(seconds, 2),
+        rss_bytes=sum(int(_read(one, "statm").split()[1]) * _PAGE for one in family),
+        descriptors=sum(_count(one, "fd") for one in family),
+        threads=sum(_count(one, "task") for one in family),
+    )
+
+
+def judge(samples: Sequence[Sample], most_growth: float = MOST_GROWTH) -> Verdict:
+    """What follows from samples in the order of their calls."""
+    if samples[-1].calls < _ENOUGH:
+        return Verdict(growth=None, memory_flat=None, descriptors_constant=None, threads_constant=None)
+    all_calls = samples[-1].calls
+    second = [sample for sample in samples if all_calls / 3 <= sample.calls < all_calls * 2 / 3]
+    third = [sample for sample in samples if sample.calls >= all_calls * 2 / 3]
+    growth = _slope([*second, *third])
+    return Verdict(
+        growth=round(growth, 2),
+        memory_flat=growth <= most_growth,
+        descriptors_constant=max(s.descriptors for s in third) <= max(s.descriptors for s in second),
+        threads_constant=max(s.threads for s in third) <= max(s.threads for s in second),
+    )
+
+
+def _slope(samples: Sequence[Sample]) -> float:
+    return statistics.median(
+        (later.rss_bytes - earlier.rss_bytes) / (later.calls - earlier.calls)
+        for earlier, later in combinations(samples, 2)
+        if later.calls > earlier.calls
+    )
+
+
+def _family(pid: int) -> list[int]:
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [pid, *(one for child in children for one in _family(child))]
+
+
+def _read(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def _count(pid: int, name: str) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/{name}").iterdir())

@@ -1,0 +1,27 @@
+"""How a process of this service ends, for scripts and supervisors. Knows no command.
+
+0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again ·
+5 there is a difference (`apply --dry-run`).
+"""
+
+from enum import IntEnum
+
+from identity_service.domain import errors
+
+
+class Exit(IntEnum):
+    """How a command ends."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+    DIFFERENT = 5
+
+
+def code_of_refusal(error: errors.IdentityError) -> Exit:
+    """How a process ends that could not do what it should."""
+    if isinstance(error, errors.UnavailableError | errors.ExhaustedError):
+        return Exit.UNAVAILABLE
+    return Exit.FAILED

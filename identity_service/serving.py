@@ -1,0 +1,83 @@
+"""One process that serves until it is told to stop: by itself, or as a worker of a supervisor.
+
+A worker loads this module and nothing of the command line, whose libraries take megabytes.
+"""
+
+import contextlib
+import gc
+import multiprocessing
+import multiprocessing.connection
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Final
+
+from identity_service import bootstrap, logs
+from identity_service.domain.errors import IdentityError
+from identity_service.exit_codes import Exit, code_of_refusal
+from identity_service.settings import Settings
+from identity_service.workers import OF_THE_TERMINAL
+
+CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
+
+
+def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
+    """Serve until SIGTERM or Ctrl-C; returns whether every call could end.
+
+    Args:
+        announce: called with the port once it serves.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return _serve(settings, stop, announce, share_port=False)
+
+
+def work(settings: Settings, ready: Connection) -> None:
+    """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    for number in OF_THE_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
+    threading.Thread(target=_stop_with_parent, args=[stop], daemon=True).start()
+    logs.configure(settings.log_level, settings.log_format)
+
+    def say_ready(_: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, which ends this one too
+            ready.send_bytes(b"ready")
+
+    try:
+        done = _serve(settings, stop, say_ready, share_port=True)
+    except IdentityError as error:
+        _say(f"identity: {error}")
+        sys.exit(code_of_refusal(error))
+    if not done:
+        _say(f"identity: {CUT_OFF}")
+        sys.exit(Exit.FAILED)
+
+
+def _serve(
+    settings: Settings, stop: threading.Event, announce: Callable[[int], None], *, share_port: bool
+) -> bool:
+    service = bootstrap.Service(settings, share_port=share_port)
+    # What is there by now stays: a full collection need not look at all of it each time.
+    gc.collect()
+    gc.freeze()
+    announce(service.start())
+    stop.wait()
+    _say("identity-service: stopping")
+    return service.stop()
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        stop.set()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
