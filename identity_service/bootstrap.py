@@ -19,11 +19,13 @@ from identity_service.clock import SystemClock
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
+from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditDesk
 from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.senders import Senders
-from identity_service.grpc_api.server import Server, ServerConfig
+from identity_service.grpc_api.server import Engine, Pools, Server
 from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
@@ -101,11 +103,13 @@ class Service:
         clock: Clock | None = None,
         store: Store | None = None,
         share_port: bool = False,
+        behind_asgi: bool = False,
     ) -> None:
         """Wire it; a clock and a store are given by tests that move time.
 
         Args:
             share_port: others of the same service listen there too.
+            behind_asgi: it does not listen itself; an ASGI server passes calls to `app`.
         """
         clock = clock or SystemClock()
         self._metrics = Metrics()
@@ -180,8 +184,19 @@ class Service:
             leave=hub.close,
         )
         self._audit_desk = AuditDesk(store)
+        pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
+        self.certificates = self._open_certificates(settings, journal)
+        """Those that clients are shown; None = plain text."""
+        self.app: AsgiEngine | None = None
+        """The ASGI application, where an ASGI server listens."""
+        engine: Engine
+        if behind_asgi:
+            engine = self.app = AsgiEngine(pools.memory, max_message_bytes=settings.max_message_bytes)
+        else:
+            engine = _grpcio_engine(settings, pools, self.certificates, share_port=share_port)
         self._server = Server(
-            _server_config(settings, share_port=share_port),
+            engine,
+            pools,
             IdentityServicer(
                 use.issuer,
                 use.verifier,
@@ -196,7 +211,8 @@ class Service:
             ),
             senders,
             gate,
-            self._open_certificates(settings, journal),
+            drain_grace=settings.drain_grace,
+            reflection=settings.reflection,
         )
         self._stopping = threading.Event()
         self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
@@ -258,15 +274,15 @@ class Service:
             self._server.set_serving(serving=self._replica.is_fresh())
 
 
-def _server_config(settings: Settings, *, share_port: bool) -> ServerConfig:
-    return ServerConfig(
+def _grpcio_engine(
+    settings: Settings, pools: Pools, certificates: Certificates | None, *, share_port: bool
+) -> GrpcioEngine:
+    config = GrpcioConfig(
         share_port=share_port,
         listen=settings.listen,
         mtls_listen=settings.mtls_listen,
         max_message_bytes=settings.max_message_bytes,
-        memory_threads=settings.verify_threads,
-        work_threads=settings.work_threads,
         max_connection_age=settings.max_connection_age,
         drain_grace=settings.drain_grace,
-        reflection=settings.reflection,
     )
+    return GrpcioEngine(config, pools.memory, certificates)

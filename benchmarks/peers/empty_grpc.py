@@ -3,13 +3,18 @@
 Run as `python -m benchmarks.peers.empty_grpc`; prints its port once it serves.
 """
 
+import threading
 from concurrent import futures
+from typing import Final
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from benchmarks.peers import YARDSTICK_METHOD, YARDSTICK_SERVICE
-from identity_service.grpc_api.server import ServerConfig, _options
+from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
+from identity_service.settings import Settings
+
+_THREADS: Final = Settings.model_fields["verify_threads"].default
 
 
 def _empty(_request: Empty, _context: grpc.ServicerContext) -> Empty:
@@ -18,13 +23,7 @@ def _empty(_request: Empty, _context: grpc.ServicerContext) -> Empty:
 
 def main() -> None:
     """Serve until terminated."""
-    config = ServerConfig()
-    server = grpc.server(
-        futures.ThreadPoolExecutor(config.memory_threads),
-        options=_options(config),
-        maximum_concurrent_rpcs=config.max_concurrent_calls,
-        compression=grpc.Compression.NoCompression,
-    )
+    server = GrpcioEngine(GrpcioConfig(listen="127.0.0.1:0"), futures.ThreadPoolExecutor(_THREADS))
     handler = grpc.unary_unary_rpc_method_handler(
         _empty, request_deserializer=Empty.FromString, response_serializer=Empty.SerializeToString
     )
@@ -32,10 +31,8 @@ def main() -> None:
     # Both, as generated code does.
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(YARDSTICK_SERVICE, handlers),))
     server.add_registered_method_handlers(YARDSTICK_SERVICE, handlers)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(port, flush=True)
-    server.wait_for_termination()
+    print(server.start(), flush=True)
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

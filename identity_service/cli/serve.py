@@ -36,6 +36,7 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Processes that serve on the port; SIGHUP renews them one by one.")
     ] = None,
+    engine: Annotated[str | None, typer.Option(help="What speaks gRPC: grpcio, or envoy (faster).")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback without TLS.")] = False,
     dev_mode: Annotated[
         bool,
@@ -44,7 +45,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the calls in progress and exit 0."""
     flags: dict[str, object] = {"store": store, "listen": listen, "workers": workers}
-    flags |= {"insecure": insecure or None}
+    flags |= {"engine": engine, "insecure": insecure or None}
     with failures(as_json=False):
         if dev_mode:
             flags |= dev.flags(load(config, **flags))

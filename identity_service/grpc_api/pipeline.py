@@ -95,21 +95,29 @@ class Pipeline:
     def _recalling(self, method: str, rule: Rule, handler: Any) -> Callable[[bytes, Context], Any]:
         """For a method that may know its answer by the bytes of the request."""
         parse, use = handler.request_deserializer, handler.unary_unary
-        recall = use.recall.__get__(use.__self__)
+        recall: Callable[[bytes], bytes | None] = use.recall.__get__(use.__self__)
         everybody_proves = self._gate.applies(rule, None)
 
-        def behaviour(data: bytes, context: Context) -> Any:
+        def instant(data: bytes, context: Context) -> bytes | None:
+            """The answer where it is known: waits for nothing, so that an event loop may ask, too."""
             try:
                 if everybody_proves:
                     self._admit(method, rule, parse, data, context)
                 # Answering costs less than asking whether anybody still waits.
-                answer = recall(data)
-                if answer is None:
-                    answer = use(self._admit(method, rule, parse, data, context)[0], data)
+                return recall(data)
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error)
+
+        def behaviour(data: bytes, context: Context) -> Any:
+            answer = instant(data, context)
+            if answer is None:
+                try:
+                    answer = use(self._admit(method, rule, parse, data, context)[0], data)
+                except Exception as error:  # noqa: BLE001  # the table decides about every one
+                    self._fail(method, context, error)
             return answer
 
+        behaviour.instant = instant  # type: ignore[attr-defined]  # for engines that have a loop
         return behaviour
 
     def _unary(self, method: str, rule: Rule | None, handler: Any) -> Callable[[bytes, Context], Any]:

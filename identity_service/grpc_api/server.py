@@ -1,21 +1,18 @@
-"""The grpcio engine: one threaded server, its options, health and reflection, and a graceful stop."""
+"""The server: all servicers behind one pipeline on one engine, health and reflection, and a graceful stop."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection as grpc_reflection
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
-from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
-from identity_service.grpc_api.pipeline import Pipeline
+from identity_service.grpc_api.pipeline import Pipeline, Registrable
 from identity_service.grpc_api.senders import Senders
-from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identityapi.v1 import (
     admin_service_pb2,
@@ -35,63 +32,62 @@ _REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
 _REFLECTION_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """How the server listens, and its bounds."""
+class Engine(Registrable, Protocol):
+    """What carries calls to the servicers: grpcio's server, or an ASGI server in front."""
 
-    listen: str = "127.0.0.1:50051"
-    """host:port; port 0 takes a free one."""
-    mtls_listen: str = ""
-    """The same, for a port of its own where client certificates are required; empty = none."""
-    max_message_bytes: int = 16 * 1024 * 1024
-    max_metadata_bytes: int = 32 * 1024
-    memory_threads: int = 4
-    """For what answers from memory; few, since they share one interpreter."""
-    work_threads: int = 32
-    """For what may wait for the store or for argon2id."""
-    max_concurrent_calls: int = 4096
-    """Calls beyond these are refused with RESOURCE_EXHAUSTED."""
-    max_connection_age: timedelta = timedelta(minutes=30)
-    """Connections older than this are asked to reconnect, so that load balancers can rebalance."""
-    drain_grace: timedelta = timedelta(seconds=10)
-    """How long calls in progress may take to end when the server stops."""
-    reflection: bool = True
-    share_port: bool = False
-    """Other processes of this service listen on the same port (SO_REUSEPORT)."""
+    def start(self) -> int:
+        """Take calls; returns the port, 0 where somebody else listens. Raises ConfigurationError."""
+
+    def stop(self, grace: float) -> bool:
+        """Let calls in progress end; returns whether all did in `grace` seconds."""
+
+
+class Pools:
+    """The threads that run methods, whatever the engine."""
+
+    def __init__(self, *, memory: int, work: int) -> None:
+        """
+        Args:
+            memory: threads for what answers from memory; few, since they share one interpreter.
+            work: threads for what may wait for the store or for argon2id.
+        """
+        self.memory = ThreadPoolExecutor(memory, thread_name_prefix="identity-memory")
+        self.work = ThreadPoolExecutor(work, thread_name_prefix="identity-work")
+
+    def shutdown(self) -> None:
+        """What waits is not begun any more."""
+        self.work.shutdown(wait=False, cancel_futures=True)
+        self.memory.shutdown(wait=False, cancel_futures=True)
 
 
 class Server:
-    """Serves the servicers on one port."""
+    """Serves the servicers."""
 
     def __init__(
         self,
-        config: ServerConfig,
+        engine: Engine,
+        pools: Pools,
         identity: IdentityServicer,
         trust: TrustServicer,
         admin: AdminServicer,
         senders: Senders,
         gate: CallerGate,
-        certificates: Certificates | None = None,
+        *,
+        drain_grace: timedelta,
+        reflection: bool,
     ) -> None:
-        """Without certificates it speaks plain text."""
-        self._config = config
-        self._certificates = certificates
-        self._memory = ThreadPoolExecutor(config.memory_threads, thread_name_prefix="identity-memory")
-        self._work = ThreadPoolExecutor(config.work_threads, thread_name_prefix="identity-work")
-        self._server = grpc.server(
-            self._memory,
-            options=_options(config),
-            maximum_concurrent_rpcs=config.max_concurrent_calls,
-            compression=grpc.Compression.NoCompression,
-        )
-        self._pipeline = Pipeline(self._server, gate, self._work)
+        """`drain_grace` = how long calls in progress may take to end when the server stops."""
+        self._engine = engine
+        self._pools = pools
+        self._drain_grace = drain_grace.total_seconds()
+        self._pipeline = Pipeline(engine, gate, pools.work)
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._senders = senders
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identity, self._registrar)
         trust_service_pb2_grpc.add_TrustServiceServicer_to_server(trust, self._registrar)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._registrar)
-        if config.reflection:
+        if reflection:
             self._add_reflection()
         self.set_serving(serving=False)
 
@@ -102,7 +98,7 @@ class Server:
 
     def _add_reflection(self) -> None:
         names = (*_SERVICES, health.SERVICE_NAME, _REFLECTION)
-        servicer = reflection.ReflectionServicer(names)
+        servicer = grpc_reflection.ReflectionServicer(names)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._registrar)
         # grpcio-reflection speaks v1alpha only; v1 has the same messages under another name.
         alpha = _Capture()
@@ -110,24 +106,9 @@ class Server:
         self._pipeline.add_registered_method_handlers(_REFLECTION, alpha.handlers[_REFLECTION_ALPHA])
 
     def start(self) -> int:
-        """Listen; returns the port. Raises ConfigurationError where the address is not to be had."""
-        config = self._config
-        port = self._listen("listen", config.listen, ask=not config.mtls_listen)
-        if config.mtls_listen:
-            self._listen("mtls_listen", config.mtls_listen, ask=True)
+        """Take calls; returns the port, 0 where somebody else listens. Raises ConfigurationError."""
         self._senders.start()
-        self._server.start()
-        return port
-
-    def _listen(self, setting: str, address: str, *, ask: bool) -> int:
-        try:
-            if self._certificates is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, self._certificates.credentials(ask=ask))
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot listen on {address}: is another process there? (setting: {setting})"
-            ) from error
+        return self._engine.start()
 
     def set_serving(self, *, serving: bool) -> None:
         """What grpc.health.v1 says of the server and of each service."""
@@ -141,10 +122,8 @@ class Server:
         """NOT_SERVING, refuse new calls, let those in progress end; returns whether all did in time."""
         self._health.enter_graceful_shutdown()
         self._senders.stop()
-        grace = self._config.drain_grace.total_seconds()
-        done = self._server.stop(grace).wait(grace + 1)
-        self._work.shutdown(wait=False, cancel_futures=True)
-        self._memory.shutdown(wait=False, cancel_futures=True)
+        done = self._engine.stop(self._drain_grace)
+        self._pools.shutdown()
         return done
 
 
@@ -159,22 +138,3 @@ class _Capture:
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
         self.handlers[service_name] = method_handlers
-
-
-def _options(config: ServerConfig) -> list[tuple[str, int]]:
-    age = int(config.max_connection_age.total_seconds() * 1000)
-    return [
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", config.max_message_bytes),
-        ("grpc.max_metadata_size", config.max_metadata_bytes),
-        ("grpc.max_connection_age_ms", age),
-        ("grpc.max_connection_age_grace_ms", int(config.drain_grace.total_seconds() * 1000)),
-        # The documented client setting is a ping every 30 s, also without a call in progress.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        # Two servers on one port would share it silently; a port that is taken is an error instead.
-        ("grpc.so_reuseport", int(config.share_port)),
-    ]

@@ -6,7 +6,7 @@ not decided here (see callers.py).
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -37,11 +37,11 @@ class TlsFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
+class Content:
     """What is in the files."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     client_ca: bytes | None
 
     def configuration(self, *, ask: bool) -> grpc.ServerCertificateConfiguration:
@@ -65,11 +65,11 @@ class Certificates:
         """For one port; `ask` = whoever connects must show a certificate, if there are client authorities."""
         # grpcio offers these two only: it asks everybody and insists, or it asks nobody.
         ask = ask and self._files.client_ca is not None
-        given = self._latest()
+        given = self.latest()
 
         def fetch() -> grpc.ServerCertificateConfiguration | None:
             nonlocal given
-            latest = self._latest()
+            latest = self.latest()
             if latest is given:
                 return None
             given = latest
@@ -80,10 +80,10 @@ class Certificates:
 
     def expire_time(self) -> datetime:
         """When the server's certificate expires."""
-        self._latest()
+        self.latest()
         return self._facts.certificate.expire_time
 
-    def _latest(self) -> _Content:
+    def latest(self) -> Content:
         """What a connection that is made now shall use."""
         with self._lock:
             try:
@@ -107,9 +107,9 @@ def check_files(files: TlsFiles) -> TlsFacts:
     return _check(_read(files), files)
 
 
-def _read(files: TlsFiles) -> _Content:
+def _read(files: TlsFiles) -> Content:
     client_ca = _content("tls_client_ca", files.client_ca) if files.client_ca is not None else None
-    return _Content(_content("tls_certificate", files.certificate), _content("tls_key", files.key), client_ca)
+    return Content(_content("tls_certificate", files.certificate), _content("tls_key", files.key), client_ca)
 
 
 def _content(setting: str, path: Path) -> bytes:
@@ -119,7 +119,7 @@ def _content(setting: str, path: Path) -> bytes:
         raise ConfigurationError(f"{setting}: cannot read {path}: {error.strerror}") from error
 
 
-def _check(content: _Content, files: TlsFiles) -> TlsFacts:
+def _check(content: Content, files: TlsFiles) -> TlsFacts:
     try:
         certificate = check_pair(content.certificate, content.key)
     except ValueError as error:

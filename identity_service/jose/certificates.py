@@ -90,3 +90,24 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
     return CertificateFacts(
         names=names, start_time=certificate.not_valid_before_utc, expire_time=certificate.not_valid_after_utc
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlternativeNames:
+    """Subject alternative names that can name a workload (RFC 5280 section 4.2.1.6)."""
+
+    uris: tuple[bytes, ...] = ()
+    hosts: tuple[bytes, ...] = ()
+
+
+def alternative_names(pem: bytes) -> AlternativeNames:
+    """Those of a certificate that a handshake has verified; none where they cannot be read."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return AlternativeNames()
+    return AlternativeNames(
+        uris=tuple(uri.encode() for uri in found.get_values_for_type(x509.UniformResourceIdentifier)),
+        hosts=tuple(host.encode() for host in found.get_values_for_type(x509.DNSName)),
+    )

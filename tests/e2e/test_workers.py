@@ -27,14 +27,19 @@ def service(installation: Installation) -> Iterator[Running]:
 
 
 def workers(service: Running) -> set[int]:
-    """The processes that are the service's, by what Linux knows of it and them."""
+    """The processes that are the service's."""
     return spawned(service.process)
 
 
 def spawned(process: "subprocess.Popen[bytes]") -> set[int]:
     """Its workers, as soon as each has begun."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return {int(pid) for pid in children.split() if b"spawn_main" in _command(int(pid))}
+    return children(process.pid, b"spawn_main")
+
+
+def children(pid: int, command: bytes) -> set[int]:
+    """Those whose command line has this in it, by what Linux knows of a process and its own."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in text.split() if command in _command(int(child))}
 
 
 def _command(pid: int) -> bytes:
@@ -206,12 +211,9 @@ def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
         """How many files are open once so many renewals are over."""
         os.kill(service.process.pid, signal.SIGHUP)
         eventually(lambda: installation.log.count("workers_renewed") == times)
-        eventually(lambda: len(children()) == 3)  # with what multiprocessing keeps beside them
+        # With what multiprocessing keeps beside them.
+        eventually(lambda: len(children(service.process.pid, b"")) == 3)
         return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
-
-    def children() -> list[str]:
-        pid = service.process.pid
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
     assert renew(1) == renew(2) == renew(3)
 

@@ -1,9 +1,10 @@
-"""A service for each test, on each store: what takes `world` runs on both."""
+"""A service for each test, on each store and each engine: what takes `world` runs on all of them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,16 +13,18 @@ from identity_service.bootstrap import Office, Service
 from identity_service.domain.store import Store
 from identity_service.opening import open_hasher
 from identity_service.settings import Settings
-from identity_service.storage.redis import RedisStore
-from identity_service.storage.sqlite import SqliteStore
 from identity_service.wiring import office_administration
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator
-from tests.rpc.world import Account, ShiftedClock, World, client_secret
+from tests.rpc.clocks import SharedClock, ShiftedClock
+from tests.rpc.engines import EnvoyHost
+from tests.rpc.envoy_inside import StoreAddress
+from tests.rpc.world import Account, World, client_secret
 from tests.tls import Certifier
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
 STORES = ("sqlite", "redis")
+GRPCIO, ENVOY = "grpcio", "envoy"
 
 StartWorld = Callable[..., World]
 
@@ -46,14 +49,7 @@ def running(settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> 
     with ExitStack() as cleanup:
         store = open_store(clock)
         cleanup.callback(store.close)
-        hasher = open_hasher(settings)
-        office = Office(
-            settings=settings,
-            store=store,
-            administrator=office_administration(store, hasher, clock),
-            clock=clock,
-        )
-        made = office.initialise()
+        office, admin = new_office(settings, store, clock)
         service = Service(settings, clock=clock, store=store)
         target = f"127.0.0.1:{service.start()}"
         cleanup.callback(service.stop)
@@ -66,26 +62,89 @@ def running(settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> 
             service=service,
             target=target,
             channel=channel,
-            admin=Account(
-                id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal())
-            ),
+            admin=admin,
         )
 
 
-def opener(kind: str, directory: Path, request: pytest.FixtureRequest) -> Callable[[ShiftedClock], Store]:
-    """How a store of this kind is opened, empty."""
+def new_office(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[Office, Account]:
+    """A virgin store, initialised; its office and its first administrator."""
+    administrator = office_administration(store, open_hasher(settings), clock)
+    office = Office(settings=settings, store=store, administrator=administrator, clock=clock)
+    made = office.initialise()
+    credential = client_secret(made.client_id, made.client_secret.reveal())
+    return office, Account(id=made.client_id, credential=credential)
+
+
+def address(kind: str, directory: Path, request: pytest.FixtureRequest) -> StoreAddress:
+    """Where a store of this kind is, empty."""
     if kind == "sqlite":
-        return lambda clock: SqliteStore.open(str(directory / "identity.db"), clock=clock)
+        return StoreAddress(kind=kind, place=str(directory / "identity.db"))
     server: RedisServer = request.getfixturevalue("redis_server")
     server.start()
     server.flush()
-    return lambda clock: RedisStore.connect(server.url, clock=clock)
+    return StoreAddress(kind=kind, place=server.url)
 
 
-@pytest.fixture(params=STORES)
+@contextmanager
+def running_in_envoy(
+    host: EnvoyHost, settings: Settings, store: StoreAddress, directory: Path
+) -> Iterator[World]:
+    """The same in an Envoy, whose service has a store and a clock in common with this process."""
+    path = directory / "clock"
+    clock = SharedClock(path)
+    with ExitStack() as cleanup:
+        ours = store.open(clock)
+        cleanup.callback(ours.close)
+        office, admin = new_office(settings, ours, clock)
+        service: Any = host.start_service(settings, store, path)
+        cleanup.callback(service.stop)
+        yield World(
+            settings=settings,
+            clock=clock,
+            store=ours,
+            office=office,
+            service=service,
+            target=host.target,
+            channel=cleanup.enter_context(grpc.insecure_channel(host.target)),
+            admin=admin,
+        )
+
+
+EnvoyFor = Callable[[Settings], AbstractContextManager[EnvoyHost]]
+
+
+@pytest.fixture(scope="session")
+def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
+    """One that listens as settings say: alone where they name its second port, else one that others had."""
+    shared: dict[tuple[bool, bool], EnvoyHost] = {}
+
+    @contextmanager
+    def get(settings: Settings) -> Iterator[EnvoyHost]:
+        if settings.mtls_listen:
+            with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
+                yield host
+            return
+        kind = (settings.tls_certificate is not None, settings.tls_client_ca is not None)
+        if kind not in shared:
+            shared[kind] = EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))
+        yield shared[kind]
+
+    yield get
+    for host in shared.values():
+        host.close()
+
+
+@pytest.fixture(params=(*STORES, ENVOY))
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    with running(settings_for_tests(), opener(request.param, tmp_path, request)) as world:
-        yield world
+    if request.param == ENVOY:
+        settings = settings_for_tests(engine=ENVOY)
+        envoy: EnvoyFor = request.getfixturevalue("envoy_for")
+        store = address("sqlite", tmp_path, request)
+        with envoy(settings) as host, running_in_envoy(host, settings, store, tmp_path) as world:
+            yield world
+    else:
+        with running(settings_for_tests(), address(request.param, tmp_path, request).open) as world:
+            yield world
 
 
 @pytest.fixture
@@ -95,16 +154,49 @@ def admin(world: World) -> Administrator:
 
 
 @pytest.fixture
-def start_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorld]:
+def engine() -> str:
+    """What speaks gRPC for `start_world`; the tests of this folder run on both."""
+    return GRPCIO
+
+
+@pytest.fixture
+def start_world(request: pytest.FixtureRequest, tmp_path: Path, engine: str) -> Iterator[StartWorld]:
     """Starts a service with other settings, on SQLite."""
     with ExitStack() as cleanup:
 
         def start(**changes: object) -> World:
-            return cleanup.enter_context(
-                running(settings_for_tests(**changes), opener("sqlite", tmp_path, request))
+            settings, store = (
+                settings_for_tests(engine=engine, **changes),
+                address("sqlite", tmp_path, request),
             )
+            if engine == GRPCIO:
+                return cleanup.enter_context(running(settings, store.open))
+            envoy: EnvoyFor = request.getfixturevalue("envoy_for")
+            host = cleanup.enter_context(envoy(settings))
+            return cleanup.enter_context(running_in_envoy(host, settings, store, tmp_path))
 
         yield start
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What starts a world of its own does so on each engine."""
+    if "start_world" in metafunc.fixturenames:
+        in_process = metafunc.definition.get_closest_marker("in_process")
+        metafunc.parametrize("engine", [GRPCIO] if in_process else [GRPCIO, ENVOY])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What reaches into the service needs it in this process."""
+    items[:] = [
+        item
+        for item in items
+        if not (item.get_closest_marker("in_process") and _params(item).get("world") == ENVOY)
+    ]
+
+
+def _params(item: pytest.Item) -> Mapping[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
 
 
 @pytest.fixture

@@ -289,6 +289,7 @@ def test_an_etag_that_never_was_one_is_refused(world: World, admin: Administrato
     assert admin.invalid("DeleteClient", client_id="reports", etag="never") == ["etag"]
 
 
+@pytest.mark.in_process
 def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +311,7 @@ def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
     assert (changed.display_name, list(changed.scopes)) == ("second", ["write"])
 
 
+@pytest.mark.in_process
 def test_a_change_that_is_overtaken_again_and_again_gives_up(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

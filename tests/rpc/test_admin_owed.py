@@ -14,6 +14,8 @@ from identityapi.v1 import token_pb2
 from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.world import Failure, World
 
+pytestmark = pytest.mark.in_process
+
 NEW_PASSWORD = "another horse battery staple"
 
 

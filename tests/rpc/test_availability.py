@@ -207,6 +207,7 @@ def test_too_many_strong_calls_are_turned_away(start_world: StartWorld) -> None:
     replica._waiting.release()
 
 
+@pytest.mark.in_process
 def test_stopping_lets_calls_in_progress_end(
     start_world: StartWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

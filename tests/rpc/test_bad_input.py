@@ -204,6 +204,7 @@ def test_a_message_over_the_size_limit_is_refused_by_the_core(start_world: Start
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.in_process
 def test_nothing_secret_is_logged(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     client, user = world.new_client(), world.new_user()
     tokens = world.issue(user)

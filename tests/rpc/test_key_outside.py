@@ -41,6 +41,8 @@ for line in sys.stdin:
     print(json.dumps(answer), flush=True)
 """
 
+pytestmark = pytest.mark.in_process
+
 
 class Device:
     """Makes keys and signs with them; a private key never leaves it."""

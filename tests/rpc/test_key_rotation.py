@@ -108,6 +108,7 @@ def test_the_keeper_makes_the_next_standby_and_forgets_what_nobody_needs(world: 
     assert [event.type for event in events(world, first)] == ["key_created", "key_deleted"]
 
 
+@pytest.mark.in_process
 def test_the_keeper_acts_by_itself(start_world: StartWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_KEYS_INTERVAL", timedelta(milliseconds=20))
     world = start_world()

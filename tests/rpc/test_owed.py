@@ -12,6 +12,8 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
 from tests.rpc.world import World, failure
 
+pytestmark = pytest.mark.in_process
+
 PATIENCE = 5.0
 
 

@@ -189,6 +189,7 @@ def test_bytes_that_are_no_message_are_refused_on_streams_too(world: World) -> N
         assert failure(refused.value).reason == "MALFORMED_REQUEST"
 
 
+@pytest.mark.in_process
 def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
     start_world: StartWorld, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,7 +197,7 @@ def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
     world = start_world()
     client = world.new_client()
     release = threading.Event()
-    work = world.service._server._work
+    work = world.service._server._pools.work
     blocked = [work.submit(release.wait) for _ in range(world.settings.work_threads)]
 
     with pytest.raises(grpc.RpcError) as late:

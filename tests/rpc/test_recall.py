@@ -36,6 +36,7 @@ def asked_again(world: World, request: pb.VerifyRequest) -> str:
     return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
 
 
+@pytest.mark.in_process
 def test_the_signature_and_the_request_are_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])
     answers = [world.stub.Verify(request)]

@@ -38,6 +38,7 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
         assert time.monotonic() - begun < 3
 
 
+@pytest.mark.in_process
 def test_a_bug_in_one_stream_ends_that_one_and_no_other(
     start_world: StartWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

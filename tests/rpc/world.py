@@ -6,7 +6,6 @@ Knows how to make the accounts that tests need. Asserts nothing.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -15,7 +14,6 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from identity_service.bootstrap import Office, Service
-from identity_service.clock import SystemClock
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.secret import Secret
@@ -25,31 +23,12 @@ from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
+from tests.rpc.clocks import ShiftedClock as ShiftedClock
 
 API = "api"
 PASSWORD = "correct horse battery staple"
 _SETS = {"audiences", "scopes", "grants", "certificates", "exchange_audiences"}
 ADMIN_SCOPES = ("identity.revoke", "identity.verify")
-
-
-class ShiftedClock:
-    """The real clock, moved by an offset; the steady clock stays real, so beats go on."""
-
-    def __init__(self) -> None:
-        self._clock = SystemClock()
-        self._offset = timedelta(0)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self._offset
-
-    def unix(self) -> float:
-        return self.now().timestamp()
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
-
-    def advance(self, **by: float) -> None:
-        self._offset += timedelta(**by)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,75 @@
+"""Certificates on their way to Envoy: files of secrets that it watches (SDS), replaced whole.
+
+They hold the key as the operator's file does, and lie in a directory that only this user can enter.
+"""
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from identity_service.grpc_api.tls import Certificates, Content
+
+SERVER: Final = "server"
+AUTHORITIES: Final = "authorities"
+_SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  # a type's name
+_INTERVAL: Final = 0.25
+"""Seconds between two looks at the operator's files."""
+
+
+def secret_source(directory: Path, name: str) -> dict[str, Any]:
+    """Where Envoy finds a secret (SdsSecretConfig)."""
+    source = {"path_config_source": {"path": str(_file(directory, name))}, "resource_api_version": "V3"}
+    return {"name": name, "sds_config": source}
+
+
+def hand_over(content: Content, directory: Path) -> None:
+    """Write what new connections shall use."""
+    pair = {"certificate_chain": _text(content.certificate), "private_key": _text(content.key)}
+    _write(directory, SERVER, {"tls_certificate": pair})
+    if content.client_ca is not None:
+        authorities = {"trusted_ca": _text(content.client_ca)}
+        _write(directory, AUTHORITIES, {"validation_context": authorities})
+
+
+class HandOver:
+    """A thread that hands certificates over whenever the operator's files have others."""
+
+    def __init__(self, certificates: Certificates, directory: Path) -> None:
+        self._certificates = certificates
+        self._directory = directory
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="identity-certificates", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        given: Content | None = None
+        while not self._stop.wait(_INTERVAL):
+            latest = self._certificates.latest()
+            if latest is not given:
+                hand_over(latest, self._directory)
+                given = latest
+
+
+def _file(directory: Path, name: str) -> Path:
+    return directory / f"{name}.json"
+
+
+def _text(pem: bytes) -> dict[str, str]:
+    return {"inline_string": pem.decode("ascii")}
+
+
+def _write(directory: Path, name: str, secret: dict[str, Any]) -> None:
+    """Into place by one rename: that is what Envoy looks for."""
+    resource = {"@type": _SECRET, "name": name, **secret}
+    made = directory / f"{name}.new"
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"resources": [resource]}, file)
+    made.replace(_file(directory, name))

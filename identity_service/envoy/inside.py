@@ -1,0 +1,114 @@
+"""What Envoy loads: the service, started and stopped as the process that started Envoy says."""
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from identity_service import logs
+from identity_service.bootstrap import Service
+from identity_service.domain.errors import ConfigurationError
+from identity_service.envoy.certificates import HandOver
+from identity_service.envoy.plan import PIPE, Plan
+from identity_service.grpc_api.asgi.calls import Receive, Send
+
+_FOR_ENVOY_ALONE: Final = (PIPE, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+
+
+class Inside:
+    """The application that Envoy calls: one service at a time."""
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+        self._hand_over: HandOver | None = None
+        self._app: Any = None
+        self._begun = False
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        await (self._live(receive, send) if scope["type"] == "lifespan" else self._app(scope, receive, send))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The protocol "lifespan" of ASGI."""
+        loop = asyncio.get_running_loop()
+        await receive()
+        try:
+            # Envoy does this for each port that it listens on, one after the other.
+            if not self._begun:
+                self._begun = True
+                await loop.run_in_executor(None, self.begin, self._open_pipe())
+        except BaseException:
+            await send({"type": "lifespan.startup.failed", "message": "the service did not start"})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await loop.run_in_executor(None, self.stop)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _open_pipe(self) -> Connection:
+        pipe = Connection(int(os.environ[PIPE]))
+        for name in _FOR_ENVOY_ALONE:  # what is started from here is an ordinary Python
+            os.environ.pop(name, None)
+        return pipe
+
+    def begin(self, pipe: Connection) -> None:
+        """Start the service of the plan that comes through the pipe; answer None, or why it did not start."""
+        plan: Plan = pipe.recv()
+        logs.configure(plan.settings.log_level, plan.settings.log_format)
+        try:
+            self.start(plan)
+        except BaseException as error:
+            pipe.send(sendable(error))
+            raise
+        # What is there by now stays: a full collection need not look at all of it each time.
+        gc.collect()
+        gc.freeze()
+        pipe.send(None)
+        threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
+
+    def _obey(self, pipe: Connection) -> None:
+        """Stop when the other process says so, and end Envoy when that process is gone."""
+        try:
+            pipe.recv()
+            pipe.send(self.stop())
+        except (EOFError, OSError):
+            self.stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def start(self, plan: Plan, **parts: Any) -> None:
+        """Raises what `Service` raises.
+
+        Args:
+            parts: as `Service` takes them.
+        """
+        multiprocessing.set_executable(plan.python)
+        self.service = service = Service(plan.settings, behind_asgi=True, **parts)
+        service.start()
+        self._app = service.app
+        if service.certificates is not None:
+            self._hand_over = HandOver(service.certificates, plan.directory)
+            self._hand_over.start()
+
+    def stop(self) -> bool:
+        """Whether every call could end in time; True where nothing runs."""
+        service, self.service = self.service, None
+        if self._hand_over is not None:
+            self._hand_over.close()
+        return service is None or service.stop()
+
+
+def sendable(error: BaseException) -> BaseException:
+    """The error as another process can read it."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+    except Exception:  # noqa: BLE001  # whatever keeps it from being read
+        return ConfigurationError(str(error))
+    return error
+
+
+app = Inside()

@@ -1,0 +1,116 @@
+"""A service inside Envoy, seen from outside: has the interface of `bootstrap.Service`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Final
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.ports import Journal
+from identity_service.envoy.certificates import hand_over
+from identity_service.envoy.configuration import EnvoyConfig, Listening
+from identity_service.envoy.plan import Plan
+from identity_service.envoy.process import EnvoyProcess
+from identity_service.grpc_api.tls import Certificates
+from identity_service.opening import tls_files
+from identity_service.settings import Settings
+from identity_service.workers import reserved
+
+_APP: Final = "identity_service.envoy.inside:app"
+
+
+class EnvoyService:
+    """One Envoy with one service in it. `start` returns when it serves; `stop` drains and releases."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        *,
+        share_port: bool = False,
+        ended: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            share_port: others of the same service listen there too; the addresses are reserved for them all.
+            ended: called from another thread when Envoy ends though nobody stopped it.
+        """
+        self._settings = settings
+        self._journal = journal
+        self._share_port = share_port
+        self._on_end = ended
+        self._stack = ExitStack()
+        self._envoy: EnvoyProcess | None = None
+        self._died = False
+
+    def start(self) -> int:
+        """Returns the port. Raises what `Service` raises, from inside Envoy."""
+        try:
+            return self._start()
+        except BaseException:
+            self._release()
+            raise
+
+    def stop(self) -> bool:
+        """Drain, and end Envoy; returns whether every call could end in time.
+
+        Raises ConfigurationError: Envoy had ended by itself.
+        """
+        envoy, done = self._envoy, False
+        if envoy is not None:
+            envoy.drain()
+            with suppress(OSError, EOFError):
+                envoy.pipe.send("stop")
+                done = envoy.pipe.recv()
+        self._release()
+        if self._died:
+            raise ConfigurationError("engine: Envoy ended by itself; its log says why")
+        return done
+
+    def _start(self) -> int:
+        settings = self._settings
+        addresses = self._addresses()
+        self._envoy = envoy = EnvoyProcess()
+        files = tls_files(settings)
+        if files is not None:
+            hand_over(Certificates(files, self._journal).latest(), envoy.directory)
+        envoy.launch(_APP, ports(settings, addresses), envoy_config(settings))
+        try:
+            envoy.pipe.send(Plan(settings=settings, python=sys.executable, directory=envoy.directory))
+            error = envoy.pipe.recv()
+        except (EOFError, OSError):
+            raise ConfigurationError("engine: Envoy ended before it served; its log says why") from None
+        if error is not None:
+            raise error
+        envoy.await_listening(self._note_end)
+        return int(addresses[0].rpartition(":")[2])
+
+    def _addresses(self) -> Sequence[str]:
+        """Those of the settings, with ports that are ours."""
+        wanted = [address for address in (self._settings.listen, self._settings.mtls_listen) if address]
+        return wanted if self._share_port else [self._stack.enter_context(reserved(one)) for one in wanted]
+
+    def _note_end(self, code: int) -> None:
+        self._died = True
+        self._journal.record("envoy_ended", code=code)
+        self._on_end()
+
+    def _release(self) -> None:
+        if self._envoy is not None:
+            self._envoy.end()
+        self._stack.close()
+
+
+def ports(settings: Settings, addresses: Sequence[str]) -> Sequence[Listening]:
+    """What is to listen, at the addresses of `listen` and, where it is set, `mtls_listen`."""
+    tls, mutual = settings.tls_certificate is not None, settings.tls_client_ca is not None
+    first = Listening(name="listen", address=addresses[0], tls=tls, ask=mutual and not settings.mtls_listen)
+    others = [Listening(name="mtls_listen", address=other, tls=True, ask=True) for other in addresses[1:]]
+    return [first, *others]
+
+
+def envoy_config(settings: Settings) -> EnvoyConfig:
+    return EnvoyConfig(
+        max_connection_age=settings.max_connection_age,
+        drain_grace=settings.drain_grace,
+    )

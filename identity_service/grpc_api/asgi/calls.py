@@ -1,0 +1,206 @@
+"""One call on its way: reads the request, runs the method, sends the answer and the status.
+
+Every call of ASGI's `receive` and `send` is made on the event loop; methods that run in threads reach it
+through `Stream`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+import structlog
+
+from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.asgi.wire import (
+    ACCEPTED,
+    Unframer,
+    WireError,
+    frame,
+    from_metadata,
+    status_headers,
+)
+
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+_HEADERS: Final = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", ACCEPTED)]
+START: Final[Event] = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
+GOOD: Final[Event] = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+T = TypeVar("T")
+_FIRST_LOOK: Final = 0.05
+_LOOKS: Final = 1.0
+"""Seconds between two looks whether the client is still there: the ASGI server does not tell by itself."""
+
+
+class GoneError(Exception):
+    """The client has left; nothing more can be told to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A method as it was registered."""
+
+    behaviour: Callable[..., Any]
+    parse: Callable[[bytes], Any] | None
+    serialize: Callable[[Any], bytes] | None
+    pool: Executor
+    takes_stream: bool = False
+    gives_stream: bool = False
+    non_blocking: bool = False
+    instant: Callable[[bytes, AsgiContext], bytes | None] | None = None
+    """The answer, where it is known without waiting for anything."""
+
+
+class Call:
+    """Receives and sends for one call. Its coroutines run on the event loop alone."""
+
+    def __init__(self, context: AsgiContext, receive: Receive, send: Send, unframer: Unframer) -> None:
+        self.context = context
+        self._receive = receive
+        self._send = send
+        self._unframer = unframer
+        self._received = False
+        self._started = False
+
+    async def read(self) -> bytes | None:
+        """The next message, None after the last one. Raises GoneError, WireError."""
+        while (message := self._unframer.next()) is None:
+            if self._received:
+                return None
+            self.received(await self._receive())
+        return message
+
+    def received(self, event: Event) -> None:
+        """Take what `receive` gave. Raises GoneError."""
+        if event["type"] != "http.request":
+            raise GoneError
+        self._unframer.feed(event["body"])
+        self._received = not event["more_body"]
+
+    async def read_only(self) -> bytes:
+        """The first message; whatever follows is not looked at. Raises GoneError, WireError, TimeoutError."""
+        message = await within(self.read(), self.context.time_remaining())
+        if message is None:
+            raise WireError(grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one message")
+        return message
+
+    async def has_gone(self) -> bool:
+        """Whether the client has left; asked only once all of the request is here."""
+        return self._received and (await self._receive())["type"] == "http.disconnect"
+
+    async def begin(self) -> None:
+        """Send the headers, with no message yet. Raises GoneError."""
+        if not self._started:
+            await self._pass_on(b"")
+
+    async def write(self, message: bytes) -> None:
+        """One message of several; returns once the transport has taken it. Raises GoneError."""
+        await self._pass_on(frame(message))
+
+    async def _pass_on(self, data: bytes) -> None:
+        try:
+            if not self._started:
+                self._started = True
+                await self._send(self._start())
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except Exception as error:  # ASGI servers have no common error for it
+            raise GoneError from error
+
+    async def answer(self, message: bytes) -> None:
+        """The one message of an answer, and the status OK."""
+        await self._send(self._start())
+        await self._send({"type": "http.response.body", "body": frame(message)})
+        await self._send(self._trailers(grpc.StatusCode.OK))
+
+    async def finish(self, code: grpc.StatusCode, details: str = "") -> None:
+        """The status. Without any message before it, it goes out alone (Trailers-Only)."""
+        if not self._started and code is not grpc.StatusCode.OK:
+            await refuse(self._send, code, details, self.context)
+            return
+        if not self._started:
+            await self._send(self._start())
+        await self._send({"type": "http.response.body", "body": b""})
+        await self._send(self._trailers(code, details))
+
+    def _start(self) -> Event:
+        initial = self.context.initial
+        return {**START, "headers": _HEADERS + from_metadata(initial)} if initial else START
+
+    def _trailers(self, code: grpc.StatusCode, details: str = "") -> Event:
+        metadata = self.context.trailing_metadata()
+        if code is grpc.StatusCode.OK and not metadata:
+            return GOOD
+        return {"type": "http.response.trailers", "headers": status_headers(code, details, metadata)}
+
+
+async def within(waiting: Awaitable[T], seconds: float | None) -> T:
+    """Wait so long for it. Raises TimeoutError, and leaves it be then: an ASGI server may still fulfil it."""
+    if seconds is None:
+        return await waiting
+    future = asyncio.ensure_future(waiting)
+    done, _ = await asyncio.wait({future}, timeout=seconds)
+    if not done:
+        future.add_done_callback(_retrieved)
+        raise TimeoutError
+    return future.result()
+
+
+async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
+    """A status alone (Trailers-Only)."""
+    headers = (
+        _HEADERS + from_metadata(context.initial) + status_headers(code, details, context.trailing_metadata())
+    )
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def serve_unary(method: Method, call: Call, message: bytes) -> None:
+    """Run a method that gives one answer, in its pool. Raises GoneError, AbortedError, TimeoutError."""
+    context = call.context
+    request = message if method.parse is None else method.parse(message)
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(method.pool, method.behaviour, request, context)
+    future.add_done_callback(_retrieved)
+    cancelled = loop.create_future()
+    context.on_cancel(lambda: _set_from_anywhere(loop, cancelled))
+    patience = _FIRST_LOOK
+    while not future.done():
+        left = context.time_remaining()
+        await asyncio.wait(
+            {future, cancelled},
+            timeout=patience if left is None else min(left, patience),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if future.done():
+            break
+        if not context.is_active() or cancelled.done() or await call.has_gone():
+            future.cancel()  # it may still wait for a thread: then it is not carried out at all
+            if cancelled.done():
+                raise AbortedError
+            raise GoneError if context.is_active() else TimeoutError
+        patience = min(2 * patience, _LOOKS)
+    response = future.result()
+    code = context.code()
+    if code is not None and code is not grpc.StatusCode.OK:
+        await call.finish(code, context.details())
+    else:
+        await call.answer(response if method.serialize is None else method.serialize(response))
+
+
+def _retrieved(future: "asyncio.Future[Any]") -> None:
+    """Whoever gives up waiting leaves a result behind that nobody asks for."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _set_from_anywhere(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+    loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
+
+
+def log_bug(method: str, error: BaseException) -> None:
+    """A servicer let an exception out. Its text is not logged: it may hold a value of the request."""
+    structlog.get_logger("identity.rpc").error("servicer_bug", method=method, error=type(error).__name__)

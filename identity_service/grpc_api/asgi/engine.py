@@ -1,0 +1,239 @@
+"""The ASGI engine: takes servicers by the registration methods of `grpc.Server`, and is an ASGI application.
+
+The ASGI server must speak HTTP/2 with trailers (extension http.response.trailers). Who listens, TLS and the
+limits of connections are its business. What a method knows without waiting is answered on the event loop; all
+else runs in the threads that the same method has in grpcio's server.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import grpc
+
+from identity_service.grpc_api.asgi.calls import (
+    GOOD,
+    START,
+    Call,
+    Event,
+    GoneError,
+    Method,
+    Receive,
+    Send,
+    log_bug,
+    refuse,
+    serve_unary,
+    within,
+)
+from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.asgi.streams import Stream
+from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, frame, window_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What a generic handler decides by (grpc.HandlerCallDetails)."""
+
+    method: str
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+
+class AsgiEngine:
+    """One for each process."""
+
+    def __init__(
+        self,
+        pool: Executor,
+        *,
+        max_message_bytes: int,
+        max_metadata_bytes: int = 32 * 1024,
+        max_calls: int = 4096,
+    ) -> None:
+        """
+        Args:
+            pool: runs the methods that bring none of their own (`experimental_thread_pool`).
+            max_calls: how many may be in progress; further ones are RESOURCE_EXHAUSTED.
+        """
+        self._pool = pool
+        self._max_message_bytes = max_message_bytes
+        self._max_metadata_bytes = max_metadata_bytes
+        self._max_calls = max_calls
+        self._methods: dict[str, Method] = {}
+        self._generic: list[Any] = []
+        # A set, not a number: an ASGI server may have several loops, each in a thread of its own.
+        self._calls: set[AsgiContext] = set()
+        self._ended = threading.Condition()
+        self._stopping = self._stopped = False
+
+    # As grpc.Server has them
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        for name, handler in method_handlers.items():
+            self._methods[f"/{service_name}/{name}"] = self._method(handler)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
+        self._generic.extend(generic_rpc_handlers)
+
+    def _method(self, handler: Any) -> Method:
+        behaviour = next(
+            found
+            for found in (
+                handler.unary_unary,
+                handler.unary_stream,
+                handler.stream_unary,
+                handler.stream_stream,
+            )
+            if found is not None
+        )
+        return Method(
+            behaviour=behaviour,
+            parse=handler.request_deserializer,
+            serialize=handler.response_serializer,
+            pool=getattr(behaviour, "experimental_thread_pool", None) or self._pool,
+            takes_stream=handler.request_streaming,
+            gives_stream=handler.response_streaming,
+            non_blocking=getattr(behaviour, "experimental_non_blocking", False),
+            instant=getattr(behaviour, "instant", None),
+        )
+
+    def _find(self, path: str) -> Method | None:
+        for generic in self._generic:
+            handler = generic.service(_Details(path))
+            if handler is not None:
+                method = self._methods[path] = self._method(handler)
+                return method
+        return None
+
+    # As ASGI has it
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """One call of gRPC."""
+        context = AsgiContext(scope)
+        self._calls.add(context)
+        try:
+            await self._serve(scope, receive, send, context)
+        except GoneError:
+            pass
+        finally:
+            context.end()
+            self._calls.discard(context)
+            if self._stopping:
+                with self._ended:
+                    self._ended.notify_all()
+
+    async def _serve(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext
+    ) -> None:
+        """The call's status goes out whatever happens. Raises GoneError."""
+        try:
+            method, window = self._open(scope, context)
+            event = await within(receive(), context.time_remaining())
+            known = self._known(method, window, event, context)
+        except WireError as error:
+            await refuse(send, error.code, str(error), context)
+        except (AbortedError, TimeoutError) as error:
+            await refuse(send, *_status(error, context), context)
+        else:
+            if known is None:
+                call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
+                await self._run(method, call, event, scope["path"])
+            else:
+                await send(START)
+                await send({"type": "http.response.body", "body": frame(known)})
+                await send(GOOD)
+
+    def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Method, int]:
+        """The method, and how its messages are compressed. Raises WireError: the call is refused.
+
+        The type of content is not looked at, as the core of gRPC does not.
+        """
+        size, window, trailers = 0, 0, False
+        for name, value in scope["headers"]:
+            size += len(name) + len(value) + 32  # as HTTP/2 counts a header (RFC 9113 section 6.5.2)
+            if name == b"te":
+                trailers = value == b"trailers"
+            elif name == b"grpc-timeout":
+                context.limit(value)
+            elif name == b"grpc-encoding":
+                window = window_of(value)
+        if not trailers or scope["method"] != "POST":
+            raise WireError(grpc.StatusCode.INTERNAL, "gRPC needs POST and te: trailers")
+        if size > self._max_metadata_bytes:
+            raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is longer than the limit")
+        if self._stopped:
+            raise WireError(grpc.StatusCode.UNAVAILABLE, "this process is stopping; reconnect")
+        if len(self._calls) > self._max_calls:
+            raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+        path = scope["path"]
+        method = self._methods.get(path) or self._find(path)
+        if method is None:
+            raise WireError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        return method, window
+
+    def _known(self, method: Method, window: int, event: Event, context: AsgiContext) -> bytes | None:
+        """The answer, where the method has it without waiting. Raises AbortedError.
+
+        Asked for what nearly every request is: one message, whole, in one piece, not compressed.
+        """
+        if method.instant is None or window or event.get("more_body", True):
+            return None
+        body = event["body"]
+        length = len(body) - PREFIX_BYTES
+        whole = 0 <= length <= self._max_message_bytes and body[:PREFIX_BYTES] == b"\0" + length.to_bytes(
+            4, "big"
+        )
+        return method.instant(body[PREFIX_BYTES:], context) if whole else None
+
+    async def _run(self, method: Method, call: Call, event: Event, path: str) -> None:
+        """Raises GoneError."""
+        context = call.context
+        try:
+            call.received(event)
+            message = None if method.takes_stream else await call.read_only()
+            if message is None or method.gives_stream:
+                await Stream(method, call, asyncio.get_running_loop()).serve(message)
+            else:
+                await serve_unary(method, call, message)
+        except GoneError:
+            raise
+        except Exception as error:  # noqa: BLE001  # what a servicer lets out must end its call alone
+            status = _status(error, context)
+            if status.code is grpc.StatusCode.UNKNOWN:
+                log_bug(path, error)
+            context.end()
+            with suppress(Exception):  # the client may have left meanwhile
+                await call.finish(*status)
+
+    # As Server has it
+
+    def start(self) -> int:
+        """Nothing to do: the ASGI server listens."""
+        return 0
+
+    def stop(self, grace: float) -> bool:
+        """Wait until no call is in progress; not from the loop's thread."""
+        self._stopping = True
+        with self._ended:
+            done = self._ended.wait_for(lambda: not self._calls, grace)
+        self._stopped = True
+        return done
+
+
+class _Status(NamedTuple):
+    code: grpc.StatusCode
+    details: str
+
+
+def _status(error: Exception, context: AsgiContext) -> _Status:
+    """What a call ends with that ended by this. What a servicer's bug says may hold what it was sent."""
+    if isinstance(error, TimeoutError) or context.time_remaining() == 0:
+        return _Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    if isinstance(error, WireError):
+        return _Status(error.code, str(error))
+    if isinstance(error, AbortedError):
+        return _Status(context.code() or grpc.StatusCode.UNKNOWN, context.details())
+    return _Status(grpc.StatusCode.UNKNOWN, "Exception calling application")

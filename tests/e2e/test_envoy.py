@@ -1,0 +1,202 @@
+"""The Envoy engine as an operator runs it: start, stop, renewal, and ends that nobody wanted."""
+
+import os
+import signal
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from identity_client import Verified
+from tests.e2e.process import Installation, Running
+from tests.e2e.test_workers import calling, children, eventually, token_of
+from tests.redis_server import free_port
+from tests.tls import Certifier
+
+ENVOY = b"/envoy"
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """Temporary files of its own, so that a test sees what is left of them."""
+    temporary = Path(tempfile.mkdtemp(prefix="e"))  # short: a socket's path has 108 characters
+    yield Installation(
+        folder=tmp_path,
+        store="sqlite:///identity.db",
+        environment={"IDENTITY_ENGINE": "envoy", "TMPDIR": str(temporary)},
+    )
+    assert list(temporary.iterdir()) == []
+    temporary.rmdir()
+
+
+@pytest.fixture
+def service(installation: Installation) -> Iterator[Running]:
+    installation.init()
+    with installation.serve() as running:
+        eventually(lambda: "serving on" in installation.log)
+        yield running
+        if running.process.poll() is None:
+            running.terminate()
+
+
+def envoys(service: Running) -> set[int]:
+    return children(service.process.pid, ENVOY)
+
+
+def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, service: Running) -> None:
+    token = token_of(installation, service)
+    (envoy,) = envoys(service)
+    with service.client() as client:
+        assert isinstance(client.verify(token, any_audience=True), Verified)
+
+    assert service.terminate() == 0
+    eventually(lambda: not Path(f"/proc/{envoy}").exists())
+
+
+def test_calls_in_progress_end_before_it_does(installation: Installation, service: Running) -> None:
+    """A password takes a while: argon2 in a process that must be started first."""
+    service.json(
+        "user",
+        "create",
+        "ana",
+        "--audience",
+        "api",
+        "--password-stdin",
+        stdin="correct horse battery staple\n",
+    )
+    outcome: list[object] = []
+    with service.client() as client:
+        calls = [
+            threading.Thread(
+                target=lambda: outcome.append(client.issue_with_password("ana", PASSWORD, audiences=["api"]))
+            )
+            for _ in range(4)
+        ]
+        client.verify("x", any_audience=True)  # connected
+        for call in calls:
+            call.start()
+        assert service.terminate() == 0
+        for call in calls:
+            call.join()
+
+    assert len(outcome) == 4
+
+
+def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation, tmp_path: Path) -> None:
+    """The master key is nowhere; the key of TLS lies where only this user can look, until the end."""
+    holder = Certifier(tmp_path / "tls").server()
+    names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
+    installation.init()
+    installation.environment |= names
+    process = installation.start((), free_port())
+    try:
+        eventually(lambda: "serving on" in installation.log)
+        (directory,) = Path(installation.environment["TMPDIR"]).glob("identity-*")
+        files = {path.name: path for path in directory.iterdir()}
+
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE(files["server.json"].stat().st_mode) == 0o600
+        written = b"".join(path.read_bytes() for path in files.values() if path.is_file())
+        assert b"a master key for tests" not in written
+        (envoy,) = children(process.pid, ENVOY)
+        assert b"a master key for tests" not in Path(f"/proc/{envoy}/cmdline").read_bytes()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_an_envoy_that_dies_ends_the_service(installation: Installation, service: Running) -> None:
+    (envoy,) = envoys(service)
+
+    os.kill(envoy, signal.SIGKILL)
+
+    assert service.process.wait(20) != 0
+    assert "envoy_ended" in installation.log
+
+
+def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, service: Running) -> None:
+    (envoy,) = envoys(service)
+
+    service.kill()
+
+    eventually(lambda: not Path(f"/proc/{envoy}").exists())
+    for directory in Path(installation.environment["TMPDIR"]).glob("identity-*"):
+        for path in directory.iterdir():  # nobody was left to do it
+            path.unlink()
+        directory.rmdir()
+
+
+def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Installation) -> None:
+    envoy = installation.run("serve", "--listen", f"127.0.0.1:{free_port()}")
+    grpcio = installation.run("serve", "--engine", "grpcio", "--listen", f"127.0.0.1:{free_port()}")
+
+    assert envoy.returncode == grpcio.returncode != 0
+    assert grpcio.stderr in envoy.stderr
+    assert "identity init" in envoy.stderr
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(
+    installation: Installation, service: Running
+) -> None:
+    other = installation.run("serve", "--listen", service.target)
+
+    assert other.returncode == 1
+    assert "is another process there?" in other.stderr
+
+
+def test_workers_are_renewed_without_a_failed_call(installation: Installation) -> None:
+    installation.init()
+    with installation.serve("--workers", "2") as service:
+        eventually(lambda: "serving on" in installation.log)
+        token = token_of(installation, service)
+        with calling(service.target, token) as wrong:
+            os.kill(service.process.pid, signal.SIGHUP)
+            eventually(lambda: "workers_renewed" in installation.log)
+        assert wrong == []
+        assert service.terminate() == 0
+
+
+def test_without_the_extra_it_says_what_to_install(installation: Installation) -> None:
+    """An interpreter that does not find pyvoy."""
+    hidden = installation.folder / "pyvoy.py"
+    hidden.write_text("raise ModuleNotFoundError('hidden', name='pyvoy')\n")
+
+    done = installation.run("serve", PYTHONPATH=str(installation.folder))
+
+    assert done.returncode != 0
+    assert "identity-service[envoy]" in done.stderr
+
+
+def test_who_stays_connected_is_asked_to_go_and_gets_every_answer(
+    installation: Installation, service: Running
+) -> None:
+    """A client in the middle of calls while the service stops: each is answered, or was never begun."""
+    token = token_of(installation, service)
+    answered: list[object] = []
+    stopped = threading.Event()
+
+    def call() -> None:
+        with service.client() as client:
+            while not stopped.is_set():
+                try:
+                    answered.append(client.verify(token, any_audience=True))
+                except Exception as error:  # noqa: BLE001  # looked at below
+                    answered.append(error)
+                    return
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    eventually(lambda: len(answered) > 100)
+    code = service.terminate()
+    stopped.set()
+    caller.join()
+
+    assert code == 0
+    *good, last = answered
+    assert all(isinstance(answer, Verified) for answer in good)
+    assert isinstance(last, Verified) or getattr(last, "code", None) in (None, grpc.StatusCode.UNAVAILABLE)

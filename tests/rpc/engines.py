@@ -1,0 +1,108 @@
+"""Services in a real Envoy, for the tests that a service on grpcio in this process passes as well.
+
+An Envoy takes two seconds to start, so services that listen alike share one, one after the other.
+"""
+
+import ssl
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from identity_service.envoy.certificates import hand_over
+from identity_service.envoy.plan import Plan
+from identity_service.envoy.process import EnvoyProcess
+from identity_service.envoy.service import envoy_config, ports
+from identity_service.grpc_api.tls import Certificates, TlsFiles
+from identity_service.logs import LogJournal
+from identity_service.opening import tls_files
+from identity_service.settings import Settings
+from identity_service.workers import reserved
+from tests.rpc.envoy_inside import CallOrder, StartOrder, StoreAddress
+
+_APP = "tests.rpc.envoy_inside:app"
+
+
+class RemoteService:
+    """A service in an Envoy; what it has can be called there by its name, as `_keeper.look()`.
+
+    Whoever wants more of it than calls runs on grpcio alone (marker `in_process`).
+    """
+
+    def __init__(self, host: "EnvoyHost") -> None:
+        self._host = host
+        self._stopped = False
+
+    def stop(self) -> bool:
+        if self._stopped:
+            return True
+        self._stopped = True
+        return bool(self._host.order(None))
+
+    def __getattr__(self, name: str) -> "_Remote":
+        return _Remote(self._host, name)
+
+
+class _Remote:
+    def __init__(self, host: "EnvoyHost", path: str) -> None:
+        self._host = host
+        self._path = path
+
+    def __getattr__(self, name: str) -> "_Remote":
+        return _Remote(self._host, f"{self._path}.{name}")
+
+    def __call__(self, *args: object, **named: object) -> object:
+        return self._host.order(CallOrder(path=self._path, args=args, named=named))
+
+
+class EnvoyHost:
+    """One Envoy that listens with the settings' TLS, and runs one service at a time."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self._envoy = EnvoyProcess()
+        self._files: TlsFiles | None = None
+        self.target = ""
+        self._log = (directory / "service.log").open("wb")
+        wanted = [address for address in (settings.listen, settings.mtls_listen) if address]
+        self._reserved = ExitStack()
+        addresses = [self._reserved.enter_context(reserved(address)) for address in wanted]
+        self._hand_over(settings)
+        try:
+            self._envoy.launch(_APP, ports(settings, addresses), envoy_config(settings), self._log)
+            self._envoy.await_listening(lambda code: None)
+        except BaseException:
+            self.close()
+            raise
+        self.target = addresses[0]
+
+    def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
+        self._hand_over(settings)
+        plan = Plan(settings=settings, python=sys.executable, directory=self._envoy.directory)
+        self.order(StartOrder(plan=plan, store=store, clock=clock))
+        return RemoteService(self)
+
+    def _hand_over(self, settings: Settings) -> None:
+        """Listen with the certificates of the settings from now on."""
+        files = tls_files(settings)
+        if files is None or files == self._files:
+            return
+        self._files = files
+        hand_over(Certificates(files, LogJournal()).latest(), self._envoy.directory)
+        if self.target:
+            host, _, port = self.target.rpartition(":")
+            leaf = files.certificate.read_text().partition("-----END")[0]
+            while not ssl.get_server_certificate((host, int(port))).startswith(leaf):
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        self._envoy.end()
+        self._reserved.close()
+        self._log.close()
+
+    def order(self, order: StartOrder | CallOrder | None) -> object:
+        """What was ordered gives. Raises what it raised."""
+        self._envoy.pipe.send(order)
+        answer: object = self._envoy.pipe.recv()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer

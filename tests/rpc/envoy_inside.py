@@ -1,0 +1,82 @@
+"""What Envoy runs in tests: services one after the other, as the tests order them through the pipe."""
+
+import multiprocessing.connection
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import attrgetter
+from pathlib import Path
+
+from identity_service import bootstrap, logs
+from identity_service.domain.ports import Clock
+from identity_service.domain.store import Store
+from identity_service.envoy.inside import Inside, sendable
+from identity_service.envoy.plan import Plan
+from identity_service.storage.redis import RedisStore
+from identity_service.storage.sqlite import SqliteStore
+from tests.rpc.clocks import SharedClock
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreAddress:
+    """Which store, for whoever opens it."""
+
+    kind: str
+    place: str
+
+    def open(self, clock: Clock) -> Store:
+        if self.kind == "sqlite":
+            return SqliteStore.open(self.place, clock=clock)
+        return RedisStore.connect(self.place, clock=clock)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOrder:
+    """Start a service."""
+
+    plan: Plan
+    store: StoreAddress
+    clock: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOrder:
+    """Call something of the service."""
+
+    path: str
+    args: tuple[object, ...]
+    named: Mapping[str, object]
+
+
+class Host(Inside):
+    """Answers each order with what it gave, or with what went wrong; an order of None stops the service."""
+
+    def begin(self, pipe: multiprocessing.connection.Connection) -> None:
+        bootstrap._KEYS_INTERVAL = timedelta(hours=1)  # what a test counts stays so
+        threading.Thread(target=self._serve, args=[pipe], daemon=True).start()
+
+    def _serve(self, pipe: multiprocessing.connection.Connection) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                order = pipe.recv()
+                try:
+                    pipe.send(self._obeyed(order))
+                except Exception as error:  # noqa: BLE001  # the test decides about it
+                    pipe.send(sendable(error))
+
+    def _obeyed(self, order: StartOrder | CallOrder | None) -> object:
+        match order:
+            case None:
+                return self.stop()
+            case CallOrder():
+                return attrgetter(order.path)(self.service)(*order.args, **order.named)
+            case StartOrder():
+                logs.configure(order.plan.settings.log_level, order.plan.settings.log_format)
+                clock = SharedClock(order.clock)
+                self.start(order.plan, clock=clock, store=order.store.open(clock))
+                return None
+
+
+app = Host()

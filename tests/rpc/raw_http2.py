@@ -1,0 +1,109 @@
+"""HTTP/2 as no client of gRPC speaks it: headers and frames as a test wants them (RFC 9113)."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+
+Headers = Sequence[tuple[str, str]]
+_PATIENCE = 10.0
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """What came back on the stream."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    reset: int | None = None
+    """The error code where the stream was reset."""
+
+    @property
+    def http_status(self) -> str:
+        return self.headers.get(":status", "")
+
+    @property
+    def grpc_status(self) -> str:
+        return self.headers.get("grpc-status", "")
+
+
+def call(
+    target: str,
+    path: str,
+    body: bytes | Sequence[bytes],
+    *,
+    headers: Headers = (),
+    without: Sequence[str] = (),
+    method: str = "POST",
+    end: bool = True,
+) -> Answer:
+    """One request, whole or in pieces, on a connection of its own.
+
+    Args:
+        headers: in place of gRPC's of the same name, or beside them.
+        without: leave these of gRPC's headers out.
+        end: whether the request is ended after the body.
+    """
+    usual = {":method": method, ":path": path, ":scheme": "http", ":authority": target}
+    usual |= {"content-type": "application/grpc", "te": "trailers"} | dict(headers)
+    sent = [(name, value) for name, value in usual.items() if name not in without]
+    host, _, port = target.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=_PATIENCE) as sock:
+        # As it is: what must not be sent is what is tested.
+        config = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+        connection = H2Connection(config)
+        connection.initiate_connection()
+        connection.send_headers(1, sent)
+        pieces = [body] if isinstance(body, bytes) else list(body)
+        answer = Answer()
+        sock.sendall(connection.data_to_send())
+        for index, piece in enumerate(pieces):
+            if _send(sock, connection, answer, piece, last=end and index == len(pieces) - 1):
+                return answer
+        while not _receive(sock, connection, answer):
+            pass
+        return answer
+
+
+def _send(sock: socket.socket, connection: H2Connection, answer: Answer, piece: bytes, *, last: bool) -> bool:
+    """Within the windows of the other side; returns whether it has answered already."""
+    while True:
+        room = min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)
+        if room or not piece:
+            connection.send_data(1, piece[:room], end_stream=last and len(piece) <= room)
+            piece = piece[room:]
+            sock.sendall(connection.data_to_send())
+            if not piece:
+                return False
+        elif _receive(sock, connection, answer):
+            return True
+
+
+def _receive(sock: socket.socket, connection: H2Connection, answer: Answer) -> bool:
+    """Whether the stream has ended."""
+    data = sock.recv(65536)
+    if not data:
+        return True
+    ended = False
+    for event in connection.receive_data(data):
+        match event:
+            case ResponseReceived() | TrailersReceived():
+                answer.headers |= {_text(name): _text(value) for name, value in event.headers or ()}
+            case DataReceived():
+                answer.body += event.data or b""
+                connection.acknowledge_received_data(event.flow_controlled_length or 0, 1)
+            case StreamEnded():
+                ended = True
+            case StreamReset():
+                answer.reset, ended = int(event.error_code or 0), True
+            case _:
+                pass
+    sock.sendall(connection.data_to_send())
+    return ended
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()

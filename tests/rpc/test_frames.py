@@ -1,0 +1,131 @@
+"""What no client of gRPC sends: both engines answer it with the same status of gRPC.
+
+The table is what grpcio's core answers, by hand; a stream that is reset for an internal error counts as
+INTERNAL, as clients count it.
+"""
+
+import gzip
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.rpc import raw_http2
+from tests.rpc.conftest import StartWorld
+from tests.rpc.raw_http2 import Answer
+from tests.rpc.world import World
+
+CHECK = "/grpc.health.v1.Health/Check"
+VERIFY = "/identityapi.v1.IdentityService/Verify"
+LIMIT = 16 * 2**20
+INTERNAL_ERROR = 2
+Call = Callable[..., Answer]
+
+
+def framed(message: bytes, *, flag: int = 0, length: int | None = None) -> bytes:
+    return bytes([flag]) + (len(message) if length is None else length).to_bytes(4, "big") + message
+
+
+EMPTY = framed(b"")
+GZIP = [("grpc-encoding", "gzip")]
+
+
+def status(answer: Answer) -> grpc.StatusCode:
+    if answer.reset == INTERNAL_ERROR:
+        return grpc.StatusCode.INTERNAL
+    assert answer.http_status == "200"
+    return next(code for code in grpc.StatusCode if str(code.value[0]) == answer.grpc_status)
+
+
+@pytest.fixture
+def world(start_world: StartWorld) -> World:
+    return start_world()
+
+
+@pytest.mark.parametrize(
+    ("expected", "request_"),
+    [
+        pytest.param(grpc.StatusCode.OK, {"body": EMPTY}, id="as it should be"),
+        pytest.param(grpc.StatusCode.OK, {"body": [b"\0", b"\0\0", b"\0\0"]}, id="in pieces"),
+        pytest.param(grpc.StatusCode.OK, {"body": EMPTY + EMPTY}, id="two messages"),
+        pytest.param(grpc.StatusCode.OK, {"body": EMPTY + b"\0"}, id="more behind the message"),
+        pytest.param(
+            grpc.StatusCode.OK, {"body": EMPTY, "headers": [("content-type", "text/plain")]}, id="text/plain"
+        ),
+        pytest.param(grpc.StatusCode.OK, {"body": EMPTY, "without": ["content-type"]}, id="no content-type"),
+        pytest.param(
+            grpc.StatusCode.OK,
+            {"body": framed(gzip.compress(b""), flag=1), "headers": GZIP},
+            id="compressed by gzip",
+        ),
+        pytest.param(grpc.StatusCode.OK, {"body": EMPTY, "headers": GZIP}, id="might be compressed"),
+        pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": b""}, id="no message"),
+        pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": b"\0\0"}, id="half of a prefix"),
+        pytest.param(
+            grpc.StatusCode.UNIMPLEMENTED, {"body": framed(b"abc", length=10)}, id="half of a message"
+        ),
+        pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": EMPTY, "path": "/a.B/C"}, id="unknown method"),
+        pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": EMPTY, "path": "/a"}, id="no method at all"),
+        pytest.param(grpc.StatusCode.INTERNAL, {"body": EMPTY, "without": ["te"]}, id="no trailers wanted"),
+        pytest.param(grpc.StatusCode.INTERNAL, {"body": EMPTY, "method": "GET"}, id="GET"),
+        pytest.param(grpc.StatusCode.INTERNAL, {"body": framed(b"", flag=1)}, id="compressed, not said how"),
+        pytest.param(
+            grpc.StatusCode.INTERNAL, {"body": framed(b"junk", flag=1), "headers": GZIP}, id="no gzip"
+        ),
+        pytest.param(
+            grpc.StatusCode.INTERNAL, {"body": EMPTY, "headers": [("grpc-timeout", "soon")]}, id="no timeout"
+        ),
+        pytest.param(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, {"body": framed(b"x" * (LIMIT + 1))}, id="over the limit"
+        ),
+        pytest.param(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            {"body": framed(b"", length=LIMIT + 1), "end": False},
+            id="over the limit by its length",
+        ),
+        pytest.param(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            {"body": framed(gzip.compress(b"\0" * (LIMIT + 1)), flag=1), "headers": GZIP},
+            id="a bomb",
+        ),
+        pytest.param(
+            grpc.StatusCode.INVALID_ARGUMENT, {"body": framed(b"\xff" * LIMIT), "path": VERIFY}, id="the most"
+        ),
+        pytest.param(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            {"body": b"\0", "end": False, "headers": [("grpc-timeout", "100m")]},
+            id="deadline while sending",
+        ),
+        pytest.param(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            {"body": EMPTY, "headers": [("grpc-timeout", "0S")]},
+            id="deadline before the start",
+        ),
+    ],
+)
+def test_what_comes_is_answered_as_grpc_does(
+    world: World, expected: grpc.StatusCode, request_: dict[str, Any]
+) -> None:
+    answer = raw_http2.call(world.target, **{"path": CHECK} | request_)
+
+    assert status(answer) is expected
+
+
+def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) -> None:
+    """The core of gRPC says INTERNAL, its specification UNIMPLEMENTED with a list; nobody gets an answer."""
+    answer = raw_http2.call(world.target, CHECK, EMPTY, headers=[("grpc-encoding", "snappy")])
+
+    assert status(answer) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
+    if status(answer) is grpc.StatusCode.UNIMPLEMENTED:
+        assert answer.headers["grpc-accept-encoding"] == "identity, gzip, deflate"
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_clients_may_compress(world: World, compression: grpc.Compression) -> None:
+    token = world.issue(world.new_client()).access_token
+    with grpc.insecure_channel(world.target, compression=compression) as channel:
+        world.channel = channel
+        world.__post_init__()
+
+        assert world.reason(token) == ""

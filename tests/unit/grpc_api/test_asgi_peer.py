@@ -1,0 +1,57 @@
+"""Who is at the other end, as the server in front tells it."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from identity_service.grpc_api.asgi.context import AsgiContext
+from identity_service.grpc_api.calls import certificate_of, peer_of
+from tests.tls import Certifier, Holder
+
+SPIFFE = "spiffe://example.org/reports"
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Holder:
+    return Certifier(tmp_path).client("reports", SPIFFE, "reports.example.org")
+
+
+def forwarded(holder: Holder) -> bytes:
+    pem = holder.certificate_file.read_text()
+    return f'Hash=00;Cert="{quote(pem, safe="")}"'.encode()
+
+
+def context(header: bytes, scheme: str = "https", host: str = "127.0.0.1") -> AsgiContext:
+    headers = [(b"x-forwarded-client-cert", header)]
+    return AsgiContext({"scheme": scheme, "headers": headers, "client": (host, 4711)})
+
+
+def test_a_certificate_is_the_one_that_was_shown(holder: Holder) -> None:
+    found = certificate_of(context(forwarded(holder)))
+
+    assert found is not None
+    assert found.sha256 == holder.sha256
+    assert found.names == {holder.thumbprint, SPIFFE, "dns:reports.example.org"}
+
+
+def test_names_beside_the_certificate_count_for_nothing(holder: Holder) -> None:
+    """They are not quoted in the header: whoever chooses a name could add another."""
+    found = certificate_of(context(forwarded(holder) + b";URI=spiffe://example.org/admin;DNS=admin"))
+
+    assert found is not None
+    assert found.names == {holder.thumbprint, SPIFFE, "dns:reports.example.org"}
+
+
+@pytest.mark.parametrize("header", [b"", b"Hash=00", b'Cert=""', b'XCert="abc"', b'Subject="a;Cert="'])
+def test_without_one_there_is_none(header: bytes) -> None:
+    assert certificate_of(context(header)) is None
+
+
+def test_nobody_shows_one_on_plain_text(holder: Holder) -> None:
+    assert certificate_of(context(forwarded(holder), scheme="http")) is None
+
+
+@pytest.mark.parametrize(("host", "peer"), [("127.0.0.1", "127.0.0.1:4711"), ("::1", "[::1]:4711")])
+def test_the_peer_reads_as_grpcio_says_it(host: str, peer: str) -> None:
+    assert peer_of(context(b"", host=host)) == peer
