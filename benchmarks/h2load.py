@@ -73,10 +73,13 @@ def run_grpc(target: str, path: str, body: Path, *, seconds: float, core: int) -
     return _run([*headers, "-d", str(body), f"http://{target}{path}"], GRPC_SHAPE, seconds, core)
 
 
-def run_http1(url: str, headers: Sequence[str], *, seconds: float, core: int) -> Outcome:
-    """GET the URL over HTTP/1.1."""
+def run_http1(
+    url: str, headers: Sequence[str], body: Path | None = None, *, seconds: float, core: int
+) -> Outcome:
+    """GET the URL over HTTP/1.1, or POST what is in the file `body`."""
     options = [text for header in headers for text in ("-H", header)]
-    return _run(["--h1", *options, url], HTTP1_SHAPE, seconds, core)
+    data = ["-d", str(body)] if body else []
+    return _run(["--h1", *options, *data, url], HTTP1_SHAPE, seconds, core)
 
 
 def require_good(outcome: Outcome, *, answer_bytes: int, in_flight: int) -> None:

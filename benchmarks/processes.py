@@ -16,10 +16,18 @@ _PATIENCE: Final = 15.0
 _POLL: Final = 0.02
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _LOG_TAIL: Final = 2000
+_REASON_LENGTH: Final = 300
 
 
 class BenchmarkError(Exception):
     """Nothing could be measured, or what was measured does not count; the message says why."""
+
+    @property
+    def reason(self) -> str:
+        """In one line: what happened, and of a log that is quoted the last line that says why."""
+        happened, *quoted = filter(None, (line.strip(" │╭╮╰╯─") for line in str(self).splitlines()))
+        errors = [line for line in quoted if "error" in line.lower()] or quoted
+        return f"{happened} {errors[-1]}"[:_REASON_LENGTH] if errors else happened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +123,10 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
     @property
     def resident_bytes(self) -> int:
