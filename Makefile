@@ -53,7 +53,9 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) --extra server pyproject.toml --group pyproject.toml:dev --constraints constraints.txt \
 	  --output-file constraints-dev.txt
 
-bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
+bench: .venv/.dev  ## Measure against the bars and beside the peers: about a quarter of an hour
+	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nghttp2-client; } >/dev/null || true
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what the targets made, except var/ (the store and its keys)

@@ -12,7 +12,7 @@ from benchmarks.processes import BenchmarkError
 Trial = Callable[[Bench], Findings]
 
 _TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
-    (frozenset({names.WORKER_MEMORY, names.SOAK_CALLS, names.SOAK_GROWTH}), memory.trial),
+    (frozenset({names.WORKER_MEMORY, *memory.SOAK}), memory.trial),
     (frozenset({names.LOCAL_SEEN, names.LOCAL_NEW, names.LOCAL_RAW}), local.trial),
     (
         frozenset(

@@ -140,7 +140,13 @@ BARS: Final = (
                 value=float,
                 limit=1_000_000,
             ),
-            _at_most("Soak: memory at the end / after the first tenth", names.SOAK_GROWTH, 1.05, ""),
+            _at_most("Soak: growth in a million calls", names.SOAK_GROWTH, 5, "MB"),
+            Condition(
+                meaning="Soak: answers, descriptors and threads as they must be",
+                needs=(names.SOAK_GOOD,),
+                value=float,
+                limit=1,
+            ),
         ),
     ),
     Bar(

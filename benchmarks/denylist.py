@@ -57,7 +57,7 @@ def _at_size(bench: Bench, empty: Service, count: int) -> Findings:
 
     root = bench.root / f"denials-{count}"
     with _serving(root, bench.cores, fill=fill) as full:
-        more = full.running.process.resident_bytes - empty.running.process.resident_bytes
+        more = full.process.resident_bytes - empty.process.resident_bytes
         sides = {
             "none": _verify_side("Verify, no denials", empty, root, bench.cores),
             "full": _verify_side(f"Verify, {count:,} denials", full, root, bench.cores),

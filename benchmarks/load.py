@@ -179,8 +179,9 @@ class Load:
         chance = random.Random(_SEED)  # noqa: S311  # when a call comes is no secret
         begun = due = time.monotonic()
         end, calls = begun + seconds, 0
-        while (now := time.monotonic()) < end:
-            while due <= now:
+        while due < end:
+            now = time.monotonic()
+            while due <= now and due < end:
                 self._begin(due)
                 due += chance.expovariate(rate)
             calls += self._exchange(min(due, end) - now)

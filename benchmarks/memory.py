@@ -10,10 +10,10 @@ from typing import Final
 from benchmarks import names, redis_server
 from benchmarks.launch import Launcher
 from benchmarks.measure import Bench, Figures, Findings
-from benchmarks.processes import BenchmarkError
 
 SOAK_RESULT: Final = Path(__file__).parent / "results" / "soak.json"
-"""Where a soak leaves what it found; it takes too long to be part of a run."""
+"""Where the JSON of a soak is looked for; a soak takes too long to be part of a run."""
+SOAK: Final = (names.SOAK_CALLS, names.SOAK_GROWTH, names.SOAK_GOOD)
 _MB: Final = 1_000_000
 
 
@@ -39,21 +39,23 @@ def trial(bench: Bench, soak_result: Path = SOAK_RESULT) -> Findings:
 
 
 def soak(result: Path) -> Findings:
-    """What the soak found: how many calls, and the memory of each tenth of it."""
+    """What the soak found: what it printed as JSON."""
+    if not result.exists():
+        reason = f"no soak has been run: there is no {result.parent.name}/{result.name}"
+        return Findings(absent=dict.fromkeys(SOAK, reason))
     try:
-        text = json.loads(result.read_text())
-        calls, memory = float(text["calls"]), [float(value) for value in text["memory_mb"]]
-        growth = memory[-1] / memory[0]
-    except FileNotFoundError:
-        reason = f"no soak has been run: {result.name} is not in {result.parent.name}/"
-        return Findings(absent={names.SOAK_CALLS: reason, names.SOAK_GROWTH: reason})
-    except (ValueError, LookupError, TypeError) as error:
-        raise BenchmarkError(f"{result.name} cannot be read: {error!r}") from error
-    return Findings(
-        figures={
-            names.SOAK_CALLS: Figures(title="soak: calls", unit="calls", values=[calls]),
-            names.SOAK_GROWTH: Figures(
-                title="soak: memory at its end / after its first tenth", unit="", values=[growth]
-            ),
+        said = json.loads(result.read_text())
+        values = {
+            names.SOAK_CALLS: ("soak: calls", "calls", float(said["calls"])),
+            names.SOAK_GROWTH: ("soak: growth in a million calls", "MB", said["verdict"]["growth"]),
+            names.SOAK_GOOD: ("soak: all as it must be (1 = yes)", "", float(said["good"] is True)),
         }
-    )
+    except (ValueError, LookupError, TypeError) as error:
+        return Findings(absent=dict.fromkeys(SOAK, f"{result.name} cannot be read: {error!r}"))
+    found = Findings()
+    for name, (title, unit, value) in values.items():
+        if value is None:
+            found.absent[name] = "the soak made too few calls to say how memory grows"
+        else:
+            found.figures[name] = Figures(title=title, unit=unit, values=[value])
+    return found

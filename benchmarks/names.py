@@ -46,6 +46,7 @@ def spread(watchers: int, quantile: str) -> str:
 WORKER_MEMORY: Final = "idle-worker-mb"
 SOAK_CALLS: Final = "soak-calls"
 SOAK_GROWTH: Final = "soak-growth"
+SOAK_GOOD: Final = "soak-good"
 
 # Beside passwords.
 ALONE_P99: Final = "verify-p99"

@@ -26,7 +26,7 @@ class BenchmarkError(Exception):
     def reason(self) -> str:
         """In one line: what happened, and of a log that is quoted the last line that says why."""
         happened, *quoted = filter(None, (line.strip(" │╭╮╰╯─") for line in str(self).splitlines()))
-        errors = [line for line in quoted if "error" in line.lower()] or quoted
+        errors = [line for line in quoted if "error" in line.lower() and " " in line] or quoted
         return f"{happened} {errors[-1]}"[:_REASON_LENGTH] if errors else happened
 
 

@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from benchmarks.launch import Launcher, Running
-from benchmarks.processes import BenchmarkError, Cores
+from benchmarks.processes import BenchmarkError, Cores, Process
 from benchmarks.sides import Check
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
@@ -33,7 +33,7 @@ SESSIONS: Final = 2_000
 BATCH: Final = 100
 """Tokens in one VerifyBatch."""
 USER: Final = "benchmark"
-_AUDIENCE: Final = "orders"
+AUDIENCE: Final = "orders"
 _SCOPE: Final = "orders.read"
 _IN_FLIGHT: Final = 16
 _DEADLINE: Final = 30.0
@@ -64,7 +64,7 @@ def serve(
     directory.mkdir(parents=True, exist_ok=True)
     master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     environment = dict(settings) | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
-    allowed = ("--audience", _AUDIENCE, "--scope", _SCOPE)
+    allowed = ("--audience", AUDIENCE, "--scope", _SCOPE)
     with contextlib.ExitStack() as stack:
         launcher = Launcher(stack, directory, cores.server, environment)
         admin = launcher.command("init")
@@ -109,6 +109,10 @@ class Service:
     def target(self) -> str:
         return self.running.target
 
+    @property
+    def process(self) -> Process:
+        return self.running.process
+
     def deny(self, count: int) -> None:
         """Revoke so many random token ids."""
         metadata = self.admin_metadata()
@@ -134,7 +138,7 @@ class Service:
 
     def access_token(self) -> str:
         """A good token of the client."""
-        return self._issue(self._client, audience=_AUDIENCE, scope=_SCOPE)
+        return self._issue(self._client, audience=AUDIENCE, scope=_SCOPE)
 
     def sign_in(self, count: int) -> list[str]:
         """Sign in so often; the refresh token of each session."""
@@ -149,7 +153,7 @@ class Service:
 
     def verify_requests(self, count: int) -> list[pb.VerifyRequest]:
         """As many of as many good tokens, none of which anybody has verified."""
-        request = self._issue_request(self._client, _AUDIENCE, _SCOPE)
+        request = self._issue_request(self._client, AUDIENCE, _SCOPE)
         answers = _all(lambda one: self._stub.Issue.future(one, timeout=_DEADLINE), [request] * count)
         return [_verify_request(answer.token_set.access_token) for answer in answers]
 
@@ -159,7 +163,7 @@ class Service:
 
     def issue_request(self) -> pb.IssueRequest:
         """An Issue by client secret."""
-        return self._issue_request(self._client, _AUDIENCE, _SCOPE)
+        return self._issue_request(self._client, AUDIENCE, _SCOPE)
 
     def _issue(self, client: Mapping[str, str], *, audience: str | None, scope: str) -> str:
         answer = self._stub.Issue(self._issue_request(client, audience, scope), timeout=_DEADLINE)
@@ -175,7 +179,7 @@ class Service:
 
 
 def _verify_request(token: str) -> pb.VerifyRequest:
-    return pb.VerifyRequest(token=token, audiences=[_AUDIENCE], required_scopes=[_SCOPE])
+    return pb.VerifyRequest(token=token, audiences=[AUDIENCE], required_scopes=[_SCOPE])
 
 
 def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[RequestT]) -> list[AnswerT]:

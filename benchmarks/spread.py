@@ -59,7 +59,7 @@ def trial(bench: Bench) -> Findings:
 
 def _spread(running: Service, watchers: int) -> Findings:
     targets = [running.target, running.launcher.serve("second").target]
-    before = running.running.process.resident_bytes
+    before = running.process.resident_bytes
     tokens = [request.token for request in running.verify_requests(_REVOCATIONS)]
     spread, held = asyncio.run(_watch_and_revoke(running, targets, watchers, tokens))
     cuts = statistics.quantiles(spread.last, n=100)
@@ -132,7 +132,7 @@ async def _watch_and_revoke(
         ]
         tasks = [asyncio.create_task(watchers.watch(channels[i % len(channels)])) for i in range(count)]
         await asyncio.wait_for(watchers.ready.wait(), _PATIENCE)
-        held = running.running.process.resident_bytes
+        held = running.process.resident_bytes
         one, two = (pb_grpc.IdentityServiceStub(channels[i]) for i in (0, _CONNECTIONS))
         for token in tokens:
             answer = await one.Verify(pb.VerifyRequest(token=token, any_audience=True))
