@@ -46,7 +46,7 @@ def target(server: Server) -> Iterator[str]:
         request_deserializer=pb.VerifyRequest.FromString,
         response_serializer=pb.VerifyResponse.SerializeToString,
     )
-    empty = grpc.unary_unary_rpc_method_handler(_empty)
+    empty: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_empty)
     running.add_registered_method_handlers("identityapi.v1.IdentityService", {"Verify": verify})
     running.add_registered_method_handlers(YARDSTICK_SERVICE, {YARDSTICK_METHOD: empty})
     port = running.add_insecure_port("127.0.0.1:0")
