@@ -16,7 +16,7 @@ from benchmarks import report
 from benchmarks.agenda import measure
 from benchmarks.bars import BARS, chosen
 from benchmarks.measure import Bench
-from benchmarks.processes import BenchmarkError, Cores
+from benchmarks.processes import BenchmarkError, Cores, StoppedError, on_core
 from benchmarks.verdicts import Verdict, judge
 
 _MET: Final = 0
@@ -33,17 +33,19 @@ def main() -> int:
     bars = chosen(arguments.bars)
     _stop_in_time(arguments.rounds, arguments.seconds)
     try:
-        with tempfile.TemporaryDirectory(prefix="identity-bench-") as root:
+        cores = Cores.choose()
+        # What this process does meanwhile, such as looking whether a server is ready, is load as well.
+        with tempfile.TemporaryDirectory(prefix="identity-bench-") as root, on_core(cores.load):
             bench = Bench(
                 root=Path(root),
-                cores=Cores.choose(),
+                cores=cores,
                 rounds=arguments.rounds,
                 seconds=arguments.seconds,
                 say=_say,
             )
             needed = frozenset[str]().union(*(bar.needs for bar in bars))
             found = measure(needed, bench, curves=not arguments.bars or arguments.curves)
-    except BenchmarkError as error:
+    except (BenchmarkError, StoppedError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return _NOT_MEASURED
     results = judge(bars, found)
@@ -90,7 +92,7 @@ def _stop_in_time(rounds: int, seconds: float) -> None:
     """Whatever hangs or whoever asks: leave through the blocks that end the servers."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise BenchmarkError(f"stopped by {signal.Signals(number).name}")
+        raise StoppedError(f"stopped by {signal.Signals(number).name}")
 
     signal.signal(signal.SIGALRM, leave)
     signal.signal(signal.SIGTERM, leave)

@@ -111,13 +111,16 @@ def _run(arguments: Sequence[str], shape: Shape, seconds: float, core: int) -> O
         f"{seconds * 1000:.0f}ms",
     ]
     with on_core(core):
-        run = subprocess.run(
-            ["h2load", *load, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds + _SLACK_SECONDS,
-        )
+        try:
+            run = subprocess.run(
+                ["h2load", *load, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=seconds + _SLACK_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError("h2load did not end") from error
     return parse(run.stdout + run.stderr)
 
 

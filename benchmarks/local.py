@@ -33,13 +33,14 @@ from identity_service.wiring import office_administration
 
 _TOKENS: Final = 2000
 _SECONDS: Final = 300.0
+_PROGRAM: Final = (sys.executable, "-m", "benchmarks.local")
 
 
 def trial(bench: Bench) -> Findings:
     """Measure in a process of its own, whose memory and threads are those of a client."""
     bench.say("verifying in the client")
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.local", "--rounds", str(bench.rounds)],
+        [*_PROGRAM, "--rounds", str(bench.rounds), "--core", str(bench.cores.server)],
         capture_output=True,
         text=True,
         check=False,
@@ -62,9 +63,11 @@ def main() -> None:
     """Measure, and print the µs of each round as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--core", type=int, help="to run on; default the first")
+    asked = parser.parse_args()
     logs.configure("error", "json")
-    with on_core(Cores.choose().server):
-        print(json.dumps(measure(parser.parse_args().rounds)))
+    with on_core(Cores.choose().server if asked.core is None else asked.core):
+        print(json.dumps(measure(asked.rounds)))
 
 
 def measure(rounds: int) -> dict[str, list[float]]:

@@ -30,6 +30,10 @@ class BenchmarkError(Exception):
         return f"{happened} {errors[-1]}"[:_REASON_LENGTH] if errors else happened
 
 
+class StoppedError(Exception):
+    """Somebody wants the benchmark to end; no measurement may take it for its own failure."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
     """Which core serves, and which one makes the load and runs what the servers depend on."""

@@ -140,14 +140,17 @@ class WorkSide:
 def run_load(title: str, target: str, order: load.Order, cores: Cores) -> load.Report:
     """Run the load process once. Raises BenchmarkError where an answer was wrong or none came."""
     with on_core(cores.load):
-        run = subprocess.run(
-            [sys.executable, "-m", "benchmarks.load", target],
-            input=json.dumps(asdict(order)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=order.seconds + _LOAD_SLACK,
-        )
+        try:
+            run = subprocess.run(
+                [sys.executable, "-m", "benchmarks.load", target],
+                input=json.dumps(asdict(order)),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=order.seconds + _LOAD_SLACK,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(f"{title}: the load process did not end") from error
     if run.returncode:
         raise BenchmarkError(f"{title}: the load process failed:\n{run.stderr[-1000:]}")
     report = load.Report.parse(run.stdout)

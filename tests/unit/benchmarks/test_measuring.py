@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import agenda, memory, names
 from benchmarks.measure import Bench, Figures, Findings, Sample, alternate
-from benchmarks.processes import BenchmarkError, Cores
+from benchmarks.processes import BenchmarkError, Cores, StoppedError
 
 
 @dataclass
@@ -69,6 +69,15 @@ def test_a_trial_that_fails_takes_only_its_own_figures_along(
     found = agenda.measure([names.LOCAL_SEEN, names.WORKER_MEMORY], bench, curves=False)
     assert list(found.figures) == [names.WORKER_MEMORY]
     assert found.absent == {names.LOCAL_SEEN: "it did not start"}
+
+
+def test_who_stops_the_benchmark_stops_all_of_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_bench: Bench) -> Findings:
+        raise StoppedError("stopped by SIGTERM")
+
+    monkeypatch.setattr(agenda, "_TRIALS", [(frozenset({names.LOCAL_SEEN}), stopped)])
+    with pytest.raises(StoppedError):
+        agenda.measure([names.LOCAL_SEEN], bench, curves=False)
 
 
 def test_a_reason_is_one_line_with_what_a_quoted_log_says() -> None:
