@@ -1,20 +1,14 @@
 """The agenda: which measurements the chosen bars need, one after the other. Knows no bar's limit."""
 
 import contextlib
-import subprocess
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import grpc
-
 from benchmarks import denylist, h2load, latency, local, logins, memory, names, spread
 from benchmarks.lineup import Lineup
-from benchmarks.measure import Bench, Findings, alternate
-from benchmarks.processes import BenchmarkError
+from benchmarks.measure import FAILURES, Bench, Findings, alternate, reason_of
 
 Trial = Callable[[Bench], Findings]
-_FAILURES: Final = (BenchmarkError, grpc.RpcError, subprocess.SubprocessError, OSError, AssertionError)
-"""What a measurement may meet; it is then missing, and the others go on."""
 
 _TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
     (frozenset({names.WORKER_MEMORY, *memory.SOAK}), memory.trial),
@@ -69,7 +63,6 @@ def _calls(wanted: Iterable[str], bench: Bench, *, curves: bool) -> Findings:
 def _try(found: Findings, measured: Iterable[str], trial: Trial, bench: Bench) -> None:
     try:
         found.add(trial(bench))
-    except _FAILURES as error:
+    except FAILURES as error:
         bench.say(f"not measured: {error}")
-        reason = error.reason if isinstance(error, BenchmarkError) else repr(error).partition("\n")[0]
-        found.add(Findings(absent=dict.fromkeys(measured, reason)))
+        found.add(Findings(absent=dict.fromkeys(measured, reason_of(error))))

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from benchmarks import load
 from benchmarks.lineup import Lineup
-from benchmarks.measure import Bench, Findings
-from benchmarks.processes import BenchmarkError
+from benchmarks.measure import FAILURES, Bench, Findings, reason_of
 from benchmarks.sides import run_load
 
 SHARES: Final = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -23,8 +22,8 @@ def curves(lineup: Lineup, bench: Bench) -> Findings:
     for engine in ("grpcio", "envoy"):
         try:
             rows[engine] = _curve(bench, engine, lineup)
-        except BenchmarkError as error:
-            found.absent[f"latency of the {engine} engine"] = error.reason
+        except FAILURES as error:
+            found.absent[f"latency of the {engine} engine"] = reason_of(error)
     found.details["latency"] = rows
     return found
 

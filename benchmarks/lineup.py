@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import Message
 
 from benchmarks import names, peers, redis_server, service
-from benchmarks.measure import Bench, Side
+from benchmarks.measure import FAILURES, Bench, Side, reason_of
 from benchmarks.peers import build
 from benchmarks.processes import BenchmarkError, Process
 from benchmarks.service import BATCH, DENIALS, SESSIONS, Service
@@ -73,9 +73,9 @@ class Lineup:
                 continue
             try:
                 ready[name] = builders[name]()
-            except BenchmarkError as error:
-                absent[name] = error.reason
-                self._say(f"left out: {name}: {error.reason}")
+            except FAILURES as error:
+                absent[name] = reason_of(error)
+                self._say(f"left out: {name}: {absent[name]}")
         return ready, absent
 
     # What is called.
@@ -247,8 +247,8 @@ class Lineup:
         if name not in self._started:
             try:
                 self._started[name] = start()
-            except BenchmarkError as error:
-                self._started[name] = error
+            except FAILURES as error:
+                self._started[name] = BenchmarkError(reason_of(error))
         found = self._started[name]
         if isinstance(found, BenchmarkError):
             raise found

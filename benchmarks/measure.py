@@ -4,13 +4,18 @@ Owns what a side is and how its rounds are summed up. Knows no server and no bar
 """
 
 import statistics
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import grpc
+
 from benchmarks.processes import BenchmarkError, Cores
 
+FAILURES: Final = (BenchmarkError, grpc.RpcError, subprocess.SubprocessError, OSError, AssertionError)
+"""What a measurement may meet; it is then missing, and the others go on."""
 WARM_UP: Final = 0.5
 """Seconds before the first round, for each side; not counted."""
 PER_SECOND: Final = "calls/s"
@@ -85,6 +90,11 @@ class Bench:
     """Takes what is being done now, for whoever waits."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something is missing, in one line."""
+    return error.reason if isinstance(error, BenchmarkError) else repr(error).partition("\n")[0]
+
+
 class Side(Protocol):
     """One server, one kind of call, one kind of load."""
 
@@ -110,8 +120,8 @@ def alternate(sides: Mapping[str, Side], bench: Bench) -> Findings:
             return
         try:
             samples[name].append(sides[name].measure(seconds))
-        except BenchmarkError as error:
-            found.absent[name] = error.reason
+        except FAILURES as error:
+            found.absent[name] = reason_of(error)
 
     for name in sides:
         bench.say(f"warm-up: {name}")

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import names
 from benchmarks.bars import Condition
 from benchmarks.measure import PER_SECOND, Figures, Findings
 from benchmarks.verdicts import Outcome, Result, Verdict
 
 _NEARLY_ALL: Final = 0.9
+_IDLE: Final = 0.2
 _PACKAGES: Final = ("grpcio", "protobuf", "cryptography", "pyjwt", "redis", "fastapi", "uvicorn")
 
 
@@ -76,6 +78,12 @@ def limits(found: Findings) -> list[str]:
         for side in found.figures.values()
         if side.server_busy is not None and side.server_busy < _NEARLY_ALL
     ]
+    bare = found.figures.get(names.RAW_VERIFY)
+    if bare is not None and bare.load_busy is not None and bare.load_busy > _IDLE:
+        lines.append(
+            f"While nothing of this run used the load's core, it was {bare.load_busy:.0%} busy: the machine was "
+            "not idle, and absolute figures and bars of latency mean little."
+        )
     return ["\n".join(lines)] if lines else []
 
 
@@ -95,6 +103,7 @@ def as_json(found: Findings, results: Sequence[Result], *, rounds: int, seconds:
         ],
         "figures": {name: _figures(one) for name, one in found.figures.items()},
         "not_measured": dict(found.absent),
+        "notes": limits(found),
         "details": found.details,
     }
 

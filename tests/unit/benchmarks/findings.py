@@ -50,7 +50,7 @@ def findings(**others: float) -> Findings:
     for name, median in (MEDIANS | changed).items():
         # The slowest and the fastest round lie far apart: only the median counts.
         samples = [
-            Sample(rate=rate, server_busy=1.0, load_busy=0.5) for rate in (median / 2, median, median * 2)
+            Sample(rate=rate, server_busy=1.0, load_busy=0.1) for rate in (median / 2, median, median * 2)
         ]
         found.figures[name] = Figures.of(name, "µs" if name.startswith("local") else "calls/s", samples)
     found.details = {

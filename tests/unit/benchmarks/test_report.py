@@ -41,6 +41,15 @@ def test_a_server_that_had_time_left_is_pointed_out() -> None:
     assert line.startswith("go-empty: the server's core was only 70% busy")
 
 
+def test_a_machine_that_was_not_idle_is_pointed_out() -> None:
+    """Nothing of a run uses the load's core while the bare signature check is measured on the other."""
+    found = findings()
+    bare = found.figures[names.RAW_VERIFY]
+    found.figures[names.RAW_VERIFY] = dataclasses.replace(bare, load_busy=0.3)
+    [line] = report.limits(found)
+    assert "30% busy: the machine was not idle" in line
+
+
 def test_json_has_every_round_and_every_verdict() -> None:
     found = findings()
     answer = report.as_json(found, judge(BARS, found), rounds=3, seconds=2.0)
