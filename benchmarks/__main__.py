@@ -49,11 +49,11 @@ def main() -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return _NOT_MEASURED
     results = judge(bars, found)
-    if arguments.json:
-        answer = report.as_json(found, results, rounds=arguments.rounds, seconds=arguments.seconds)
-        print(json.dumps(answer, indent=2))
-    else:
-        print(report.table(found, results))
+    answer = report.as_json(found, results, rounds=arguments.rounds, seconds=arguments.seconds)
+    as_json = json.dumps(answer, indent=2)
+    if arguments.save is not None:
+        arguments.save.write_text(f"{as_json}\n")
+    print(as_json if arguments.json else report.table(found, results))
     if not found.figures:
         return _NOT_MEASURED
     return _MET if all(result.verdict is Verdict.PASS for result in results) else _SHORT
@@ -62,6 +62,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against the bars.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the JSON to a file, whatever is printed"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side; default 5")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a round; default 2")
     parser.add_argument(

@@ -81,8 +81,8 @@ def limits(found: Findings) -> list[str]:
     bare = found.figures.get(names.RAW_VERIFY)
     if bare is not None and bare.load_busy is not None and bare.load_busy > _IDLE:
         lines.append(
-            f"While nothing of this run used the load's core, it was {bare.load_busy:.0%} busy: the machine was "
-            "not idle, and absolute figures and bars of latency mean little."
+            f"While nothing of this run used the load's core, it was {bare.load_busy:.0%} busy: the machine "
+            "was not idle, and absolute figures and bars of latency mean little."
         )
     return ["\n".join(lines)] if lines else []
 
