@@ -60,6 +60,7 @@ bench: .venv/.dev  ## Measure against the bars and beside the peers: about a qua
 
 clean:  ## Remove what the targets made, except var/ (the store and its keys)
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

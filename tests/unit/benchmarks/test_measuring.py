@@ -1,5 +1,6 @@
 """Sides take turns, and one that answers wrongly takes nobody along."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import agenda, memory, names
+from benchmarks.lineup import Lineup
 from benchmarks.measure import Bench, Figures, Findings, Sample, alternate
+from benchmarks.peers import build
 from benchmarks.processes import BenchmarkError, Cores, StoppedError
 
 
@@ -87,6 +90,16 @@ def test_a_reason_is_one_line_with_what_a_quoted_log_says() -> None:
     frame = "╭─ Error ─╮\n│ No such option: --engine │\n╰──────╯"
     assert BenchmarkError(f"it ended:\n{frame}").reason == "it ended: No such option: --engine"
     assert BenchmarkError("two cores are needed").reason == "two cores are needed"
+
+
+def test_a_peer_whose_tools_are_missing_is_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with contextlib.ExitStack() as stack:
+        sides, absent = Lineup(stack, bench).sides([names.NODE])
+    assert sides == {}
+    assert absent == {names.NODE: "node is not installed"}
+    with pytest.raises(BenchmarkError, match="go is not installed"):
+        build.go_verify()
 
 
 # A soak takes too long to be part of a run; the run reads what it left.
