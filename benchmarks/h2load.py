@@ -73,10 +73,13 @@ def run_grpc(target: str, path: str, body: Path, *, seconds: float, core: int) -
     return _run([*headers, "-d", str(body), f"http://{target}{path}"], GRPC_SHAPE, seconds, core)
 
 
-def run_http1(url: str, headers: Sequence[str], *, seconds: float, core: int) -> Outcome:
-    """GET the URL over HTTP/1.1."""
+def run_http1(
+    url: str, headers: Sequence[str], body: Path | None = None, *, seconds: float, core: int
+) -> Outcome:
+    """GET the URL over HTTP/1.1, or POST what is in the file `body`."""
     options = [text for header in headers for text in ("-H", header)]
-    return _run(["--h1", *options, url], HTTP1_SHAPE, seconds, core)
+    data = ["-d", str(body)] if body else []
+    return _run(["--h1", *options, *data, url], HTTP1_SHAPE, seconds, core)
 
 
 def require_good(outcome: Outcome, *, answer_bytes: int, in_flight: int) -> None:
@@ -108,13 +111,16 @@ def _run(arguments: Sequence[str], shape: Shape, seconds: float, core: int) -> O
         f"{seconds * 1000:.0f}ms",
     ]
     with on_core(core):
-        run = subprocess.run(
-            ["h2load", *load, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds + _SLACK_SECONDS,
-        )
+        try:
+            run = subprocess.run(
+                ["h2load", *load, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=seconds + _SLACK_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError("h2load did not end") from error
     return parse(run.stdout + run.stderr)
 
 

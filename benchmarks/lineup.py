@@ -3,61 +3,164 @@
 import contextlib
 import functools
 import json
+import os
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from benchmarks import bars, peers, redis_server, service
-from benchmarks.measure import Side
-from benchmarks.processes import Cores, Process
-from benchmarks.service import DENIALS, SESSIONS, Service
-from benchmarks.sides import GrpcSide, HttpSide, LoadSide
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.message import Message
+
+from benchmarks import names, peers, redis_server, service
+from benchmarks.measure import FAILURES, Bench, Side, reason_of
+from benchmarks.peers import build
+from benchmarks.processes import BenchmarkError, Process
+from benchmarks.service import BATCH, DENIALS, SESSIONS, Service
+from benchmarks.sides import GrpcSide, HttpSide, LoadSide, WorkSide
 
 LOOPBACK: Final = "127.0.0.1"
+POOL: Final = 4_000
+"""Tokens that are new to the server each time they come: it remembers a few hundred of them."""
+_FEW_REMEMBERED: Final = {"IDENTITY_CACHE_BYTES": str(2**20)}
+_FORM: Final = "application/x-www-form-urlencoded"
 
 
 class Lineup:
     """Each server is started when the first side needs it, and ended with the stack."""
 
-    def __init__(
-        self, stack: contextlib.ExitStack, cores: Cores, directory: Path, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stack: contextlib.ExitStack, bench: Bench) -> None:
         self._stack = stack
-        self._cores = cores
-        self._directory = directory
-        self._say = say
+        self._cores = bench.cores
+        self._directory = bench.root / "lineup"
+        self._directory.mkdir()
+        self._say = bench.say
+        self._started: dict[str, Any] = {}
 
-    def sides(self, names: Iterable[str]) -> dict[str, Side]:
-        """The sides of these names, ready to be measured, in the order of the report."""
-        wanted = frozenset(names)
+    def engine(self, name: str) -> str:
+        """Where the service is served by this engine: grpcio or envoy."""
+        return self._service.target if name == "grpcio" else self._envoy
+
+    def sides(self, wanted: Iterable[str]) -> tuple[dict[str, Side], dict[str, str]]:
+        """The sides of these names, ready to be measured, and why the others are not."""
+        asked, ready, absent = frozenset(wanted), dict[str, Side](), dict[str, str]()
         builders: Mapping[str, Callable[[], Side]] = {
-            bars.EMPTY: self._empty,
-            bars.VERIFY: self._verify,
-            bars.ISSUE: self._issue,
-            bars.REFRESH: self._refresh,
-            bars.FASTAPI: self._fastapi,
-            bars.LOAD_CEILING: self._load_ceiling,
+            names.EMPTY: self._empty,
+            names.VERIFY: self._verify,
+            names.VERIFY_NEW: self._verify_new,
+            names.RAW_VERIFY: self._raw_verify,
+            names.BATCH: lambda: self._batch(self._service.target, "VerifyBatch of 100 seen tokens"),
+            names.ISSUE: self._issue,
+            names.REFRESH: self._refresh,
+            names.LOAD_CEILING: self._load_ceiling,
+            names.FASTAPI: self._fastapi,
+            names.NODE: self._node,
+            names.ENVOY_VERIFY: lambda: self._same_verify(self._envoy, "Verify, Envoy engine"),
+            names.ENVOY_BATCH: lambda: self._batch(self._envoy, "VerifyBatch of 100, Envoy engine"),
+            names.GO_EMPTY: lambda: self._empty_call(self._go(remember=True), "grpc-go, empty RPC"),
+            names.GO_VERIFY: lambda: self._same_verify(
+                self._go(remember=False), "grpc-go, ES256 + denylist map"
+            ),
+            names.GO_REMEMBERS: lambda: self._same_verify(
+                self._go(remember=True), "grpc-go, remembers tokens"
+            ),
+            names.GO_BATCH: lambda: self._batch(self._go(remember=True), "VerifyBatch of 100, grpc-go"),
         }
-        return {name: build() for name, build in builders.items() if name in wanted}
+        for name in builders:
+            if name not in asked:
+                continue
+            try:
+                ready[name] = builders[name]()
+            except FAILURES as error:
+                absent[name] = reason_of(error)
+                self._say(f"left out: {name}: {absent[name]}")
+        return ready, absent
 
-    @functools.cached_property
-    def _redis_url(self) -> str:
-        return self._stack.enter_context(redis_server.serve(self._directory, self._cores.load))
-
-    @functools.cached_property
-    def _yardstick(self) -> str:
-        return f"{LOOPBACK}:{self._peer('yardstick', peers.YARDSTICK)}"
-
-    @functools.cached_property
-    def _service(self) -> Service:
-        self._say("the service starts")
-        return self._stack.enter_context(service.serve(self._directory, self._redis_url, self._cores))
+    # What is called.
 
     def _empty(self) -> Side:
+        return self._empty_call(self._yardstick, "empty RPC")
+
+    def _verify(self) -> Side:
+        return self._same_verify(self._service.target, f"Verify, {DENIALS:,} live denials")
+
+    def _same_verify(self, target: str, title: str) -> Side:
+        return self._call(target, title, "Verify", self.seen)
+
+    def _verify_new(self) -> Side:
+        running = self._service.launcher.serve("few-remembered", settings=_FEW_REMEMBERED)
+        self._say(f"{POOL:,} tokens are issued")
+        return LoadSide(
+            title=f"Verify, each of {POOL:,} tokens in turn",
+            target=running.target,
+            cores=self._cores,
+            work="verify",
+            items=[request.SerializeToString().hex() for request in self._service.verify_requests(POOL)],
+        )
+
+    def _raw_verify(self) -> Side:
+        key, message = ec.generate_private_key(ec.SECP256R1()), self.seen.token.rpartition(".")[0].encode()
+        signature, public = key.sign(message, ec.ECDSA(hashes.SHA256())), key.public_key()
+        return WorkSide(
+            title="ES256 verify alone, same core",
+            work=lambda: public.verify(signature, message, ec.ECDSA(hashes.SHA256())),
+            cores=self._cores,
+        )
+
+    def _batch(self, target: str, title: str) -> Side:
+        return self._call(target, title, "VerifyBatch", self._seen_batch, per_call=BATCH, unit="tokens/s")
+
+    def _issue(self) -> Side:
+        request = self._service.issue_request()
+        return self._call(self._service.target, "Issue, client secret, ES256, Redis", "Issue", request)
+
+    def _refresh(self) -> Side:
+        self._say(f"{SESSIONS:,} sign-ins")
+        return LoadSide(
+            title=f"Refresh, {SESSIONS:,} sessions, Redis",
+            target=self._service.target,
+            cores=self._cores,
+            work="refresh",
+            items=self._service.sign_in(SESSIONS),
+        )
+
+    def _load_ceiling(self) -> Side:
+        return LoadSide(
+            title="empty RPC, by the load process", target=self._yardstick, cores=self._cores, work="empty"
+        )
+
+    def _fastapi(self) -> Side:
+        ready = json.loads(self._peer("fastapi", sys.executable, "-m", peers.FASTAPI, self._redis_url))
+        return HttpSide(
+            title="FastAPI + PyJWT + Redis",
+            url=f"http://{LOOPBACK}:{ready['port']}{peers.FASTAPI_PATH}",
+            headers={"authorization": f"Bearer {ready['token']}"},
+            check=lambda answer: (
+                "" if json.loads(answer)["sub"] == peers.FASTAPI_SUBJECT else "another subject"
+            ),
+            cores=self._cores,
+        )
+
+    def _node(self) -> Side:
+        command = build.node_oidc()
+        ready = json.loads(self._peer("node", *command, environment={"NODE_ENV": "production"}))
+        body = self._directory / "introspect.form"
+        body.write_text(urllib.parse.urlencode({"token": ready["token"]}))
+        return HttpSide(
+            title="node oidc-provider, introspection",
+            url=f"http://{LOOPBACK}:{ready['port']}{peers.NODE_PATH}",
+            headers={"authorization": ready["authorization"], "content-type": _FORM},
+            check=lambda answer: "" if json.loads(answer)["active"] is True else "the token is not active",
+            cores=self._cores,
+            body=body,
+        )
+
+    def _empty_call(self, target: str, title: str) -> Side:
         return GrpcSide(
-            title="empty RPC",
-            target=self._yardstick,
+            title=title,
+            target=target,
             path=peers.YARDSTICK_PATH,
             request=b"",
             check=lambda answer: f"{len(answer)} bytes, none expected" if answer else "",
@@ -65,59 +168,99 @@ class Lineup:
             cores=self._cores,
         )
 
-    def _verify(self) -> Side:
-        running = self._service
-        self._say(f"{DENIALS:,} token ids are denied")
-        running.deny(DENIALS)
-        request, check = running.verify_call()
-        return self._service_side("Verify", f"Verify, {DENIALS:,} live denials", request, check)
-
-    def _issue(self) -> Side:
-        request, check = self._service.issue_call()
-        return self._service_side("Issue", "Issue, client secret, ES256, Redis", request, check)
-
-    def _service_side(
-        self, method: str, title: str, request: bytes, check: Callable[[bytes], str]
-    ) -> GrpcSide:
+    def _call(
+        self,
+        target: str,
+        title: str,
+        method: str,
+        request: Message,
+        *,
+        per_call: int = 1,
+        unit: str = "calls/s",
+    ) -> Side:
         return GrpcSide(
             title=title,
-            target=self._service.target,
+            target=target,
             path=f"/identityapi.v1.IdentityService/{method}",
-            request=request,
-            check=check,
+            request=request.SerializeToString(),
+            check=service.CHECKS[method],
             body=self._directory / f"{method}.bin",
             cores=self._cores,
+            per_call=per_call,
+            unit=unit,
         )
 
-    def _refresh(self) -> Side:
-        running = self._service
-        self._say(f"{SESSIONS:,} sign-ins")
-        return LoadSide(
-            title=f"Refresh, {SESSIONS:,} sessions, Redis",
-            target=running.target,
-            cores=self._cores,
-            tokens=running.sign_in(SESSIONS),
-        )
+    # Who is called. What could not be started once is not tried again for the next side.
 
-    def _load_ceiling(self) -> Side:
-        return LoadSide(
-            title="empty RPC, by the load of Refresh", target=self._yardstick, cores=self._cores, tokens=None
-        )
+    @functools.cached_property
+    def _redis_url(self) -> str:
+        return self._stack.enter_context(redis_server.serve(self._directory, self._cores.load))
 
-    def _fastapi(self) -> Side:
-        ready = json.loads(self._peer("fastapi", peers.FASTAPI, self._redis_url))
-        return HttpSide(
-            title="FastAPI + PyJWT + Redis",
-            url=f"http://{LOOPBACK}:{ready['port']}{peers.FASTAPI_PATH}",
-            authorization=f"Bearer {ready['token']}",
-            check=lambda answer: (
-                "" if json.loads(answer)["sub"] == peers.FASTAPI_SUBJECT else "another subject"
-            ),
-            cores=self._cores,
-        )
+    @functools.cached_property
+    def _yardstick(self) -> str:
+        return f"{LOOPBACK}:{self._peer('yardstick', sys.executable, '-m', peers.YARDSTICK)}"
 
-    def _peer(self, name: str, module: str, *arguments: str) -> str:
+    @functools.cached_property
+    def _service(self) -> Service:
+        self._say("the service starts")
+        running = self._stack.enter_context(service.serve(self._directory, self._redis_url, self._cores))
+        self._say(f"{DENIALS:,} token ids are denied")
+        running.deny(DENIALS)
+        return running
+
+    @functools.cached_property
+    def seen(self) -> Any:
+        """One request, so that every verifier is asked the same."""
+        return self._service.verify_request()
+
+    @functools.cached_property
+    def _seen_batch(self) -> Any:
+        return self._service.verify_batch_request()
+
+    @property
+    def _envoy(self) -> str:
+        def start() -> str:
+            self._say("the Envoy engine starts")
+            return self._service.launcher.serve("envoy", options=("--engine", "envoy")).target
+
+        return str(self._once("envoy", start))
+
+    def _go(self, *, remember: bool) -> str:
+        def compile_it() -> Path:
+            self._say("the grpc-go peer is built")
+            return build.go_verify()
+
+        def start() -> str:
+            program = self._once("go", compile_it)
+            jwks = self._directory / "jwks.json"
+            jwks.write_text(self._service.jwks())
+            options = ["-jwks", str(jwks), "-issuer", self._service.issuer(), "-denials", str(DENIALS)]
+            options += ["-remember"] if remember else []
+            port = self._peer(name, str(program), *options, environment={"GOMAXPROCS": "1"})
+            return f"{LOOPBACK}:{port}"
+
+        name = "go-remembers" if remember else "go"
+        return str(self._once(f"{name}-server", start))
+
+    def _once(self, name: str, start: Callable[[], Any]) -> Any:
+        """What `start` gave when it was first called, or the error that it raised then."""
+        if name not in self._started:
+            try:
+                self._started[name] = start()
+            except FAILURES as error:
+                self._started[name] = BenchmarkError(reason_of(error))
+        found = self._started[name]
+        if isinstance(found, BenchmarkError):
+            raise found
+        return found
+
+    def _peer(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> str:
         """Start a peer; what it prints once it serves."""
-        command = [sys.executable, "-m", module, *arguments]
-        process = Process(name, command, core=self._cores.server, directory=self._directory)
+        process = Process(
+            name,
+            command,
+            core=self._cores.server,
+            directory=self._directory,
+            env=os.environ | environment if environment else None,
+        )
         return self._stack.enter_context(process).first_line()

@@ -1,41 +1,54 @@
-"""A load of calls that differ: refreshes, each with the token that the one before gave.
+"""A load of calls that differ, or that come at a rate: h2load can do neither.
 
-Run as `python -m benchmarks.load TARGET --seconds S` with the refresh tokens of many sessions as JSON
-on standard input, one chain for each; prints what it counted and where each chain has got to. With
-`--empty` it calls the yardstick instead, which shows how much this load can do at most. h2load sends
-the same request again and again, so it cannot do this.
+Run as `python -m benchmarks.load TARGET` with an order as JSON on standard input; prints what it counted. In
+a closed loop each answer starts the next call. At a rate, calls begin when a Poisson process says so, whether
+or not the ones before are answered, and a call's latency counts from that moment: a server that falls behind
+cannot slow down the questions.
 """
-
-from __future__ import annotations  # grpcio's classes are generic for the type checker only
 
 import argparse
 import json
+import random
+import select
+import statistics
 import sys
-import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from benchmarks.h2load import GRPC_SHAPE
+from benchmarks.http2 import Connection
 from benchmarks.peers import YARDSTICK_PATH
-from benchmarks.processes import Stopwatch
+from benchmarks.processes import BenchmarkError, Stopwatch
 from identityapi.v1 import identity_service_pb2 as pb
 
-REFRESH_PATH: Final = "/identityapi.v1.IdentityService/Refresh"
-_DEADLINE: Final = 10.0
-_PATIENCE: Final = 30.0
-
-if TYPE_CHECKING:
-    Method = grpc.UnaryUnaryMultiCallable[bytes, bytes]
+SERVICE: Final = "/identityapi.v1.IdentityService/"
+_PATIENCE: Final = 10.0
+_STREAMS: Final = 100
+"""In flight on each connection at most, where calls come at a rate: what servers commonly allow."""
+_SEED: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What one run of the load came to."""
+class Order:
+    """What the program is to do, as JSON."""
+
+    work: str
+    """empty, verify or refresh."""
+    seconds: float
+    items: Sequence[str] = field(default=(), repr=False)
+    """verify: serialized requests in hexadecimal, asked in turn. refresh: the token of each session."""
+    rate: float = 0.0
+    """Calls a second; 0 = a closed loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the program prints, as JSON."""
 
     calls: int
     """Answered well within the time."""
@@ -44,23 +57,18 @@ class Counted:
     first_error: str
     busy: dict[int, float]
     """Core → the share of the time that it worked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What the program prints, as JSON."""
-
-    counted: Counted
+    p50: float
+    p99: float
+    """Seconds that a call took."""
     tokens: list[str] = field(repr=False)
-    """The newest refresh token of each chain."""
+    """The newest refresh token of each session."""
 
     @classmethod
-    def parse(cls, text: str) -> Report:
+    def parse(cls, text: str) -> "Report":
         """Read what the program printed."""
         report = json.loads(text)
-        counted = report["counted"]
-        counted["busy"] = {int(core): share for core, share in counted["busy"].items()}
-        return cls(counted=Counted(**counted), tokens=report["tokens"])
+        report["busy"] = {int(core): share for core, share in report["busy"].items()}
+        return cls(**report)
 
 
 class Work(Protocol):
@@ -68,10 +76,10 @@ class Work(Protocol):
 
     path: str
 
-    def next_request(self) -> bytes | None:
-        """The next request, or None while all chains are in flight."""
+    def next_request(self) -> bytes:
+        """The next request."""
 
-    def accept(self, answer: bytes, request: bytes) -> str:
+    def accept(self, answer: bytes) -> str:
         """Take in an answer; the empty text, or what is wrong with it."""
 
 
@@ -80,118 +88,181 @@ class EmptyCalls:
 
     path = YARDSTICK_PATH
 
-    def next_request(self) -> bytes | None:
+    def next_request(self) -> bytes:
         return b""
 
-    def accept(self, answer: bytes, request: bytes) -> str:
-        return f"{len(answer)} bytes" if answer or request else ""
+    def accept(self, answer: bytes) -> str:
+        return f"{len(answer)} bytes" if answer else ""
+
+
+class Verifications:
+    """Requests in turn; with more tokens than the server can remember, each is new to it."""
+
+    path = f"{SERVICE}Verify"
+
+    def __init__(self, requests: Sequence[bytes]) -> None:
+        self._requests = deque(requests)
+
+    def next_request(self) -> bytes:
+        self._requests.rotate(-1)
+        return self._requests[-1]
+
+    def accept(self, answer: bytes) -> str:
+        try:
+            response = pb.VerifyResponse.FromString(answer)
+        except DecodeError:
+            return "an answer that is no VerifyResponse"
+        return "" if response.WhichOneof("outcome") == "verified" else f"not verified: {response.rejected}"
 
 
 class Refreshes:
-    """Each chain is refreshed in its turn, so that no session is refreshed more often than it must be."""
+    """Each session is refreshed in its turn, so that none is refreshed more often than it must be."""
 
-    path = REFRESH_PATH
+    path = f"{SERVICE}Refresh"
 
-    def __init__(self, tokens: list[str]) -> None:
+    def __init__(self, tokens: Sequence[str]) -> None:
         self._waiting = deque(tokens)
+        self._asked = set[str]()
 
     @property
     def tokens(self) -> list[str]:
         return list(self._waiting)
 
-    def next_request(self) -> bytes | None:
-        try:
-            token = self._waiting.popleft()
-        except IndexError:
-            return None
+    def next_request(self) -> bytes:
+        token = self._waiting.popleft()
+        self._asked.add(token)
         return pb.RefreshRequest(refresh_token=token).SerializeToString()
 
-    def accept(self, answer: bytes, request: bytes) -> str:
+    def accept(self, answer: bytes) -> str:
         try:
             given = pb.RefreshResponse.FromString(answer).token_set
         except DecodeError:
             return "an answer that is no RefreshResponse"
-        if not given.access_token or not given.refresh_token or given.refresh_token.encode() in request:
+        if not given.access_token or not given.refresh_token or given.refresh_token in self._asked:
             return "an answer without new tokens"
         self._waiting.append(given.refresh_token)
         return ""
 
 
-class ClosedLoop:
-    """Keeps a number of calls in flight: each answer starts the next call."""
+class Load:
+    """One run. `begin` and `end` of calls are on the clock of `time.monotonic`."""
 
-    def __init__(self, target: str, work: Work) -> None:
+    def __init__(self, target: str, work: Work, *, streams: int) -> None:
         self._work = work
-        # Connections of their own: grpcio otherwise shares one between channels to the same target.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        self._channels = [grpc.insecure_channel(target, options) for _ in range(GRPC_SHAPE.connections)]
-        self._lock = threading.Lock()
-        self._idle = threading.Event()
-        self._in_flight = 0
-        self._calls = 0
+        self._connections = [
+            Connection(target, work.path, streams=streams) for _ in range(GRPC_SHAPE.connections)
+        ]
+        self._begun: list[dict[int, float]] = [{} for _ in self._connections]
+        self._turn = 0
+        self._latencies: list[float] = []
         self._bad = 0
         self._first_error = ""
-        self._end = 0.0
 
-    def run(self, seconds: float) -> Counted:
-        """Make the load for so long, and wait for what is in flight then."""
-        for channel in self._channels:
-            grpc.channel_ready_future(channel).result(timeout=_PATIENCE)
-        methods: list[Method] = [channel.unary_unary(self._work.path) for channel in self._channels]
-        stopwatch = Stopwatch()
-        self._end = time.monotonic() + seconds
-        for index in range(GRPC_SHAPE.in_flight):
-            self._send(methods[index % len(methods)])
-        if not self._idle.wait(seconds + _PATIENCE):
-            self._bad += 1
-            self._first_error = self._first_error or "calls stayed in flight"
-        counted = Counted(
-            calls=self._calls,
+    def closed(self, seconds: float) -> tuple[int, float]:
+        """Keep as many calls in flight as h2load does; how many were answered, in how many seconds."""
+        begun = time.monotonic()
+        end = begun + seconds
+        for _ in range(GRPC_SHAPE.in_flight):
+            self._begin(begun)
+        calls = 0
+        while (now := time.monotonic()) < end:
+            ended = self._exchange(end - now)
+            at = time.monotonic()
+            for _ in range(ended):
+                self._begin(at)
+            calls += ended
+        self._drain()
+        return calls, now - begun
+
+    def at_rate(self, rate: float, seconds: float) -> tuple[int, float]:
+        """Begin so many calls a second, and wait for all of them."""
+        chance = random.Random(_SEED)  # noqa: S311  # when a call comes is no secret
+        begun = due = time.monotonic()
+        end, calls = begun + seconds, 0
+        while due < end:
+            now = time.monotonic()
+            while due <= now and due < end:
+                self._begin(due)
+                due += chance.expovariate(rate)
+            calls += self._exchange(min(due, end) - now)
+        return calls + self._drain(), time.monotonic() - begun
+
+    def report(self, counted: tuple[int, float], busy: dict[int, float], tokens: list[str]) -> Report:
+        calls, seconds = counted
+        cuts = statistics.quantiles(self._latencies, n=100) if len(self._latencies) > 1 else [0.0] * 99
+        return Report(
+            calls=calls - self._bad,
             seconds=seconds,
             bad=self._bad,
             first_error=self._first_error,
-            busy=stopwatch.busy(),
+            busy=busy,
+            p50=cuts[49],
+            p99=cuts[98],
+            tokens=tokens,
         )
-        for channel in self._channels:
-            channel.close()
-        return counted
 
-    def _send(self, method: Method) -> None:
-        request = self._work.next_request()
-        if request is None:
-            return
-        with self._lock:
-            self._in_flight += 1
-        call = method.future(request, timeout=_DEADLINE)
-        call.add_done_callback(lambda done: self._done(method, request, done))
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
 
-    def _done(self, method: Method, request: bytes, call: grpc.Future[bytes]) -> None:
-        error = call.exception()
-        wrong = str(error) if error is not None else self._work.accept(call.result(), request)
-        now = time.monotonic()
-        with self._lock:
-            self._in_flight -= 1
-            self._calls += not wrong and now <= self._end
-            self._bad += bool(wrong)
-            self._first_error = self._first_error or wrong
-            over = now > self._end
-            if over and self._in_flight == 0:
-                self._idle.set()
-        if not over:
-            self._send(method)
+    def _begin(self, at: float) -> None:
+        self._turn = (self._turn + 1) % len(self._connections)
+        stream = self._connections[self._turn].call(self._work.next_request())
+        self._begun[self._turn][stream] = at
+
+    def _exchange(self, patience: float) -> int:
+        """Send what waits, take in what came; how many calls ended."""
+        for connection in self._connections:
+            connection.flush()
+        # Not epoll: its timeouts are whole milliseconds.
+        ready, _, _ = select.select(self._connections, (), (), max(0.0, patience))
+        count = 0
+        for connection in ready:
+            ended, begun = connection.receive(), self._begun[self._connections.index(connection)]
+            now = time.monotonic()
+            for stream, answer in ended:
+                self._latencies.append(now - begun.pop(stream))
+                wrong = "a call that failed" if answer is None else self._work.accept(answer)
+                self._bad += bool(wrong)
+                self._first_error = self._first_error or wrong
+            count += len(ended)
+        return count
+
+    def _drain(self) -> int:
+        """Wait for what is in flight; how many calls ended."""
+        count, end = 0, time.monotonic() + _PATIENCE
+        while any(self._begun):
+            if time.monotonic() > end:
+                raise BenchmarkError("calls stayed in flight")
+            count += self._exchange(0.1)
+        return count
+
+
+def run(target: str, order: Order) -> Report:
+    """Do what is ordered."""
+    work = _work(order)
+    load = Load(target, work, streams=_STREAMS if order.rate else GRPC_SHAPE.streams)
+    try:
+        stopwatch = Stopwatch()
+        counted = load.at_rate(order.rate, order.seconds) if order.rate else load.closed(order.seconds)
+        busy = stopwatch.busy()
+    finally:
+        load.close()
+    return load.report(counted, busy, work.tokens if isinstance(work, Refreshes) else [])
+
+
+def _work(order: Order) -> Work:
+    if order.work == "verify":
+        return Verifications([bytes.fromhex(item) for item in order.items])
+    return Refreshes(order.items) if order.work == "refresh" else EmptyCalls()
 
 
 def main() -> None:
     """Run the load once and print what it counted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("target", help="HOST:PORT")
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--empty", action="store_true", help="call the yardstick")
     arguments = parser.parse_args()
-    refreshes = Refreshes([] if arguments.empty else json.load(sys.stdin))
-    work = EmptyCalls() if arguments.empty else refreshes
-    counted = ClosedLoop(arguments.target, work).run(arguments.seconds)
-    print(json.dumps(asdict(Report(counted=counted, tokens=refreshes.tokens))))
+    print(json.dumps(asdict(run(arguments.target, Order(**json.load(sys.stdin))))))
 
 
 if __name__ == "__main__":

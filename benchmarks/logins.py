@@ -1,17 +1,14 @@
-"""What password sign-ins do to Verify: bar B12. `python -m benchmarks.logins`.
+"""What password sign-ins do to Verify: bar B12.
 
 64 sign-ins are kept in flight, with argon2id at its default cost, while another process verifies one token
-after the other; rounds with and without them take turns, in one run on one core.
+after the other; rounds with and without them take turns, in one run on one core. As a program it is what
+keeps them in flight: `python -m benchmarks.logins TARGET PASSWORD_FILE`.
 """
 
-import argparse
 import contextlib
-import json
 import select
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,15 +17,17 @@ from typing import Any, Final
 
 import grpc
 
-from benchmarks import service
-from benchmarks.processes import BenchmarkError, Cores
+from benchmarks import names, service
+from benchmarks.measure import WARM_UP, Bench, Figures, Findings
+from benchmarks.processes import BenchmarkError, Cores, on_core
 from benchmarks.service import Service
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 from identityapi.v1 import token_pb2
 
 IN_FLIGHT: Final = 64
-LIMIT: Final = 2.0
+_LONGER: Final = 2
+"""Times as long as other rounds: there must be enough calls for a p99."""
 _AT_ONCE: Final = {
     # Room for all of them, and for those of the round before that nobody waits for any more: else most
     # would be told to come again, and there would be less to bear.
@@ -37,47 +36,31 @@ _AT_ONCE: Final = {
 }
 
 
-def main() -> int:
-    """Measure, print, and say whether the bar is met."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.logins")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--keep-signing-in", nargs=3, metavar=("TARGET", "USERNAME", "PASSWORD_FILE"))
-    arguments = parser.parse_args()
-    if arguments.keep_signing_in:
-        target, username, password_file = arguments.keep_signing_in
-        keep_signing_in(target, username, Path(password_file).read_text())
-        return 0
-    cores = Cores.choose()
-    with tempfile.TemporaryDirectory(prefix="identity-bench-") as directory:
-        root = Path(directory)
-        with service.serve(root, f"sqlite:///{root}/identity.db", cores, settings=_AT_ONCE) as running:
-            found = measure(running, root, cores, arguments.rounds, arguments.seconds)
-    print(json.dumps(found, indent=2))
-    return 0 if found["ratio"] <= LIMIT else 1
-
-
-def measure(running: Service, root: Path, cores: Cores, rounds: int, seconds: float) -> dict[str, float]:
-    alone: list[float] = []
-    beside: list[float] = []
-    signed_in = 0
-    with grpc.insecure_channel(running.target) as channel:
-        stub = pb_grpc.IdentityServiceStub(channel)
-        request = running.verify_request()
-        latencies(stub, request, 0.5)
-        for _ in range(rounds):
-            alone.append(p99(latencies(stub, request, seconds)))
-            with signing_in(running, root, cores) as done:
-                beside.append(p99(latencies(stub, request, seconds)))
-            signed_in += done[0]
+def trial(bench: Bench) -> Findings:
+    """Rounds with and without sign-ins, in turn."""
+    root = bench.root / "logins"
+    with (
+        service.serve(root, f"sqlite:///{root}/identity.db", bench.cores, settings=_AT_ONCE) as running,
+        grpc.insecure_channel(running.target) as channel,
+    ):
+        alone, beside, signed_in = list[float](), list[float](), list[float]()
+        stub, request = pb_grpc.IdentityServiceStub(channel), running.verify_request()
+        latencies(stub, request, WARM_UP)
+        seconds = bench.seconds * _LONGER
+        for number in range(1, bench.rounds + 1):
+            bench.say(f"round {number} of {bench.rounds}: Verify beside {IN_FLIGHT} sign-ins, and without")
+            alone.append(p99(latencies(stub, request, seconds)) * 1000)
+            with signing_in(running, root, bench.cores) as done:
+                beside.append(p99(latencies(stub, request, seconds)) * 1000)
+            signed_in.append(done[0] / seconds)
             running.sign_in(1)  # behind all that were given up: what is measured next is alone again
-    quiet, busy = statistics.median(alone), statistics.median(beside)
-    return {
-        "verify_p99_ms": round(quiet * 1000, 3),
-        "verify_p99_ms_beside_sign_ins": round(busy * 1000, 3),
-        "ratio": round(busy / quiet, 2),
-        "sign_ins_per_second": round(signed_in / (rounds * seconds), 1),
-    }
+    return Findings(
+        figures={
+            names.ALONE_P99: Figures(title="Verify p99, one by one", unit="ms", values=alone),
+            names.BESIDE_P99: Figures(title=f"… beside {IN_FLIGHT} sign-ins", unit="ms", values=beside),
+        },
+        details={"sign_ins_per_second": signed_in},
+    )
 
 
 def latencies(stub: pb_grpc.IdentityServiceStub, request: pb.VerifyRequest, seconds: float) -> list[float]:
@@ -100,12 +83,10 @@ def signing_in(running: Service, root: Path, cores: Cores) -> Iterator[list[int]
     secret = root / "password"
     secret.touch(mode=0o600)
     secret.write_text(running.password)
-    words = ("--keep-signing-in", running.target, service.USER, str(secret))
-    command = [sys.executable, "-m", "benchmarks.logins", *words]
+    command = [sys.executable, "-m", "benchmarks.logins", running.target, str(secret)]
     done = [0]
-    load = subprocess.Popen(
-        ["taskset", "-c", str(cores.load), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    with on_core(cores.load):
+        load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert load.stdout is not None
         load.stdout.readline()  # the first one was done
@@ -139,4 +120,4 @@ def keep_signing_in(target: str, username: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    keep_signing_in(sys.argv[1], service.USER, Path(sys.argv[2]).read_text())

@@ -4,12 +4,21 @@ Owns what a side is and how its rounds are summed up. Knows no server and no bar
 """
 
 import statistics
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
 
+import grpc
+
+from benchmarks.processes import BenchmarkError, Cores
+
+FAILURES: Final = (BenchmarkError, grpc.RpcError, subprocess.SubprocessError, OSError, AssertionError)
+"""What a measurement may meet; it is then missing, and the others go on."""
 WARM_UP: Final = 0.5
 """Seconds before the first round, for each side; not counted."""
+PER_SECOND: Final = "calls/s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,31 +35,64 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One side over all rounds."""
+    """One thing that was measured, over all rounds."""
 
     title: str
-    samples: Sequence[Sample]
+    values: Sequence[float]
+    """One for each round."""
+    unit: str = PER_SECOND
+    server_busy: float | None = None
+    """The median; None where no core was kept busy."""
+    load_busy: float | None = None
+
+    @classmethod
+    def of(cls, title: str, unit: str, samples: Sequence[Sample]) -> "Figures":
+        return cls(
+            title=title,
+            unit=unit,
+            values=[sample.rate for sample in samples],
+            server_busy=statistics.median(sample.server_busy for sample in samples),
+            load_busy=statistics.median(sample.load_busy for sample in samples),
+        )
 
     @property
-    def rate(self) -> float:
-        """The median; calls per second."""
-        return statistics.median(sample.rate for sample in self.samples)
+    def median(self) -> float:
+        return statistics.median(self.values)
 
-    @property
-    def slowest(self) -> float:
-        return min(sample.rate for sample in self.samples)
 
-    @property
-    def fastest(self) -> float:
-        return max(sample.rate for sample in self.samples)
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """All that a run found out, and why it did not find out the rest."""
 
-    @property
-    def server_busy(self) -> float:
-        return statistics.median(sample.server_busy for sample in self.samples)
+    figures: dict[str, Figures] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    """What could not be measured → why."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What no bar asks for: as it stands in the JSON."""
 
-    @property
-    def load_busy(self) -> float:
-        return statistics.median(sample.load_busy for sample in self.samples)
+    def add(self, other: "Findings") -> None:
+        self.figures |= other.figures
+        self.absent |= other.absent
+        self.details |= other.details
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where and how long to measure."""
+
+    root: Path
+    """A folder that is deleted afterwards."""
+    cores: Cores
+    rounds: int
+    seconds: float
+    """Of a round."""
+    say: Callable[[str], None]
+    """Takes what is being done now, for whoever waits."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something is missing, in one line."""
+    return error.reason if isinstance(error, BenchmarkError) else repr(error).partition("\n")[0]
 
 
 class Side(Protocol):
@@ -60,20 +102,38 @@ class Side(Protocol):
     def title(self) -> str:
         """What is measured, for the table."""
 
+    @property
+    def unit(self) -> str:
+        """Of its rate."""
+
     def measure(self, seconds: float) -> Sample:
         """One round. Raises BenchmarkError where an answer was wrong before, after or meanwhile."""
 
 
-def alternate(
-    sides: Mapping[str, Side], *, rounds: int, seconds: float, progress: Callable[[str], None]
-) -> dict[str, Figures]:
-    """Measure every side in every round."""
-    for name, side in sides.items():
-        progress(f"warm-up: {name}")
-        side.measure(WARM_UP)
+def alternate(sides: Mapping[str, Side], bench: Bench) -> Findings:
+    """Measure every side in every round. A side with one wrong answer is out, with all its rounds."""
+    found = Findings()
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
-    for number in range(1, rounds + 1):
-        for name, side in sides.items():
-            progress(f"round {number} of {rounds}: {name}")
-            samples[name].append(side.measure(seconds))
-    return {name: Figures(title=side.title, samples=samples[name]) for name, side in sides.items()}
+
+    def measure(name: str, seconds: float) -> None:
+        if name in found.absent:
+            return
+        try:
+            samples[name].append(sides[name].measure(seconds))
+        except FAILURES as error:
+            found.absent[name] = reason_of(error)
+
+    for name in sides:
+        bench.say(f"warm-up: {name}")
+        measure(name, WARM_UP)
+        samples[name].clear()
+    for number in range(1, bench.rounds + 1):
+        for name in sides:
+            bench.say(f"round {number} of {bench.rounds}: {name}")
+            measure(name, bench.seconds)
+    found.figures = {
+        name: Figures.of(side.title, side.unit, samples[name])
+        for name, side in sides.items()
+        if name not in found.absent
+    }
+    return found

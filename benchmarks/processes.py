@@ -16,10 +16,22 @@ _PATIENCE: Final = 15.0
 _POLL: Final = 0.02
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _LOG_TAIL: Final = 2000
+_REASON_LENGTH: Final = 300
 
 
 class BenchmarkError(Exception):
     """Nothing could be measured, or what was measured does not count; the message says why."""
+
+    @property
+    def reason(self) -> str:
+        """In one line: what happened, and of a log that is quoted the last line that says why."""
+        happened, *quoted = filter(None, (line.strip(" │╭╮╰╯─") for line in str(self).splitlines()))
+        errors = [line for line in quoted if "error" in line.lower() and " " in line] or quoted
+        return f"{happened} {errors[-1]}"[:_REASON_LENGTH] if errors else happened
+
+
+class StoppedError(Exception):
+    """Somebody wants the benchmark to end; no measurement may take it for its own failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

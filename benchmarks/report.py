@@ -1,88 +1,134 @@
-"""The report: a table for people, JSON for programs. Measures nothing."""
+"""The report: one table for people, JSON for programs. Measures nothing."""
 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bars import Result
-from benchmarks.measure import Figures
+from benchmarks import names
+from benchmarks.bars import Condition
+from benchmarks.measure import PER_SECOND, Figures, Findings
+from benchmarks.verdicts import Outcome, Result, Verdict
 
 _NEARLY_ALL: Final = 0.9
+_IDLE: Final = 0.2
 _PACKAGES: Final = ("grpcio", "protobuf", "cryptography", "pyjwt", "redis", "fastapi", "uvicorn")
 
 
-def table(figures: Mapping[str, Figures], results: Sequence[Result]) -> str:
-    """What was measured, then each bar with its ratio."""
-    sides = [("side", "calls/s", "slowest", "fastest", "server core", "load core")]
-    sides += [
+def table(found: Findings, results: Sequence[Result]) -> str:
+    """Each bar with its ratio and the figures that it comes from, then all figures, then what is missing."""
+    parts = [_bars(found, results), _all_figures(found), *_missing(found, results), *limits(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _bars(found: Findings, results: Sequence[Result]) -> str:
+    rows = [("bar", "meaning", "measured", "wanted", "", "from")]
+    for result in results:
+        for index, outcome in enumerate(result.outcomes):
+            rows.append(
+                (
+                    "" if index else result.bar.name,
+                    outcome.condition.meaning,
+                    _value(outcome),
+                    _wanted(outcome.condition),
+                    outcome.verdict.value,
+                    _raw(found, outcome.condition),
+                )
+            )
+    return _aligned(rows, left={0, 1, 4, 5})
+
+
+def _all_figures(found: Findings) -> str:
+    rows = [("figure", "median", "lowest", "highest", "unit", "server core", "load core")]
+    rows += [
         (
-            side.title,
-            f"{side.rate:,.0f}",
-            f"{side.slowest:,.0f}",
-            f"{side.fastest:,.0f}",
-            f"{side.server_busy:.0%}",
-            f"{side.load_busy:.0%}",
+            one.title,
+            number(one.median),
+            number(min(one.values)),
+            number(max(one.values)),
+            one.unit,
+            "" if one.server_busy is None else f"{one.server_busy:.0%}",
+            "" if one.load_busy is None else f"{one.load_busy:.0%}",
         )
-        for side in figures.values()
+        for one in found.figures.values()
     ]
-    bars = [("bar", "meaning", "ratio", "at least", "")]
-    bars += [
-        (
-            result.bar.name,
-            result.bar.meaning,
-            f"{result.ratio:.2f}",
-            f"{result.bar.at_least:.2f}",
-            "pass" if result.met else "short",
-        )
+    return _aligned(rows, left={0, 4}) if found.figures else ""
+
+
+def _missing(found: Findings, results: Sequence[Result]) -> list[str]:
+    """What was not measured, and why: by bar, then what no bar needs."""
+    reasons = [
+        f"{result.bar.name} not measured: {outcome.reason}"
         for result in results
+        for outcome in result.outcomes
+        if outcome.verdict is Verdict.NOT_MEASURED
     ]
-    parts = [_aligned(sides, left={0}), _aligned(bars, left={0, 1, 4}), *limits(figures)]
-    return "\n\n".join(parts)
+    needed = {name for result in results for outcome in result.outcomes for name in outcome.condition.needs}
+    reasons += [f"{name} left out: {why}" for name, why in found.absent.items() if name not in needed]
+    return ["\n".join(dict.fromkeys(reasons))] if reasons else []
 
 
-def limits(figures: Mapping[str, Figures]) -> list[str]:
+def limits(found: Findings) -> list[str]:
     """What a reader must know about sides that their server did not limit."""
-    return [
+    lines = [
         f"{side.title}: the server's core was only {side.server_busy:.0%} busy, so the server can do more "
         f"than this shows (load core: {side.load_busy:.0%})."
-        for side in figures.values()
-        if side.server_busy < _NEARLY_ALL
+        for side in found.figures.values()
+        if side.server_busy is not None and side.server_busy < _NEARLY_ALL
     ]
+    bare = found.figures.get(names.RAW_VERIFY)
+    if bare is not None and bare.load_busy is not None and bare.load_busy > _IDLE:
+        lines.append(
+            f"While nothing of this run used the load's core, it was {bare.load_busy:.0%} busy: the machine "
+            "was not idle, and absolute figures and bars of latency mean little."
+        )
+    return ["\n".join(lines)] if lines else []
 
 
-def as_json(
-    figures: Mapping[str, Figures], results: Sequence[Result], *, rounds: int, seconds: float
-) -> dict[str, Any]:
+def as_json(found: Findings, results: Sequence[Result], *, rounds: int, seconds: float) -> dict[str, Any]:
     """The same, with every round and the machine it ran on."""
     return {
         "machine": _machine(),
         "rounds": rounds,
         "seconds_per_round": seconds,
-        "sides": {
-            name: {
-                "title": side.title,
-                "calls_per_second": round(side.rate, 1),
-                "server_core_busy": round(side.server_busy, 3),
-                "load_core_busy": round(side.load_busy, 3),
-                "rounds": [round(sample.rate, 1) for sample in side.samples],
-            }
-            for name, side in figures.items()
-        },
         "bars": [
             {
                 "bar": result.bar.name,
-                "meaning": result.bar.meaning,
-                "side": result.bar.side,
-                "yardstick": result.bar.yardstick,
-                "ratio": round(result.ratio, 4),
-                "at_least": result.bar.at_least,
-                "met": result.met,
+                "verdict": result.verdict.value,
+                "conditions": [_condition(outcome) for outcome in result.outcomes],
             }
             for result in results
         ],
+        "figures": {name: _figures(one) for name, one in found.figures.items()},
+        "not_measured": dict(found.absent),
+        "notes": limits(found),
+        "details": found.details,
+    }
+
+
+def _condition(outcome: Outcome) -> dict[str, Any]:
+    condition = outcome.condition
+    return {
+        "meaning": condition.meaning,
+        "of": list(condition.needs),
+        "value": None if outcome.value is None else round(outcome.value, 4),
+        "unit": condition.unit,
+        "at_most" if condition.at_most else "at_least": condition.limit,
+        "verdict": outcome.verdict.value,
+        "reason": outcome.reason,
+    }
+
+
+def _figures(one: Figures) -> dict[str, Any]:
+    busy = {"server_core_busy": one.server_busy, "load_core_busy": one.load_busy}
+    return {
+        "title": one.title,
+        "unit": one.unit,
+        "median": round(one.median, 4),
+        "rounds": [round(value, 4) for value in one.values],
+        **{name: round(share, 3) for name, share in busy.items() if share is not None},
     }
 
 
@@ -96,6 +142,33 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
+
+
+def _value(outcome: Outcome) -> str:
+    if outcome.value is None:
+        return "-"
+    return f"{outcome.value:,.2f} {outcome.condition.unit}".strip()
+
+
+def _wanted(condition: Condition) -> str:
+    return f"{'≤' if condition.at_most else '≥'} {condition.limit:,.2f} {condition.unit}".strip()
+
+
+def _raw(found: Findings, condition: Condition) -> str:
+    known = [(name, found.figures.get(name)) for name in condition.needs]
+    return ", ".join(
+        f"{name} -" if one is None else f"{name} {number(one.median)}{_short(one.unit)}"
+        for name, one in known
+    )
+
+
+def _short(unit: str) -> str:
+    return "/s" if unit == PER_SECOND else f" {unit}".rstrip()
+
+
+def number(value: float) -> str:
+    """With as many digits as mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, left: set[int]) -> str:

@@ -80,7 +80,7 @@ def measure(running: Service, rotations: int, rate: int, pause: float) -> dict[s
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, ProcessPoolExecutor(CLIENTS, mp_context=spawn) as pool:
         stop = manager.Event()
-        request = running.issue_call()[0]
+        request = running.issue_request().SerializeToString()
         clients = [
             pool.submit(keep_verifying, running.target, request, rate / CLIENTS, stop) for _ in range(CLIENTS)
         ]

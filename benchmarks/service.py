@@ -1,48 +1,43 @@
-"""The service under test: the real process, started as an operator would. The one place that knows how.
+"""The service under test as it runs: prepares what is measured, and knows what a good answer is.
 
-It runs with its default settings, but for cheap password hashing: sign-ins only prepare the load here,
-and no bar of this benchmark times them.
+It runs with its default settings, but for cheap password hashing: sign-ins only prepare the load, and the one
+bar that times them says otherwise.
 """
 
 from __future__ import annotations  # grpcio's classes are generic for the type checker only
 
 import base64
 import contextlib
-import functools
-import json
-import os
 import secrets
-import subprocess
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.processes import BenchmarkError, Cores, Process, free_port
+from benchmarks.launch import Launcher, Running
+from benchmarks.processes import BenchmarkError, Cores, Process
 from benchmarks.sides import Check
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 from identityapi.v1 import token_pb2
+from identityapi.v1 import trust_service_pb2 as trust_pb
+from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
 DENIALS: Final = 10_000
 """Live entries of the denylist while Verify is measured."""
 SESSIONS: Final = 2_000
 """Chains that the refreshes go round, so that one session is refreshed about once in a round."""
+BATCH: Final = 100
+"""Tokens in one VerifyBatch."""
+USER: Final = "benchmark"
 AUDIENCE: Final = "orders"
 _SCOPE: Final = "orders.read"
-USER: Final = "benchmark"
-_COMMAND: Final = (sys.executable, "-m", "identity_service")
 _IN_FLIGHT: Final = 16
 _DEADLINE: Final = 30.0
-_COMMAND_SECONDS: Final = 60.0
-_START_SECONDS: Final = 120.0
-_SETTINGS: Final = {
+CHEAP_PASSWORDS: Final = {
     "IDENTITY_ARGON2_TIME_COST": "1",
     "IDENTITY_ARGON2_MEMORY_KIB": "8",
     "IDENTITY_ARGON2_PARALLELISM": "1",
@@ -58,67 +53,65 @@ def serve(
     cores: Cores,
     *,
     fill: Callable[[], None] = lambda: None,
-    second: bool = False,
-    settings: Mapping[str, str] = _SETTINGS,
+    settings: Mapping[str, str] = CHEAP_PASSWORDS,
 ) -> Iterator[Service]:
     """Initialise the store, create a client and a user, and serve until the block ends.
 
     Args:
         fill: puts more into the store before the service starts.
-        second: start another process on the same store, `Service.second`.
-        settings: beside the defaults; for a start, cheap password hashing.
+        settings: beside the defaults, as environment variables.
     """
+    directory.mkdir(parents=True, exist_ok=True)
     master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
-    env = inherited | dict(settings) | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
-    # Everything runs in `directory`, out of sight of an identity.toml of whoever measures.
+    environment = dict(settings) | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
     allowed = ("--audience", AUDIENCE, "--scope", _SCOPE)
-    admin = _identity(directory, env, "init")
-    password = secrets.token_urlsafe(16)
-    fill()
     with contextlib.ExitStack() as stack:
-        targets, processes, begun = [], [], time.monotonic()
-        for name in ("service", "second")[: 1 + second]:
-            target = f"127.0.0.1:{free_port()}"
-            command = [*_COMMAND, "serve", "--listen", target]
-            process = stack.enter_context(
-                Process(name, command, core=cores.server, directory=directory, env=env, cwd=directory)
-            )
-            process.wait_until(functools.partial(_is_serving, target), _START_SECONDS)
-            targets.append(target)
-            processes.append(process)
-        started = time.monotonic() - begun
-        caller = {"IDENTITY_CLIENT_ID": admin["client_id"], "IDENTITY_CLIENT_SECRET": admin["client_secret"]}
-        as_admin = env | caller | {"IDENTITY_TARGET": targets[0]}
-        client = _identity(directory, as_admin, "client", "create", "benchmark-client", *allowed)
-        _identity(directory, as_admin, "user", "create", USER, *allowed, "--password-stdin", stdin=password)
-        channel = stack.enter_context(grpc.insecure_channel(targets[0]))
-        yield Service(targets, channel, processes[0], started, admin=admin, client=client, password=password)
+        launcher = Launcher(stack, directory, cores.server, environment)
+        admin = launcher.command("init")
+        fill()
+        running = launcher.serve("service")
+        as_admin = {
+            "IDENTITY_CLIENT_ID": admin["client_id"],
+            "IDENTITY_CLIENT_SECRET": admin["client_secret"],
+            "IDENTITY_TARGET": running.target,
+        }
+        client = launcher.command("client", "create", "benchmark-client", *allowed, environment=as_admin)
+        password = secrets.token_urlsafe(16)
+        launcher.command(
+            "user", "create", USER, *allowed, "--password-stdin", stdin=password, environment=as_admin
+        )
+        channel = stack.enter_context(grpc.insecure_channel(running.target))
+        yield Service(launcher, running, channel, admin=admin, client=client, password=password)
 
 
 class Service:
-    """The service as it runs: prepares what is measured, and knows what a good answer is."""
+    """One process of it, with one client and one user; others may be started on the same store."""
 
     def __init__(
         self,
-        targets: Sequence[str],
+        launcher: Launcher,
+        running: Running,
         channel: grpc.Channel,
-        process: Process,
-        started: float,
         *,
         admin: Mapping[str, str],
         client: Mapping[str, str],
         password: str,
     ) -> None:
-        self.target = targets[0]
-        self.targets = targets
-        self.process = process
-        self.started = started
-        """Seconds until it served."""
+        self.launcher = launcher
+        self.running = running
+        self.password = password
+        self._channel = channel
         self._stub = pb_grpc.IdentityServiceStub(channel)
         self._admin = admin
         self._client = client
-        self.password = password
+
+    @property
+    def target(self) -> str:
+        return self.running.target
+
+    @property
+    def process(self) -> Process:
+        return self.running.process
 
     def deny(self, count: int) -> None:
         """Revoke so many random token ids."""
@@ -133,6 +126,16 @@ class Service:
         admin = self._issue(self._admin, audience=None, scope=scope)
         return (("authorization", f"Bearer {admin}"),)
 
+    def jwks(self) -> str:
+        """The public keys."""
+        stub = trust_grpc.TrustServiceStub(self._channel)
+        return stub.GetKeys(trust_pb.GetKeysRequest(), timeout=_DEADLINE).key_set.jwks
+
+    def issuer(self) -> str:
+        """What its tokens name as their issuer."""
+        answer = self._stub.Verify(self.verify_request(), timeout=_DEADLINE)
+        return answer.verified.issuer
+
     def access_token(self) -> str:
         """A good token of the client."""
         return self._issue(self._client, audience=AUDIENCE, scope=_SCOPE)
@@ -144,17 +147,23 @@ class Service:
         answers = _all(lambda request: self._stub.Issue.future(request, timeout=_DEADLINE), requests)
         return [answer.token_set.refresh_token for answer in answers]
 
-    def verify_call(self) -> tuple[bytes, Check]:
-        """A Verify of one good token, and what makes its answer good."""
-        return self.verify_request().SerializeToString(), _good_verify
-
     def verify_request(self) -> pb.VerifyRequest:
         """A Verify of one good token."""
-        return pb.VerifyRequest(token=self.access_token(), audiences=[AUDIENCE], required_scopes=[_SCOPE])
+        return _verify_request(self.access_token())
 
-    def issue_call(self) -> tuple[bytes, Check]:
-        """An Issue by client secret, and what makes its answer good."""
-        return self._issue_request(self._client, AUDIENCE, _SCOPE).SerializeToString(), _good_issue
+    def verify_requests(self, count: int) -> list[pb.VerifyRequest]:
+        """As many of as many good tokens, none of which anybody has verified."""
+        request = self._issue_request(self._client, AUDIENCE, _SCOPE)
+        answers = _all(lambda one: self._stub.Issue.future(one, timeout=_DEADLINE), [request] * count)
+        return [_verify_request(answer.token_set.access_token) for answer in answers]
+
+    def verify_batch_request(self) -> pb.VerifyBatchRequest:
+        """A VerifyBatch of different good tokens."""
+        return pb.VerifyBatchRequest(requests=self.verify_requests(BATCH))
+
+    def issue_request(self) -> pb.IssueRequest:
+        """An Issue by client secret."""
+        return self._issue_request(self._client, AUDIENCE, _SCOPE)
 
     def _issue(self, client: Mapping[str, str], *, audience: str | None, scope: str) -> str:
         answer = self._stub.Issue(self._issue_request(client, audience, scope), timeout=_DEADLINE)
@@ -169,32 +178,8 @@ class Service:
         )
 
 
-def _identity(directory: Path, env: Mapping[str, str], *arguments: str, stdin: str = "") -> dict[str, str]:
-    """Run the command `identity`; what it says, as JSON."""
-    run = subprocess.run(
-        [*_COMMAND, *arguments, "--json"],
-        input=stdin,
-        env=env,
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_COMMAND_SECONDS,
-    )
-    if run.returncode:
-        raise BenchmarkError(f"identity {' '.join(arguments[:2])} failed:\n{run.stderr[-1000:]}")
-    answer: dict[str, str] = json.loads(run.stdout)
-    return answer
-
-
-def _is_serving(target: str) -> bool:
-    with grpc.insecure_channel(target) as channel:
-        health: Any = health_pb2_grpc.HealthStub(channel)  # untyped
-        try:
-            answer: health_pb2.HealthCheckResponse = health.Check(health_pb2.HealthCheckRequest(), timeout=1)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+def _verify_request(token: str) -> pb.VerifyRequest:
+    return pb.VerifyRequest(token=token, audiences=[AUDIENCE], required_scopes=[_SCOPE])
 
 
 def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[RequestT]) -> list[AnswerT]:
@@ -212,19 +197,40 @@ def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[Re
     return answers
 
 
-def _good_verify(answer: bytes) -> str:
+def good_verify(answer: bytes) -> str:
+    """A Check: one token, verified."""
     try:
         response = pb.VerifyResponse.FromString(answer)
     except DecodeError:
         return "no VerifyResponse"
-    if response.WhichOneof("outcome") != "verified":
-        return f"the token was not verified: {response.rejected}"
-    return "" if response.verified.token_id and response.revision else "an answer with gaps"
+    return _verified(response)
 
 
-def _good_issue(answer: bytes) -> str:
+def good_batch(answer: bytes) -> str:
+    """A Check: every token of the batch, verified, and no two the same."""
+    try:
+        responses = pb.VerifyBatchResponse.FromString(answer).responses
+    except DecodeError:
+        return "no VerifyBatchResponse"
+    if len({response.verified.token_id for response in responses}) != BATCH:
+        return f"{len(responses)} answers, {BATCH} different ones expected"
+    return next(filter(None, map(_verified, responses)), "")
+
+
+def good_issue(answer: bytes) -> str:
+    """A Check: one token."""
     try:
         token_set = pb.IssueResponse.FromString(answer).token_set
     except DecodeError:
         return "no IssueResponse"
     return "" if token_set.access_token.count(".") == 2 and token_set.token_id else "no token"
+
+
+def _verified(response: pb.VerifyResponse) -> str:
+    if response.WhichOneof("outcome") != "verified":
+        return f"the token was not verified: {response.rejected}"
+    return "" if response.verified.token_id else "an answer with gaps"
+
+
+CHECKS: Final[Mapping[str, Check]] = {"Verify": good_verify, "VerifyBatch": good_batch, "Issue": good_issue}
+"""By method."""

@@ -1,24 +1,26 @@
-"""The kinds of sides: gRPC by h2load, HTTP/1.1 by h2load, and calls that differ by the load process.
+"""The kinds of sides: gRPC and HTTP/1.1 by h2load, calls that differ by the load process, and bare work.
 
-Each checks the content of one answer before and after every round. Knows no bar.
+Each checks the content of one answer before and after every round, or of every answer. Knows no bar.
 """
 
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final
 
 import grpc
 
 from benchmarks import h2load, load
-from benchmarks.measure import Sample
+from benchmarks.measure import PER_SECOND, Sample
 from benchmarks.processes import BenchmarkError, Cores, Stopwatch, on_core
 
-_DEADLINE = 10.0
-_LOAD_SLACK = 90.0
+_DEADLINE: Final = 10.0
+_LOAD_SLACK: Final = 90.0
 Check = Callable[[bytes], str]
 """Looks at one serialized answer; the empty text, or what is wrong with it."""
 
@@ -35,6 +37,9 @@ class GrpcSide:
     body: Path
     """A file to write the framed request to."""
     cores: Cores
+    per_call: int = 1
+    """What one call answers, where that is what is counted."""
+    unit: str = PER_SECOND
 
     def measure(self, seconds: float) -> Sample:
         answer_bytes = self._checked_call()
@@ -44,13 +49,16 @@ class GrpcSide:
         busy = stopwatch.busy()
         self._checked_call()
         h2load.require_good(outcome, answer_bytes=answer_bytes, in_flight=h2load.GRPC_SHAPE.in_flight)
-        return _sample(outcome.calls / seconds, busy, self.cores)
+        return _sample(self.per_call * outcome.calls / seconds, busy, self.cores)
 
     def _checked_call(self) -> int:
         """One call through a real channel; how long its good answer is on the wire."""
         with grpc.insecure_channel(self.target) as channel:
             method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self.path)
-            answer = method(self.request, timeout=_DEADLINE)
+            try:
+                answer = method(self.request, timeout=_DEADLINE)
+            except grpc.RpcError as error:
+                raise BenchmarkError(f"{self.title}: the call failed: {error}") from error
         if wrong := self.check(answer):
             raise BenchmarkError(f"{self.title}: {wrong}")
         return h2load.GRPC_PREFIX_BYTES + len(answer)
@@ -58,28 +66,35 @@ class GrpcSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSide:
-    """The same GET over and over, on HTTP/1.1."""
+    """The same request over and over, on HTTP/1.1."""
 
     title: str
     url: str
-    authorization: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     check: Check
     cores: Cores
+    body: Path | None = None
+    """A file to POST; None = GET."""
+    unit: str = PER_SECOND
 
     def measure(self, seconds: float) -> Sample:
         answer_bytes = self._checked_call()
-        headers = [f"authorization: {self.authorization}"]
+        headers = [f"{name}: {value}" for name, value in self.headers.items()]
         stopwatch = Stopwatch()
-        outcome = h2load.run_http1(self.url, headers, seconds=seconds, core=self.cores.load)
+        outcome = h2load.run_http1(self.url, headers, self.body, seconds=seconds, core=self.cores.load)
         busy = stopwatch.busy()
         self._checked_call()
         h2load.require_good(outcome, answer_bytes=answer_bytes, in_flight=h2load.HTTP1_SHAPE.in_flight)
         return _sample(outcome.calls / seconds, busy, self.cores)
 
     def _checked_call(self) -> int:
-        request = urllib.request.Request(self.url, headers={"authorization": self.authorization})  # noqa: S310  # our own peer
-        with urllib.request.urlopen(request, timeout=_DEADLINE) as response:  # noqa: S310  # our own peer
-            answer: bytes = response.read()
+        data = self.body.read_bytes() if self.body else None
+        request = urllib.request.Request(self.url, data, headers=dict(self.headers))  # noqa: S310  # our own peer
+        try:
+            with urllib.request.urlopen(request, timeout=_DEADLINE) as response:  # noqa: S310  # our own peer
+                answer: bytes = response.read()
+        except OSError as error:
+            raise BenchmarkError(f"{self.title}: the request failed: {error}") from error
         if wrong := self.check(answer):
             raise BenchmarkError(f"{self.title}: {wrong}")
         return len(answer)
@@ -87,37 +102,61 @@ class HttpSide:
 
 @dataclass(slots=True, kw_only=True)
 class LoadSide:
-    """Calls by the load process: refreshes of many chains or, without chains, the yardstick's calls."""
+    """Calls that differ, by the load process, which looks at every answer."""
 
     title: str
     target: str
     cores: Cores
-    tokens: Sequence[str] | None = field(repr=False)
-    """The newest refresh token of each chain, every answer being checked; None = call the yardstick."""
+    work: str
+    """See `load.Order`."""
+    items: Sequence[str] = field(default=(), repr=False)
+    unit: str = PER_SECOND
 
     def measure(self, seconds: float) -> Sample:
-        report = self._run(seconds)
-        counted = report.counted
-        if counted.bad or not counted.calls:
-            raise BenchmarkError(f"{self.title}: {counted.bad} bad answers; the first: {counted.first_error}")
-        self.tokens = None if self.tokens is None else report.tokens
-        return _sample(counted.calls / counted.seconds, counted.busy, self.cores)
+        order = load.Order(work=self.work, seconds=seconds, items=self.items)
+        report = run_load(self.title, self.target, order, self.cores)
+        self.items = report.tokens or self.items
+        return _sample(report.calls / report.seconds, report.busy, self.cores)
 
-    def _run(self, seconds: float) -> load.Report:
-        mode = ["--empty"] if self.tokens is None else []
-        command = [sys.executable, "-m", "benchmarks.load", self.target, "--seconds", str(seconds), *mode]
-        with on_core(self.cores.load):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkSide:
+    """Work without a server around it, in this process but on the server's core."""
+
+    title: str
+    work: Callable[[], object]
+    cores: Cores
+    unit: str = PER_SECOND
+
+    def measure(self, seconds: float) -> Sample:
+        with on_core(self.cores.server):
+            stopwatch, begun, calls = Stopwatch(), time.perf_counter(), 0
+            while (now := time.perf_counter()) - begun < seconds:
+                self.work()
+                calls += 1
+            return _sample(calls / (now - begun), stopwatch.busy(), self.cores)
+
+
+def run_load(title: str, target: str, order: load.Order, cores: Cores) -> load.Report:
+    """Run the load process once. Raises BenchmarkError where an answer was wrong or none came."""
+    with on_core(cores.load):
+        try:
             run = subprocess.run(
-                command,
-                input=json.dumps(list(self.tokens or ())),
+                [sys.executable, "-m", "benchmarks.load", target],
+                input=json.dumps(asdict(order)),
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=seconds + _LOAD_SLACK,
+                timeout=order.seconds + _LOAD_SLACK,
             )
-        if run.returncode:
-            raise BenchmarkError(f"{self.title}: the load process failed:\n{run.stderr[-1000:]}")
-        return load.Report.parse(run.stdout)
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(f"{title}: the load process did not end") from error
+    if run.returncode:
+        raise BenchmarkError(f"{title}: the load process failed:\n{run.stderr[-1000:]}")
+    report = load.Report.parse(run.stdout)
+    if report.bad or not report.calls:
+        raise BenchmarkError(f"{title}: {report.bad} bad answers; the first: {report.first_error}")
+    return report
 
 
 def _sample(rate: float, busy: Mapping[int, float], cores: Cores) -> Sample:

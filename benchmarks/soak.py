@@ -88,7 +88,7 @@ def run(calls: int, seconds: float, *, engine: str | None = None) -> dict[str, A
         url = stack.enter_context(redis_server.serve(root, cores.load))
         running = stack.enter_context(service.serve(root, url, cores, settings=settings))
         watchers = stack.enter_context(_Watchers(running.target))
-        issue = running.issue_call()[0]
+        issue = running.issue_request().SerializeToString()
         mix = Mix(issue, running.sign_in(_SESSIONS), service.AUDIENCE, leeway=_LEEWAY)
         load = _Load(running.target, mix, calls)
         samples, rotations = _drive(running, load, seconds)

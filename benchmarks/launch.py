@@ -1,0 +1,106 @@
+"""Starting the service under test: the real command, as an operator would. Knows no call of it."""
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.processes import BenchmarkError, Process, free_port
+
+_COMMAND: Final = (sys.executable, "-m", "identity_service")
+_COMMAND_SECONDS: Final = 60.0
+_START_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A process that serves."""
+
+    target: str
+    process: Process
+    seconds: float
+    """Until it served."""
+    idle_bytes: int
+    """Its memory when it had just begun to serve."""
+
+
+class Launcher:
+    """Runs the command `identity` on one store; what it starts ends with the stack."""
+
+    def __init__(
+        self, stack: contextlib.ExitStack, directory: Path, core: int, environment: Mapping[str, str]
+    ) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
+        self._stack = stack
+        self._directory = directory
+        self._core = core
+        self._environment = inherited | dict(environment)
+
+    def command(
+        self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Run `identity …`; what it says, as JSON."""
+        # Here and below in `directory`, out of sight of an identity.toml of whoever measures.
+        run = subprocess.run(
+            [*_COMMAND, *arguments, "--json"],
+            input=stdin,
+            env=self._environment | dict(environment or {}),
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_COMMAND_SECONDS,
+        )
+        if run.returncode:
+            raise BenchmarkError(f"identity {' '.join(arguments[:2])} failed:\n{run.stderr[-1000:]}")
+        answer: dict[str, str] = json.loads(run.stdout)
+        return answer
+
+    def serve(
+        self, name: str, *, settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> Running:
+        """Start `identity serve` and wait until it is healthy.
+
+        Args:
+            name: of its log.
+            settings: as environment variables, beside those of the launcher.
+            options: of the command line.
+        """
+        target, begun = f"127.0.0.1:{free_port()}", time.monotonic()
+        process = self._stack.enter_context(
+            Process(
+                name,
+                [*_COMMAND, "serve", "--listen", target, *options],
+                core=self._core,
+                directory=self._directory,
+                env=self._environment | dict(settings or {}),
+                cwd=self._directory,
+            )
+        )
+        process.wait_until(functools.partial(_is_serving, target), _START_SECONDS)
+        return Running(
+            target=target,
+            process=process,
+            seconds=time.monotonic() - begun,
+            idle_bytes=process.resident_bytes,
+        )
+
+
+def _is_serving(target: str) -> bool:
+    with grpc.insecure_channel(target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # untyped
+        try:
+            answer: health_pb2.HealthCheckResponse = health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,61 @@
+"""What one process needs when nobody calls it, and what a soak said: bar B11."""
+
+import base64
+import contextlib
+import json
+import secrets
+from pathlib import Path
+from typing import Final
+
+from benchmarks import names, redis_server
+from benchmarks.launch import Launcher
+from benchmarks.measure import Bench, Figures, Findings
+
+SOAK_RESULT: Final = Path(__file__).parent / "results" / "soak.json"
+"""Where the JSON of a soak is looked for; a soak takes too long to be part of a run."""
+SOAK: Final = (names.SOAK_CALLS, names.SOAK_GROWTH, names.SOAK_GOOD)
+_MB: Final = 1_000_000
+
+
+def trial(bench: Bench, soak_result: Path = SOAK_RESULT) -> Findings:
+    """Start the service several times; look at its memory as soon as it serves."""
+    root, values = bench.root / "memory", list[float]()
+    root.mkdir()
+    with redis_server.serve(root, bench.cores.load) as url:
+        key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        environment = {"IDENTITY_MASTER_KEY": key, "IDENTITY_STORE": url}
+        for number in range(1, bench.rounds + 1):
+            bench.say(f"round {number} of {bench.rounds}: memory of an idle worker")
+            with contextlib.ExitStack() as stack:
+                launcher = Launcher(stack, root, bench.cores.server, environment)
+                if number == 1:
+                    launcher.command("init")
+                values.append(launcher.serve("idle").idle_bytes / _MB)
+    found = Findings(
+        figures={names.WORKER_MEMORY: Figures(title="resident memory, idle", unit="MB", values=values)}
+    )
+    found.add(soak(soak_result))
+    return found
+
+
+def soak(result: Path) -> Findings:
+    """What the soak found: what it printed as JSON."""
+    if not result.exists():
+        reason = f"no soak has been run: there is no {result.parent.name}/{result.name}"
+        return Findings(absent=dict.fromkeys(SOAK, reason))
+    try:
+        said = json.loads(result.read_text())
+        values = {
+            names.SOAK_CALLS: ("soak: calls", "calls", float(said["calls"])),
+            names.SOAK_GROWTH: ("soak: growth in a million calls", "MB", said["verdict"]["growth"]),
+            names.SOAK_GOOD: ("soak: all as it must be (1 = yes)", "", float(said["good"] is True)),
+        }
+    except (ValueError, LookupError, TypeError) as error:
+        return Findings(absent=dict.fromkeys(SOAK, f"{result.name} cannot be read: {error!r}"))
+    found = Findings()
+    for name, (title, unit, value) in values.items():
+        if value is None:
+            found.absent[name] = "the soak made too few calls to say how memory grows"
+        else:
+            found.figures[name] = Figures(title=title, unit=unit, values=[value])
+    return found

@@ -1,0 +1,45 @@
+// What the service is measured against: token introspection (RFC 7662) by oidc-provider, in memory. Prints its
+// port, a good token and the credential of a client as JSON once it serves.
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+
+import Provider from "oidc-provider";
+
+const CLIENT_ID = "benchmark-client";
+const secret = randomBytes(24).toString("base64url");
+const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+
+const provider = new Provider("http://127.0.0.1", {
+  clients: [
+    {
+      client_id: CLIENT_ID,
+      client_secret: secret,
+      grant_types: ["client_credentials"],
+      id_token_signed_response_alg: "ES256",
+      redirect_uris: [],
+      response_types: [],
+    },
+  ],
+  clientAuthMethods: ["client_secret_basic"],
+  cookies: { keys: [randomBytes(24).toString("base64url")] },
+  features: {
+    clientCredentials: { enabled: true },
+    devInteractions: { enabled: false },
+    introspection: { enabled: true, allowedPolicy: () => true },
+  },
+  jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "ES256", use: "sig" }] },
+  ttl: { ClientCredentials: 3600 },
+});
+
+const server = provider.listen(0, "127.0.0.1", async () => {
+  const { port } = server.address();
+  const authorization = `Basic ${Buffer.from(`${CLIENT_ID}:${secret}`).toString("base64")}`;
+  const answer = await fetch(`http://127.0.0.1:${port}/token`, {
+    method: "POST",
+    headers: { authorization, "content-type": "application/x-www-form-urlencoded" },
+    body: "grant_type=client_credentials",
+  });
+  if (!answer.ok) throw new Error(await answer.text());
+  const { access_token: token } = await answer.json();
+  console.log(JSON.stringify({ port, token, authorization }));
+});
+process.once("SIGTERM", () => process.exit(0));

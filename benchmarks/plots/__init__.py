@@ -1,0 +1,1 @@
+"""Plots of what a run found, as SVG. `python -m benchmarks.plots bench.json`."""

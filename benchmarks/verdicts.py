@@ -1,0 +1,61 @@
+"""What became of each bar: pass, short, or not measured and why. Measures and prints nothing."""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.bars import Bar, Condition
+from benchmarks.measure import Findings
+
+
+class Verdict(enum.StrEnum):
+    PASS = "pass"
+    SHORT = "short"
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A condition as measured."""
+
+    condition: Condition
+    value: float | None
+    reason: str = ""
+    """Why there is no value."""
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.value is None:
+            return Verdict.NOT_MEASURED
+        return Verdict.PASS if self.condition.holds(self.value) else Verdict.SHORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A bar as measured."""
+
+    bar: Bar
+    outcomes: Sequence[Outcome]
+
+    @property
+    def verdict(self) -> Verdict:
+        """One condition that is short makes the bar short; one that is not known keeps it from passing."""
+        found = {outcome.verdict for outcome in self.outcomes}
+        worst_first = (Verdict.SHORT, Verdict.NOT_MEASURED, Verdict.PASS)
+        return next(verdict for verdict in worst_first if verdict in found)
+
+
+def judge(bars: Iterable[Bar], found: Findings) -> list[Result]:
+    """Each bar by what was found."""
+    return [
+        Result(bar=bar, outcomes=[_judge(condition, found) for condition in bar.conditions]) for bar in bars
+    ]
+
+
+def _judge(condition: Condition, found: Findings) -> Outcome:
+    missing = [name for name in condition.needs if name not in found.figures]
+    if missing:
+        reasons = dict.fromkeys(found.absent.get(name, f"{name} was not measured") for name in missing)
+        return Outcome(condition=condition, value=None, reason="; ".join(reasons))
+    value = condition.value(*(found.figures[name].median for name in condition.needs))
+    return Outcome(condition=condition, value=value)

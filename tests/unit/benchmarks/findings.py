@@ -1,0 +1,72 @@
+"""A run in which every bar is just met, made up, for tests of what judges, prints and draws it."""
+
+from benchmarks import names
+from benchmarks.bars import BARS
+from benchmarks.measure import Figures, Findings, Sample
+
+MEDIANS = {
+    names.EMPTY: 10_000.0,
+    names.VERIFY: 9_000.0,
+    names.VERIFY_NEW: 4_000.0,  # of 5,000 that 1/10,000 s and 1/10,000 s would allow
+    names.RAW_VERIFY: 10_000.0,
+    names.BATCH: 135_000.0,
+    names.ISSUE: 6_000.0,
+    names.REFRESH: 3_500.0,
+    names.LOAD_CEILING: 10_000.0,
+    names.FASTAPI: 3_000.0,
+    names.NODE: 4_000.0,
+    names.ENVOY_VERIFY: 27_000.0,
+    names.ENVOY_BATCH: 1_000_000.0,
+    names.GO_EMPTY: 70_000.0,
+    names.GO_VERIFY: 12_000.0,
+    names.GO_REMEMBERS: 60_000.0,
+    names.GO_BATCH: 400_000.0,
+    names.LOCAL_SEEN: 3.0,
+    names.LOCAL_NEW: 140.0,
+    names.LOCAL_RAW: 100.0,
+    names.DENIALS_NONE: 10_000.0,
+    names.DENIALS_FULL: 9_500.0,
+    names.DENIAL_BYTES: 160.0,
+    names.REPLICA_ALONE: 9.0,
+    names.COLD_START: 15.0,
+    names.spread(50, "p50"): 5.0,
+    names.spread(50, "p99"): 50.0,
+    names.spread(1000, "p50"): 70.0,
+    names.spread(1000, "p99"): 150.0,
+    names.WORKER_MEMORY: 90.0,
+    names.SOAK_CALLS: 1_000_000.0,
+    names.SOAK_GROWTH: 5.0,
+    names.SOAK_GOOD: 1.0,
+    names.ALONE_P99: 1.0,
+    names.BESIDE_P99: 2.0,
+}
+SIZES = (1_000, 1_000_000)
+
+
+def findings(**others: float) -> Findings:
+    """Those figures, but for `others` (with _ for -)."""
+    changed = {name.replace("_", "-"): value for name, value in others.items()}
+    found = Findings()
+    for name, median in (MEDIANS | changed).items():
+        # The slowest and the fastest round lie far apart: only the median counts.
+        samples = [
+            Sample(rate=rate, server_busy=1.0, load_busy=0.1) for rate in (median / 2, median, median * 2)
+        ]
+        found.figures[name] = Figures.of(name, "µs" if name.startswith("local") else "calls/s", samples)
+    found.details = {
+        "latency": {"grpcio": [_point(1_000, 0.2), _point(5_000, 0.4), _point(9_000, 3.0)]},
+        "denylist": [
+            {"denials": size, "verify": [9_900, 10_000, 10_100], "verify_when_empty": [10_000] * 3}
+            for size in SIZES
+        ],
+    }
+    return found
+
+
+def _point(offered: float, p50: float) -> dict[str, float]:
+    return {"offered": offered, "answered": offered, "p50_ms": p50, "p99_ms": p50 * 5}
+
+
+def every_need() -> set[str]:
+    """What the bars ask for."""
+    return {name for bar in BARS for name in bar.needs}

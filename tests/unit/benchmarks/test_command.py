@@ -1,0 +1,34 @@
+"""The command measures, says what is missing, and exits as it should."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core serves and another makes the load")
+def test_one_bar_is_measured_with_a_real_service(tmp_path: Path) -> None:
+    """Bar B11, for it needs neither h2load nor a peer; without a soak it cannot pass."""
+    command = [sys.executable, "-m", "benchmarks", "--bars", "b11", "--rounds", "1", "--save"]
+    command += [str(tmp_path / "bench.json")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    answer = json.loads((tmp_path / "bench.json").read_text())
+    [bar] = answer["bars"]
+    memory, *soak = bar["conditions"]
+    assert bar["bar"] == "B11"
+    assert memory["value"] == answer["figures"]["idle-worker-mb"]["rounds"][0] > 20
+    assert len(soak) == 3
+    assert "Memory of an idle worker" in run.stdout
+    assert run.returncode == (0 if bar["verdict"] == "pass" else 1)
+
+
+def test_a_bar_that_is_none_is_a_mistake() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--bars", "B14"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 2
+    assert "B14" in run.stderr

@@ -1,0 +1,66 @@
+"""The report says what was measured, what it means, and what is missing."""
+
+import dataclasses
+import json
+import re
+
+from benchmarks import names, report
+from benchmarks.bars import BARS
+from benchmarks.measure import Findings
+from benchmarks.verdicts import judge
+from tests.unit.benchmarks.findings import findings
+
+
+def _table(found: Findings) -> str:
+    return report.table(found, judge(BARS, found))
+
+
+def test_every_bar_has_a_line_with_its_ratio_its_verdict_and_its_figures() -> None:
+    lines = _table(findings(issue=5_000)).splitlines()
+    assert {line.split()[0] for line in lines[2:] if line[:1] == "B"} == {bar.name for bar in BARS}
+    [line] = [line for line in lines if line.startswith("B6 ")]
+    assert line.split()[-8:] == ["0.50", "≥", "0.60", "short", "issue", "5,000/s,", "empty", "10,000/s"]
+
+
+def test_what_could_not_be_measured_is_named_with_its_reason() -> None:
+    found = findings()
+    for name in (names.ENVOY_VERIFY, names.NODE):
+        del found.figures[name]
+        found.absent[name] = f"{name} is not there"
+    text = _table(found)
+    assert re.search(r"^B10  .* - +≥ 3.00 +not measured ", text, re.MULTILINE)
+    assert "B10 not measured: envoy-verify is not there" in text
+    assert "node-oidc-provider left out: node-oidc-provider is not there" in text
+
+
+def test_a_server_that_had_time_left_is_pointed_out() -> None:
+    found = findings()
+    assert report.limits(found) == []
+    found.figures[names.GO_EMPTY] = dataclasses.replace(found.figures[names.GO_EMPTY], server_busy=0.7)
+    [line] = report.limits(found)
+    assert line.startswith("go-empty: the server's core was only 70% busy")
+
+
+def test_a_machine_that_was_not_idle_is_pointed_out() -> None:
+    """Nothing of a run uses the load's core while the bare signature check is measured on the other."""
+    found = findings()
+    bare = found.figures[names.RAW_VERIFY]
+    found.figures[names.RAW_VERIFY] = dataclasses.replace(bare, load_busy=0.3)
+    [line] = report.limits(found)
+    assert "30% busy: the machine was not idle" in line
+
+
+def test_json_has_every_round_and_every_verdict() -> None:
+    found = findings()
+    answer = report.as_json(found, judge(BARS, found), rounds=3, seconds=2.0)
+    assert json.loads(json.dumps(answer)) == answer
+    assert answer["figures"]["verify"]["rounds"] == [4_500, 9_000, 18_000]
+    assert [bar["verdict"] for bar in answer["bars"]] == ["pass"] * 13
+    [condition] = answer["bars"][1]["conditions"]
+    assert (condition["value"], condition["at_least"]) == (0.8, 0.8)
+    assert answer["details"] == found.details
+
+
+def test_numbers_have_as_many_digits_as_mean_something() -> None:
+    written = [report.number(value) for value in (123_456.7, 99.44, 1.2345, 0.0123)]
+    assert written == ["123,457", "99.4", "1.23", "0.0123"]
