@@ -1,6 +1,5 @@
 """The grpcio engine: one threaded server, its options, health and reflection, and a graceful stop."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -15,6 +14,7 @@ from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.senders import Senders
+from identity_service.grpc_api.threads import Threads
 from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identityapi.v1 import (
@@ -76,8 +76,8 @@ class Server:
         """Without certificates it speaks plain text."""
         self._config = config
         self._certificates = certificates
-        self._memory = ThreadPoolExecutor(config.memory_threads, thread_name_prefix="identity-memory")
-        self._work = ThreadPoolExecutor(config.work_threads, thread_name_prefix="identity-work")
+        self._memory = Threads(config.memory_threads, "identity-memory")
+        self._work = Threads(config.work_threads, "identity-work")
         self._server = grpc.server(
             self._memory,
             options=_options(config),
