@@ -3,11 +3,18 @@
 Never a sentence with values in it, and never a secret: what is logged is named field by field.
 """
 
+import json
 import logging
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal
 
+import orjson
 import structlog
+from structlog.typing import EventDict, Processor
+
+from identity_service.line_writer import LineWriter
 
 
 def configure(level: str, log_format: Literal["json", "console"]) -> None:
@@ -15,20 +22,59 @@ def configure(level: str, log_format: Literal["json", "console"]) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("identity").setLevel(threshold)
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
-    )
+    processors, loggers = _for_programs() if log_format == "json" else _for_people()
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
+        processors=[structlog.contextvars.merge_contextvars, *processors],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=loggers,
         cache_logger_on_first_use=True,
     )
+
+
+def _for_people() -> tuple[list[Processor], Callable[..., object]]:
+    """Each line as soon as it is said."""
+    rendering: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.dev.ConsoleRenderer(),
+    ]
+    return rendering, structlog.WriteLoggerFactory(file=sys.stderr)
+
+
+def _for_programs() -> tuple[list[Processor], Callable[..., object]]:
+    """Lines a moment later, many at once: a server says something on most calls."""
+    stream = sys.stderr.buffer
+
+    def write(lines: bytes) -> None:
+        stream.write(lines)
+        stream.flush()
+
+    logger = _LineLogger(LineWriter(write, _lines_dropped).put)
+    return [_stamp, _render], lambda *_: logger
+
+
+class _LineLogger:
+    """What structlog hands a finished line to, by the name of its level."""
+
+    def __init__(self, put: Callable[[bytes], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = put
+
+
+def _stamp(_: object, level: str, event: EventDict) -> EventDict:
+    event["level"] = level
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
+def _render(_: object, __: str, event: EventDict) -> bytes:
+    try:
+        return orjson.dumps(event, repr, orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a text that is not Unicode, a number of more than 64 bits
+        return f"{json.dumps(event, default=str)}\n".encode()
+
+
+def _lines_dropped(count: int) -> bytes:
+    return _render(None, "", _stamp(None, "warning", {"count": count, "event": "log_lines_dropped"}))
 
 
 class LogJournal:

@@ -14,6 +14,7 @@ from identity_service.domain.principals import is_certificate_name, normalize_ce
 
 MethodT = TypeVar("MethodT", bound=Callable[..., object])
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
+_PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
 _URI: Final = "peer_uri"
 _DNS: Final = "peer_dns"
@@ -42,8 +43,8 @@ def recalled_by(recall: Callable[[Any, bytes], bytes | None]) -> Callable[[Metho
 
 def peer_of(context: grpc.ServicerContext) -> str:
     """host:port of the other end of the connection; empty for what is no network address."""
-    peer = unquote(context.peer())
-    return next((peer.removeprefix(kind) for kind in _PEER_KINDS if peer.startswith(kind)), "")
+    peer = context.peer()
+    return unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
 
 
 def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:

@@ -75,6 +75,8 @@ def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest
 
 
 def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
+    if not request.subject_token and not request.actor_token:
+        return None
     violations = [
         *too_long(
             subject_token=(request.subject_token, MAX_TOKEN_CHARS),
@@ -84,9 +86,7 @@ def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
     if violations:
         raise InvalidRequestError(*violations)
     if not request.subject_token:
-        if request.actor_token:
-            raise InvalidRequestError.of("subject_token", "must be set where actor_token is")
-        return None
+        raise InvalidRequestError.of("subject_token", "must be set where actor_token is")
     if request.credential.WhichOneof("kind") == "password":
         raise InvalidRequestError.of("credential", "must be that of the client which exchanges the token")
     return ExchangeRequest(

@@ -59,6 +59,8 @@ def _password(value: token_pb2.Password, path: str) -> Password:
 
 
 def require(path: str, **fields: tuple[str, int]) -> None:
+    if all(0 < len(value) <= limit for value, limit in fields.values()):
+        return
     missing = [
         FieldViolation(field=f"{path}.{name}", description="must be set")
         for name, (value, _) in fields.items()

@@ -1,6 +1,5 @@
 """The server: all servicers behind one pipeline on one engine, health and reflection, and a graceful stop."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -13,6 +12,7 @@ from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.pipeline import Pipeline, Registrable
 from identity_service.grpc_api.senders import Senders
+from identity_service.grpc_api.threads import Threads
 from identity_service.grpc_api.trust import TrustServicer
 from identityapi.v1 import (
     admin_service_pb2,
@@ -51,8 +51,8 @@ class Pools:
             memory: threads for what answers from memory; few, since they share one interpreter.
             work: threads for what may wait for the store or for argon2id.
         """
-        self.memory = ThreadPoolExecutor(memory, thread_name_prefix="identity-memory")
-        self.work = ThreadPoolExecutor(work, thread_name_prefix="identity-work")
+        self.memory = Threads(memory, "identity-memory")
+        self.work = Threads(work, "identity-work")
 
     def shutdown(self) -> None:
         """What waits is not begun any more."""

@@ -4,8 +4,10 @@ Reads everything that time does not change: form, algorithm, key, signature, typ
 algorithm comes from the key, never from the token, and no header but `kid` chooses a key (RFC 8725).
 """
 
-import json
+from functools import lru_cache
 from typing import Final
+
+import orjson
 
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
@@ -26,6 +28,7 @@ from identity_service.jose.strict import JsonObject, decode_base64url, parse_obj
 
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
+_HEADERS: Final = 128
 _THUMBPRINT: Final = "x5t#S256"
 _OWN: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
@@ -41,6 +44,8 @@ class AccessTokenCodec:
         self._keys = keys
         self._issuer = issuer
         self._headers: dict[KeyId, str] = {}
+        # All tokens of one key have the same header.
+        self._read_header = lru_cache(_HEADERS)(_read_header)
 
     def sign(self, token: AccessToken, encrypt_with: EncryptingKey | None = None) -> str:
         key = self._keys.signing()
@@ -79,13 +84,12 @@ class AccessTokenCodec:
         if len(parts) != 3:
             return _malformed("not three parts")
         try:
-            header = parse_object(decode_base64url(parts[0]))
+            header = self._read_header(parts[0])
             signature = decode_base64url(parts[2])
         except ValueError:
             return _malformed("not canonical base64url of JSON")
-        refused = _check_header(header)
-        if refused is not None:
-            return refused
+        if isinstance(header, Rejected):
+            return header
         key = self._keys.verifying(header["kid"])
         if key is None:
             return _reject(
@@ -107,6 +111,12 @@ class AccessTokenCodec:
         if token.issuer != self._issuer:
             return _reject(RejectionReason.UNTRUSTED_ISSUER, "the token's issuer is not trusted here")
         return token
+
+
+def _read_header(text: str) -> JsonObject | Rejected:
+    """What of a header does not depend on the keys that there are. Raises ValueError for what is none."""
+    header = parse_object(decode_base64url(text))
+    return _check_header(header) or header
 
 
 def _check_header(header: JsonObject) -> Rejected | None:
@@ -232,7 +242,7 @@ def _certificate(value: object) -> bytes:
 
 
 def _encode(value: JsonObject) -> str:
-    return base64url(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    return base64url(orjson.dumps(value))
 
 
 def _malformed(detail: str) -> Rejected:

@@ -17,7 +17,7 @@ from jwt.algorithms import Algorithm
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
-from identity_service.jose import ml_dsa
+from identity_service.jose import ecdsa, ml_dsa
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 RSA_BITS: Final = 3072
@@ -27,6 +27,13 @@ _ED25519_PRIME: Final = 2**255 - 19
 _ED25519_Y_OF_ORDER_8: Final = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
 )
+_OWN: Final[Mapping[str, Algorithm]] = {
+    "ES256": ecdsa.ES256,
+    "ES384": ecdsa.ES384,
+    "ML-DSA-44": ml_dsa.ML_DSA_44,
+    "ML-DSA-65": ml_dsa.ML_DSA_65,
+}
+"""What signs and verifies where PyJWT does not, or not as fast."""
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 
@@ -214,8 +221,7 @@ def _has_small_order(key: ed25519.Ed25519PublicKey) -> bool:
 
 
 def _library(algorithm: str) -> Algorithm:
-    own: Mapping[str, Algorithm] = {"ML-DSA-44": ml_dsa.ML_DSA_44, "ML-DSA-65": ml_dsa.ML_DSA_65}
-    return own.get(algorithm) or jwt.get_algorithm_by_name(algorithm)
+    return _OWN.get(algorithm) or jwt.get_algorithm_by_name(algorithm)
 
 
 def _dump(jwk: JsonObject, key_id: KeyId, algorithm: str) -> str:

@@ -8,9 +8,10 @@ as known ones, so that the answer does not tell which exist.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ from identity_service.domain.errors import CredentialRefusedError, TooManyAttemp
 
 _LONGEST_EXPONENT: Final = 20
 _IPV6_SITE_BITS: Final = 64
+_PEERS: Final = 1024
 
 
 class FailureCounter(Protocol):
@@ -91,17 +93,18 @@ class AttemptGuard:
         self._shared = shared
         self._local = local
         self._policies = policies
+        # One connection brings many calls, and to read an address takes longer than to count for it.
+        self._address_of = lru_cache(_PEERS)(address_of)
 
-    @contextmanager
-    def of_user(self, username: str, peer: str) -> Iterator[None]:
+    def of_user(self, username: str, peer: str) -> AbstractContextManager[None]:
         """Around a check of a password. Raises TooManyAttemptsError before it, or what the block raises.
 
         Args:
             username: normalised; of an account that exists or not.
             peer: host:port of the caller, or empty.
         """
-        account, address, policies = _hidden(username), address_of(peer), self._policies
-        with _attempt(
+        account, address, policies = _hidden(username), self._address_of(peer), self._policies
+        return _attempt(
             [
                 *self._of_peer(address, self._shared),
                 Watched(
@@ -111,19 +114,16 @@ class AttemptGuard:
                 ),
                 Watched(key=f"account/{account}", policy=policies.account, counter=self._shared),
             ]
-        ):
-            yield
+        )
 
-    @contextmanager
-    def of_client(self, client_id: str, peer: str) -> Iterator[None]:
+    def of_client(self, client_id: str, peer: str) -> AbstractContextManager[None]:
         """Around a check of a client's credential. `client_id` is empty where nobody claims to be one."""
-        address = address_of(peer)
+        address = self._address_of(peer)
         watched = [*self._of_peer(address, self._local)]
         if client_id:
             key = f"client/{_hidden(client_id)}/{address}"
             watched.append(Watched(key=key, policy=self._policies.client, counter=self._local))
-        with _attempt(watched):
-            yield
+        return _attempt(watched)
 
     def _of_peer(self, address: str, counter: FailureCounter) -> Sequence[Watched]:
         policy = self._policies.peer

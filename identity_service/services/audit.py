@@ -34,15 +34,16 @@ class LoggedTrail:
         self._log(event)
 
     def _log(self, event: AuditEvent) -> None:
-        fields = {
-            "outcome": event.outcome.value,
-            "actor": event.actor,
-            "target": event.target,
-            "peer": event.peer,
-            "reason": event.reason,
-        }
-        said = {name: value for name, value in fields.items() if value}
-        self._journal.record(event.type.value, **{**event.details, **said})
+        fields: dict[str, str] = {**event.details, "outcome": event.outcome.value}
+        if event.actor:
+            fields["actor"] = event.actor
+        if event.target:
+            fields["target"] = event.target
+        if event.peer:
+            fields["peer"] = event.peer
+        if event.reason:
+            fields["reason"] = event.reason
+        self._journal.record(event.type.value, **fields)
 
 
 @dataclass(slots=True)

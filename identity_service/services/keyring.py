@@ -1,11 +1,12 @@
 """The key ring: the keys of the store, opened and held in memory. Knows no cryptography itself.
 
-Which key signs is asked of the schedule on every use, not remembered.
+Which key signs is asked of the schedule on every use; its answer is kept for as long as it cannot change.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from identity_service.domain.errors import ConfigurationError, NoSigningKeyError
 from identity_service.domain.ids import KeyId, key_principal
@@ -25,6 +26,21 @@ from identity_service.domain.store import Store, all_records
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
 
 
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """Which key is in use, and for how long that is so."""
+
+    key: StoredKey | None
+    since: datetime
+    until: datetime
+    """When the next key is due."""
+    raised: int
+    """How many principals had ever been raised: a retired key is one of them, and none is ever forgotten."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """One consistent set of keys; replaced as a whole, so that readers need no lock."""
@@ -35,6 +51,7 @@ class _Opened:
     refresh: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     encrypting: Mapping[str, EncryptingKey] = field(default_factory=dict)
     decrypting: Mapping[str, DecryptingKey] = field(default_factory=dict)
+    choices: dict[KeyPurpose, _Choice] = field(default_factory=dict)
 
 
 class KeyRing:
@@ -54,7 +71,7 @@ class KeyRing:
 
     def signing(self) -> SigningKey:
         keys = self._keys
-        stored = self._schedule(keys, KeyPurpose.SIGN).in_use
+        stored = self._in_use(keys, KeyPurpose.SIGN)
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return keys.signing[stored.key_id]
@@ -64,7 +81,7 @@ class KeyRing:
 
     def encrypting(self) -> EncryptingKey:
         keys = self._keys
-        stored = self._schedule(keys, KeyPurpose.ENCRYPT).in_use
+        stored = self._in_use(keys, KeyPurpose.ENCRYPT)
         if stored is None:
             raise NoSigningKeyError("the store holds no key to encrypt with; restore it from a backup")
         return keys.encrypting[stored.key_id]
@@ -78,7 +95,7 @@ class KeyRing:
 
     def current_refresh_key(self) -> KeyId:
         """The id of the refresh key that derives new tokens. Raises NoSigningKeyError."""
-        stored = self._schedule(self._keys, KeyPurpose.REFRESH).in_use
+        stored = self._in_use(self._keys, KeyPurpose.REFRESH)
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return stored.key_id
@@ -95,9 +112,22 @@ class KeyRing:
             key for purpose in KeyPurpose for key in self._schedule(keys, purpose).described(self._policy)
         ]
 
-    def _schedule(self, keys: _Opened, purpose: KeyPurpose) -> KeySchedule:
+    def _in_use(self, keys: _Opened, purpose: KeyPurpose) -> StoredKey | None:
+        now, raised = self._clock.now(), len(self._revocations.generations)
+        choice = keys.choices.get(purpose)
+        if choice is None or choice.raised != raised or not choice.since <= now < choice.until:
+            due = (k.activate_time for k in keys.stored.values() if k.purpose is purpose)
+            choice = keys.choices[purpose] = _Choice(
+                key=self._schedule(keys, purpose, now).in_use,
+                since=now,
+                until=min((time for time in due if time > now), default=_END_OF_TIME),
+                raised=raised,
+            )
+        return choice.key
+
+    def _schedule(self, keys: _Opened, purpose: KeyPurpose, now: datetime | None = None) -> KeySchedule:
         revoked = [key_id for key_id in keys.stored if self._is_revoked(key_id)]
-        return KeySchedule(keys.stored.values(), revoked, purpose, self._clock.now())
+        return KeySchedule(keys.stored.values(), revoked, purpose, now or self._clock.now())
 
     def _is_revoked(self, key_id: KeyId) -> bool:
         return key_principal(key_id) in self._revocations.generations

@@ -98,20 +98,23 @@ class Connection:
         *,
         repeatable: bool = True,
         durable: bool = False,
+        brief: bool = False,
     ) -> Any:
         """Run a script. Where it may be repeated, a broken connection is tried once more.
 
-        With `durable`, it returns once the write is as durable as the demands say. Raises
+        With `brief`, it may go out together with others, see `Request`. With `durable`, it returns once the
+        write is as durable as the demands say. Raises
         NotConfirmedError with the script's answer where that was not confirmed in time,
         StoreUnavailableError, and what the script refuses with.
         """
         known = self._scripts[script]
         words = ("EVALSHA", known.sha, len(keys), *keys, *args)
-        return self._call(keys[0], words, known.text, repeatable=repeatable, durable=durable)
+        request = Request(pack(*words), known.text, repeatable, durable, brief)
+        return self._call(keys[0], request)
 
     def command(self, name: str, key: str, *words: str | int) -> Any:
         """Run a command that only reads one key; the answer as Redis gives it."""
-        return self._call(key, (name, key, *words), None, repeatable=True)
+        return self._call(key, Request(pack(name, key, *words)))
 
     def check(self, demands: Demands) -> Sequence[Finding]:
         """What of the set-up of the servers goes against these demands, worst first.
@@ -141,17 +144,9 @@ class Connection:
         """Close every connection; a `wait` in progress ends."""
         self._topology.close()
 
-    def _call(
-        self,
-        key: str,
-        words: tuple[str | int, ...],
-        script: str | None,
-        *,
-        repeatable: bool,
-        durable: bool = False,
-    ) -> Any:
+    def _call(self, key: str, request: Request) -> Any:
         try:
-            return self._ask(key, Request(pack(*words), script, repeatable, durable), Node.call)
+            return self._ask(key, request, Node.call)
         except _TROUBLE as error:
             raise _translation(error) from error
 

@@ -4,7 +4,7 @@ Raises what `redis` raises; `connection.py` translates. Does not know which keys
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
 from identity_service.storage.redis.circuit import Circuit
+from identity_service.storage.redis.convoy import Convoy, Ride
 from identity_service.storage.redis.durability import Confirmation
 from identity_service.storage.redis.pool import BusyError, Greet, Line, Pool, Wire
 
@@ -34,6 +35,9 @@ class Request(NamedTuple):
     """Whether it does no harm to send it again where no answer came."""
     durable: bool = False
     """Whether the server must confirm that the write is as durable as was chosen."""
+    brief: bool = False
+    """Whether it may go out with others: it takes the server no time, has a short answer, is repeatable, and
+    nothing has to confirm it."""
 
 
 class Node:
@@ -53,6 +57,7 @@ class Node:
         self._waiting = Pool(
             lambda: make(timeout + block), lambda _: None, size=_WAITERS, patience=timeout / 2
         )
+        self._convoy: Convoy[Request, Any] = Convoy(self._talk)
 
     @property
     def is_away(self) -> bool:
@@ -66,6 +71,8 @@ class Node:
         trial = self._circuit.enter()
         begun = time.monotonic()
         try:
+            if request.brief and not trial:
+                return _given(self._convoy.go(request))
             return self._guarded(self._pool, request, trial=trial)
         except redis.ConnectionError:
             # A restart of Redis leaves dead connections in the pool, which fail at once.
@@ -87,13 +94,35 @@ class Node:
         self._pool.close()
         self._waiting.close()
 
+    def _talk(self, rides: Sequence[Ride[Request, Any]]) -> None:
+        """One conversation about many calls. An error that the server answers with is an answer."""
+
+        def talk(line: Line) -> None:
+            _exchange_all(line.wire, rides)
+
+        self._circuit.require_closed()
+        self._conduct(self._pool, talk, checked=False, trial=False)
+        if any(code_of(ride.answers[0]) in _DEMOTED for ride in rides if _is_refusal(ride.answers[0])):
+            self.distrust()
+
     def _guarded(self, pool: Pool, request: Request, *, trial: bool) -> Any:
-        """Send it, and tell the circuit what became of it."""
+        """One conversation about one call."""
+
+        def talk(line: Line) -> Any:
+            confirmation = line.confirmation if request.durable else None
+            if confirmation is None:
+                return _exchange(line.wire, request.packed, request.script)
+            return self._confirmed(line.wire, request, confirmation)
+
+        return self._conduct(pool, talk, checked=not request.repeatable, trial=trial)
+
+    def _conduct(self, pool: Pool, talk: Callable[[Line], Any], *, checked: bool, trial: bool) -> Any:
+        """Hold a conversation, and tell the circuit what became of it."""
         reached = False
         try:
-            line = pool.take(checked=not request.repeatable)
+            line = pool.take(checked=checked)
             reached = True
-            answer = self._converse(pool, line, request)
+            answer = _converse(pool, line, talk)
         except BusyError:
             self._circuit.abandoned(trial=trial)
             raise
@@ -116,20 +145,6 @@ class Node:
         self._circuit.succeeded()
         return answer
 
-    def _converse(self, pool: Pool, line: Line, request: Request) -> Any:
-        wire, confirmation = line.wire, line.confirmation if request.durable else None
-        try:
-            if confirmation is None:
-                return _exchange(wire, request.packed, request.script)
-            return self._confirmed(wire, request, confirmation)
-        except (redis.ResponseError, NotConfirmedError):
-            raise  # an answer like any other: the connection is as good as before
-        except BaseException:
-            wire.disconnect()  # else the next caller might read the answer to this one
-            raise
-        finally:
-            pool.give(line)
-
     def _confirmed(self, wire: Wire, request: Request, confirmation: Confirmation) -> Any:
         packed = request.packed + pack(*confirmation.words(self._timeout * _CONFIRM_SHARE))
         answer, confirmed = _both(wire, packed)
@@ -145,6 +160,28 @@ class Node:
         if not confirmation.is_given(confirmed):
             raise NotConfirmedError("too few confirmed the write in time; it may or may not last", answer)
         return answer
+
+
+def _converse(pool: Pool, line: Line, talk: Callable[[Line], Any]) -> Any:
+    try:
+        return talk(line)
+    except (redis.ResponseError, NotConfirmedError):
+        raise  # an answer like any other: the connection is as good as before
+    except BaseException:
+        line.wire.disconnect()  # else the next caller might read the answer to this one
+        raise
+    finally:
+        pool.give(line)
+
+
+def _given(answer: Any) -> Any:
+    if _is_refusal(answer):
+        raise answer
+    return answer
+
+
+def _is_refusal(answer: Any) -> bool:
+    return isinstance(answer, redis.ResponseError)
 
 
 def _both(wire: Wire, packed: bytes) -> tuple[Any, Any]:
@@ -163,6 +200,19 @@ def _answer(wire: Wire) -> Any:
         return wire.read_response()
     except redis.ResponseError as error:
         return error
+
+
+def _exchange_all(wire: Wire, rides: Sequence[Ride[Request, Any]]) -> None:
+    wire.send_packed_command([b"".join([ride.request.packed for ride in rides])])
+    for ride in rides:
+        ride.answers.append(_answer(wire))
+    for ride in rides:
+        if isinstance(ride.answers[0], NoScriptError):
+            ride.answers.clear()  # it is no answer for the caller, also where no other one comes
+            try:
+                ride.answers.append(_exchange(wire, ride.request.packed, ride.request.script))
+            except redis.ResponseError as error:
+                ride.answers.append(error)
 
 
 def _exchange(wire: Wire, packed: bytes, script: str | None) -> Any:

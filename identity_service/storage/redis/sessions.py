@@ -138,6 +138,7 @@ class Sessions:
             "replace_session",
             [keys.session(session.session_id), *home],
             [epoch, now, expected_version, encode_session(session), time_text(session.expire_time)],
+            brief=True,
         )
         return bool(replaced)
 
@@ -150,6 +151,7 @@ class Sessions:
             "read_session",
             [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS],
             [self._writing.now(), _USERS, _CLIENTS, EVERYONE],
+            brief=True,
         )
         return answer
 
@@ -158,6 +160,7 @@ class Sessions:
             "sign_in",
             [keys.names(RecordKind.USER), keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
             [self._writing.now(), normalize_username(username), _USERS, EVERYONE, client_id],
+            brief=True,
         )
         return answer
 
@@ -167,7 +170,7 @@ class SpreadSessions(Sessions):
 
     def _guard(self) -> tuple[list[str], str, str]:
         expected = self._writing.expected()
-        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writing.now()])
+        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writing.now()], brief=True)
         if epoch != expected:
             raise StoreReplacedError("the store has another change log than the one this process follows")
         return [], expected, now
@@ -189,5 +192,6 @@ class SpreadSessions(Sessions):
                 keys.record(RecordKind.CLIENT, client),
             ],
             [self._writing.now(), EVERYONE, subject, client],
+            brief=True,
         )
         return [now, *held[:3], *limits]

@@ -12,9 +12,9 @@ import pytest
 
 from identity_service.clock import AnchoredClock
 from identity_service.domain.errors import NoSigningKeyError
-from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.ids import PrincipalId, key_principal, new_epoch, new_link
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
-from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.log import Generation, RecordChanged, RecordKind
 from identity_service.domain.ports import SigningKey, VerifyingKey
 from identity_service.domain.principals import Client
 from identity_service.domain.revocations import Revocations
@@ -60,13 +60,13 @@ def vault() -> Vault:
     return Vault(Sealer(Secret("a master key that is long enough for tests")))
 
 
-def a_ring(store: SqliteStore, vault: Vault, clock: Clock) -> KeyRing:
+def a_ring(store: SqliteStore, vault: Vault, clock: Clock, revocations: Revocations | None = None) -> KeyRing:
     policy = KeyPolicy(
         rotate_every=timedelta(days=30),
         publish_before=timedelta(hours=1),
         lifetimes=dict.fromkeys(KeyPurpose, timedelta(days=1)),
     )
-    return KeyRing(store, vault, clock, Revocations(), policy)
+    return KeyRing(store, vault, clock, revocations or Revocations(), policy)
 
 
 def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: Clock) -> None:
@@ -91,6 +91,38 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
     clock.wall += timedelta(hours=1)
     assert ring.signing().key_id == new.key_id
     assert len(ring.refresh_key(ring.current_refresh_key()) or b"") == 32
+
+
+def test_a_key_that_is_retired_signs_nothing_from_then_on(
+    store: SqliteStore, vault: Vault, clock: Clock
+) -> None:
+    old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
+    new = replace(vault.make(KeyPurpose.SIGN, "ES256", NOW), activate_time=NOW + timedelta(hours=1))
+    store.create(old)
+    store.create(new)
+    revocations = Revocations()
+    ring = a_ring(store, vault, clock, revocations)
+    ring.load()
+    assert ring.signing().key_id == old.key_id
+
+    revocations.raise_to(key_principal(old.key_id), Generation(number=1, link=new_link()))
+
+    assert ring.signing().key_id == new.key_id
+
+
+def test_a_clock_that_is_set_back_has_the_key_of_then(store: SqliteStore, vault: Vault, clock: Clock) -> None:
+    old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
+    new = replace(vault.make(KeyPurpose.SIGN, "ES256", NOW), activate_time=NOW + timedelta(hours=1))
+    store.create(old)
+    store.create(new)
+    ring = a_ring(store, vault, clock)
+    ring.load()
+    clock.wall += timedelta(hours=2)
+    assert ring.signing().key_id == new.key_id
+
+    clock.wall -= timedelta(hours=2)
+
+    assert ring.signing().key_id == old.key_id
 
 
 def test_keys_are_read_again_when_one_changed_and_only_then(

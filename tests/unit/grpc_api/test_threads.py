@@ -1,0 +1,85 @@
+"""The threads that run handlers: how many there are, who goes first, what a call that fails leaves."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from identity_service.grpc_api.threads import Threads
+
+PATIENCE = 10
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    threads = Threads(2, "test")
+    yield threads
+    threads.shutdown()
+
+
+def test_no_more_run_at_once_than_there_are_threads_and_the_rest_waits_in_line(threads: Threads) -> None:
+    full, go_on = threading.Barrier(3), threading.Event()
+
+    def hold() -> None:
+        full.wait(PATIENCE)
+        go_on.wait(PATIENCE)
+
+    held = [threads.submit(hold) for _ in range(2)]
+    full.wait(PATIENCE)
+    waiting = [threads.submit(pow, number, 2) for number in range(3)]
+    assert not any(future.running() or future.done() for future in waiting)
+
+    go_on.set()
+
+    assert [future.result(PATIENCE) for future in waiting] == [0, 1, 4]
+    assert [future.result(PATIENCE) for future in held] == [None, None]
+
+
+def test_an_idle_thread_is_used_again(threads: Threads) -> None:
+    seen = {threads.submit(threading.get_ident).result(PATIENCE) for _ in range(20)}
+
+    # A result is there before its thread is idle, so that a second one may be made, never a third.
+    assert len(seen) <= 2
+
+
+def test_a_call_that_fails_ends_no_thread_and_its_error_is_for_who_asks(threads: Threads) -> None:
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    failed = [threads.submit(fail) for _ in range(4)]
+
+    assert threads.submit(lambda: 7).result(PATIENCE) == 7
+    for future in failed:
+        with pytest.raises(KeyError):
+            future.result(PATIENCE)
+
+
+def test_after_the_end_nothing_is_taken_and_idle_threads_are_gone() -> None:
+    threads = Threads(1, "ending")
+    thread = threads.submit(threading.current_thread).result(PATIENCE)
+
+    threads.shutdown()
+
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    with pytest.raises(RuntimeError):
+        threads.submit(lambda: None)
+
+
+def test_what_waited_in_line_is_dropped_where_that_was_asked_for() -> None:
+    threads = Threads(1, "ending")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    held = threads.submit(hold)
+    assert begun.wait(PATIENCE)
+    waits = threads.submit(lambda: None)
+
+    threads.shutdown(cancel_futures=True)
+    go_on.set()
+
+    held.result(PATIENCE)
+    assert waits.cancelled()
