@@ -5,6 +5,7 @@ through `Stream`.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -163,7 +164,9 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
     context = call.context
     request = message if method.parse is None else method.parse(message)
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(method.pool, method.behaviour, request, context)
+    # A context of its own, as grpcio gives each call: what is bound for log lines must not stay behind.
+    run = contextvars.copy_context().run
+    future = loop.run_in_executor(method.pool, run, method.behaviour, request, context)
     future.add_done_callback(_retrieved)
     cancelled = loop.create_future()
     context.on_cancel(lambda: _set_from_anywhere(loop, cancelled))

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
@@ -109,7 +110,9 @@ class Stream:
     async def serve(self, message: bytes | None) -> None:
         """Run the method until the stream has ended. Raises what ended it, and TimeoutError."""
         context = self._call.context
-        started = self._loop.run_in_executor(self._method.pool, self.run, message)
+        started = self._loop.run_in_executor(
+            self._method.pool, contextvars.copy_context().run, self.run, message
+        )
         while not self._ended.done():
             left = context.time_remaining()
             await asyncio.wait({self._ended}, timeout=_LOOKS if left is None else min(left, _LOOKS))

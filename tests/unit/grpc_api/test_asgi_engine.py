@@ -1,0 +1,128 @@
+"""The ASGI engine without a network: what it does with servicers and their threads."""
+
+import asyncio
+import contextvars
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from identity_service.grpc_api.asgi.engine import AsgiEngine
+from identity_service.grpc_api.asgi.wire import frame
+
+BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")
+HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
+
+
+@pytest.fixture
+def engine() -> Iterator[AsgiEngine]:
+    with ThreadPoolExecutor(1) as pool:
+        yield AsgiEngine(pool, max_message_bytes=1000, max_calls=2)
+
+
+def register(engine: AsgiEngine, handler: Any, **more: Any) -> None:
+    handlers = {"Method": grpc.unary_unary_rpc_method_handler(handler, **more)}
+    engine.add_registered_method_handlers("test.Service", handlers)
+
+
+async def call(
+    engine: AsgiEngine, message: bytes = b"", path: str = "/test.Service/Method"
+) -> dict[str, Any]:
+    """Status and body of one call."""
+    answer: dict[str, Any] = {"body": b""}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": frame(message), "more_body": False}
+
+    async def send(event: Any) -> None:
+        headers = {name.decode(): value.decode() for name, value in event.get("headers", ())}
+        answer.update(headers)
+        answer["body"] += event.get("body", b"")
+
+    scope = {"type": "http", "method": "POST", "path": path, "scheme": "http", "headers": HEADERS}
+    await engine(scope, receive, send)
+    return answer
+
+
+def test_what_one_call_binds_is_not_seen_by_the_next_of_its_thread(engine: AsgiEngine) -> None:
+    def handler(request: bytes, context: grpc.ServicerContext) -> bytes:
+        before = BOUND.get()
+        BOUND.set("by an earlier call")
+        return before.encode()
+
+    register(engine, handler)
+
+    answers = [asyncio.run(call(engine)) for _ in range(2)]
+
+    assert [answer["body"] for answer in answers] == [frame(b"nothing")] * 2
+
+
+def test_a_servicers_bug_shows_nothing_of_what_it_says(
+    engine: AsgiEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def handler(request: bytes, context: grpc.ServicerContext) -> bytes:
+        raise ValueError("hidden from everybody")
+
+    register(engine, handler)
+
+    answer = asyncio.run(call(engine))
+
+    assert answer["grpc-status"] == str(grpc.StatusCode.UNKNOWN.value[0])
+    assert "hidden" not in str(answer) + "".join(capsys.readouterr())
+
+
+def test_servicers_parse_serialize_and_set_a_status_as_with_grpcio(engine: AsgiEngine) -> None:
+    def handler(request: int, context: grpc.ServicerContext) -> int:
+        if request == 0:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details("no such number")
+        return request + 1
+
+    register(engine, handler, request_deserializer=int, response_serializer=lambda value: str(value).encode())
+
+    found, missing = asyncio.run(call(engine, b"1")), asyncio.run(call(engine, b"0"))
+
+    assert (found["body"], found["grpc-status"]) == (frame(b"2"), "0")
+    assert (missing["grpc-status"], missing["grpc-message"]) == ("5", "no such number")
+
+
+def test_generic_handlers_are_asked_for_methods_that_nobody_registered(engine: AsgiEngine) -> None:
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: b"generic")
+    engine.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Other", {"Method": handler}),)
+    )
+
+    known = asyncio.run(call(engine, path="/test.Other/Method"))
+    unknown = asyncio.run(call(engine, path="/test.Other/Missing"))
+
+    assert known["body"] == frame(b"generic")
+    assert unknown["grpc-status"] == str(grpc.StatusCode.UNIMPLEMENTED.value[0])
+
+
+def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(engine: AsgiEngine) -> None:
+    async def run() -> tuple[list[str], bool, bool]:
+        loop = asyncio.get_running_loop()
+        go_on = asyncio.Event()
+
+        def handler(request: bytes, context: grpc.ServicerContext) -> bytes:
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+            return b""
+
+        register(engine, handler)
+        waiting = [asyncio.create_task(call(engine)) for _ in range(2)]
+        await asyncio.sleep(0)  # both have begun
+        refused = await call(engine)
+        too_early = await asyncio.to_thread(engine.stop, 0)
+        go_on.set()
+        done = await asyncio.to_thread(engine.stop, 10)
+        statuses = [refused["grpc-status"], *[(await task)["grpc-status"] for task in waiting]]
+        return statuses, too_early, done
+
+    statuses, too_early, done = asyncio.run(run())
+
+    # The third was one too many; both others had been admitted before the engine stopped.
+    assert statuses == [str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]), "0", "0"]
+    assert (too_early, done) == (False, True)
+    assert asyncio.run(call(engine))["grpc-status"] == str(grpc.StatusCode.UNAVAILABLE.value[0])
