@@ -52,7 +52,8 @@ class Lineup:
             names.VERIFY_NEW: self._verify_new,
             names.RAW_VERIFY: self._raw_verify,
             names.BATCH: lambda: self._batch(self._service.target, "VerifyBatch of 100 seen tokens"),
-            names.ISSUE: self._issue,
+            names.ISSUE: lambda: self._issue(self._service.target, "Issue, client secret, ES256, Redis"),
+            names.ENVOY_ISSUE: lambda: self._issue(self._envoy, "Issue, Envoy engine"),
             names.REFRESH: self._refresh,
             names.LOAD_CEILING: self._load_ceiling,
             names.FASTAPI: self._fastapi,
@@ -112,9 +113,8 @@ class Lineup:
     def _batch(self, target: str, title: str) -> Side:
         return self._call(target, title, "VerifyBatch", self._seen_batch, per_call=BATCH, unit="tokens/s")
 
-    def _issue(self) -> Side:
-        request = self._service.issue_request()
-        return self._call(self._service.target, "Issue, client secret, ES256, Redis", "Issue", request)
+    def _issue(self, target: str, title: str) -> Side:
+        return self._call(target, title, "Issue", self._service.issue_request())
 
     def _refresh(self) -> Side:
         self._say(f"{SESSIONS:,} sign-ins")

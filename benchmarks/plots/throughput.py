@@ -37,7 +37,14 @@ GROUPS: Final = (
             (names.GO_BATCH, "grpc-go that remembers", _PEER),
         ),
     ),
-    ("Writes", ((names.ISSUE, "Issue", _OURS), (names.REFRESH, "Refresh", _OURS))),
+    (
+        "Writes",
+        (
+            (names.ISSUE, "Issue", _OURS),
+            (names.ENVOY_ISSUE, "Issue, Envoy engine", _OURS),
+            (names.REFRESH, "Refresh", _OURS),
+        ),
+    ),
     (
         "An empty call",
         ((names.EMPTY, "grpcio", _PEER), (names.GO_EMPTY, "grpc-go", _PEER)),
