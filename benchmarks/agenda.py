@@ -11,7 +11,7 @@ from benchmarks.measure import FAILURES, Bench, Findings, alternate, reason_of
 Trial = Callable[[Bench], Findings]
 
 _TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
-    (frozenset({names.WORKER_MEMORY, *memory.SOAK}), memory.trial),
+    (frozenset({names.WORKER_MEMORY, names.ALONE_MEMORY, *memory.SOAK}), memory.trial),
     (frozenset({names.LOCAL_SEEN, names.LOCAL_NEW, names.LOCAL_RAW}), local.trial),
     (
         frozenset(

@@ -30,8 +30,6 @@ class Running:
     process: Process
     seconds: float
     """Until it served."""
-    idle_bytes: int
-    """Its memory when it had just begun to serve."""
 
 
 class Launcher:
@@ -92,7 +90,6 @@ class Launcher:
             target=target,
             process=process,
             seconds=time.monotonic() - begun,
-            idle_bytes=process.resident_bytes,
         )
 
 

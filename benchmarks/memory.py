@@ -19,7 +19,7 @@ _MB: Final = 1_000_000
 
 def trial(bench: Bench, soak_result: Path = SOAK_RESULT) -> Findings:
     """Start the service several times; look at its memory as soon as it serves."""
-    root, values = bench.root / "memory", list[float]()
+    root, values, alone = bench.root / "memory", list[float](), list[float]()
     root.mkdir()
     with redis_server.serve(root, bench.cores.load) as url:
         key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -30,9 +30,14 @@ def trial(bench: Bench, soak_result: Path = SOAK_RESULT) -> Findings:
                 launcher = Launcher(stack, root, bench.cores.server, environment)
                 if number == 1:
                     launcher.command("init")
-                values.append(launcher.serve("idle").idle_bytes / _MB)
+                alone.append(launcher.serve("alone").process.resident_bytes / _MB)
+                supervisor = launcher.serve("idle", options=("--workers", "1")).process
+                values.append(supervisor.largest_child_bytes / _MB)
     found = Findings(
-        figures={names.WORKER_MEMORY: Figures(title="resident memory, idle", unit="MB", values=values)}
+        figures={
+            names.WORKER_MEMORY: Figures(title="resident memory, an idle worker", unit="MB", values=values),
+            names.ALONE_MEMORY: Figures(title="the same without workers", unit="MB", values=alone),
+        }
     )
     found.add(soak(soak_result))
     return found

@@ -45,6 +45,7 @@ def spread(watchers: int, quantile: str) -> str:
 
 # One process.
 WORKER_MEMORY: Final = "idle-worker-mb"
+ALONE_MEMORY: Final = "idle-alone-mb"
 SOAK_CALLS: Final = "soak-calls"
 SOAK_GROWTH: Final = "soak-growth"
 SOAK_GOOD: Final = "soak-good"

@@ -134,9 +134,15 @@ class Process:
 
     @property
     def resident_bytes(self) -> int:
-        """Its memory now (proc_pid_statm(5))."""
-        pages = Path(f"/proc/{self._child.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        """Its memory now."""
+        return _resident_bytes(self._child.pid)
+
+    @property
+    def largest_child_bytes(self) -> int:
+        """The memory now of the largest process that it started."""
+        pid = self._child.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return max((_resident_bytes(int(child)) for child in children), default=0)
 
     def first_line(self) -> str:
         """What the child prints once it serves. Raises BenchmarkError where it ends without."""
@@ -171,6 +177,11 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait(_PATIENCE)
+
+
+def _resident_bytes(pid: int) -> int:
+    """See proc_pid_statm(5)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _dies_with_us() -> Sequence[str]:
