@@ -11,7 +11,10 @@ from typing import Any
 import grpc
 import pytest
 
+from identity_service.domain.audit import AuditEvent, AuditType
+from identityapi.v1 import identity_service_pb2 as pb
 from tests.rpc import raw_http2
+from tests.rpc.administrator import events
 from tests.rpc.conftest import StartWorld
 from tests.rpc.raw_http2 import Answer
 from tests.rpc.world import World
@@ -129,3 +132,19 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
         world.__post_init__()
 
         assert world.reason(token) == ""
+
+
+def test_nobody_speaks_from_another_address_than_its_own(world: World) -> None:
+    """Headers by which proxies say for whom they ask count for nothing."""
+    client = world.new_client()
+    metadata = (("x-forwarded-for", "192.0.2.1"), ("x-envoy-external-address", "192.0.2.1"))
+
+    world.stub.Issue(pb.IssueRequest(credential=client.credential), metadata=metadata)
+
+    world.until(lambda: bool(issued(world, client.id)))
+    (event,) = issued(world, client.id)
+    assert event.peer.startswith("127.0.0.1:")
+
+
+def issued(world: World, client_id: str) -> list[AuditEvent]:
+    return [event for event in events(world, client_id) if event.type is AuditType.TOKEN_ISSUED]
