@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -212,3 +213,38 @@ def test_the_port_that_asks_for_no_certificate_proves_nobody_by_one(
             rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(credential=CERTIFICATE))
         assert failure(error.value).reason == "CREDENTIAL_REFUSED"
         assert caller(replace(world, channel=channel)) == "CALLER_UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_certificate_that_somebody_merely_claims_proves_nobody(
+    start_world: StartWorld, certifier: Certifier, tls: bool
+) -> None:
+    """As a proxy would forward one: on plain text, and where nobody is asked for a certificate."""
+    holder = certifier.client("c", SPIFFE)
+    forwarded = f'Hash=00;Cert="{quote(holder.certificate_file.read_text(), safe="")}";URI={SPIFFE}'
+    world = start_world(**(certifier.server().settings() if tls else {}))
+    verifier(world, SPIFFE)
+
+    with (
+        certifier.channel(world.target) if tls else grpc.insecure_channel(world.target) as channel,
+        pytest.raises(grpc.RpcError) as error,
+    ):
+        rpc.IdentityServiceStub(channel).Issue(
+            pb.IssueRequest(credential=CERTIFICATE), metadata=(("x-forwarded-client-cert", forwarded),)
+        )
+
+    assert failure(error.value).reason == "CREDENTIAL_REFUSED"
+
+
+def test_beside_a_certificate_another_one_may_not_be_claimed(
+    mutual: World, connect: Connect, certifier: Certifier
+) -> None:
+    verifier(mutual, SPIFFE)
+    wanted = certifier.client("wanted", SPIFFE).certificate_file.read_text()
+    claim = (("x-forwarded-client-cert", f'Cert="{quote(wanted, safe="")}"'),)
+    world = connect(certifier.client("own", "own.example"))
+
+    with pytest.raises(grpc.RpcError) as error:
+        world.stub.Issue(pb.IssueRequest(credential=CERTIFICATE), metadata=claim)
+
+    assert failure(error.value).reason == "CREDENTIAL_REFUSED"
