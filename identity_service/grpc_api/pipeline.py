@@ -35,6 +35,12 @@ Handlers: TypeAlias = Mapping[str, Handler]
 Context = grpc.ServicerContext
 
 
+Behaviour: TypeAlias = Callable[[bytes, Context], Any]
+Observe: TypeAlias = Callable[[str, Behaviour], Behaviour]
+"""Gets the name of a method that answers once, and what answers it; gives what shall answer in its place. For
+metrics and tracing: it must call the other one and pass on what that gives or raises."""
+
+
 class Registrable(Protocol):
     """The two methods of `grpc.Server` that generated code registers a servicer with."""
 
@@ -52,7 +58,10 @@ class Pipeline:
         gate: CallerGate,
         work: ThreadPoolExecutor,
         policy: Mapping[str, Rule] = POLICY,
+        observe: Observe | None = None,
     ) -> None:
+        """`observe` = what looks on at calls; none costs nothing, since handlers are wrapped once, here."""
+        self._observe = observe
         self._server = server
         self._gate = gate
         self._work = work
@@ -73,9 +82,11 @@ class Pipeline:
     def _wrap(self, method: str, handler: Any) -> Handler:
         rule = self._policy.get(method)
         if rule is not None and hasattr(handler.unary_unary, "recall"):
-            return grpc.unary_unary_rpc_method_handler(self._recalling(method, rule, handler))
+            return grpc.unary_unary_rpc_method_handler(
+                self._observed(method, self._recalling(method, rule, handler))
+            )
         if handler.unary_unary is not None:
-            behaviour = self._unary(method, rule, handler)
+            behaviour = self._observed(method, self._unary(method, rule, handler))
             if rule is not None and rule.pool is Pool.WORK:
                 behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
             return grpc.unary_unary_rpc_method_handler(behaviour, None, _serialize)
@@ -91,6 +102,10 @@ class Pipeline:
             behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
             return grpc.stream_stream_rpc_method_handler(behaviour, None, _serialize)
         raise TypeError(f"{method}: client streaming is not offered")
+
+    def _observed(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """Who is looked on at has no short way (`instant`), so that no call goes unseen."""
+        return behaviour if self._observe is None else self._observe(method, behaviour)
 
     def _recalling(self, method: str, rule: Rule, handler: Any) -> Callable[[bytes, Context], Any]:
         """For a method that may know its answer by the bytes of the request."""

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from identity_service.grpc_api.pipeline import Pipeline
+from identity_service.grpc_api.pipeline import Behaviour, Pipeline
 from identity_service.grpc_api.policy import POLICY
 from identityapi import v1
 from identityapi.v1 import identity_service_pb2 as pb
@@ -53,6 +53,48 @@ def bare() -> Iterator[tuple[grpc.Server, Pipeline, ThreadPoolExecutor]]:
     yield server, Pipeline(server, _NoGate(), work, table), work  # type: ignore[arg-type]
     server.stop(None).wait()
     work.shutdown()
+
+
+def test_who_looks_on_sees_every_call_and_its_end_and_changes_nothing() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def observe(method: str, behaviour: Behaviour) -> Behaviour:
+        def watched(data: bytes, context: grpc.ServicerContext) -> Any:
+            try:
+                answer = behaviour(data, context)
+            except Exception:
+                seen.append((method, "failed"))
+                raise
+            seen.append((method, "answered"))
+            return answer
+
+        return watched
+
+    class Servicer:
+        def Verify(self, request: Any, context: Any) -> Any:  # noqa: N802
+            if not request.token:
+                raise KeyError("token")
+            return pb.VerifyResponse(revision="1.1")
+
+        Issue = VerifyBatch = Refresh = Revoke = Verify
+
+    table = {f"/{SERVICE}/Verify": POLICY[f"/{SERVICE}/Verify"]}
+    with ThreadPoolExecutor(1) as work:
+        server = grpc.server(work)
+        registrar: Any = Pipeline(server, _NoGate(), work, table, observe)  # type: ignore[arg-type]
+        servicer: Any = Servicer()
+        rpc.add_IdentityServiceServicer_to_server(servicer, registrar)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = rpc.IdentityServiceStub(channel)
+            assert stub.Verify(pb.VerifyRequest(token="x")).revision == "1.1"
+            with pytest.raises(grpc.RpcError) as bug:
+                stub.Verify(pb.VerifyRequest())
+        server.stop(None).wait()
+
+    assert bug.value.code() is grpc.StatusCode.INTERNAL
+    assert seen == [(f"/{SERVICE}/Verify", "answered"), (f"/{SERVICE}/Verify", "failed")]
 
 
 class _Faulty:
