@@ -88,6 +88,11 @@ class Installation:
                 stderr=log,
             )
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Those of this name in the log of the service."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
     @property
     def log(self) -> str:
         return (self.folder / "service.log").read_text()
