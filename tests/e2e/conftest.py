@@ -1,6 +1,7 @@
 """An installation on each store: what takes `installation` runs on both."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,18 @@ from tests.redis_server import RedisServer
 
 @pytest.fixture(params=["sqlite", "redis"])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    with installed(request.param, tmp_path) as installation:
+        yield installation
+
+
+@contextmanager
+def installed(store: str, folder: Path) -> Iterator[Installation]:
     """An empty store in an empty folder; the Redis one syncs its file at every write."""
-    if request.param == "sqlite":
-        yield Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    if store == "sqlite":
+        yield Installation(folder, f"sqlite:///{folder}/identity.db")
         return
-    (tmp_path / "redis").mkdir()
-    server = RedisServer(tmp_path / "redis")
+    (folder / "redis").mkdir()
+    server = RedisServer(folder / "redis")
     server.start()
-    yield Installation(tmp_path, server.url)
+    yield Installation(folder, server.url)
     server.stop()

@@ -14,8 +14,18 @@ import grpc
 import pytest
 
 from identity_client import ClientOptions, IdentityClient, IdentityError, Rejected, Verified
+from tests.e2e.conftest import installed
 from tests.e2e.process import Installation, Running
 from tests.redis_server import free_port
+
+on_both_stores = pytest.mark.parametrize("installation", ["sqlite", "redis"], indirect=True)
+
+
+@pytest.fixture
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """On the embedded store unless a test asks for both: how processes live and die is the same."""
+    with installed(getattr(request, "param", "sqlite"), tmp_path) as installation:
+        yield installation
 
 
 @pytest.fixture
@@ -97,6 +107,7 @@ def calling(target: str, token: str) -> Iterator[list[str]]:
     assert calls[0] > 100
 
 
+@on_both_stores
 def test_all_of_them_serve_and_know_what_one_was_told(installation: Installation, service: Running) -> None:
     token = token_of(installation, service)
     with contextlib.ExitStack() as stack:
@@ -126,6 +137,7 @@ def test_one_that_dies_is_replaced_while_the_others_serve(
     assert victim in [event["pid"] for event in installation.events("worker_ended")]
 
 
+@on_both_stores
 def test_they_are_renewed_one_by_one_without_a_failed_call(
     installation: Installation, service: Running
 ) -> None:
