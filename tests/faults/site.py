@@ -15,7 +15,7 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from identity_client import IdentityError
+from identity_client import IdentityError, UnavailableError
 from identity_service.bootstrap import open_office
 from identity_service.domain.secret import Secret
 from identity_service.services.admin import NewUser
@@ -225,8 +225,19 @@ def _is_back(caller: Caller) -> bool:
 
 
 def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequence[Revocation]:
-    """Those that this process does not know of, even after a while: a repair may be under way."""
+    """Those that this process does not know of, even after a while: a repair may be under way.
+
+    It may also say once more that it cannot know: not all threads see at once that a clock was set.
+    """
     deadline = time.monotonic() + PATIENCE
-    while (unknown := caller.verified_of(revocations)) and time.monotonic() < deadline:
+    while True:
+        is_late = time.monotonic() >= deadline
+        try:
+            unknown = caller.verified_of(revocations)
+        except UnavailableError:
+            if is_late:
+                raise
+        else:
+            if not unknown or is_late:
+                return unknown
         time.sleep(_POLL)
-    return unknown
