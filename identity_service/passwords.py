@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import argon2
 
@@ -25,6 +26,7 @@ from identity_service.domain.secret import Secret
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_POOLS: Final[WeakSet[ProcessPoolExecutor]] = WeakSet()
 _NICENESS: Final = 19
 """The least that there is."""
 
@@ -82,7 +84,16 @@ def _pool(processes: int) -> ProcessPoolExecutor:
     They are no threads, since a thread that gives way to others while it holds the interpreter's lock
     makes all of them wait (`docs/decisions/0011`).
     """
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_yield_to_others)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_yield_to_others)
+    _POOLS.add(pool)
+    return pool
+
+
+def end_processes() -> None:
+    """End what hashes now: an interpreter inside another program waits for it for ever when it ends."""
+    for pool in [*_POOLS]:
+        pool.shutdown(cancel_futures=True)
+    _pool.cache_clear()
 
 
 def _hash(hasher: argon2.PasswordHasher, password: str) -> str:

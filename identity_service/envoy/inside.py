@@ -17,6 +17,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import HandOver
 from identity_service.envoy.plan import PIPE, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
+from identity_service.passwords import end_processes
 
 _FOR_ENVOY_ALONE: Final = (PIPE, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
 
@@ -48,6 +49,7 @@ class Inside:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await loop.run_in_executor(None, self.stop)
+        await loop.run_in_executor(None, end_processes)
         await send({"type": "lifespan.shutdown.complete"})
 
     def _open_pipe(self) -> Connection:

@@ -54,6 +54,7 @@ class Host(Inside):
     """Answers each order with what it gave, or with what went wrong; an order of None stops the service."""
 
     def begin(self, pipe: multiprocessing.connection.Connection) -> None:
+        logs.configure("info", "json")
         bootstrap._KEYS_INTERVAL = timedelta(hours=1)  # what a test counts stays so
         threading.Thread(target=self._serve, args=[pipe], daemon=True).start()
 
@@ -73,7 +74,6 @@ class Host(Inside):
             case CallOrder():
                 return attrgetter(order.path)(self.service)(*order.args, **order.named)
             case StartOrder():
-                logs.configure(order.plan.settings.log_level, order.plan.settings.log_format)
                 clock = SharedClock(order.clock)
                 self.start(order.plan, clock=clock, store=order.store.open(clock))
                 return None
