@@ -154,14 +154,9 @@ def admin(world: World) -> Administrator:
 
 
 @pytest.fixture
-def engine() -> str:
-    """What speaks gRPC for `start_world`; the tests of this folder run on both."""
-    return GRPCIO
-
-
-@pytest.fixture
-def start_world(request: pytest.FixtureRequest, tmp_path: Path, engine: str) -> Iterator[StartWorld]:
-    """Starts a service with other settings, on SQLite."""
+def start_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorld]:
+    """Starts a service with other settings, on SQLite; the tests of this folder ask for each engine."""
+    engine = getattr(request, "param", GRPCIO)
     with ExitStack() as cleanup:
 
         def start(**changes: object) -> World:
@@ -182,7 +177,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What starts a world of its own does so on each engine."""
     if "start_world" in metafunc.fixturenames:
         in_process = metafunc.definition.get_closest_marker("in_process")
-        metafunc.parametrize("engine", [GRPCIO] if in_process else [GRPCIO, ENVOY])
+        metafunc.parametrize("start_world", [GRPCIO] if in_process else [GRPCIO, ENVOY], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -111,6 +111,7 @@ def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known
         assert failure(error.value).reason == "REVISION_NOT_REACHED"
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize("asks", [{"strong": True}, {"at_least_revision": "0123456789abcdef.1"}], ids=str)
 def test_what_is_answered_well_after_reading_is_read_again_the_next_time(
     world: World, known: pb.VerifyRequest, asks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
