@@ -55,7 +55,7 @@ class Settings(BaseModel):
         description="processes that serve on one port, started again when they end; 0 = one, and no other",
     )
     engine: Literal["grpcio", "envoy"] = Field(
-        "grpcio", description="what speaks gRPC; envoy is 3 times as fast and needs the extra [envoy]"
+        "grpcio", description="what speaks gRPC; envoy is about 3 times as fast and needs the extra [envoy]"
     )
     insecure: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
     issuer: str = Field(
