@@ -5,10 +5,12 @@ import gc
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
 from identity_service import logs
@@ -71,15 +73,19 @@ class Inside:
         gc.collect()
         gc.freeze()
         pipe.send(None)
-        threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
+        obey = threading.Thread(
+            target=self._obey, args=[pipe, plan.directory], name="identity-pipe", daemon=True
+        )
+        obey.start()
 
-    def _obey(self, pipe: Connection) -> None:
-        """Stop when the other process says so, and end Envoy when that process is gone."""
+    def _obey(self, pipe: Connection, directory: Path) -> None:
+        """Stop when the other process says so; end Envoy, leaving nothing behind, when that is gone."""
         try:
             pipe.recv()
             pipe.send(self.stop())
         except (EOFError, OSError):
             self.stop()
+            shutil.rmtree(directory, ignore_errors=True)
             os.kill(os.getpid(), signal.SIGTERM)
 
     def start(self, plan: Plan, **parts: Any) -> None:
