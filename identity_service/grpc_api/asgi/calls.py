@@ -33,7 +33,7 @@ START: Final[Event] = {"type": "http.response.start", "status": 200, "headers": 
 GOOD: Final[Event] = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 T = TypeVar("T")
 _FIRST_LOOK: Final = 0.05
-_LOOKS: Final = 1.0
+LOOKS: Final = 1.0
 """Seconds between two looks whether the client is still there: the ASGI server does not tell by itself."""
 
 
@@ -185,7 +185,7 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
             if cancelled.done():
                 raise AbortedError
             raise GoneError if context.is_active() else TimeoutError
-        patience = min(2 * patience, _LOOKS)
+        patience = min(2 * patience, LOOKS)
     response = future.result()
     code = context.code()
     if code is not None and code is not grpc.StatusCode.OK:

@@ -5,17 +5,15 @@ import concurrent.futures
 import contextlib
 import contextvars
 from collections.abc import Coroutine, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
-from identity_service.grpc_api.asgi.calls import Call, GoneError, Method
+from identity_service.grpc_api.asgi.calls import LOOKS, Call, GoneError, Method
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.asgi.wire import WireError
 
 T = TypeVar("T")
-_LOOKS: Final = 1.0
-"""Seconds between two looks whether the client is still there."""
 
 
 class ClientGoneError(grpc.RpcError):
@@ -115,7 +113,7 @@ class Stream:
         )
         while not self._ended.done():
             left = context.time_remaining()
-            await asyncio.wait({self._ended}, timeout=_LOOKS if left is None else min(left, _LOOKS))
+            await asyncio.wait({self._ended}, timeout=LOOKS if left is None else min(left, LOOKS))
             if self._ended.done():
                 break
             if not context.is_active():
