@@ -198,6 +198,9 @@ class ClusterGroup:
     def move(self, slot: int, number: int) -> None:
         """Have every server say that this one owns the slot; what lies in it stays where it is."""
         owner = say(self.servers[number].port, "CLUSTER MYID").splitlines()[1]
+        # What the former owner told before it knew must count for less, whenever it arrives.
+        say(self.servers[number].port, "CLUSTER BUMPEPOCH")
+        until(lambda: len({_epoch(server.port, owner) for server in self.servers}) == 1)
         for server in self.servers:
             say(server.port, f"CLUSTER SETSLOT {slot} NODE {owner}")
 
@@ -272,6 +275,12 @@ def info(port: int) -> Mapping[str, str]:
 
 def cluster_info(port: int) -> str:
     return say(port, "CLUSTER INFO")
+
+
+def _epoch(port: int, node_id: str) -> str:
+    """How recent this server holds the claims of that one to be."""
+    nodes = (line.split() for line in say(port, "CLUSTER NODES").splitlines())
+    return next(words[6] for words in nodes if words and words[0] == node_id)
 
 
 def until(condition: Callable[[], bool], patience: float = PATIENCE) -> float:

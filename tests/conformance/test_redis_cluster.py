@@ -1,6 +1,7 @@
 """Redis Cluster with real processes: sessions spread, redirections, a failover of the server of `{idn}`."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
 )
 from identity_service.domain.ids import Epoch, SessionId, TokenId, new_epoch
-from identity_service.storage.redis import RedisStore, keyspace
+from identity_service.storage.redis import RedisStore, connection, keyspace
 from identity_service.storage.redis.checks import Demands
 from identity_service.storage.redis.cluster import slot_of
 from tests.conformance import samples
+from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup, paused, say, until
 
 
@@ -62,6 +64,10 @@ def soon() -> datetime:
 def session_elsewhere() -> SessionId:
     """The id of a session that does not lie on the server of `{idn}`."""
     return next(sid for n in range(100) if slot_of(keyspace.session(sid := SessionId(f"s{n}"))) > 5460)
+
+
+def my_id(server: RedisServer) -> str:
+    return say(server.port, "CLUSTER MYID").splitlines()[1]
 
 
 def denied(store: RedisStore, token_id: str) -> bool:
@@ -129,18 +135,38 @@ def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
     group.servers[1].flush()
     group.servers[2].flush()
     owner = 1 if slot <= 10922 else 2
-    target = say(group.servers[3 - owner].port, "CLUSTER MYID").splitlines()[1]
-    back = say(group.servers[owner].port, "CLUSTER MYID").splitlines()[1]
-    for server in group.servers:
-        say(server.port, f"CLUSTER SETSLOT {slot} NODE {target}")
+    group.move(slot, 3 - owner)
     try:
         store.create_session(samples.a_session(sid))
 
         assert "idn:s" in say(group.servers[3 - owner].port, "KEYS *")
     finally:
         group.servers[3 - owner].flush()
-        for server in group.servers:
-            say(server.port, f"CLUSTER SETSLOT {slot} NODE {back}")
+        group.move(slot, owner)
+
+
+def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
+    group: ClusterGroup, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new owner of a slot may be the last to hear of it."""
+    monkeypatch.setattr(connection, "_REDIRECTIONS", (0.01,) * 1000)
+    sid = session_elsewhere()
+    owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2
+    former, latter = group.servers[owner], group.servers[3 - owner]
+    told = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + my_id(latter)
+    say(latter.port, "CONFIG RESETSTAT")
+    say(former.port, told)
+    with ThreadPoolExecutor() as pool:
+        try:
+            creating = pool.submit(store.create_session, samples.a_session(sid))
+            until(lambda: "errorstat_MOVED" in say(latter.port, "INFO errorstats"))
+            say(latter.port, told)
+            creating.result()
+
+            assert say(latter.port, f"EXISTS {keyspace.session(sid)}") == ":1\r\n"
+        finally:
+            latter.flush()
+            group.move(slot_of(keyspace.session(sid)), owner)
 
 
 def test_a_server_of_sessions_that_is_away_takes_nothing_else_with_it(

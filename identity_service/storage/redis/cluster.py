@@ -70,8 +70,9 @@ class Cluster:
 
     def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:
         if isinstance(error, MovedError):
-            self._take_over(error.slot_id, (error.host or self._host_of(node), error.port))
             self._refresh()
+            # Last, since the map may be that of a server that has not heard of the move yet.
+            self._take_over(error.slot_id, (error.host or self._host_of(node), error.port))
             return True
         if error is None or isinstance(error, redis.ConnectionError | redis.TimeoutError | ClusterDownError):
             self._refresh(avoid=node)

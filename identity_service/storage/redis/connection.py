@@ -31,6 +31,8 @@ from identity_service.storage.redis.survey import Gate, read_setup
 from identity_service.storage.redis.topology import OneServer, Topology
 
 _LONGEST_BLOCK: Final = 1.0
+_REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
+"""Seconds before each is followed: of two servers that name each other, one has not heard of the move yet."""
 _TROUBLE: Final = (redis.RedisError, OSError, ValueError)
 """What calls fail with; the latter two come of a socket that another thread has closed."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
@@ -152,16 +154,18 @@ class Connection:
 
     def _ask(self, key: str, request: Request, ask: Callable[[Node, Request], Any]) -> Any:
         """Ask the owner of the key; where that is another one by now, ask that one."""
-        node = self._topology.node_of(key)
-        try:
-            return ask(node, request)
-        except redis.RedisError as error:
-            # A server that sends elsewhere has done nothing, so that asking there repeats nothing.
-            if not self._topology.learn(node, error):
+        for pause in _REDIRECTIONS:
+            node = self._topology.node_of(key)
+            try:
+                return ask(node, request)
+            except redis.RedisError as error:
+                # A server that sends elsewhere has done nothing, so that asking there repeats nothing.
+                if not self._topology.learn(node, error):
+                    raise
+            except StoreUnavailableError:
+                self._topology.learn(node, None)
                 raise
-        except StoreUnavailableError:
-            self._topology.learn(node, None)
-            raise
+            time.sleep(pause)
         return ask(self._topology.node_of(key), request)
 
     def _check(self, demands: Demands) -> Sequence[Finding]:
