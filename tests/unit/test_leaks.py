@@ -18,7 +18,7 @@ JWT = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpZGVudGl0eSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
     [
         (JWT, "a JWT"),
         (f"token={JWT!r}", "a JWT"),
-        (new_client_secret().reveal(), "a client secret"),
+        pytest.param(new_client_secret().reveal(), "a client secret", id="a new client secret"),
         (PREFIX + "A" * 80, "a refresh token"),
         ("$argon2id$v=19$m=64,t=1,p=1$c2FsdA$aGFzaA", "a password hash"),
         ("-----BEGIN EC PRIVATE" + " KEY-----", "a private key"),

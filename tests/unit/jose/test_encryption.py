@@ -125,7 +125,7 @@ def test_a_header_that_says_the_same_in_other_bytes_is_not_opened() -> None:
         {"jwk": PUBLIC},
         {"x5c": ["MIIB"]},
     ],
-    ids=json.dumps,
+    ids=lambda changes: json.dumps(changes) if PUBLIC not in changes.values() else "jwk",
 )
 def test_a_token_made_for_the_key_with_another_header_is_not_opened(changes: dict[str, Any]) -> None:
     assert MINE.decrypt(made(**changes)) is None
