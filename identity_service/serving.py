@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, Protocol
 
+import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
 from identity_service import logs
 from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.exit_codes import Exit, code_of_refusal

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
+import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
 from identity_service import logs
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError

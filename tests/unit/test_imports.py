@@ -1,0 +1,27 @@
+"""What a process loads that serves: every worker holds it in memory (B11)."""
+
+import subprocess
+import sys
+
+import pytest
+
+_LOADED = """
+import sys
+import {module}
+import identity_service.bootstrap
+print(*sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+
+
+@pytest.mark.parametrize("module", ["identity_service.serving", "identity_service.envoy.inside"])
+def test_who_serves_loads_nothing_of_the_command_line(module: str) -> None:
+    program = _LOADED.format(module=module)
+
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert not {"typer", "click", "rich", "pygments"} & set(run.stdout.split())
+
+
+def test_who_needs_rich_still_gets_it() -> None:
+    program = "import identity_service.serving, rich.console"
+    subprocess.run([sys.executable, "-c", program], check=True)
