@@ -16,8 +16,9 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, and print how to use them
 	@$(BIN)/identity dev-certs
 
+# Much of their time the tests wait for servers, so three processes suit two cores; ARGS="-n 0" = one after the other.
 test: .venv/.dev  ## Install what is needed and run all the tests
-	@$(BIN)/python -m pytest --cov --cov-report=term --durations=5 $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --cov --cov-report=term --durations=5 $(ARGS)
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
 
 test-faults: .venv/.dev  ## The faults in their full form: more than an hour

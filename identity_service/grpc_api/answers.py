@@ -5,7 +5,6 @@ revision, one behind the other, since fields of a message may simply be concaten
 """
 
 import math
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -20,7 +19,6 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 
 _TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
-_RESPONSES_TAG: Final = bytes([pb.VerifyBatchResponse.RESPONSES_FIELD_NUMBER << 3 | 2])
 
 
 def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
@@ -95,20 +93,3 @@ def verify_response(outcome: Verified[bytes] | Rejected, revision: bytes) -> byt
         rejected=pb.Rejection(reason=f"REJECTION_REASON_{outcome.reason}", detail=outcome.detail)
     )
     return rejected.SerializeToString() + revision
-
-
-def verify_batch_response(responses: Iterable[bytes]) -> bytes:
-    """A VerifyBatchResponse of VerifyResponses that are serialized already."""
-    parts: list[bytes] = []
-    for response in responses:
-        parts += (_RESPONSES_TAG, _varint(len(response)), response)
-    return b"".join(parts)
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

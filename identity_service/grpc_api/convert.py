@@ -128,11 +128,15 @@ def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
         raise InvalidRequestError.of("resume_after", "must be a revision as Watch sent it") from None
 
 
-def to_verify_batch(request: pb.VerifyBatchRequest) -> list[VerifyRequest]:
+def check_batch(request: pb.VerifyBatchRequest) -> None:
     """Raises InvalidRequestError."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
         raise InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
-    return [to_verify(single, f"requests[{index}].") for index, single in enumerate(request.requests)]
+
+
+def to_verify_in_batch(request: pb.VerifyBatchRequest, index: int) -> VerifyRequest:
+    """Raises InvalidRequestError."""
+    return to_verify(request.requests[index], f"requests[{index}].")
 
 
 def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshRequest:

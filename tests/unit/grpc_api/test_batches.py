@@ -1,0 +1,62 @@
+"""Batches as bytes: what is split off is what protobuf reads, whatever comes."""
+
+from google.protobuf.message import DecodeError
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from identity_service.grpc_api import batches
+from identityapi.v1 import identity_service_pb2 as pb
+
+requests = st.builds(
+    pb.VerifyRequest,
+    token=st.text(max_size=300),
+    audiences=st.lists(st.text(max_size=5), max_size=3),
+    strong=st.booleans(),
+)
+
+
+@given(st.lists(requests, max_size=5))
+@example([pb.VerifyRequest(token="x" * 20_000)])
+def test_a_batch_is_its_requests_one_by_one(asked: list[pb.VerifyRequest]) -> None:
+    data = pb.VerifyBatchRequest(requests=asked).SerializeToString()
+
+    assert batches.split(data) == [request.SerializeToString() for request in asked]
+
+
+piece = st.binary(max_size=8) | requests.map(
+    lambda request: pb.VerifyBatchRequest(requests=[request]).SerializeToString()
+)
+
+
+@given(st.lists(piece, max_size=4).map(b"".join))
+@example(b"\x0a")
+@example(b"\x0a\x01")
+@example(b"\x0a\x80\x00")
+@example(b"\x0a\x82\x00\x32\x00")
+@example(b"\x0a\x80\x80\x80\x80\x80\x00")
+@example(b"\x8a\x00\x00")
+@example(b"\x0a\x00\x10\x01")
+def test_what_is_split_is_what_protobuf_reads(data: bytes) -> None:
+    parts = batches.split(data)
+    try:
+        asked = list(pb.VerifyBatchRequest.FromString(data).requests)
+    except DecodeError:
+        assert parts is None or not all(map(readable, parts))
+    else:
+        assert parts is None or [pb.VerifyRequest.FromString(part) for part in parts] == asked
+
+
+def readable(part: bytes) -> bool:
+    try:
+        pb.VerifyRequest.FromString(part)
+    except DecodeError:
+        return False
+    return True
+
+
+@given(st.lists(st.builds(pb.VerifyResponse, revision=st.text(max_size=300)), max_size=5))
+@example([pb.VerifyResponse(revision="x" * 20_000)])
+def test_joined_answers_are_a_batch_of_them(answers: list[pb.VerifyResponse]) -> None:
+    joined = batches.join(answer.SerializeToString() for answer in answers)
+
+    assert list(pb.VerifyBatchResponse.FromString(joined).responses) == answers
