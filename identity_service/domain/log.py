@@ -173,8 +173,6 @@ class LogEntry(NamedTuple):
     position: int
     link: Link
     previous_link: Link
-    time: datetime
-    """When it was appended, by the store's clock."""
     change: Change
 
 

@@ -8,7 +8,6 @@ import json
 from functools import lru_cache
 from typing import Any, Final
 
-from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import (
     Change,
     GenerationRaised,
@@ -46,18 +45,18 @@ def decode_change(text: str) -> Change:
         raise ValueError("a change with something behind it: written by a newer version?")
     match data["k"]:
         case "deny":
-            return TokenDenied(token_id=TokenId(data["id"]), deny_until=_end(data["until"]))
+            return TokenDenied(token_id=data["id"], deny_until=_end(data["until"]))
         case "end":
             return SessionEnded(
-                session_id=SessionId(data["id"]),
+                session_id=data["id"],
                 deny_until=_end(data["until"]),
                 end_until=moment(data["end"]),
             )
         case "gen":
             return GenerationRaised(
-                principal=PrincipalId(data["id"]),
+                principal=data["id"],
                 number=int(data["number"]),
-                origin=Link(data["origin"]) if "origin" in data else None,
+                origin=data.get("origin"),
             )
         case "record":
             return RecordChanged(kind=RecordKind(data["kind"]), id=data["id"])

@@ -3,7 +3,8 @@
 Owns the place that was reached. Knows nothing of what the entries mean. One thread at a time.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
 from identity_service.domain.log import Head, LogPage, Revision
 from identity_service.domain.ports import Journal
 from identity_service.domain.store import ChangeLog
+from identity_service.storage.read_ahead import read_ahead
 
 _PAGE: Final = 1000
 _ATTEMPTS: Final = 3
@@ -76,12 +78,14 @@ class LogReader:
         for _ in range(_ATTEMPTS):
             page = self._read_on()
             goal = page.head.position
-            while self._take(page):
-                if self.cursor.position >= goal:
-                    replaced, self._may_have_lost = self._may_have_lost, False
-                    self._from_start, self._read_before = False, True
-                    return replaced
-                page = self._log.read(self.cursor.position, _PAGE)
+            with contextlib.closing(self._pages_from(page)) as pages:
+                for page in pages:
+                    if not self._take(page):
+                        break
+                    if self.cursor.position >= goal:
+                        replaced, self._may_have_lost = self._may_have_lost, False
+                        self._from_start, self._read_before = False, True
+                        return replaced
             self._take_over(page.head)
         raise StoreUnavailableError("the change log is replaced again and again while it is read")
 
@@ -98,6 +102,15 @@ class LogReader:
                 raise  # only `identity init` makes a store
             self.renew(None)
             return self._log.read(self.cursor.position, _PAGE)
+
+    def _pages_from(self, page: LogPage) -> Generator[LogPage, None, None]:
+        """That page and those after it; each begins where the last one ended that was taken."""
+        while True:
+            if len(page.entries) == _PAGE:
+                yield from read_ahead(self._log, page, _PAGE)
+            else:
+                yield page
+            page = self._log.read(self.cursor.position, _PAGE)
 
     def _take_over(self, found: Head) -> None:
         """Start over in the log that is there now."""

@@ -236,7 +236,7 @@ class Replica:
                 self._notify(entry.change)
         self._revision = cursor.revision
         self._owe_lost(self._unread.read(page.entries, cursor.position))
-        if page.entries:
+        if page.entries and self._listeners:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
                 listener.folded(self._revision, changes)

@@ -5,6 +5,7 @@ Times are Unix seconds as decimal text both ways: Lua would round a number when 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
@@ -84,15 +85,10 @@ def head_of(
     )
 
 
-def entry_of(id_: str, fields: Sequence[str]) -> LogEntry:
-    _, link, _, previous, _, time, _, change = fields  # in the order that `append` writes them
-    return LogEntry(
-        position=int(id_.removesuffix("-0")),
-        link=Link(link),
-        previous_link=Link(previous),
-        time=time_of(time),
-        change=decode_change(change),
-    )
+def entry_of(id_: str, fields: Sequence[Any]) -> LogEntry:
+    """Called for each entry of a log as a process starts, so it does no more than it must."""
+    _, link, _, previous, _, _, _, change = fields  # in the order that `append` writes them
+    return LogEntry(int(id_.removesuffix("-0")), link, previous, decode_change(change))
 
 
 def generations_of(found: Mapping[str, str | None]) -> dict[PrincipalId, Generation]:

@@ -144,8 +144,7 @@ def trim(mutation: Mutation, head: Head, position: int) -> int:
 def read_log(connection: sqlite3.Connection, now: datetime, after: int, limit: int) -> LogPage:
     head = read_head(connection, now)
     rows = connection.execute(
-        "SELECT position, link, previous_link, time, change FROM log WHERE position > ?"
-        " ORDER BY position LIMIT ?",
+        "SELECT position, link, previous_link, change FROM log WHERE position > ? ORDER BY position LIMIT ?",
         (min(after, _MAX_POSITION), limit),
     )
     entries = tuple(
@@ -153,9 +152,8 @@ def read_log(connection: sqlite3.Connection, now: datetime, after: int, limit: i
             position=position,
             link=Link(link),
             previous_link=Link(previous),
-            time=moment(time),
             change=decode_change(change),
         )
-        for position, link, previous, time, change in rows
+        for position, link, previous, change in rows
     )
     return LogPage(entries=entries, head=head)

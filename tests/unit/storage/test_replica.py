@@ -3,7 +3,8 @@
 The log here is a list in memory that tests may spoil; the real stores pass the conformance suite.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,7 +77,6 @@ class MemoryLog:
             position=position,
             link=Link(f"{self.epoch}-{position}"),
             previous_link=previous,
-            time=NOW,
             change=change,
         )
         self.entries.append(entry)
@@ -171,6 +171,96 @@ def test_loading_reads_generations_and_the_whole_log(replica: Replica, log: Memo
     assert len(replica.revocations.denylist) == 2500
     assert replica.revocations.generations[PrincipalId("old")].number == 3
     assert replica.revision == Revision(epoch=Epoch("e1"), position=2500)
+
+
+class Trouble(MemoryLog):
+    """At the third read something happens to the log."""
+
+    def __init__(self, clock: Clock, happen: Callable[[], None]) -> None:
+        super().__init__(clock)
+        self.happen = happen
+
+    def read(self, after: int, limit: int) -> LogPage:
+        if self.reads == 3:
+            self.reads += 1
+            self.happen()
+        return super().read(after, limit)
+
+
+def test_a_long_log_is_read_on_where_a_read_has_failed(clock: Clock, journal: Journal) -> None:
+    def fail() -> None:
+        raise StoreUnavailableError("away")
+
+    log = Trouble(clock, fail)
+    for number in range(4500):
+        log.append(denied(f"t{number}"))
+    replica = Replica(log, clock, journal, ReplicaConfig())
+
+    with pytest.raises(StoreUnavailableError):
+        replica.load()
+    assert 0 < replica.revision.position < 4500
+    replica.catch_up()
+
+    assert len(replica.revocations.denylist) == 4500
+    assert journal.events == []
+
+
+def test_a_long_log_that_is_replaced_while_it_is_read_is_read_again(clock: Clock, journal: Journal) -> None:
+    def replace_it() -> None:
+        long.epoch, long.entries = Epoch("e2"), []
+        for number in range(3500):
+            long.append(denied(f"other{number}"))
+
+    long = Trouble(clock, replace_it)
+    for number in range(4500):
+        long.append(denied(f"t{number}"))
+    replica = Replica(long, clock, journal, ReplicaConfig())
+
+    replica.load()
+
+    assert replica.revision == Revision(epoch=Epoch("e2"), position=3500)
+    assert {f"other{number}" for number in range(3500)} <= set(replica.revocations.denylist.until)
+    assert journal.events == ["log_replaced"]
+
+
+def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
+    replica: Replica, log: MemoryLog, journal: Journal
+) -> None:
+    for number in range(1, 6501):
+        log.append(denied(f"t{number}"))
+    log.entries, log.floor = log.entries[:1500] + log.entries[2700:], 2700
+
+    replica.load()
+
+    assert len(replica.revocations.denylist) == 6500 - 1200
+    assert replica.revision.position == 6500
+    assert journal.events == []
+
+
+def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: Journal) -> None:
+    asked = threading.Event()
+
+    class Log(MemoryLog):
+        def read(self, after: int, limit: int) -> LogPage:
+            if after == 1000:
+                asked.set()
+            return super().read(after, limit)
+
+    class Listener:
+        def replaced(self, revision: Revision) -> None: ...
+
+        def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+            assert asked.wait(10)
+
+    log = Log(clock)
+    for number in range(1500):
+        log.append(denied(f"t{number}"))
+    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica.follow(Listener())
+
+    replica.load()
+
+    assert replica.revision.position == 1500
 
 
 def test_staleness_counts_from_when_the_beat_was_sent(replica: Replica, clock: Clock) -> None:
