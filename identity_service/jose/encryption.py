@@ -94,9 +94,10 @@ def _is_ephemeral(epk: object) -> bool:
         return False
     if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
         return False
+    point = epk["x"], epk["y"]
     try:
-        return all(len(decode_base64url(epk[name])) == _COORDINATE_BYTES for name in ("x", "y"))
-    except (ValueError, TypeError):
+        return all(isinstance(n, str) and len(decode_base64url(n)) == _COORDINATE_BYTES for n in point)
+    except ValueError:
         return False
 
 

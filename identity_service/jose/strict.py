@@ -4,15 +4,16 @@ The libraries are lenient here (padding, duplicate members, infinite numbers); R
 RFC 8725 section 3 ask for the opposite.
 """
 
-import base64
 import binascii
 import json
-import re
+import string
 from typing import Any, Final
 
 MAX_DEPTH: Final = 16
 _MAX_DIGITS: Final = 32
-_ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]*")
+_ALPHABET: Final = f"{string.ascii_letters}{string.digits}-_".encode()
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_PADDING: Final = (b"", b"", b"==", b"=")
 _SLACK: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 """The last characters that leave no bit over, by length modulo 4."""
 
@@ -21,13 +22,11 @@ JsonObject = dict[str, Any]
 
 def decode_base64url(text: str) -> bytes:
     """Unpadded, canonical base64url (RFC 4648 section 3.5). Raises ValueError for any other spelling."""
-    tail = len(text) % 4
-    if tail == 1 or not _ALPHABET.fullmatch(text) or (tail and text[-1] not in _SLACK[tail]):
+    data, tail = text.encode(), len(text) % 4
+    if tail == 1 or data.translate(None, _ALPHABET) or (tail and text[-1] not in _SLACK[tail]):
         raise ValueError("not canonical base64url")
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as error:  # pragma: no cover  # the checks above leave nothing to find
-        raise ValueError("not base64url") from error
+    # As `base64.urlsafe_b64decode`, which looks at its arguments for longer than it decodes.
+    return binascii.a2b_base64(data.translate(_STANDARD) + _PADDING[tail])
 
 
 def parse_object(data: bytes) -> JsonObject:

@@ -258,7 +258,7 @@ def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
         else None,
         actors=_actors(claims["act"]) if "act" in claims else (),
         may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
-        claims={name: value for name, value in claims.items() if name not in _OWN},
+        claims={} if claims.keys() <= _OWN else {n: value for n, value in claims.items() if n not in _OWN},
         certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else b"",
         revision=revision,
     )

@@ -148,8 +148,8 @@ class DecryptionKey:
             return False
         size = _COORDINATE_BYTES[str(self._curve)]
         try:
-            fits = all(len(decode_base64url(epk[name])) == size for name in names)
-        except (ValueError, TypeError):
+            fits = all(isinstance(epk[n], str) and len(decode_base64url(epk[n])) == size for n in names)
+        except ValueError:
             return False
         return fits and (epk["kty"], epk["crv"]) == (kind, self._curve)
 

@@ -165,11 +165,13 @@ class LocalVerifier:
         certificate_sha256: bytes,
     ) -> Rejected | None:
         """What is asked for and the token has not."""
-        if not any_audience and known.audiences.isdisjoint(_several(audiences)):
+        if isinstance(audiences, str) or isinstance(required_scopes, str):
+            raise TypeError("audiences and required_scopes must be lists of texts, not one text")
+        if not any_audience and known.audiences.isdisjoint(audiences):
             if not audiences:
                 raise ValueError("audiences must name who is asking, or any_audience must be true")
             return self._rejected("WRONG_AUDIENCE", "the token is for another audience")
-        if required_scopes and not known.scopes.issuperset(_several(required_scopes)):
+        if required_scopes and not known.scopes.issuperset(required_scopes):
             return self._rejected("INSUFFICIENT_SCOPE", "the token lacks a required scope")
         bound = known.verified.certificate_sha256
         if bound and bound != certificate_sha256:
@@ -261,10 +263,3 @@ class LocalVerifier:
 
 _steady: Final = steady
 _now: Final = wall
-
-
-def _several(values: Collection[str]) -> Collection[str]:
-    """One text is a collection of texts too: of its letters."""
-    if isinstance(values, str):
-        raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
-    return values

@@ -5,14 +5,16 @@ RFC 8725 section 3 ask for the opposite. A test holds this to what the service r
 """
 
 import base64
+import binascii
 import json
-import re
+import string
 from typing import Any, Final
 
 MAX_DEPTH: Final = 16
 _MAX_DIGITS: Final = 32
-_ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]*")
-_PADDING: Final = ("", "", "==", "=")
+_ALPHABET: Final = f"{string.ascii_letters}{string.digits}-_".encode()
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_PADDING: Final = (b"", b"", b"==", b"=")
 _LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 """Characters left over behind the last four → the last ones whose unused bits are 0."""
 
@@ -21,12 +23,13 @@ JsonObject = dict[str, Any]
 
 def decode_base64url(text: str) -> bytes:
     """Unpadded, canonical base64url (RFC 4648 section 3.5). Raises ValueError for any other spelling."""
-    if not _ALPHABET.fullmatch(text):
+    data, left = text.encode(), len(text) % 4
+    if data.translate(None, _ALPHABET):
         raise ValueError("not base64url")
-    left = len(text) % 4
     if left and (left == 1 or text[-1] not in _LAST[left]):
         raise ValueError("not canonical base64url")
-    return base64.urlsafe_b64decode(text + _PADDING[left])
+    # As `base64.urlsafe_b64decode`, which looks at its arguments for longer than it decodes.
+    return binascii.a2b_base64(data.translate(_STANDARD) + _PADDING[left])
 
 
 def encode_base64url(data: bytes) -> str:
