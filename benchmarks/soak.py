@@ -19,8 +19,9 @@ from typing import Any, Final
 
 import grpc
 
-from benchmarks import redis_server, service, soak_plot, soak_verdict
+from benchmarks import redis_server, service, soak_verdict
 from benchmarks.h2load import GRPC_SHAPE
+from benchmarks.plots import soak as soak_plot
 from benchmarks.processes import BenchmarkError, Cores, on_core
 from benchmarks.service import Service
 from benchmarks.soak_load import Call, Mix, When
