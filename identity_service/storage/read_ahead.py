@@ -14,21 +14,21 @@ _AHEAD: Final = 4
 
 
 def read_ahead(log: ChangeLog, page: LogPage, size: int) -> Generator[LogPage, None, None]:
-    """That page, which has `size` entries, and those after it, as long as they have as many.
+    """That page, which has `size` entries, and those after it, all with its head.
 
-    Positions follow each other, so where a page will begin is known before the one before it has come; the
-    first that begins elsewhere (entries are missing there) is not given. Nor is one that is not full: the log
-    may have been longer by the time that the page before it was read. Raises what reading raises.
+    Positions follow each other, so where a page will begin is known before the one before it has come. The
+    first that is not full, or in which entries are missing, is not given: only the head of that moment
+    says what it means. Raises what reading raises.
     """
     with ThreadPoolExecutor(_READERS, "identity-read-ahead") as readers:
-        end = page.entries[-1].position
-        ahead = deque(readers.submit(log.read, end + n * size, size) for n in range(_AHEAD))
+        entries, end = page.entries, page.entries[-1].position
+        ahead = deque(readers.submit(log.read_entries, end + n * size, size) for n in range(_AHEAD))
         try:
-            while len(page.entries) == size and page.entries[-1].position == end:
-                yield page
+            while len(entries) == size and entries[-1].position == end:
+                yield LogPage(entries=entries, head=page.head)
                 end += size
-                ahead.append(readers.submit(log.read, end + (_AHEAD - 1) * size, size))
-                page = ahead.popleft().result()
+                ahead.append(readers.submit(log.read_entries, end + (_AHEAD - 1) * size, size))
+                entries = ahead.popleft().result()
         finally:
             for reading in ahead:
                 reading.cancel()

@@ -66,6 +66,8 @@ def test_reading_goes_on_after_any_place(store: Store, after: int) -> None:
     deny(store, 10)
     page = store.read(after, 100)
     assert page.entries == entries_of(store)[after:]
+    assert store.read_entries(after, 100) == page.entries
+    assert store.read_entries(after, 3) == page.entries[:3]
     assert page.head == store.head()
 
 

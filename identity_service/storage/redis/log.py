@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from identity_service.domain.ids import Epoch, PrincipalId, new_link
-from identity_service.domain.log import Fact, Generation, Head, LogPage
+from identity_service.domain.log import Fact, Generation, Head, LogEntry, LogPage
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.values import entry_of, generations_of, head_of, restore_words
@@ -33,6 +33,11 @@ class RedisLog:
             entries=tuple(entry_of(id_, fields) for id_, fields in entries),
             head=head_of(epoch, position, link, now, floor),
         )
+
+    def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
+        # No script: it would turn every entry into values of Lua and back.
+        found = self._connection.command("XRANGE", keys.LOG, f"({after}-0", "+", "COUNT", limit)
+        return tuple(entry_of(id_, fields) for id_, fields in found)
 
     def wait(self, after: int, timeout: float) -> None:
         self._connection.wait(keys.LOG, min(after, _MAX_POSITION), timeout)

@@ -18,6 +18,7 @@ from identity_service.domain.log import (
     Generation,
     GenerationRaised,
     Head,
+    LogEntry,
     LogPage,
     RecordKind,
     Revision,
@@ -125,6 +126,9 @@ class RedisStore:
 
     def read(self, after: int, limit: int) -> LogPage:
         return self._log.read(after, limit)
+
+    def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
+        return self._log.read_entries(after, limit)
 
     def wait(self, after: int, timeout: float) -> None:
         self._log.wait(after, timeout)

@@ -143,11 +143,15 @@ def trim(mutation: Mutation, head: Head, position: int) -> int:
 
 def read_log(connection: sqlite3.Connection, now: datetime, after: int, limit: int) -> LogPage:
     head = read_head(connection, now)
+    return LogPage(entries=read_entries(connection, after, limit), head=head)
+
+
+def read_entries(connection: sqlite3.Connection, after: int, limit: int) -> tuple[LogEntry, ...]:
     rows = connection.execute(
         "SELECT position, link, previous_link, change FROM log WHERE position > ? ORDER BY position LIMIT ?",
         (min(after, _MAX_POSITION), limit),
     )
-    entries = tuple(
+    return tuple(
         LogEntry(
             position=position,
             link=Link(link),
@@ -156,4 +160,3 @@ def read_log(connection: sqlite3.Connection, now: datetime, after: int, limit: i
         )
         for position, link, previous, change in rows
     )
-    return LogPage(entries=entries, head=head)

@@ -11,7 +11,16 @@ from typing import Self
 from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Appended, Fact, Generation, Head, LogPage, RecordKind, Revision
+from identity_service.domain.log import (
+    Appended,
+    Fact,
+    Generation,
+    Head,
+    LogEntry,
+    LogPage,
+    RecordKind,
+    Revision,
+)
 from identity_service.domain.ports import Clock
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
@@ -78,6 +87,10 @@ class SqliteStore:
     def read(self, after: int, limit: int) -> LogPage:
         with self._database.reading() as connection:
             return changes.read_log(connection, self._clock.now(), after, limit)
+
+    def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
+        with self._database.reading() as connection:
+            return changes.read_entries(connection, after, limit)
 
     def wait(self, after: int, timeout: float) -> None:
         self._database.wait(lambda: self.head().position > after, timeout)

@@ -97,6 +97,9 @@ class MemoryLog:
         found = [entry for entry in self.entries if entry.position > after]
         return LogPage(entries=tuple(found[:limit]), head=self.head())
 
+    def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
+        return self.read(after, limit).entries
+
     def wait(self, after: int, timeout: float) -> None:
         raise AssertionError("the replica does not wait")
 
