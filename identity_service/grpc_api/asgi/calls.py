@@ -33,7 +33,7 @@ START: Final[Event] = {"type": "http.response.start", "status": 200, "headers": 
 GOOD: Final[Event] = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 T = TypeVar("T")
 _FIRST_LOOK: Final = 0.05
-LOOKS: Final = 1.0
+_LOOKS: Final = 1.0
 """Seconds between two looks whether the client is still there: the ASGI server does not tell by itself."""
 
 
@@ -92,6 +92,20 @@ class Call:
     async def has_gone(self) -> bool:
         """Whether the client has left; asked only once all of the request is here."""
         return self._received and (await self._receive())["type"] == "http.disconnect"
+
+    async def until(self, ended: "asyncio.Future[Any]") -> None:
+        """Wait for it. Raises TimeoutError at the deadline, GoneError where the client has left."""
+        patience = _FIRST_LOOK
+        while not ended.done():
+            left = self.context.time_remaining()
+            await asyncio.wait({ended}, timeout=patience if left is None else min(left, patience))
+            if ended.done():
+                return
+            if not self.context.is_active():
+                raise TimeoutError
+            if await self.has_gone():
+                raise GoneError
+            patience = min(2 * patience, _LOOKS)
 
     async def begin(self) -> None:
         """Send the headers, with no message yet. Raises GoneError."""
@@ -167,25 +181,16 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
     # A context of its own, as grpcio gives each call: what is bound for log lines must not stay behind.
     run = contextvars.copy_context().run
     future = loop.run_in_executor(method.pool, run, method.behaviour, request, context)
-    future.add_done_callback(_retrieved)
-    cancelled = loop.create_future()
-    context.on_cancel(lambda: _set_from_anywhere(loop, cancelled))
-    patience = _FIRST_LOOK
-    while not future.done():
-        left = context.time_remaining()
-        await asyncio.wait(
-            {future, cancelled},
-            timeout=patience if left is None else min(left, patience),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if future.done():
-            break
-        if not context.is_active() or cancelled.done() or await call.has_gone():
-            future.cancel()  # it may still wait for a thread: then it is not carried out at all
-            if cancelled.done():
-                raise AbortedError
-            raise GoneError if context.is_active() else TimeoutError
-        patience = min(2 * patience, LOOKS)
+    ended = loop.create_future()
+    future.add_done_callback(lambda _: _set(ended))
+    context.on_cancel(lambda: _from_anywhere(loop, ended))
+    try:
+        await call.until(ended)
+        if not future.done():
+            raise AbortedError
+    finally:
+        future.cancel()  # it may still wait for a thread: then it is not carried out at all
+        future.add_done_callback(_retrieved)
     response = future.result()
     code = context.code()
     if code is not None and code is not grpc.StatusCode.OK:
@@ -200,8 +205,13 @@ def _retrieved(future: "asyncio.Future[Any]") -> None:
         future.exception()
 
 
-def _set_from_anywhere(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
-    loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
+def _from_anywhere(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+    loop.call_soon_threadsafe(_set, future)
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def log_bug(method: str, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from identity_service.grpc_api.asgi.calls import LOOKS, Call, GoneError, Method
+from identity_service.grpc_api.asgi.calls import Call, GoneError, Method
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.asgi.wire import WireError
 
@@ -111,15 +111,10 @@ class Stream:
         started = self._loop.run_in_executor(
             self._method.pool, contextvars.copy_context().run, self.run, message
         )
-        while not self._ended.done():
-            left = context.time_remaining()
-            await asyncio.wait({self._ended}, timeout=LOOKS if left is None else min(left, LOOKS))
-            if self._ended.done():
-                break
-            if not context.is_active():
-                self._set_ended(TimeoutError())
-            elif await self._call.has_gone():
-                self._set_ended(GoneError())
+        try:
+            await self._call.until(self._ended)
+        except (TimeoutError, GoneError) as gave_up:
+            self._set_ended(gave_up)
         started.cancel()  # where it still waits for a thread
         if self._writing is not None:
             self._writing.cancel()
