@@ -16,15 +16,17 @@ _RESPONSE_TAG: Final = pb.VerifyBatchResponse.RESPONSES_FIELD_NUMBER << 3 | _LEN
 _LONGEST_VARINT: Final = 5
 
 
-def split(batch: bytes) -> Sequence[bytes] | None:
+def split(batch: bytes, limit: int) -> Sequence[bytes] | None:
     """Each VerifyRequest of a serialized VerifyBatchRequest; None where there is anything else in it.
 
-    Whether they can be parsed is not looked at.
+    Nor are there more than `limit`: a megabyte has room for half a million of them. Whether they can be
+    parsed is not looked at.
     """
-    parts, at, end = [], 0, len(batch)
+    parts: list[bytes] = []
+    at, end = 0, len(batch)
     try:
         while at < end:
-            if batch[at] != _REQUEST_TAG:
+            if batch[at] != _REQUEST_TAG or len(parts) == limit:
                 return None
             length, shift, at = 0, 0, at + 1
             while (byte := batch[at]) > 0x7F:

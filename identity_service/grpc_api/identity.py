@@ -69,8 +69,8 @@ class IdentityServicer(rpc.IdentityServiceServicer):
 
     def recall_batch(self, data: bytes) -> bytes | None:
         """As `recall_verify`, where it holds for each request of a batch that is not very long."""
-        parts = batches.split(data)
-        if not parts or len(parts) > _RECALLED_TOGETHER:
+        parts = batches.split(data, _RECALLED_TOGETHER)
+        if not parts:
             return None
         revision = self._revision.of(self._replica.revision)
         responses = []
@@ -84,7 +84,9 @@ class IdentityServicer(rpc.IdentityServiceServicer):
     @recalled_by(recall_batch)
     def VerifyBatch(self, request: pb.VerifyBatchRequest, data: bytes) -> bytes:  # type: ignore[override]
         convert.check_batch(request)
-        parts = batches.split(data) or [single.SerializeToString() for single in request.requests]
+        parts = batches.split(data, convert.MAX_BATCH) or [
+            single.SerializeToString() for single in request.requests
+        ]
         before = self._revision.of(self._replica.revision)
         responses = {
             index: known.rendered + before

@@ -20,7 +20,7 @@ requests = st.builds(
 def test_a_batch_is_its_requests_one_by_one(asked: list[pb.VerifyRequest]) -> None:
     data = pb.VerifyBatchRequest(requests=asked).SerializeToString()
 
-    assert batches.split(data) == [request.SerializeToString() for request in asked]
+    assert batches.split(data, 100) == [request.SerializeToString() for request in asked]
 
 
 piece = st.binary(max_size=8) | requests.map(
@@ -37,7 +37,7 @@ piece = st.binary(max_size=8) | requests.map(
 @example(b"\x8a\x00\x00")
 @example(b"\x0a\x00\x10\x01")
 def test_what_is_split_is_what_protobuf_reads(data: bytes) -> None:
-    parts = batches.split(data)
+    parts = batches.split(data, 100)
     try:
         asked = list(pb.VerifyBatchRequest.FromString(data).requests)
     except DecodeError:
@@ -52,6 +52,14 @@ def readable(part: bytes) -> bool:
     except DecodeError:
         return False
     return True
+
+
+def test_no_more_are_split_than_may_be() -> None:
+    three = pb.VerifyBatchRequest(requests=[pb.VerifyRequest(token="t")] * 3).SerializeToString()
+
+    assert batches.split(three, 2) is None
+    assert batches.split(three + b"\x0a\x00" * 1_000_000, 3) is None
+    assert len(batches.split(three, 3) or ()) == 3
 
 
 @given(st.lists(st.builds(pb.VerifyResponse, revision=st.text(max_size=300)), max_size=5))
