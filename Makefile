@@ -16,10 +16,17 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# Much of their time the tests wait for servers, so three processes suit two cores; ARGS="-n 0" = one after the other.
+# Much of their time the tests wait for servers, so three processes suit two cores; those of whole processes are
+# timed, and run alone. ARGS chooses some of them: ARGS="tests/unit -k keys".
 test: .venv/.dev  ## Install what is needed and run all the tests
-	@$(BIN)/python -m pytest -n 3 --dist loadscope --cov --cov-report=term --durations=5 $(ARGS)
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --cov --cov-report= --durations=5 \
+	  --ignore tests/e2e --ignore tests/faults
+	@$(BIN)/python -m pytest --cov --cov-append --cov-report=term --durations=5 tests/e2e tests/faults
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
+endif
 
 test-faults: .venv/.dev  ## The faults in their full form: more than an hour
 	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py $(ARGS)

@@ -15,6 +15,7 @@ import pytest
 from identity_client import IdentityClient, Rejected, UnauthenticatedError, UnavailableError, Verified
 from tests.e2e.process import Installation
 from tests.redis_server import RedisServer, free_port
+from tests.redis_topology import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,8 +51,9 @@ def test_the_first_run_makes_what_it_needs_and_the_second_finds_it(installation:
 
 def test_the_printed_calls_can_be_pasted(installation: Installation) -> None:
     with installation.serve("--dev"):
-        text = installation.log
-        pasted = re.search(r"(TOKEN=\$\(.*?demo-api( --target \S+)?)$", text, re.DOTALL | re.MULTILINE)
+        call = re.compile(r"(TOKEN=\$\(.*?demo-api( --target \S+)?)$", re.DOTALL | re.MULTILINE)
+        until(lambda: call.search(installation.log) is not None)  # it is said after it serves
+        pasted = call.search(installation.log)
         assert pasted is not None
         done = subprocess.run(
             ["bash", "-euc", pasted.group(1)],
