@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
-import structlog
 
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.asgi.wire import (
@@ -212,8 +211,3 @@ def _from_anywhere(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None
 def _set(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
-
-
-def log_bug(method: str, error: BaseException) -> None:
-    """A servicer let an exception out. Its text is not logged: it may hold a value of the request."""
-    structlog.get_logger("identity.rpc").error("servicer_bug", method=method, error=type(error).__name__)

@@ -7,9 +7,11 @@ told is told then.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NoReturn, cast
 
 import grpc
+import structlog
 
 from identity_service.grpc_api.asgi.peer import FORWARDED, address_of, certificate_properties
 from identity_service.grpc_api.asgi.wire import Metadata, timeout_of, to_metadata
@@ -131,11 +133,32 @@ class AsgiContext(grpc.ServicerContext):
         self._begin = begin
 
     def end(self) -> None:
-        """The call is over. Repeating it does nothing."""
+        """The call is over: who asked to be told is told soon, by a thread. Repeating it does nothing.
+
+        Not by the caller, which is the event loop: a callback may wait for a lock whose holder waits for
+        the loop to send something (the health servicer of grpcio does both).
+        """
         with self._lock:
             if not self._active:
                 return
             self._active = False
             callbacks, self._callbacks = self._callbacks, ()
-        for callback in callbacks:
+        if callbacks:
+            _TELLING.submit(_tell, callbacks)
+
+
+def log_bug(method: str, error: BaseException) -> None:
+    """A servicer let an exception out. Its text is not logged: it may hold a value of the request."""
+    structlog.get_logger("identity.rpc").error("servicer_bug", method=method, error=type(error).__name__)
+
+
+def _tell(callbacks: Iterable[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        try:
             callback()
+        except Exception as error:  # noqa: BLE001  # the others are told all the same
+            log_bug("callback at the end of a call", error)
+
+
+_TELLING: Final = ThreadPoolExecutor(1, "identity-ended")
+"""Makes its thread when the first call ends that somebody wants to be told of."""

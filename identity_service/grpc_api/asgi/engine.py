@@ -24,12 +24,11 @@ from identity_service.grpc_api.asgi.calls import (
     Method,
     Receive,
     Send,
-    log_bug,
     refuse,
     serve_unary,
     within,
 )
-from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug
 from identity_service.grpc_api.asgi.streams import Stream
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, frame, window_of
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextvars
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -126,3 +127,45 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
     assert statuses == [str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]), "0", "0"]
     assert (too_early, done) == (False, True)
     assert asyncio.run(call(engine))["grpc-status"] == str(grpc.StatusCode.UNAVAILABLE.value[0])
+
+
+def test_who_waits_for_the_loop_may_hold_what_a_callback_waits_for(engine: AsgiEngine) -> None:
+    """As the health servicer of grpcio does: it sends, and is told of the end of calls, under one lock."""
+    lock, told = threading.Lock(), threading.Event()
+
+    def ended() -> None:
+        with lock:
+            told.set()
+
+    def handler(request: bytes, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        with lock:
+            context.add_callback(ended)
+            send(b"is never taken")
+
+    handler.experimental_non_blocking = True  # type: ignore[attr-defined]
+    handlers: dict[str, Any] = {"Method": grpc.unary_stream_rpc_method_handler(handler)}
+    engine.add_registered_method_handlers("test.Service", handlers)
+
+    async def run() -> None:
+        sending = asyncio.Event()
+        events = iter([{"type": "http.request", "body": frame(b""), "more_body": False}])
+
+        async def receive() -> dict[str, Any]:
+            found = next(events, None)
+            if found is None:
+                await sending.wait()
+            return found or {"type": "http.disconnect"}
+
+        async def send(event: Any) -> None:
+            sending.set()
+            await asyncio.Event().wait()
+
+        scope = {"type": "http", "method": "POST", "path": "/test.Service/Method", "headers": HEADERS}
+        await engine(scope, receive, send)
+
+    loop = threading.Thread(target=asyncio.run, args=[run()], daemon=True)
+    loop.start()
+
+    assert told.wait(10)
+    loop.join(10)
+    assert not loop.is_alive()
