@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.pipeline import Pipeline, Registrable
 from identity_service.grpc_api.senders import Senders
@@ -81,7 +82,7 @@ class Server:
         self._pools = pools
         self._drain_grace = drain_grace.total_seconds()
         self._pipeline = Pipeline(engine, gate, pools.work)
-        self._health = health.HealthServicer(experimental_non_blocking=True)
+        self._health = HealthServicer()
         self._senders = senders
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identity, self._registrar)
         trust_service_pb2_grpc.add_TrustServiceServicer_to_server(trust, self._registrar)

@@ -193,6 +193,24 @@ def test_health_is_reported_for_the_server_and_each_service(world: World) -> Non
     watch.cancel()
 
 
+def test_watchers_of_health_come_and_go_at_once_and_calls_are_answered(world: World) -> None:
+    """One that left while another was sent something once stopped the server for good."""
+
+    def come_and_go(_: int) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(world.target, options=options) as channel:
+            for _ in range(25):
+                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+                assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+                watch.cancel()
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(come_and_go, range(8)))
+
+    check = health_pb2_grpc.HealthStub(world.channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+    assert check.status == health_pb2.HealthCheckResponse.SERVING
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_reflection_describes_the_service(world: World, version: str) -> None:
     call = world.channel.stream_stream(
