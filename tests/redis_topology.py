@@ -197,7 +197,7 @@ class ClusterGroup:
 
     def move(self, slot: int, number: int) -> None:
         """Have every server say that this one owns the slot; what lies in it stays where it is."""
-        owner = say(self.servers[number].port, "CLUSTER MYID").splitlines()[1]
+        owner = node_id(self.servers[number])
         # What the former owner told before it knew must count for less, whenever it arrives.
         say(self.servers[number].port, "CLUSTER BUMPEPOCH")
         until(lambda: len({_epoch(server.port, owner) for server in self.servers}) == 1)
@@ -229,7 +229,7 @@ class ClusterGroup:
             port = server.port
             until(lambda port=port: f"cluster_known_nodes:{len(self.servers)}" in cluster_info(port))  # type: ignore[misc]
         if len(self.servers) > 3:
-            home = say(first.port, "CLUSTER MYID").splitlines()[1]
+            home = node_id(first)
             until(lambda: ask(self.replica.port, f"CLUSTER REPLICATE {home}\r\n".encode()).startswith(b"+OK"))
             until(lambda: "state=online" in info(first.port).get("slave0", ""))
         self.revive()
@@ -275,6 +275,11 @@ def info(port: int) -> Mapping[str, str]:
 
 def cluster_info(port: int) -> str:
     return say(port, "CLUSTER INFO")
+
+
+def node_id(server: RedisServer) -> str:
+    """The name of a server within its cluster."""
+    return say(server.port, "CLUSTER MYID").splitlines()[1]
 
 
 def _epoch(port: int, node_id: str) -> str:

@@ -18,8 +18,7 @@ from identity_service.storage.redis import RedisStore, connection, keyspace
 from identity_service.storage.redis.checks import Demands
 from identity_service.storage.redis.cluster import slot_of
 from tests.conformance import samples
-from tests.redis_server import RedisServer
-from tests.redis_topology import ClusterGroup, paused, say, until
+from tests.redis_topology import ClusterGroup, node_id, paused, say, until
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +63,6 @@ def soon() -> datetime:
 def session_elsewhere() -> SessionId:
     """The id of a session that does not lie on the server of `{idn}`."""
     return next(sid for n in range(100) if slot_of(keyspace.session(sid := SessionId(f"s{n}"))) > 5460)
-
-
-def my_id(server: RedisServer) -> str:
-    return say(server.port, "CLUSTER MYID").splitlines()[1]
 
 
 def denied(store: RedisStore, token_id: str) -> bool:
@@ -153,7 +148,7 @@ def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     sid = session_elsewhere()
     owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2
     former, latter = group.servers[owner], group.servers[3 - owner]
-    told = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + my_id(latter)
+    told = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + node_id(latter)
     say(latter.port, "CONFIG RESETSTAT")
     say(former.port, told)
     with ThreadPoolExecutor() as pool:

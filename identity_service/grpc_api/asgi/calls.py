@@ -188,8 +188,9 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
         if not future.done():
             raise AbortedError
     finally:
-        future.cancel()  # it may still wait for a thread: then it is not carried out at all
-        future.add_done_callback(_retrieved)
+        # It may still wait for a thread: then it is not carried out at all.
+        if future.cancel() or not ended.done():
+            future.add_done_callback(_retrieved)
     response = future.result()
     code = context.code()
     if code is not None and code is not grpc.StatusCode.OK:
