@@ -8,7 +8,7 @@ from typing import Any, Final
 import identity_client as sdk
 from identity_client import AdminClient
 from identity_service.domain import errors
-from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.ids import NO_LINK, Epoch, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, StoredSecret, User
@@ -19,7 +19,7 @@ from identity_service.grpc_api.admin_convert import to_client, to_trusted_issuer
 from identity_service.principals.plan import Declared, Found
 from identityapi.v1 import principal_pb2 as pb
 
-_NEW: Final = Revision(epoch=Epoch("new"), position=0)
+_NEW: Final = Revision(epoch=Epoch("new"), position=0, link=NO_LINK)
 """Of what is not there yet; the service does not look at it."""
 
 

@@ -14,6 +14,14 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, Sessi
 
 _MAX_POSITION: Final = 2**63 - 1
 """What every store can count to."""
+_BEFORE_FIRST: Final = "-"
+"""How a revision writes the link of position 0, where there is no entry. No entry has such a link."""
+_LONGEST_NAME: Final = 64
+_LONGEST_REVISION: Final = 2 * _LONGEST_NAME + 21
+"""An epoch, 19 digits, a link, and the dots between them."""
+_DASHES: Final = {ord("-"): "0", ord("_"): "0"}
+"""What base64url has beside letters and digits."""
+_NO_REVISION: Final = "not a revision: expected <epoch>.<position>.<link> as Revoke returned it"
 _TOGETHER: Final = "+"
 """Stands between the links of one generation that was raised twice; no link holds it (base64url)."""
 
@@ -26,24 +34,43 @@ def _whole_number(text: str) -> int | None:
     return number if str(number) == text and number <= _MAX_POSITION else None
 
 
+def _is_name(text: str) -> bool:
+    """Whether the text is 1 to 64 ASCII letters and digits."""
+    return 0 < len(text) <= _LONGEST_NAME and text.isascii() and text.isalnum()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """A place in one log, written `<epoch>.<position>`."""
+    """A place in one history of one log, written `<epoch>.<position>.<link>`; clients do not look inside."""
 
     epoch: Epoch
     position: int
+    link: Link | None
+    """Of the entry at that position; empty (written `-`) before the first entry, and only there.
+
+    None = unknown: a revision of a client that was written before links were part of it.
+    """
 
     def __str__(self) -> str:
-        return f"{self.epoch}.{self.position}"
+        if self.link is None:
+            return f"{self.epoch}.{self.position}"
+        return f"{self.epoch}.{self.position}.{self.link or _BEFORE_FIRST}"
 
     @classmethod
     def parse(cls, text: str) -> "Revision":
-        """Raises ValueError when `text` is not `<epoch>.<position>` as this class writes it."""
-        epoch, dot, position = text.partition(".")
-        place = _whole_number(position)
-        if place is None or not (dot and 0 < len(epoch) <= 64 and epoch.isascii() and epoch.isalnum()):
-            raise ValueError("not a revision: expected <epoch>.<position> as Revoke returned it")
-        return cls(epoch=Epoch(epoch), position=place)
+        """Return the place that a text names.
+
+        Raises ValueError if the text is not a revision as this class writes it, today or without a link.
+        """
+        epoch, *rest = text.split(".") if len(text) <= _LONGEST_REVISION else (text,)
+        position = _whole_number(rest[0]) if rest else None
+        if position is None or not _is_name(epoch) or len(rest) > 2:
+            raise ValueError(_NO_REVISION)
+        if len(rest) == 1:
+            return cls(epoch=Epoch(epoch), position=position, link=None)
+        if not _is_name(rest[1].translate(_DASHES)) or (rest[1] == _BEFORE_FIRST) != (position == 0):
+            raise ValueError(_NO_REVISION)
+        return cls(epoch=Epoch(epoch), position=position, link=Link(rest[1]) if position else NO_LINK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +191,7 @@ class Head:
 
     @property
     def revision(self) -> Revision:
-        return Revision(epoch=self.epoch, position=self.position)
+        return Revision(epoch=self.epoch, position=self.position, link=self.link)
 
 
 class LogEntry(NamedTuple):
@@ -189,6 +216,6 @@ class Appended:
     """What a write put into the log (or found there, when it was a repetition)."""
 
     revision: Revision
-    """The place that holds it."""
+    """The place that holds it, with the link of the entry there."""
     changes: tuple[tuple[Change, Link], ...]
     """The changes with the links of their entries, for the writer's own replica."""

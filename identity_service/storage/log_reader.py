@@ -29,7 +29,7 @@ class Cursor:
 
     @property
     def revision(self) -> Revision:
-        return Revision(epoch=self.epoch, position=self.position)
+        return Revision(epoch=self.epoch, position=self.position, link=self.link)
 
     def is_at(self, head: Head) -> bool:
         return (self.epoch, self.position, self.link) == (head.epoch, head.position, head.link)

@@ -59,7 +59,7 @@ class Replica:
         self._subscribers: list[Callable[[RecordChanged | None], None]] = []
         self._listeners: list[LogListener] = []
         self._reader = LogReader(log, journal, begin=self._begin, fold=self._fold)
-        self._revision = Revision(epoch=Epoch(""), position=0)
+        self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
         self._ready = False
         self._trouble: UnavailableError | None = None
         self._skew: timedelta | None = None
@@ -223,7 +223,7 @@ class Replica:
             with self._folding:
                 self._revocations.raise_to(principal, generation)
         self._notify(None)
-        self._revision = Revision(epoch=head.epoch, position=0)
+        self._revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
         for listener in self._listeners:
             listener.replaced(self._revision)
 

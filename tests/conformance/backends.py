@@ -61,6 +61,9 @@ class Backend(Protocol):
         With `generations` their table is lost as well.
         """
 
+    def forget_links_of_etags(self) -> None:
+        """Make the etags of all records what version 0.1.0 wrote: `<epoch>.<position>`."""
+
     def cut_off(self) -> None:
         """Make it unreachable for every open store, for good."""
 
@@ -98,6 +101,11 @@ class SqliteBackend:
                 link = last[0] if last else ""
                 connection.execute("UPDATE head SET position = ?, link = ?", (after, link))
                 connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'log'", (after,))
+            connection.commit()
+
+    def forget_links_of_etags(self) -> None:
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE records SET link = NULL")
             connection.commit()
 
     def cut_off(self) -> None:
@@ -143,6 +151,13 @@ class RedisBackend:
                 client.xadd(keyspace.LOG, fields, id_)
             link = kept[-1][1]["link"] if kept else ""
             client.hset(keyspace.HEAD, mapping={"position": after, "link": link})
+
+    def forget_links_of_etags(self) -> None:
+        client: Any
+        with closing(redis.Redis(port=self.server.port, decode_responses=True)) as client:
+            for key in client.scan_iter(_type="hash"):
+                if (etag := client.hget(key, "revision")) is not None:
+                    client.hset(key, "revision", etag.rpartition(".")[0])
 
     def cut_off(self) -> None:
         self.server.kill()

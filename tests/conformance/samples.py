@@ -129,7 +129,7 @@ def an_issuer(issuer: str = "https://cluster.example", **changes: Any) -> Truste
     return TrustedIssuer(issuer=issuer, **(values | changes))
 
 
-NOWHERE = Revision(epoch=Epoch("nowhere"), position=1)
+NOWHERE = Revision(epoch=Epoch("nowhere"), position=1, link=Link("l"))
 
 MUTATIONS: dict[str, Callable[[Store], object]] = {
     "deny_token": lambda s: s.deny_token(new_token_id(), LATER),

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from identity_service.domain.principals import Client
 from identity_service.storage.codec import encode_record, encode_session
 from identity_service.storage.sqlite import SqliteStore, schema
 from tests.conformance import samples
@@ -41,3 +42,27 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
         assert store.list_sessions(session.client_id) == [session]
         store.update(replace(user, username="carol"), expected=found.revision)
         assert store.find_user("alice") is None
+
+
+def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
+    """Its records keep their etags, which have no link, until they are written again."""
+    client = samples.a_client("billing")
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in (*schema._TABLES, *schema._SECOND):
+            connection.execute(statement)
+        connection.execute("INSERT INTO head (one, epoch, position, link) VALUES (1, 'e', 7, 'l')")
+        connection.execute(
+            "INSERT INTO records (kind, id, value, epoch, position) VALUES (?, ?, ?, ?, ?)",
+            ("client", "billing", encode_record(client), "e", 7),
+        )
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+
+    with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
+        found = store.get(Client, "billing")
+        assert found is not None
+        assert found.record == client
+        assert str(found.revision) == "e.7"
+        updated = store.update(client, expected=found.revision).revision
+        assert updated == store.head().revision
+        assert store.list_records(Client)[0].revision == updated

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from identity_service.domain.ids import Link
 from identity_service.domain.log import RecordKind, Revision
 from identity_service.grpc_api import convert
 from identity_service.services.verify import Verifier
@@ -171,7 +172,7 @@ def test_what_is_answered_well_after_reading_is_read_again_the_next_time(
 
 def later_than(revision: str) -> str:
     known = Revision.parse(revision)
-    return str(Revision(epoch=known.epoch, position=known.position + 1000))
+    return str(Revision(epoch=known.epoch, position=known.position + 1000, link=Link("later")))
 
 
 def test_nobody_gets_an_answer_from_memory_who_has_to_prove_themselves(start_world: StartWorld) -> None:

@@ -201,7 +201,7 @@ class RedisStore:
         # A request without a name gets one, so that repeating it after a broken connection is safe.
         name = request_id or f"call/{secrets.token_urlsafe(16)}"
         remember = _REQUEST_SECONDS if request_id else _CALL_SECONDS
-        position, held, number = self._connection.run(
+        position, held, number, there = self._connection.run(
             "raise_generation",
             [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.request(name), *audit_keys],
             [
@@ -217,7 +217,7 @@ class RedisStore:
             durable=True,
         )
         raised = GenerationRaised(principal=principal, number=int(number))
-        return appended(epoch, position, (raised, Link(held)))
+        return appended(epoch, position, (raised, Link(held)), link=Link(there))
 
     # Records of the directory.
 

@@ -26,6 +26,12 @@ class Writing:
         return "" if self._clock is None else time_text(self._clock.now())
 
 
-def appended(epoch: Epoch, position: str, *changes: tuple[Change, Link]) -> Appended:
-    """What a script that was given `epoch` has put into the log, or found there."""
-    return Appended(revision=Revision(epoch=epoch, position=int(position)), changes=changes)
+def appended(
+    epoch: Epoch, position: str, *changes: tuple[Change, Link], link: Link | None = None
+) -> Appended:
+    """Return what a script that was given `epoch` has put into the log, or found there.
+
+    `link` is that of the entry at the position; None = the last change's.
+    """
+    there = changes[-1][1] if link is None else link
+    return Appended(revision=Revision(epoch=epoch, position=int(position), link=there), changes=changes)

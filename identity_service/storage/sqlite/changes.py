@@ -63,7 +63,7 @@ class Mutation:
 
     def held(self, change: Change, position: int, link: str) -> Appended:
         """What a repetition returns: the entry that holds the fact already."""
-        revision = Revision(epoch=self._head.epoch, position=position)
+        revision = Revision(epoch=self._head.epoch, position=position, link=Link(link))
         return Appended(revision=revision, changes=((change, Link(link)),))
 
 

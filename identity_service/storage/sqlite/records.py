@@ -17,7 +17,7 @@ _PRINCIPALS = (RecordKind.CLIENT, RecordKind.USER)
 
 def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
     row = connection.execute(
-        "SELECT value, epoch, position FROM records WHERE kind = ? AND id = ?", (kind_of(kind), id_)
+        "SELECT value, epoch, position, link FROM records WHERE kind = ? AND id = ?", (kind_of(kind), id_)
     ).fetchone()
     return None if row is None else _versioned(kind, row)
 
@@ -26,7 +26,7 @@ def list_after(
     connection: sqlite3.Connection, kind: type[RecordT], after: str, limit: int
 ) -> list[Versioned[RecordT]]:
     rows = connection.execute(
-        "SELECT value, epoch, position FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
+        "SELECT value, epoch, position, link FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
         (kind_of(kind), after, limit),
     )
     return [_versioned(kind, row) for row in rows]
@@ -102,8 +102,8 @@ def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
     """The record takes the revision of the whole step, so what a write returns is the next one's etag."""
     revision = mutation.revision
     mutation.connection.execute(
-        "INSERT OR REPLACE INTO records (kind, id, value, epoch, position) VALUES (?, ?, ?, ?, ?)",
-        (kind, record.id, encode_record(record), revision.epoch, revision.position),
+        "INSERT OR REPLACE INTO records (kind, id, value, epoch, position, link) VALUES (?, ?, ?, ?, ?, ?)",
+        (kind, record.id, encode_record(record), revision.epoch, revision.position, revision.link),
     )
     mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, record.id))
     mutation.connection.executemany(
@@ -122,12 +122,16 @@ def _require_free_names(connection: sqlite3.Connection, record: Record) -> None:
 
 def _revision(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> Revision | None:
     row = connection.execute(
-        "SELECT epoch, position FROM records WHERE kind = ? AND id = ?", (kind, id_)
+        "SELECT epoch, position, link FROM records WHERE kind = ? AND id = ?", (kind, id_)
     ).fetchone()
-    return None if row is None else Revision(epoch=Epoch(row[0]), position=row[1])
+    return None if row is None else _etag(*row)
 
 
 def _versioned(kind: type[RecordT], row: tuple[Any, ...]) -> Versioned[RecordT]:
-    value, epoch, position = row
-    revision = Revision(epoch=Epoch(epoch), position=position)
-    return Versioned(record=decode_record(kind, value), revision=revision)
+    value, *etag = row
+    return Versioned(record=decode_record(kind, value), revision=_etag(*etag))
+
+
+def _etag(epoch: str, position: int, link: str | None) -> Revision:
+    """What a client was given, whole: a record of an older store has no link until it is written again."""
+    return Revision(epoch=Epoch(epoch), position=position, link=None if link is None else Link(link))

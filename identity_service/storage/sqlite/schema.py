@@ -1,6 +1,6 @@
 """The tables of the embedded store and their version. Knows no row and no value.
 
-Times are Unix seconds. A revision is kept as epoch and position, so that it is whole by itself.
+Times are Unix seconds. A revision is kept as epoch, position and link, so that it is whole by itself.
 """
 
 import sqlite3
@@ -8,7 +8,7 @@ from typing import Final
 
 from identity_service.domain.errors import ConfigurationError
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _TABLES: Final = (
     # The end of the log: no row = never initialised.
@@ -59,6 +59,11 @@ _SECOND: Final = (
     "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, event TEXT NOT NULL)",
 )
 
+_THIRD: Final = (
+    # The rest of a record's etag; NULL in a row that an older version wrote, whose etags have no link.
+    "ALTER TABLE records ADD COLUMN link TEXT",
+)
+
 _FROM_FIRST: Final = (
     "INSERT INTO names (kind, name, id) SELECT kind, username, id FROM records WHERE username IS NOT NULL",
     "DROP INDEX records_by_username",
@@ -82,6 +87,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         )
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
         raise ConfigurationError("the file is an SQLite database of another program: name another path")
-    steps = (*_TABLES, *_SECOND) if version == 0 else (*_SECOND, *_FROM_FIRST)
+    steps = (
+        *(_TABLES if version == 0 else ()),
+        *(_SECOND if version < 2 else ()),
+        *(_FROM_FIRST if version == 1 else ()),
+        *_THIRD,
+    )
     for statement in (*steps, f"PRAGMA user_version = {VERSION}"):
         connection.execute(statement)

@@ -1,27 +1,51 @@
 """Places in a log and generations as text, and what identifies them."""
 
+import string
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.ids import Epoch, Link, new_epoch, new_link
+from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch, new_link
 from identity_service.domain.log import NEVER_RAISED, Generation, Head, Revision
 from tests.unit.domain.samples import START
 
 EPOCHS = st.text("0123456789abcdefABCXYZ", min_size=1, max_size=64).map(Epoch)
 POSITIONS = st.integers(0, 2**63 - 1)
 LINKS = st.text(st.characters(codec="ascii"), min_size=1, max_size=64).map(Link)
+PLACES = st.builds(
+    Revision,
+    epoch=EPOCHS,
+    position=st.integers(1, 2**63 - 1),
+    link=st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size=64)
+    .filter(lambda text: text != "-")
+    .map(Link),
+)
+
+
+@given(PLACES)
+def test_a_revision_is_read_back_as_it_was_written(revision: Revision) -> None:
+    assert Revision.parse(str(revision)) == revision
 
 
 @given(EPOCHS, POSITIONS)
-def test_a_revision_is_read_back_as_it_was_written(epoch: Epoch, position: int) -> None:
-    revision = Revision(epoch=epoch, position=position)
+def test_a_revision_of_an_older_client_is_read_back_without_a_link(epoch: Epoch, position: int) -> None:
+    revision = Revision(epoch=epoch, position=position, link=None)
+    assert str(revision) == f"{epoch}.{position}"
     assert Revision.parse(str(revision)) == revision
 
 
 def test_a_revision_of_a_new_log_can_be_written_and_read() -> None:
-    revision = Revision(epoch=new_epoch(), position=0)
+    revision = Revision(epoch=new_epoch(), position=0, link=NO_LINK)
+    assert str(revision) == f"{revision.epoch}.0.-"
     assert Revision.parse(str(revision)) == revision
+
+
+def test_a_revision_with_a_new_link_can_be_written_and_read() -> None:
+    """Often, since every 64th character of a link is a dash."""
+    for position in range(1, 1000):
+        revision = Revision(epoch=new_epoch(), position=position, link=new_link())
+        assert Revision.parse(str(revision)) == revision
 
 
 @pytest.mark.parametrize(
@@ -37,7 +61,25 @@ def test_a_revision_of_a_new_log_can_be_written_and_read() -> None:
         "e. 1",
         "e.1 ",
         "e.1\n",
-        "e.1.2",
+        "e.1.",
+        "e.1.-",
+        "e.1.l.",
+        "e.1.l.m",
+        "e.1..l",
+        "e.1.l ",
+        "e.1.l\n",
+        "e.1.l+m",
+        "e.1.é",
+        "e.1.٣",
+        "e.0.",
+        "e.0.l",
+        "e.0.--",
+        "e.01.l",
+        ".1.l",
+        "e..l",
+        "e.-.-",
+        "e.1." + "l" * 65,
+        "e.1." + "l" * 5000,
         "e.x",
         "e.1e3",
         "e.0x1",
@@ -60,7 +102,7 @@ def test_another_text_is_no_revision(text: str) -> None:
         Revision.parse(text)
 
 
-@given(st.text() | st.text("e.0123456789-+ ٣\n"))
+@given(st.text() | st.text("e.0123456789-+_l ٣\n"))
 def test_no_text_makes_parsing_a_revision_fail_in_another_way(text: str) -> None:
     try:
         parsed = Revision.parse(text)
@@ -140,4 +182,4 @@ def test_what_is_merged_is_raised_over_whatever_either_was_raised_over(a: Genera
 
 def test_the_end_of_a_log_names_its_revision() -> None:
     head = Head(epoch=Epoch("e"), position=5, link=Link("l"), time=START)
-    assert str(head.revision) == "e.5"
+    assert str(head.revision) == "e.5.l"

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.ids import Epoch, Link, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, StoredSecret, User
@@ -26,7 +26,7 @@ ISSUER = TrustedIssuer(
     jwks='{"keys": [{"kty": "OKP", "kid": "k"}]}',
     rules=(TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports")),),
 )
-PLACE = Revision(epoch=Epoch("e"), position=1)
+PLACE = Revision(epoch=Epoch("e"), position=1, link=Link("l"))
 
 
 def found(record: Declared) -> Found:

@@ -39,7 +39,7 @@ def test_changes_that_wait_are_joined_and_end_at_the_last_revision() -> None:
     (message,) = taken(watcher)
 
     assert ids([message]) == [f"t{number}" for number in range(50)]
-    assert message.revision == "e1.50"
+    assert message.revision == "e1.50.link-50"
 
 
 def test_two_sets_of_keys_are_never_joined_to_one() -> None:
@@ -100,7 +100,7 @@ def test_a_page_of_records_alone_still_moves_the_revision() -> None:
     watcher = site.open()
     taken(watcher)
     site.fold(RecordChanged(kind=RecordKind.USER, id="u1"))
-    assert taken(watcher) == [pb.WatchResponse(revision="e1.1")]
+    assert taken(watcher) == [pb.WatchResponse(revision="e1.1.link-1")]
 
 
 def test_a_heartbeat_says_time_and_staleness_and_goes_only_to_who_waits() -> None:
@@ -125,7 +125,7 @@ def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
     site.hub.beat()
     (beat,) = taken(watcher)
 
-    assert beat.revision == "e1.0"
+    assert beat.revision == "e1.0.-"
 
 
 def test_who_has_too_much_waiting_has_overflowed_and_the_others_go_on() -> None:

@@ -28,7 +28,7 @@ def test_everything_that_is_live_comes_between_restarted_and_the_revision() -> N
     first, *middle, last = taken(site.open())
 
     assert first == pb.WatchResponse(restarted=True)
-    assert last == pb.WatchResponse(revision="e1.3")
+    assert last == pb.WatchResponse(revision="e1.3.link-3")
     assert not any(message.revision for message in middle)
     assert sorted(ids(middle)) == ["ana", "s1", "t1"]
     assert [key.key_id for message in middle for key in message.key_set.keys] == ["k1"]
@@ -48,7 +48,7 @@ def test_what_is_folded_while_the_snapshot_is_sent_follows_it() -> None:
 
     assert begun.restarted
     assert {"old", "new"} <= set(ids(rest))
-    assert [message.revision for message in rest if message.revision] == ["e1.1", "e1.2"]
+    assert [message.revision for message in rest if message.revision] == ["e1.1.link-1", "e1.2.link-2"]
 
 
 def test_a_large_snapshot_comes_in_messages_of_far_less_than_a_megabyte() -> None:
@@ -71,7 +71,7 @@ def test_who_resumes_gets_what_was_missed_the_keys_and_the_revision() -> None:
     assert ids(messages) == ["missed-1", "missed-2"]
     assert not any(message.restarted for message in messages)
     assert [len(message.key_set.keys) for message in messages if message.HasField("key_set")] == [1]
-    assert messages[-1].revision == "e1.3"
+    assert messages[-1].revision == "e1.3.link-3"
 
 
 def test_who_resumes_in_the_middle_of_a_page_gets_the_whole_page() -> None:
@@ -124,7 +124,7 @@ def test_a_replaced_log_restarts_who_watches_and_nobody_resumes_across_it() -> N
 
     assert messages[0].restarted
     assert ids(messages) == ["found"]
-    assert messages[-1].revision == "e2.1"
+    assert messages[-1].revision == "e2.1.link-1"
     again = taken(site.open(resume_after=seen))
     assert again[0].restarted
     assert sorted(ids(again)) == ["found", "kept"]
@@ -142,7 +142,7 @@ def test_restarted_is_never_joined_to_a_revision_of_the_log_before() -> None:
 
     (restarted,) = [message for message in messages if message.restarted]
     assert not restarted.revision
-    assert [message.revision for message in messages if message.revision] == ["e1.1", "e2.1"]
+    assert [message.revision for message in messages if message.revision] == ["e1.1.link-1", "e2.1.link-1"]
 
 
 def test_a_generation_that_only_the_new_stores_table_has_is_sent_too() -> None:
@@ -180,7 +180,7 @@ def test_two_who_share_a_snapshot_while_it_is_made_both_get_all_of_it() -> None:
         own = [turn[place] if n % 2 == 0 else turn[1 - place] for n, turn in enumerate(turns)]
         messages = [pb.WatchResponse.FromString(message) for message in own if message is not None]
         assert len(set(ids(messages))) == 5000
-        assert messages[-1].revision == "e1.5000"
+        assert messages[-1].revision == "e1.5000.link-5000"
 
 
 def test_who_shares_a_snapshot_gets_what_came_since_it_was_made() -> None:
@@ -192,7 +192,7 @@ def test_who_shares_a_snapshot_gets_what_came_since_it_was_made() -> None:
 
     assert messages[0].restarted
     assert ids(messages) == ["old", "since"]
-    assert [message.revision for message in messages if message.revision][-1] == "e1.2"
+    assert [message.revision for message in messages if message.revision][-1] == "e1.2.link-2"
 
 
 def test_who_shares_a_snapshot_knows_all_only_at_its_end() -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from identity_service.domain.errors import NotReadyError
-from identity_service.domain.ids import Epoch, KeyId, Link, TokenId
+from identity_service.domain.ids import NO_LINK, Epoch, KeyId, Link, TokenId
 from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
     Change,
@@ -104,11 +104,11 @@ class Site:
 
 
 def at(position: int, epoch: str = "e1") -> Revision:
-    return Revision(epoch=Epoch(epoch), position=position)
+    return Revision(epoch=Epoch(epoch), position=position, link=link_of(position))
 
 
 def link_of(position: int) -> Link:
-    return Link(f"link-{position}")
+    return Link(f"link-{position}") if position else NO_LINK
 
 
 def denied(id_: str) -> TokenDenied:

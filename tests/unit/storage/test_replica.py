@@ -173,7 +173,7 @@ def test_loading_reads_generations_and_the_whole_log(replica: Replica, log: Memo
 
     assert len(replica.revocations.denylist) == 2500
     assert replica.revocations.generations[PrincipalId("old")].number == 3
-    assert replica.revision == Revision(epoch=Epoch("e1"), position=2500)
+    assert replica.revision == Revision(epoch=Epoch("e1"), position=2500, link=Link("e1-2500"))
 
 
 class Trouble(MemoryLog):
@@ -221,7 +221,7 @@ def test_a_long_log_that_is_replaced_while_it_is_read_is_read_again(clock: Clock
 
     replica.load()
 
-    assert replica.revision == Revision(epoch=Epoch("e2"), position=3500)
+    assert replica.revision == Revision(epoch=Epoch("e2"), position=3500, link=Link("e2-3500"))
     assert {f"other{number}" for number in range(3500)} <= set(replica.revocations.denylist.until)
     assert journal.events == ["log_replaced"]
 
@@ -353,7 +353,7 @@ def test_what_this_process_wrote_is_known_at_once_and_the_revision_stays(
 
     replica.learn(
         Appended(
-            revision=Revision(epoch=log.epoch, position=entry.position),
+            revision=Revision(epoch=log.epoch, position=entry.position, link=entry.link),
             changes=((entry.change, entry.link), (changed, Link("x"))),
         )
     )
@@ -371,12 +371,12 @@ def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryLog) ->
     replica.reach(replica.revision)
     assert log.reads == reads
     log.append(denied("t2"))
-    replica.reach(Revision(epoch=log.epoch, position=2))
+    replica.reach(Revision(epoch=log.epoch, position=2, link=log.entries[-1].link))
     assert log.reads == reads + 1
     assert "t2" in replica.revocations.denylist
-    replica.reach(Revision(epoch=Epoch("other"), position=99))  # another log: as strong
+    replica.reach(Revision(epoch=Epoch("other"), position=99, link=Link("l")))  # another log: as strong
     with pytest.raises(RevisionNotReachedError):
-        replica.reach(Revision(epoch=log.epoch, position=3))
+        replica.reach(Revision(epoch=log.epoch, position=3, link=Link("l")))
 
 
 def test_a_record_that_changed_is_announced_before_the_revision_passes_it(

@@ -1,7 +1,8 @@
 -- Raises a principal's generation, once for a request id while that is remembered.
 -- KEYS: head, log, generations, memory of the request (hash: principal → "<number> <revision> <link> <until>")
 -- ARGV: epoch, now, principal, above, change (its JSON up to the number), link, seconds to remember
--- answers {position, link, number} of the entry that holds it.
+-- answers {position, link, number} of the entry that holds it, and the link of the entry at that position: a
+-- repetition under another epoch names the end of the log, where another entry stands.
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
@@ -14,14 +15,15 @@ if held then
   local raised = redis.call('HGET', KEYS[3], ARGV[3])
   raised = raised and tonumber(string.match(raised, '^(%d+)')) or 0
   if raised >= tonumber(number) and tonumber(until_) > tonumber(now) then
-    if epoch ~= head[1] then position = head[2] end
+    local there = link
+    if epoch ~= head[1] then position, there = head[2], head[3] end
     -- Written again, so that waiting for replicas or the disk confirms something.
     redis.call('HSET', KEYS[4], ARGV[3], held)
-    return {position, link, number}
+    return {position, link, number, there}
   end
 end
 local number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, ARGV[3], ARGV[4], ARGV[5], ARGV[6], now)
 local until_ = string.format('%.6f', tonumber(now) + tonumber(ARGV[7]))
 redis.call('HSET', KEYS[4], ARGV[3], number .. ' ' .. head[1] .. '.' .. position .. ' ' .. ARGV[6] .. ' ' .. until_)
 redis.call('EXPIRE', KEYS[4], ARGV[7])
-return {position, ARGV[6], number}
+return {position, ARGV[6], number, ARGV[6]}

@@ -28,6 +28,6 @@ if ARGV[9] then
 end
 for _, name in ipairs(names_of(held[2], held[3])) do redis.call('HDEL', KEYS[6], name) end
 for _, name in ipairs(cjson.decode(names)) do redis.call('HSET', KEYS[6], name, id) end
-redis.call('HSET', KEYS[4], 'value', ARGV[4], 'names', names, 'revision', head[1] .. '.' .. position)
+redis.call('HSET', KEYS[4], 'value', ARGV[4], 'names', names, 'revision', head[1] .. '.' .. position .. '.' .. head[3])
 redis.call('ZADD', KEYS[5], 0, id)
 return {position, number}
