@@ -24,6 +24,7 @@ _COUNTED: Final = (
     "principals_applied",
     "principals_refused",
     "resend_dropped",
+    "revision_unrecognised",
     "revocations_sent_again",
     "store_found",
     "store_lost",

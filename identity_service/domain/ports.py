@@ -223,6 +223,12 @@ class ReplicaView(Protocol):
     def staleness(self) -> float:
         """Seconds since the last beat was sent that the store confirmed and whose head is known."""
 
+    def recognises(self, revision: Revision) -> bool:
+        """Whether this place was read in the history that is followed; if not, that is an event.
+
+        A place that was read more than 10,000 positions ago is not recognised, nor one of another epoch.
+        """
+
     def require_ready(self) -> None:
         """Raises NotReadyError while the log has not been read to its end for the first time."""
 
@@ -230,10 +236,11 @@ class ReplicaView(Protocol):
         """Raises NotReadyError, ReplicaStaleError or ClockSkewedError: nothing that may answer is known."""
 
     def reach(self, revision: Revision | None) -> None:
-        """Read the log at least to `revision`, or with None (or another epoch's) to its end.
+        """Read the log at least to `revision`, or with None to its end.
 
-        Raises RevisionNotReachedError where the log ends before it, ServerBusyError where too many
-        callers wait for the store, StoreUnavailableError.
+        A revision that does not lie in the history that is followed, or of which this is not known, has the
+        log read to its end, once, and nothing more. Raises RevisionNotReachedError if the log ends before
+        it, ServerBusyError if too many callers wait for the store, StoreUnavailableError.
         """
 
     def learn(self, appended: Appended) -> None:

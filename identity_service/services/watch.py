@@ -217,7 +217,7 @@ class WatchHub:
     def _first_messages(self, resume_after: Revision | None) -> Iterator[bytes]:
         """What comes before the news: what was missed, or everything. Made as it is sent."""
         revision = self._revision or self._replica.revision
-        if resume_after is not None and self._reaches(resume_after, revision):
+        if resume_after is not None and self._resumes(resume_after, revision):
             return self._begun(None, self._since(resume_after), revision)
         snapshot = self._snapshot
         if snapshot is None or not self._serves(snapshot):
@@ -226,8 +226,16 @@ class WatchHub:
             snapshot = self._snapshot = Snapshot(revision, self._clock.monotonic(), messages)
         return self._begun(snapshot, self._since(snapshot.revision), revision)
 
+    def _resumes(self, place: Revision, end: Revision) -> bool:
+        """Whether a watcher that knows everything up to this place lacks only what came after it.
+
+        A place of another history, with the same epoch and position, proves nothing: what came before it
+        there is not what came before it here.
+        """
+        return self._replica.recognises(place) and self._reaches(place, end)
+
     def _reaches(self, place: Revision, end: Revision) -> bool:
-        """Whether all that came after this place is kept."""
+        """Whether all that came after this place, which this hub was told, is kept."""
         begin = self._begin
         return (
             begin is not None

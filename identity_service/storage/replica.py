@@ -6,7 +6,7 @@ does) and knows no database: it reads through the port ChangeLog.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,8 +26,10 @@ from identity_service.domain.log import Appended, Fact, Head, LogPage, RecordCha
 from identity_service.domain.ports import Clock, Journal, LogListener
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import ChangeLog
+from identity_service.storage.history import History
+from identity_service.storage.limited_event import LimitedEvent
 from identity_service.storage.log_reader import Cursor, LogReader
-from identity_service.storage.unread import Unread
+from identity_service.storage.unread import Missing, Unread
 from identity_service.storage.upkeep import Upkeep
 
 _PENDING_BEATS: Final = 64
@@ -70,7 +72,9 @@ class Replica:
         self._reads_done = 0
         self._folding = threading.Lock()
         self._waiting = threading.BoundedSemaphore(config.strong_limit)
+        self._history = History(Epoch(""))
         self._unread = Unread()
+        self._unrecognised = LimitedEvent("revision_unrecognised", journal, clock)
         self.upkeep = Upkeep(log, self._revocations, clock, journal)
 
     @property
@@ -121,9 +125,15 @@ class Replica:
             return False
         return True
 
+    def recognises(self, revision: Revision) -> bool:
+        if self._history.holds(revision):
+            return True
+        self._unrecognised.happened()
+        return False
+
     def reach(self, revision: Revision | None) -> None:
         self.require_ready()
-        if revision is not None and self._covers(revision):
+        if revision is not None and self._history.holds(revision):
             return
         if not self._waiting.acquire(blocking=False):
             raise ServerBusyError("too many calls wait for the store; try again")
@@ -131,14 +141,20 @@ class Replica:
             self.catch_up()
         finally:
             self._waiting.release()
-        if revision is not None and revision.epoch == self._revision.epoch and not self._covers(revision):
+        if revision is None:
+            return
+        if revision.epoch == self._revision.epoch and not self._has_read(revision):
             raise RevisionNotReachedError("the change log does not reach this revision yet; try again")
+        # Of another history, or of too long ago to say: everything is known that there is now, which is all
+        # that can be done for it. What a client names is no reason to read the log again.
+        self.recognises(revision)
 
     def learn(self, appended: Appended) -> None:
-        self._unread.add(appended, self._clock.monotonic())
         with self._folding:
             for change, link in appended.changes:
                 self._revocations.apply(change, link)
+        # After that: what a new epoch finds known is sent to it, and what comes later is found missing here.
+        self._send_again(self._unread.add(appended, self._clock.monotonic()))
         for change, _ in appended.changes:
             if isinstance(change, RecordChanged):
                 self._notify(change)
@@ -200,7 +216,7 @@ class Replica:
         if not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
-        self._owe_lost(self._unread.beaten(head, sent))
+        self._send_again(self._unread.beaten(head, sent))
         self.upkeep.held(head, self._revision.position)
         if self._skew is None:
             with self._folding:
@@ -209,14 +225,16 @@ class Replica:
                 self._revocations.evict(min(head.time, self._clock.now()) - self._config.leeway)
         return head
 
-    def _covers(self, revision: Revision) -> bool:
+    def _has_read(self, revision: Revision) -> bool:
+        """Whether the log that is followed was read to this position, whatever stands there."""
         known = self._revision
         return revision.epoch == known.epoch and revision.position <= known.position
 
     def _begin(self, head: Head) -> None:
         """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
-        self._unread.begin(head.epoch)
+        self._history = History(head.epoch)
+        self._unread.begin(self._history)
         of_this_log = [beat for beat in self._pending if beat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_BEATS)
         for principal, generation in self._log.generations().items():
@@ -234,18 +252,20 @@ class Replica:
         for entry in page.entries:
             if isinstance(entry.change, RecordChanged):
                 self._notify(entry.change)
-        self._revision = cursor.revision
-        self._owe_lost(self._unread.read(page.entries, cursor.position))
+        revision = cursor.revision
+        self._history.add(page.entries, revision)
+        self._revision = revision
+        self._send_again(self._unread.read(revision.position))
         if page.entries and self._listeners:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
                 listener.folded(self._revision, changes)
 
-    def _owe_lost(self, facts: Sequence[Fact]) -> None:
-        """What this process was told to be durable and what the log does not have."""
-        if facts:
-            self._journal.record("own_writes_lost", count=len(facts))
-        for fact in facts:
+    def _send_again(self, missing: Missing) -> None:
+        """Send what this process was told to be durable and what the log does not have, or may not have."""
+        if missing.lost:
+            self._journal.record("own_writes_lost", count=len(missing.lost))
+        for fact in (*missing.lost, *missing.unsure):
             self.upkeep.owe(fact)
 
     def _notify(self, change: RecordChanged | None) -> None:
@@ -253,9 +273,9 @@ class Replica:
             subscriber(change)
 
     def _confirm(self) -> None:
-        """Move the confirmed time to the latest beat whose head has been folded."""
+        """Move the confirmed time to the latest beat whose head, by its link, has been folded."""
         for sent, head in tuple(self._pending):
-            if self._covers(head.revision) and (self._confirmed is None or sent > self._confirmed):
+            if self._history.holds(head.revision) and (self._confirmed is None or sent > self._confirmed):
                 self._confirmed = sent
 
     def _measure_skew(self, before: datetime, store: datetime) -> timedelta | None:

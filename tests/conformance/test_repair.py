@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -29,6 +30,12 @@ FACTS: list[Fact] = [
     SessionEnded(session_id=SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
     GenerationRaised(principal=ALICE, number=3, origin=Link("three")),
 ]
+
+OWN_WRITES: dict[str, Callable[[Store], Appended]] = {
+    "a denial": lambda s: s.deny_token(TokenId("t1"), LATER),
+    "the end of a session": lambda s: s.end_session(SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
+    "a raise": lambda s: s.raise_generation(ALICE, above=0, request_id=None),
+}
 
 
 class Silent:
@@ -270,21 +277,14 @@ def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Back
 
 
 @pytest.mark.parametrize("overtaken", [True, False], ids=["its place is taken", "the log is shorter"])
-@pytest.mark.parametrize("name", ["a denial", "the end of a session", "a raise"])
+@pytest.mark.parametrize("name", OWN_WRITES)
 def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
     store: Store, backend: Backend, name: str, overtaken: bool
 ) -> None:
     """The log matches what everybody had read, so that nobody else can see the loss."""
-    writes: dict[str, Callable[[Store], Appended]] = {
-        "a denial": lambda s: s.deny_token(TokenId("t1"), LATER),
-        "the end of a session": lambda s: s.end_session(
-            SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER
-        ),
-        "a raise": lambda s: s.raise_generation(ALICE, above=0, request_id=None),
-    }
     deny(store, 2)
     (own, writer, journal), (_, other, _) = follow(backend), follow(backend)
-    writer.learn(writes[name](own))
+    writer.learn(OWN_WRITES[name](own))
     backend.lose_entries(2, rewind=True, generations=True)
     if overtaken:
         deny(store)
@@ -314,6 +314,68 @@ def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) ->
     writer.upkeep.do()
     assert journal.of("own_writes_lost") == []
     assert store.head().position == 3
+
+
+@pytest.mark.parametrize("name", OWN_WRITES)
+def test_what_is_read_before_its_writer_remembers_it_is_not_lost(
+    store: Store, backend: Backend, name: str
+) -> None:
+    """The follower is often faster than the thread that wrote."""
+    own, writer, journal = follow(backend)
+    appended = OWN_WRITES[name](own)
+    writer.catch_up()
+    writer.learn(appended)
+    deny(store)
+    writer.beat("p")
+    writer.upkeep.do()
+
+    assert journal.events == []
+    assert len(entries_of(store)) == 2, "nothing was sent again"
+
+
+def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend: Backend) -> None:
+    """Its place is then the end of the log, where another entry stands."""
+    own, writer, journal = follow(backend)
+    writer.learn(own.raise_generation(ALICE, above=0, request_id="r"))
+    deny(store)
+    store.adopt(store.renew(store.head().epoch, new_epoch()))
+    writer.beat("p")
+    writer.upkeep.do()
+    writer.learn(own.raise_generation(ALICE, above=0, request_id="r"))
+    deny(store)
+    writer.beat("p")
+    writer.upkeep.do()
+
+    assert journal.of("own_writes_lost") == []
+    assert [entry.position for entry in entries_of(store)] == [1, 2, 3], "nothing was sent that was there"
+
+
+@pytest.mark.parametrize("name", OWN_WRITES)
+def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_there(
+    store: Store, backend: Backend, name: str
+) -> None:
+    """Its writer comes to remember it only after all that was known then has been sent to the new log."""
+    deny(store)
+    own, writer, journal = follow(backend)
+    appended = OWN_WRITES[name](own)
+    backend.lose_entries(1, rewind=True, generations=True)
+    store.adopt(store.renew(store.head().epoch, new_epoch()))
+    writer.beat("p")
+    writer.upkeep.do()
+    assert len(entries_of(store)) == 1
+    writer.learn(appended)
+    writer.upkeep.do()
+
+    (fact,) = (change for change, _ in appended.changes)
+    newcomer = follow(backend)[1]
+    assert fact in [without_origin(known) for known in newcomer.revocations.facts()] or (
+        isinstance(fact, SessionEnded) and fact.session_id in newcomer.revocations.denylist
+    )
+    assert journal.of("own_writes_lost") == []
+
+
+def without_origin(fact: Fact) -> Fact:
+    return replace(fact, origin=None) if isinstance(fact, GenerationRaised) else fact
 
 
 def test_a_fact_that_is_owed_is_sent_until_it_is_taken(

@@ -74,14 +74,39 @@ def test_an_answer_names_its_revision(world: World, token: str) -> None:
 
 def test_at_least_revision_waits_for_nothing_that_is_known(world: World, token: str) -> None:
     known = world.verify(token).revision
-    epoch, _, position = known.partition(".")
-
     assert world.reason(token, at_least_revision=known) == ""
-    assert world.reason(token, at_least_revision=f"{'0' * 16}.999") == ""  # another log: as strong
+
+
+@pytest.mark.parametrize("link", [".AAAAAAAAAAA", ""], ids=["with a link", "of an older client"])
+def test_at_least_revision_past_the_end_is_unavailable(world: World, token: str, link: str) -> None:
+    end = world.store.head()
     with pytest.raises(grpc.RpcError) as refused:
-        world.verify(token, at_least_revision=f"{epoch}.{int(position) + 1}")
+        world.verify(token, at_least_revision=f"{end.epoch}.{end.position + 1}{link}")
     assert failure(refused.value).code is grpc.StatusCode.UNAVAILABLE
     assert failure(refused.value).reason == "REVISION_NOT_REACHED"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{other}.999.AAAAAAAAAAA",
+        "{other}.999",
+        "{other}.0.-",
+        "{epoch}.{position}.AAAAAAAAAAA",
+        "{epoch}.{position}",
+    ],
+    ids=["another epoch", "another epoch, older client", "another start", "another link", "older client"],
+)
+def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, token: str, place: str) -> None:
+    """And no client makes the service begin a new epoch."""
+    epoch, position, _ = world.verify(token).revision.split(".")
+    unknown = place.format(epoch=epoch, position=position, other="0" * 16)
+    assert world.reason(token, at_least_revision=unknown) == ""
+
+    token_id = world.verify(token).verified.token_id
+    world.store.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
+    assert world.reason(token, at_least_revision=unknown) == "REVOKED"
+    assert world.store.head().epoch == epoch
 
 
 @pytest.mark.parametrize("by", ["strong", "at_least_revision"])

@@ -163,13 +163,24 @@ def test_who_reconnects_gets_only_what_was_missed(world: World) -> None:
     assert not any(message.restarted for message in again.seen)
 
 
-@pytest.mark.parametrize("place", ["0123456789abcdef.3", "{epoch}.99999"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "0123456789abcdef.3.AAAAAAAAAAA",
+        "0123456789abcdef.3",
+        "{epoch}.99999.AAAAAAAAAAA",
+        "{epoch}.{position}.AAAAAAAAAAA",
+        "{epoch}.{position}",
+    ],
+    ids=["another epoch", "another epoch, older client", "past the end", "another link", "older client"],
+)
 def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> None:
-    revision = world.revoke(world.admin_token(), token_id="old")
-    resume_after = place.format(epoch=revision.partition(".")[0])
-    with watching(world, resume_after=resume_after) as watcher:
+    """And no client makes the service begin a new epoch."""
+    epoch, position, _ = world.revoke(world.admin_token(), token_id="old").split(".")
+    with watching(world, resume_after=place.format(epoch=epoch, position=position)) as watcher:
         watcher.until(knows("old"))
     assert watcher.seen[0].restarted
+    assert world.store.head().epoch == epoch
 
 
 def test_a_place_that_is_none_is_refused(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from identity_service.domain.log import (
 from identity_service.domain.revocations import Revocations
 from identity_service.services.watch_snapshot import Snapshot
 from identityapi.v1 import trust_service_pb2 as pb
-from tests.unit.services.watch_site import NOW, Site, at, denied, ids, taken
+from tests.unit.services.watch_site import NOW, Site, at, denied, ids, link_of, taken
 
 
 def test_everything_that_is_live_comes_between_restarted_and_the_revision() -> None:
@@ -90,13 +91,37 @@ def test_who_missed_nothing_is_told_so() -> None:
     assert messages[-1].revision == str(seen)
 
 
-@pytest.mark.parametrize("place", [at(1, "e0"), at(99)], ids=["another epoch", "past the end"])
-def test_a_place_that_this_log_does_not_have_gets_everything(place: Revision) -> None:
+STRANGERS: dict[str, Revision] = {
+    "another epoch": at(1, "e0"),
+    "another epoch's start": at(0, "e0"),
+    "past the end": at(99),
+    "another link": replace(at(1), link=Link("other")),
+    "another link at the end": replace(at(2), link=Link("other")),
+    "another entry's link": replace(at(1), link=link_of(2)),
+    "no link": replace(at(2), link=None),
+    "no link at the start": replace(at(0), link=None),
+}
+
+
+@pytest.mark.parametrize("place", STRANGERS)
+def test_a_place_that_this_history_does_not_have_gets_everything(place: str) -> None:
+    """The same epoch and position prove nothing: a log that was put back by hand has them too."""
     site = Site()
     site.deny("old")
-    messages = taken(site.open(resume_after=place))
+    site.deny("older watchers missed this")
+    messages = taken(site.open(resume_after=STRANGERS[place]))
     assert messages[0].restarted
-    assert ids(messages) == ["old"]
+    assert ids(messages) == ["old", "older watchers missed this"]
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_place_of_this_history_gets_what_came_after_it(position: int) -> None:
+    site = Site()
+    site.deny("one")
+    site.deny("two")
+    messages = taken(site.open(resume_after=at(position)))
+    assert not any(message.restarted for message in messages)
+    assert ids(messages) == ["one", "two"][position:]
 
 
 def test_a_place_further_back_than_is_kept_gets_everything() -> None:

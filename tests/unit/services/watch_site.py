@@ -13,12 +13,14 @@ from identity_service.domain.ids import NO_LINK, Epoch, KeyId, Link, TokenId
 from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
     Change,
+    LogEntry,
     Revision,
     TokenDenied,
 )
 from identity_service.domain.revocations import Revocations
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.services.watch import WatchConfig, Watcher, WatchHub
+from identity_service.storage.history import History
 from identityapi.v1 import trust_service_pb2 as pb
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,6 +67,10 @@ class Replica:
         self.revocations = Revocations()
         self.staleness = 0.25
         self.ready = True
+        self.history = History(self.revision.epoch)
+
+    def recognises(self, revision: Revision) -> bool:
+        return self.history.holds(revision)
 
     def require_ready(self) -> None:
         if not self.ready:
@@ -89,6 +95,8 @@ class Site:
         for change, link in links:
             self.replica.revocations.apply(change, link)
         self.replica.revision = at(position + len(changes), self.replica.revision.epoch)
+        entries = (LogEntry(position + n, link, NO_LINK, change) for n, (change, link) in enumerate(links, 1))
+        self.replica.history.add(entries, self.replica.revision)
         self.hub.folded(self.replica.revision, links)
         return self.replica.revision
 
@@ -97,6 +105,7 @@ class Site:
 
     def replace_log(self, epoch: str = "e2") -> None:
         self.replica.revision = at(0, epoch)
+        self.replica.history = History(Epoch(epoch))
         self.hub.replaced(self.replica.revision)
 
     def open(self, resume_after: Revision | None = None) -> Watcher:

@@ -375,8 +375,106 @@ def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryLog) ->
     assert log.reads == reads + 1
     assert "t2" in replica.revocations.denylist
     replica.reach(Revision(epoch=Epoch("other"), position=99, link=Link("l")))  # another log: as strong
+    assert log.reads == reads + 2
+
+
+@pytest.mark.parametrize("link", [Link("l"), None], ids=["a link", "no link"])
+def test_a_place_past_the_end_is_not_reached_after_one_read(
+    replica: Replica, log: MemoryLog, journal: Journal, link: Link | None
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    reads = log.reads
     with pytest.raises(RevisionNotReachedError):
-        replica.reach(Revision(epoch=log.epoch, position=3, link=Link("l")))
+        replica.reach(Revision(epoch=log.epoch, position=2, link=link))
+    assert log.reads == reads + 1
+    assert journal.events == []
+
+
+STRANGERS: dict[str, Revision] = {
+    "another link": Revision(epoch=Epoch("e1"), position=1, link=Link("other")),
+    "another link at the end": Revision(epoch=Epoch("e1"), position=2, link=Link("other")),
+    "no link": Revision(epoch=Epoch("e1"), position=2, link=None),
+    "another epoch": Revision(epoch=Epoch("e0"), position=1, link=Link("e1-1")),
+    "another epoch, far ahead": Revision(epoch=Epoch("e0"), position=2**63 - 1, link=Link("x")),
+    "another epoch's start": Revision(epoch=Epoch("e0"), position=0, link=NO_LINK),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_its_start(
+    replica: Replica, log: MemoryLog, journal: Journal, monkeypatch: pytest.MonkeyPatch, stranger: str
+) -> None:
+    """As `strong`: what there is is known then. Nothing that a client names makes a process reload."""
+    log.append(denied("t1"))
+    log.append(denied("t2"))
+    replica.load()
+    log.append(denied("t3"))
+    asked: list[int] = []
+    real = log.read
+
+    def read(after: int, limit: int) -> LogPage:
+        asked.append(after)
+        return real(after, limit)
+
+    monkeypatch.setattr(log, "read", read)
+
+    for _ in range(5):
+        replica.reach(STRANGERS[stranger])
+
+    assert "t3" in replica.revocations.denylist
+    assert min(asked) == 2, "from where this process had read"
+    assert len(asked) <= 2 * 5
+    assert log.epoch == "e1"
+    assert journal.events == ["revision_unrecognised"], "once"
+
+
+def test_a_place_of_too_long_ago_acts_as_strong(replica: Replica, log: MemoryLog, journal: Journal) -> None:
+    first = log.append(denied("t1"))
+    for number in range(10_000):
+        log.append(denied(f"n{number}"))
+    replica.load()
+    reads = log.reads
+    replica.reach(Revision(epoch=log.epoch, position=1, link=first.link))
+    assert log.reads == reads + 1
+    assert journal.events == ["revision_unrecognised"]
+
+
+def test_what_this_process_has_read_is_reached_without_the_store(
+    replica: Replica, log: MemoryLog, journal: Journal
+) -> None:
+    entries = [log.append(denied(f"t{number}")) for number in range(2500)]
+    replica.load()
+    reads = log.reads
+    for entry in entries:
+        replica.reach(Revision(epoch=log.epoch, position=entry.position, link=entry.link))
+    replica.reach(Revision(epoch=log.epoch, position=0, link=NO_LINK))
+    assert log.reads == reads
+    assert journal.events == []
+
+
+def test_a_heartbeat_of_another_history_confirms_nothing(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store was put back, and is away again before this process can read of it."""
+    log.append(denied("t1"))
+    log.append(denied("t2"))
+    replica.load()
+    replica.beat("p")
+    clock.steady += 3.0
+    log.entries[:] = []
+    log.append(denied("u1"))
+    other = replace(log.head(), link=Link("other"))
+    monkeypatch.setattr(log, "beat", lambda *_: other)
+    monkeypatch.setattr(log, "read", _away)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    replica._confirm()  # as the follower does at the end of a read that had begun before
+    assert replica.staleness == 3.0
+
+
+def _away(after: int, limit: int) -> LogPage:
+    raise StoreUnavailableError("away")
 
 
 def test_a_record_that_changed_is_announced_before_the_revision_passes_it(
