@@ -9,7 +9,7 @@ import pytest
 
 from identity_client import LocalVerifier, NotFreshError, UnavailableError
 from identity_client import local as module
-from identity_client.trust import KeySet, News, PublicKey
+from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, TokenDenied
 from identity_service.jose import keys
 from tests.faults.site import until
 
@@ -94,8 +94,30 @@ def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, ver
     until(script.messages.empty, PATIENCE)
     until(lambda: not verifier._state.complete, PATIENCE)
     assert verifier._fresh.until == before
+    assert not judges(verifier), "what was confirmed before does not last either"
+    with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+        verifier.wait_ready(timedelta(0))
     script.put(heartbeat("f.1"))
     until(lambda: verifier._fresh.until > before, PATIENCE)
+
+
+def test_everything_has_been_told_again_once_the_revision_comes(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    """What was known stays, and the next stream is resumed there, by the whole text of the revision."""
+    denied = TokenDenied(token_id="t1", deny_until=datetime(2100, 1, 1, tzinfo=UTC))
+    script.put(KEYS, News(revocations=(denied,)), heartbeat("e.7.AbC-_xyz012"), None)
+    until(lambda: script.resumed == ["", "e.7.AbC-_xyz012"], PATIENCE)
+
+    script.put(RESTARTED, KEYS)
+    until(lambda: not judges(verifier), PATIENCE)
+    script.put(News(revocations=(GenerationRaised(principal="*", number=1, link="l"),), revision="e.9.l-_"))
+    until(lambda: judges(verifier), PATIENCE)
+    script.put(None)
+
+    until(lambda: script.resumed[2:] == ["e.9.l-_"], PATIENCE)
+    assert "t1" in verifier._state.denied
+    assert verifier._state.generations == {"*": (1, "l")}
 
 
 def test_a_backlog_is_left_and_what_was_missed_asked_for(script: Script, verifier: LocalVerifier) -> None:

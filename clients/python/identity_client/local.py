@@ -126,11 +126,11 @@ class LocalVerifier:
         certificate_sha256: bytes = b"",
     ) -> Outcome:
         """As `IdentityClient.verify`. Raises NotFreshError; ValueError: nothing says who is asking."""
-        if _steady() > self._fresh.until:
+        state = self._state
+        if _steady() > self._fresh.until or not state.complete:
             self._require_fresh()
         digest = blake2b(token.encode("utf-8", "surrogatepass")).digest()
         known = self._cache.get(digest)
-        state = self._state
         # Read before the token is checked: it may understate what is known, never overstate.
         revision = state.revision
         if known is None:
@@ -213,7 +213,9 @@ class LocalVerifier:
         return Rejected(reason=reason, detail=detail, revision=self._state.revision)
 
     def _is_fresh(self) -> bool:
-        return _steady() <= self._fresh.until
+        # What was confirmed lasts while a stream is resumed, but not once the service says that it tells
+        # everything again: what happened before may have been taken back, or have been another history's.
+        return _steady() <= self._fresh.until and self._state.complete
 
     def _require_fresh(self) -> None:
         if self._is_fresh():

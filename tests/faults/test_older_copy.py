@@ -1,0 +1,284 @@
+"""An older copy of the store is put back while everything is stopped: it keeps its epoch, not its history.
+
+Then everything is revoked, and the log grows past where a watcher had stopped. What survived must learn of
+it: a LocalVerifier, any revision that a watcher ever had, and a process that was only paused.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from identity_client import (
+    IdentityClient,
+    LocalVerifier,
+    NotFreshError,
+    Rejected,
+    TrustClient,
+    UnavailableError,
+    Verified,
+)
+from identity_client.trust import GenerationRaised, News
+from tests.e2e.process import Installation, Running
+from tests.faults.conftest import FULL
+from tests.faults.proxy import CLEAR, Proxy, Weather
+from tests.faults.site import until
+from tests.redis_server import RedisServer
+
+ROUNDS: Final = FULL // 20 or 1
+WATCHERS: Final = 10
+LOST: Final = 5
+"""Entries after the copy; so many more, and one, come after it was put back."""
+PATIENCE: Final = 60.0
+ISSUER: Final = "https://copies.example"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * ROUNDS)]
+
+
+@dataclass
+class Site:
+    """One store that is copied and put back as an operator does it by hand, and services on it."""
+
+    folder: Path
+    redis: RedisServer | None
+    installation: Installation
+    admin: dict[str, str]
+
+    def serve(self) -> Running:
+        return self.installation.serve()
+
+    @contextmanager
+    def caller(self, service: Running) -> Iterator[IdentityClient]:
+        """One who may do everything, by a token of the last service that was started."""
+        with service.client() as client:
+            token = self.issue(client)
+        with service.client(bearer=token) as client:
+            yield client
+
+    def issue(self, client: IdentityClient) -> str:
+        scopes = ["identity.revoke", "identity.verify"]
+        issued = client.issue_with_secret(self.admin["client_id"], self.admin["client_secret"], scopes=scopes)
+        return issued.access_token
+
+    @contextmanager
+    def store_stopped(self) -> Iterator[None]:
+        if self.redis is not None:
+            self.redis.stop()
+        yield
+        if self.redis is not None:
+            self.redis.start()
+
+    def copy(self) -> None:
+        """Copy what is on the disk, with the store stopped."""
+        shutil.rmtree(self.folder / "copy", ignore_errors=True)
+        shutil.copytree(self._data, self.folder / "copy")
+
+    def put_back(self) -> None:
+        """Move what is there out of the way: who has it open goes on with it."""
+        shutil.rmtree(self.folder / "moved", ignore_errors=True)
+        self._data.rename(self.folder / "moved")
+        shutil.copytree(self.folder / "copy", self._data)
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    settings = {
+        "IDENTITY_ISSUER": ISSUER,
+        "IDENTITY_BEAT_INTERVAL": "100ms",
+        "IDENTITY_ACCESS_TOKEN_LIFETIME": "10m",
+    }
+    data = tmp_path / "data"
+    data.mkdir()
+    redis = RedisServer(data) if request.param == "redis" else None
+    if redis is not None:
+        redis.start()
+    try:
+        store = redis.url if redis is not None else f"sqlite:///{data}/identity.db"
+        installation = Installation(tmp_path, store, settings)
+        yield Site(folder=tmp_path, redis=redis, installation=installation, admin=installation.init())
+    finally:
+        if redis is not None:
+            redis.stop()
+
+
+def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Running:
+    """Stop that service, put the copy back, let the log grow past where it was; returns another service.
+
+    The service that it grew by is ended: nothing but the store remembers.
+    """
+    assert service.terminate() == 0
+    with site.store_stopped():
+        site.put_back()
+    with site.serve() as meanwhile, site.caller(meanwhile) as caller:
+        if everything:
+            caller.revoke_everything()
+        with site.caller(meanwhile) as again:
+            for number in range(LOST + 1):
+                again.revoke_token_id(f"other-{number}")
+        assert meanwhile.terminate() == 0
+    return site.serve()
+
+
+def history_is_lost_later(site: Site) -> None:
+    """From here on it is: what is written now is not in the copy."""
+    with site.store_stopped():
+        site.copy()
+
+
+def wait_until_all_know(verifiers: Sequence[LocalVerifier], revision: str) -> None:
+    """Until each has been told everything up to there, and may judge."""
+    until(lambda: {verifier._state.revision for verifier in verifiers} == {revision}, PATIENCE)
+    for verifier in verifiers:
+        verifier.wait_ready(timedelta(seconds=PATIENCE))
+
+
+def outcome(verifier: LocalVerifier, token: str) -> str:
+    """What it says, or that it does not know."""
+    try:
+        said = verifier.verify(token, any_audience=True)
+    except NotFreshError:
+        return "NOT_FRESH"
+    return "VERIFIED" if isinstance(said, Verified) else said.reason
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
+def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, everything: bool) -> None:
+    with ExitStack() as stack:
+        proxy = Proxy(1)
+        stack.callback(proxy.close)
+        for _ in range(ROUNDS):
+            site.serve().terminate()  # so that there are keys
+            history_is_lost_later(site)
+            service = stack.enter_context(site.serve())
+            proxy.upstream = port_of(service)
+            proxy.set(CLEAR)
+            with site.caller(service) as caller, ExitStack() as watching:
+                token = site.issue(caller)
+                verifiers = [
+                    watching.enter_context(LocalVerifier(f"127.0.0.1:{proxy.port}", issuer=ISSUER))
+                    for _ in range(WATCHERS)
+                ]
+                for number in range(LOST):
+                    last = caller.revoke_token_id(f"lost-{number}")
+                wait_until_all_know(verifiers, last)
+                assert [outcome(verifier, token) for verifier in verifiers] == ["VERIFIED"] * WATCHERS
+
+                proxy.set(Weather(refused=True))
+                service = stack.enter_context(history_is_replaced(site, service, everything=everything))
+                proxy.upstream = port_of(service)
+                proxy.set(CLEAR)
+                wait_until_all_know(verifiers, revision_of(service))
+                expected = "REVOKED" if everything else "VERIFIED"
+                assert [outcome(verifier, token) for verifier in verifiers] == [expected] * WATCHERS
+                # What only they knew stays known to them.
+                assert all("lost-0" in verifier._state.denied for verifier in verifiers)
+                assert all("other-0" in verifier._state.denied for verifier in verifiers)
+            assert same_epoch(last, revision_of(service))
+            assert service.terminate() == 0
+    assert site.installation.events("epoch_renewed") == [], "no client makes a process start over"
+    assert site.installation.events("revision_unrecognised") != []
+
+
+def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_since(site: Site) -> None:
+    """And Verify with at_least_revision of a history that was lost reads the log to its end."""
+    site.serve().terminate()
+    history_is_lost_later(site)
+    with site.serve() as service, site.caller(service) as caller:
+        token = site.issue(caller)
+        for number in range(LOST):
+            last = caller.revoke_token_id(f"lost-{number}")
+        with TrustClient(service.target) as client:
+            known = told(client, "", stop_at=last)
+        seen = {news.revision for news in known if news.revision}
+        epoch, end, _ = last.split(".")
+        seen |= {f"{epoch}.{position}" for position in range(int(end) + 1)}  # as clients of 0.1.0 had them
+        after = history_is_replaced(site, service, everything=True)
+    with after, TrustClient(after.target) as client, after.client() as verifying:
+        for revision in sorted(seen):
+            raised = [
+                revocation
+                for news in told(client, revision)
+                for revocation in news.revocations
+                if isinstance(revocation, GenerationRaised)
+            ]
+            assert [(raise_.principal, raise_.number) for raise_ in raised] == [("*", 1)], revision
+            said = verifying.verify(token, any_audience=True, at_least_revision=revision)
+            assert isinstance(said, Rejected)
+        assert same_epoch(last, revision_of(after))
+        assert int(revision_of(after).split(".")[1]) > int(end), "the log has grown past where it was"
+    assert site.installation.events("epoch_renewed") == []
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
+def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
+    site: Site, everything: bool
+) -> None:
+    """On Redis it also puts back what it remembers; a file of SQLite that was replaced asks for a restart."""
+    site.serve().terminate()
+    history_is_lost_later(site)
+    with site.serve() as paused, site.caller(paused) as caller:
+        token = site.issue(caller)
+        denied = site.issue(caller)
+        last = caller.revoke_token(denied)
+        for number in range(LOST - 1):
+            last = caller.revoke_token_id(f"lost-{number}")
+        with site.serve() as service:
+            os.kill(paused.process.pid, signal.SIGSTOP)
+            try:
+                after = history_is_replaced(site, service, everything=everything)
+            finally:
+                os.kill(paused.process.pid, signal.SIGCONT)
+        with after, after.client() as other, paused.client(max_attempts=1) as client:
+            if site.redis is None:
+                until(lambda: said_by(client, token) in ("UNAVAILABLE", "REVOKED"), PATIENCE)
+                assert said_by(client, denied) in ("UNAVAILABLE", "REVOKED")
+                return
+            expected = "REVOKED" if everything else "VERIFIED"
+            until(lambda: not same_epoch(last, revision_of(after)), PATIENCE)
+            for process in (client, other):
+                until(lambda c=process: said_by(c, denied) == "REVOKED", PATIENCE)  # type: ignore[misc]
+                until(lambda c=process: said_by(c, token) != "UNAVAILABLE", PATIENCE)  # type: ignore[misc]
+                assert said_by(process, token) == expected
+    assert len(site.installation.events("epoch_renewed")) == 1
+
+
+def said_by(client: IdentityClient, token: str) -> str:
+    try:
+        said = client.verify(token, any_audience=True)
+    except UnavailableError:
+        return "UNAVAILABLE"
+    return said.reason if isinstance(said, Rejected) else "VERIFIED"
+
+
+def told(client: TrustClient, resume_after: str, *, stop_at: str = "") -> list[News]:
+    """What a watcher is told up to that revision, or up to the first heartbeat."""
+    found = []
+    for news in client.watch(resume_after=resume_after):
+        found.append(news)
+        if news.revision and (news.revision == stop_at if stop_at else news.time is not None):
+            break
+    return found
+
+
+def revision_of(service: Running) -> str:
+    with TrustClient(service.target) as client:
+        return told(client, "")[-1].revision
+
+
+def same_epoch(one: str, other: str) -> bool:
+    return one.partition(".")[0] == other.partition(".")[0]
+
+
+def port_of(service: Running) -> int:
+    return int(service.target.rpartition(":")[2])
