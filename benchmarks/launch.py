@@ -15,7 +15,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.processes import BenchmarkError, Process, free_port
+from benchmarks.processes import BenchmarkError, Process
+from tests.ports import reserve_address
 
 _COMMAND: Final = (sys.executable, "-m", "identity_service")
 _COMMAND_SECONDS: Final = 60.0
@@ -74,7 +75,7 @@ class Launcher:
             settings: as environment variables, beside those of the launcher.
             options: of the command line.
         """
-        target, begun = f"127.0.0.1:{free_port()}", time.monotonic()
+        target, begun = reserve_address(), time.monotonic()
         process = self._stack.enter_context(
             Process(
                 name,

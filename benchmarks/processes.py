@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,14 +71,6 @@ def _core_seconds() -> dict[int, float]:
     rows = [line.split() for line in lines if line.startswith("cpu") and line[3].isdigit()]
     # The fields: user, nice, system, idle, iowait, irq, softirq, steal, guest (part of user).
     return {int(row[0][3:]): sum(int(row[i]) for i in (1, 2, 3, 6, 7)) / _TICKS_PER_SECOND for row in rows}
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 
 import redis
 
-from benchmarks.processes import Process, free_port
+from benchmarks.processes import Process
+from tests.ports import reserve_port
 
 _OPTIONS = {
     "bind": "127.0.0.1",
@@ -27,7 +28,7 @@ _OPTIONS = {
 def serve(directory: Path, core: int) -> Iterator[str]:
     """Serve until the block ends; gives the URL."""
     binary = shutil.which("redis-server") or shutil.which("valkey-server") or _packaged()
-    port = free_port()
+    port = reserve_port()
     options = _OPTIONS | {"port": str(port), "dir": str(directory)}
     command = [binary, *(text for name, value in options.items() for text in (f"--{name}", value))]
     with Process("redis", command, core=core, directory=directory) as process:

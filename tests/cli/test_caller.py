@@ -10,7 +10,7 @@ import typer
 
 from identity_service.cli.app import app
 from tests.cli.conftest import PASSWORD, Run, Served
-from tests.redis_server import free_port
+from tests.ports import refusing_address
 
 WORDS = ("client", "show", "admin")
 
@@ -82,8 +82,8 @@ def test_the_demo_administrator_where_nobody_else_is_named(call: Run, served: Se
 
 
 def test_nobody_listening_is_unavailable(call: Run) -> None:
-    target = f"127.0.0.1:{free_port()}"
-    result = call(*WORDS, "--target", target, "--client-id", "x", code=4, IDENTITY_CLIENT_SECRET="x")
+    with refusing_address() as target:
+        result = call(*WORDS, "--target", target, "--client-id", "x", code=4, IDENTITY_CLIENT_SECRET="x")
 
     assert "Traceback" not in result.output
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.process import Installation
-from tests.redis_server import free_port
+from tests.ports import refusing_address, reserve_port
 
 PATIENCE = 15.0
 
@@ -87,7 +87,7 @@ def installation(tmp_path: Path) -> Installation:
 def test_it_shows_changes_and_resumes_after_the_service_was_away(installation: Installation) -> None:
     admin = installation.json("init")
     secret = (admin["client_id"], admin["client_secret"])
-    port = free_port()
+    port = reserve_port()
     with installation.serve(port=port) as service, watching(service.target, "watch", "--json") as watch:
         lines = [json.loads(line) for line in watch.until("known")]
         assert [line["event"] for line in lines] == ["restarted", "keys", "known"]
@@ -118,6 +118,6 @@ def test_for_people_it_prints_a_line_for_each_and_heartbeats_where_asked(install
 
 
 def test_without_a_service_it_says_so_and_ends() -> None:
-    with watching(f"127.0.0.1:{free_port()}") as watch:
+    with refusing_address() as target, watching(target) as watch:
         assert watch.process.wait(PATIENCE) == 4
         watch.until("identity:", watch.err)

@@ -13,6 +13,7 @@ import pytest
 from identity_client import IdentityClient, Rejected
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.ports import reserve_port
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -38,9 +39,10 @@ def test_who_is_reset_while_connecting_reaches_the_successor_with_the_same_call(
     successor: grpc.Server,
 ) -> None:
     with socket.socket() as leaving:
-        leaving.bind(("127.0.0.1", 0))
+        port = reserve_port()
+        leaving.bind(("127.0.0.1", port))
         leaving.listen()
-        target = f"127.0.0.1:{leaving.getsockname()[1]}"
+        target = f"127.0.0.1:{port}"
 
         def replace() -> None:
             connection, _ = leaving.accept()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.recipes import Block, put_program, sections
 from tests.jwts import PartyKey, assertion_claims, key_set
-from tests.redis_server import free_port
+from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld, certifier, start_world
 from tests.rpc.world import PASSWORD, World
 from tests.tls import Certifier
@@ -74,7 +74,7 @@ def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Pat
         ("client.key", client.key_file),
     ):
         (folder / "tls" / name).write_bytes(path.read_bytes())
-    mutual = f"127.0.0.1:{free_port()}"
+    mutual = reserve_address()
     world = start_world(
         tls_certificate=server.certificate_file,
         tls_key=server.key_file,

@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import ClientOptions, IdentityClient
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
 CHEAP_PASSWORDS = {
@@ -75,7 +75,7 @@ class Installation:
 
     def serve(self, *words: str, port: int | None = None) -> "Running":
         """Start the service; returns once it says that it serves."""
-        return Running(self, words, port or free_port())
+        return Running(self, words, port or reserve_port())
 
     def start(self, words: tuple[str, ...], port: int) -> "subprocess.Popen[bytes]":
         with (self.folder / "service.log").open("ab") as log:

@@ -7,7 +7,7 @@ import pytest
 
 from identity_client import IdentityError, Rejected, Verified
 from tests.e2e.process import Installation
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "20"))
 PASSWORD = "correct horse battery staple"
@@ -18,7 +18,7 @@ PASSWORD = "correct horse battery staple"
 def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Installation) -> None:
     """Revoke → OK → kill -9 → start → Verify must reject, every round, for all that was ever revoked."""
     admin = installation.json("init")
-    port = free_port()
+    port = reserve_port()
     revoked: list[str] = []
     kept: list[str] = []
     for _ in range(ROUNDS):
@@ -48,7 +48,7 @@ def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Insta
 def test_a_session_survives_crashes_in_the_middle_of_refreshes(installation: Installation) -> None:
     """The owner, whose replies are lost at every crash, is never signed out."""
     installation.init()
-    port = free_port()
+    port = reserve_port()
     with installation.serve(port=port) as service, service.client() as client:
         service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
         token = client.issue_with_password("ana", PASSWORD).refresh_token

@@ -15,7 +15,7 @@ import pytest
 from identity_client import Verified
 from tests.e2e.process import Installation, Running
 from tests.e2e.test_workers import calling, children, eventually, token_of
-from tests.redis_server import free_port
+from tests.ports import reserve_address, reserve_port
 from tests.tls import Certifier
 
 ENVOY = b"/envoy"
@@ -97,7 +97,7 @@ def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation,
     names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
     installation.init()
     installation.environment |= names
-    process = installation.start((), free_port())
+    process = installation.start((), reserve_port())
     try:
         eventually(lambda: "serving on" in installation.log)
         (directory,) = Path(installation.environment["TMPDIR"]).glob("identity-*")
@@ -133,8 +133,8 @@ def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, 
 
 
 def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Installation) -> None:
-    envoy = installation.run("serve", "--listen", f"127.0.0.1:{free_port()}")
-    grpcio = installation.run("serve", "--engine", "grpcio", "--listen", f"127.0.0.1:{free_port()}")
+    envoy = installation.run("serve", "--listen", reserve_address())
+    grpcio = installation.run("serve", "--engine", "grpcio", "--listen", reserve_address())
 
     assert envoy.returncode == grpcio.returncode != 0
     assert grpcio.stderr in envoy.stderr

@@ -14,7 +14,8 @@ import pytest
 
 from identity_client import IdentityClient, Rejected, UnauthenticatedError, UnavailableError, Verified
 from tests.e2e.process import Installation
-from tests.redis_server import RedisServer, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer
 from tests.redis_topology import until
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_the_printed_calls_can_be_pasted(installation: Installation) -> None:
 def test_without_a_master_key_the_first_run_makes_a_private_one(tmp_path: Path) -> None:
     environ = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db").environ
     del environ["IDENTITY_MASTER_KEY"]
-    port = free_port()
+    port = reserve_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "identity_service", "serve", "--dev", "--listen", f"127.0.0.1:{port}"],
         cwd=tmp_path,

@@ -16,7 +16,7 @@ import pytest
 from identity_client import ClientOptions, IdentityClient, IdentityError, Rejected, Verified
 from tests.e2e.conftest import installed
 from tests.e2e.process import Installation, Running
-from tests.redis_server import free_port
+from tests.ports import reserve_address, reserve_port
 
 on_both_stores = pytest.mark.parametrize("installation", ["sqlite", "redis"], indirect=True)
 
@@ -298,7 +298,7 @@ def test_those_that_die_again_and_again_end_the_service(installation: Installati
 
 def test_one_that_is_killed_before_it_serves_fails_the_start(installation: Installation) -> None:
     installation.init()
-    process = installation.start(("--workers", "2"), free_port())
+    process = installation.start(("--workers", "2"), reserve_port())
     eventually(lambda: bool(spawned(process)))
     os.kill(min(spawned(process)), signal.SIGKILL)
 
@@ -316,7 +316,7 @@ def test_none_of_them_outlives_a_service_that_is_killed(service: Running) -> Non
 
 def test_none_of_them_outlives_a_service_that_is_killed_while_it_starts(installation: Installation) -> None:
     installation.init()
-    process = installation.start(("--workers", "2"), free_port())
+    process = installation.start(("--workers", "2"), reserve_port())
     eventually(lambda: len(spawned(process)) == 2)
     pids = spawned(process)
 
@@ -331,7 +331,7 @@ def test_a_service_that_is_stopped_while_it_starts_ends_as_it_should(
     installation: Installation, number: signal.Signals
 ) -> None:
     installation.init()
-    process = installation.start(("--workers", "2"), free_port())
+    process = installation.start(("--workers", "2"), reserve_port())
     eventually(lambda: len(spawned(process)) == 2)
     pids = spawned(process)
 
@@ -346,8 +346,8 @@ def test_a_service_that_is_stopped_while_it_starts_ends_as_it_should(
 
 
 def test_a_start_that_fails_says_why_once_and_ends_as_one_process_would(installation: Installation) -> None:
-    alone = installation.run("serve", "--listen", f"127.0.0.1:{free_port()}")
-    together = installation.run("serve", "--workers", "2", "--listen", f"127.0.0.1:{free_port()}")
+    alone = installation.run("serve", "--listen", reserve_address())
+    together = installation.run("serve", "--workers", "2", "--listen", reserve_address())
 
     assert together.returncode == alone.returncode != 0
     assert "identity init" in together.stderr

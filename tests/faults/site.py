@@ -24,7 +24,7 @@ from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation
 from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Accounts, Caller, Load
 from tests.faults.report import PATIENCE, Report
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 
 _GIVE_UP: Final = 20.0
 _REFRESHES: Final = 50
@@ -69,7 +69,7 @@ class Site:
             self._installations.append(
                 Installation(own, url, settings | dict((environments or {}).get(number, {})))
             )
-        self._ports = [free_port() for _ in urls]
+        self._ports = [reserve_port() for _ in urls]
         self.services: list[Running] = []
         self.callers: list[Caller] = []
         self._accounts: Accounts | None = None

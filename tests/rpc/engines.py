@@ -18,6 +18,7 @@ from identity_service.logs import LogJournal
 from identity_service.opening import tls_files
 from identity_service.settings import Settings
 from identity_service.workers import reserved
+from tests.ports import reserve_address
 from tests.rpc.envoy_inside import CallOrder, StartOrder, StoreAddress
 
 _APP = "tests.rpc.envoy_inside:app"
@@ -63,7 +64,11 @@ class EnvoyHost:
         self._files: TlsFiles | None = None
         self.target = ""
         self._log = (directory / "service.log").open("wb")
-        wanted = [address for address in (settings.listen, settings.mtls_listen) if address]
+        wanted = [
+            reserve_address() if address.endswith(":0") else address
+            for address in (settings.listen, settings.mtls_listen)
+            if address
+        ]
         self._reserved = ExitStack()
         addresses = [self._reserved.enter_context(reserved(address)) for address in wanted]
         self._hand_over(settings)

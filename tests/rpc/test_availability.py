@@ -21,7 +21,8 @@ from identity_service.opening import open_store
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
-from tests.redis_server import RedisServer, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer
 from tests.rpc.conftest import StartWorld, running, settings_for_tests
 from tests.rpc.world import API, World, failure, password
 
@@ -170,7 +171,7 @@ class _SlowLog:
 
 def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     """The port is open at once, so that a probe finds it, but nothing is answered."""
-    port = free_port()
+    port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with open_office(settings) as office:
         office.initialise()

@@ -14,7 +14,7 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
-from tests.redis_server import free_port
+from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld
 from tests.rpc.shop import EXCHANGES
 from tests.rpc.world import API, Account, Failure, World, bearer, failure, password
@@ -58,7 +58,7 @@ class Bound:
 
 @pytest.fixture
 def bound(start_world: StartWorld, certifier: Certifier) -> Iterator[Bound]:
-    mutual = f"127.0.0.1:{free_port()}"
+    mutual = reserve_address()
     world = start_world(**certifier.server().settings(tls_client_ca=certifier.file, mtls_listen=mutual))
     with ExitStack() as cleanup:
         yield Bound(world, mutual, certifier, cleanup)

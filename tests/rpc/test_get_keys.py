@@ -22,7 +22,8 @@ from identity_service.opening import open_store, open_vault
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
-from tests.redis_server import RedisServer, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer
 from tests.rpc.conftest import StartWorld, running, settings_for_tests
 from tests.rpc.test_availability import eventually, reason_of
 from tests.rpc.world import World, bearer, failure
@@ -122,7 +123,7 @@ class _HeldUp:
 
 def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path: Path) -> None:
     """An empty set that may be cached for minutes would make every token one of an unknown key."""
-    port = free_port()
+    port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with open_office(settings) as office:
         office.initialise()

@@ -15,7 +15,7 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import trust_service_pb2, trust_service_pb2_grpc
-from tests.redis_server import free_port
+from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World, bearer, failure
 from tests.tls import Certifier, Holder, handshake, reaches
@@ -137,7 +137,7 @@ def test_a_certificate_that_is_for_servers_proves_no_client(mutual: World, certi
 def test_with_a_port_of_their_own_for_certificates_the_other_port_asks_for_none(
     start_world: StartWorld, certifier: Certifier, tmp_path: Path
 ) -> None:
-    second = f"127.0.0.1:{free_port()}"
+    second = reserve_address()
     world = start_world(**certifier.server().settings(tls_client_ca=certifier.file, mtls_listen=second))
     holder = certifier.client("ana", "ana.example")
 

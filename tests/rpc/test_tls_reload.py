@@ -17,7 +17,7 @@ from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests import tls
-from tests.redis_server import free_port
+from tests.ports import reserve_address
 from tests.rpc.conftest import ENVOY, StartWorld
 from tests.rpc.world import World, bearer
 from tests.tls import Certifier, Holder, reaches, shown
@@ -189,7 +189,7 @@ def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Cert
 def test_metrics_show_when_the_certificate_expires_and_count_replacements(
     start_world: StartWorld, certifier: Certifier
 ) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = reserve_address()
     world = start_world(**certifier.server().settings(metrics_listen=address))
     certifier.server(lifetime=3 * tls.DAY)
     shown(world.target)
