@@ -21,7 +21,7 @@ from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
 from tests.rpc.shop import Shop
 from tests.rpc.test_key_rotation import signed_with
-from tests.rpc.world import API, World
+from tests.rpc.world import API, World, staleness_of
 
 
 @pytest.fixture
@@ -46,7 +46,8 @@ def another_process(world: World, redis_server: RedisServer) -> Iterator[str]:
     service = Service(world.settings, clock=world.clock, store=store)
     port = service.start()
     try:
-        yield f"127.0.0.1:{port}"
+        with world.clock.followed_by(staleness_of(service)):
+            yield f"127.0.0.1:{port}"
     finally:
         service.stop()
         store.close()

@@ -30,6 +30,7 @@ from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import token_pb2
 from tests.fuzz.test_corpus import WORDS
 from tests.high_s import twin
+from tests.ports import reserve_address
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
 from tests.rpc.shop import Shop
@@ -234,7 +235,7 @@ def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., An
 
 
 def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tmp_path: Path) -> None:
-    with start() as world:
+    with start(listen=reserve_address()) as world:
         token, other = (world.issue(world.new_client(name)).access_token for name in ("a", "b"))
         verifier = LocalVerifier(world.target, issuer=world.settings.issuer)
         verifier.wait_ready()

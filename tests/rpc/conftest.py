@@ -19,7 +19,7 @@ from tests.rpc.administrator import Administrator
 from tests.rpc.clocks import SharedClock, ShiftedClock
 from tests.rpc.engines import EnvoyHost
 from tests.rpc.envoy_inside import StoreAddress
-from tests.rpc.world import Account, World, client_secret
+from tests.rpc.world import Account, World, client_secret, staleness_of
 from tests.tls import Certifier
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
@@ -53,6 +53,7 @@ def running(settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> 
         service = Service(settings, clock=clock, store=store)
         target = f"127.0.0.1:{service.start()}"
         cleanup.callback(service.stop)
+        cleanup.enter_context(clock.followed_by(staleness_of(service)))
         channel = cleanup.enter_context(grpc.insecure_channel(target))
         yield World(
             settings=settings,
@@ -98,6 +99,7 @@ def running_in_envoy(
         office, admin = new_office(settings, ours, clock)
         service: Any = host.start_service(settings, store, path)
         cleanup.callback(service.stop)
+        cleanup.enter_context(clock.followed_by(service.staleness))
         yield World(
             settings=settings,
             clock=clock,

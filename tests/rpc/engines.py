@@ -19,7 +19,7 @@ from identity_service.opening import tls_files
 from identity_service.settings import Settings
 from identity_service.workers import reserved
 from tests.ports import reserve_address
-from tests.rpc.envoy_inside import CallOrder, StartOrder, StoreAddress
+from tests.rpc.envoy_inside import CallOrder, StalenessOrder, StartOrder, StoreAddress
 
 _APP = "tests.rpc.envoy_inside:app"
 
@@ -39,6 +39,12 @@ class RemoteService:
             return True
         self._stopped = True
         return bool(self._host.order(None))
+
+    def staleness(self) -> float | None:
+        """How stale the service is, for its clock."""
+        found = None if self._stopped else self._host.order(StalenessOrder())
+        assert found is None or isinstance(found, float)
+        return found
 
     def __getattr__(self, name: str) -> "_Remote":
         return _Remote(self._host, name)
@@ -104,7 +110,7 @@ class EnvoyHost:
         self._reserved.close()
         self._log.close()
 
-    def order(self, order: StartOrder | CallOrder | None) -> object:
+    def order(self, order: StartOrder | CallOrder | StalenessOrder | None) -> object:
         """What was ordered gives. Raises what it raised."""
         self._envoy.pipe.send(order)
         answer: object = self._envoy.pipe.recv()

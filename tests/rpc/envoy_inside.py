@@ -50,6 +50,11 @@ class CallOrder:
     named: Mapping[str, object]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StalenessOrder:
+    """Say how stale the service is."""
+
+
 class Host(Inside):
     """Answers each order with what it gave, or with what went wrong; an order of None stops the service."""
 
@@ -67,12 +72,14 @@ class Host(Inside):
                 except Exception as error:  # noqa: BLE001  # the test decides about it
                     pipe.send(sendable(error))
 
-    def _obeyed(self, order: StartOrder | CallOrder | None) -> object:
+    def _obeyed(self, order: StartOrder | CallOrder | StalenessOrder | None) -> object:
         match order:
             case None:
                 return self.stop()
             case CallOrder():
                 return attrgetter(order.path)(self.service)(*order.args, **order.named)
+            case StalenessOrder():
+                return self.service._replica.staleness if self.service is not None else None
             case StartOrder():
                 clock = SharedClock(order.clock)
                 self.start(order.plan, clock=clock, store=order.store.open(clock))

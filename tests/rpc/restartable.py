@@ -16,7 +16,7 @@ from identity_service.domain.store import Store
 from identity_service.opening import open_hasher
 from identity_service.settings import Settings
 from identity_service.wiring import office_administration
-from tests.rpc.world import Account, ShiftedClock, World, client_secret
+from tests.rpc.world import Account, ShiftedClock, World, client_secret, staleness_of
 
 LOCAL: Final = ("close", "adopt", "wait")
 """What of a store works without reaching it."""
@@ -31,21 +31,12 @@ class StillClock(ShiftedClock):
         super().__init__()
         # Denials last until a whole minute: from the start of one, every run rounds alike.
         self._start = datetime.now(UTC).replace(second=0, microsecond=0)
-        self._aged = 0.0
 
     def now(self) -> datetime:
-        return self._start + self._offset
+        return self._start + self._read()[0]
 
     def unix(self) -> float:
         return self.now().timestamp()
-
-    def monotonic(self) -> float:
-        """Real, so that threads go on, and moved by `age`."""
-        return super().monotonic() + self._aged
-
-    def age(self, seconds: float) -> None:
-        """As if nothing had happened in this process for so long."""
-        self._aged += seconds
 
 
 class CuttableStore:
@@ -106,6 +97,7 @@ class Restartable:
             service = Service(settings, clock=self.clock, store=store)
             cleanup.callback(service.stop)
             target = f"127.0.0.1:{service.start()}"
+            cleanup.enter_context(self.clock.followed_by(staleness_of(service)))
             channel = cleanup.enter_context(grpc.insecure_channel(target))
             self.world = World(
                 settings=settings,

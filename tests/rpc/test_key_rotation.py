@@ -22,7 +22,7 @@ from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.conftest import StartWorld
 from tests.rpc.shop import Shop
 from tests.rpc.test_watch import knows, watching
-from tests.rpc.world import API, World
+from tests.rpc.world import API, World, staleness_of
 
 HOUR = timedelta(hours=1)
 
@@ -59,7 +59,10 @@ def twin(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
     service = Service(world.settings, clock=world.clock, store=store)
     target = f"127.0.0.1:{service.start()}"
     try:
-        with grpc.insecure_channel(target) as channel:
+        with (
+            grpc.insecure_channel(target) as channel,
+            world.clock.followed_by(staleness_of(service)),
+        ):
             yield World(
                 settings=world.settings,
                 clock=world.clock,

@@ -20,7 +20,7 @@ from identityapi.v1 import admin_service_pb2 as pb
 from tests.rpc.administrator import Administrator, events
 from tests.rpc.conftest import MASTER_KEY, StartWorld
 from tests.rpc.test_availability import reason_of
-from tests.rpc.world import World
+from tests.rpc.world import World, staleness_of
 
 NEW = "the master key of tomorrow, 32 characters or more"
 
@@ -47,6 +47,7 @@ def beside(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
             service = Service(settings, clock=world.clock, store=store)
             cleanup.callback(service.stop)
             target = f"127.0.0.1:{service.start()}"
+            cleanup.enter_context(world.clock.followed_by(staleness_of(service)))
             channel = cleanup.enter_context(grpc.insecure_channel(target))
             return replace(
                 world, settings=settings, service=service, target=target, channel=channel, store=store

@@ -1,0 +1,53 @@
+"""Clocks of the tests: moving one never makes a service that is well refuse a call."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.rpc.clocks import ShiftedClock
+from tests.rpc.world import World
+
+
+def test_a_moved_clock_is_met_by_the_service_before_the_next_call(world: World) -> None:
+    """Forwards and backwards, at any moment of a heartbeat; without the wait about one in ten failed."""
+    token = world.issue(world.new_client()).access_token
+    for _ in range(10):
+        world.clock.advance(hours=-1)
+        assert world.reason(token) == "NOT_YET_VALID"
+        world.clock.advance(hours=1)
+        assert world.reason(token) == ""
+
+
+@pytest.mark.in_process
+def test_a_heartbeat_that_is_under_way_does_not_count(world: World) -> None:
+    """It asked one clock before the move and the other one after it."""
+    token = world.issue(world.new_client()).access_token
+    held, go_on = threading.Event(), threading.Event()
+    beat: Callable[..., object] = world.store.beat
+
+    def slow(*words: object) -> object:
+        held.set()
+        assert go_on.wait(60)
+        return beat(*words)
+
+    world.store.beat = slow  # type: ignore[method-assign,assignment]
+    assert held.wait(60)
+    moving = threading.Thread(target=lambda: world.clock.advance(hours=1))
+    moving.start()
+    try:
+        assert not _ends_while_held(moving, world.clock)
+    finally:
+        go_on.set()
+    moving.join()
+
+    assert world.reason(token) == "EXPIRED"
+
+
+def _ends_while_held(moving: threading.Thread, clock: ShiftedClock) -> bool:
+    """Return whether the move ends although no heartbeat does; it has a thousand looks at it."""
+    for _ in range(1000):
+        moving.join(0.0005)
+        if not moving.is_alive():
+            return True
+    return False
