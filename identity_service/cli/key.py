@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from identity_client.values import moment
+from identity_service.cli.ids import IdCommand
 from identity_service.cli.options import YesOption
 from identity_service.cli.output import JsonFlag, show, show_table
 from identity_service.cli.records import confirm
@@ -47,7 +48,7 @@ def rotate(
     show(_row(key), as_json=as_json)
 
 
-@app.command("retire")
+@app.command("retire", cls=IdCommand)
 @remote
 def retire(
     service: Service,

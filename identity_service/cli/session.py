@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from identity_client import AdminClient
+from identity_service.cli.ids import IdCommand
 from identity_service.cli.output import Exit, JsonFlag, fail, show, show_table
 from identity_service.cli.records import Limit, first, time_of
 from identity_service.cli.remote import Service, remote
@@ -34,7 +35,7 @@ def list_sessions(
     show_table(rows, as_json=as_json, empty="no sessions")
 
 
-@app.command("revoke")
+@app.command("revoke", cls=IdCommand)
 @remote
 def revoke(
     service: Service,
