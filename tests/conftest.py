@@ -7,9 +7,7 @@ import pytest
 from hypothesis import settings
 
 from identity_service import bootstrap
-from tests.leaks import (
-    pytest_configure as pytest_configure,
-)
+from tests import leaks
 from tests.leaks import (
     pytest_sessionfinish as pytest_sessionfinish,
 )
@@ -22,11 +20,19 @@ from tests.leaks import (
 from tests.leaks import (
     watched_log as watched_log,
 )
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, choose_server
+from tests.signals import give_default_signals_to_children
 
 # How long an example takes says how busy the machine is, and fails what is right.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare each process of the run, those of xdist among them."""
+    leaks.pytest_configure(config)
+    give_default_signals_to_children()
+    choose_server()
 
 
 @pytest.fixture(scope="session")

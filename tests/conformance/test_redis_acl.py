@@ -15,8 +15,8 @@ from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
-from tests.redis_server import RedisServer
-from tests.redis_topology import TunedServer, say, valkey
+from tests.redis_server import RedisServer, packaged_server
+from tests.redis_topology import TunedServer, say
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "redis.md"
 
@@ -149,7 +149,7 @@ def test_it_may_touch_no_key_of_anybody_else(server: RedisServer) -> None:
 
 
 def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(tmp_path: Path) -> None:
-    server = TunedServer(tmp_path, binary=valkey(), appendfsync="everysec")
+    server = TunedServer(tmp_path, binary=packaged_server(), appendfsync="everysec")
     server.start()
     try:
         store = connect(server, f"{documented()} +waitaof")

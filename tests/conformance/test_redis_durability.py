@@ -14,8 +14,8 @@ from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.checks import Demands
 from identity_service.storage.redis.connection import Connection
 from tests.conformance import samples
-from tests.redis_server import RedisServer
-from tests.redis_topology import TunedServer, info, paused, say, stop_all, until, valkey
+from tests.redis_server import RedisServer, packaged_server
+from tests.redis_topology import TunedServer, info, paused, say, stop_all, until
 
 RETENTION = timedelta(days=1)
 
@@ -50,7 +50,7 @@ def replica(primary: RedisServer, pair: tuple[RedisServer, RedisServer]) -> Redi
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[RedisServer]:
     """A server that syncs each second and can tell when it has."""
-    server = TunedServer(tmp_path / "disk", binary=valkey(), appendfsync="everysec")
+    server = TunedServer(tmp_path / "disk", binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server
     server.stop()

@@ -1,22 +1,18 @@
 """The Redis that the suite runs on: it must do what the tests of crashes and outages rely on."""
 
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.redis_server import RedisServer, ask
+from tests.redis_server import RedisServer, ask, packaged_server
 
 
-@pytest.fixture(params=["the one on PATH", "the packaged one"])
-def server(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[RedisServer]:
-    if request.param == "the packaged one":
-        monkeypatch.setattr(shutil, "which", lambda _: None)
-    server = RedisServer(tmp_path)
+@pytest.fixture(params=["that of the run", "the packaged one"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    program = packaged_server() if request.param == "the packaged one" else None
+    server = RedisServer(tmp_path, program=program)
     server.start()
     yield server
     server.stop()
@@ -53,3 +49,16 @@ def test_a_paused_server_can_be_stopped(server: RedisServer) -> None:
     server.stop()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def test_the_server_of_a_run_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another one is installed meanwhile, or a test has a PATH of its own."""
+    (tmp_path / "redis-server").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "redis-server").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    server = RedisServer(tmp_path)
+
+    server.start()
+
+    assert ask(server.port, b"PING\r\n") == b"+PONG\r\n"
+    server.stop()

@@ -9,7 +9,7 @@ from tests.faults.clocks import SteppedClock
 from tests.faults.conftest import FULL
 from tests.faults.report import Report
 from tests.faults.site import Site
-from tests.redis_server import packaged_server
+from tests.redis_server import CHOSEN, packaged_server
 from tests.redis_topology import ClusterGroup, SentinelGroup, paused, say, until
 
 ROUNDS = range(FULL // 20 or 1)
@@ -34,12 +34,9 @@ def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     """Whichever replica is elected, its clock is 5 s behind that of the primary before it."""
     clock = SteppedClock(tmp_path / "clock")
     clock.step(-5)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    # All by one program: what one version has written an older one may not read.
-    (programs / "redis-server").symlink_to(packaged_server())
     with monkeypatch.context() as patch:
-        patch.setenv("PATH", str(programs), prepend=":")
+        # All by one program: what one version has written an older one may not read.
+        patch.setenv(CHOSEN, packaged_server())
         group = SentinelGroup(tmp_path / "redis")
         for name, value in clock.environment.items():
             patch.setenv(name, value)

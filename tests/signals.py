@@ -1,0 +1,27 @@
+"""Signals as a process expects them when it is started from a terminal, however the tests were started.
+
+A shell that runs a command in the background, `nohup`, and some CI runners let it ignore SIGINT or SIGHUP,
+and a process hands what it ignores or blocks down to all that it starts.
+"""
+
+import signal
+from collections.abc import Iterable
+from typing import Final
+
+_FOR_PROCESSES: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+
+
+def give_default_signals_to_children(signals: Iterable[signal.Signals] = _FOR_PROCESSES) -> None:
+    """Have what this process starts from now on begin with these signals at their defaults, unblocked.
+
+    This process itself goes on to ignore what it ignores: a handler that does nothing is not inherited by
+    another program, and being ignored is.
+    """
+    for number in signals:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _ignore)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""

@@ -1,0 +1,50 @@
+"""Tests that interrupt what they start can do so also where the tests themselves run in the background."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+AS_IN_THE_BACKGROUND = """
+import os, signal, subprocess, sys
+from tests.signals import give_default_signals_to_children
+number = signal.Signals(int(sys.argv[1]))
+{before}
+{mended}
+os.kill(os.getpid(), number)  # this process ignores it as it did
+child = "import signal, sys; print(signal.getsignal({{0}}) in (signal.SIG_DFL, signal.default_int_handler)"
+child += ", {{0}} in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+print(subprocess.run([sys.executable, "-c", child.format(number)], capture_output=True, text=True).stdout)
+"""
+IGNORED = "signal.signal(number, signal.SIG_IGN)"
+MENDED = "give_default_signals_to_children()"
+
+
+def child_of(before: str, mended: str, number: signal.Signals) -> list[str]:
+    """What a grandchild says: whether it has the default for the signal, and whether it is blocked."""
+    program = AS_IN_THE_BACKGROUND.format(before=before, mended=mended)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(int(number))], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_what_the_tests_ignore_the_processes_that_they_start_do_not(number: signal.Signals) -> None:
+    assert child_of(IGNORED, "", number) == ["False", "False"], "else this test shows nothing"
+
+    assert child_of(IGNORED, MENDED, number) == ["True", "False"]
+
+
+def test_what_the_tests_block_the_processes_that_they_start_do_not() -> None:
+    blocked = f"{IGNORED}; signal.pthread_sigmask(signal.SIG_BLOCK, [number])"
+    assert child_of(blocked, "", signal.SIGINT)[1] == "True"
+
+    assert child_of(blocked, MENDED, signal.SIGINT) == ["True", "False"]
+
+
+def test_this_run_of_the_tests_ignores_nothing_that_it_would_hand_down() -> None:
+    """The configuration of the run has seen to it, in each process of it."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        assert signal.getsignal(number) is not signal.SIG_IGN
