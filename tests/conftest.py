@@ -1,7 +1,7 @@
 """Fixtures that several suites share."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import settings
@@ -41,6 +41,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def still_at() -> datetime | None:
+    """Where the wall clock of a service of a test stands: it goes on, unless a folder says otherwise."""
+    return None
 
 
 @pytest.fixture(autouse=True)

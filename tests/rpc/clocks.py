@@ -17,20 +17,31 @@ Staleness = Callable[[], float | None]
 """How many seconds ago a service sent the last heartbeat that was confirmed; None = it has stopped."""
 _PATIENCE: Final = 60.0
 _POLL: Final = 0.002
-_MOVED = struct.Struct("qd")
+_SHARED = struct.Struct("qqd")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ShiftedClock:
-    """The real clock, moved by an offset."""
+    """A clock that stands still until it is moved, or the real one, moved by an offset.
 
-    def __init__(self) -> None:
+    The first is what a test of spans of time needs: however long its calls take, no window closes and no
+    token grows older meanwhile. The second is for tests beside a program that goes by the real clock.
+    """
+
+    def __init__(self, *, still_at: datetime | None = None) -> None:
+        """
+        Args:
+            still_at: where it stands; None = it goes on.
+        """
         self._clock = SystemClock()
+        self._still_at = still_at
         self._offset = timedelta(0)
         self._aged = 0.0
         self._services: list[Staleness] = []
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self._read()[0]
+        return (self._still_at or datetime.now(UTC)) + self._read()[0]
 
     def unix(self) -> float:
         return self.now().timestamp()
@@ -84,16 +95,19 @@ class ShiftedClock:
 class SharedClock(ShiftedClock):
     """One that processes share: whoever opens the same file is moved along."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
+    def __init__(self, path: Path, *, still_at: datetime | None = None) -> None:
+        """Open it, or make it. Only the process that makes it says where it stands."""
         if not path.exists():
-            path.write_bytes(_MOVED.pack(0, 0))
+            stands = 0 if still_at is None else (still_at - _EPOCH) // _MICROSECOND
+            path.write_bytes(_SHARED.pack(stands, 0, 0))
         with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), _MOVED.size)
+            self._memory = mmap.mmap(file.fileno(), _SHARED.size)
+        self._stands: int = _SHARED.unpack_from(self._memory)[0]
+        super().__init__(still_at=_EPOCH + self._stands * _MICROSECOND if self._stands else None)
 
     def _read(self) -> tuple[timedelta, float]:
-        offset, aged = _MOVED.unpack_from(self._memory)
-        return timedelta(microseconds=offset), aged
+        _, offset, aged = _SHARED.unpack_from(self._memory)
+        return offset * _MICROSECOND, aged
 
     def _write(self, offset: timedelta, aged: float) -> None:
-        _MOVED.pack_into(self._memory, 0, round(offset / timedelta(microseconds=1)), aged)
+        _SHARED.pack_into(self._memory, 0, self._stands, offset // _MICROSECOND, aged)

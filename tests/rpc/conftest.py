@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,11 @@ def settings_for_tests(**changes: object) -> Settings:
 
 
 @contextmanager
-def running(settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> Iterator[World]:
-    """A service on a fresh store, serving until the block ends."""
-    clock = ShiftedClock()
+def running(
+    settings: Settings, open_store: Callable[[ShiftedClock], Store], *, still_at: datetime | None = None
+) -> Iterator[World]:
+    """A service on a fresh store, serving until the block ends; its clock stands still, or goes on."""
+    clock = ShiftedClock(still_at=still_at)
     with ExitStack() as cleanup:
         store = open_store(clock)
         cleanup.callback(store.close)
@@ -88,11 +90,16 @@ def address(kind: str, directory: Path, request: pytest.FixtureRequest) -> Store
 
 @contextmanager
 def running_in_envoy(
-    host: EnvoyHost, settings: Settings, store: StoreAddress, directory: Path
+    host: EnvoyHost,
+    settings: Settings,
+    store: StoreAddress,
+    directory: Path,
+    *,
+    still_at: datetime | None = None,
 ) -> Iterator[World]:
     """The same in an Envoy, whose service has a store and a clock in common with this process."""
     path = directory / "clock"
-    clock = SharedClock(path)
+    clock = SharedClock(path, still_at=still_at)
     with ExitStack() as cleanup:
         ours = store.open(clock)
         cleanup.callback(ours.close)
@@ -136,16 +143,26 @@ def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
         host.close()
 
 
+@pytest.fixture
+def still_at() -> datetime:
+    """In this folder the wall clock of every service stands still until a test moves it."""
+    return datetime.now(UTC)
+
+
 @pytest.fixture(params=(*STORES, ENVOY))
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | None) -> Iterator[World]:
     if request.param == ENVOY:
         settings = settings_for_tests(engine=ENVOY)
         envoy: EnvoyFor = request.getfixturevalue("envoy_for")
         store = address("sqlite", tmp_path, request)
-        with envoy(settings) as host, running_in_envoy(host, settings, store, tmp_path) as world:
+        with (
+            envoy(settings) as host,
+            running_in_envoy(host, settings, store, tmp_path, still_at=still_at) as world,
+        ):
             yield world
     else:
-        with running(settings_for_tests(), address(request.param, tmp_path, request).open) as world:
+        open_store = address(request.param, tmp_path, request).open
+        with running(settings_for_tests(), open_store, still_at=still_at) as world:
             yield world
 
 
@@ -156,7 +173,9 @@ def admin(world: World) -> Administrator:
 
 
 @pytest.fixture
-def start_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorld]:
+def start_world(
+    request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | None
+) -> Iterator[StartWorld]:
     """Starts a service with other settings, on SQLite; the tests of this folder ask for each engine."""
     engine = getattr(request, "param", GRPCIO)
     with ExitStack() as cleanup:
@@ -167,10 +186,10 @@ def start_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Star
                 address("sqlite", tmp_path, request),
             )
             if engine == GRPCIO:
-                return cleanup.enter_context(running(settings, store.open))
+                return cleanup.enter_context(running(settings, store.open, still_at=still_at))
             envoy: EnvoyFor = request.getfixturevalue("envoy_for")
             host = cleanup.enter_context(envoy(settings))
-            return cleanup.enter_context(running_in_envoy(host, settings, store, tmp_path))
+            return cleanup.enter_context(running_in_envoy(host, settings, store, tmp_path, still_at=still_at))
 
         yield start
 

@@ -24,21 +24,6 @@ WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_sessio
 """What a call of a client writes."""
 
 
-class StillClock(ShiftedClock):
-    """Stands still until it is moved, so that a model can say to the second what must happen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Denials last until a whole minute: from the start of one, every run rounds alike.
-        self._start = datetime.now(UTC).replace(second=0, microsecond=0)
-
-    def now(self) -> datetime:
-        return self._start + self._read()[0]
-
-    def unix(self) -> float:
-        return self.now().timestamp()
-
-
 class CuttableStore:
     """A store that can be cut off as a network would do it: before a call arrives, or before its reply."""
 
@@ -77,7 +62,8 @@ class Restartable:
     store: CuttableStore
 
     def __init__(self, settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> None:
-        self.clock = StillClock()
+        # Denials last until a whole minute: from the start of one, every run rounds alike.
+        self.clock = ShiftedClock(still_at=datetime.now(UTC).replace(second=0, microsecond=0))
         self._settings = settings
         self._open_store = open_store
         self._admin: Account | None = None
