@@ -2,13 +2,13 @@
 
 import ssl
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from tests.jwts import PartyKey, key_set
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 
 
@@ -64,7 +64,7 @@ class IssuerServer:
             def do_GET(self) -> None:
                 issuer.requests.append(self.path)
                 issuer.seen_headers.append(dict(self.headers))
-                issuer.open.wait(30)
+                issuer.open.wait(PATIENCE)
                 self.send_response(issuer.status)
                 for name, value in issuer.headers.items():
                     self.send_header(name, value)
@@ -76,11 +76,3 @@ class IssuerServer:
                 """Not among the output of the tests."""
 
         return Handler
-
-
-def until(condition: Callable[[], bool], patience: float = 10) -> None:
-    """Return once the condition holds; for what nobody can be told of."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)

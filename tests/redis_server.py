@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 
-_PATIENCE: Final = 60.0
-"""Seconds after which a server hangs; a busy machine takes some of them."""
 _POLL: Final = 0.01
 CHOSEN: Final = "TESTS_REDIS_SERVER"
 """The variable that names the server of a run; set it to run the tests on another one."""
@@ -78,7 +77,7 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._reap()
@@ -147,7 +146,7 @@ class RedisServer:
 
     def _wait_until_ready(self) -> bool:
         """Whether it answers PING; False when it ended instead."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 return False
@@ -163,7 +162,7 @@ class RedisServer:
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.kill()
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
             self._process = None
 
 
@@ -195,6 +194,6 @@ def packaged_server() -> str:
 
 def ask(port: int, command: bytes) -> bytes:
     """Send one inline command; the first piece of the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(command)
         return connection.recv(1024)

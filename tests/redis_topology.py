@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer, ask
 from tests.redis_tls import RedisTls
 
-PATIENCE: Final = 20.0
 _POLL: Final = 0.02
 
 

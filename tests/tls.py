@@ -16,6 +16,7 @@ from identity_client import TlsOptions
 from identity_service.jose.authority import Authority
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 
 DAY = timedelta(days=1)
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -94,7 +95,7 @@ def reaches(target: str, certifier: Certifier, holder: Holder | None = None) -> 
     """Whether a new connection gets so far that a call is answered."""
     with certifier.channel(target, holder) as channel:
         try:
-            rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(), timeout=10)
+            rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(), timeout=PATIENCE)
         except grpc.RpcError as error:
             call: grpc.Call = error  # type: ignore[assignment]  # what a stub raises is one
             return call.code() is not grpc.StatusCode.UNAVAILABLE
@@ -114,7 +115,7 @@ def handshake(target: str, version: ssl.TLSVersion | None = None) -> tuple[str |
         context.minimum_version = context.maximum_version = version
     host, _, port = target.rpartition(":")
     with (
-        socket.create_connection((host, int(port)), timeout=10) as plain,
+        socket.create_connection((host, int(port)), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         return connection.version(), connection.getpeercert(binary_form=True) or b""

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.process import Installation
+from tests.patience import PATIENCE
 from tests.ports import refusing_address, reserve_port
-
-PATIENCE = 15.0
 
 
 class Watching:

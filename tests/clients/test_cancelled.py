@@ -12,6 +12,7 @@ import pytest
 
 from identity_client import ClientOptions
 from identityapi.v1 import admin_service_pb2, identity_service_pb2
+from tests.patience import PATIENCE
 
 IDENTITY = identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -41,7 +42,7 @@ class Stopping(grpc.GenericRpcHandler):
     def _answer(self, method: str, context: grpc.ServicerContext) -> bytes:
         self.calls[method] += 1
         self.called.set()
-        self.may_answer.wait(30)
+        self.may_answer.wait(PATIENCE)
         context.abort(grpc.StatusCode.CANCELLED, "the server stops")
 
 
@@ -69,7 +70,7 @@ def method_of(channel: grpc.Channel, path: str) -> "grpc.UnaryUnaryMultiCallable
 def attempts(channel: grpc.Channel, stopping: Stopping, service: Any, method: str) -> int:
     path = f"/{service.full_name}/{method}"
     with pytest.raises(grpc.RpcError) as error:
-        method_of(channel, path)(b"", timeout=20)
+        method_of(channel, path)(b"", timeout=PATIENCE)
     assert error.value.code() is grpc.StatusCode.CANCELLED
     return stopping.calls[path]
 
@@ -97,8 +98,8 @@ def test_every_method_of_administration_reads_repeats_or_is_called_once() -> Non
 def test_what_the_caller_cancels_is_not_repeated(channel: grpc.Channel, stopping: Stopping) -> None:
     stopping.may_answer.clear()
     path = f"/{IDENTITY.full_name}/Issue"
-    call = method_of(channel, path).future(b"", timeout=20)
-    assert stopping.called.wait(20)
+    call = method_of(channel, path).future(b"", timeout=PATIENCE)
+    assert stopping.called.wait(PATIENCE)
 
     assert call.cancel()
 
@@ -106,5 +107,5 @@ def test_what_the_caller_cancels_is_not_repeated(channel: grpc.Channel, stopping
         call.result()
     stopping.may_answer.set()
     for _ in range(20):  # a repetition would have been due before these
-        assert method_of(channel, "/test/Ping")(b"ping", timeout=20) == b"ping"
+        assert method_of(channel, "/test/Ping")(b"ping", timeout=PATIENCE) == b"ping"
     assert stopping.calls[path] == 1

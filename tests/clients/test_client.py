@@ -34,6 +34,7 @@ from identity_service.grpc_api.errors import to_status
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
+from tests.patience import PATIENCE
 
 EXPIRES = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 STAMP = Timestamp(seconds=int(EXPIRES.timestamp()))
@@ -289,7 +290,7 @@ def test_a_call_ends_at_its_deadline(target: str, script: Script) -> None:
     release = threading.Event()
 
     def slow() -> pb.RevokeResponse:
-        release.wait(10)
+        release.wait(PATIENCE)
         return pb.RevokeResponse()
 
     script.answers = [slow]

@@ -12,8 +12,8 @@ from identity_client import local as module
 from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, TokenDenied
 from identity_service.jose import keys
 from tests.faults.site import until
+from tests.patience import PATIENCE
 
-PATIENCE = 10
 _MADE = keys.generate("ES256")
 _KEY = PublicKey(
     key_id=_MADE.key_id,

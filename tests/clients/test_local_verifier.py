@@ -218,8 +218,7 @@ def test_nothing_is_called_good_before_everything_is_known() -> None:
 def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., Any]) -> None:
     with start() as world:
         token = world.issue(world.new_client()).access_token
-        staleness = timedelta(milliseconds=500)
-        verifier = LocalVerifier(world.target, issuer=world.settings.issuer, max_staleness=staleness)
+        verifier = LocalVerifier(world.target, issuer=world.settings.issuer)
         verifier.wait_ready()
         assert said(verifier.verify(token, any_audience=True)) == ""
 
@@ -232,6 +231,14 @@ def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., An
 
     world.until(is_stale)
     verifier.close()
+
+
+def judged(verifier: LocalVerifier, token: str) -> str:
+    """Also while it cannot say, if the service was away for too long."""
+    try:
+        return said(verifier.verify(token, any_audience=True))
+    except NotFreshError:
+        return "NOT_FRESH"
 
 
 def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tmp_path: Path) -> None:
@@ -247,8 +254,8 @@ def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tm
         with IdentityClient(listen) as client, verifier:
             client.revoke_token(token)
 
-            world.until(lambda: said(verifier.verify(token, any_audience=True)) == "REVOKED")
-            assert said(verifier.verify(other, any_audience=True)) == ""
+            world.until(lambda: judged(verifier, token) == "REVOKED")
+            world.until(lambda: judged(verifier, other) == "")
     finally:
         again.stop()
 

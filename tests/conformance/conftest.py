@@ -13,6 +13,9 @@ from tests.conformance.backends import Backend, ClusterBackend, FakeClock, Redis
 from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup
 
+STORE_SECONDS = 2.0
+"""For which the store of these tests waits: a test of a silent server takes so long, a busy one less."""
+
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
 
 BACKENDS: dict[str, BackendFactory] = {
@@ -77,7 +80,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 def redis_store(server: RedisServer) -> Iterator[RedisStore]:
     """An initialised store on it, which does not wait for long."""
-    store = RedisStore.connect(server.url, timeout=0.5)
+    store = RedisStore.connect(server.url, timeout=STORE_SECONDS)
     store.initialise(new_epoch())
     yield store
     store.close()

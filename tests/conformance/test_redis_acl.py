@@ -42,7 +42,7 @@ def connect(server: RedisServer, user: str, durability: str = "local") -> RedisS
     say(server.port, "SCRIPT FLUSH")
     say(server.port, f"ACL SETUSER identity reset {user.removeprefix('identity ')}")
     url = f"redis://identity:password@127.0.0.1:{server.port}/0"
-    store = RedisStore.connect(url, demands=Demands(durability=durability), timeout=1.0)
+    store = RedisStore.connect(url, demands=Demands(durability=durability), timeout=2.0)
     try:
         store.initialise(new_epoch())
     except BaseException:

@@ -1,4 +1,4 @@
-"""While Redis is away, calls fail at once; when it is back, they work again within a second."""
+"""While Redis is away, calls fail at once; when it is back, they work again (how soon: unit tests)."""
 
 import statistics
 import time
@@ -11,6 +11,7 @@ from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import new_epoch
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands
+from tests.conformance.conftest import STORE_SECONDS
 from tests.redis_topology import TunedServer, until
 
 
@@ -29,7 +30,9 @@ def journal() -> "Events":
 
 @pytest.fixture
 def store(server: TunedServer, journal: "Events") -> Iterator[RedisStore]:
-    store = RedisStore.connect(server.url, timeout=0.4, demands=Demands(durability="local"), journal=journal)
+    store = RedisStore.connect(
+        server.url, timeout=STORE_SECONDS, demands=Demands(durability="local"), journal=journal
+    )
     store.initialise(new_epoch())
     yield store
     store.close()
@@ -53,40 +56,40 @@ def answers(store: RedisStore) -> bool:
     return True
 
 
-def durations_of_failures(store: RedisStore, seconds: float) -> list[float]:
-    """How long each call took that failed, one after the other for so long."""
-    found = []
+def fail(store: RedisStore, seconds: float) -> None:
+    """Call again and again for so long: every call fails, and the pauses between trials become long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        begun = time.monotonic()
         assert not answers(store)
-        found.append(time.monotonic() - begun)
-    return found
+
+
+def seconds_of_a_failure(store: RedisStore) -> float:
+    begun = time.monotonic()
+    assert not answers(store)
+    return time.monotonic() - begun
 
 
 @pytest.mark.parametrize("loss", ["killed", "silent"])
 def test_calls_fail_at_once_while_redis_is_away(server: TunedServer, store: RedisStore, loss: str) -> None:
+    """But for the trials between long pauses, none waits for an answer."""
     (server.kill if loss == "killed" else server.pause)()
-    durations_of_failures(store, 1.3)  # until the pauses between trials are long
+    fail(store, 1.3)
 
-    durations = durations_of_failures(store, 0.3)
+    durations = [seconds_of_a_failure(store) for _ in range(100)]
 
-    assert statistics.median(durations) < 0.005
-    assert len(durations) > 20
+    assert statistics.median(durations) < STORE_SECONDS / 4
     if loss == "silent":
         server.resume()
 
 
 @pytest.mark.parametrize("loss", ["killed", "silent"])
-def test_calls_work_again_within_a_second_after_redis_is_back(
-    server: TunedServer, store: RedisStore, loss: str
-) -> None:
+def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisStore, loss: str) -> None:
     (server.kill if loss == "killed" else server.pause)()
-    durations_of_failures(store, 2.0)
+    fail(store, 2.0)
 
     (server.start if loss == "killed" else server.resume)()
 
-    assert until(lambda: answers(store)) < 1.1
+    until(lambda: answers(store))
 
 
 def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
@@ -98,7 +101,7 @@ def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
     server.reconfigure(maxmemory_policy="allkeys-lru", appendfsync="no")
     server.start()
 
-    durations_of_failures(store, 0.5)
+    fail(store, 0.5)
     with pytest.raises(StoreUnavailableError, match=r"not set up safely|away"):
         store.head()
     assert {event for event, _ in journal.all} == {"store_refused"}
@@ -107,7 +110,7 @@ def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
     server.configure("maxmemory-policy", "noeviction")
     server.configure("appendfsync", "always")
 
-    assert until(lambda: answers(store)) < 1.1
+    until(lambda: answers(store))
     assert journal.all[-1][0] == "store_mended"
 
 
@@ -117,7 +120,7 @@ def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, st
     server.start()
 
     with pytest.raises(StoreUnavailableError, match="replica"):
-        until(lambda: bool(store.head()) and False, patience=1)
+        until(lambda: bool(store.head()) and False)
 
 
 def test_who_does_not_insist_is_told_and_served(server: TunedServer, journal: Events) -> None:

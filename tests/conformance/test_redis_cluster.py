@@ -36,7 +36,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
 def store(group: ClusterGroup) -> Iterator[RedisStore]:
     for server in group.servers:
         server.flush()
-    store = RedisStore.connect(group.url, timeout=1.0)
+    store = RedisStore.connect(group.url, timeout=2.0)
     store.initialise(new_epoch())
     yield store
     store.close()
@@ -182,7 +182,7 @@ def test_any_of_the_named_servers_is_enough_to_find_the_others(group: ClusterGro
 
 
 def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup) -> None:
-    store = RedisStore.connect(replicated.url, timeout=1.0, demands=Demands(durability="replicas:1"))
+    store = RedisStore.connect(replicated.url, timeout=2.0, demands=Demands(durability="replicas:1"))
     store.initialise(new_epoch())
     assert denied(store, "before")
     replicated.home.kill()
@@ -198,7 +198,7 @@ def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup)
 
 
 def test_a_confirmation_counts_only_what_has_this_write(replicated: ClusterGroup) -> None:
-    store = RedisStore.connect(replicated.url, timeout=0.6, demands=Demands(durability="replicas:1"))
+    store = RedisStore.connect(replicated.url, timeout=2.0, demands=Demands(durability="replicas:1"))
     store.initialise(new_epoch())
     store.beat("p1", timedelta(days=1))
 

@@ -56,13 +56,13 @@ def disk(tmp_path: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
-def opened(server: RedisServer, durability: str, *, timeout: float = 2.0) -> RedisStore:
+def opened(server: RedisServer, durability: str, *, timeout: float = 5.0) -> RedisStore:
     store = RedisStore.connect(server.url, demands=Demands(durability=durability), timeout=timeout)
     store.initialise(new_epoch())
     return store
 
 
-def connected(server: RedisServer, durability: str, *, timeout: float = 2.0) -> Connection:
+def connected(server: RedisServer, durability: str, *, timeout: float = 5.0) -> Connection:
     return Connection(server.url, timeout, demands=Demands(durability=durability))
 
 
@@ -80,7 +80,7 @@ def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered
     primary: RedisServer, replica: RedisServer
 ) -> None:
     opened(primary, "unsynced").close()
-    connection = connected(primary, "replicas:1", timeout=0.6)
+    connection = connected(primary, "replicas:1", timeout=2.0)
     keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG]
     answer = connection.run("beat", keys, ["", 60, "1.0"], durable=True)
 
@@ -99,11 +99,11 @@ def test_what_need_not_be_durable_does_not_wait_for_the_replica(
     session = samples.a_session("s1")
     store.create_session(session)
 
-    with paused(replica):
-        begun = time.monotonic()
+    with paused(replica):  # whose confirmation would be missing
         assert store.replace_session(session, expected_version=1)
         assert store.read_session(session.session_id) is not None
-        assert time.monotonic() - begun < 0.3
+        with pytest.raises(NotConfirmedError):
+            store.beat("p1", RETENTION)
     store.close()
 
 
@@ -111,7 +111,7 @@ def test_a_script_that_refuses_is_a_refusal_whatever_the_replica_says(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     opened(primary, "unsynced").close()
-    connection = connected(primary, "replicas:1", timeout=0.4)
+    connection = connected(primary, "replicas:1", timeout=2.0)
     epoch = connection.command("HGET", keyspace.HEAD, "epoch")
     keys = [keyspace.HEAD, keyspace.LOG, keyspace.GENERATIONS]
     record = [
@@ -128,7 +128,7 @@ def test_a_script_that_refuses_is_a_refusal_whatever_the_replica_says(
 def test_more_replicas_than_there_are_never_confirm(primary: RedisServer, replica: RedisServer) -> None:
     store = opened(primary, "unsynced")
     store.close()
-    store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:2"), timeout=0.3)
+    store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:2"), timeout=2.0)
 
     with pytest.raises(NotConfirmedError):
         store.beat("p1", RETENTION)
@@ -150,7 +150,7 @@ def test_scripts_that_the_server_has_forgotten_are_taught_and_confirmed(
 
 def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: RedisServer) -> None:
     """The write is on disk when it returns: killed at once, the server still has it."""
-    store = opened(disk, "local", timeout=4)
+    store = opened(disk, "local", timeout=20)
     waited = 0.0
     for number in range(3):
         begun = time.monotonic()
@@ -174,7 +174,7 @@ def test_a_server_that_syncs_every_write_is_not_asked_again(primary: RedisServer
 
 
 def test_a_server_that_stops_writing_its_file_confirms_nothing(disk: RedisServer) -> None:
-    store = opened(disk, "local", timeout=4)
+    store = opened(disk, "local", timeout=20)
     store.beat("p1", RETENTION)
     disk.configure("appendonly", "no")
 

@@ -73,7 +73,7 @@ def test_a_server_whose_certificate_names_another_host_is_not_believed(tmp_path:
 
 def test_plain_text_is_not_understood_where_tls_is_spoken(secure: Secure) -> None:
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(f"redis://127.0.0.1:{secure.server.public_port}/0", timeout=0.5)
+        RedisStore.connect(f"redis://127.0.0.1:{secure.server.public_port}/0", timeout=2.0)
 
 
 def test_a_file_that_is_not_there_is_said_by_its_option(secure: Secure) -> None:

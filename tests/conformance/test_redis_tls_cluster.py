@@ -64,7 +64,7 @@ def mixed(tmp_path: Path, tls: RedisTls, stranger: RedisTls) -> Iterator[Cluster
 def store(group: ClusterGroup, tls: RedisTls) -> Iterator[RedisStore]:
     for server in group.servers:
         server.flush()
-    store = RedisStore.connect(group.url + tls.query(), timeout=1.0)
+    store = RedisStore.connect(group.url + tls.query(), timeout=2.0)
     store.initialise(new_epoch())
     yield store
     store.close()
@@ -128,7 +128,7 @@ def test_a_slot_that_has_moved_is_followed_at_once(group: ClusterGroup, store: R
 
 
 def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup, tls: RedisTls) -> None:
-    store = RedisStore.connect(replicated.url + tls.query(), timeout=1.0)
+    store = RedisStore.connect(replicated.url + tls.query(), timeout=2.0)
     store.initialise(new_epoch())
     assert denied(store, "before")
     replicated.home.kill()
@@ -146,7 +146,7 @@ def test_a_cluster_of_another_authority_is_not_believed(
     RedisStore.connect(group.url + tls.query()).close()
 
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(group.url + tls.query(authority=stranger.authority), timeout=1.0)
+        RedisStore.connect(group.url + tls.query(authority=stranger.authority), timeout=2.0)
 
 
 def test_a_client_of_another_authority_is_not_let_in(
@@ -156,16 +156,16 @@ def test_a_client_of_another_authority_is_not_let_in(
     stranger = RedisTls(tmp_path / "stranger")
 
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(group.url + tls.query(client=stranger.client), timeout=1.0)
+        RedisStore.connect(group.url + tls.query(client=stranger.client), timeout=2.0)
 
 
 def test_a_cluster_that_speaks_tls_does_not_understand_plain_text(group: ClusterGroup) -> None:
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(group.url.replace("rediss", "redis"), timeout=1.0)
+        RedisStore.connect(group.url.replace("rediss", "redis"), timeout=2.0)
 
 
 def test_every_server_must_be_vouched_for_whatever_the_others_say(mixed: ClusterGroup, tls: RedisTls) -> None:
-    store = RedisStore.connect(mixed.url + tls.query(), timeout=1.0)
+    store = RedisStore.connect(mixed.url + tls.query(), timeout=2.0)
     store.initialise(new_epoch())
 
     store.create_session(samples.a_session(session_on(1)))
@@ -184,7 +184,7 @@ def test_servers_are_found_by_the_names_that_their_certificates_have(tmp_path: P
         cluster_preferred_endpoint_type="hostname",
     )
     with running(cluster) as group:
-        store = RedisStore.connect(group.url.replace("127.0.0.1", "localhost") + tls.query(), timeout=1.0)
+        store = RedisStore.connect(group.url.replace("127.0.0.1", "localhost") + tls.query(), timeout=2.0)
         store.initialise(new_epoch())
         for number in range(3):
             store.create_session(samples.a_session(session_on(number)))

@@ -51,7 +51,7 @@ def test_the_primary_is_found_over_tls_and_another_one_followed_after_it_has_die
     group: SentinelGroup, tls: RedisTls
 ) -> None:
     demands = Demands(durability="replicas:1")
-    store = RedisStore.connect(group.url + tls.query(), timeout=1.0, demands=demands)
+    store = RedisStore.connect(group.url + tls.query(), timeout=2.0, demands=demands)
     store.initialise(new_epoch())
     assert denied(store, "before")
     group.primary.kill()
@@ -70,7 +70,7 @@ def test_sentinels_of_another_authority_are_not_believed(
     RedisStore.connect(group.url + tls.query()).close()
 
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(group.url + tls.query(authority=stranger.authority), timeout=1.0)
+        RedisStore.connect(group.url + tls.query(authority=stranger.authority), timeout=2.0)
 
 
 def test_a_client_of_another_authority_is_not_let_in(
@@ -79,12 +79,12 @@ def test_a_client_of_another_authority_is_not_let_in(
     RedisStore.connect(group.url + tls.query()).close()
 
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(group.url + tls.query(client=stranger.client), timeout=1.0)
+        RedisStore.connect(group.url + tls.query(client=stranger.client), timeout=2.0)
 
 
 def test_sentinels_that_speak_tls_do_not_understand_plain_text(group: SentinelGroup) -> None:
     with pytest.raises(StoreUnavailableError):
-        RedisStore.connect(group.url.replace("rediss", "redis"), timeout=1.0)
+        RedisStore.connect(group.url.replace("rediss", "redis"), timeout=2.0)
 
 
 @pytest.mark.usefixtures("group")  # where the server has no TLS there is nothing to see
@@ -107,8 +107,8 @@ def test_a_primary_must_be_vouched_for_whatever_the_sentinels_say(
     try:
         if fault:
             with pytest.raises(StoreUnavailableError, match=r"\(ConnectionError\)"):
-                RedisStore.connect(url, timeout=1.0)
+                RedisStore.connect(url, timeout=2.0)
         else:
-            RedisStore.connect(url, timeout=1.0).close()
+            RedisStore.connect(url, timeout=2.0).close()
     finally:
         stop_all([sentinel, primary])

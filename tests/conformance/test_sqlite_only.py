@@ -32,6 +32,7 @@ from tests.conformance.samples import (
     deny,
     entries_of,
 )
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -261,10 +262,10 @@ def test_a_store_in_memory_serves_many_threads(memory_store: SqliteStore) -> Non
 
 
 def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteStore) -> None:
-    waiting = threading.Thread(target=memory_store.wait, args=(0, 30.0))
+    waiting = threading.Thread(target=memory_store.wait, args=(0, 2 * PATIENCE))
     waiting.start()
     deny(memory_store)
-    waiting.join(15)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
 
 
@@ -277,4 +278,4 @@ def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: 
 
     begun = time.monotonic()
     memory_store._database.wait(look_while_somebody_beats, 0.2)
-    assert 0.15 <= time.monotonic() - begun < 10
+    assert 0.15 <= time.monotonic() - begun < PATIENCE

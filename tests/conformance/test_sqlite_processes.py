@@ -15,6 +15,7 @@ from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import deny, entries_of
+from tests.patience import PATIENCE
 
 WRITER = """
 import sys
@@ -58,7 +59,7 @@ def test_processes_write_to_one_log_at_the_same_time(file_store: SqliteStore, pa
     mine = deny(file_store, each)
     printed: list[str] = []
     for writer in writers:
-        output, _ = writer.communicate(timeout=60)
+        output, _ = writer.communicate(timeout=PATIENCE)
         assert writer.returncode == 0
         printed += output.split()
     entries = entries_of(file_store)
@@ -71,10 +72,10 @@ def test_processes_write_to_one_log_at_the_same_time(file_store: SqliteStore, pa
 def test_a_write_of_another_process_wakes_a_wait(file_store: SqliteStore, path: Path) -> None:
     writer = start(WRITER, str(path), "1")
     begun = time.monotonic()
-    file_store.wait(0, 60)
-    assert time.monotonic() - begun < 50
+    file_store.wait(0, 2 * PATIENCE)
+    assert time.monotonic() - begun < 1.9 * PATIENCE
     assert file_store.head().position == 1
-    writer.communicate(timeout=60)
+    writer.communicate(timeout=PATIENCE)
 
 
 def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
@@ -84,7 +85,7 @@ def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
         opener.stdin.write("go\n")
         opener.stdin.flush()
     for opener in openers:
-        opener.communicate(timeout=60)
+        opener.communicate(timeout=PATIENCE)
         assert opener.returncode == 0
     store = SqliteStore.open(str(path), clock=FakeClock())
     with pytest.raises(StoreUninitializedError):
@@ -100,7 +101,7 @@ def test_what_was_acknowledged_survives_a_kill_of_the_writer(file_store: SqliteS
         assert writer.stdout is not None
         acknowledged |= {writer.stdout.readline().strip() for _ in range(20)}
         os.kill(writer.pid, signal.SIGKILL)
-        rest, _ = writer.communicate(timeout=60)
+        rest, _ = writer.communicate(timeout=PATIENCE)
         acknowledged |= {line.strip() for line in rest.splitlines(keepends=True) if line.endswith("\n")}
         deny(file_store)
     entries = entries_of(file_store)

@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import ClientOptions, IdentityClient
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
@@ -25,7 +26,6 @@ CHEAP_PASSWORDS = {
     "IDENTITY_ARGON2_MEMORY_KIB": "64",
     "IDENTITY_ARGON2_PARALLELISM": "1",
 }
-_START_SECONDS = 30
 _SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
 """gRPC would wait longer each time, up to seconds after the service has begun to serve."""
 
@@ -54,7 +54,7 @@ class Installation:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -130,17 +130,17 @@ class Running:
     def kill(self) -> None:
         """SIGKILL: nothing is flushed, nothing is said."""
         os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
         os.kill(self.process.pid, signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def _await_serving(self) -> None:
         with grpc.insecure_channel(self.target, _SOON) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=_START_SECONDS, wait_for_ready=True)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE, wait_for_ready=True)
             try:
                 for answer in watch:
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:

@@ -14,7 +14,9 @@ import pytest
 
 from identity_client import Verified
 from tests.e2e.process import Installation, Running
-from tests.e2e.test_workers import calling, children, eventually, token_of
+from tests.e2e.test_workers import calling, children, token_of
+from tests.patience import PATIENCE
+from tests.patience import until as eventually
 from tests.ports import reserve_address, reserve_port
 from tests.tls import Certifier
 
@@ -111,7 +113,7 @@ def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation,
         assert b"a master key for tests" not in Path(f"/proc/{envoy}/cmdline").read_bytes()
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_an_envoy_that_dies_ends_the_service(installation: Installation, service: Running) -> None:
@@ -119,7 +121,7 @@ def test_an_envoy_that_dies_ends_the_service(installation: Installation, service
 
     os.kill(envoy, signal.SIGKILL)
 
-    assert service.process.wait(20) != 0
+    assert service.process.wait(PATIENCE) != 0
     assert "envoy_ended" in installation.log
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -16,6 +16,8 @@ import pytest
 from identity_client import ClientOptions, IdentityClient, IdentityError, Rejected, Verified
 from tests.e2e.conftest import installed
 from tests.e2e.process import Installation, Running
+from tests.patience import PATIENCE
+from tests.patience import until as eventually
 from tests.ports import reserve_address, reserve_port
 
 on_both_stores = pytest.mark.parametrize("installation", ["sqlite", "redis"], indirect=True)
@@ -57,14 +59,6 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
-
-
-def eventually(condition: Callable[[], bool], patience: float = 30) -> None:
-    """What happens in other processes and nobody tells us."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def token_of(installation: Installation, service: Running) -> str:
@@ -276,7 +270,7 @@ def test_being_told_to_renew_while_stopping_costs_nothing(installation: Installa
             time.sleep(0.02)
 
         assert spent < 1
-        assert service.process.wait(10) == 1
+        assert service.process.wait(PATIENCE) == 1
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -302,7 +296,7 @@ def test_one_that_is_killed_before_it_serves_fails_the_start(installation: Insta
     eventually(lambda: bool(spawned(process)))
     os.kill(min(spawned(process)), signal.SIGKILL)
 
-    assert process.wait(30) == 1
+    assert process.wait(PATIENCE) == 1
     assert "serving on" not in installation.log
 
 
@@ -321,7 +315,7 @@ def test_none_of_them_outlives_a_service_that_is_killed_while_it_starts(installa
     pids = spawned(process)
 
     process.kill()
-    process.wait(10)
+    process.wait(PATIENCE)
 
     eventually(lambda: not any(_command(pid) for pid in pids))
 
@@ -340,7 +334,7 @@ def test_a_service_that_is_stopped_while_it_starts_ends_as_it_should(
             os.kill(pid, number)
     os.kill(process.pid, number)
 
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert not any(_command(pid) for pid in pids)
     assert "Traceback" not in installation.log
 
@@ -359,7 +353,7 @@ def test_a_port_that_is_taken_is_not_shared_with_strangers(
     other = installation.start(("--workers", "1"), int(service.target.rpartition(":")[2]))
 
     try:
-        assert other.wait(30) == 1
+        assert other.wait(PATIENCE) == 1
     except subprocess.TimeoutExpired:
         other.kill()
         raise

@@ -25,6 +25,7 @@ from identity_client import (
 )
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.faults.history import History, Revocation
+from tests.patience import PATIENCE
 
 PASSWORD: Final = "correct horse battery staple"
 TOKEN_LIFETIME: Final = timedelta(hours=24)
@@ -235,7 +236,7 @@ class Load:
     ) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE)
 
     def run(self, seconds: float) -> None:
         """Let it go on for a while: load has no event to wait for."""

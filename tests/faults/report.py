@@ -4,6 +4,7 @@ Owns no judgement but what must be nothing.
 """
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-PATIENCE: Final = 5.0
-"""Seconds after the end of a fault by which the service must be back."""
+from tests.patience import PATIENCE
+
+_PROMISED: Final = 5.0
+BACK_WITHIN: Final = _PROMISED if os.environ.get("CRASH_ROUNDS") else PATIENCE
+"""Seconds after the end of a fault by which the service must be back: as promised in the full form of the
+tests, which has the machine to itself; in the short form, which may run beside anything, in the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +64,9 @@ class Report:
         """Nothing is lost in the end, no answer was one that no fault excuses, and it was back in time."""
         assert self.mistakes == []
         assert self.lost == []
-        assert self.exposed_for < PATIENCE
+        assert self.exposed_for < BACK_WITHIN
         assert self.revocations > 0
-        assert max(self.recoveries, default=0.0) < PATIENCE
+        assert max(self.recoveries, default=0.0) < BACK_WITHIN
 
     def require_unbroken(self) -> None:
         """Beside that, no revocation was ignored for a moment, and nobody was signed out."""

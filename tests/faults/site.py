@@ -23,10 +23,10 @@ from identity_service.settings import Settings
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation
 from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Accounts, Caller, Load
-from tests.faults.report import PATIENCE, Report
+from tests.faults.report import BACK_WITHIN, Report
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 
-_GIVE_UP: Final = 20.0
 _REFRESHES: Final = 50
 _POLL: Final = 0.02
 _LINES: Final = 10
@@ -102,7 +102,7 @@ class Site:
         self._ends.append(begun)
         for caller in self.callers:
             try:
-                until(partial(_is_back, caller), _GIVE_UP)
+                until(partial(_is_back, caller), PATIENCE)
             except TimeoutError as error:
                 raise AssertionError(self._why_not_back(caller.process)) from error
         took = time.monotonic() - begun
@@ -229,7 +229,7 @@ def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequen
 
     It may also say once more that it cannot know: not all threads see at once that a clock was set.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + BACK_WITHIN
     while True:
         is_late = time.monotonic() >= deadline
         try:

@@ -11,7 +11,7 @@ from tests.redis_server import packaged_server
 ROUNDS = FULL // 20 or 1
 HOUR = 3600.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 30 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 30 * ROUNDS)]
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])

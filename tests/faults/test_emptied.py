@@ -11,7 +11,7 @@ from tests.faults.proxy import CLEAR, Weather
 ROUNDS = FULL // 10 or 2
 RECORDS = ("{idn}:client:*", "{idn}:user:*", "{idn}:key:*", "{idn}:index:*", "{idn}:usernames")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 15 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 
 @pytest.mark.parametrize("cut_off", [False, True], ids=["all-see-it", "one-is-cut-off"])

@@ -16,7 +16,7 @@ ROUNDS = range(FULL // 20 or 1)
 MAX_STALENESS = 2.0
 """Not less than the lag at which the servers are set to refuse writes."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

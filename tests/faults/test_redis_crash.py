@@ -6,7 +6,7 @@ from tests.faults.conftest import FULL, Start
 
 ROUNDS = FULL or 3
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 10 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 10 * ROUNDS)]
 
 
 def test_nothing_is_lost_when_redis_is_killed_that_syncs_every_write(start: Start) -> None:

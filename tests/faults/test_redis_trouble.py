@@ -6,7 +6,7 @@ from tests.faults.conftest import FULL, Start
 
 ROUNDS = FULL // 5 or 2
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 15 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0])

@@ -10,7 +10,7 @@ from tests.faults.site import Site
 
 ROUNDS = FULL or 3
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 15 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 
 def crash(site: Site, rounds: int) -> None:

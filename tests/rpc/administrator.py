@@ -9,6 +9,7 @@ import pytest
 from identity_service.domain.audit import AuditEvent, AuditFilter
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 from tests.rpc.world import Failure, World, bearer, failure
 
 SERVICE = "identity-service"
@@ -24,7 +25,7 @@ class Administrator:
 
     def call(self, method: str, **fields: Any) -> Any:
         request = getattr(pb, f"{method}Request")(**fields)
-        return getattr(self._stub, method)(request, metadata=bearer(self.token), timeout=30)
+        return getattr(self._stub, method)(request, metadata=bearer(self.token), timeout=PATIENCE)
 
     def refused(self, method: str, **fields: Any) -> Failure:
         return fails(lambda: self.call(method, **fields))

@@ -11,7 +11,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from tests.rpc import model
 from tests.rpc.parties import pick
 from tests.rpc.sides import CUT_OFF, MAX_STALENESS, STALE, TwoSides
-from tests.rpc.test_owed import eventually
+from tests.rpc.test_availability import eventually
 
 DAY: Final = 86_400
 

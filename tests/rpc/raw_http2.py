@@ -8,8 +8,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
+from tests.patience import PATIENCE
+
 Headers = Sequence[tuple[str, str]]
-_PATIENCE = 10.0
 
 
 @dataclass(kw_only=True)
@@ -51,7 +52,7 @@ def call(
     usual |= {"content-type": "application/grpc", "te": "trailers"} | dict(headers)
     sent = [(name, value) for name, value in usual.items() if name not in without]
     host, _, port = target.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=_PATIENCE) as sock:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
         # As it is: what must not be sent is what is tested.
         config = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
         connection = H2Connection(config)

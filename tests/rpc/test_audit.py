@@ -12,6 +12,7 @@ from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import audit_pb2
 from identityapi.v1 import identity_service_pb2 as pb
+from tests.patience import PATIENCE
 from tests.rpc.world import PASSWORD, Account, World, bearer, failure, password
 
 DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
@@ -49,7 +50,7 @@ class Desk:
 
     def tail(self, **fields: Any) -> Any:
         request = admin_pb.TailAuditEventsRequest(**fields)
-        return self._stub.TailAuditEvents(request, metadata=self._metadata, timeout=30)
+        return self._stub.TailAuditEvents(request, metadata=self._metadata, timeout=PATIENCE)
 
 
 @pytest.fixture

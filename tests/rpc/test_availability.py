@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,16 @@ from identity_service.opening import open_store
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
-from tests.rpc.conftest import StartWorld, running, settings_for_tests
+from tests.rpc.conftest import MAX_STALENESS, StartWorld, running, settings_for_tests
 from tests.rpc.world import API, World, failure, password
 
 SERVICE = "identityapi.v1.IdentityService"
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Polls a condition that another process brings about; False when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -67,11 +67,17 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def on(server: RedisServer) -> Iterator[World]:
-    """A service that notices within half a second that its store is away."""
-    settings = settings_for_tests(max_staleness=timedelta(milliseconds=500))
-    with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=0.3)) as world:
+def on(server: RedisServer, **changes: object) -> Iterator[World]:
+    """A service that is stale once its clock is aged, unless it can reach its store again."""
+    settings = settings_for_tests(**changes)
+    with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=2.0)) as world:
         yield world
+
+
+def lose(server: RedisServer, world: World, fault: str = "kill") -> None:
+    """Have the store away for so long that a process must not answer any more."""
+    getattr(server, fault)()
+    world.clock.age(MAX_STALENESS.total_seconds() + 1)
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
@@ -82,8 +88,11 @@ def test_without_its_store_it_says_unavailable_and_recovers_by_itself(
         client, user = world.new_client(), world.new_user()
         token, tokens = world.issue(client).access_token, world.issue(user)
         getattr(server, fault)()
+        assert reason_of(lambda: world.verify(token)) == ""  # it is still known
 
-        # At first the answer is still known, then it is not: never is the token called bad.
+        world.clock.age(MAX_STALENESS.total_seconds() + 1)
+
+        # Now it is not: never is the token called bad. A heartbeat may still have come through just now.
         assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
         assert reason_of(lambda: world.issue(client)) == "REPLICA_STALE"
         assert reason_of(lambda: world.refresh(tokens.refresh_token)) == "REPLICA_STALE"
@@ -131,12 +140,11 @@ def test_an_emptied_store_is_not_served_from(server: RedisServer) -> None:
 
 
 def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) -> None:
-    settings = settings_for_tests(max_staleness=timedelta(milliseconds=500), on_stale="serve")
-    with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=0.3)) as world:
+    with on(server, on_stale="serve") as world:
         client = world.new_client()
         good, bad = world.issue(client).access_token, world.issue(client).access_token
         world.revoke(token=bad)
-        server.kill()
+        lose(server, world)
 
         assert eventually(lambda: reason_of(lambda: world.issue(client)) == "REPLICA_STALE")
         assert (world.reason(good), world.reason(bad)) == ("", "REVOKED")
@@ -162,7 +170,7 @@ class _SlowLog:
 
     def read(self, after: int, limit: int) -> LogPage:
         self.asked.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(PATIENCE)
         return self._store.read(after, limit)
 
     def __getattr__(self, name: str) -> Any:
@@ -179,7 +187,7 @@ def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     service = Service(settings, store=store)
     starting = threading.Thread(target=service.start)
     starting.start()
-    assert store.asked.wait(10)
+    assert store.asked.wait(PATIENCE)
 
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = rpc.IdentityServiceStub(channel)
@@ -189,7 +197,7 @@ def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
         assert probe.status == health_pb2.HealthCheckResponse.NOT_SERVING
 
         store.go_on.set()
-        starting.join(10)
+        starting.join(PATIENCE)
         assert stub.Verify(request).rejected.reason == pb.REJECTION_REASON_MALFORMED
     service.stop()
 
@@ -218,18 +226,18 @@ def test_stopping_lets_calls_in_progress_end(
 
     def slow(_: str | None, password: Secret) -> bool:
         begun.set()
-        return go_on.wait(10)
+        return go_on.wait(PATIENCE)
 
     monkeypatch.setattr(world.service._hasher, "verify", slow)
     call = world.stub.Issue.future(pb.IssueRequest(credential=password("ana")))
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)
     stopped: list[bool] = []
     stopping = threading.Thread(target=lambda: stopped.append(world.service.stop()))
     stopping.start()
     assert eventually(lambda: not _accepts(world))
 
     go_on.set()
-    stopping.join(10)
+    stopping.join(PATIENCE)
 
     assert call.result().token_set.access_token
     assert stopped == [True]

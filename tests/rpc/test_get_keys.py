@@ -19,13 +19,13 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
 from identity_service.opening import open_store, open_vault
-from identity_service.storage.redis import RedisStore
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
-from tests.rpc.conftest import StartWorld, running, settings_for_tests
-from tests.rpc.test_availability import eventually, reason_of
+from tests.rpc.conftest import StartWorld, settings_for_tests
+from tests.rpc.test_availability import eventually, lose, on, reason_of
 from tests.rpc.world import World, bearer, failure
 
 
@@ -92,13 +92,10 @@ def test_the_keys_are_served_while_the_store_is_away(tmp_path: Path) -> None:
     """A verifier that starts just then must be able to check signatures: Verify alone fails closed."""
     server = RedisServer(tmp_path)
     server.start()
-    settings = settings_for_tests(max_staleness=timedelta(milliseconds=500))
     try:
-        with running(
-            settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=0.3)
-        ) as world:
+        with on(server) as world:
             token, before = world.issue(world.new_client()).access_token, get_keys(world.channel)
-            server.kill()
+            lose(server, world)
             assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
             assert get_keys(world.channel) == before
     finally:
@@ -114,7 +111,7 @@ class _HeldUp:
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         self.asked.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(PATIENCE)
         return self._store.generations()
 
     def __getattr__(self, name: str) -> Any:
@@ -132,16 +129,16 @@ def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path:
     starting = threading.Thread(target=service.start)
     starting.start()
     try:
-        assert store.asked.wait(10)
+        assert store.asked.wait(PATIENCE)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             assert reason_of(lambda: get_keys(channel)) == "NOT_READY"
             watch = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
             assert reason_of(lambda: next(iter(watch))) == "NOT_READY"
 
             store.go_on.set()
-            starting.join(10)
+            starting.join(PATIENCE)
             assert get_keys(channel).key_set.keys
     finally:
         store.go_on.set()
-        starting.join(10)
+        starting.join(PATIENCE)
         service.stop()

@@ -20,6 +20,7 @@ from identity_service.domain.ports import SigningKey
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.settings import Settings
+from tests.patience import PATIENCE
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
 from tests.rpc.test_key_rotation import keys, signed_with
@@ -67,7 +68,7 @@ class Device:
         return base64.b64decode(self.ask(key_id=key_id, message=text)["signature"])
 
     def close(self) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=PATIENCE)
 
 
 class DeviceKey:

@@ -1,6 +1,5 @@
 """A revocation that the store may not have taken: UNAVAILABLE, denied here, sent until it is there."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,20 +9,10 @@ import pytest
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
+from tests.rpc.test_availability import eventually
 from tests.rpc.world import World, failure
 
 pytestmark = pytest.mark.in_process
-
-PATIENCE = 5.0
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def changes(world: World) -> list[Any]:

@@ -17,6 +17,7 @@ from identity_service.grpc_api.policy import POLICY
 from identityapi import v1
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import API, World, bearer, failure
 
@@ -200,14 +201,16 @@ def test_watchers_of_health_come_and_go_at_once_and_calls_are_answered(world: Wo
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(world.target, options=options) as channel:
             for _ in range(25):
-                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+                watch = health_pb2_grpc.HealthStub(channel).Watch(
+                    health_pb2.HealthCheckRequest(), timeout=PATIENCE
+                )
                 assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
                 watch.cancel()
 
     with ThreadPoolExecutor(8) as clients:
         list(clients.map(come_and_go, range(8)))
 
-    check = health_pb2_grpc.HealthStub(world.channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+    check = health_pb2_grpc.HealthStub(world.channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
     assert check.status == health_pb2.HealthCheckResponse.SERVING
 
 

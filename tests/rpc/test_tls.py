@@ -15,6 +15,7 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import trust_service_pb2, trust_service_pb2_grpc
+from tests.patience import PATIENCE
 from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World, bearer, failure
@@ -50,7 +51,7 @@ def test_plain_text_is_not_understood_where_tls_is_spoken(
     world = start_world(**certifier.server().settings())
 
     with pytest.raises(grpc.RpcError) as error:
-        world.stub.Issue(pb.IssueRequest(), timeout=10)
+        world.stub.Issue(pb.IssueRequest(), timeout=PATIENCE)
 
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
 
@@ -103,7 +104,7 @@ def old_server(holder: Holder) -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1]
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENCE)
 
 
 # Client certificates

@@ -17,6 +17,7 @@ from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests import tls
+from tests.patience import PATIENCE
 from tests.ports import reserve_address
 from tests.rpc.conftest import ENVOY, StartWorld
 from tests.rpc.world import World, bearer
@@ -24,8 +25,8 @@ from tests.tls import Certifier, Holder, reaches, shown
 
 
 def soon(world: World, true: Callable[[], bool]) -> bool:
-    """Whether it is true: at once where each new connection looks at the files, within seconds with Envoy."""
-    deadline = time.monotonic() + (5 if world.settings.engine == ENVOY else 0)
+    """Whether it is true: at once where each new connection looks at the files, in a while with Envoy."""
+    deadline = time.monotonic() + (PATIENCE if world.settings.engine == ENVOY else 0)
     while not true():
         if time.monotonic() >= deadline:
             return False
@@ -234,7 +235,9 @@ class Load:
 
     def _call(self, channel: grpc.Channel, kind: str) -> None:
         try:
-            answer = rpc.IdentityServiceStub(channel).Verify(self.request, metadata=self.metadata, timeout=30)
+            answer = rpc.IdentityServiceStub(channel).Verify(
+                self.request, metadata=self.metadata, timeout=PATIENCE
+            )
             wrong = "" if answer.HasField("verified") else f"{kind}: {answer}"
         except grpc.RpcError as error:
             wrong = f"{kind}: {error}"
@@ -277,7 +280,7 @@ def test_no_call_fails_while_certificates_and_authorities_are_replaced(
     finally:
         load.stopping.set()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=PATIENCE)
 
     assert load.failed == []
     assert len(seen) == 20

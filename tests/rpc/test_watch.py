@@ -14,11 +14,10 @@ import pytest
 from identity_service.services.watch import WatchHub
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
 from tests.rpc.test_availability import eventually
 from tests.rpc.world import World, bearer, failure
-
-PATIENCE = 5.0
 
 
 class Watching:

@@ -1,7 +1,6 @@
 """The senders of Watch: neither many that do not read nor a bug in one stream holds up the others."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -11,6 +10,7 @@ import pytest
 
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
+from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
 from tests.rpc.test_watch import knows, watching
 from tests.rpc.world import failure
@@ -20,8 +20,10 @@ SMALL = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
 
 
 def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: StartWorld) -> None:
-    """Each of them keeps a thread until it is cut off, five seconds later: others must take over."""
-    world = start_world()
+    """Each of them keeps a thread until it is cut off, later than the test waits: others must take over."""
+    send_timeout = timedelta(minutes=5)
+    assert send_timeout.total_seconds() > PATIENCE
+    world = start_world(watch_send_timeout=send_timeout)
     with ExitStack() as cleanup, watching(world) as watcher:
         watcher.until(lambda w: w.complete)
         stuck = []  # a call that nobody holds is cancelled
@@ -33,9 +35,7 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
             name = f"{number:04}" + "x" * 20_000
             world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
         world.store.deny_token("last", world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
-        begun = time.monotonic()
         watcher.until(knows("last"))
-        assert time.monotonic() - begun < 3
 
 
 @pytest.mark.in_process

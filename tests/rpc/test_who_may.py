@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from identity_service.grpc_api.policy import POLICY
 from identityapi.v1 import admin_service_pb2, identity_service_pb2, trust_service_pb2
+from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World, bearer, failure
 
@@ -94,7 +95,7 @@ def outcome(world: World, name: str, method: Any, metadata: Any) -> str:
         world.channel.unary_stream if method.server_streaming else world.channel.unary_unary
     )(name, request_serializer=lambda m: m.SerializeToString(), response_deserializer=bytes)
     try:
-        answer = call(request, metadata=metadata, timeout=10)
+        answer = call(request, metadata=metadata, timeout=PATIENCE)
         if isinstance(answer, Iterator):
             next(answer)
             answer.cancel()  # type: ignore[attr-defined]  # a grpc.Call too

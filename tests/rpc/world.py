@@ -23,6 +23,7 @@ from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
+from tests.patience import PATIENCE
 from tests.rpc.clocks import ShiftedClock as ShiftedClock
 from tests.rpc.clocks import Staleness
 
@@ -117,7 +118,7 @@ class World:
         request = pb.RevokeRequest(**target)
         return self.stub.Revoke(request, metadata=bearer(caller) if caller else ()).revision
 
-    def until(self, condition: Callable[[], bool], patience: float = 10) -> None:
+    def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Return once the condition holds; for what nobody can be told of."""
         deadline = time.monotonic() + patience
         while not condition():

@@ -5,8 +5,7 @@ import threading
 
 from identity_service.line_writer import LineWriter
 from identity_service.logs import _render, _stamp
-
-PATIENCE = 10
+from tests.patience import PATIENCE
 
 
 class Reader:

@@ -13,6 +13,7 @@ from identity_service.domain.log import TokenDenied
 from identity_service.metrics import Metrics
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
+from tests.patience import PATIENCE
 
 
 class Journal:
@@ -31,7 +32,7 @@ def metrics() -> Iterator[Metrics]:
 
 
 def ask(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if not x.startswith("#"))}
 

@@ -13,6 +13,7 @@ import pytest
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.secret import Secret
 from identity_service.passwords import Argon2Config, Argon2Hasher, _pool
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -27,12 +28,12 @@ def hasher() -> Argon2Hasher:
 
 def worker() -> int:
     """The id of the process that hashes."""
-    return _pool(CHEAP.processes).submit(os.getpid).result(10)
+    return _pool(CHEAP.processes).submit(os.getpid).result(PATIENCE)
 
 
 def ends(pid: int) -> bool:
-    """Whether the process is gone, or waits to be buried, within some seconds."""
-    deadline = time.monotonic() + 10
+    """Whether the process is gone, or waits to be buried, in the end."""
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -16,7 +18,7 @@ def test_one_bar_is_measured_with_a_real_service(tmp_path: Path) -> None:
     """Bar B11, for it needs neither h2load nor a peer; without a soak it cannot pass."""
     command = [sys.executable, "-m", "benchmarks", "--bars", "b11", "--rounds", "1", "--save"]
     command += [str(tmp_path / "bench.json")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
     answer = json.loads((tmp_path / "bench.json").read_text())
     [bar] = answer["bars"]
     memory, *soak = bar["conditions"]
@@ -29,6 +31,6 @@ def test_one_bar_is_measured_with_a_real_service(tmp_path: Path) -> None:
 
 def test_a_bar_that_is_none_is_a_mistake() -> None:
     command = [sys.executable, "-m", "benchmarks", "--bars", "B14"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert run.returncode == 2
     assert "B14" in run.stderr

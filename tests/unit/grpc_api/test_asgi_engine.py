@@ -12,6 +12,7 @@ import pytest
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
+from tests.patience import PATIENCE
 
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")
 HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
@@ -166,6 +167,6 @@ def test_who_waits_for_the_loop_may_hold_what_a_callback_waits_for(engine: AsgiE
     loop = threading.Thread(target=asyncio.run, args=[run()], daemon=True)
     loop.start()
 
-    assert told.wait(10)
-    loop.join(10)
+    assert told.wait(PATIENCE)
+    loop.join(PATIENCE)
     assert not loop.is_alive()

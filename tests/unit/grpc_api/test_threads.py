@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from identity_service.grpc_api.threads import Threads
-
-PATIENCE = 10
+from tests.patience import PATIENCE
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The keeper: applies the file at start and when it changes; a wrong one changes nothing."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals.inside import OwnRecords
 from identity_service.principals.keeper import PrincipalsKeeper
 from identity_service.principals.plan import Declared, Found
+from tests.patience import until
 from tests.unit.principals.site import Site, open_site
 
 
@@ -65,13 +65,6 @@ def keeper(file: Path, records: Sometimes, journal: Journal) -> Iterator[Princip
     keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), journal, interval=0.01)
     yield keeper
     keeper.close()
-
-
-def until(condition: Callable[[], bool], patience: float = 10) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def test_it_applies_the_file_before_it_returns(

@@ -15,8 +15,9 @@ from identity_service.domain.issuers import TrustedIssuer
 from identity_service.remote_keys.fetching import Document, HttpsFetcher
 from identity_service.remote_keys.holder import HeldIssuerKeys
 from identity_service.remote_keys.remote import RefreshPolicy
-from tests.issuer_server import IssuerServer, until
+from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey
+from tests.patience import PATIENCE, until
 
 OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 QUICK = RefreshPolicy(floor=timedelta(milliseconds=50), patience=timedelta(seconds=5))
@@ -271,7 +272,7 @@ def test_an_answer_that_cannot_be_used_at_all_ends_no_later_attempt(site: Site) 
     held = HeldIssuerKeys(fetch, site.clock, site.journal, waiting=8, policy=QUICK)
     held.follow([TrustedIssuer(issuer="x", jwks_uri="https://x.example")])
 
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE)
     held.close()
     assert site.journal.named("issuer_keys_failed")[0]["why"].endswith("RuntimeError")
 
@@ -284,7 +285,7 @@ def test_an_issuer_that_is_trusted_no_more_is_asked_no_more(site: Site) -> None:
 
     held.follow([])
 
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     with pytest.raises(IssuerUnreachableError):
         held.find(issuer, "old")

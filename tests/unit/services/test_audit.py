@@ -16,6 +16,7 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.services.audit import LoggedTrail, StoredTrail, record_refusal
+from tests.patience import PATIENCE
 
 
 class MemoryJournal:
@@ -39,7 +40,7 @@ class SlowStore:
 
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
         self.asked.release()
-        self.open.wait(10)
+        self.open.wait(PATIENCE)
         if self.away:
             raise StoreUnavailableError("away")
         with self.changed:
@@ -86,7 +87,7 @@ def test_whoever_records_an_event_does_not_wait_for_the_store(store: SlowStore, 
     store.open.clear()
     trail.start()
     trail.record(numbered(0))
-    store.asked.acquire(timeout=10)
+    store.asked.acquire(timeout=PATIENCE)
 
     trail.record(numbered(1))  # returns although the store is at work
 
@@ -102,7 +103,7 @@ def test_events_wait_while_the_store_is_away_and_arrive_in_their_order(
     trail.start()
     for number in range(5):
         trail.record(numbered(number))
-    store.asked.acquire(timeout=10)
+    store.asked.acquire(timeout=PATIENCE)
 
     store.away = False
 
@@ -128,7 +129,7 @@ def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(
         trail.record(numbered(number))
     store.away = True
     trail.start()
-    store.asked.acquire(timeout=10)
+    store.asked.acquire(timeout=PATIENCE)
 
     store.away = False
 
@@ -151,9 +152,9 @@ def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trai
     store.away = True
     trail.start()
     trail.record(numbered(0))
-    store.asked.acquire(timeout=10)
+    store.asked.acquire(timeout=PATIENCE)
 
-    trail.close(timeout=5)
+    trail.close(timeout=PATIENCE)
 
     assert not trail._thread.is_alive()
 

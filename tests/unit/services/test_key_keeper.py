@@ -7,6 +7,7 @@ import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.services.key_keeper import KeyKeeper
+from tests.patience import PATIENCE
 
 
 class Journal:
@@ -35,8 +36,8 @@ def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, sai
 
     keeper = KeyKeeper(maintain, journal, interval=timedelta(milliseconds=1))
     keeper.start()
-    assert went_well.wait(10)
+    assert went_well.wait(PATIENCE)
     keeper.close()
-    keeper.join(10)
+    keeper.join(PATIENCE)
 
     assert journal.events == [("keys_not_maintained", said)]

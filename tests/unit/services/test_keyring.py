@@ -24,6 +24,7 @@ from identity_service.jose.vault import Vault
 from identity_service.services.directory import Directory
 from identity_service.services.keyring import KeyRing
 from identity_service.storage.sqlite import SqliteStore
+from tests.patience import PATIENCE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -175,7 +176,7 @@ def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_ther
         def open_signing(self, key: StoredKey) -> SigningKey:
             if not has_read.is_set():
                 has_read.set()
-                assert may_go_on.wait(10)
+                assert may_go_on.wait(PATIENCE)
             return vault.open_signing(key)
 
         def open_verifying(self, key: StoredKey) -> VerifyingKey:
@@ -184,14 +185,14 @@ def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_ther
     ring = a_ring(store, HeldUp(), clock)
     with ThreadPoolExecutor(2) as threads:
         slow = threads.submit(ring.load)
-        assert has_read.wait(10)
+        assert has_read.wait(PATIENCE)
         store.create(second)
         quick = threads.submit(ring.load)
         with suppress(TimeoutError):  # it waits for the other one
             quick.result(0.2)
         may_go_on.set()
-        slow.result(10)
-        quick.result(10)
+        slow.result(PATIENCE)
+        quick.result(PATIENCE)
 
     assert ring.verifying(second.key_id) is not None
 

@@ -16,6 +16,7 @@ from identity_service.domain.log import (
     RecordKind,
 )
 from identityapi.v1 import trust_service_pb2 as pb
+from tests.patience import PATIENCE
 from tests.unit.services.watch_site import KEY, NOW, Keys, Site, at, ids, taken
 
 
@@ -87,10 +88,10 @@ def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None
     site.hub._keys = keys
     with ThreadPoolExecutor(2) as threads:
         slow = threads.submit(site.hub.on_change, None)
-        assert has_read.wait(10)
+        assert has_read.wait(PATIENCE)
         keys.keys = [KEY, newer]
         threads.submit(site.hub.on_change, None).add_done_callback(lambda _: changed.set())
-        slow.result(10)
+        slow.result(PATIENCE)
 
     assert [key.key_id for key in taken(watcher)[-1].key_set.keys] == [KEY.key_id, "newer"]
 

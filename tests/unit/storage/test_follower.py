@@ -15,8 +15,7 @@ from identity_service.storage.follower import Follower
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 from tests.faults.site import until
-
-PATIENCE = 10
+from tests.patience import PATIENCE
 
 
 class Journal:

@@ -8,8 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from identity_service.storage.redis.convoy import Convoy, Ride
-
-PATIENCE = 10
+from tests.patience import PATIENCE
 
 
 class Server:

@@ -10,6 +10,7 @@ import pytest
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.storage.redis.durability import Confirmation
 from identity_service.storage.redis.pool import Greet, Pool, Wire
+from tests.patience import PATIENCE
 
 
 class FakeWire:
@@ -158,7 +159,7 @@ def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
 def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect() -> None:
     ours, servers = socket.socketpair()
     with ours, servers:
-        ours.settimeout(10)
+        ours.settimeout(PATIENCE)
         wire = FakeWire()
         wire._sock = ours
         pool = a_pool(lambda: wire)

@@ -34,6 +34,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.storage.replica import Replica, ReplicaConfig
+from tests.patience import PATIENCE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -253,7 +254,7 @@ def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: J
         def replaced(self, revision: Revision) -> None: ...
 
         def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
-            assert asked.wait(10)
+            assert asked.wait(PATIENCE)
 
     log = Log(clock)
     for number in range(1500):
