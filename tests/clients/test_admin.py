@@ -293,7 +293,7 @@ def issued(*sets: token_pb2.TokenSet) -> list[Any]:
 
 
 def test_a_token_is_asked_for_once_while_it_is_good(target: str, script: Script) -> None:
-    script.answers["Issue"] = issued(tokens("one", seconds=60))
+    script.answers["Issue"] = issued(tokens("one", seconds=3600))
     script.answers["GetClient"] = [pb.GetClientResponse()]
     with (
         AccessTokens.by_secret("ops", "s3cret", target=target, scopes=["identity.admin"]) as bearer,
@@ -310,7 +310,7 @@ def test_a_token_is_asked_for_once_while_it_is_good(target: str, script: Script)
 
 
 def test_the_next_token_comes_before_the_one_at_hand_ends(target: str, script: Script) -> None:
-    script.answers["Issue"] = issued(tokens("one", seconds=-1), tokens("two", seconds=60))
+    script.answers["Issue"] = issued(tokens("one", seconds=-1), tokens("two", seconds=3600))
     with AccessTokens.by_secret("ops", "s", target=target) as bearer:
         assert [bearer(), bearer(), bearer()] == ["one", "two", "two"]
 
@@ -320,7 +320,7 @@ def test_a_session_is_renewed_by_its_refresh_token_and_ended_with_the_client(
 ) -> None:
     script.answers["Issue"] = issued(tokens("one", seconds=-1, refresh="r1"))
     script.answers["Refresh"] = [
-        identity_service_pb2.RefreshResponse(token_set=tokens("two", seconds=60, refresh="r2"))
+        identity_service_pb2.RefreshResponse(token_set=tokens("two", seconds=3600, refresh="r2"))
     ]
     script.answers["Revoke"] = [identity_service_pb2.RevokeResponse(revision="e.1")]
     with AccessTokens.by_password("ana", "pw", target=target, device="laptop") as bearer:
@@ -333,7 +333,7 @@ def test_a_session_is_renewed_by_its_refresh_token_and_ended_with_the_client(
 
 def test_where_the_session_has_ended_the_password_is_shown_again(target: str, script: Script) -> None:
     script.answers["Issue"] = issued(
-        tokens("one", seconds=-1, refresh="r1"), tokens("two", seconds=60, refresh="r2")
+        tokens("one", seconds=-1, refresh="r1"), tokens("two", seconds=3600, refresh="r2")
     )
     script.answers["Refresh"] = [errors.SessionEndedError()]
     with AccessTokens.by_password("ana", "pw", target=target) as bearer:
@@ -342,7 +342,7 @@ def test_where_the_session_has_ended_the_password_is_shown_again(target: str, sc
 
 def test_a_good_token_is_used_while_the_next_one_cannot_be_had(target: str, script: Script) -> None:
     options = ClientOptions(max_attempts=1)
-    script.answers["Issue"] = [*issued(tokens("one", seconds=60)), errors.StoreUnavailableError("away")]
+    script.answers["Issue"] = [*issued(tokens("one", seconds=3600)), errors.StoreUnavailableError("away")]
     with AccessTokens.by_secret("ops", "s", target=target, options=options) as bearer:
         bearer()
         bearer._renew_time = datetime.now(UTC)

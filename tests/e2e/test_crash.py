@@ -48,6 +48,7 @@ def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Insta
 def test_a_session_survives_crashes_in_the_middle_of_refreshes(installation: Installation) -> None:
     """The owner, whose replies are lost at every crash, is never signed out."""
     installation.init()
+    installation.environment["IDENTITY_REFRESH_GRACE"] = "1h"  # a round is one refresh, however long it takes
     port = reserve_port()
     with installation.serve(port=port) as service, service.client() as client:
         service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")

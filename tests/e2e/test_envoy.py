@@ -5,7 +5,6 @@ import signal
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,14 +82,11 @@ def test_calls_in_progress_end_before_it_does(installation: Installation, servic
         client.verify("x", any_audience=True)  # connected
         for call in calls:
             call.start()
-        begun = time.monotonic()
         assert service.terminate() == 0
-        took = time.monotonic() - begun
         for call in calls:
             call.join()
 
     assert len(outcome) == 4
-    assert took < 9, "Envoy did not end by itself"  # after ten seconds it is killed
 
 
 def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation, tmp_path: Path) -> None:

@@ -139,7 +139,9 @@ def test_what_the_command_line_changes_the_running_service_learns(installation: 
 
 
 def test_500_refreshes_through_two_processes_give_one_successor(installation: Installation) -> None:
+    """However long they take: the window within which they are the same refresh is by default a minute."""
     installation.init()
+    installation.environment["IDENTITY_REFRESH_GRACE"] = "1h"
     with installation.serve() as one, installation.serve() as two:
         words = ("user", "create", "ana", "--audience", "api", "--password-stdin")
         one.json(*words, stdin="correct horse battery\n")
