@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 import structlog
@@ -77,6 +77,10 @@ def _lines_dropped(count: int) -> bytes:
     return _render(None, "", _stamp(None, "warning", {"count": count, "event": "log_lines_dropped"}))
 
 
+_ERRORS: Final = frozenset({"store_refused"})
+"""Events that somebody has to do something about, at once."""
+
+
 class LogJournal:
     """Implements the port Journal with the structured log."""
 
@@ -84,4 +88,7 @@ class LogJournal:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.journal")
 
     def record(self, event: str, **fields: object) -> None:
-        self._log.info(event, **fields)
+        if event in _ERRORS:
+            self._log.error(event, **fields)
+        else:
+            self._log.info(event, **fields)

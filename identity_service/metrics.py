@@ -28,6 +28,9 @@ _COUNTED: Final = (
     "revocations_sent_again",
     "store_found",
     "store_lost",
+    "store_mended",
+    "store_refused",
+    "store_reopened",
     "tls_refused",
     "tls_reloaded",
 )
@@ -61,6 +64,11 @@ class Metrics:
                 "identity_fresh",
                 "1 while answers from memory may be trusted, else 0.",
                 lambda: float(replica.is_fresh()),
+            ),
+            (
+                "identity_store_unsafe",
+                "1 while the store breaks a promise by its set-up or its files, else 0.",
+                lambda: float(replica.store_is_unsafe),
             ),
             (
                 "identity_log_position",

@@ -55,6 +55,7 @@ def _demands(settings: Settings, *, insist: bool) -> Demands:
     return Demands(
         durability=settings.durability,
         allow_unsafe=settings.allow_unsafe_redis,
+        config_unchecked=settings.redis_config_unchecked,
         max_staleness=settings.max_staleness,
         leeway=settings.leeway,
         insist=insist,

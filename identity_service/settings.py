@@ -107,6 +107,10 @@ class Settings(BaseModel):
         description="what a write must have reached before it is acknowledged: unsynced, local or replicas:N",
     )
     allow_unsafe_redis: bool = Field(default=False, description="accept a Redis that may evict keys")
+    redis_config_unchecked: bool = Field(
+        default=False,
+        description="accept a Redis that refuses CONFIG GET or INFO: you vouch for what cannot be read",
+    )
     tls_certificate: Path | None = Field(
         None, description="PEM file: the server's certificate, and what leads up to its authority"
     )

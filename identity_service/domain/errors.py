@@ -224,6 +224,13 @@ class StoreReplacedError(StoreUnavailableError):
     """The store's log has another epoch than the one this process follows: nothing was changed."""
 
 
+class UnsafeStoreError(StoreUnavailableError):
+    """The store answers, and would break what the operator was promised: by its set-up, or by its files.
+
+    The message names the setting or the file, and says what to do.
+    """
+
+
 class StoreUninitializedError(StoreUnavailableError):
     """The store has no epoch: it was never initialised, or it was emptied."""
 

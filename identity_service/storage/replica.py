@@ -20,6 +20,7 @@ from identity_service.domain.errors import (
     ServerBusyError,
     StoreUninitializedError,
     UnavailableError,
+    UnsafeStoreError,
 )
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Appended, Fact, Head, LogPage, RecordChanged, Revision
@@ -95,6 +96,11 @@ class Replica:
         confirmed = self._confirmed
         return float("inf") if confirmed is None else self._clock.monotonic() - confirmed
 
+    @property
+    def store_is_unsafe(self) -> bool:
+        """Whether the last heartbeat found that the store breaks a promise by its set-up or its files."""
+        return isinstance(self._trouble, UnsafeStoreError)
+
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
         """Call this before the revision passes a changed record; None = anything may have changed."""
         self._subscribers.append(on_change)
@@ -111,8 +117,8 @@ class Replica:
         confirmed = self._confirmed
         if confirmed is None or self._clock.monotonic() - confirmed > self._max_staleness:
             self.require_ready()
-            if isinstance(self._trouble, NoSigningKeyError):
-                raise NoSigningKeyError(str(self._trouble))
+            if isinstance(self._trouble, NoSigningKeyError | UnsafeStoreError):
+                raise type(self._trouble)(str(self._trouble))
             raise ReplicaStaleError("this process has not heard from the store for too long; try again")
         if self._skew is not None:
             raise ClockSkewedError("the clocks of this process and of the store differ too much")
@@ -196,6 +202,15 @@ class Replica:
 
     def beat(self, process: str) -> None:
         """One heartbeat: measures staleness, finds a replaced log, prompts a catch-up that was missed."""
+        try:
+            self._beat(process)
+        except UnsafeStoreError as error:
+            self._trouble = error
+            raise
+        if self.store_is_unsafe:
+            self._trouble = None
+
+    def _beat(self, process: str) -> None:
         try:
             head = self._beat_once(process)
         except StoreUninitializedError:

@@ -9,14 +9,19 @@ from typing import Final
 import pytest
 
 from identity_service.domain.audit import AuditFilter
-from identity_service.domain.errors import AlreadyExistsError, StaleEtagError, StoreUnavailableError
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    StaleEtagError,
+    StoreUnavailableError,
+    UnsafeStoreError,
+)
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
 from tests.redis_server import RedisServer, packaged_server
-from tests.redis_topology import TunedServer, say
+from tests.redis_topology import TunedServer, say, until
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "redis.md"
 
@@ -36,13 +41,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.stop()
 
 
-def connect(server: RedisServer, user: str, durability: str = "local") -> RedisStore:
+def connect(
+    server: RedisServer, user: str, durability: str = "local", *, unchecked: bool = False
+) -> RedisStore:
     """A store that was initialised, through a user with these rights."""
     server.flush()
     say(server.port, "SCRIPT FLUSH")
     say(server.port, f"ACL SETUSER identity reset {user.removeprefix('identity ')}")
     url = f"redis://identity:password@127.0.0.1:{server.port}/0"
-    store = RedisStore.connect(url, demands=Demands(durability=durability), timeout=2.0)
+    demands = Demands(durability=durability, config_unchecked=unchecked)
+    store = RedisStore.connect(url, demands=demands, timeout=1.0)
     try:
         store.initialise(new_epoch())
     except BaseException:
@@ -93,8 +101,17 @@ def use_everything(store: RedisStore) -> None:
     store.renew(head.epoch, new_epoch())
 
 
+def has_waitaof(server: RedisServer) -> bool:
+    return "waitaof" in say(server.port, "COMMAND INFO waitaof").lower()
+
+
+def for_this(server: RedisServer, user: str) -> str:
+    """What the page has to be added where the server has the command."""
+    return f"{user} +waitaof" if has_waitaof(server) else user
+
+
 def test_the_documented_user_may_do_everything_that_the_service_does(server: RedisServer) -> None:
-    store = connect(server, documented())
+    store = connect(server, for_this(server, documented()))
     use_everything(store)
     assert store.check_all(Demands(durability="local")) == []
     store.close()
@@ -102,7 +119,7 @@ def test_the_documented_user_may_do_everything_that_the_service_does(server: Red
 
 RIGHTS: Final = re.findall(r"\+\S+", documented())
 LOOKS: Final = ("+info", "+config|get")
-"""Without these the service runs, and says what it may not look at."""
+"""Without these the service runs only where the operator vouches for what it may not look at."""
 IDLE: Final = "+ping"
 """What keeps a connection that is long unused from being taken for a good one."""
 
@@ -112,20 +129,54 @@ def test_without_any_of_its_rights_some_call_fails(server: RedisServer, right: s
     durability = "replicas:1" if right == "+wait" else "local"
 
     with pytest.raises(StoreUnavailableError):
-        use_everything_as(server, without(right), durability)
+        use_everything_as(server, for_this(server, without(right)), durability)
 
 
 @pytest.mark.parametrize("right", LOOKS)
-def test_without_a_look_at_the_set_up_the_service_runs_and_warns(server: RedisServer, right: str) -> None:
-    # A server that has WAITAOF is asked for it where it does not say how it syncs.
-    has_waitaof = "waitaof" in say(server.port, "COMMAND INFO waitaof").lower()
-    store = connect(server, without(right) + " +waitaof" * has_waitaof)
+def test_without_a_look_at_the_set_up_the_service_runs_and_warns_where_the_operator_vouches_for_it(
+    server: RedisServer, right: str
+) -> None:
+    store = connect(server, for_this(server, without(right)), unchecked=True)
     use_everything(store)
-    (finding,) = store.check_all(Demands(durability="local"))
+    (finding,) = store.check_all(Demands(durability="local", config_unchecked=True))
     store.close()
 
     assert finding.severity == "warn"
     assert right.removeprefix("+") in finding.fix
+
+
+@pytest.mark.parametrize("right", LOOKS)
+def test_without_a_look_at_the_set_up_the_server_is_refused_with_what_to_do(
+    server: RedisServer, right: str
+) -> None:
+    with pytest.raises(UnsafeStoreError) as refused:
+        use_everything_as(server, for_this(server, without(right)), "local")
+
+    assert right in str(refused.value)
+    assert "redis_config_unchecked = true" in str(refused.value)
+
+
+def test_a_right_that_is_taken_away_at_run_time_is_missed_by_the_next_heartbeat_but_one(
+    server: RedisServer,
+) -> None:
+    store = connect(server, for_this(server, documented()))
+    store.beat("p1")
+    say(server.port, "ACL SETUSER identity -config|get")
+
+    with pytest.raises(UnsafeStoreError, match="CONFIG GET"):
+        until(lambda: bool(store.beat("p1")) and False, patience=3)
+
+    say(server.port, "ACL SETUSER identity +config|get")
+    until(lambda: beats(store), patience=3)
+    store.close()
+
+
+def beats(store: RedisStore) -> bool:
+    try:
+        store.beat("p1")
+    except StoreUnavailableError:
+        return False
+    return True
 
 
 def without(right: str) -> str:
@@ -148,12 +199,24 @@ def test_it_may_touch_no_key_of_anybody_else(server: RedisServer) -> None:
     assert "no permission" in answer
 
 
-def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(tmp_path: Path) -> None:
+@pytest.fixture
+def newer(tmp_path: Path) -> Iterator[RedisServer]:
+    """One that has WAITAOF, and syncs each second."""
     server = TunedServer(tmp_path, binary=packaged_server(), appendfsync="everysec")
     server.start()
-    try:
-        store = connect(server, f"{documented()} +waitaof")
-        store.deny_token(TokenId("t1"), samples.LATER)
-        store.close()
-    finally:
-        server.stop()
+    yield server
+    server.stop()
+
+
+def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(newer: RedisServer) -> None:
+    store = connect(newer, f"{documented()} +waitaof")
+    store.deny_token(TokenId("t1"), samples.LATER)
+    store.close()
+
+
+def test_without_waitaof_a_server_that_has_it_is_refused_with_what_to_do(newer: RedisServer) -> None:
+    """Its answers alone would say nothing from the moment that the append-only file is turned off."""
+    say(newer.port, "CONFIG SET appendfsync always")
+
+    with pytest.raises(UnsafeStoreError, match=r"\+waitaof"):
+        connect(newer, documented())

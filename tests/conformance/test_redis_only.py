@@ -12,6 +12,7 @@ from identity_service.domain.log import Appended, RecordKind
 from identity_service.domain.principals import User, first_party_client
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
+from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
 from tests.redis_server import RedisServer, ask
 
@@ -227,14 +228,17 @@ def test_a_server_that_keeps_nothing_is_mentioned_when_unsynced(
     assert "nothing on disk" in finding.what
 
 
-def test_a_server_that_hides_its_set_up_is_mentioned(server: RedisServer, store: RedisStore) -> None:
+@pytest.mark.parametrize(("unchecked", "severity"), [(False, "refuse"), (True, "warn")])
+def test_a_server_that_hides_its_set_up_is_refused_unless_the_operator_vouches_for_it(
+    server: RedisServer, store: RedisStore, unchecked: bool, severity: str
+) -> None:
     ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
     guarded = RedisStore.connect(f"redis://guarded:pw@127.0.0.1:{server.port}/0")
 
-    (finding,) = guarded.check("local", allow_unsafe=False)
+    (finding,) = guarded.check_all(Demands(durability="local", config_unchecked=unchecked))
     guarded.close()
 
-    assert finding.severity == "warn"
+    assert finding.severity == severity
     assert "CONFIG" in finding.what
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal
 
-from identity_service.storage.redis.durability import has_waitaof, replicas_of, version_of
+from identity_service.storage.redis.durability import replicas_of, version_of
 
 _MIN_VERSION: Final = (6, 2)
 
@@ -32,6 +32,8 @@ class Demands:
     """Accept a server that may evict keys."""
     max_staleness: timedelta = timedelta(seconds=5)
     leeway: timedelta = timedelta(seconds=10)
+    config_unchecked: bool = False
+    """Accept a server that refuses CONFIG GET or INFO: the operator vouches for what cannot be read."""
     insist: bool = True
     """Use no server that does not meet them; False = only say so, as for `identity init`."""
     failover: bool = False
@@ -48,6 +50,13 @@ class ServerSetup:
     eviction: str | None = None
     """`maxmemory-policy`."""
     append_only: bool | None = None
+    """Whether there is an append-only file, and it holds everything."""
+    writes_fail: bool | None = None
+    """Whether the last write to that file failed (`aof_last_write_status`)."""
+    rewriting: bool | None = None
+    """Whether the append-only file is being written anew, or is about to be."""
+    waitaof: bool | None = False
+    """Whether WAITAOF exists and may be called; None = it exists, and this user may not call it."""
     fsync: str | None = None
     """`appendfsync`."""
     skips_fsync: bool | None = None
@@ -78,7 +87,7 @@ def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
         *_judge_durability(setup, demands.durability),
         *_judge_failover(setup, demands),
         *_judge_clock(setup, demands),
-        *_judge_silence(setup),
+        *_judge_silence(setup, demands),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "refuse")
 
@@ -132,7 +141,7 @@ def _judge_durability(setup: ServerSetup, durability: str) -> Iterator[Finding]:
 
 
 def _judge_disk(setup: ServerSetup) -> Iterator[Finding]:
-    waits = setup.fsync == "everysec" and has_waitaof(setup.version)
+    waits = setup.fsync == "everysec" and bool(setup.waitaof)
     wrong = [
         setting
         for setting, is_wrong in (
@@ -149,6 +158,18 @@ def _judge_disk(setup: ServerSetup) -> Iterator[Finding]:
             what="durability `local` needs each write on disk, and this Redis does not put it there",
             fix=f"run {commands} and `CONFIG REWRITE`, "
             'or set durability = "unsynced" and accept that a crash of Redis loses revocations',
+        )
+    elif setup.waitaof is None:
+        yield Finding(
+            severity="refuse",
+            what="WAITAOF is not permitted, so durability `local` cannot be confirmed",
+            fix="allow it in the ACL: `ACL SETUSER <name> +waitaof`",
+        )
+    elif setup.writes_fail:
+        yield Finding(
+            severity="refuse",
+            what="Redis cannot write its append-only file (aof_last_write_status err)",
+            fix="free space on its disk; the log of Redis says why",
         )
     elif waits:
         yield Finding(
@@ -187,16 +208,32 @@ def _judge_clock(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
         )
 
 
-def _judge_silence(setup: ServerSetup) -> Iterator[Finding]:
+def _judge_silence(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+    severity: Literal["refuse", "warn"] = "warn" if demands.config_unchecked else "refuse"
+    otherwise = (
+        "" if demands.config_unchecked else ", or set redis_config_unchecked = true and see to it yourself"
+    )
     if setup.fsync is None:
         yield Finding(
-            severity="warn",
-            what="CONFIG GET is not permitted, so persistence is not checked (eviction only by INFO)",
-            fix="allow it in the ACL: `ACL SETUSER <name> +config|get` (before Redis 7: `+config`)",
+            severity=severity,
+            what=f"CONFIG GET is not permitted, so {_unread(setup, demands)} cannot be checked",
+            fix="allow it in the ACL: `ACL SETUSER <name> +config|get` (before Redis 7: `+config`)"
+            + otherwise,
         )
     if setup.version is None:
         yield Finding(
-            severity="warn",
-            what="INFO is not permitted, so the version is not checked",
-            fix="allow it in the ACL: `ACL SETUSER <name> +info`",
+            severity=severity,
+            what="INFO is not permitted, so version and role cannot be checked",
+            fix="allow it in the ACL: `ACL SETUSER <name> +info`" + otherwise,
         )
+
+
+def _unread(setup: ServerSetup, demands: Demands) -> str:
+    """Name the settings that matter and that neither CONFIG nor INFO has told of."""
+    names = [] if setup.eviction is not None else ["maxmemory-policy"]
+    if demands.durability == "local":
+        names += [] if setup.append_only is not None else ["appendonly"]
+        names += ["appendfsync", "no-appendfsync-on-rewrite"]
+    if demands.failover:
+        names += ["min-replicas-to-write", "min-replicas-max-lag"]
+    return ", ".join(names) or "its set-up"

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
+_LONGEST_REFUSAL: Final = 0.5
+"""Of a server that answers and is refused: it is looked at again this soon, so that mending it shows."""
 _PATIENCE: Final = 0.05
 """Seconds that a caller waits for the next trial rather than to fail: a short loss costs nobody a call."""
 _TOLERATED: Final = 2
@@ -35,6 +37,7 @@ class Circuit:
         self._trying = False
         self._pause = 0.0
         self._retry_time = 0.0
+        self._refusal: UnsafeStoreError | None = None
 
     @property
     def is_open(self) -> bool:
@@ -43,7 +46,8 @@ class Circuit:
     def enter(self) -> bool:
         """Pass before a call; tells whether this call is a trial, for what it must report afterwards.
 
-        Raises StoreUnavailableError where the server was away a moment ago.
+        Raises StoreUnavailableError where the server was away a moment ago, UnsafeStoreError where it was
+        refused.
         """
         if not self.is_open:
             return False
@@ -55,14 +59,14 @@ class Circuit:
                     self._trying = True
                     return True
                 if self._trying or self._retry_time > deadline:
-                    raise StoreUnavailableError("Redis is away; it will be tried again soon")
+                    raise self._error()
                 self._state.wait(left)
             return False
 
     def require_closed(self) -> None:
         """For calls that take too long to be a trial. Raises StoreUnavailableError."""
         if self._open:
-            raise StoreUnavailableError("Redis is away; it will be tried again soon")
+            raise self._error()
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""
@@ -70,18 +74,26 @@ class Circuit:
             return
         with self._state:
             self._failures, self._open, self._trying, self._pause = 0, False, False, 0.0
+            self._refusal = None
             self._state.notify_all()
 
-    def failed(self, *, trial: bool, unreachable: bool) -> None:
-        """No answer came. `unreachable` = there was not even a connection."""
+    def failed(self, *, trial: bool, unreachable: bool, refusal: UnsafeStoreError | None = None) -> None:
+        """No answer came, or one that nothing may rest on.
+
+        Args:
+            trial: what `enter` told this call.
+            unreachable: there was not even a connection.
+            refusal: why the server must not be used, where it answers and is refused.
+        """
         with self._state:
             self._failures += 1
             if trial:
                 self._trying = False
-            elif self._open or not (unreachable or self._failures > _TOLERATED):
+            elif self._open or not (refusal or unreachable or self._failures > _TOLERATED):
                 return
-            self._open = True
-            self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
+            self._open, self._refusal = True, refusal
+            longest = _LONGEST_REFUSAL if refusal else _LONGEST_PAUSE
+            self._pause = min(longest, self._pause * 2 or _FIRST_PAUSE)
             self._retry_time = self._monotonic() + self._pause * self._jitter(0.5, 1.0)
 
     def abandoned(self, *, trial: bool) -> None:
@@ -90,3 +102,10 @@ class Circuit:
             with self._state:
                 self._trying = False
                 self._state.notify_all()
+
+    def _error(self) -> StoreUnavailableError:
+        """What calls fail with meanwhile."""
+        refusal = self._refusal
+        if refusal is not None:
+            return UnsafeStoreError(str(refusal))
+        return StoreUnavailableError("Redis is away; it will be tried again soon")

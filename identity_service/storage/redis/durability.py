@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-_WAITAOF_VERSION: Final = (7, 2)
 _REPLICAS: Final = re.compile(r"replicas:([1-9][0-9]?)")
 
 
@@ -45,25 +44,20 @@ def replicas_of(durability: str) -> int:
     return int(named[1])
 
 
-def confirmation_of(durability: str, *, fsync: str | None, version: str | None) -> Confirmation | None:
-    """What to send behind each write; None = the answer to the write says it all.
+def confirmation_of(durability: str, *, waitaof: bool) -> Confirmation | None:
+    """Return the command to send behind each write; None = the answer to the write confirms it.
 
     Args:
         durability: unsynced, local or replicas:N.
-        fsync: `appendfsync` of the server; None = it does not tell.
-        version: the version of Redis that the server says it is, or is compatible with.
+        waitaof: whether the server has WAITAOF, and this user may call it.
     """
     if replicas := replicas_of(durability):
         return Confirmation(command="WAIT", needed=replicas)
-    # With `always`, Redis answers after the sync.
-    if durability == "local" and fsync != "always" and has_waitaof(version):
+    # Under `appendfsync always` too, where Redis answers after the sync anyway: WAITAOF is an error from
+    # the moment that the append-only file is turned off.
+    if durability == "local" and waitaof:
         return Confirmation(command="WAITAOF", needed=1)
     return None
-
-
-def has_waitaof(version: str | None) -> bool:
-    known = version_of(version)
-    return known is not None and known >= _WAITAOF_VERSION
 
 
 def version_of(version: str | None) -> tuple[int, int] | None:

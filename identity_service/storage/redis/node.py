@@ -11,7 +11,7 @@ import hiredis
 import redis
 from redis.exceptions import NoScriptError
 
-from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
+from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError, UnsafeStoreError
 from identity_service.storage.redis.circuit import Circuit
 from identity_service.storage.redis.convoy import Convoy, Ride
 from identity_service.storage.redis.durability import Confirmation
@@ -21,6 +21,9 @@ _CONNECTIONS: Final = 64
 _WAITERS: Final = 8
 _CONFIRM_SHARE: Final = 0.75
 """Of the time of a call: a server that confirms too slowly still answers before the caller gives up."""
+_LOOK_INTERVAL: Final = 0.4
+"""Seconds that a look at a server's set-up holds for the writes of a connection: less than the default
+interval of heartbeats, so that each of them looks; and no write rests on a look older than a second."""
 _DEMOTED: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
 """What a server says that is no longer the primary, or is one that its replicas have left."""
 
@@ -47,11 +50,13 @@ class Node:
         """
         Args:
             make: gives a connection whose every answer may take so many seconds.
-            greet: looks at the server behind each new connection.
+            greet: looks at the server behind each new connection, and again before a write that must be
+                durable is acknowledged, where the last look was too long ago.
             timeout: seconds for an answer.
             block: seconds that `wait` may take beyond that.
         """
         self._timeout = timeout
+        self._greet = greet
         self._circuit = Circuit()
         self._pool = Pool(lambda: make(timeout), greet, size=_CONNECTIONS, patience=timeout / 2)
         self._waiting = Pool(
@@ -109,10 +114,13 @@ class Node:
         """One conversation about one call."""
 
         def talk(line: Line) -> Any:
-            confirmation = line.confirmation if request.durable else None
-            if confirmation is None:
+            if not request.durable:
                 return _exchange(line.wire, request.packed, request.script)
-            return self._confirmed(line.wire, request, confirmation)
+            answer = self._written(line, request)
+            # After the write: what it was acknowledged on must have held when it was made.
+            if time.monotonic() - line.looked > _LOOK_INTERVAL:
+                line.look(self._greet)
+            return answer
 
         return self._conduct(pool, talk, checked=not request.repeatable, trial=trial)
 
@@ -135,6 +143,10 @@ class Node:
             if code_of(error) in _DEMOTED:
                 self.distrust()
             raise
+        except UnsafeStoreError as error:
+            self._circuit.failed(trial=trial, unreachable=False, refusal=error)
+            self.distrust()
+            raise
         except (redis.RedisError, OSError, ValueError, StoreUnavailableError):
             self._circuit.failed(trial=trial, unreachable=not reached)
             self.distrust()
@@ -144,6 +156,27 @@ class Node:
             raise
         self._circuit.succeeded()
         return answer
+
+    def _written(self, line: Line, request: Request) -> Any:
+        """Write, and have it confirmed as the last look at the server says."""
+        if line.confirmation is None:
+            return _exchange(line.wire, request.packed, request.script)
+        try:
+            return self._confirmed(line.wire, request, line.confirmation)
+        except NotConfirmedError as error:
+            self._explain(line, error)
+            raise
+
+    def _explain(self, line: Line, error: NotConfirmedError) -> None:
+        """Raise NotConfirmedError with the setting that is wrong, where that is why nothing was confirmed."""
+        if not line.wire.is_connected:
+            return
+        try:
+            line.look(self._greet)
+        except UnsafeStoreError as why:
+            raise NotConfirmedError(f"the write was not confirmed: {why}", error.answer) from why
+        except (redis.RedisError, OSError):
+            line.wire.disconnect()  # the rest of the answers may still be under way
 
     def _confirmed(self, wire: Wire, request: Request, confirmation: Confirmation) -> Any:
         packed = request.packed + pack(*confirmation.words(self._timeout * _CONFIRM_SHARE))

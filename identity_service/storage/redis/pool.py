@@ -7,6 +7,7 @@ does: observability, locks, and a poll at each checkout.
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -34,21 +35,29 @@ class Wire(Protocol):
 
 
 Greet = Callable[[Wire], Confirmation | None]
-"""Looks at the server behind a connection that was just opened: what confirms a write there.
+"""Looks at the server behind a connection: what confirms a write there.
 
-Raises what `redis` raises, and StoreUnavailableError where nobody should talk to that server.
+Raises what `redis` raises, and UnsafeStoreError where nobody should talk to that server.
 """
 
 
 class Line:
-    """A connection, and what was found out about its server when it was opened."""
+    """A connection, and what was found out about its server when that was last looked at."""
 
-    __slots__ = ("confirmation", "era", "wire")
+    __slots__ = ("confirmation", "era", "looked", "wire")
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.confirmation: Confirmation | None = None
         self.era = 0
+        self.looked = float("-inf")
+        """When the last look began, by the monotonic clock."""
+
+    def look(self, greet: Greet) -> None:
+        """Look at the server. Raises what `greet` raises."""
+        begun = time.monotonic()
+        self.confirmation = greet(self.wire)
+        self.looked = begun
 
 
 class Pool:
@@ -119,7 +128,7 @@ class Pool:
         line.era = self._era  # before: whoever distrusts while it is being opened means this one too
         try:
             line.wire.connect()
-            line.confirmation = self._greet(line.wire)
+            line.look(self._greet)
             self._require_open()
         except BaseException:
             line.wire.disconnect()

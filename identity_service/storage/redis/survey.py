@@ -1,20 +1,22 @@
-"""Looks at the server behind each new connection: reads how it is set up, admits it or not.
+"""Looks at the server behind a connection: reads how it is set up, admits it or not.
 
-Owns what is asked of it, in one round trip. Knows nothing of how the answers are judged.
+Owns what is asked of it, in one round trip. Knows nothing of how the answers are judged, nor of how often
+the server is looked at (`node.py`).
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import redis
 
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import UnsafeStoreError
 from identity_service.domain.ports import Clock, Journal
 from identity_service.storage.redis.checks import Demands, Finding, ServerSetup, judge_all
 from identity_service.storage.redis.durability import Confirmation, confirmation_of
-from identity_service.storage.redis.node import pack
+from identity_service.storage.redis.node import code_of, pack
 from identity_service.storage.redis.pool import Wire
 
 _SETTINGS: Final = (
@@ -27,14 +29,19 @@ _SETTINGS: Final = (
     "min-replicas-max-lag",
 )
 # One by one: before Redis 7 the command takes one name.
-_QUESTIONS: Final = (("INFO",), ("TIME",), *(("CONFIG", "GET", name) for name in _SETTINGS))
+_QUESTIONS: Final = (
+    ("INFO",),
+    ("TIME",),
+    ("WAITAOF", 0, 0, 1),  # waits for nothing: it shows whether there is such a command, and may be called
+    *(("CONFIG", "GET", name) for name in _SETTINGS),
+)
 
 
 class Gate:
     """Admits a server that meets the demands; each that does not is one line in the journal.
 
-    It is asked at every connection, not once: behind one address another server may stand by now, or
-    the same one with another set-up.
+    It is asked at every connection and again while the connection is in use: behind one address another
+    server may stand by now, or the same one with another set-up.
     """
 
     def __init__(self, demands: Callable[[], Demands], clock: Clock | None, journal: Journal | None) -> None:
@@ -44,17 +51,25 @@ class Gate:
         self._journal = journal
         self._reporting = threading.Lock()
         self._reported: Sequence[Finding] = ()
+        self._file_was_off = False
 
     def admit(self, wire: Wire) -> Confirmation | None:
-        """What confirms a write on this server. Raises UnsafeServerError, and what `redis` raises."""
+        """What confirms a write on this server. Raises UnsafeStoreError, and what `redis` raises."""
         demands = self._demands()
         setup = read_setup(wire, self._clock)
+        if self._file_was_off and setup.rewriting:
+            # Turned on again, the append-only file holds what there is only after it was written anew.
+            setup = replace(setup, append_only=False)
+        self._file_was_off = setup.append_only is False
         findings = judge_all(setup, demands)
         self._report(findings)
-        refused = [finding.what for finding in findings if finding.severity == "refuse"]
+        refused = [f"{f.what} ({f.fix})" for f in findings if f.severity == "refuse"]
         if refused and demands.insist:
-            raise UnsafeServerError(f"Redis is not set up safely: {'; '.join(refused)}")
-        return confirmation_of(demands.durability, fsync=setup.fsync, version=setup.version)
+            raise UnsafeStoreError(f"Redis is not set up safely: {'; '.join(refused)}")
+        # Who does not insist is not made to wait for a file that does not exist.
+        return confirmation_of(
+            demands.durability, waitaof=bool(setup.waitaof) and setup.append_only is not False
+        )
 
     def _report(self, findings: Sequence[Finding]) -> None:
         with self._reporting:
@@ -70,29 +85,29 @@ class Gate:
             self._journal.record("store_mended")
 
 
-class UnsafeServerError(StoreUnavailableError):
-    """There is a server, and it would break what the operator was promised."""
-
-
 def read_setup(wire: Wire, clock: Clock | None = None) -> ServerSetup:
-    """By CONFIG GET; where that is forbidden or does not exist (managed servers), what INFO says.
+    """By CONFIG GET and INFO; where the first is forbidden or unknown (managed servers), by INFO alone.
 
     Raises what `redis` raises where the server cannot be asked.
     """
     before = clock.now() if clock else None
     wire.send_packed_command([b"".join(pack(*question) for question in _QUESTIONS)])
-    info_text, time, *settings = [_permitted(wire) for _ in _QUESTIONS]
+    answers = [_answer(wire) for _ in _QUESTIONS]
+    info_text, time, waitaof, *settings = [None if _is_refusal(answer) else answer for answer in answers]
     after = clock.now() if clock else None
     info = _info(info_text or "")
     config: dict[str, str] = {}
     for answer in settings:
         config.update(zip((answer or [])[::2], (answer or [])[1::2], strict=True))
-    aof = _yes(config.get("appendonly"), "yes")
+    files = {_yes(config.get("appendonly"), "yes"), _yes(info.get("aof_enabled"), "1")}
     return ServerSetup(
         version=info.get("redis_version"),
         role=info.get("role"),
         eviction=config.get("maxmemory-policy", info.get("maxmemory_policy")),
-        append_only=_yes(info.get("aof_enabled"), "1") if aof is None else aof,
+        append_only=None if files == {None} else False not in files,
+        writes_fail=_yes(info.get("aof_last_write_status"), "err"),
+        rewriting="1" in (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")),
+        waitaof=True if waitaof is not None else None if code_of(answers[2]) == "NOPERM" else False,
         fsync=config.get("appendfsync"),
         skips_fsync=_yes(config.get("no-appendfsync-on-rewrite"), "yes"),
         save=config.get("save"),
@@ -103,12 +118,16 @@ def read_setup(wire: Wire, clock: Clock | None = None) -> ServerSetup:
     )
 
 
-def _permitted(wire: Wire) -> Any | None:
-    """The next answer, or None where the server refuses to give it."""
+def _answer(wire: Wire) -> Any:
+    """The next answer, possibly an error."""
     try:
         return wire.read_response()
-    except redis.ResponseError:
-        return None
+    except redis.ResponseError as error:
+        return error
+
+
+def _is_refusal(answer: Any) -> bool:
+    return isinstance(answer, redis.ResponseError)
 
 
 def _info(text: str) -> Mapping[str, str]:

@@ -47,7 +47,8 @@ def test_durability_on_disk_needs_a_sync_that_redis_can_tell_of(fsync: str, vers
 
 
 def test_a_server_that_syncs_each_second_and_tells_when_is_good_enough_and_slow() -> None:
-    (finding,) = judge(replace(GOOD, fsync="everysec", version="7.2.4"), "local", allow_unsafe=False)
+    setup = replace(GOOD, fsync="everysec", version="7.2.4", waitaof=True)
+    (finding,) = judge(setup, "local", allow_unsafe=False)
 
     assert finding.severity == "warn"
     assert "WAITAOF" in finding.what
@@ -115,14 +116,60 @@ def test_unsafe_allows_eviction_and_nothing_else() -> None:
 def test_what_must_be_refused_comes_before_warnings() -> None:
     silent = ServerSetup(eviction="volatile-lru")
 
-    findings = judge(silent, "local", allow_unsafe=False)
+    findings = judge_all(silent, Demands(durability="local", config_unchecked=True))
 
     assert [f.severity for f in findings] == ["refuse", "warn", "warn"]
 
 
-def test_a_server_that_tells_nothing_is_mentioned_and_not_refused() -> None:
-    findings = judge(ServerSetup(), "local", allow_unsafe=False)
+@pytest.mark.parametrize(("unchecked", "severity"), [(False, "refuse"), (True, "warn")])
+def test_a_server_that_tells_nothing_is_refused_unless_the_operator_vouches_for_it(
+    unchecked: bool, severity: str
+) -> None:
+    findings = judge_all(ServerSetup(), Demands(durability="local", config_unchecked=unchecked))
 
-    assert [f.severity for f in findings] == ["warn", "warn"]
+    assert [f.severity for f in findings] == [severity] * 2
     assert "CONFIG GET" in findings[0].what
     assert "INFO" in findings[1].what
+    assert ["redis_config_unchecked" in f.fix for f in findings] == [not unchecked] * 2
+
+
+def test_what_cannot_be_checked_is_named() -> None:
+    silent = replace(GOOD, fsync=None, skips_fsync=None)
+
+    (on_disk,) = judge_all(silent, Demands(durability="local"))
+    (sentinel,) = judge_all(silent, Demands(durability="replicas:1", failover=True))
+
+    assert "so appendfsync, no-appendfsync-on-rewrite cannot" in on_disk.what
+    assert "so min-replicas-to-write, min-replicas-max-lag cannot" in sentinel.what
+
+
+@pytest.mark.parametrize("unchecked", [True, False])
+def test_what_info_tells_counts_where_config_is_refused(unchecked: bool) -> None:
+    silent = ServerSetup(
+        version="7.2.4", role="slave", eviction="allkeys-lru", append_only=False, waitaof=True
+    )
+
+    findings = judge_all(silent, Demands(durability="local", config_unchecked=unchecked))
+
+    refused = " ".join(f"{f.what} {f.fix}" for f in findings if f.severity == "refuse")
+    assert all(name in refused for name in ("replica", "allkeys-lru", "appendonly yes"))
+
+
+def test_a_confirmation_that_may_not_be_asked_for_is_refused_for_the_disk_alone() -> None:
+    forbidden = replace(GOOD, waitaof=None)
+
+    (finding,) = judge(forbidden, "local", allow_unsafe=False)
+
+    assert finding.severity == "refuse"
+    assert "+waitaof" in finding.fix
+    assert judge(forbidden, "unsynced", allow_unsafe=False) == []
+
+
+def test_a_file_that_cannot_be_written_is_refused_for_the_disk_alone() -> None:
+    failing = replace(GOOD, waitaof=True, writes_fail=True)
+
+    (finding,) = judge(failing, "local", allow_unsafe=False)
+
+    assert finding.severity == "refuse"
+    assert "aof_last_write_status" in finding.what
+    assert judge(failing, "unsynced", allow_unsafe=False) == []
