@@ -37,7 +37,10 @@ def open_store(settings: Settings, clock: Clock, journal: Journal | None = None)
     if scheme == "sqlite":
         # The embedded store's clock is the process's own as it was at start: see AnchoredClock.
         return SqliteStore.open(
-            rest.removeprefix("/"), clock=AnchoredClock(clock), audit_entries=settings.audit_entries
+            rest.removeprefix("/"),
+            clock=AnchoredClock(clock),
+            audit_entries=settings.audit_entries,
+            journal=journal,
         )
     if scheme.startswith("redis"):
         demands = _demands(settings, insist=journal is not None)

@@ -14,9 +14,9 @@ import pytest
 
 from identity_service.domain.errors import (
     ConfigurationError,
-    StoreReplacedError,
     StoreUnavailableError,
     StoreUninitializedError,
+    UnsafeStoreError,
 )
 from identity_service.domain.ids import PrincipalId, new_epoch, new_token_id
 from identity_service.storage.sqlite import SqliteStore, changes
@@ -137,10 +137,10 @@ def test_a_file_that_was_replaced_is_found_by_the_next_call(
             copy.replace(path)
         case _:
             path.rename(path.with_suffix(".old"))
-    with pytest.raises(StoreReplacedError):
+    with pytest.raises(UnsafeStoreError, match=str(path)):
         file_store.beat("process-1")
     for call in (*MUTATIONS.values(), *READS.values()):
-        with pytest.raises(StoreReplacedError):
+        with pytest.raises(UnsafeStoreError, match=str(path)):
             call(file_store)
 
 

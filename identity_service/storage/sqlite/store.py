@@ -21,7 +21,7 @@ from identity_service.domain.log import (
     RecordKind,
     Revision,
 )
-from identity_service.domain.ports import Clock
+from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
@@ -45,7 +45,13 @@ class SqliteStore:
 
     @classmethod
     def open(
-        cls, path: str, *, clock: Clock, timeout: float = 5.0, audit_entries: int = AUDIT_ENTRIES
+        cls,
+        path: str,
+        *,
+        clock: Clock,
+        timeout: float = 5.0,
+        audit_entries: int = AUDIT_ENTRIES,
+        journal: Journal | None = None,
     ) -> Self:
         """Open or create the store, and follow its epoch where it has one.
 
@@ -54,12 +60,13 @@ class SqliteStore:
             clock: the store's clock; the embedded store has none of its own.
             timeout: seconds to wait for a lock, here or of another process.
             audit_entries: how many audit events are kept.
+            journal: where it is said that the files are not as they should be.
 
         Raises:
             ConfigurationError: the file is no store of this version.
             StoreUnavailableError: it cannot be opened.
         """
-        store = cls(Database(path, timeout=timeout), clock, audit_entries)
+        store = cls(Database(path, timeout=timeout, journal=journal), clock, audit_entries)
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:

@@ -1,0 +1,103 @@
+"""The three files of an SQLite database: which they are, and the locks that keep SQLite from harming them.
+
+A process keeps using files that were removed or replaced: what it commits then is read by nobody else. Owns
+how that is seen. Opens no database. Nothing here opens and closes the file itself while a connection needs
+its locks: on POSIX, closing any descriptor of a file drops every lock that the process has on it.
+"""
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from identity_service.domain.errors import StoreUnavailableError
+
+_POLL: Final = 0.005
+_SHARED_FIRST: Final = 0x40000000 + 2
+_SHARED_SIZE: Final = 510
+"""The bytes of the file whose locks say that SQLite uses it; see `os.h` of SQLite."""
+_LOCK: Final = "hhqqi4x"
+"""`struct flock` of Linux on 64 bits."""
+
+
+class FileId(NamedTuple):
+    device: int
+    inode: int
+
+
+class FileIds(NamedTuple):
+    """Which files lie at the paths; None = there is none."""
+
+    main: FileId | None
+    wal: FileId | None
+    """The write-ahead log, `-wal`."""
+    shm: FileId | None
+    """The shared memory through which processes find what is in the log and lock it, `-shm`."""
+
+
+def file_ids(path: str) -> FileIds:
+    return FileIds(_id_of(path), _id_of(f"{path}-wal"), _id_of(f"{path}-shm"))
+
+
+def _id_of(path: str) -> FileId | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # six times for each write, and half the time of Path's
+    except OSError:
+        return None
+    return FileId(status.st_dev, status.st_ino)
+
+
+def create_private(path: Path) -> None:
+    """Make the file where there is none, readable by its owner only; SQLite's other files follow it.
+
+    An existing file is not opened: closing it would drop the locks that this process has on it.
+    """
+    with suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+
+
+@contextmanager
+def directory_locked(path: Path, timeout: float, *, alone: bool) -> Iterator[None]:
+    """Hold a lock of the file's directory, which processes of this program take when they open the file.
+
+    `alone` keeps the others from opening it meanwhile. Raises StoreUnavailableError where another process
+    holds the lock for `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreUnavailableError("another process is opening the store; try again") from None
+                time.sleep(_POLL)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def not_the_last(path: Path) -> Iterator[None]:
+    """Keep SQLite from taking this process for the last one that uses the file while it closes it.
+
+    The last one writes its log into the file, and removes whatever log lies at the path, which may be that of
+    another process by now. A lock of an open file description counts as another process. Elsewhere than
+    on Linux there is none, and nothing is kept.
+    """
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        yield
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        lock = struct.pack(_LOCK, fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,306 @@
+"""The files of the embedded store are removed, moved and written over while processes have them open."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.domain.log import TokenDenied
+from identity_service.storage.sqlite import SqliteStore
+from tests.conformance.backends import FakeClock
+from tests.conformance.samples import LATER, deny, entries_of
+
+PROCESS = """
+import os, sys
+from datetime import UTC, datetime
+from identity_service.clock import SystemClock
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ids import TokenId
+from identity_service.storage.sqlite import SqliteStore
+
+store = SqliteStore.open(sys.argv[1], clock=SystemClock())
+print("open", flush=True)
+for line in sys.stdin:
+    word, _, name = line.strip().partition(" ")
+    try:
+        if word == "deny":
+            store.deny_token(TokenId(name), datetime(2100, 1, 2, tzinfo=UTC))
+        elif word == "close":
+            store.close()
+        else:
+            os._exit(0)
+    except StoreUnavailableError as error:
+        print(type(error).__name__, error, flush=True)
+    else:
+        print("ok", flush=True)
+"""
+"""Another process: does what it is told line by line, and says what came of it."""
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.events]
+
+
+class Process:
+    """One that has the store open."""
+
+    def __init__(self, path: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert self._answer() == "open"
+
+    def say(self, line: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> None:
+        """At once, as by SIGKILL: nothing is closed."""
+        if self._process.poll() is None:
+            with suppress(OSError):
+                self.say("exit")
+        self._process.communicate(timeout=60)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def file_store(path: Path, journal: Journal) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(str(path), clock=FakeClock(), journal=journal)
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def process(file_store: SqliteStore, path: Path) -> Iterator[Callable[[], Process]]:
+    """Starts processes that have the store open, too."""
+    started: list[Process] = []
+
+    def start() -> Process:
+        started.append(Process(path))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def remove_log(path: Path, *endings: str) -> None:
+    for ending in endings or ("-wal", "-shm"):
+        beside(path, ending).unlink()
+
+
+def write_log_into_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def denied_in(path: Path) -> set[str]:
+    """What a process finds that starts now."""
+    with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
+        return {e.change.token_id for e in entries_of(store) if isinstance(e.change, TokenDenied)}
+
+
+def revoke(store: SqliteStore, name: str) -> None:
+    store.deny_token(TokenId(name), datetime(2100, 1, 2, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
+def test_a_log_that_was_removed_is_saved_before_the_next_write_is_acknowledged(
+    file_store: SqliteStore, path: Path, journal: Journal, endings: tuple[str, ...]
+) -> None:
+    revoke(file_store, "before")
+    remove_log(path, *endings)
+
+    revoke(file_store, "after")
+
+    assert denied_in(path) == {"before", "after"}
+    assert journal.events == [("store_reopened", {"file": str(path), "kept": True})]
+
+
+def test_a_log_that_is_removed_within_a_write_is_saved_before_that_is_acknowledged(
+    file_store: SqliteStore, path: Path
+) -> None:
+    revoke(file_store, "before")
+
+    with file_store._database.writing() as connection:
+        remove_log(path)
+        connection.execute("INSERT INTO used (id, expire_time) VALUES ('this', 1)")
+
+    assert beside(path, "-wal").exists()
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT count(*) FROM used").fetchone() == (1,)
+    assert denied_in(path) == {"before"}
+
+
+def test_a_log_that_was_removed_is_saved_by_reads_by_beats_and_when_the_store_is_closed(
+    path: Path, journal: Journal
+) -> None:
+    for number, step in enumerate((SqliteStore.head, lambda s: s.beat("p"), SqliteStore.close)):
+        store = SqliteStore.open(str(path), clock=FakeClock(), journal=journal)
+        if not number:
+            store.initialise(new_epoch())
+        store.adopt(store.head().epoch)
+        revoke(store, f"t{number}")
+        remove_log(path)
+        step(store)
+        store.close()
+
+        assert denied_in(path) == {f"t{n}" for n in range(number + 1)}
+
+
+def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: Path) -> None:
+    """The numbers of removed files are given to the new ones."""
+    names = {f"t{number}" for number in range(20)}
+    for name in sorted(names):
+        remove_log(path)
+        revoke(file_store, name)
+
+    assert denied_in(path) == names
+
+
+def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], journal: Journal
+) -> None:
+    """The first one to notice saves the log of all; the others take up the new one."""
+    others = [process(), process()]
+    assert [other.say(f"deny before-{n}") for n, other in enumerate(others)] == ["ok", "ok"]
+    remove_log(path)
+
+    assert others[0].say("deny first") == "ok"
+    revoke(file_store, "second")
+    assert others[1].say("deny third") == "ok"
+
+    expected = {"before-0", "before-1", "first", "second", "third"}
+    assert {
+        e.change.token_id for e in entries_of(file_store) if isinstance(e.change, TokenDenied)
+    } == expected
+    assert denied_in(path) == expected
+    assert journal.events == [("store_reopened", {"file": str(path), "kept": False})]
+
+
+def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_acknowledged(
+    file_store: SqliteStore, path: Path, process: Callable[[], Process]
+) -> None:
+    """It is in nobody's files: the caller hears that, and sends it again."""
+    other = process()
+    revoke(file_store, "before")
+
+    def write_while_another_saves() -> None:
+        with file_store._database.writing() as connection:
+            connection.execute("COMMIT")
+            remove_log(path)
+            assert other.say("deny first") == "ok"
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO used (id, expire_time) VALUES ('lost', 1)")
+
+    with pytest.raises(StoreUnavailableError, match="try again"):
+        write_while_another_saves()
+
+    revoke(file_store, "again")
+    with file_store._database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM used").fetchone() == (0,)
+    assert denied_in(path) == {"before", "first", "again"}
+
+
+def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged_beside_it(
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], journal: Journal
+) -> None:
+    """Both would write, and neither would read what the other has written."""
+    write_log_into_file(path)  # so that the other one finds a store
+    revoke(file_store, "mine")
+    remove_log(path)
+    newcomer = process()
+    assert newcomer.say("deny theirs") == "ok"
+
+    for _ in range(2):
+        with pytest.raises(UnsafeStoreError, match="another process has begun another"):
+            revoke(file_store, "split")
+    with pytest.raises(UnsafeStoreError, match=str(path)):
+        file_store.beat("p")
+
+    assert journal.names == ["store_refused"]
+    assert newcomer.say("deny theirs-too") == "ok"
+    (copy,) = path.parent.glob("*.rescued-*")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert denied_in(copy) == {"mine"}
+
+
+def test_closing_leaves_alone_what_another_process_has_begun(
+    file_store: SqliteStore, path: Path, process: Callable[[], Process]
+) -> None:
+    """SQLite would write the removed log into the file, and remove the other one by its name."""
+    deny(file_store)
+    write_log_into_file(path)
+    remove_log(path)
+    newcomer = process()
+    assert newcomer.say("deny theirs") == "ok"
+    newcomer.end()
+
+    file_store.close()
+
+    assert "theirs" in denied_in(path)
+
+
+def test_a_file_that_is_moved_back_is_used_again(
+    file_store: SqliteStore, path: Path, journal: Journal
+) -> None:
+    deny(file_store)
+    away = path.with_suffix(".away")
+    path.rename(away)
+    with pytest.raises(UnsafeStoreError, match="move it back"):
+        deny(file_store)
+
+    away.rename(path)
+
+    deny(file_store)
+    assert file_store.head().position == 2
+    assert journal.names == ["store_refused", "store_mended"]
+
+
+def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on(
+    file_store: SqliteStore, path: Path, journal: Journal
+) -> None:
+    deny(file_store, 50)
+    with file_store._database._writer.held() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(b"no database" * 1000)
+
+    with pytest.raises(UnsafeStoreError, match=str(path)):
+        file_store._database.wait(lambda: False, 0.01)
+    with pytest.raises(UnsafeStoreError, match="put a backup in its place"):
+        file_store.deny_token(TokenId("t"), LATER)
+    assert journal.names == ["store_refused"]

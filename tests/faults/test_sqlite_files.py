@@ -1,0 +1,152 @@
+"""SQLite's files are taken away under the running service: what was acknowledged is kept, or it refuses."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_client import IdentityClient, Rejected, UnavailableError, Verified
+from tests.e2e.process import Installation
+from tests.redis_server import free_port
+from tests.redis_topology import until
+
+pytestmark = pytest.mark.slow
+TOKENS = 20
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    installation.init()
+    return installation
+
+
+def issue(client: IdentityClient, installation: Installation, count: int) -> list[str]:
+    environment = installation.environment
+    return [
+        client.issue_with_secret(
+            environment["IDENTITY_CLIENT_ID"],
+            environment["IDENTITY_CLIENT_SECRET"],
+            lifetime=timedelta(minutes=15),
+        ).access_token
+        for _ in range(count)
+    ]
+
+
+def acknowledges(client: IdentityClient, token: str) -> bool:
+    try:
+        client.revoke_token(token)
+    except UnavailableError:
+        return False
+    return True
+
+
+def remove(folder: Path, *endings: str) -> None:
+    for ending in endings:
+        (folder / f"identity.db{ending}").unlink()
+
+
+@pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
+def test_what_was_acknowledged_after_the_log_was_removed_is_kept(
+    installation: Installation, tmp_path: Path, endings: tuple[str, ...]
+) -> None:
+    port = free_port()
+    with installation.serve(port=port) as service, service.client(max_attempts=1) as client:
+        tokens, kept = issue(client, installation, TOKENS), issue(client, installation, 5)
+        client.revoke_token(tokens[0])
+        remove(tmp_path, *endings)
+        acknowledged = [token for token in tokens if acknowledges(client, token)]
+        service.kill()
+
+    with installation.serve(port=port) as service, service.client() as client:
+        outcomes = [client.verify(token, any_audience=True) for token in acknowledged]
+        controls = [client.verify(token, any_audience=True) for token in kept]
+
+    assert len(acknowledged) == TOKENS
+    assert [o.reason for o in outcomes if isinstance(o, Rejected)] == ["REVOKED"] * TOKENS
+    assert all(isinstance(control, Verified) for control in controls)
+    assert len(installation.events("store_reopened")) == 1
+
+
+def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """The one that notices first saves the log of all; the others follow, and lose nothing of their own."""
+    port = free_port()
+    with installation.serve("--workers", "3", port=port) as service:
+        acknowledged: list[str] = []
+        kept: list[str] = []
+        for _ in range(3):
+            with service.client() as client:
+                tokens = issue(client, installation, TOKENS)
+                kept += issue(client, installation, 1)
+            remove(tmp_path, "-wal", "-shm")
+            for token in tokens:
+                with service.client(max_attempts=1) as client:  # a connection of its own: any of the workers
+                    acknowledged += [token] if acknowledges(client, token) else []
+        os.killpg(os.getpgid(service.process.pid), 0)
+        assert service.terminate() == 0
+
+    with installation.serve(port=port) as service, service.client() as client:
+        outcomes = [client.verify(token, any_audience=True) for token in acknowledged]
+        controls = [client.verify(token, any_audience=True) for token in kept]
+
+    assert len(acknowledged) >= 2 * TOKENS
+    assert [o.reason for o in outcomes if isinstance(o, Rejected)] == ["REVOKED"] * len(acknowledged)
+    assert all(isinstance(control, Verified) for control in controls)
+    assert len(installation.events("store_reopened")) >= 3
+
+
+def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
+    installation: Installation, tmp_path: Path
+) -> None:
+    installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_BEAT_INTERVAL": "200ms"}
+    file = tmp_path / "identity.db"
+    with installation.serve() as service, service.client(max_attempts=1) as client:
+        tokens = issue(client, installation, 3)
+        file.rename(tmp_path / "elsewhere.db")
+        assert not acknowledges(client, tokens[0])
+        until(lambda: not verifies(client, tokens[1]))
+        with pytest.raises(UnavailableError, match=str(file)):
+            client.verify(tokens[1], any_audience=True)
+        with pytest.raises(UnavailableError, match=str(file)):
+            client.revoke_token(tokens[1])
+
+        (tmp_path / "elsewhere.db").rename(file)
+        until(lambda: verifies(client, tokens[2]), patience=5)
+        client.revoke_token(tokens[1])
+        outcome = client.verify(tokens[0], any_audience=True)
+
+    assert isinstance(outcome, Rejected)
+    (refused,) = installation.events("store_refused")
+    assert refused["level"] == "error"
+    assert str(file) in refused["what"]
+    assert len(installation.events("store_mended")) == 1
+
+
+def verifies(client: IdentityClient, token: str) -> bool:
+    try:
+        return isinstance(client.verify(token, any_audience=True), Verified)
+    except UnavailableError:
+        return False
+
+
+def test_a_file_that_another_was_copied_over_is_unavailable_and_never_internal(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """`cp old.db live.db`: the same file with other content, which SQLite itself does not notice."""
+    file = tmp_path / "identity.db"
+    old = file.read_bytes()
+    with installation.serve() as service, service.client(max_attempts=1) as client:
+        tokens = issue(client, installation, 400)
+        # Until SQLite has written its log into the file.
+        size = file.stat().st_size
+        revoked = [token for token in tokens[:-20] if acknowledges(client, token)]
+        until(lambda: file.stat().st_size > size or not revoked)
+        file.write_bytes(old)
+        until(lambda: not acknowledges(client, tokens[-1]), patience=5)
+
+        with pytest.raises(UnavailableError, match=str(file)):
+            client.revoke_token(tokens[-2])
+    assert not installation.events("follower_bug")
