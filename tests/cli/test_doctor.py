@@ -13,7 +13,7 @@ from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, ask
 
 
 @pytest.fixture
@@ -56,6 +56,34 @@ def test_it_says_what_to_run_and_is_content_once_it_was_run(
     server.configure(name, right)
     (found,) = findings(0)
     assert (found["result"], found["advice"]) == ("ok", "durability local")
+
+
+def test_a_redis_that_does_not_tell_how_it_is_set_up_fails_unless_the_operator_vouches_for_it(
+    run_json: Callable[..., Any], server: RedisServer, findings: Callable[[int], list[Any]]
+) -> None:
+    assert len(findings(0)) == 1
+    ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
+    url = f"redis://guarded:pw@127.0.0.1:{server.port}/0"
+
+    lines = run_json("doctor", code=1, IDENTITY_STORE=url)
+    vouched = run_json("doctor", code=0, IDENTITY_STORE=url, IDENTITY_REDIS_CONFIG_UNCHECKED="true")
+
+    (found,) = (line for line in lines if line["check"] == "store set-up")
+    assert found["result"] == "FAIL"
+    assert "appendfsync" in found["advice"]
+    assert "+config|get" in found["advice"]
+    assert "redis_config_unchecked = true" in found["advice"]
+    (found,) = (line for line in vouched if line["check"] == "store set-up")
+    assert found["result"] == "warn"
+
+
+def test_it_is_not_served_from_either(run: Run, server: RedisServer) -> None:
+    ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
+
+    served = run("serve", code=1, IDENTITY_STORE=f"redis://guarded:pw@127.0.0.1:{server.port}/0")
+
+    assert "+config|get" in served.stderr
+    assert "redis_config_unchecked = true" in served.stderr
 
 
 def test_it_names_a_redis_that_is_away(run_json: Callable[..., Any], server: RedisServer) -> None:

@@ -50,7 +50,7 @@ def connect(
     say(server.port, f"ACL SETUSER identity reset {user.removeprefix('identity ')}")
     url = f"redis://identity:password@127.0.0.1:{server.port}/0"
     demands = Demands(durability=durability, config_unchecked=unchecked)
-    store = RedisStore.connect(url, demands=demands, timeout=1.0)
+    store = RedisStore.connect(url, demands=demands, timeout=2.0)
     try:
         store.initialise(new_epoch())
     except BaseException:

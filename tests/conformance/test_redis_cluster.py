@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from identity_service.domain.errors import (
     NotConfirmedError,
     StoreReplacedError,
     StoreUnavailableError,
+    UnsafeStoreError,
 )
 from identity_service.domain.ids import Epoch, SessionId, TokenId, new_epoch
 from identity_service.storage.redis import RedisStore, connection, keyspace
@@ -217,6 +219,47 @@ def test_only_the_server_of_idn_must_refuse_writes_without_its_replicas(replicat
 
     store.close()
     assert finding.severity == "refuse"
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [("min-replicas-to-write", "0", "1"), ("maxmemory-policy", "allkeys-lru", "noeviction")],
+)
+def test_what_the_server_of_idn_no_longer_keeps_at_run_time_stops_every_revocation(
+    replicated: ClusterGroup, name: str, wrong: str, right: str
+) -> None:
+    store = RedisStore.connect(replicated.url, timeout=1.0, demands=Demands(durability="local"))
+    store.initialise(new_epoch())
+    assert denied(store, "control")
+    replicated.home.configure(name, wrong)
+
+    with pytest.raises(UnsafeStoreError, match=f"{name} {right}"):
+        until(lambda: bool(store.beat("p1", timedelta(days=1))) and False, patience=1.5)
+    assert not denied(store, "meanwhile")
+
+    replicated.home.configure(name, right)
+    assert until(lambda: denied(store, "after")) < 1.5
+    store.close()
+
+
+def test_what_another_server_no_longer_keeps_stops_the_sign_ins_that_lie_there_alone(
+    replicated: ClusterGroup,
+) -> None:
+    store = RedisStore.connect(replicated.url, timeout=1.0, demands=Demands(durability="local"))
+    store.initialise(new_epoch())
+    there = (SessionId(f"s{n}") for n in count())
+    there = (session_id for session_id in there if slot_of(keyspace.session(session_id)) > 10922)
+    store.create_session(samples.a_session(next(there)))
+    replicated.servers[2].configure("maxmemory-policy", "allkeys-lru")
+
+    def signs_in() -> bool:
+        store.create_session(samples.a_session(next(there)))
+        return False
+
+    with pytest.raises(UnsafeStoreError, match="maxmemory-policy"):
+        until(signs_in, patience=1.5)
+    assert denied(store, "elsewhere")
+    store.close()
 
 
 @pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://127.0.0.1:1/3"])

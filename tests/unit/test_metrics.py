@@ -3,11 +3,12 @@
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from identity_service.clock import SystemClock
-from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.errors import ConfigurationError, UnsafeStoreError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.metrics import Metrics
@@ -78,3 +79,30 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metric
     port = metrics.serve("127.0.0.1:0")
     with pytest.raises(ConfigurationError, match="metrics_listen"):
         Metrics().serve(f"127.0.0.1:{port}")
+
+
+def test_it_says_whether_the_store_breaks_a_promise(metrics: Metrics, tmp_path: Path) -> None:
+    clock, file = SystemClock(), tmp_path / "identity.db"
+    journal = metrics.counting(Journal())
+    store = SqliteStore.open(str(file), clock=clock, journal=journal)
+    store.initialise(new_epoch())
+    replica = Replica(store, clock, journal, ReplicaConfig(max_staleness=timedelta(0)))
+    metrics.watch(replica)
+    port = metrics.serve("127.0.0.1:0")
+    replica.load()
+    replica.beat("p")
+    assert ask(port)["identity_store_unsafe"] == 0
+
+    file.rename(tmp_path / "away.db")
+    with pytest.raises(UnsafeStoreError):
+        replica.beat("p")
+    assert ask(port)["identity_store_unsafe"] == 1
+    assert ask(port)['identity_events_total{event="store_refused"}'] == 1
+    with pytest.raises(UnsafeStoreError, match="move it back"):
+        replica.require_fresh()
+
+    (tmp_path / "away.db").rename(file)
+    replica.beat("p")
+    assert ask(port)["identity_store_unsafe"] == 0
+    assert ask(port)['identity_events_total{event="store_mended"}'] == 1
+    store.close()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 from identity_service.storage.redis.circuit import Circuit
 
 
@@ -121,3 +121,31 @@ def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fai
     caller.join(5)
 
     assert passed == [True]
+
+
+def test_a_server_that_is_refused_opens_it_at_once_and_says_why_until_it_is_admitted(
+    circuit: Circuit, time: Time
+) -> None:
+    circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
+
+    with pytest.raises(UnsafeStoreError, match="set this"):
+        circuit.require_closed()
+    for _ in range(10):
+        time.now += 0.5  # never longer, however often it was refused
+        circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set that"))
+    with pytest.raises(UnsafeStoreError, match="set that"):
+        circuit.require_closed()
+
+    time.now += 0.5
+    assert circuit.enter() is True
+    circuit.succeeded()
+    circuit.require_closed()
+
+
+def test_a_server_that_was_refused_and_is_away_by_now_is_away(circuit: Circuit, time: Time) -> None:
+    circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
+    time.now += 0.5
+    circuit.failed(trial=circuit.enter(), unreachable=True)
+
+    with pytest.raises(StoreUnavailableError, match="away"):
+        circuit.require_closed()

@@ -1,0 +1,170 @@
+"""A server is set up otherwise while its connections are in use: found by the writes themselves, and said."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.storage.redis import RedisStore, node
+from identity_service.storage.redis.checks import Demands
+from tests.conformance import samples
+from tests.redis_server import binary
+from tests.redis_topology import SentinelGroup, TunedServer, say, until, valkey
+
+RETENTION = timedelta(days=1)
+WINDOW = 1.5
+"""Seconds: a second as documented, and what a busy machine adds."""
+
+
+class Events:
+    """Implements the port `Journal`."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, dict[str, object]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.all.append((event, fields))
+
+    @property
+    def names(self) -> list[str]:
+        return [event for event, _ in self.all]
+
+
+@pytest.fixture
+def journal() -> Events:
+    return Events()
+
+
+@pytest.fixture(params=["the one on PATH", "the packaged one"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TunedServer]:
+    program = binary() if request.param == "the one on PATH" else valkey()
+    server = TunedServer(tmp_path, binary=program, repl_diskless_load="disabled")
+    server.start()
+    yield server
+    server.stop()
+
+
+def opened(server: TunedServer, journal: Events, **demands: Any) -> RedisStore:
+    demanded = Demands(**{"durability": "local"} | demands)
+    store = RedisStore.connect(server.url, timeout=1.0, demands=demanded, journal=journal)
+    store.initialise(new_epoch())
+    store.beat("control", RETENTION)
+    return store
+
+
+def fails(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except StoreUnavailableError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("appendonly", "no", "yes"),
+        ("appendfsync", "no", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+        ("maxmemory-policy", "volatile-ttl", "noeviction"),
+    ],
+)
+def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
+    server: TunedServer, journal: Events, name: str, wrong: str, right: str
+) -> None:
+    with closing(opened(server, journal)) as store:
+        server.configure(name, wrong)
+
+        until(lambda: fails(lambda: store.beat("p", RETENTION)), patience=WINDOW)
+        for call in (*samples.MUTATIONS.values(), *samples.READS.values()):
+            with pytest.raises(UnsafeStoreError, match=f"CONFIG SET {name} {right}"):
+                call(store)
+
+        server.configure(name, right)
+        assert until(lambda: not fails(lambda: store.beat("p", RETENTION))) < WINDOW
+        store.deny_token(TokenId("after"), samples.LATER)
+    assert journal.names == ["store_refused", "store_mended"]
+    assert f"CONFIG SET {name} {right}" in str(journal.all[0][1]["fix"])
+
+
+def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_can_tell(
+    tmp_path: Path, journal: Events
+) -> None:
+    """Not one, however short ago the set-up was looked at."""
+    server = TunedServer(tmp_path, binary=valkey())
+    server.start()
+    try:
+        with closing(opened(server, journal)) as store:
+            for _ in range(10):
+                until(lambda: not fails(lambda: store.beat("just looked", RETENTION)))
+                server.configure("appendonly", "no")
+                assert fails(lambda: store.deny_token(TokenId("t1"), samples.LATER))
+                server.configure("appendonly", "yes")
+    finally:
+        server.stop()
+
+
+def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_again(
+    server: TunedServer, journal: Events
+) -> None:
+    with closing(opened(server, journal)) as store:
+        say(server.port, "REPLICAOF 127.0.0.1 1")
+
+        until(lambda: fails(lambda: store.beat("p", RETENTION)), patience=WINDOW)
+        with pytest.raises(UnsafeStoreError, match="is a replica"):
+            until(lambda: bool(store.head()) and False, patience=WINDOW)
+
+        say(server.port, "REPLICAOF NO ONE")
+        assert until(lambda: not fails(lambda: store.beat("p", RETENTION))) < WINDOW
+    assert journal.names == ["store_refused", "store_mended"]
+
+
+def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
+    tmp_path: Path, journal: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below 7.2 nothing else tells: until its first rewrite is done, a crash loses what is in memory."""
+    server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
+    server.start()
+    monkeypatch.setattr(node, "_LOOK_INTERVAL", 0.0)
+    try:
+        with closing(opened(server, journal)) as store:
+            for number in range(400):
+                say(server.port, f"SET filler{number} x")
+            server.configure("appendonly", "no")
+            until(lambda: fails(lambda: store.beat("p", RETENTION)), patience=WINDOW)
+            server.configure("appendonly", "yes")
+            until(lambda: "aof_rewrite_in_progress:1" in say(server.port, "INFO persistence"))
+
+            until(lambda: not fails(lambda: store.beat("p", RETENTION)))
+
+            assert "aof_rewrite_in_progress:0" in say(server.port, "INFO persistence")
+    finally:
+        server.stop()
+
+
+def test_a_primary_that_no_longer_needs_its_replicas_is_found_where_a_failover_may_come(
+    tmp_path: Path, journal: Events
+) -> None:
+    group = SentinelGroup(tmp_path)
+    try:
+        group.start()
+        demands = Demands(durability="replicas:1")
+        with closing(RedisStore.connect(group.url, timeout=1.0, demands=demands, journal=journal)) as store:
+            store.initialise(new_epoch())
+            store.beat("control", RETENTION)
+            group.primary.configure("min-replicas-to-write", "0")
+
+            with pytest.raises(UnsafeStoreError, match="min-replicas-to-write 1"):
+                until(lambda: bool(store.beat("p", RETENTION)) and False, patience=WINDOW)
+
+            group.primary.configure("min-replicas-to-write", "1")
+            assert until(lambda: not fails(lambda: store.beat("p", RETENTION))) < WINDOW
+    finally:
+        group.stop()
+    assert journal.names == ["store_refused", "store_mended"]
