@@ -78,7 +78,11 @@ def directory_locked(path: Path, timeout: float, *, alone: bool) -> Iterator[Non
                 if time.monotonic() >= deadline:
                     raise StoreUnavailableError("another process is opening the store; try again") from None
                 time.sleep(_POLL)
-        yield
+        try:
+            yield
+        finally:
+            # By itself: a process that was forked meanwhile has the descriptor, too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
@@ -96,8 +100,15 @@ def not_the_last(path: Path) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        lock = struct.pack(_LOCK, fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
-        yield
+        _lock_shared(descriptor, fcntl.F_RDLCK)
+        try:
+            yield
+        finally:
+            _lock_shared(descriptor, fcntl.F_UNLCK)
     finally:
         os.close(descriptor)
+
+
+def _lock_shared(descriptor: int, kind: int) -> None:
+    lock = struct.pack(_LOCK, kind, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
