@@ -14,8 +14,9 @@ from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreErr
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.sqlite.connection import Connection
 from tests.conformance.backends import FakeClock
-from tests.conformance.samples import LATER, deny, entries_of
+from tests.conformance.samples import LATER, MUTATIONS, READS, deny, entries_of
 
 PROCESS = """
 import os, sys
@@ -24,6 +25,7 @@ from identity_service.clock import SystemClock
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import TokenId
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.sqlite.connection import Connection
 
 store = SqliteStore.open(sys.argv[1], clock=SystemClock())
 print("open", flush=True)
@@ -180,6 +182,29 @@ def test_a_log_that_was_removed_is_saved_by_reads_by_beats_and_when_the_store_is
         store.close()
 
         assert denied_in(path) == {f"t{n}" for n in range(number + 1)}
+
+
+def test_files_that_cannot_be_opened_again_are_unavailable_until_they_can(
+    file_store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoke(file_store, "before")
+    remove_log(path)
+
+    def fails(_: Connection) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Connection, "reconnect", fails)
+        for call in (*MUTATIONS.values(), *READS.values()):
+            with pytest.raises(StoreUnavailableError):
+                call(file_store)
+        with pytest.raises(StoreUnavailableError):
+            file_store.wait(0, 0.01)
+        with pytest.raises(StoreUnavailableError, match="opened again"):
+            file_store._database._mark()
+
+    revoke(file_store, "after")
+    assert denied_in(path) == {"before", "after"}
 
 
 def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: Path) -> None:

@@ -119,6 +119,7 @@ class Database:
         deadline = time.monotonic() + timeout
         if self._guard is not None:
             with self._translated("read"):
+                self._guard.check()
                 self._guard.examine()
         # The mark is taken before the question: what is committed after the question moves it.
         mark = self._mark()
@@ -169,7 +170,9 @@ class Database:
         """SQLite's errors, and the file system's, as those of the domain; the cause is for the log only."""
         try:
             yield
-        except _BUGS:
+        except _BUGS as error:
+            if self._guard is not None and not self._guard.is_open:
+                raise StoreUnavailableError("the store's files could not be opened again") from error
             raise
         except (sqlite3.DatabaseError, OSError) as error:
             if self._guard is not None and is_damage(error):

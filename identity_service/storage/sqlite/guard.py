@@ -60,7 +60,8 @@ class FileGuard:
         self._journal = journal
         self._changing = threading.Lock()
         self._ids = file_ids(self._name)
-        self._is_open = True
+        self.is_open = True
+        """Whether the connections are; not where opening them again has failed, until the next `check`."""
         self._refusal: tuple[FileIds, UnsafeStoreError] | None = None
         self._damage: UnsafeStoreError | None = None
         self._examined = self._look()
@@ -78,7 +79,7 @@ class FileGuard:
         """
         if self._damage is not None:
             raise UnsafeStoreError(str(self._damage))
-        if self._is_open and self._refusal is None and file_ids(self._name) == self._ids:
+        if self.is_open and self._refusal is None and file_ids(self._name) == self._ids:
             return
         if not self._changing.acquire(timeout=self._timeout):
             raise StoreUnavailableError("the store's files are being opened again; try again")
@@ -125,7 +126,7 @@ class FileGuard:
 
     def _follow(self, found: FileIds) -> None:
         """Open what lies at the path by now, with all that was committed, or refuse it."""
-        if self._is_open and found == self._ids:
+        if self.is_open and found == self._ids:
             self._mended()
             return
         if self._refusal is not None and self._refusal[0] == found:
@@ -141,7 +142,7 @@ class FileGuard:
     def _reopen(self, found: FileIds) -> None:
         """No other process of this program opens the file meanwhile, and no thread uses it."""
         self._require_file(found)
-        if self._is_open:
+        if self.is_open:
             kept = not self._others_began(found)
             if kept:
                 self._save()
@@ -158,11 +159,11 @@ class FileGuard:
         for connection in self._connections:
             connection.reconnect()
         self._forget_saved(self._writer.raw)  # a first read, with which SQLite makes its other files
-        self._ids, self._is_open = file_ids(self._name), True
+        self._ids, self.is_open = file_ids(self._name), True
 
     def _disconnect(self) -> None:
         """All of them: SQLite gives connections of one process to one file the same index, old or new."""
-        self._is_open = False
+        self.is_open = False
         for connection in self._connections:
             connection.disconnect()
 
