@@ -1,6 +1,5 @@
 """SQLite's files are taken away under the running service: what was acknowledged is kept, or it refuses."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -85,7 +84,6 @@ def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
             for token in tokens:
                 with service.client(max_attempts=1) as client:  # a connection of its own: any of the workers
                     acknowledged += [token] if acknowledges(client, token) else []
-        os.killpg(os.getpgid(service.process.pid), 0)
         assert service.terminate() == 0
 
     with installation.serve(port=port) as service, service.client() as client:
