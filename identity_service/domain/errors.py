@@ -235,6 +235,12 @@ class StoreUninitializedError(StoreUnavailableError):
     """The store has no epoch: it was never initialised, or it was emptied."""
 
 
+class StoreDamagedError(StoreUnavailableError):
+    """Something in the store is not what this service wrote there. The message names it and the remedy."""
+
+    reason = "STORE_DAMAGED"
+
+
 class ReplicaStaleError(UnavailableError):
     reason = "REPLICA_STALE"
 

@@ -172,6 +172,41 @@ Change = Fact | RecordChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """High-water marks: the longest that was ever configured, and the latest time that was ever steady."""
+
+    lifetime: timedelta = timedelta(0)
+    """The longest lifetime of access tokens that was ever configured."""
+    session: timedelta = timedelta(0)
+    """The longest lifetime of sessions that was ever configured."""
+    leeway: timedelta = timedelta(0)
+    """The longest leeway that was ever configured."""
+    time: datetime | None = None
+    """The latest wall-clock time whose offset had held for 10 minutes; None = there was none yet."""
+
+    def merged(self, other: "Marks") -> "Marks":
+        """The longer of each, and the later of the times."""
+        times = [time for time in (self.time, other.time) if time is not None]
+        return Marks(
+            lifetime=max(self.lifetime, other.lifetime),
+            session=max(self.session, other.session),
+            leeway=max(self.leeway, other.leeway),
+            time=max(times, default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The last heartbeat of one process."""
+
+    process: str
+    time: datetime
+    """By the store's clock."""
+    status: str
+    """How the process saw its clock and the store; empty = it did not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The end of a log, and what time it is where the log is kept."""
 
@@ -187,7 +222,13 @@ class Head:
     retention: timedelta = timedelta(0)
     """How far back the log must reach: the longest that any process ever asked for."""
     whole: bool = True
-    """Whether the log ends where its head says; False = somebody took entries away."""
+    """Whether log and state hold what the head counts; False = entries or generations were taken away."""
+    complete: bool = True
+    """False = the log got a new epoch, and what the state holds has not been put back into it yet."""
+    marks: Marks = Marks()
+    """The longest and the latest that any process of this store ever knew."""
+    clock_accepted: int = 0
+    """How often an operator has accepted a clock that was set back."""
 
     @property
     def revision(self) -> Revision:

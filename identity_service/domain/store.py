@@ -6,7 +6,7 @@ Whoever implements it translates its library's exceptions into `domain/errors.py
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
@@ -17,8 +17,10 @@ from identity_service.domain.log import (
     Fact,
     Generation,
     Head,
+    Heartbeat,
     LogEntry,
     LogPage,
+    Marks,
     RecordKind,
     Revision,
 )
@@ -26,6 +28,9 @@ from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 
 Record = Client | User | StoredKey | TrustedIssuer
+NO_MARKS: Final = Marks()
+STATUS_LENGTH: Final = 200
+"""Characters that are kept of the status of a heartbeat."""
 RecordT = TypeVar("RecordT", Client, User, StoredKey, TrustedIssuer)
 
 
@@ -80,11 +85,23 @@ class ChangeLog(Protocol):
     def wait(self, after: int, timeout: float) -> None:
         """Return when there may be entries after `after`, or after `timeout` seconds. May return early."""
 
-    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+    def beat(
+        self,
+        process: str,
+        retention: timedelta = timedelta(0),
+        *,
+        marks: Marks = NO_MARKS,
+        status: str = "",
+    ) -> Head:
         """Write this process's heartbeat and return the head: a write that the store confirmed.
 
-        The log's retention becomes at least `retention`. Raises NotConfirmedError.
+        In the same step the log's retention becomes at least `retention`, and the store's marks at least
+        `marks`. `status`, of which 200 characters are kept, says how the process sees its clock and the
+        store. Raises NotConfirmedError.
         """
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        """The last heartbeat of every process that wrote one within the last hour, the latest first."""
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         """Every principal that was ever raised; they never expire, so the log need not reach back."""
@@ -105,6 +122,18 @@ class ChangeLog(Protocol):
         Confirmed as any mutation when it returns. Raises StoreReplacedError under another epoch.
         """
 
+    def rebuild(self) -> int:
+        """Put back what the state holds and the log lacks, then clear the mark (`Head.complete`).
+
+        That is every denial and every ended session without an entry; and the other way round, every
+        generation that an entry raised and the state lacks. Returns how many facts were missing. Repeating
+        it is safe, also by several processes at once, and one that ends in the middle leaves the mark.
+
+        Raises StoreReplacedError under another epoch than the one adopted, StoreUnavailableError when
+        entries vanish meanwhile, StoreDamagedError when the store is known to have held generations that
+        nothing in it holds any more.
+        """
+
     def trim(self, position: int) -> int:
         """Forget entries up to `position`, if the one there is older than the retention.
 
@@ -122,6 +151,12 @@ class Store(ChangeLog, Protocol):
 
     def initialise(self, epoch: Epoch) -> None:
         """Give a virgin store its epoch, and adopt it. Raises AlreadyExistsError where it has one."""
+
+    def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
+        """Set the latest steady time (`Marks.time`) back to `time`: an operator says that it is right now.
+
+        Counts one more accepted clock in the same step. Under whatever epoch.
+        """
 
     # Facts. Repeating one appends nothing and returns the place that holds it.
 

@@ -81,11 +81,12 @@ def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered
 ) -> None:
     opened(primary, "unsynced").close()
     connection = connected(primary, "replicas:1", timeout=2.0)
-    keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG]
-    answer = connection.run("beat", keys, ["", 60, "1.0"], durable=True)
+    keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG, keyspace.HEARTBEATS]
+    words: list[str | int] = ["", 60, "p1", "", "1.0", "0", "0", "0", ""]
+    answer = connection.run("beat", keys, words, durable=True)
 
     with paused(replica), pytest.raises(NotConfirmedError) as error:
-        connection.run("beat", keys, ["", 60, "1.0"], durable=True)
+        connection.run("beat", keys, words, durable=True)
 
     assert isinstance(error.value.answer, list)
     assert error.value.answer[0] == answer[0]

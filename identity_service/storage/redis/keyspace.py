@@ -4,7 +4,9 @@ Everything but the sessions shares the hash tag `{idn}`, so that one script chan
 together, in a cluster too; sessions are spread over it. Other tools may read these keys, so the names are
 part of what is promised:
 
-    {idn}:head               hash: epoch, position and link of the last entry, floor, retention
+    {idn}:head               hash: epoch, position and link of the last entry, floor, retention; the longest
+                             lifetime, session and leeway ever configured; the latest steady time, and how
+                             often an operator has set it back (accepted)
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`
     {idn}:deny:<jti>         `<until> <revision> <link>`; expires at deny-until
@@ -16,7 +18,8 @@ part of what is promised:
     {idn}:sessions:<id>      sorted set of a principal's sessions by their end; expires with the last of them
     {idn}:used:<name>        `<until>`: something that works once only was used; expires then
     {idn}:audit              stream of audit events: time, event (JSON); the newest are kept
-    {idn}:beat:<process>     time of the last heartbeat
+    {idn}:beat:<process>     `<time> <status>` of the last heartbeat; an hour
+    {idn}:heartbeats         sorted set of the processes by the time of their last heartbeat
     {idn}:count:<name>       how often something failed; expires
     {idn}:request:<id>       hash: principal → what a request of this id has raised; a day
     idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client; expires after its end
@@ -34,6 +37,7 @@ GENERATIONS: Final = f"{_TAG}:gen"
 AUDIT: Final = f"{_TAG}:audit"
 DENIALS: Final = f"{_TAG}:deny:"
 ENDS: Final = f"{_TAG}:ended:"
+HEARTBEATS: Final = f"{_TAG}:heartbeats"
 
 
 def denial(token_id: TokenId) -> str:
@@ -67,6 +71,7 @@ def used(name: str) -> str:
 
 
 def beat(process: str) -> str:
+    """With an empty process: what the keys of heartbeats begin with."""
     return f"{_TAG}:beat:{process}"
 
 

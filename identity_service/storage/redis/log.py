@@ -5,10 +5,18 @@ from datetime import timedelta
 from typing import Final
 
 from identity_service.domain.ids import Epoch, PrincipalId, new_link
-from identity_service.domain.log import Fact, Generation, Head, LogEntry, LogPage
+from identity_service.domain.log import Fact, Generation, Head, Heartbeat, LogEntry, LogPage, Marks
+from identity_service.domain.store import STATUS_LENGTH
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.connection import Connection
-from identity_service.storage.redis.values import entry_of, generations_of, head_of, restore_words
+from identity_service.storage.redis.values import (
+    entry_of,
+    generations_of,
+    head_of,
+    heartbeats_of,
+    restore_words,
+    time_text,
+)
 from identity_service.storage.redis.writing import Writing
 
 _MAX_POSITION: Final = 2**63 - 1
@@ -26,12 +34,12 @@ class RedisLog:
         return self.read(0, 0).head
 
     def read(self, after: int, limit: int) -> LogPage:
-        epoch, position, link, now, floor, entries = self._connection.run(
+        head, entries = self._connection.run(
             "read_log", [keys.HEAD, keys.LOG], [self._writing.now(), min(after, _MAX_POSITION), limit]
         )
         return LogPage(
             entries=tuple(entry_of(id_, fields) for id_, fields in entries),
-            head=head_of(epoch, position, link, now, floor),
+            head=head_of(*head),
         )
 
     def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
@@ -42,15 +50,27 @@ class RedisLog:
     def wait(self, after: int, timeout: float) -> None:
         self._connection.wait(keys.LOG, min(after, _MAX_POSITION), timeout)
 
-    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+    def beat(self, process: str, retention: timedelta, marks: Marks, status: str) -> Head:
+        grows = (retention, marks.lifetime, marks.session, marks.leeway)
         return head_of(
             *self._connection.run(
                 "beat",
-                [keys.HEAD, keys.beat(process), keys.LOG],
-                [self._writing.now(), _BEAT_SECONDS, str(retention.total_seconds())],
+                [keys.HEAD, keys.beat(process), keys.LOG, keys.HEARTBEATS],
+                [
+                    self._writing.now(),
+                    _BEAT_SECONDS,
+                    process,
+                    status[:STATUS_LENGTH],
+                    *(str(duration.total_seconds()) for duration in grows),
+                    "" if marks.time is None else time_text(marks.time),
+                ],
                 durable=True,
             )
         )
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        words: list[str | int] = [self._writing.now(), keys.beat(""), _BEAT_SECONDS]
+        return heartbeats_of(self._connection.run("list_heartbeats", [keys.HEARTBEATS], words))
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         flat: list[str] = self._connection.command("HGETALL", keys.GENERATIONS)
@@ -75,6 +95,9 @@ class RedisLog:
             durable=True,
         )
         return int(count)
+
+    def rebuild(self) -> int:
+        return 0  # nothing sets the mark yet
 
     def trim(self, position: int) -> int:
         floor = self._connection.run(

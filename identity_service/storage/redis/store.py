@@ -18,8 +18,10 @@ from identity_service.domain.log import (
     Generation,
     GenerationRaised,
     Head,
+    Heartbeat,
     LogEntry,
     LogPage,
+    Marks,
     RecordKind,
     Revision,
     SessionEnded,
@@ -28,7 +30,7 @@ from identity_service.domain.log import (
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.domain.store import NO_MARKS, Record, RecordT, SessionState, SignIn, Versioned
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
@@ -41,6 +43,7 @@ from identity_service.storage.redis.sessions import Sessions, SpreadSessions
 from identity_service.storage.redis.values import (
     denial_prefix,
     end_prefix,
+    head_of,
     raise_prefix,
     time_of,
     time_text,
@@ -104,6 +107,18 @@ class RedisStore:
         self._connection.run("initialise", [keys.HEAD, keys.LOG], [epoch], repeatable=False, durable=True)
         self.adopt(epoch)
 
+    def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
+        audit_keys, audit_words = self._audit.words(audit)
+        return head_of(
+            *self._connection.run(
+                "accept_clock",
+                [keys.HEAD, *audit_keys],
+                [self._writing.now(), time_text(time), *audit_words],
+                repeatable=False,
+                durable=True,
+            )
+        )
+
     def check(self, durability: str, allow_unsafe: bool) -> Sequence[Finding]:
         """What in the servers' set-up goes against this durability."""
         return self.check_all(Demands(durability=durability, allow_unsafe=allow_unsafe))
@@ -133,8 +148,18 @@ class RedisStore:
     def wait(self, after: int, timeout: float) -> None:
         self._log.wait(after, timeout)
 
-    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
-        return self._log.beat(process, retention)
+    def beat(
+        self,
+        process: str,
+        retention: timedelta = timedelta(0),
+        *,
+        marks: Marks = NO_MARKS,
+        status: str = "",
+    ) -> Head:
+        return self._log.beat(process, retention, marks, status)
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        return self._log.heartbeats()
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         return self._log.generations()
@@ -147,6 +172,9 @@ class RedisStore:
 
     def restore(self, facts: Sequence[Fact]) -> int:
         return self._log.restore(facts)
+
+    def rebuild(self) -> int:
+        return self._log.rebuild()
 
     def trim(self, position: int) -> int:
         return self._log.trim(position)

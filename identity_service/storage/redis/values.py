@@ -13,7 +13,9 @@ from identity_service.domain.log import (
     Generation,
     GenerationRaised,
     Head,
+    Heartbeat,
     LogEntry,
+    Marks,
     SessionEnded,
     TokenDenied,
 )
@@ -72,8 +74,21 @@ def _up_to(member: str, text: str) -> str:
 
 
 def head_of(
-    epoch: str, position: str, link: str, now: str, floor: str, retention: str = "0", whole: int = 1
+    epoch: str,
+    position: str,
+    link: str,
+    now: str,
+    floor: str,
+    retention: str,
+    whole: int,
+    complete: int,
+    lifetime: str,
+    session: str,
+    leeway: str,
+    time: str,
+    accepted: str,
 ) -> Head:
+    """The head, from the answer of the script function `head_reply`."""
     return Head(
         epoch=Epoch(epoch),
         position=int(position),
@@ -82,6 +97,23 @@ def head_of(
         floor=int(floor),
         retention=timedelta(seconds=float(retention)),
         whole=bool(whole),
+        complete=bool(complete),
+        marks=Marks(
+            lifetime=timedelta(seconds=float(lifetime)),
+            session=timedelta(seconds=float(session)),
+            leeway=timedelta(seconds=float(leeway)),
+            time=time_of(time) if time else None,
+        ),
+        clock_accepted=int(accepted),
+    )
+
+
+def heartbeats_of(found: Sequence[str]) -> tuple[Heartbeat, ...]:
+    """From processes and what they wrote, in turn."""
+    return tuple(
+        Heartbeat(process=process, time=time_of(time), status=status)
+        for process, text in zip(found[::2], found[1::2], strict=True)
+        for time, _, status in [text.partition(" ")]
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_link
-from identity_service.domain.log import Appended, Change, Head, LogEntry, LogPage, Revision
+from identity_service.domain.log import Appended, Change, Head, LogEntry, LogPage, Marks, Revision
 from identity_service.storage.change_codec import decode_change, encode_change
 from identity_service.storage.codec import moment, seconds
 
@@ -69,12 +69,16 @@ class Mutation:
 
 def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     """Raises StoreUninitializedError where there is none."""
-    row = connection.execute("SELECT epoch, position, link, floor, retention FROM head").fetchone()
+    row = connection.execute(
+        "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time, accepted"
+        " FROM head"
+    ).fetchone()
     if row is None:
         raise StoreUninitializedError(
             "the store was never initialised, or it was emptied: run `identity init`"
         )
-    epoch, position, link, floor, retention = row
+    epoch, position, link, floor, retention, complete, *longest, time, accepted = row
+    lifetime, session, leeway = (timedelta(seconds=duration) for duration in longest)
     return Head(
         epoch=Epoch(epoch),
         position=position,
@@ -82,6 +86,14 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
         time=now,
         floor=floor,
         retention=timedelta(seconds=retention),
+        complete=bool(complete),
+        marks=Marks(
+            lifetime=lifetime,
+            session=session,
+            leeway=leeway,
+            time=moment(time) if time is not None else None,
+        ),
+        clock_accepted=accepted,
     )
 
 
@@ -120,13 +132,28 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
     return epoch
 
 
-def keep(connection: sqlite3.Connection, head: Head, retention: timedelta) -> Head:
-    """See to it that the log reaches back at least so far; returns the head, with whether it is whole."""
-    if retention > head.retention:
-        connection.execute("UPDATE head SET retention = ?", (retention.total_seconds(),))
-        head = replace(head, retention=retention)
+def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks: Marks) -> Head:
+    """Raise what only grows to at least this; returns the head, with whether it is whole."""
+    marks, retention = head.marks.merged(marks), max(head.retention, retention)
+    if marks != head.marks or retention != head.retention:
+        connection.execute(
+            "UPDATE head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?",
+            (
+                retention.total_seconds(),
+                marks.lifetime.total_seconds(),
+                marks.session.total_seconds(),
+                marks.leeway.total_seconds(),
+                seconds(marks.time) if marks.time is not None else None,
+            ),
+        )
     (last,) = connection.execute("SELECT max(position) FROM log").fetchone()
-    return replace(head, whole=head.position <= max(head.floor, last or 0))
+    whole = head.position <= max(head.floor, last or 0)
+    return replace(head, marks=marks, retention=retention, whole=whole)
+
+
+def accept_clock(connection: sqlite3.Connection, time: datetime) -> None:
+    """Set the latest steady time back, as an operator has decided."""
+    connection.execute("UPDATE head SET time = ?, accepted = accepted + 1", (seconds(time),))
 
 
 def trim(mutation: Mutation, head: Head, position: int) -> int:

@@ -62,6 +62,14 @@ _SECOND: Final = (
 _THIRD: Final = (
     # The rest of a record's etag; NULL in a row that an older version wrote, whose etags have no link.
     "ALTER TABLE records ADD COLUMN link TEXT",
+    # What only grows, and whether the log holds what the state holds.
+    "ALTER TABLE head ADD COLUMN complete INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE head ADD COLUMN lifetime REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE head ADD COLUMN session REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE head ADD COLUMN time REAL",
+    "ALTER TABLE head ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE beats ADD COLUMN status TEXT NOT NULL DEFAULT ''",
 )
 
 _FROM_FIRST: Final = (
@@ -87,11 +95,10 @@ def migrate(connection: sqlite3.Connection) -> None:
         )
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
         raise ConfigurationError("the file is an SQLite database of another program: name another path")
-    steps = (
-        *(_TABLES if version == 0 else ()),
-        *(_SECOND if version < 2 else ()),
-        *(_FROM_FIRST if version == 1 else ()),
-        *_THIRD,
-    )
+    steps = {
+        0: (*_TABLES, *_SECOND, *_THIRD),
+        1: (*_SECOND, *_FROM_FIRST, *_THIRD),
+        2: _THIRD,
+    }[version]
     for statement in (*steps, f"PRAGMA user_version = {VERSION}"):
         connection.execute(statement)

@@ -16,19 +16,28 @@ from identity_service.domain.log import (
     Fact,
     Generation,
     Head,
+    Heartbeat,
     LogEntry,
     LogPage,
+    Marks,
     RecordKind,
     Revision,
 )
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, RecordT, SessionState, SignIn, Versioned
+from identity_service.domain.store import (
+    NO_MARKS,
+    STATUS_LENGTH,
+    Record,
+    RecordT,
+    SessionState,
+    SignIn,
+    Versioned,
+)
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
-from identity_service.storage.codec import seconds
 from identity_service.storage.sqlite import audit as audit_log
-from identity_service.storage.sqlite import changes, records, sessions
+from identity_service.storage.sqlite import changes, heartbeats, records, sessions
 from identity_service.storage.sqlite import facts as revocations
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.database import Database
@@ -82,6 +91,14 @@ class SqliteStore:
                 raise AlreadyExistsError("the store is initialised already")
         self._epoch = epoch
 
+    def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
+        with self._database.writing() as connection:
+            now = self._clock.now()
+            changes.accept_clock(connection, time)
+            if audit is not None:
+                audit_log.append(connection, [audit], now, self._audit_entries)
+            return changes.read_head(connection, now)
+
     def close(self) -> None:
         self._database.close()
 
@@ -102,16 +119,25 @@ class SqliteStore:
     def wait(self, after: int, timeout: float) -> None:
         self._database.wait(lambda: self.head().position > after, timeout)
 
-    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+    def beat(
+        self,
+        process: str,
+        retention: timedelta = timedelta(0),
+        *,
+        marks: Marks = NO_MARKS,
+        status: str = "",
+    ) -> Head:
         # Under whatever epoch: the head that comes back is how a process learns of another one.
         with self._database.writing() as connection:
             now = self._clock.now()
             head = changes.read_head(connection, now)
-            connection.execute(
-                "INSERT OR REPLACE INTO beats (process, time) VALUES (?, ?)", (process, seconds(now))
-            )
+            heartbeats.write(connection, process, status[:STATUS_LENGTH], now)
             revocations.forget_expired(connection, now)
-            return changes.keep(connection, head, retention)
+            return changes.keep(connection, head, retention, marks)
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        with self._database.reading() as connection:
+            return heartbeats.read(connection, self._clock.now())
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         with self._database.reading() as connection:
@@ -129,6 +155,9 @@ class SqliteStore:
             for fact in facts:
                 revocations.restore(mutation, fact)
             return mutation.count
+
+    def rebuild(self) -> int:
+        return 0  # nothing sets the mark yet
 
     def trim(self, position: int) -> int:
         with self._mutation() as mutation:

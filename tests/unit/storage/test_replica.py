@@ -26,13 +26,16 @@ from identity_service.domain.log import (
     Generation,
     GenerationRaised,
     Head,
+    Heartbeat,
     LogEntry,
     LogPage,
+    Marks,
     RecordChanged,
     RecordKind,
     Revision,
     TokenDenied,
 )
+from identity_service.domain.store import NO_MARKS
 from identity_service.storage.replica import Replica, ReplicaConfig
 from tests.patience import PATIENCE
 
@@ -104,8 +107,21 @@ class MemoryLog:
     def wait(self, after: int, timeout: float) -> None:
         raise AssertionError("the replica does not wait")
 
-    def beat(self, process: str, retention: timedelta = timedelta(0)) -> Head:
+    def beat(
+        self,
+        process: str,
+        retention: timedelta = timedelta(0),
+        *,
+        marks: Marks = NO_MARKS,
+        status: str = "",
+    ) -> Head:
         return self.head()
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        return ()
+
+    def rebuild(self) -> int:
+        return 0
 
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
         if found == self.epoch:

@@ -23,6 +23,15 @@ local function head_at(key)
   return head
 end
 
+-- The head as callers take it, of one moment: {epoch, position, link, now, floor, retention, whole (1 or 0),
+-- complete (1 or 0), longest lifetime, session and leeway, latest steady time ('' = none), accepted clocks}.
+local function head_reply(key, now, whole)
+  local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'incomplete',
+    'lifetime', 'session', 'leeway', 'time', 'accepted')
+  return {head[1], head[2], head[3], now, head[4] or '0', head[5] or '0', whole, head[6] and 0 or 1,
+    head[7] or '0', head[8] or '0', head[9] or '0', head[10] or '', head[11] or '0'}
+end
+
 -- The reason why a write that expects this epoch may not go on, or nil.
 local function refused(head, epoch)
   if not head then return redis.error_reply('IDN_UNINITIALIZED') end

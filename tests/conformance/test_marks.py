@@ -1,0 +1,70 @@
+"""What a store keeps beside the log: the longest ever configured, the latest steady time, heartbeats."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_service.domain.audit import AuditFilter
+from identity_service.domain.errors import StoreUninitializedError
+from identity_service.domain.log import Heartbeat, Marks
+from identity_service.domain.store import STATUS_LENGTH, Store
+from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.samples import an_event
+
+HOUR = timedelta(hours=1)
+NOON = datetime(2100, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+def test_a_new_store_has_no_marks(store: Store) -> None:
+    head = store.head()
+    assert (head.marks, head.clock_accepted, head.complete) == (Marks(), 0, True)
+
+
+def test_a_heartbeat_raises_the_marks_and_lowers_none(store: Store, backend: Backend) -> None:
+    store.beat("p", marks=Marks(lifetime=HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON))
+    lower = Marks(lifetime=2 * HOUR, session=HOUR, leeway=timedelta(0), time=NOON - HOUR)
+
+    raised = Marks(lifetime=2 * HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON)
+    assert backend.open().beat("q", marks=lower).marks == raised
+    assert store.beat("p").marks == raised
+    assert store.head().marks == raised
+    assert store.read(0, 10).head.marks == raised
+
+
+def test_an_operator_sets_the_latest_steady_time_back(store: Store, backend: Backend) -> None:
+    store.beat("p", marks=Marks(lifetime=HOUR, time=NOON))
+    for count in (1, 2):
+        head = backend.open().accept_clock(NOON - count * HOUR)
+        assert (head.marks, head.clock_accepted) == (Marks(lifetime=HOUR, time=NOON - count * HOUR), count)
+    assert store.head().clock_accepted == 2
+    assert store.beat("p").marks.time == NOON - 2 * HOUR
+
+
+def test_accepting_a_clock_is_audited_in_the_same_step(store: Store) -> None:
+    store.accept_clock(NOON, audit=an_event("clock"))
+    events, _ = store.list_audit(AuditFilter())
+    assert [event.event.target for event in events] == ["clock"]
+
+
+def test_a_store_without_an_epoch_accepts_no_clock(backend: Backend) -> None:
+    with pytest.raises(StoreUninitializedError):
+        backend.open().accept_clock(NOON)
+
+
+def test_heartbeats_of_the_last_hour_are_listed_with_their_status(store: Store, clock: FakeClock) -> None:
+    store.beat("gone", status="long ago")
+    clock.advance(HOUR - timedelta(seconds=1))
+    store.beat("q")
+    store.beat("p", status="old")
+    clock.advance(timedelta(seconds=1))
+    store.beat("p", status="clock ok; store ok")
+
+    assert store.heartbeats() == (
+        Heartbeat(process="p", time=clock.now(), status="clock ok; store ok"),
+        Heartbeat(process="q", time=clock.now() - timedelta(seconds=1), status=""),
+    )
+
+
+def test_a_long_status_is_cut(store: Store) -> None:
+    store.beat("p", status="x" * (STATUS_LENGTH + 1))
+    assert store.heartbeats()[0].status == "x" * STATUS_LENGTH
