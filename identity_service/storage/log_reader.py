@@ -8,7 +8,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final
 
-from identity_service.domain.errors import StoreUnavailableError, StoreUninitializedError
+from identity_service.domain.errors import (
+    StoreReplacedError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+)
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
 from identity_service.domain.log import Head, LogPage, Revision
 from identity_service.domain.ports import Journal
@@ -69,6 +73,23 @@ class LogReader:
         self._from_start = True
         self.cursor = Cursor(head.epoch, 0, NO_LINK)
         return head
+
+    def start_complete(self) -> None:
+        """The same, and complete the log before if it holds less than its store knows.
+
+        Raises StoreUnavailableError, StoreDamagedError: nothing may be answered from what is there.
+        """
+        for _ in range(_ATTEMPTS):
+            head = self.start_over()
+            if not head.whole:
+                self.renew(head)
+                continue
+            if head.complete:
+                return
+            with contextlib.suppress(StoreReplacedError):
+                self._journal.record("log_rebuilt", facts=self._log.rebuild())
+                return
+        raise StoreUnavailableError("entries vanish from the change log again and again while it is rebuilt")
 
     def read_to_end(self) -> bool:
         """Read to an end that the log had after this call began; returns whether it was replaced.

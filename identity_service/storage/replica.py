@@ -175,10 +175,11 @@ class Replica:
     def load(self) -> None:
         """Read everything from the start: generations and records first, then the whole log.
 
-        The head is asked for after the records were read, so that no change falls between the two.
+        The head is asked for after the records were read, so that no change falls between the two. A log
+        that holds less than its store is completed first.
         """
         with self._reading:
-            self._reader.start_over()
+            self._reader.start_complete()
         self.catch_up()
         self._ready = True
 
@@ -233,6 +234,8 @@ class Replica:
         self._confirm()
         self._send_again(self._unread.beaten(head, sent))
         self.upkeep.held(head, self._revision.position)
+        if not head.complete:
+            self.upkeep.owe_rebuild()
         if self._skew is None:
             with self._folding:
                 # The earlier of both clocks, and from it by as much as this one may still be set back: no

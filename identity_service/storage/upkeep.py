@@ -10,6 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
+from identity_service.domain.errors import StoreDamagedError
 from identity_service.domain.log import Fact, Head
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.revocations import Revocations
@@ -19,6 +20,8 @@ _CHUNK: Final = 250
 """Facts in one write, so that no write holds up the others for long."""
 _OWED_AT_MOST: Final = 10_000
 _MARK_EVERY: Final = 60.0
+_REBUILD_PAUSE: Final = 60.0
+"""Seconds until a rebuild that could not be finished is tried again: it looks at every key."""
 _TRIM_STEP: Final = 10_000
 """Positions that one call forgets at most."""
 
@@ -37,6 +40,8 @@ class Upkeep:
         self._made_good = 0
         self._marks: deque[tuple[float, int]] = deque()
         self._floor: int | None = None
+        self._incomplete = False
+        self._rebuild_after = float("-inf")
         self._work = threading.Event()
 
     @property
@@ -58,6 +63,14 @@ class Upkeep:
         with self._lock:
             self._losses += 1
             self._marks.clear()
+        self._work.set()
+
+    def owe_rebuild(self) -> None:
+        """The log has the mark: put back what the state holds, after all that this process knows."""
+        with self._lock:
+            if self._clock.monotonic() < self._rebuild_after:
+                return
+            self._incomplete = True
         self._work.set()
 
     def held(self, head: Head, position: int) -> None:
@@ -90,6 +103,7 @@ class Upkeep:
         try:
             self._restore_owed()
             self._restore_everything()
+            self._rebuild()
             self._trim()
         except BaseException:
             self._work.set()
@@ -114,6 +128,17 @@ class Upkeep:
         sent, absent = self._send(self._revocations.facts())
         self._made_good = losses
         self._journal.record("log_repaired", known=sent, absent=absent)
+
+    def _rebuild(self) -> None:
+        with self._lock:
+            wanted, self._incomplete = self._incomplete, False
+        if not wanted or self._log.head().complete:  # another process may have been faster
+            return
+        try:
+            self._journal.record("log_rebuilt", facts=self._log.rebuild())
+        except StoreDamagedError as error:
+            self._rebuild_after = self._clock.monotonic() + _REBUILD_PAUSE
+            self._journal.record("log_incomplete", error=str(error))
 
     def _send(self, facts: Iterable[Fact]) -> tuple[int, int]:
         """Returns how many were sent, and how many of them the store lacked."""

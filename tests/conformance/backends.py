@@ -4,13 +4,15 @@ Owns one class for each kind; `conftest.py` has the table of them. A new store i
 """
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import redis
 
+from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.store import Store
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace
@@ -64,6 +66,18 @@ class Backend(Protocol):
     def forget_links_of_etags(self) -> None:
         """Make the etags of all records what version 0.1.0 wrote: `<epoch>.<position>`."""
 
+    def remove_entries(self, first: int, last: int) -> None:
+        """Take away the entries from one position to another, both included; the head stays as it is."""
+
+    def lose_log(self) -> None:
+        """Take the whole log away; head and state stay."""
+
+    def forget_generation(self, principal: PrincipalId) -> None:
+        """Take away the generation of a principal from the state."""
+
+    def forget_end(self, session_id: SessionId) -> None:
+        """Take away what says that a session has ended, except for the record of the session itself."""
+
     def cut_off(self) -> None:
         """Make it unreachable for every open store, for good."""
 
@@ -99,13 +113,33 @@ class SqliteBackend:
             if rewind:
                 last = connection.execute("SELECT link FROM log WHERE position = ?", (after,)).fetchone()
                 link = last[0] if last else ""
-                connection.execute("UPDATE head SET position = ?, link = ?", (after, link))
+                connection.execute(
+                    "UPDATE head SET position = ?, link = ?, kept = (SELECT count(*) FROM log),"
+                    " raised = (SELECT count(*) FROM generations)",
+                    (after, link),
+                )
                 connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'log'", (after,))
             connection.commit()
 
     def forget_links_of_etags(self) -> None:
+        self.execute("UPDATE records SET link = NULL")
+
+    def remove_entries(self, first: int, last: int) -> None:
+        self.execute("DELETE FROM log WHERE position BETWEEN ? AND ?", first, last)
+
+    def lose_log(self) -> None:
+        self.execute("DELETE FROM log")
+
+    def forget_generation(self, principal: PrincipalId) -> None:
+        self.execute("DELETE FROM generations WHERE principal = ?", principal)
+
+    def forget_end(self, session_id: SessionId) -> None:
+        self.execute("DELETE FROM ended WHERE id = ?", session_id)
+
+    def execute(self, statement: str, *words: object) -> None:
+        """Change the file behind the back of every store."""
         with closing(sqlite3.connect(self.path)) as connection:
-            connection.execute("UPDATE records SET link = NULL")
+            connection.execute(statement, words)
             connection.commit()
 
     def cut_off(self) -> None:
@@ -150,7 +184,32 @@ class RedisBackend:
             for id_, fields in kept:
                 client.xadd(keyspace.LOG, fields, id_)
             link = kept[-1][1]["link"] if kept else ""
-            client.hset(keyspace.HEAD, mapping={"position": after, "link": link})
+            counts = {"kept": len(kept), "raised": client.hlen(keyspace.GENERATIONS)}
+            client.hset(keyspace.HEAD, mapping={"position": after, "link": link, **counts})
+
+    def remove_entries(self, first: int, last: int) -> None:
+        with self.client() as client:
+            for id_, _ in client.xrange(keyspace.LOG, f"{first}-0", f"{last}-0"):
+                client.xdel(keyspace.LOG, id_)
+
+    def lose_log(self) -> None:
+        with self.client() as client:
+            client.delete(keyspace.LOG)
+
+    def forget_generation(self, principal: PrincipalId) -> None:
+        with self.client() as client:
+            client.hdel(keyspace.GENERATIONS, principal)
+
+    def forget_end(self, session_id: SessionId) -> None:
+        with self.client() as client:
+            client.delete(keyspace.ended(session_id))
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Any command, on the server that holds all but the sessions."""
+        # Its stubs allow for both protocols and for pipelines at once, hence Any.
+        with closing(redis.Redis(port=self.server.port, decode_responses=True)) as client:
+            yield client
 
     def forget_links_of_etags(self) -> None:
         client: Any

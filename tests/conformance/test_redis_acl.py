@@ -98,7 +98,10 @@ def use_everything(store: RedisStore) -> None:
     store.restore([change for change in changes if not isinstance(change, RecordChanged)])
     store.wait(0, 0.01)
     store.trim(1)
-    store.renew(head.epoch, new_epoch())
+    assert store.heartbeats()
+    store.accept_clock(head.time)
+    store.adopt(store.renew(head.epoch, new_epoch()))
+    assert store.rebuild() == 0
 
 
 def has_waitaof(server: RedisServer) -> bool:

@@ -81,7 +81,8 @@ def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered
 ) -> None:
     opened(primary, "unsynced").close()
     connection = connected(primary, "replicas:1", timeout=2.0)
-    keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG, keyspace.HEARTBEATS]
+    keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG]
+    keys += [keyspace.HEARTBEATS, keyspace.GENERATIONS]
     words: list[str | int] = ["", 60, "p1", "", "1.0", "0", "0", "0", ""]
     answer = connection.run("beat", keys, words, durable=True)
 

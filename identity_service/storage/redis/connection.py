@@ -30,6 +30,9 @@ from identity_service.storage.redis.scripts import load_scripts
 from identity_service.storage.redis.survey import Gate, read_setup
 from identity_service.storage.redis.topology import OneServer, Topology
 
+RunScript = Callable[[str, Sequence[str], Sequence[str | int]], Any]
+"""Runs a script: its name, keys and arguments."""
+
 _LONGEST_BLOCK: Final = 1.0
 _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 """Seconds before each is followed: of two servers that name each other, one has not heard of the move yet."""
@@ -43,6 +46,10 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
     "IDN_REPLACED": (
         StoreReplacedError,
         "the store has another change log than the one this process follows",
+    ),
+    "IDN_VANISHED": (
+        StoreUnavailableError,
+        "entries vanished from `{idn}:log` while it was rebuilt; it is rebuilt again",
     ),
     "IDN_INITIALIZED": (AlreadyExistsError, "the store is initialised already"),
     "IDN_HEADLESS": (
@@ -109,10 +116,37 @@ class Connection:
         NotConfirmedError with the script's answer where that was not confirmed in time,
         StoreUnavailableError, and what the script refuses with.
         """
+        return self._call(keys[0], self._request(script, keys, args, repeatable, durable, brief))
+
+    def series(self, key: str, calls: Callable[[RunScript], None]) -> None:
+        """Run scripts one after the other on one connection to the server where `key` lies.
+
+        A cursor of SCAN means nothing to another server. `calls` is given what runs a script; it may be
+        called anew from its start when the key is found to lie elsewhere. Raises as `run` does.
+        """
+
+        def ask(node: Node, _: Request) -> None:
+            node.converse(
+                lambda send: calls(lambda script, keys, args: send(self._request(script, keys, args)))
+            )
+
+        try:
+            self._ask(key, Request(b""), ask)
+        except _TROUBLE as error:
+            raise _translation(error) from error
+
+    def _request(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        repeatable: bool = True,
+        durable: bool = False,
+        brief: bool = False,
+    ) -> Request:
         known = self._scripts[script]
         words = ("EVALSHA", known.sha, len(keys), *keys, *args)
-        request = Request(pack(*words), known.text, repeatable, durable, brief)
-        return self._call(keys[0], request)
+        return Request(pack(*words), known.text, repeatable, durable, brief)
 
     def command(self, name: str, key: str, *words: str | int) -> Any:
         """Run a command that only reads one key; the answer as Redis gives it."""

@@ -1,14 +1,27 @@
 """The change log on Redis: reading it, and what keeps it whole. Knows nothing of records and sessions."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from identity_service.domain.errors import StoreDamagedError
 from identity_service.domain.ids import Epoch, PrincipalId, new_link
-from identity_service.domain.log import Fact, Generation, Head, Heartbeat, LogEntry, LogPage, Marks
+from identity_service.domain.log import (
+    NEVER_RAISED,
+    Fact,
+    Generation,
+    GenerationRaised,
+    Head,
+    Heartbeat,
+    LogEntry,
+    LogPage,
+    Marks,
+)
+from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import STATUS_LENGTH
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.connection import Connection, RunScript
 from identity_service.storage.redis.values import (
     entry_of,
     generations_of,
@@ -21,6 +34,11 @@ from identity_service.storage.redis.writing import Writing
 
 _MAX_POSITION: Final = 2**63 - 1
 _BEAT_SECONDS: Final = 3600
+_SCANNED: Final = 1000
+"""Keys that one step of a rebuild looks at, so that it holds up the server for a few milliseconds at most."""
+_WALKED: Final = 1000
+_RAISED: Final = '"k":"gen"'
+"""Stands in the JSON of every raise, and of no other change."""
 
 
 class RedisLog:
@@ -35,7 +53,9 @@ class RedisLog:
 
     def read(self, after: int, limit: int) -> LogPage:
         head, entries = self._connection.run(
-            "read_log", [keys.HEAD, keys.LOG], [self._writing.now(), min(after, _MAX_POSITION), limit]
+            "read_log",
+            [keys.HEAD, keys.LOG, keys.GENERATIONS],
+            [self._writing.now(), min(after, _MAX_POSITION), limit],
         )
         return LogPage(
             entries=tuple(entry_of(id_, fields) for id_, fields in entries),
@@ -55,7 +75,7 @@ class RedisLog:
         return head_of(
             *self._connection.run(
                 "beat",
-                [keys.HEAD, keys.beat(process), keys.LOG, keys.HEARTBEATS],
+                [keys.HEAD, keys.beat(process), keys.LOG, keys.HEARTBEATS, keys.GENERATIONS],
                 [
                     self._writing.now(),
                     _BEAT_SECONDS,
@@ -82,7 +102,10 @@ class RedisLog:
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
         # Repeating it is safe: the second time it finds the epoch that it gave itself.
         now_has = self._connection.run(
-            "renew_epoch", [keys.HEAD, keys.LOG], [found or "", epoch, new_link()], durable=True
+            "renew_epoch",
+            [keys.HEAD, keys.LOG, keys.GENERATIONS],
+            [found or "", epoch, new_link()],
+            durable=True,
         )
         return Epoch(now_has)
 
@@ -97,7 +120,58 @@ class RedisLog:
         return int(count)
 
     def rebuild(self) -> int:
-        return 0  # nothing sets the mark yet
+        epoch = self._writing.expected()
+        missing = self.restore(lost) if (lost := self._lost_generations()) else 0
+        for kind, prefix in (("deny", keys.DENIALS), ("end", keys.ENDS)):
+            missing += self._append_absent(epoch, kind, prefix)
+        # Confirmed, and with it everything that was written before on this server.
+        lost_for_good = self._connection.run(
+            "finish_rebuild", [keys.HEAD, keys.LOG, keys.GENERATIONS], [epoch], durable=True
+        )
+        if lost_for_good:
+            raise StoreDamagedError(
+                f"`{keys.GENERATIONS}` has lost {lost_for_good} of the generations that were raised, and the "
+                "log has their entries no more: what they revoked would be accepted again. Start while a "
+                "process that knows them runs, or restore a backup with `identity restore`"
+            )
+        return missing
+
+    def _append_absent(self, epoch: Epoch, kind: str, prefix: str) -> int:
+        """Append what the keys of a prefix hold and the log lacks; returns how many there were."""
+        found: list[int] = []
+
+        def steps(run: RunScript) -> None:
+            cursor = "0"
+            while True:
+                words: list[str | int] = [epoch, self._writing.now(), kind, prefix, cursor, _SCANNED]
+                words.append(secrets.token_hex(16))
+                cursor, appended = run("rebuild_facts", [keys.HEAD, keys.LOG], words)
+                found.append(appended)
+                if cursor == "0":
+                    return
+
+        self._connection.series(keys.HEAD, steps)
+        return sum(found)
+
+    def _lost_generations(self) -> Sequence[GenerationRaised]:
+        """What entries have raised and the state does not hold."""
+        raised, after = Revocations(), 0
+        while True:
+            entries = self._connection.command("XRANGE", keys.LOG, f"({after}-0", "+", "COUNT", _WALKED)
+            for id_, fields in entries:
+                if _RAISED in fields[7]:  # most entries are none, and a million need not be decoded
+                    entry = entry_of(id_, fields)
+                    raised.apply(entry.change, entry.link)
+            if len(entries) < _WALKED:
+                break
+            after = int(entries[-1][0].removesuffix("-0"))
+        held = self.generations()
+        return [
+            GenerationRaised(principal=principal, number=generation.number, origin=generation.link)
+            for principal, generation in raised.generations.items()
+            if generation != held.get(principal)
+            and generation.number >= held.get(principal, NEVER_RAISED).number
+        ]
 
     def trim(self, position: int) -> int:
         floor = self._connection.run(

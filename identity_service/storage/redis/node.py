@@ -85,6 +85,18 @@ class Node:
                 raise
         return self._guarded(self._pool, request, trial=self._circuit.enter())
 
+    def converse(self, talk: Callable[[Callable[[Request], Any]], None]) -> None:
+        """Hold one connection, hence talk to one process, for calls that follow each other.
+
+        `talk` is given what sends a request and returns the answer. Nothing is repeated or confirmed.
+        """
+        trial = self._circuit.enter()
+
+        def on(line: Line) -> None:
+            talk(lambda request: _exchange(line.wire, request.packed, request.script))
+
+        self._conduct(self._pool, on, checked=True, trial=trial)
+
     def wait(self, request: Request) -> Any:
         """Send what blocks. It is never the trial of a server that is away."""
         self._circuit.require_closed()

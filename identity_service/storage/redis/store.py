@@ -104,7 +104,8 @@ class RedisStore:
         return store
 
     def initialise(self, epoch: Epoch) -> None:
-        self._connection.run("initialise", [keys.HEAD, keys.LOG], [epoch], repeatable=False, durable=True)
+        found_empty = [keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
+        self._connection.run("initialise", [keys.HEAD, *found_empty], [epoch], repeatable=False, durable=True)
         self.adopt(epoch)
 
     def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:

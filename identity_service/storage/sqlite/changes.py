@@ -8,7 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
+from identity_service.domain.errors import (
+    StoreReplacedError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+)
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_link
 from identity_service.domain.log import Appended, Change, Head, LogEntry, LogPage, Marks, Revision
 from identity_service.storage.change_codec import decode_change, encode_change
@@ -38,7 +42,7 @@ class Mutation:
             (link, previous, seconds(self.now), encode_change(change)),
         )
         position = int(cursor.lastrowid or 0)
-        self.connection.execute("UPDATE head SET position = ?, link = ?", (position, link))
+        self.connection.execute("UPDATE head SET position = ?, link = ?, kept = kept + 1", (position, link))
         self._head = replace(self._head, position=position, link=link)
         self._changes.append((change, link))
         return position, link
@@ -97,8 +101,40 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     )
 
 
+def holds_what_it_counts(connection: sqlite3.Connection) -> bool:
+    """Whether log and state hold what the head counts. Looks at every row, so it is for a start.
+
+    While the mark stands, generations may be missing.
+    """
+    row = connection.execute(
+        "SELECT kept = (SELECT count(*) FROM log)"
+        " AND (NOT complete OR raised = (SELECT count(*) FROM generations)) FROM head"
+    ).fetchone()
+    return row is None or bool(row[0])
+
+
+def finish_rebuild(mutation: Mutation) -> int:
+    """Clear the mark, and count both anew; returns how many generations are lost for good.
+
+    While some are, the mark stands. Raises StoreUnavailableError when entries were taken away meanwhile.
+    """
+    if not holds_what_it_counts(mutation.connection):
+        raise StoreUnavailableError("entries vanished from the change log while it was rebuilt")
+    (lost,) = mutation.connection.execute(
+        "SELECT raised - (SELECT count(*) FROM generations) FROM head"
+    ).fetchone()
+    if lost <= 0:
+        mutation.connection.execute(
+            "UPDATE head SET complete = 1, raised = (SELECT count(*) FROM generations)"
+        )
+    return max(0, int(lost))
+
+
 def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
-    """Begin an empty log; False where there is one."""
+    """Begin an empty log; False where there is one, or what is left of one."""
+    for table in ("log", "generations", "records"):
+        if connection.execute(f"SELECT 1 FROM {table}").fetchone() is not None:  # noqa: S608  # names from here
+            return False
     cursor = connection.execute(
         "INSERT INTO head (one, epoch, position, link) VALUES (1, ?, 0, ?) ON CONFLICT DO NOTHING",
         (epoch, NO_LINK),
@@ -109,7 +145,9 @@ def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
 def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> Epoch:
     """Give the log a new epoch, if it still has the one that was found; returns the one that holds.
 
-    Up to the end of this moment entries may be missing from then on (the floor).
+    Up to the end of this moment entries may be missing from then on (the floor), and the mark stands until
+    a rebuild has put back what the state holds. The count of generations never goes down, so that the
+    rebuild sees whether one is lost for good.
     """
     row = connection.execute("SELECT epoch, position FROM head").fetchone()
     held, known = row if row is not None else (None, 0)
@@ -124,9 +162,11 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'log'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('log', ?)", (position,))
     connection.execute(
-        "INSERT INTO head (one, epoch, position, link, floor) VALUES (1, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-        " SET epoch = excluded.epoch, position = excluded.position, link = excluded.link,"
-        " floor = excluded.floor",
+        "INSERT INTO head (one, epoch, position, link, floor, kept, raised, complete)"
+        " VALUES (1, ?, ?, ?, ?, (SELECT count(*) FROM log), (SELECT count(*) FROM generations), 0)"
+        " ON CONFLICT DO UPDATE SET epoch = excluded.epoch, position = excluded.position,"
+        " link = excluded.link, floor = excluded.floor, kept = excluded.kept,"
+        " raised = max(raised, excluded.raised), complete = 0",
         (epoch, position, last[0] if last is not None else lost, position),
     )
     return epoch
@@ -163,8 +203,8 @@ def trim(mutation: Mutation, head: Head, position: int) -> int:
         return head.floor
     if moment(row[0]) + head.retention > mutation.now:
         return head.floor
-    mutation.connection.execute("DELETE FROM log WHERE position <= ?", (position,))
-    mutation.connection.execute("UPDATE head SET floor = ?", (position,))
+    gone = mutation.connection.execute("DELETE FROM log WHERE position <= ?", (position,)).rowcount
+    mutation.connection.execute("UPDATE head SET floor = ?, kept = kept - ?", (position, gone))
     return position
 
 

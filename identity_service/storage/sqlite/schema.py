@@ -63,6 +63,8 @@ _THIRD: Final = (
     # The rest of a record's etag; NULL in a row that an older version wrote, whose etags have no link.
     "ALTER TABLE records ADD COLUMN link TEXT",
     # What only grows, and whether the log holds what the state holds.
+    "ALTER TABLE head ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE head ADD COLUMN raised INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE head ADD COLUMN complete INTEGER NOT NULL DEFAULT 1",
     "ALTER TABLE head ADD COLUMN lifetime REAL NOT NULL DEFAULT 0",
     "ALTER TABLE head ADD COLUMN session REAL NOT NULL DEFAULT 0",

@@ -5,11 +5,12 @@ A write is on disk when it returns (WAL, synchronous = FULL).
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Self
 
 from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
-from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
+from identity_service.domain.errors import AlreadyExistsError, StoreDamagedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import (
     Appended,
@@ -37,7 +38,7 @@ from identity_service.domain.store import (
 )
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.sqlite import audit as audit_log
-from identity_service.storage.sqlite import changes, heartbeats, records, sessions
+from identity_service.storage.sqlite import changes, heartbeats, rebuilding, records, sessions
 from identity_service.storage.sqlite import facts as revocations
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.database import Database
@@ -51,6 +52,7 @@ class SqliteStore:
         self._clock = clock
         self._audit_entries = audit_entries
         self._epoch: Epoch | None = None
+        self._counted: Epoch | None = None
 
     @classmethod
     def open(
@@ -106,7 +108,13 @@ class SqliteStore:
 
     def head(self) -> Head:
         with self._database.reading() as connection:
-            return changes.read_head(connection, self._clock.now())
+            head = changes.read_head(connection, self._clock.now())
+            if self._counted == head.epoch:
+                return head
+            # Counting looks at every row: once for each log that this store follows, until it is right.
+            whole = changes.holds_what_it_counts(connection)
+        self._counted = head.epoch if whole else None
+        return replace(head, whole=whole)
 
     def read(self, after: int, limit: int) -> LogPage:
         with self._database.reading() as connection:
@@ -117,7 +125,7 @@ class SqliteStore:
             return changes.read_entries(connection, after, limit)
 
     def wait(self, after: int, timeout: float) -> None:
-        self._database.wait(lambda: self.head().position > after, timeout)
+        self._database.wait(lambda: self._position() > after, timeout)
 
     def beat(
         self,
@@ -157,7 +165,26 @@ class SqliteStore:
             return mutation.count
 
     def rebuild(self) -> int:
-        return 0  # nothing sets the mark yet
+        with self._database.reading() as connection:
+            lost = rebuilding.lost_generations(connection)
+        missing = self.restore(lost) if lost else 0
+        for append in (rebuilding.append_denials, rebuilding.append_ends):
+            after, is_all = "", False
+            while not is_all:
+                with self._mutation() as mutation:
+                    ids = append(mutation, after)
+                missing += len(ids)
+                is_all = len(ids) < rebuilding.CHUNK
+                after = ids[-1] if ids else ""
+        with self._mutation() as mutation:
+            lost_for_good = changes.finish_rebuild(mutation)
+        if lost_for_good:
+            raise StoreDamagedError(
+                f"the table `generations` has lost {lost_for_good} of the generations that were raised, and "
+                "the log has their entries no more: what they revoked would be accepted again. Start while a "
+                "process that knows them runs, or restore a backup with `identity restore`"
+            )
+        return missing
 
     def trim(self, position: int) -> int:
         with self._mutation() as mutation:
@@ -285,6 +312,10 @@ class SqliteStore:
     def read_audit(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
         with self._database.reading() as connection:
             return audit_log.read_after(connection, after, limit)
+
+    def _position(self) -> int:
+        with self._database.reading() as connection:
+            return changes.read_head(connection, self._clock.now()).position
 
     @contextmanager
     def _mutation(self, audit: AuditEvent | None = None) -> Iterator[Mutation]:

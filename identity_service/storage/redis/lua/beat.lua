@@ -1,11 +1,12 @@
 -- Writes the heartbeat of a process, under whatever epoch, raises what only grows, and answers the head.
--- KEYS: head, heartbeat of the process ("<time> <status>"), log, all heartbeats (sorted set: process by time)
+-- KEYS: head, heartbeat of the process ("<time> <status>"), log, all heartbeats (sorted set: process by time),
+--       generations
 -- ARGV: now, seconds to keep the heartbeat, process, status, then what to raise: retention, longest lifetime,
 --       session and leeway in seconds, latest steady time or ''
--- answers the head, see `head_reply`; whole = 0 if entries are gone from the log that its head still counts.
+-- answers the head, see `head_reply`; whole = 0 if log or state do not hold what it counts.
 local head = head_at(KEYS[1])
 if not head then return redis.error_reply('IDN_UNINITIALIZED') end
-local now, floor = now_or(ARGV[1]), head[4] or '0'
+local now = now_or(ARGV[1])
 redis.call('SET', KEYS[2], now .. ' ' .. ARGV[4], 'EX', ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.6f', tonumber(now) - tonumber(ARGV[2])))
 redis.call('ZADD', KEYS[4], now, ARGV[3])
@@ -13,10 +14,4 @@ for i, name in ipairs({'retention', 'lifetime', 'session', 'leeway', 'time'}) do
   local wanted, held = ARGV[4 + i], redis.call('HGET', KEYS[1], name)
   if wanted ~= '' and tonumber(wanted) > tonumber(held or '0') then redis.call('HSET', KEYS[1], name, wanted) end
 end
-local whole = 1
-if tonumber(head[2]) > tonumber(floor) then
-  local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-  local length = redis.call('XLEN', KEYS[3])
-  if not last or last[1] ~= head[2] .. '-0' or length < tonumber(head[2]) - tonumber(floor) then whole = 0 end
-end
-return head_reply(KEYS[1], now, whole)
+return head_reply(KEYS[1], now, is_whole(head, KEYS[3], KEYS[5]))

@@ -16,9 +16,11 @@ local function now_or(given)
   return time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
 end
 
--- The head as {epoch, position, link, floor, retention}, or nil where there is none.
+-- The head as {epoch, position, link, floor, retention, entries kept, generations raised, mark}, or nil if there
+-- is none. The mark says that the log got a new epoch, and that the state has not been put back into it yet.
 local function head_at(key)
-  local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention')
+  local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'kept', 'raised',
+    'incomplete')
   if not head[1] then return nil end
   return head
 end
@@ -30,6 +32,17 @@ local function head_reply(key, now, whole)
     'lifetime', 'session', 'leeway', 'time', 'accepted')
   return {head[1], head[2], head[3], now, head[4] or '0', head[5] or '0', whole, head[6] and 0 or 1,
     head[7] or '0', head[8] or '0', head[9] or '0', head[10] or '', head[11] or '0'}
+end
+
+-- 1 if log and state hold what the head counts, else 0. While the mark stands, generations may be missing.
+local function is_whole(head, log_key, gen_key)
+  if redis.call('XLEN', log_key) ~= tonumber(head[6]) then return 0 end
+  if not head[8] and redis.call('HLEN', gen_key) ~= tonumber(head[7]) then return 0 end
+  if tonumber(head[2]) > tonumber(head[4] or '0') then
+    local last = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)[1]
+    if not last or last[1] ~= head[2] .. '-0' then return 0 end
+  end
+  return 1
 end
 
 -- The reason why a write that expects this epoch may not go on, or nil.
@@ -44,8 +57,8 @@ local function append(head_key, log_key, head, link, time, change)
   local position = string.format('%d', tonumber(head[2]) + 1)
   redis.call('XADD', log_key, position .. '-0',
     'link', link, 'prev', head[3], 'time', time, 'change', change)
-  redis.call('HSET', head_key, 'position', position, 'link', link)
-  head[2], head[3] = position, link
+  head[2], head[3], head[6] = position, link, string.format('%d', tonumber(head[6]) + 1)
+  redis.call('HSET', head_key, 'position', position, 'link', link, 'kept', head[6])
   return position
 end
 
@@ -58,6 +71,15 @@ local function standing(log_key, revision, link)
   return position
 end
 
+-- Holds the generation of a principal; `text` is "<number>.<link>". A principal that was never raised is counted,
+-- unless the mark stands: then nobody knows whether it was counted before, and the rebuild counts.
+local function hold(head_key, gen_key, head, principal, text)
+  if redis.call('HSET', gen_key, principal, text) == 1 and not head[8] then
+    head[7] = string.format('%d', tonumber(head[7]) + 1)
+    redis.call('HSET', head_key, 'raised', head[7])
+  end
+end
+
 -- Raises a generation to max(the number here, above) + 1; returns number and position as text.
 -- `change` is the entry's JSON up to the number.
 local function raise(head_key, log_key, gen_key, head, principal, above, change, link, time)
@@ -65,7 +87,7 @@ local function raise(head_key, log_key, gen_key, head, principal, above, change,
   local number = known and tonumber(string.match(known, '^(%d+)')) or 0
   number = string.format('%d', math.max(number, tonumber(above)) + 1)
   local position = append(head_key, log_key, head, link, time, change .. number .. '}')
-  redis.call('HSET', gen_key, principal, number .. '.' .. link)
+  hold(head_key, gen_key, head, principal, number .. '.' .. link)
   return number, position
 end
 

@@ -30,8 +30,8 @@ while ARGV[i] do
     end
     local wanted = tonumber(ARGV[i + 2])
     if wanted > number then
-      local position = append(KEYS[1], KEYS[2], head, link, now, ARGV[i + 4] .. ARGV[i + 2] .. '}')
-      redis.call('HSET', KEYS[3], id, ARGV[i + 2] .. '.' .. ARGV[i + 3])
+      append(KEYS[1], KEYS[2], head, link, now, ARGV[i + 4] .. ARGV[i + 2] .. '}')
+      hold(KEYS[1], KEYS[3], head, id, ARGV[i + 2] .. '.' .. ARGV[i + 3])
       new = true
     elseif wanted == number and known_link ~= ARGV[i + 3] then
       -- Two logs raised to one number: neither may win, so that what was issued under either is refused.

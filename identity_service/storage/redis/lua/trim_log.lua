@@ -8,6 +8,6 @@ local floor, position = head[4] or '0', tonumber(ARGV[3])
 if not head[5] or position >= tonumber(head[2]) or position <= tonumber(floor) then return floor end
 local entry = redis.call('XRANGE', KEYS[2], ARGV[3] .. '-0', ARGV[3] .. '-0')[1]
 if not entry or tonumber(entry[2][6]) + tonumber(head[5]) > tonumber(now_or(ARGV[2])) then return floor end
-redis.call('XTRIM', KEYS[2], 'MINID', string.format('%d-0', position + 1))
-redis.call('HSET', KEYS[1], 'floor', ARGV[3])
+local gone = redis.call('XTRIM', KEYS[2], 'MINID', string.format('%d-0', position + 1))
+redis.call('HSET', KEYS[1], 'floor', ARGV[3], 'kept', string.format('%d', tonumber(head[6]) - gone))
 return ARGV[3]

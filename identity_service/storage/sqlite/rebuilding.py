@@ -1,0 +1,62 @@
+"""Rebuilding the log from the state, and lost generations from the log: what one process does at its start.
+
+Every function runs inside a transaction of the caller and does a bounded part of the work.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from identity_service.domain.ids import Link, SessionId, TokenId
+from identity_service.domain.log import NEVER_RAISED, GenerationRaised
+from identity_service.domain.revocations import Revocations
+from identity_service.storage.change_codec import decode_change
+from identity_service.storage.codec import moment, seconds
+from identity_service.storage.sqlite import facts
+from identity_service.storage.sqlite.changes import Mutation
+
+CHUNK: Final = 1000
+"""Facts that one transaction puts back at most, so that it holds up other writers for a moment only."""
+_OVER: Final = timedelta(days=1)
+"""What ended so long ago is over by any clock; its entry may have been trimmed."""
+_ABSENT: Final = (
+    "id > ? AND deny_until > ? AND NOT EXISTS"
+    " (SELECT 1 FROM log WHERE log.position = t.position AND log.link = t.link) ORDER BY id LIMIT ?"
+)
+
+
+def append_denials(mutation: Mutation, after: str) -> Sequence[str]:
+    """Append denials that the log lacks, those with an id after this one; returns their ids."""
+    rows = mutation.connection.execute(
+        f"SELECT id, deny_until FROM denied AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
+        (after, seconds(mutation.now - _OVER), CHUNK),
+    ).fetchall()
+    for id_, until in rows:
+        facts.deny_token(mutation, TokenId(id_), moment(until))
+    return [id_ for id_, *_ in rows]
+
+
+def append_ends(mutation: Mutation, after: str) -> Sequence[str]:
+    """The same of ended sessions."""
+    rows = mutation.connection.execute(
+        f"SELECT id, deny_until, end_until FROM ended AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
+        (after, seconds(mutation.now - _OVER), CHUNK),
+    ).fetchall()
+    for id_, until, end in rows:
+        facts.end_session(mutation, SessionId(id_), moment(until), moment(end))
+    return [id_ for id_, *_ in rows]
+
+
+def lost_generations(connection: sqlite3.Connection) -> list[GenerationRaised]:
+    """What entries have raised and the state does not hold."""
+    raised = Revocations()
+    rows = connection.execute('SELECT link, change FROM log WHERE change LIKE \'{"k":"gen",%\'')
+    for link, change in rows:
+        raised.apply(decode_change(change), Link(link))
+    held = facts.all_generations(connection)
+    return [
+        GenerationRaised(principal=principal, number=generation.number, origin=generation.link)
+        for principal, generation in raised.generations.items()
+        if generation != held.get(principal) and generation.number >= held.get(principal, NEVER_RAISED).number
+    ]
