@@ -72,6 +72,9 @@ class Backend(Protocol):
     def lose_log(self) -> None:
         """Take the whole log away; head and state stay."""
 
+    def lose_head(self) -> None:
+        """Take the head away; log and state stay."""
+
     def forget_generation(self, principal: PrincipalId) -> None:
         """Take away the generation of a principal from the state."""
 
@@ -129,6 +132,9 @@ class SqliteBackend:
 
     def lose_log(self) -> None:
         self.execute("DELETE FROM log")
+
+    def lose_head(self) -> None:
+        self.execute("DELETE FROM head")
 
     def forget_generation(self, principal: PrincipalId) -> None:
         self.execute("DELETE FROM generations WHERE principal = ?", principal)
@@ -195,6 +201,10 @@ class RedisBackend:
     def lose_log(self) -> None:
         with self.client() as client:
             client.delete(keyspace.LOG)
+
+    def lose_head(self) -> None:
+        with self.client() as client:
+            client.delete(keyspace.HEAD)
 
     def forget_generation(self, principal: PrincipalId) -> None:
         with self.client() as client:

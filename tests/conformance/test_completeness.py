@@ -4,14 +4,21 @@ No process runs while entries are lost, so that only the state of the store can 
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
-from identity_service.domain.ids import PrincipalId, SessionId, TokenId
+from identity_service.domain.errors import AlreadyExistsError, StoreDamagedError, StoreReplacedError
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.log import GenerationRaised, RecordKind, Revision, TokenDenied
+from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
+from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.replica import Replica
-from tests.conformance.backends import Backend
-from tests.conformance.samples import LATER, MUCH_LATER
+from identity_service.storage.sqlite import changes
+from tests.conformance.backends import Backend, FakeClock, SqliteBackend
+from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_user, entries_of
 from tests.conformance.test_repair import Silent, follow
 
 ALICE = PrincipalId("alice")
@@ -81,3 +88,231 @@ def test_entries_that_were_lost_while_no_process_ran_are_back(
 
     assert_complete(backend, names)
     assert_complete(backend, names)
+
+
+def test_a_start_says_how_many_facts_it_put_back(store: Store, backend: Backend) -> None:
+    for name in ("a", "b"):
+        revoke(store, name)
+    backend.remove_entries(1, 3)
+
+    assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [{"facts": 2}]
+    assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [], "once"
+    head = backend.open().head()
+    assert (head.whole, head.complete) == (True, True)
+
+
+def test_a_renewal_that_ends_before_the_repair_leaves_a_mark(store: Store, backend: Backend) -> None:
+    """Whoever renews the epoch puts the floor at the end of the log, so that it would look whole."""
+    names = ["a", "b", "c"]
+    for name in names:
+        revoke(store, name)
+    backend.remove_entries(1, 9)
+    head = store.head()
+    store.renew(head.epoch, new_epoch())
+    assert (store.head().whole, store.head().complete) == (True, False)
+
+    assert_complete(backend, names)
+    assert backend.open().head().complete
+
+
+def test_a_rebuild_that_ends_in_the_middle_leaves_the_mark(
+    store: Store, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        revoke(store, name)
+    backend.lose_log()
+    first = backend.open()
+    store.adopt(store.renew(store.head().epoch, new_epoch()))
+    first.adopt(store.head().epoch)
+    with monkeypatch.context() as patch:
+        for module in (changes, RedisLog):
+            patch.setattr(module, "finish_rebuild", _power_off)
+        with pytest.raises(PowerOffError):
+            first.rebuild()
+    assert not store.head().complete
+
+    assert_complete(backend, names)
+
+
+def test_several_processes_may_rebuild_at_once(store: Store, backend: Backend) -> None:
+    names = [f"{n}" for n in range(40)]
+    for name in names:
+        revoke(store, name)
+    backend.lose_log()
+    epoch = store.renew(store.head().epoch, new_epoch())
+    stores = [backend.open() for _ in range(3)]
+    for each in stores:
+        each.adopt(epoch)
+    with ThreadPoolExecutor(len(stores)) as threads:
+        counts = list(threads.map(lambda each: each.rebuild(), stores))
+    assert sum(counts) == 2 * len(names), "each fact was put back once"
+    assert_complete(backend, names)
+
+
+def test_a_rebuild_under_another_epoch_changes_nothing(store: Store, backend: Backend) -> None:
+    revoke(store, "a")
+    backend.lose_log()
+    other = backend.open()
+    store.renew(store.head().epoch, new_epoch())
+    with pytest.raises(StoreReplacedError):
+        other.rebuild()
+    assert not store.head().complete
+    assert entries_of(store) == ()
+
+
+# generations
+
+
+def test_a_generation_that_was_taken_away_comes_back_from_the_log(store: Store, backend: Backend) -> None:
+    revoke(store, "a")
+    revoke(store, "b")
+    before = store.generations()
+    backend.forget_generation(PrincipalId("p-a"))
+
+    assert_complete(backend, ["a", "b"])
+    assert backend.open().generations() == before
+
+
+def test_a_generation_comes_back_from_a_process_that_knows_it(
+    store: Store, backend: Backend, clock: FakeClock
+) -> None:
+    own, replica, journal = follow(backend)
+    without_its_entry(store, clock)
+    replica.catch_up()
+    assert PrincipalId("p-old") in replica.revocations.generations
+    backend.forget_generation(PrincipalId("p-old"))
+    own.renew(own.head().epoch, new_epoch())
+
+    replica.beat("p")
+    replica.upkeep.do()
+    assert own.head().complete
+    assert journal.of("log_incomplete") == []
+    assert_complete(backend, ["old"])
+
+
+def test_a_start_is_refused_while_a_generation_is_lost_for_good(
+    store: Store, backend: Backend, clock: FakeClock
+) -> None:
+    without_its_entry(store, clock)
+    backend.forget_generation(PrincipalId("p-old"))
+
+    for _ in range(2):
+        with pytest.raises(StoreDamagedError, match="lost 1 of the generations"):
+            follow(backend)
+
+
+def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
+    store: Store, backend: Backend, clock: FakeClock
+) -> None:
+    """A process that has begun to serve knows every generation; here none of those is left."""
+    without_its_entry(store, clock)
+    own, replica, journal = follow(backend)
+    backend.forget_generation(PrincipalId("p-old"))
+    own.renew(own.head().epoch, new_epoch())
+    replica.revocations._generations.clear()
+
+    for _ in range(3):
+        replica.beat("p")
+        replica.upkeep.do()
+    assert len(journal.of("log_incomplete")) == 1
+    clock.advance(timedelta(seconds=61))
+    replica.beat("p")
+    replica.upkeep.do()
+    assert len(journal.of("log_incomplete")) == 2
+    assert not own.head().complete
+
+
+# what runs
+
+
+def test_a_running_process_finds_entries_gone_below_the_floor(store: Store, backend: Backend) -> None:
+    if isinstance(backend, SqliteBackend):
+        pytest.skip("counting a file's rows takes too long for a heartbeat: it is done at start")
+    names = [f"{n}" for n in range(COUNT)]
+    for name in names:
+        revoke(store, name)
+    renewed_once(store, backend)
+    own, replica, journal = follow(backend)
+    backend.remove_entries(1, 2 * COUNT)
+    assert not own.head().whole
+
+    replica.beat("p")
+    replica.upkeep.do()
+    assert own.head().whole
+    assert own.head().complete
+    assert len(journal.of("epoch_renewed")) == 1
+    assert_complete(backend, names)
+
+
+def test_a_running_process_finishes_what_another_one_left(store: Store, backend: Backend) -> None:
+    own, replica, journal = follow(backend)
+    revoke(store, "unknown-here")
+    backend.lose_log()
+    own.renew(own.head().epoch, new_epoch())
+
+    replica.beat("p")
+    replica.upkeep.do()
+    assert own.head().complete
+    assert journal.of("log_rebuilt") == [{"facts": 2}]
+    replica.beat("p")
+    assert forgotten(replica, ["unknown-here"]) == []
+
+
+def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
+    """Else each of these would renew the epoch of a log that has lost nothing."""
+    store.beat("p", timedelta(hours=1))
+    for write in (
+        lambda: revoke(store, "a"),
+        lambda: revoke(store, "a"),
+        lambda: store.create(a_client("billing")),
+        lambda: store.create(a_user("u_1", "alice")),
+        lambda: store.update(a_client("billing"), expected=etag(store, Client, "billing"), revoke=True),
+        lambda: store.update(a_client("billing"), expected=etag(store, Client, "billing"), revoke=True),
+        lambda: store.delete(RecordKind.USER, "u_1"),
+        lambda: store.restore([GenerationRaised(principal=ALICE, number=3, origin=Link("three"))]),
+        lambda: store.restore([GenerationRaised(principal=ALICE, number=3, origin=Link("other"))]),
+        lambda: store.restore([TokenDenied(token_id=TokenId("t9"), deny_until=LATER)]),
+        lambda: clock.advance(timedelta(hours=2)),
+        lambda: store.trim(5),
+        lambda: store.raise_generation(ALICE, above=0, request_id="r"),
+        lambda: store.raise_generation(ALICE, above=0, request_id="r"),
+    ):
+        write()
+        found = backend.open().head()
+        assert (found.whole, found.complete) == (True, True)
+        assert store.beat("p").whole
+    assert store.head().floor == 5
+
+
+def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: Backend) -> None:
+    """A log and a head that were lost leave denials behind, which nobody would read."""
+    revoke(store, "a")
+    backend.lose_log()
+    backend.lose_head()
+    with pytest.raises(AlreadyExistsError):
+        backend.open().initialise(new_epoch())
+
+
+class PowerOffError(Exception):
+    """The process ends here."""
+
+
+def _power_off(*_: object) -> None:
+    raise PowerOffError
+
+
+def without_its_entry(store: Store, clock: FakeClock) -> None:
+    """Raise a generation and trim its entry, as the log does after a day."""
+    store.beat("p", timedelta(hours=1))
+    store.raise_generation(PrincipalId("p-old"), above=0, request_id=None)
+    clock.advance(timedelta(hours=2))
+    store.deny_token(TokenId("t-old"), MUCH_LATER)
+    store.end_session(SessionId("s-old"), deny_until=MUCH_LATER, end_until=MUCH_LATER)
+    assert store.trim(1) == 1
+
+
+def etag(store: Store, kind: type[Client], id_: str) -> Revision:
+    found = store.get(kind, id_)
+    assert found is not None
+    return found.revision

@@ -124,17 +124,21 @@ class RedisLog:
         missing = self.restore(lost) if (lost := self._lost_generations()) else 0
         for kind, prefix in (("deny", keys.DENIALS), ("end", keys.ENDS)):
             missing += self._append_absent(epoch, kind, prefix)
-        # Confirmed, and with it everything that was written before on this server.
-        lost_for_good = self._connection.run(
-            "finish_rebuild", [keys.HEAD, keys.LOG, keys.GENERATIONS], [epoch], durable=True
-        )
-        if lost_for_good:
+        if lost_for_good := self.finish_rebuild(epoch):
             raise StoreDamagedError(
                 f"`{keys.GENERATIONS}` has lost {lost_for_good} of the generations that were raised, and the "
                 "log has their entries no more: what they revoked would be accepted again. Start while a "
                 "process that knows them runs, or restore a backup with `identity restore`"
             )
         return missing
+
+    def finish_rebuild(self, epoch: Epoch) -> int:
+        """Clear the mark; returns how many generations are lost for good, with which it stands.
+
+        Confirmed, and with it everything that was written before on this server.
+        """
+        found = [keys.HEAD, keys.LOG, keys.GENERATIONS]
+        return int(self._connection.run("finish_rebuild", found, [epoch], durable=True))
 
     def _append_absent(self, epoch: Epoch, kind: str, prefix: str) -> int:
         """Append what the keys of a prefix hold and the log lacks; returns how many there were."""
