@@ -62,6 +62,7 @@ class SessionState:
     version: int
     """Grows with every change of the record."""
     ended: bool
+    """By the fact that it was ended, or by the mark on its record."""
     generations: Mapping[PrincipalId, Generation]
     """Of `*`, the subject and the client, without the ones that were never raised."""
     user: User | None
@@ -173,7 +174,10 @@ class Store(ChangeLog, Protocol):
         end_until: datetime,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        """End a session, known here or not."""
+        """End a session, known here or not, at least until its own end, and mark its record.
+
+        The record may lie elsewhere and be out of reach; then the session is ended all the same.
+        """
 
     def raise_generation(
         self,
@@ -249,7 +253,7 @@ class Store(ChangeLog, Protocol):
     def read_session(self, session_id: SessionId) -> SessionState | None: ...
 
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
-        """Replace the record if its version is still that; False when somebody else was first.
+        """Replace the record if its version is still that; False when another was first, or it has ended.
 
         Not confirmed as other mutations are: a rotation that a failover lost is made again by whoever
         shows the newer token (semantics 2).

@@ -9,7 +9,7 @@ import pytest
 
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId
-from identity_service.domain.log import RecordKind
+from identity_service.domain.log import RecordKind, SessionEnded
 from identity_service.domain.principals import first_party_client
 from identity_service.domain.sessions import (
     NO_PARENT,
@@ -20,9 +20,9 @@ from identity_service.domain.sessions import (
 )
 from identity_service.domain.store import SessionState, Store
 from tests.conformance.backends import Backend, FakeClock
-from tests.conformance.samples import a_client, a_session, a_user
+from tests.conformance.samples import LATER, a_client, a_session, a_user
 
-SID = SessionId("session-1")
+SID, OTHER = SessionId("session-1"), SessionId("session-2")
 GRACE = timedelta(seconds=60)
 
 
@@ -258,3 +258,36 @@ def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Stor
         for shown in range(10):
             assert set(pool.map(lambda _, n=shown: refresh(store, n), range(4))) == {shown + 1}
     assert read(store).session.latest == 10
+
+
+def test_a_session_stays_ended_when_the_fact_is_taken_away(store: Store, backend: Backend) -> None:
+    """One lost key revives nothing: the record of the session is marked too."""
+    for session_id in (SID, OTHER):
+        store.create_session(a_session(session_id))
+    store.end_session(SID, deny_until=LATER, end_until=LATER)
+    backend.forget_end(SID)
+    backend.forget_end(OTHER)
+
+    assert read(store).ended
+    assert not store.replace_session(a_session(SID), expected_version=read(store).version)
+    assert not read(store, OTHER).ended, "the same without the revocation"
+    assert store.replace_session(a_session(OTHER), expected_version=read(store, OTHER).version)
+    assert [s.session_id for s in store.list_sessions(a_session(SID).subject)] == [OTHER]
+
+
+def test_a_session_is_ended_at_least_until_its_own_end(store: Store, clock: FakeClock) -> None:
+    """Whoever ends it may have been given shorter sessions than those that live."""
+    end = clock.now() + timedelta(days=30)
+    store.create_session(a_session(SID, expire_time=end))
+    appended = store.end_session(SID, deny_until=LATER, end_until=clock.now() + timedelta(days=1))
+    fact = appended.changes[0][0]
+    assert isinstance(fact, SessionEnded)
+    assert fact.end_until == end
+    clock.advance(timedelta(days=29))
+    assert read(store).ended
+
+
+def test_ending_a_session_that_is_not_there_leaves_no_record_behind(store: Store) -> None:
+    store.end_session(SID, deny_until=LATER, end_until=LATER)
+    assert store.read_session(SID) is None
+    store.create_session(a_session(SID))

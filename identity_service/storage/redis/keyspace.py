@@ -22,7 +22,7 @@ part of what is promised:
     {idn}:heartbeats         sorted set of the processes by the time of their last heartbeat
     {idn}:count:<name>       how often something failed; expires
     {idn}:request:<id>       hash: principal → what a request of this id has raised; a day
-    idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client; expires after its end
+    idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client, ended; expires after its end
 """
 
 from typing import Final

@@ -5,11 +5,13 @@ cluster they cannot (`docs/decisions/0006-sessions-are-spread-over-the-cluster.m
 harm).
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from identity_service.domain.errors import StoreReplacedError
+from identity_service.domain.errors import StoreReplacedError, StoreUnavailableError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, User, normalize_username
@@ -108,19 +110,27 @@ class Sessions:
         return living
 
     def _record(self, session_id: SessionId) -> Session | None:
-        (value,) = self._connection.command("HMGET", keys.session(session_id), "d")
-        return decode_session(value) if value is not None else None
+        value, mark = self._connection.command("HMGET", keys.session(session_id), "d", "ended")
+        return decode_session(value) if value is not None and mark is None else None
+
+    def mark_ended(self, session_id: SessionId) -> tuple[list[str], datetime | None]:
+        """Mark the record of a session that is about to be ended.
+
+        Returns the key through which the script that ends it does so in its own step, and otherwise the
+        session's own end, if that is known.
+        """
+        return [keys.session(session_id)], None
 
     def read(self, session_id: SessionId) -> SessionState | None:
         now, *found = self._read(session_id)
         if not found or float(found[2]) <= float(now):
             return None
-        version, value, _, ended, user, client, of_all, of_subject, of_client = found
+        version, value, _, mark, ended, user, client, of_all, of_subject, of_client = found
         session = decode_session(value)
         return SessionState(
             session=session,
             version=int(version),
-            ended=ended is not None and float(ended.split(" ")[1]) > float(now),
+            ended=mark is not None or (ended is not None and float(ended.split(" ")[1]) > float(now)),
             generations=generations_of(
                 {EVERYONE: of_all, session.subject: of_subject, session.client_id: of_client}
             ),
@@ -175,14 +185,21 @@ class SpreadSessions(Sessions):
             raise StoreReplacedError("the store has another change log than the one this process follows")
         return [], expected, now
 
+    def mark_ended(self, session_id: SessionId) -> tuple[list[str], datetime | None]:
+        # As well as it can be done: what ends the session is its key on the server of `{idn}`.
+        with contextlib.suppress(StoreUnavailableError):
+            end = self._connection.run("mark_session", [keys.session(session_id)], [], durable=True)
+            return [], time_of(end) if end else None
+        return [], None
+
     def _read(self, session_id: SessionId) -> list[Any]:
         """The session first: what forbids it only grows, so that reading that later is stricter."""
         held = self._connection.command(
-            "HMGET", keys.session(session_id), "v", "d", "expire", "sub", "client"
+            "HMGET", keys.session(session_id), "v", "d", "expire", "sub", "client", "ended"
         )
         if held[0] is None:
             return [""]
-        *_, subject, client = held
+        *state, subject, client, mark = held
         now, *limits = self._connection.run(
             "read_limits",
             [
@@ -194,4 +211,4 @@ class SpreadSessions(Sessions):
             [self._writing.now(), EVERYONE, subject, client],
             brief=True,
         )
-        return [now, *held[:3], *limits]
+        return [now, *state, mark, *limits]

@@ -206,10 +206,11 @@ class RedisStore:
     ) -> Appended:
         epoch, now = self._writing.expected(), self._writing.now()
         audit_keys, audit_words = self._audit.words(audit)
-        times = (time_text(deny_until), time_text(end_until))
+        session_keys, own_end = self._sessions.mark_ended(session_id)
+        times = (time_text(deny_until), time_text(max(end_until, own_end or end_until)))
         position, link, deny, end = self._connection.run(
             "end_session",
-            [keys.HEAD, keys.LOG, keys.ended(session_id), *audit_keys],
+            [keys.HEAD, keys.LOG, keys.ended(session_id), *session_keys, *audit_keys],
             [epoch, now, *times, end_prefix(session_id, deny_until), new_link(), *audit_words],
             durable=True,
         )

@@ -52,7 +52,13 @@ def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> A
 def end_session(
     mutation: Mutation, session_id: SessionId, deny_until: datetime, end_until: datetime
 ) -> Appended:
-    """Insert or extend; each of the two times grows by itself."""
+    """Insert or extend; each of the two times grows by itself. Lasts at least until the session's own end."""
+    mutation.connection.execute("UPDATE sessions SET ended = 1 WHERE id = ?", (session_id,))
+    own = mutation.connection.execute(
+        "SELECT expire_time FROM sessions WHERE id = ?", (session_id,)
+    ).fetchone()
+    if own is not None:
+        end_until = max(end_until, moment(own[0]))
     row = mutation.connection.execute(
         "SELECT deny_until, end_until, position, link FROM ended WHERE id = ?", (session_id,)
     ).fetchone()

@@ -71,6 +71,8 @@ _THIRD: Final = (
     "ALTER TABLE head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
     "ALTER TABLE head ADD COLUMN time REAL",
     "ALTER TABLE head ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sessions ADD COLUMN ended INTEGER NOT NULL DEFAULT 0",
+    "UPDATE sessions SET ended = 1 WHERE id IN (SELECT id FROM ended)",
     "ALTER TABLE beats ADD COLUMN status TEXT NOT NULL DEFAULT ''",
 )
 

@@ -16,7 +16,7 @@ from identity_service.storage.codec import decode_session, encode_session, secon
 from identity_service.storage.sqlite import facts, records
 
 _ALIVE: Final = (
-    "expire_time > :now AND (expire_time, id) < (:end, :id) AND NOT EXISTS"
+    "expire_time > :now AND NOT sessions.ended AND (expire_time, id) < (:end, :id) AND NOT EXISTS"
     " (SELECT 1 FROM ended WHERE ended.id = sessions.id AND ended.end_until > :now)"
 )
 _LIVE: Final = (
@@ -46,7 +46,7 @@ def create(connection: sqlite3.Connection, session: Session) -> None:
 def replace(connection: sqlite3.Connection, session: Session, expected_version: int, now: datetime) -> bool:
     cursor = connection.execute(
         "UPDATE sessions SET version = version + 1, expire_time = ?, value = ?"
-        " WHERE id = ? AND version = ? AND expire_time > ?",
+        " WHERE id = ? AND version = ? AND expire_time > ? AND NOT ended",
         (
             seconds(session.expire_time),
             encode_session(session),
@@ -95,7 +95,8 @@ def consume(connection: sqlite3.Connection, key: str, until: datetime, now: date
 def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> SessionState | None:
     """The session with everything that may forbid to refresh it, as of one moment."""
     row = connection.execute(
-        "SELECT version, value FROM sessions WHERE id = ? AND expire_time > ?", (session_id, seconds(now))
+        "SELECT version, value, ended FROM sessions WHERE id = ? AND expire_time > ?",
+        (session_id, seconds(now)),
     ).fetchone()
     if row is None:
         return None
@@ -105,7 +106,7 @@ def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -
     return SessionState(
         session=session,
         version=version,
-        ended=facts.has_ended(connection, session_id, now),
+        ended=bool(row[2]) or facts.has_ended(connection, session_id, now),
         generations=facts.generations_of(connection, (EVERYONE, session.subject, session.client_id)),
         user=user.record if user is not None else None,
         client=client.record if client is not None else None,

@@ -1,5 +1,5 @@
 -- Stores a new session. Without the head it lies on another server, and the caller has read the epoch.
--- KEYS: session (hash: v = version, d = JSON, expire = expire-time, sub and client = whose it is), head
+-- KEYS: session (hash: v = version, d = JSON, expire = expire-time, sub and client = whose it is, ended = it was), head
 -- ARGV: epoch, value, expire-time, subject, client
 -- answers 1 · refuses: IDN_EXISTS
 local no = KEYS[2] and refused(head_at(KEYS[2]), ARGV[1])

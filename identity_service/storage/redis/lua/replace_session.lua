@@ -1,11 +1,11 @@
--- Replaces a session if its version is still the expected one and it has not expired. Without the head it
+-- Replaces a session if its version is still the expected one and it has neither expired nor ended. Without the head it
 -- lies on another server, and the caller has read the epoch and the time.
 -- KEYS: session, head · ARGV: epoch, now, expected version, value, expire-time
 -- answers 1, or 0 where it is another, or gone.
 local no = KEYS[2] and refused(head_at(KEYS[2]), ARGV[1])
 if no then return no end
-local held = redis.call('HMGET', KEYS[1], 'v', 'expire')
-if held[1] ~= ARGV[3] or tonumber(held[2]) <= tonumber(now_or(ARGV[2])) then return 0 end
+local held = redis.call('HMGET', KEYS[1], 'v', 'expire', 'ended')
+if held[1] ~= ARGV[3] or held[3] or tonumber(held[2]) <= tonumber(now_or(ARGV[2])) then return 0 end
 redis.call('HSET', KEYS[1], 'v', string.format('%d', tonumber(held[1]) + 1), 'd', ARGV[4], 'expire', ARGV[5])
 redis.call('PEXPIREAT', KEYS[1], forget_session_at(ARGV[5]))
 return 1
