@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from identity_service import logs
 from identity_service.clock import SystemClock
+from identity_service.domain.log import Marks
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
@@ -128,6 +129,11 @@ class Service:
                 leeway=settings.leeway,
                 retention=retention_for(settings.max_access_token_lifetime, settings.leeway),
                 strong_limit=settings.strong_limit,
+                marks=Marks(
+                    lifetime=settings.max_access_token_lifetime,
+                    session=settings.session_lifetime,
+                    leeway=settings.leeway,
+                ),
             ),
         )
         self._follower = Follower(

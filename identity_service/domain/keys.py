@@ -5,7 +5,7 @@ nothing lives that was made with it. At every time another one waits, so that a 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -89,6 +89,12 @@ class KeyPolicy:
     """Verifiers may keep a copy of the keys for so long; none signs before all of them can know it."""
     lifetimes: Mapping[KeyPurpose, timedelta]
     """How long what was made with a key may live."""
+
+    def covering(self, lifetime: timedelta) -> "KeyPolicy":
+        """The same, for tokens that live at least so long: a setting that was lowered shortens none."""
+        tokens = (KeyPurpose.SIGN, KeyPurpose.ENCRYPT)
+        longer = {purpose: max(self.lifetimes[purpose], lifetime) for purpose in tokens}
+        return replace(self, lifetimes={**self.lifetimes, **longer})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

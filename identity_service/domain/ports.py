@@ -15,6 +15,7 @@ from identity_service.domain.log import (
     Appended,
     Change,
     Fact,
+    Marks,
     Revision,
 )
 from identity_service.domain.revocations import Revocations
@@ -218,6 +219,10 @@ class ReplicaView(Protocol):
     @property
     def revocations(self) -> Revocations:
         """What is denied."""
+
+    @property
+    def marks(self) -> Marks:
+        """The longest lifetimes and leeway ever configured and the latest steady time, as last heard."""
 
     @property
     def staleness(self) -> float:

@@ -3,6 +3,7 @@
 OK means durable and known here; every other replica learns it from the log. Idempotent (RFC 7009).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,6 +18,7 @@ from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, 
 from identity_service.domain.log import (
     Appended,
     GenerationRaised,
+    Marks,
     Revision,
     SessionEnded,
     TokenDenied,
@@ -31,6 +33,8 @@ from identity_service.domain.tokens import AccessToken, Rejected, RejectionReaso
 from identity_service.services.keyring import KeyRing
 from identity_service.services.owing import owing
 
+_LONG_OVER: Final = timedelta(hours=36)
+"""A token that expired so long ago stays expired, whatever may be wrong with this process's clock."""
 _PERHAPS_NEW_KEY: Final = (RejectionReason.UNKNOWN_KEY, RejectionReason.UNDECRYPTABLE)
 
 
@@ -114,9 +118,7 @@ class Revoker:
             case ByToken(token=token):
                 return self._token(token.reveal(), request)
             case ByTokenId(token_id=token_id):
-                config = self._config
-                until = self._clock.now() + config.longest_lifetime + config.leeway
-                return self._deny(token_id, until, request)
+                return self._deny(token_id, self._end_of_any_token, request)
             case BySession(session_id=session_id):
                 return self.end_session(session_id, _event(AuditType.SESSION_REVOKED, session_id, request))
             case ByPrincipal(principal=principal):
@@ -124,17 +126,41 @@ class Revoker:
 
     def end_session(self, session_id: SessionId, event: AuditEvent) -> Revision:
         """End one sign-in: its access tokens now, its refresh tokens until its last day."""
-        now, config = self._clock.now(), self._config
-        fact = SessionEnded(
-            session_id=session_id,
-            deny_until=whole_minute(now + config.longest_lifetime + config.leeway),
-            end_until=now + config.session_lifetime + config.leeway,
-        )
-        with owing(self._replica, fact):
+        with owing(self._replica, self._session_ended(session_id, self._marks())):
+            fact = self._session_ended(session_id, self._marks_in_store())
             appended = self._store.end_session(
                 session_id, deny_until=fact.deny_until, end_until=fact.end_until, audit=event
             )
         return self._learned(appended, event)
+
+    def _session_ended(self, session_id: SessionId, marks: Marks) -> SessionEnded:
+        now = self._now(marks)
+        return SessionEnded(
+            session_id=session_id,
+            deny_until=whole_minute(now + marks.lifetime + marks.leeway),
+            end_until=now + marks.session + marks.leeway,
+        )
+
+    def _marks(self) -> Marks:
+        """The longest of what is configured here and what was ever configured, as this process knows it."""
+        config = self._config
+        configured = Marks(
+            lifetime=config.longest_lifetime, session=config.session_lifetime, leeway=config.leeway
+        )
+        return configured.merged(self._replica.marks)
+
+    def _marks_in_store(self) -> Marks:
+        """The same with what the store knows now: a process with longer settings may have just begun."""
+        return self._marks().merged(self._store.head().marks)
+
+    def _now(self, marks: Marks) -> datetime:
+        """The latest that it may be: a clock that was set back must not shorten a revocation."""
+        now = self._clock.now()
+        return now if marks.time is None else max(now, marks.time)
+
+    def _end_of_any_token(self, marks: Marks) -> datetime:
+        """By when a token has surely expired of which nothing but its id is known."""
+        return self._now(marks) + marks.lifetime + marks.leeway
 
     def _token(self, text: str, request: RevokeRequest) -> Revision:
         """By the token itself. What does not verify has no effect and is no error (RFC 7009)."""
@@ -147,10 +173,9 @@ class Revoker:
         token = self._read_access_token(text)
         if token is None:
             return self._replica.revision
-        deny_until = token.expire_time + self._config.leeway
-        if deny_until + self._config.leeway < self._clock.now():
+        if token.expire_time + _LONG_OVER < self._clock.now():
             return self._replica.revision
-        return self._deny(token.token_id, deny_until, request)
+        return self._deny(token.token_id, lambda marks: token.expire_time + marks.leeway, request)
 
     def _read_refresh_token(self, text: str) -> RefreshToken | None:
         unknown: list[KeyId] = []
@@ -184,11 +209,13 @@ class Revoker:
             raise TokenNotOpenableError.of("token", "is encrypted; revoke it by its token_id")
         return None
 
-    def _deny(self, token_id: TokenId, until: datetime, request: RevokeRequest) -> Revision:
+    def _deny(self, token_id: TokenId, end: Callable[[Marks], datetime], request: RevokeRequest) -> Revision:
+        """Deny a token id until the end that follows from the longest that was ever configured."""
         event = _event(AuditType.TOKEN_REVOKED, token_id, request)
-        fact = TokenDenied(token_id=token_id, deny_until=whole_minute(until))
-        with owing(self._replica, fact):
-            appended = self._store.deny_token(token_id, fact.deny_until, audit=event)
+        until = whole_minute(end(self._marks()))
+        with owing(self._replica, TokenDenied(token_id=token_id, deny_until=until)):
+            until = whole_minute(end(self._marks_in_store()))
+            appended = self._store.deny_token(token_id, until, audit=event)
         return self._learned(appended, event)
 
     def _raise(self, principal: PrincipalId, request: RevokeRequest) -> Revision:

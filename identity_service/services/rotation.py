@@ -193,14 +193,20 @@ class Rotation:
     def _plan(self, keys: dict[KeyId, Versioned[StoredKey]]) -> list[CreateKey | DeleteKey]:
         now = self._clock.now()
         return [
-            step for purpose in KeyPurpose for step in self._schedule(keys, purpose).plan(self._policy, now)
+            step
+            for purpose in KeyPurpose
+            for step in self._schedule(keys, purpose).plan(self._longest_policy(), now)
         ]
+
+    def _longest_policy(self) -> KeyPolicy:
+        marks = self._replica.marks
+        return self._policy.covering(marks.lifetime + 2 * marks.leeway)
 
     def _described(self, purpose: KeyPurpose, key_id: KeyId | None = None) -> PublishedKey:
         """This key, or the one in use, as it is in the store now."""
         schedule = self._schedule(self._read(), purpose)
         wanted = key_id or (schedule.in_use or _none()).key_id
-        for key in schedule.described(self._policy):
+        for key in schedule.described(self._longest_policy()):
             if key.key_id == wanted:
                 return key
         raise NotFoundError("the key was deleted meanwhile; try again")

@@ -7,7 +7,7 @@ does) and knows no database: it reads through the port ChangeLog.
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,15 +23,15 @@ from identity_service.domain.errors import (
     UnsafeStoreError,
 )
 from identity_service.domain.ids import NO_LINK, Epoch
-from identity_service.domain.log import Appended, Fact, Head, LogPage, RecordChanged, Revision
+from identity_service.domain.log import Appended, Fact, Head, LogPage, Marks, RecordChanged, Revision
 from identity_service.domain.ports import Clock, Journal, LogListener
 from identity_service.domain.revocations import Revocations
-from identity_service.domain.store import ChangeLog
+from identity_service.domain.store import NO_MARKS, ChangeLog
 from identity_service.storage.history import History
 from identity_service.storage.limited_event import LimitedEvent
 from identity_service.storage.log_reader import Cursor, LogReader
 from identity_service.storage.unread import Missing, Unread
-from identity_service.storage.upkeep import Upkeep
+from identity_service.storage.upkeep import Upkeep, retention_for
 
 _PENDING_BEATS: Final = 64
 
@@ -45,6 +45,8 @@ class ReplicaConfig:
     """How far the wall clocks of process and store may differ."""
     retention: timedelta = timedelta(hours=25)
     """How far back the log must reach: longer than any denial lasts."""
+    marks: Marks = NO_MARKS
+    """The longest that this process is configured with; its heartbeats raise those of the store to it."""
     strong_limit: int = 4
     """How many callers may wait for the store at once in `reach`."""
 
@@ -67,6 +69,7 @@ class Replica:
         self._trouble: UnavailableError | None = None
         self._skew: timedelta | None = None
         self._confirmed: float | None = None
+        self._marks = config.marks
         self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_BEATS)
         self._reading = threading.Lock()
         self._reads_begun = 0
@@ -89,6 +92,10 @@ class Replica:
     @property
     def ready(self) -> bool:
         return self._ready
+
+    @property
+    def marks(self) -> Marks:
+        return self._marks
 
     @property
     def staleness(self) -> float:
@@ -224,7 +231,8 @@ class Replica:
 
     def _beat_once(self, process: str) -> Head:
         sent, wall = self._clock.monotonic(), self._clock.now()
-        head = self._log.beat(process, self._config.retention)
+        head = self._log.beat(process, self._retention(), marks=self._config.marks)
+        self._keep_marks(head)
         self._skew = self._measure_skew(wall, head.time)
         self._pending.append((sent, head))
         if not head.whole:
@@ -243,6 +251,15 @@ class Replica:
                 self._revocations.evict(min(head.time, self._clock.now()) - self._config.leeway)
         return head
 
+    def _retention(self) -> timedelta:
+        marks = self._marks
+        longest = retention_for(marks.lifetime, marks.leeway) if marks.lifetime else timedelta(0)
+        return max(self._config.retention, longest)
+
+    def _keep_marks(self, head: Head) -> None:
+        """Hold what the store holds. Its time may be set back; what is configured here counts in any case."""
+        self._marks = replace(head.marks.merged(self._config.marks), time=head.marks.time)
+
     def _has_read(self, revision: Revision) -> bool:
         """Whether the log that is followed was read to this position, whatever stands there."""
         known = self._revision
@@ -251,6 +268,7 @@ class Replica:
     def _begin(self, head: Head) -> None:
         """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
+        self._keep_marks(head)
         self._history = History(head.epoch)
         self._unread.begin(self._history)
         of_this_log = [beat for beat in self._pending if beat[1].epoch == head.epoch]

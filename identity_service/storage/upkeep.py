@@ -22,6 +22,7 @@ _OWED_AT_MOST: Final = 10_000
 _MARK_EVERY: Final = 60.0
 _REBUILD_PAUSE: Final = 60.0
 """Seconds until a rebuild that could not be finished is tried again: it looks at every key."""
+_WRONG_CLOCK: Final = timedelta(hours=6)
 _TRIM_STEP: Final = 10_000
 """Positions that one call forgets at most."""
 
@@ -169,6 +170,7 @@ class Upkeep:
 def retention_for(longest_lifetime: timedelta, leeway: timedelta) -> timedelta:
     """How far a log must reach back, so that replaying it gives every denial that still counts.
 
-    A bare id is denied for the longest lifetime and the leeway from now, rounded up to the minute.
+    A bare id is denied for the longest lifetime and the leeway from now, rounded up to the minute. Six hours
+    more: a clock that was wrong for a while, or is set back, must not have cost an entry that still counts.
     """
-    return longest_lifetime + 2 * leeway + timedelta(minutes=10)
+    return longest_lifetime + 2 * leeway + timedelta(minutes=10) + _WRONG_CLOCK

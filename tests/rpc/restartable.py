@@ -61,12 +61,20 @@ class Restartable:
     world: World
     store: CuttableStore
 
-    def __init__(self, settings: Settings, open_store: Callable[[ShiftedClock], Store]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_store: Callable[[ShiftedClock], Store],
+        *,
+        like: "Restartable | None" = None,
+    ) -> None:
+        """`like` = another one whose clock and administrator this one shares."""
         # Denials last until a whole minute: from the start of one, every run rounds alike.
-        self.clock = ShiftedClock(still_at=datetime.now(UTC).replace(second=0, microsecond=0))
+        start = datetime.now(UTC).replace(second=0, microsecond=0)
+        self.clock = ShiftedClock(still_at=start) if like is None else like.clock
         self._settings = settings
         self._open_store = open_store
-        self._admin: Account | None = None
+        self._admin: Account | None = None if like is None else like._admin
         self._running = ExitStack()
 
     def start(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from identity_service.domain.log import LogEntry
+from identity_service.domain.log import LogEntry, TokenDenied
 from identity_service.domain.secret import Secret
 from identityapi.v1 import token_pb2
 from tests.high_s import twin
@@ -154,9 +154,20 @@ def test_what_does_not_verify_has_no_effect_and_is_ok(world: World) -> None:
     assert world.reason(token) == ""
 
 
-def test_an_expired_token_is_ok_and_writes_no_entry(world: World) -> None:
-    token = world.issue(world.new_client()).access_token
+def test_a_token_that_expired_an_hour_ago_is_denied_all_the_same(world: World) -> None:
+    """It is this process's clock that says so: once it is set right, the token must stay refused."""
+    issued = world.issue(world.new_client())
     world.clock.advance(hours=1)
+    assert world.revoke(token=issued.access_token)
+
+    denied = entries(world)[-1].change
+    assert isinstance(denied, TokenDenied)
+    assert denied.token_id == issued.token_id
+
+
+def test_a_token_that_expired_long_ago_is_ok_and_writes_no_entry(world: World) -> None:
+    token = world.issue(world.new_client()).access_token
+    world.clock.advance(hours=37)
     before = entries(world)
 
     assert world.revoke(token=token)

@@ -326,7 +326,7 @@ def test_a_clock_that_differs_too_much_is_an_error_until_it_does_not(
     replica.load()
     for difference, fine in ((9, True), (11, False), (-11, False), (-9, True)):
         head = replace(log.head(), time=NOW + timedelta(seconds=difference))
-        monkeypatch.setattr(log, "beat", lambda *_, head=head: head)
+        monkeypatch.setattr(log, "beat", lambda *_, head=head, **__: head)
         replica.beat("p")
         if fine:
             replica.require_fresh()
@@ -342,7 +342,7 @@ def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
     replica.load()
     real = log.head()
     clock.wall += timedelta(hours=5)
-    monkeypatch.setattr(log, "beat", lambda *_: real)
+    monkeypatch.setattr(log, "beat", lambda *_, **__: real)
     replica.beat("p")
     clock.wall -= timedelta(hours=5)
     replica.beat("p")
@@ -350,11 +350,11 @@ def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
     assert "t1" in replica.revocations.denylist
     # As long as this clock may be set back so far that the token has not expired by it.
     clock.wall += timedelta(hours=1, minutes=1, seconds=9)
-    monkeypatch.setattr(log, "beat", lambda *_: replace(real, time=clock.wall))
+    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.wall))
     replica.beat("p")
     assert "t1" in replica.revocations.denylist
     clock.wall += timedelta(hours=1)
-    monkeypatch.setattr(log, "beat", lambda *_: replace(real, time=clock.wall))
+    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.wall))
     replica.beat("p")
     assert "t1" not in replica.revocations.denylist
 
