@@ -8,7 +8,7 @@ from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId, TokenI
 from identity_service.domain.log import Generation, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, FakeClock
-from tests.conformance.samples import LATER, MUCH_LATER, SOON, deny, entries_of
+from tests.conformance.samples import LATER, MUCH_LATER, SOON, a_session, deny, entries_of
 
 TOKEN = TokenId("token-1")
 SESSION = SessionId("session-1")
@@ -155,3 +155,37 @@ def test_facts_are_the_same_for_another_instance(store: Store, backend: Backend)
     assert other.deny_token(TOKEN, SOON) == first
     assert other.raise_generation(ALICE, above=0, request_id="request-1") == raised
     assert other.generations() == store.generations()
+
+
+def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, clock: FakeClock) -> None:
+    """What is deleted is deleted a day after its end, so that a clock which is set right finds it all."""
+    end = clock.now() + timedelta(minutes=15)
+    store.create_session(a_session("s1", expire_time=end))
+    store.deny_token(TokenId("t1"), end)
+    store.end_session(SessionId("s2"), deny_until=end, end_until=end)
+    store.raise_generation(PrincipalId("alice"), above=0, request_id="r1")
+    assert store.consume("jti", end)
+    before = store.head().position
+
+    clock.advance(timedelta(hours=23))
+    for _ in range(5):
+        store.beat("p")
+    assert store.read_session(SessionId("s1")) is None, "by that clock it is over"
+    assert not store.list_sessions(PrincipalId("u_1"))
+    clock.advance(timedelta(hours=-23))
+
+    assert store.read_session(SessionId("s1")) is not None
+    assert [s.session_id for s in store.list_sessions(PrincipalId("u_1"))] == ["s1"]
+    assert not store.consume("jti", end)
+    store.deny_token(TokenId("t1"), end)
+    store.end_session(SessionId("s2"), deny_until=end, end_until=end)
+    store.raise_generation(PrincipalId("alice"), above=0, request_id="r1")
+    assert store.head().position == before, "each of them is known, and only found"
+
+
+def test_what_was_used_up_may_be_used_again_when_its_time_is_over(store: Store, clock: FakeClock) -> None:
+    """Its key lies there for a day more, and decides nothing."""
+    assert store.consume("jti", clock.now() + timedelta(minutes=1))
+    clock.advance(timedelta(minutes=1))
+    assert store.consume("jti", clock.now() + timedelta(minutes=1))
+    assert not store.consume("jti", clock.now() + timedelta(minutes=1))

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from identity_service.storage.sqlite import SqliteStore, changes
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
+    MUCH_LATER,
     MUTATIONS,
     READS,
     SOON,
@@ -208,7 +210,9 @@ def test_expired_rows_go_with_the_beats_a_bounded_number_at_a_time(path: Path) -
             store.raise_generation(PrincipalId("u_1"), above=0, request_id=f"request-{number}")
             store.end_session(a_session().session_id, deny_until=SOON, end_until=LATER)
     clock.advance(LATER - clock.now())
-    clock.advance(LATER - SOON)
+    store.beat("process-1")
+    assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [150, 150, 3, 3]
+    clock.advance(LATER - SOON + timedelta(days=1))
     store.beat("process-1")
     assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [50, 50, 0, 0]
     store.beat("process-1")
@@ -223,9 +227,9 @@ def test_writes_alone_keep_the_denials_from_piling_up(path: Path) -> None:
     store.initialise(new_epoch())
     for _ in range(20):
         store.deny_token(new_token_id(), SOON)
-    clock.advance(LATER - clock.now())
+    clock.advance(LATER + timedelta(days=1) - clock.now())
     for _ in range(10):
-        store.deny_token(new_token_id(), LATER + (LATER - SOON))
+        store.deny_token(new_token_id(), MUCH_LATER)
     assert count(path, "denied") == 10
     store.close()
 
@@ -236,9 +240,9 @@ def test_what_was_used_up_is_forgotten_by_writes_and_by_beats(path: Path) -> Non
         store.initialise(new_epoch())
         for number in range(20):
             store.consume(f"old-{number}", SOON)
-        clock.advance(LATER - clock.now())
+        clock.advance(LATER + timedelta(days=1) - clock.now())
         for number in range(5):
-            store.consume(f"new-{number}", LATER + (LATER - SOON))
+            store.consume(f"new-{number}", MUCH_LATER)
         assert count(path, "used") == 20 - 2 * 5 + 5
         store.beat("process-1")
         assert count(path, "used") == 5

@@ -9,20 +9,22 @@ part of what is promised:
                              often an operator has set it back (accepted)
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`
-    {idn}:deny:<jti>         `<until> <revision> <link>`; expires at deny-until
-    {idn}:ended:<sid>        `<deny-until> <end-until> <revision> <link>`; expires at the later one
+    {idn}:deny:<jti>         `<until> <revision> <link>`
+    {idn}:ended:<sid>        `<deny-until> <end-until> <revision> <link>`
     {idn}:<kind>:<id>        hash: value (JSON), revision, names; kind = client, user, key, issuer
     {idn}:index:<kind>       sorted set of the ids, all of score 0
     {idn}:usernames          hash: normalised username → user id
     {idn}:names:<kind>       the same of other kinds; for clients: name of a certificate → client id
-    {idn}:sessions:<id>      sorted set of a principal's sessions by their end; expires with the last of them
-    {idn}:used:<name>        `<until>`: something that works once only was used; expires then
+    {idn}:sessions:<id>      sorted set of a principal's sessions by their end
+    {idn}:used:<name>        `<until>`: something that works once only was used
     {idn}:audit              stream of audit events: time, event (JSON); the newest are kept
     {idn}:beat:<process>     `<time> <status>` of the last heartbeat; an hour
     {idn}:heartbeats         sorted set of the processes by the time of their last heartbeat
     {idn}:count:<name>       how often something failed; expires
-    {idn}:request:<id>       hash: principal → what a request of this id has raised; a day
-    idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client, ended; expires after its end
+    {idn}:request:<id>       hash: principal → what a request of this id has raised, for a day
+    idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client, ended
+
+What has an end is deleted a day after it: every decision compares times, none relies on a key being gone.
 """
 
 from typing import Final

@@ -230,7 +230,7 @@ class RedisStore:
         audit_keys, audit_words = self._audit.words(audit)
         # A request without a name gets one, so that repeating it after a broken connection is safe.
         name = request_id or f"call/{secrets.token_urlsafe(16)}"
-        remember = _REQUEST_SECONDS if request_id else _CALL_SECONDS
+        remember = (_REQUEST_SECONDS, 2 * _REQUEST_SECONDS) if request_id else (_CALL_SECONDS, _CALL_SECONDS)
         position, held, number, there = self._connection.run(
             "raise_generation",
             [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.request(name), *audit_keys],
@@ -241,7 +241,7 @@ class RedisStore:
                 above,
                 raise_prefix(principal),
                 link or new_link(),
-                remember,
+                *remember,
                 *audit_words,
             ],
             durable=True,

@@ -22,6 +22,9 @@ from identity_service.storage.codec import moment, seconds
 from identity_service.storage.sqlite.changes import Mutation
 
 REQUEST_MEMORY: Final = timedelta(hours=24)
+A_DAY: Final = timedelta(days=1)
+"""Rows are deleted so long after their logical end. Decisions compare times and never rely on a row being
+gone, so a clock that was ahead for hours has deleted nothing that still counts."""
 _EXPIRING: Final = ("denied", "ended", "requests", "sessions", "used")
 _FORGET_PER_WRITE: Final = 2
 """Two rows go for each that comes, so no table outgrows what is alive."""
@@ -134,7 +137,7 @@ def restore(mutation: Mutation, fact: Fact) -> None:
     """Append a fact if it is absent: its state missing, or its entry gone from the log."""
     match fact:
         case TokenDenied():
-            if fact.deny_until > mutation.now:
+            if fact.deny_until + A_DAY > mutation.now:  # what ended a day ago is over by any clock
                 deny_token(mutation, fact.token_id, fact.deny_until)
         case SessionEnded():
             end_session(mutation, fact.session_id, fact.deny_until, fact.end_until)
@@ -183,20 +186,20 @@ def generations_of(
 
 
 def forget_expired(connection: sqlite3.Connection, now: datetime) -> None:
-    """Delete some of what has had its time, for a store that is otherwise idle; never the log."""
+    """Delete some of what had its time a day ago, for a store that is otherwise idle; never the log."""
     for table in _EXPIRING:
-        _forget(connection, table, seconds(now), _FORGET_PER_BEAT)
+        _forget(connection, table, now, _FORGET_PER_BEAT)
 
 
 def forget_some(connection: sqlite3.Connection, table: str, now: datetime) -> None:
     """Make room for the row that was just written to a table of `_EXPIRING`."""
-    _forget(connection, table, seconds(now), _FORGET_PER_WRITE)
+    _forget(connection, table, now, _FORGET_PER_WRITE)
 
 
-def _forget(connection: sqlite3.Connection, table: str, now: float, limit: int) -> None:
+def _forget(connection: sqlite3.Connection, table: str, now: datetime, limit: int) -> None:
     key = "principal, id" if table == "requests" else "id"
     connection.execute(
         f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # names from this file only
         f" (SELECT {key} FROM {table} WHERE expire_time <= ? ORDER BY expire_time LIMIT ?)",
-        (now, limit),
+        (seconds(now - A_DAY), limit),
     )

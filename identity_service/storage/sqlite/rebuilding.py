@@ -5,7 +5,6 @@ Every function runs inside a transaction of the caller and does a bounded part o
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
 from identity_service.domain.ids import Link, SessionId, TokenId
@@ -18,8 +17,6 @@ from identity_service.storage.sqlite.changes import Mutation
 
 CHUNK: Final = 1000
 """Facts that one transaction puts back at most, so that it holds up other writers for a moment only."""
-_OVER: Final = timedelta(days=1)
-"""What ended so long ago is over by any clock; its entry may have been trimmed."""
 _ABSENT: Final = (
     "id > ? AND deny_until > ? AND NOT EXISTS"
     " (SELECT 1 FROM log WHERE log.position = t.position AND log.link = t.link) ORDER BY id LIMIT ?"
@@ -27,10 +24,13 @@ _ABSENT: Final = (
 
 
 def append_denials(mutation: Mutation, after: str) -> Sequence[str]:
-    """Append denials that the log lacks, those with an id after this one; returns their ids."""
+    """Append denials that the log lacks, those with an id after this one; returns their ids.
+
+    What ended a day ago is over by any clock, and its entry may have been trimmed.
+    """
     rows = mutation.connection.execute(
         f"SELECT id, deny_until FROM denied AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
-        (after, seconds(mutation.now - _OVER), CHUNK),
+        (after, seconds(mutation.now - facts.A_DAY), CHUNK),
     ).fetchall()
     for id_, until in rows:
         facts.deny_token(mutation, TokenId(id_), moment(until))
@@ -41,7 +41,7 @@ def append_ends(mutation: Mutation, after: str) -> Sequence[str]:
     """The same of ended sessions."""
     rows = mutation.connection.execute(
         f"SELECT id, deny_until, end_until FROM ended AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
-        (after, seconds(mutation.now - _OVER), CHUNK),
+        (after, seconds(mutation.now - facts.A_DAY), CHUNK),
     ).fetchall()
     for id_, until, end in rows:
         facts.end_session(mutation, SessionId(id_), moment(until), moment(end))

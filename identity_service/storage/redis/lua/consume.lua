@@ -7,5 +7,5 @@ if held and tonumber(held) > tonumber(now_or(ARGV[1])) then
   redis.call('SET', KEYS[1], held, 'KEEPTTL')
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[2], 'EXAT', expire_at(ARGV[2]))
+redis.call('SET', KEYS[1], ARGV[2], 'EXAT', forget_at(ARGV[2]))
 return 1

@@ -5,8 +5,8 @@
 --       how many, how many to look at
 -- answers {whether that was all, session id, its end, …}.
 local list, sid, wanted, left = KEYS[1], ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
-local now, from, found = now_or(ARGV[1]), 0, {1}
-redis.call('ZREMRANGEBYSCORE', list, '-inf', now)
+local now, from, found = tonumber(now_or(ARGV[1])), 0, {1}
+redis.call('ZREMRANGEBYSCORE', list, '-inf', string.format('%.6f', now - a_day))
 if sid ~= '' then
   local rank = redis.call('ZREVRANK', list, sid)
   if not rank then
@@ -26,8 +26,9 @@ while true do
   end
   local rows = redis.call('ZREVRANGE', list, from, from + some - 1, 'WITHSCORES')
   for i = 1, #rows, 2 do
+    if tonumber(rows[i + 1]) <= now then return found end -- this one is over, and with it all that follow
     local ended = redis.call('GET', ARGV[2] .. rows[i])
-    if ended and tonumber(string.match(ended, '^%S+ (%S+)')) > tonumber(now) then
+    if ended and tonumber(string.match(ended, '^%S+ (%S+)')) > now then
       redis.call('ZREM', list, rows[i])
     else
       found[#found + 1], found[#found + 2], from = rows[i], rows[i + 1], from + 1

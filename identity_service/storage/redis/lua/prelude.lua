@@ -91,9 +91,11 @@ local function raise(head_key, log_key, gen_key, head, principal, above, change,
   return number, position
 end
 
--- When a key may go: the first whole second that is not before `time`.
-local function expire_at(time)
-  return string.format('%d', math.ceil(tonumber(time)))
+-- When a key goes, in Unix seconds: a day after its logical end. Decisions compare times and never rely on a
+-- key being gone, so a clock of the server that was ahead for hours has deleted nothing that still counts.
+local a_day = 86400
+local function forget_at(time)
+  return string.format('%d', math.ceil(tonumber(time)) + a_day)
 end
 
 -- The names that a record is found by: a list as JSON. Records of older stores have a username instead.
@@ -113,14 +115,14 @@ local function deny(head_key, log_key, head, key, until_, change, link, now)
       local position = standing(log_key, revision, held_link)
       if position then
         -- Written again, so that waiting for replicas or the disk confirms something.
-        redis.call('SET', key, held, 'EXAT', expire_at(held_until))
+        redis.call('SET', key, held, 'EXAT', forget_at(held_until))
         return position, held_link, held_until, false
       end
       until_ = held_until
     end
   end
   local position = append(head_key, log_key, head, link, now, change .. until_ .. '}')
-  redis.call('SET', key, until_ .. ' ' .. head[1] .. '.' .. position .. ' ' .. link, 'EXAT', expire_at(until_))
+  redis.call('SET', key, until_ .. ' ' .. head[1] .. '.' .. position .. ' ' .. link, 'EXAT', forget_at(until_))
   return position, link, until_, true
 end
 
@@ -145,14 +147,8 @@ local function end_session(head_key, log_key, head, key, deny_until, end_until, 
   local position = append(head_key, log_key, head, link, now, change .. deny_until .. ',"end":' .. end_until .. '}')
   local last = tonumber(deny_until) > tonumber(end_until) and deny_until or end_until
   local state = deny_until .. ' ' .. end_until .. ' ' .. head[1] .. '.' .. position .. ' ' .. link
-  redis.call('SET', key, state, 'EXAT', expire_at(last))
+  redis.call('SET', key, state, 'EXAT', forget_at(last))
   return position, link, deny_until, end_until, true
-end
-
--- When the key of a session goes, in milliseconds: a minute after its end, so that the scripts decide by
--- comparing times, and the key's disappearance never does.
-local function forget_session_at(expire)
-  return string.format('%d', math.ceil((tonumber(expire) + 60) * 1000))
 end
 
 local function work()

@@ -1,6 +1,7 @@
 -- Raises a principal's generation, once for a request id while that is remembered.
 -- KEYS: head, log, generations, memory of the request (hash: principal → "<number> <revision> <link> <until>")
--- ARGV: epoch, now, principal, above, change (its JSON up to the number), link, seconds to remember
+-- ARGV: epoch, now, principal, above, change (its JSON up to the number), link, seconds to remember, seconds
+--       until the memory is deleted
 -- answers {position, link, number} of the entry that holds it, and the link of the entry at that position: a
 -- repetition under another epoch names the end of the log, where another entry stands.
 local head = head_at(KEYS[1])
@@ -25,5 +26,5 @@ end
 local number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, ARGV[3], ARGV[4], ARGV[5], ARGV[6], now)
 local until_ = string.format('%.6f', tonumber(now) + tonumber(ARGV[7]))
 redis.call('HSET', KEYS[4], ARGV[3], number .. ' ' .. head[1] .. '.' .. position .. ' ' .. ARGV[6] .. ' ' .. until_)
-redis.call('EXPIRE', KEYS[4], ARGV[7])
+redis.call('EXPIRE', KEYS[4], ARGV[8])
 return {position, ARGV[6], number, ARGV[6]}

@@ -9,7 +9,7 @@ local no = refused(head, ARGV[1])
 if no then return no end
 local now, kind, prefix, appended = now_or(ARGV[2]), ARGV[3], ARGV[4], 0
 -- What ended a day ago is over by any clock; its entry may have been trimmed.
-local over = tonumber(now) - 86400
+local over = tonumber(now) - a_day
 local scanned = redis.call('SCAN', ARGV[5], 'MATCH', prefix .. '*', 'COUNT', ARGV[6])
 for i, key in ipairs(scanned[2]) do
   local held = redis.call('GET', key)

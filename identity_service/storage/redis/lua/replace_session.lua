@@ -7,5 +7,5 @@ if no then return no end
 local held = redis.call('HMGET', KEYS[1], 'v', 'expire', 'ended')
 if held[1] ~= ARGV[3] or held[3] or tonumber(held[2]) <= tonumber(now_or(ARGV[2])) then return 0 end
 redis.call('HSET', KEYS[1], 'v', string.format('%d', tonumber(held[1]) + 1), 'd', ARGV[4], 'expire', ARGV[5])
-redis.call('PEXPIREAT', KEYS[1], forget_session_at(ARGV[5]))
+redis.call('EXPIREAT', KEYS[1], forget_at(ARGV[5]))
 return 1

@@ -13,7 +13,7 @@ local now, appended, i = now_or(ARGV[2]), 0, 5
 while ARGV[i] do
   local kind, id, link, new = ARGV[i], ARGV[i + 1], ARGV[i + 5], false
   if kind == 'deny' then
-    if tonumber(ARGV[i + 2]) > tonumber(now) then
+    if tonumber(ARGV[i + 2]) + a_day > tonumber(now) then -- what ended a day ago is over by any clock
       new = select(4, deny(KEYS[1], KEYS[2], head, ARGV[3] .. id, ARGV[i + 2], ARGV[i + 4], link, now))
     end
     i = i + 6
