@@ -117,7 +117,7 @@ class SqliteBackend:
                 last = connection.execute("SELECT link FROM log WHERE position = ?", (after,)).fetchone()
                 link = last[0] if last else ""
                 connection.execute(
-                    "UPDATE head SET position = ?, link = ?, kept = (SELECT count(*) FROM log),"
+                    "UPDATE log_head SET position = ?, link = ?, kept = (SELECT count(*) FROM log),"
                     " raised = (SELECT count(*) FROM generations)",
                     (after, link),
                 )
@@ -134,7 +134,7 @@ class SqliteBackend:
         self.execute("DELETE FROM log")
 
     def lose_head(self) -> None:
-        self.execute("DELETE FROM head")
+        self.execute("DELETE FROM log_head")
 
     def forget_generation(self, principal: PrincipalId) -> None:
         self.execute("DELETE FROM generations WHERE principal = ?", principal)

@@ -45,7 +45,7 @@ def test_the_keys_are_those_of_the_documentation(server: RedisServer, store: Red
 
     found = lines(server, "KEYS *")
 
-    expected = ["deny:t1", "ended:s1", "gen", "head", "log", "client:first-party", "index:client"]
+    expected = ["deny:t1", "ended:s1", "gen", "log:head", "head", "log", "client:first-party", "index:client"]
     assert {f"{{idn}}:{name}" for name in expected} <= set(found)
     assert {"{idn}:usernames", "{idn}:index:user", "{idn}:beat:p1", "{idn}:request:r1"} <= set(found)
     assert {"{idn}:sessions:u_1", "{idn}:sessions:billing"} <= set(found)
@@ -76,7 +76,7 @@ def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
     """Else a revocation would be acknowledged that no follower of the new log ever reads."""
     state(store)
     ask(server.port, b"DEL {idn}:log\r\n")
-    ask(server.port, b"HSET {idn}:head epoch second position 0\r\n")
+    ask(server.port, b"HSET {idn}:log:head epoch second position 0\r\n")
     store.adopt(Epoch("second"))
 
     again = state(store)
@@ -144,7 +144,7 @@ def test_a_script_that_cannot_append_has_changed_nothing(
 ) -> None:
     """Redis rolls nothing back: a head that lies behind its log makes XADD fail in the midst of a script."""
     store.create(samples.a_user("u_1", "alice"))
-    ask(server.port, b"HSET {idn}:head position 0\r\n")
+    ask(server.port, b"HSET {idn}:log:head position 0\r\n")
 
     with pytest.raises(StoreUnavailableError):
         write(store)
@@ -153,7 +153,7 @@ def test_a_script_that_cannot_append_has_changed_nothing(
     assert store.find_user("alice") is not None
     assert ask(server.port, b"HLEN {idn}:usernames\r\n") == b":1\r\n"
     assert store.read_audit("", 10) == []
-    ask(server.port, b"HSET {idn}:head position 1\r\n")
+    ask(server.port, b"HSET {idn}:log:head position 1\r\n")
     write(store)
 
 
@@ -161,7 +161,7 @@ def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
     server: RedisServer, store: RedisStore
 ) -> None:
     store.deny_token(TokenId("t1"), soon())
-    ask(server.port, b"DEL {idn}:head\r\n")
+    ask(server.port, b"DEL {idn}:log:head\r\n")
 
     with pytest.raises(AlreadyExistsError, match="lost its epoch"):
         store.initialise(new_epoch())

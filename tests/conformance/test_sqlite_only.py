@@ -192,7 +192,7 @@ def test_a_read_sees_one_moment_whatever_is_written_meanwhile(file_store: Sqlite
 
 def test_an_error_of_this_program_is_not_reported_as_an_outage(file_store: SqliteStore) -> None:
     with pytest.raises(sqlite3.IntegrityError), file_store._database.writing() as connection:
-        connection.execute("INSERT INTO head (one, epoch, position, link) VALUES (2, 'e', 0, '')")
+        connection.execute("INSERT INTO log_head (one, epoch, position, link) VALUES (2, 'e', 0, '')")
     deny(file_store)
 
 

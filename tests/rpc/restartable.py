@@ -60,6 +60,7 @@ class Restartable:
 
     world: World
     store: CuttableStore
+    clock: StillClock
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 Knows nothing of what the scripts do. No call waits much longer than its timeout, none is tried for ever.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from identity_service.domain.errors import (
     StoreUninitializedError,
 )
 from identity_service.domain.ports import Clock, Journal
+from identity_service.storage.damage import damaged
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.address import Address, HostPort, maker, node_maker, parse
 from identity_service.storage.redis.checks import Demands, Finding, judge_all
@@ -38,6 +40,8 @@ _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 """Seconds before each is followed: of two servers that name each other, one has not heard of the move yet."""
 _TROUBLE: Final = (redis.RedisError, OSError, ValueError)
 """What calls fail with; the latter two come of a socket that another thread has closed."""
+_DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
+"""How a script ends that finds a key which does not hold what this service wrote there."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
     "IDN_UNINITIALIZED": (
         StoreUninitializedError,
@@ -256,6 +260,8 @@ def _translation(error: Exception) -> IdentityError:
 
 def _refusal(error: redis.ResponseError) -> IdentityError:
     """What a script said no with; anything else of the server is its unavailability."""
+    if damage := _DAMAGED.search(str(error)):
+        return damaged(damage[1], damage[2])
     refusal = _REFUSALS.get(code_of(error))
     if refusal is None:
         return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})")

@@ -4,9 +4,12 @@ Everything but the sessions shares the hash tag `{idn}`, so that one script chan
 together, in a cluster too; sessions are spread over it. Other tools may read these keys, so the names are
 part of what is promised:
 
-    {idn}:head               hash: epoch, position and link of the last entry, floor, retention; the longest
-                             lifetime, session and leeway ever configured; the latest steady time, and how
-                             often an operator has set it back (accepted)
+    {idn}:log:head           hash: format (2), epoch, position and link of the last entry, floor, retention;
+                             how many entries are kept and how many principals were ever raised; incomplete
+                             (the log is to be completed from the state); the longest lifetime, session
+                             and leeway ever configured; the latest steady time, and how often an operator has
+                             set it back (accepted)
+    {idn}:head               a text: version 0.1.0 had its head here, and finds that it cannot go on
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`
     {idn}:deny:<jti>         `<until> <revision> <link>`
@@ -33,7 +36,8 @@ from identity_service.domain.ids import PrincipalId, SessionId, TokenId
 from identity_service.domain.log import RecordKind
 
 _TAG: Final = "{idn}"
-HEAD: Final = f"{_TAG}:head"
+HEAD: Final = f"{_TAG}:log:head"
+OLD_HEAD: Final = f"{_TAG}:head"
 LOG: Final = f"{_TAG}:log"
 GENERATIONS: Final = f"{_TAG}:gen"
 AUDIT: Final = f"{_TAG}:audit"

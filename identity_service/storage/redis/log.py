@@ -31,8 +31,11 @@ from identity_service.storage.redis.values import (
     time_text,
 )
 from identity_service.storage.redis.writing import Writing
+from identity_service.storage.upgrade import require_stopped
 
 _MAX_POSITION: Final = 2**63 - 1
+FENCE: Final = "this store is of a newer version of identity-service: run that version"
+"""What version 0.1.0 finds where its head was: no hash, so that whatever it asks fails."""
 _BEAT_SECONDS: Final = 3600
 _SCANNED: Final = 1000
 """Keys that one step of a rebuild looks at, so that it holds up the server for a few milliseconds at most."""
@@ -92,6 +95,32 @@ class RedisLog:
         words: list[str | int] = [self._writing.now(), keys.beat(""), _BEAT_SECONDS]
         return heartbeats_of(self._connection.run("list_heartbeats", [keys.HEARTBEATS], words))
 
+    def upgrade(self) -> bool:
+        """Bring a store of version 0.1.0 up to date, if it is one.
+
+        Raises ConfigurationError: a process of that version still runs.
+        """
+        if self._connection.command("TYPE", keys.OLD_HEAD) != "hash":
+            return False
+        require_stopped(self._old_heartbeats)
+        found = [keys.HEAD, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS]
+        return bool(self._connection.run("upgrade", found, [FENCE], durable=True))
+
+    def _old_heartbeats(self) -> Mapping[str, str]:
+        beats: dict[str, str] = {}
+        prefix = keys.beat("")
+
+        def steps(run: RunScript) -> None:
+            cursor = "0"
+            while True:
+                cursor, *found = run("scan_heartbeats", [keys.HEAD], [cursor, prefix, _SCANNED])
+                beats.update(zip(found[::2], found[1::2], strict=True))
+                if cursor == "0":
+                    return
+
+        self._connection.series(keys.HEAD, steps)
+        return {key.removeprefix(prefix): value for key, value in beats.items()}
+
     def generations(self) -> Mapping[PrincipalId, Generation]:
         flat: list[str] = self._connection.command("HGETALL", keys.GENERATIONS)
         return generations_of(dict(zip(flat[::2], flat[1::2], strict=True)))
@@ -103,8 +132,8 @@ class RedisLog:
         # Repeating it is safe: the second time it finds the epoch that it gave itself.
         now_has = self._connection.run(
             "renew_epoch",
-            [keys.HEAD, keys.LOG, keys.GENERATIONS],
-            [found or "", epoch, new_link()],
+            [keys.HEAD, keys.LOG, keys.GENERATIONS, keys.OLD_HEAD],
+            [found or "", epoch, new_link(), FENCE],
             durable=True,
         )
         return Epoch(now_has)

@@ -37,7 +37,7 @@ from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.counts import RedisCounts
-from identity_service.storage.redis.log import RedisLog
+from identity_service.storage.redis.log import FENCE, RedisLog
 from identity_service.storage.redis.records import Records
 from identity_service.storage.redis.sessions import Sessions, SpreadSessions
 from identity_service.storage.redis.values import (
@@ -95,7 +95,7 @@ class RedisStore:
         connection = Connection(url, timeout, demands=demands, clock=wall_clock, journal=journal)
         store = cls(connection, clock, audit_entries)
         try:
-            store.adopt(store.head().epoch)
+            store.open_log()
         except StoreUninitializedError:
             pass  # it is about to be initialised
         except BaseException:
@@ -103,9 +103,21 @@ class RedisStore:
             raise
         return store
 
+    def open_log(self) -> None:
+        """Follow the epoch that is there; a store of version 0.1.0 is brought up to date before.
+
+        Raises StoreUninitializedError, ConfigurationError: a process of that version still runs.
+        """
+        try:
+            self.adopt(self.head().epoch)
+        except StoreUninitializedError:
+            if not self._log.upgrade():
+                raise
+            self.adopt(self.head().epoch)
+
     def initialise(self, epoch: Epoch) -> None:
-        found_empty = [keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
-        self._connection.run("initialise", [keys.HEAD, *found_empty], [epoch], repeatable=False, durable=True)
+        found = [keys.HEAD, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
+        self._connection.run("initialise", found, [epoch, FENCE], repeatable=False, durable=True)
         self.adopt(epoch)
 
     def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:

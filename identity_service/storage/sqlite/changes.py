@@ -1,6 +1,6 @@
 """One mutation in progress, and reading the log. Runs inside a transaction that somebody else owns.
 
-Knows the tables `head` and `log`; what the entries mean is no matter here.
+Knows the tables `log_head` and `log`; what the entries mean is no matter here.
 """
 
 import sqlite3
@@ -42,7 +42,9 @@ class Mutation:
             (link, previous, seconds(self.now), encode_change(change)),
         )
         position = int(cursor.lastrowid or 0)
-        self.connection.execute("UPDATE head SET position = ?, link = ?, kept = kept + 1", (position, link))
+        self.connection.execute(
+            "UPDATE log_head SET position = ?, link = ?, kept = kept + 1", (position, link)
+        )
         self._head = replace(self._head, position=position, link=link)
         self._changes.append((change, link))
         return position, link
@@ -75,7 +77,7 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     """Raises StoreUninitializedError where there is none."""
     row = connection.execute(
         "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time, accepted"
-        " FROM head"
+        " FROM log_head"
     ).fetchone()
     if row is None:
         raise StoreUninitializedError(
@@ -108,7 +110,7 @@ def holds_what_it_counts(connection: sqlite3.Connection) -> bool:
     """
     row = connection.execute(
         "SELECT kept = (SELECT count(*) FROM log)"
-        " AND (NOT complete OR raised = (SELECT count(*) FROM generations)) FROM head"
+        " AND (NOT complete OR raised = (SELECT count(*) FROM generations)) FROM log_head"
     ).fetchone()
     return row is None or bool(row[0])
 
@@ -121,11 +123,11 @@ def finish_rebuild(mutation: Mutation) -> int:
     if not holds_what_it_counts(mutation.connection):
         raise StoreUnavailableError("entries vanished from the change log while it was rebuilt")
     (lost,) = mutation.connection.execute(
-        "SELECT raised - (SELECT count(*) FROM generations) FROM head"
+        "SELECT raised - (SELECT count(*) FROM generations) FROM log_head"
     ).fetchone()
     if lost <= 0:
         mutation.connection.execute(
-            "UPDATE head SET complete = 1, raised = (SELECT count(*) FROM generations)"
+            "UPDATE log_head SET complete = 1, raised = (SELECT count(*) FROM generations)"
         )
     return max(0, int(lost))
 
@@ -136,7 +138,7 @@ def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
         if connection.execute(f"SELECT 1 FROM {table}").fetchone() is not None:  # noqa: S608  # names from here
             return False
     cursor = connection.execute(
-        "INSERT INTO head (one, epoch, position, link) VALUES (1, ?, 0, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO log_head (one, epoch, position, link) VALUES (1, ?, 0, ?) ON CONFLICT DO NOTHING",
         (epoch, NO_LINK),
     )
     return cursor.rowcount == 1
@@ -149,7 +151,7 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
     a rebuild has put back what the state holds. The count of generations never goes down, so that the
     rebuild sees whether one is lost for good.
     """
-    row = connection.execute("SELECT epoch, position FROM head").fetchone()
+    row = connection.execute("SELECT epoch, position FROM log_head").fetchone()
     held, known = row if row is not None else (None, 0)
     if held is not None and held != found:
         return Epoch(held)
@@ -162,7 +164,7 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'log'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('log', ?)", (position,))
     connection.execute(
-        "INSERT INTO head (one, epoch, position, link, floor, kept, raised, complete)"
+        "INSERT INTO log_head (one, epoch, position, link, floor, kept, raised, complete)"
         " VALUES (1, ?, ?, ?, ?, (SELECT count(*) FROM log), (SELECT count(*) FROM generations), 0)"
         " ON CONFLICT DO UPDATE SET epoch = excluded.epoch, position = excluded.position,"
         " link = excluded.link, floor = excluded.floor, kept = excluded.kept,"
@@ -177,7 +179,7 @@ def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks
     marks, retention = head.marks.merged(marks), max(head.retention, retention)
     if marks != head.marks or retention != head.retention:
         connection.execute(
-            "UPDATE head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?",
+            "UPDATE log_head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?",
             (
                 retention.total_seconds(),
                 marks.lifetime.total_seconds(),
@@ -193,7 +195,7 @@ def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks
 
 def accept_clock(connection: sqlite3.Connection, time: datetime) -> None:
     """Set the latest steady time back, as an operator has decided."""
-    connection.execute("UPDATE head SET time = ?, accepted = accepted + 1", (seconds(time),))
+    connection.execute("UPDATE log_head SET time = ?, accepted = accepted + 1", (seconds(time),))
 
 
 def trim(mutation: Mutation, head: Head, position: int) -> int:
@@ -204,7 +206,7 @@ def trim(mutation: Mutation, head: Head, position: int) -> int:
     if moment(row[0]) + head.retention > mutation.now:
         return head.floor
     gone = mutation.connection.execute("DELETE FROM log WHERE position <= ?", (position,)).rowcount
-    mutation.connection.execute("UPDATE head SET floor = ?, kept = kept - ?", (position, gone))
+    mutation.connection.execute("UPDATE log_head SET floor = ?, kept = kept - ?", (position, gone))
     return position
 
 

@@ -19,6 +19,7 @@ from identity_service.storage.sqlite import schema
 from identity_service.storage.sqlite.connection import POLL, Connection, use_write_ahead_log
 from identity_service.storage.sqlite.files import create_private, directory_locked
 from identity_service.storage.sqlite.guard import FileGuard, is_damage
+from identity_service.storage.upgrade import require_stopped
 
 MEMORY: Final = ":memory:"
 _BUGS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
@@ -77,6 +78,8 @@ class Database:
             raise ConfigurationError(
                 "the store's file system cannot hold a write-ahead log: use a local disk"
             )
+        with self._writer.held() as connection:
+            require_stopped(lambda: schema.heartbeats_of_older(connection))
         with self._writer.transaction("BEGIN IMMEDIATE") as connection:
             schema.migrate(connection)
 

@@ -159,7 +159,7 @@ def _hold_generation(mutation: Mutation, principal: PrincipalId, number: int, li
     """A principal that was never raised is counted, unless the mark stands: then the rebuild counts."""
     connection = mutation.connection
     if not generations_of(connection, [principal]):
-        connection.execute("UPDATE head SET raised = raised + 1 WHERE complete")
+        connection.execute("UPDATE log_head SET raised = raised + 1 WHERE complete")
     connection.execute(
         "INSERT OR REPLACE INTO generations (principal, number, link) VALUES (?, ?, ?)",
         (principal, number, link),

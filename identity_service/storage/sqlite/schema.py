@@ -62,15 +62,20 @@ _SECOND: Final = (
 _THIRD: Final = (
     # The rest of a record's etag; NULL in a row that an older version wrote, whose etags have no link.
     "ALTER TABLE records ADD COLUMN link TEXT",
-    # What only grows, and whether the log holds what the state holds.
-    "ALTER TABLE head ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE head ADD COLUMN raised INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE head ADD COLUMN complete INTEGER NOT NULL DEFAULT 1",
-    "ALTER TABLE head ADD COLUMN lifetime REAL NOT NULL DEFAULT 0",
-    "ALTER TABLE head ADD COLUMN session REAL NOT NULL DEFAULT 0",
-    "ALTER TABLE head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
-    "ALTER TABLE head ADD COLUMN time REAL",
-    "ALTER TABLE head ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0",
+    # Another name, so that a process of an older version which was paused meanwhile writes nothing more.
+    "ALTER TABLE head RENAME TO log_head",
+    # What log and state hold, and whether the one has been completed from the other; what only grows.
+    "ALTER TABLE log_head ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE log_head ADD COLUMN raised INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE log_head ADD COLUMN complete INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE log_head ADD COLUMN lifetime REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE log_head ADD COLUMN session REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE log_head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE log_head ADD COLUMN time REAL",
+    "ALTER TABLE log_head ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0",
+    # Nobody has counted before. How long tokens lived is known from how far back the log had to reach.
+    "UPDATE log_head SET kept = (SELECT count(*) FROM log), raised = (SELECT count(*) FROM generations),"
+    " complete = 0, lifetime = max(0, retention - 600)",
     "ALTER TABLE sessions ADD COLUMN ended INTEGER NOT NULL DEFAULT 0",
     "UPDATE sessions SET ended = 1 WHERE id IN (SELECT id FROM ended)",
     "ALTER TABLE beats ADD COLUMN status TEXT NOT NULL DEFAULT ''",
@@ -83,6 +88,14 @@ _FROM_FIRST: Final = (
     "UPDATE sessions SET subject = json_extract(value, '$.sub'), client_id = json_extract(value, '$.client')",
 )
 """From version 1, whose records had a column for the username, and which could not list sessions."""
+
+
+def heartbeats_of_older(connection: sqlite3.Connection) -> dict[str, float]:
+    """When each process last wrote a heartbeat, if an older version made the file; else nothing."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if not 0 < version < VERSION:
+        return {}
+    return dict(connection.execute("SELECT process, time FROM beats").fetchall())
 
 
 def migrate(connection: sqlite3.Connection) -> None:

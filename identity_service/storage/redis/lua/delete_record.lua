@@ -9,6 +9,7 @@ local found = redis.call('HMGET', KEYS[4], 'revision', 'names', 'username')
 if not found[1] then return redis.error_reply('IDN_MISSING') end
 if ARGV[4] ~= '' and found[1] ~= ARGV[4] then return redis.error_reply('IDN_STALE') end
 local now = now_or(ARGV[2])
+if ARGV[7] then generation_at(KEYS[3], ARGV[3]) end -- every check comes before the first write
 local position, number = append(KEYS[1], KEYS[2], head, ARGV[6], now, ARGV[5]), nil
 if ARGV[7] then
   number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, ARGV[3], ARGV[7], ARGV[8], ARGV[9], now)

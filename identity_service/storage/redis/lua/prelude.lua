@@ -16,12 +16,47 @@ local function now_or(given)
   return time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
 end
 
+-- Ends the script: a key does not hold what this service wrote there. Only before the first write.
+local function damaged(key, what)
+  error('IDN_DAMAGED[' .. key .. '][' .. what .. ']', 0)
+end
+
+local function number_in(key, name, text)
+  if not text or not string.match(text, '^%d[%d.e+-]*$') or not tonumber(text) then
+    damaged(key, 'has no number as its ' .. name)
+  end
+end
+
+-- The value of a text key, or nil.
+local function text_at(key)
+  local held = redis.pcall('GET', key)
+  if type(held) == 'table' then damaged(key, 'is not a string') end
+  return held
+end
+
+-- The number and the link of a generation, or 0 if the principal was never raised.
+local function generation_at(key, principal)
+  local held = redis.pcall('HGET', key, principal)
+  if type(held) == 'table' then damaged(key, 'is not a hash') end
+  if not held then return 0, nil end
+  local number, link = string.match(held, '^(%d+)%.(.+)$')
+  if not number then damaged(key, 'has no generation for ' .. principal) end
+  return tonumber(number), link
+end
+
 -- The head as {epoch, position, link, floor, retention, entries kept, generations raised, mark}, or nil if there
 -- is none. The mark says that the log got a new epoch, and that the state has not been put back into it yet.
 local function head_at(key)
-  local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'kept', 'raised',
-    'incomplete')
+  local head = redis.pcall('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'kept', 'raised',
+    'incomplete', 'format')
+  if head.err then damaged(key, 'is not a hash') end
   if not head[1] then return nil end
+  if head[9] ~= '2' then damaged(key, 'has the format ' .. (head[9] or 'of no version')) end
+  for i, name in pairs({[2] = 'position', [6] = 'kept', [7] = 'raised'}) do number_in(key, name, head[i]) end
+  for i, name in pairs({[4] = 'floor', [5] = 'retention'}) do
+    if head[i] then number_in(key, name, head[i]) end
+  end
+  if not head[3] then damaged(key, 'has no link') end
   return head
 end
 
@@ -36,8 +71,11 @@ end
 
 -- 1 if log and state hold what the head counts, else 0. While the mark stands, generations may be missing.
 local function is_whole(head, log_key, gen_key)
-  if redis.call('XLEN', log_key) ~= tonumber(head[6]) then return 0 end
-  if not head[8] and redis.call('HLEN', gen_key) ~= tonumber(head[7]) then return 0 end
+  local length, raised = redis.pcall('XLEN', log_key), redis.pcall('HLEN', gen_key)
+  if type(length) == 'table' then damaged(log_key, 'is not a stream') end
+  if type(raised) == 'table' then damaged(gen_key, 'is not a hash') end
+  if length ~= tonumber(head[6]) then return 0 end
+  if not head[8] and raised ~= tonumber(head[7]) then return 0 end
   if tonumber(head[2]) > tonumber(head[4] or '0') then
     local last = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)[1]
     if not last or last[1] ~= head[2] .. '-0' then return 0 end
@@ -66,6 +104,7 @@ end
 -- the log which held it proves nothing, so its fact is appended again. Whatever the epoch: links are random.
 local function standing(log_key, revision, link)
   local position = string.match(revision, '%.(%d+)$')
+  if not position then return nil end
   local entry = redis.call('XRANGE', log_key, position .. '-0', position .. '-0')[1]
   if not entry or entry[2][2] ~= link then return nil end -- 'link' is the first field, see append
   return position
@@ -83,8 +122,7 @@ end
 -- Raises a generation to max(the number here, above) + 1; returns number and position as text.
 -- `change` is the entry's JSON up to the number.
 local function raise(head_key, log_key, gen_key, head, principal, above, change, link, time)
-  local known = redis.call('HGET', gen_key, principal)
-  local number = known and tonumber(string.match(known, '^(%d+)')) or 0
+  local number = generation_at(gen_key, principal)
   number = string.format('%d', math.max(number, tonumber(above)) + 1)
   local position = append(head_key, log_key, head, link, time, change .. number .. '}')
   hold(head_key, gen_key, head, principal, number .. '.' .. link)
@@ -108,9 +146,10 @@ end
 -- "<until> <revision> <link>", `change` is the entry's JSON up to the time.
 -- Returns position, link and time of the entry that holds it, and whether it was appended.
 local function deny(head_key, log_key, head, key, until_, change, link, now)
-  local held = redis.call('GET', key)
+  local held = text_at(key)
   if held then
     local held_until, revision, held_link = string.match(held, '^(%S+) (%S+) (%S+)$')
+    number_in(key, 'end', held_until)
     if tonumber(held_until) >= tonumber(until_) then
       local position = standing(log_key, revision, held_link)
       if position then
@@ -130,9 +169,11 @@ end
 -- <link>", `change` is the entry's JSON up to the first time.
 -- Returns position, link and both times of the entry that holds it, and whether it was appended.
 local function end_session(head_key, log_key, head, key, deny_until, end_until, change, link, now)
-  local held = redis.call('GET', key)
+  local held = text_at(key)
   if held then
     local held_deny, held_end, revision, held_link = string.match(held, '^(%S+) (%S+) (%S+) (%S+)$')
+    number_in(key, 'end of tokens', held_deny)
+    number_in(key, 'end', held_end)
     if tonumber(held_deny) > tonumber(deny_until) then deny_until = held_deny end
     if tonumber(held_end) > tonumber(end_until) then end_until = held_end end
     if tonumber(deny_until) == tonumber(held_deny) and tonumber(end_until) == tonumber(held_end) then

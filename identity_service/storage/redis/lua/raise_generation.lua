@@ -11,11 +11,10 @@ local now = now_or(ARGV[2])
 local held = redis.call('HGET', KEYS[4], ARGV[3])
 if held then
   local number, epoch, position, link, until_ = string.match(held, '^(%d+) (%S+)%.(%d+) (%S+) (%S+)$')
+  number_in(KEYS[4], 'end', until_)
   -- The table of generations holds it, also when the log has been trimmed; one that it does not hold was
   -- lost with another log, and is made again.
-  local raised = redis.call('HGET', KEYS[3], ARGV[3])
-  raised = raised and tonumber(string.match(raised, '^(%d+)')) or 0
-  if raised >= tonumber(number) and tonumber(until_) > tonumber(now) then
+  if generation_at(KEYS[3], ARGV[3]) >= tonumber(number) and tonumber(until_) > tonumber(now) then
     local there = link
     if epoch ~= head[1] then position, there = head[2], head[3] end
     -- Written again, so that waiting for replicas or the disk confirms something.

@@ -12,9 +12,10 @@ local now, kind, prefix, appended = now_or(ARGV[2]), ARGV[3], ARGV[4], 0
 local over = tonumber(now) - a_day
 local scanned = redis.call('SCAN', ARGV[5], 'MATCH', prefix .. '*', 'COUNT', ARGV[6])
 for i, key in ipairs(scanned[2]) do
-  local held = redis.call('GET', key)
+  local held = text_at(key)
   local times, revision, link = string.match(held or '', '^(.+) (%S+) (%S+)$')
   local until_ = string.match(times or '', '^%S+')
+  if held then number_in(key, 'end', until_) end
   if held and tonumber(until_) > over and not standing(KEYS[2], revision, link) then
     local id = cjson.encode(string.sub(key, #prefix + 1))
     local change = '{"k":"' .. kind .. '","id":' .. id .. ',"until":'

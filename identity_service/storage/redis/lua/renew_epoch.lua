@@ -2,8 +2,9 @@
 -- back what is missing. Up to the end of this moment entries may be missing from then on (the floor), and the
 -- mark stands until a rebuild has put back what the state holds. Of the entries those are counted that are
 -- there; the count of generations never goes down, so that the rebuild sees whether one is lost for good.
--- KEYS: head, log, generations
--- ARGV: epoch found ('' = none), new epoch, link to end with where the last entry is gone
+-- KEYS: head, log, generations, what older versions take for the head
+-- ARGV: epoch found ('' = none), new epoch, link to end with where the last entry is gone,
+--       what they shall find
 -- answers the epoch that holds now · refuses: IDN_UNINITIALIZED (the epoch was lost meanwhile)
 local head = head_at(KEYS[1])
 if head and head[1] ~= ARGV[1] then return head[1] end
@@ -22,6 +23,7 @@ end
 if position == 0 then link = '' end
 local place = string.format('%d', position)
 local raised = math.max(head and tonumber(head[7]) or 0, redis.call('HLEN', KEYS[3]))
-redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'position', place, 'link', link, 'floor', place,
+redis.call('SET', KEYS[4], ARGV[4])
+redis.call('HSET', KEYS[1], 'format', '2', 'epoch', ARGV[2], 'position', place, 'link', link, 'floor', place,
   'kept', redis.call('XLEN', KEYS[2]), 'raised', string.format('%d', raised), 'incomplete', '1')
 return ARGV[2]

@@ -22,12 +22,7 @@ while ARGV[i] do
       KEYS[1], KEYS[2], head, ARGV[4] .. id, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], link, now))
     i = i + 6
   else
-    local known = redis.call('HGET', KEYS[3], id)
-    local number, known_link = 0, nil
-    if known then
-      number, known_link = string.match(known, '^(%d+)%.(.*)$')
-      number = tonumber(number)
-    end
+    local number, known_link = generation_at(KEYS[3], id)
     local wanted = tonumber(ARGV[i + 2])
     if wanted > number then
       append(KEYS[1], KEYS[2], head, link, now, ARGV[i + 4] .. ARGV[i + 2] .. '}')

@@ -22,6 +22,7 @@ for _, name in ipairs(cjson.decode(names)) do
   if holder and holder ~= id then return redis.error_reply('IDN_NAME') end
 end
 local now = now_or(ARGV[2])
+if ARGV[9] then generation_at(KEYS[3], id) end -- every check comes before the first write
 local position, number = append(KEYS[1], KEYS[2], head, ARGV[8], now, ARGV[7]), nil
 if ARGV[9] then
   number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, id, ARGV[9], ARGV[10], ARGV[11], now)
