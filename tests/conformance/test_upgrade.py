@@ -1,0 +1,198 @@
+"""A store that version 0.1.0 wrote is brought up to date when it is opened, and that version is refused then.
+
+The data were written by that version itself: see `data/make.py`.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import redis
+
+from identity_service.domain.errors import AlreadyExistsError, ConfigurationError
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.principals import Client, User
+from identity_service.domain.store import Store
+from tests.conformance.backends import Backend, RedisBackend, SqliteBackend
+from tests.conformance.samples import LATER, a_client, a_session, a_user, entries_of
+from tests.conformance.test_repair import follow
+from tests.redis_server import RedisServer
+
+DATA = Path(__file__).parent / "data"
+
+
+class Old(Protocol):
+    """Data of version 0.1.0."""
+
+    backend: Backend
+
+    def beat(self, time: float) -> None:
+        """Write a heartbeat as that version does."""
+
+    def lose_entries(self) -> None:
+        """Take three denials out of the log, as it could happen to that version."""
+
+    def read_head(self) -> object:
+        """What that version begins everything with."""
+
+
+class OldFile:
+    def __init__(self, backend: SqliteBackend) -> None:
+        self.backend = backend
+        with closing(sqlite3.connect(backend.path)) as connection:
+            connection.executescript((DATA / "v0_1_0.sql").read_text())
+
+    def beat(self, time: float) -> None:
+        self.backend.execute("INSERT OR REPLACE INTO beats (process, time) VALUES ('p-old', ?)", time)
+
+    def lose_entries(self) -> None:
+        self.backend.remove_entries(4, 6)
+
+    def read_head(self) -> object:
+        with closing(sqlite3.connect(self.backend.path)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            found: tuple[object, ...] = connection.execute(
+                "SELECT epoch, position, link, floor, retention FROM head"
+            ).fetchone()
+        return version, *found
+
+
+class OldKeys:
+    def __init__(self, backend: RedisBackend) -> None:
+        self.backend = backend
+        with backend.client() as client:
+            for line in (DATA / "v0_1_0.redis.jsonl").read_text().splitlines():
+                client.execute_command(*json.loads(line))
+
+    def beat(self, time: float) -> None:
+        with self.backend.client() as client:
+            client.set("{idn}:beat:p-old", str(time))
+
+    def lose_entries(self) -> None:
+        self.backend.remove_entries(4, 6)
+
+    def read_head(self) -> object:
+        with self.backend.client() as client:
+            found: Any = client.hmget("{idn}:head", "epoch", "position", "link", "floor", "retention")
+        return found
+
+
+OLD: dict[str, Callable[[pytest.FixtureRequest, Path], OldFile | OldKeys]] = {
+    "sqlite": lambda _, directory: OldFile(SqliteBackend(directory)),
+    "redis": lambda request, _: OldKeys(RedisBackend(redis_of(request))),
+}
+REFUSED = (sqlite3.OperationalError, redis.ResponseError)
+
+
+def redis_of(request: pytest.FixtureRequest) -> RedisServer:
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server
+
+
+@pytest.fixture(params=OLD)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OldFile | OldKeys]:
+    old = OLD[request.param](request, tmp_path)
+    yield old
+    old.backend.close()
+
+
+def assert_everything_is_there(store: Store) -> None:
+    assert store.generations().keys() == {"u_1"}
+    alive, ended = (store.read_session(SessionId(name)) for name in ("s-alive", "s-ended"))
+    assert alive is not None
+    assert ended is not None
+    assert (alive.session, alive.ended, ended.ended) == (a_session("s-alive"), False, True)
+    assert store.replace_session(alive.session, expected_version=alive.version)
+    found = store.find_user("alice")
+    assert found is not None
+    assert found.record == a_user("u_1", "alice")
+    store.update(found.record, expected=found.revision)
+    client = store.get(Client, "billing")
+    assert client is not None
+    assert client.record == a_client("billing")
+    assert not store.consume("jti", LATER)
+    with pytest.raises(AlreadyExistsError):
+        store.create(a_user("u_2", "ALICE"))
+    assert len(store.list_records(User)) == 1
+
+
+def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
+    position = len(entries_of(old.backend.open()))
+    store, replica, journal = follow(old.backend)
+    known = replica.revocations
+    assert {f"t{n}" for n in range(5)} | {"s-ended"} == {id_ for id_, _ in known.denylist.items()}
+    assert known.generations.keys() == {"u_1"}
+    assert "t9" not in known.denylist
+    assert journal.of("log_rebuilt") == [{"facts": 0}], "nobody has counted before"
+    head = old.backend.open().head()
+    assert (head.epoch, head.position, head.whole, head.complete) == ("e0", position, True, True)
+    assert head.marks.lifetime >= timedelta(hours=24)
+    assert_everything_is_there(store)
+    assert old.backend.open().head().whole
+
+
+def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
+    old.lose_entries()
+    _, replica, journal = follow(old.backend)
+    assert {f"t{n}" for n in range(5)} <= {id_ for id_, _ in replica.revocations.denylist.items()}
+    assert journal.of("log_rebuilt") == [{"facts": 3}]
+
+
+def test_several_processes_may_open_it_at_once(old: Old) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda _: follow(old.backend), range(3)))
+    assert old.backend.open().head().complete
+    assert_everything_is_there(old.backend.open())
+
+
+def test_version_0_1_0_is_refused_from_then_on(old: Old) -> None:
+    """Also a process of it that was paused meanwhile, and knows nothing of the file's version."""
+    assert old.read_head()
+    store = old.backend.open()
+    with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):
+        old.read_head()
+    store.deny_token(TokenId("t9"), LATER)
+    store.renew(store.head().epoch, new_epoch())
+    with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):
+        old.read_head()
+
+
+def test_a_new_store_is_refused_by_version_0_1_0_too(store: Store, backend: Backend) -> None:
+    if isinstance(backend, RedisBackend):
+        with backend.client() as client, pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            client.hmget("{idn}:head", "epoch")
+        return
+    assert isinstance(backend, SqliteBackend)
+    with closing(sqlite3.connect(backend.path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        assert version > 2
+        with pytest.raises(sqlite3.OperationalError):
+            connection.execute("SELECT epoch FROM head")
+
+
+def test_it_is_not_upgraded_while_a_process_of_version_0_1_0_runs(old: Old) -> None:
+    before, stop = old.read_head(), threading.Event()
+    beats = threading.Thread(target=lambda: _beat(old, stop))
+    beats.start()
+    try:
+        with pytest.raises(ConfigurationError, match=r"p-old still writes heartbeats.*stop every process"):
+            old.backend.open()
+    finally:
+        stop.set()
+        beats.join()
+    assert old.read_head() == before, "nothing was changed"
+    old.backend.open().raise_generation(PrincipalId("u_1"), above=0, request_id=None)
+
+
+def _beat(old: Old, stop: threading.Event) -> None:
+    time = 4_102_444_900.0
+    while not stop.wait(0.05):
+        time += 0.05
+        old.beat(time)
