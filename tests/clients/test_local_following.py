@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 
-from identity_client import LocalVerifier, NotFreshError, UnavailableError
+from identity_client import IdentityError, LocalVerifier, NotFreshError, SilentError, UnavailableError
 from identity_client import local as module
+from identity_client.backoff import Backoff
 from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, TokenDenied
 from identity_service.jose import keys
 from tests.faults.site import until
@@ -37,16 +38,19 @@ class Script:
     def __init__(self) -> None:
         self.messages: queue.Queue[News | None] = queue.Queue()
         self.resumed: list[str] = []
+        self.max_silence: list[timedelta] = []
+        self.failure: IdentityError = UnavailableError("it ended", code=grpc.StatusCode.UNAVAILABLE)
 
     def put(self, *messages: News | None) -> None:
         for message in messages:
             self.messages.put(message)
 
-    def watch(self, resume_after: str = "") -> Iterator[News]:
+    def watch(self, resume_after: str = "", *, max_silence: timedelta) -> Iterator[News]:
         self.resumed.append(resume_after)
+        self.max_silence.append(max_silence)
         while (message := self.messages.get()) is not None:
             yield message
-        raise UnavailableError("it ended", code=grpc.StatusCode.UNAVAILABLE)
+        raise self.failure
 
     def close(self) -> None:
         self.put(None)
@@ -150,3 +154,32 @@ def test_what_was_still_on_its_way_makes_nothing_good_after_the_end(
     verifier._hear(heartbeat("e.2"))
 
     assert not judges(verifier)
+
+
+def test_only_a_heartbeat_makes_the_pauses_short_again(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that ends each stream after its first message would be asked ten times a second else."""
+    resets: list[None] = []
+    monkeypatch.setattr(Backoff, "reset", lambda _: resets.append(None))
+    with LocalVerifier(issuer="i"):
+        script.put(RESTARTED, KEYS, News(revision="e.1"), None)
+        until(lambda: script.resumed == ["", "e.1"], PATIENCE)
+        assert resets == []
+
+        script.put(heartbeat("e.1"), None)
+        until(lambda: len(script.resumed) == 3, PATIENCE)
+        assert resets == [None]
+
+
+def test_after_a_silent_stream_the_next_one_may_be_silent_for_twice_as_long(script: Script) -> None:
+    """Half of `max_staleness` is little where the service sends few heartbeats, and all of it is the end."""
+    script.failure = SilentError("nothing", code=grpc.StatusCode.UNAVAILABLE)
+    with LocalVerifier(issuer="i", max_staleness=timedelta(seconds=8)):
+        script.put(None, None)
+        until(lambda: len(script.resumed) == 3, PATIENCE)
+        script.failure = UnavailableError("it ended", code=grpc.StatusCode.UNAVAILABLE)
+        script.put(None)
+        until(lambda: len(script.resumed) == 4, PATIENCE)
+
+    assert [limit.total_seconds() for limit in script.max_silence] == [4, 8, 8, 4]

@@ -354,3 +354,14 @@ def test_it_reads_to_the_depth_that_the_service_reads(depth: int) -> None:
         for read in (parse_object, service_strict.parse_object):
             with pytest.raises(ValueError, match="deep"):
                 read(data)
+
+
+def test_who_is_one_watcher_too_many_gets_in_when_another_leaves(start: Callable[..., Any]) -> None:
+    with start(max_watchers=1) as world:
+        issuer = world.settings.issuer
+        with LocalVerifier(world.target, issuer=issuer) as first:
+            first.wait_ready()
+            second = LocalVerifier(world.target, issuer=issuer)
+            world.until(lambda: "as many watch as may" in not_fresh(second))
+        with second:
+            second.wait_ready(timedelta(seconds=30))

@@ -68,6 +68,18 @@ def test_pings_are_no_more_frequent_than_the_service_permits() -> None:
     assert dict(ClientOptions().channel_arguments())["grpc.keepalive_time_ms"] == 30_000
 
 
+@pytest.mark.parametrize(("initial", "longest"), [(0.05, 2000), (3, 3000)])
+def test_a_channel_connects_again_within_two_seconds_unless_its_first_pause_is_longer(
+    initial: float, longest: int
+) -> None:
+    """By default gRPC would wait for up to two minutes when the service has been back for long."""
+    arguments = dict(ClientOptions(initial_backoff=timedelta(seconds=initial)).channel_arguments())
+
+    assert arguments["grpc.initial_reconnect_backoff_ms"] == initial * 1000
+    assert arguments["grpc.max_reconnect_backoff_ms"] == longest
+    assert arguments["grpc.min_reconnect_backoff_ms"] == 5000, "the time to connect, not a pause"
+
+
 def test_nobody_listening_is_unavailable() -> None:
     options = ClientOptions(timeout=timedelta(seconds=2), max_attempts=1)
     with IdentityClient("127.0.0.1:1", options=options) as client, pytest.raises(UnavailableError) as error:

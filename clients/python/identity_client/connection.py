@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -21,6 +21,9 @@ class Connected:
     deadline for the calls that are safe to repeat: all but those that create, change or delete a record.
     """
 
+    _own_connection: ClassVar[bool] = False
+    """Whether its connection is shared with no other client of this process."""
+
     def __init__(
         self,
         target: str = "127.0.0.1:50051",
@@ -36,9 +39,10 @@ class Connected:
             channel: to use instead of one to `target`; it stays the caller's to close. Make it with
                 `options.channel_arguments()`, else it retries nothing and takes smaller messages.
         """
+        self._target = target
         self._options = options or ClientOptions()
         self._own = channel is None
-        self._channel = channel or open_channel(target, self._options)
+        self._channel = channel or self._open_channel()
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +57,9 @@ class Connected:
         if self._own:
             self._channel.close()
 
+    def _open_channel(self) -> grpc.Channel:
+        return open_channel(self._target, self._options, own_connection=self._own_connection)
+
     def _call(self, method: Callable[..., R], request: Message) -> R:
         with translated():
             return method(
@@ -66,11 +73,18 @@ class Connected:
         return method(request, metadata=self._options.metadata())
 
 
-def open_channel(target: str, options: ClientOptions) -> grpc.Channel:
-    """A channel as the options say. Raises OSError: a file of `options.tls` cannot be read."""
+def open_channel(target: str, options: ClientOptions, *, own_connection: bool = False) -> grpc.Channel:
+    """A channel as the options say. Raises OSError: a file of `options.tls` cannot be read.
+
+    Args:
+        own_connection: gRPC lets channels of one process to one target share a connection, unless this is on.
+    """
+    arguments = options.channel_arguments()
+    if own_connection:
+        arguments.append(("grpc.use_local_subchannel_pool", 1))
     if options.tls is None:
-        return grpc.insecure_channel(target, options=options.channel_arguments())
-    return grpc.secure_channel(target, options.tls.credentials(), options=options.channel_arguments())
+        return grpc.insecure_channel(target, options=arguments)
+    return grpc.secure_channel(target, options.tls.credentials(), options=arguments)
 
 
 @contextmanager

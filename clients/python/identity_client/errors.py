@@ -76,6 +76,10 @@ class UnavailableError(IdentityError):
     """The service cannot be reached, or cannot know the answer now; see `retry_after`."""
 
 
+class SilentError(UnavailableError):
+    """A stream is open, and nothing comes: its connection is given up."""
+
+
 class UnimplementedError(IdentityError):
     """The service does not offer this."""
 

@@ -12,7 +12,6 @@ asyncio.
 """
 
 import contextlib
-import random
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -22,8 +21,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from identity_client.access_tokens import RejectedError, SignedToken, UnknownKeyError, key_principal, read
+from identity_client.backoff import Backoff
 from identity_client.decryption import DecryptionKey, NotOpenableError
-from identity_client.errors import IdentityError
+from identity_client.errors import IdentityError, SilentError
 from identity_client.freshness import ClockSkewedError, Freshness, LateError, steady, wall
 from identity_client.options import ClientOptions
 from identity_client.recent import Recent
@@ -33,8 +33,6 @@ from identity_client.values import Outcome, Rejected, Verified
 
 _TOKEN_BYTES: Final = 4000
 """What a remembered token needs beside its text."""
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
 
 
 class NotFreshError(Exception):
@@ -85,6 +83,7 @@ class LocalVerifier:
         self._issuer = issuer
         self._decryption_keys = tuple(decryption_keys)
         self._leeway = leeway.total_seconds()
+        self._max_silence = max_staleness / 2
         self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
         self._state = TrustState()
         self._cache: Recent[_Known] = Recent(cache_bytes)
@@ -227,20 +226,23 @@ class LocalVerifier:
 
     def _follow(self) -> None:
         """Watch, and watch again from where it ended, until this is closed."""
-        pause = _FIRST_PAUSE
+        backoff, max_silence = Backoff(), self._max_silence
         while not self._closing.is_set():
+            failure: Exception | None = None
             try:
                 self._fresh.begin()
-                for news in self._client.watch(resume_after=self._state.revision):
+                for news in self._client.watch(self._state.revision, max_silence=max_silence):
                     self._hear(news)
-                    pause = _FIRST_PAUSE
+                    if news.time is not None:  # a heartbeat comes last: this stream has said all it had to
+                        backoff.reset()
             except (IdentityError, LateError) as error:
-                self._trouble = error
+                self._trouble = failure = error
             except Exception as error:  # noqa: BLE001  # of a newer service, or a bug: known is not all
-                self._trouble = error
+                self._trouble = failure = error
                 self._fresh.end()  # passing over it could let a token pass
-            self._closing.wait(pause * random.uniform(0.5, 1))  # noqa: S311  # only spreads clients
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            # A service that sends few heartbeats, or has many watchers to begin with, is given more time.
+            max_silence = self._max_silence * (2 if isinstance(failure, SilentError) else 1)
+            self._closing.wait(backoff.next_pause(failure))
 
     def _hear(self, news: News) -> None:
         self._state.fold(news)

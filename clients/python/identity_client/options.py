@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import grpc
 
+from identity_client.backoff import LONGEST_PAUSE
 from identity_client.errors import InvalidArgumentError
 from identity_client.tls import TlsOptions
 
@@ -24,6 +25,9 @@ _REPEATABLE: Final = (
 
 _SHORTEST_BACKOFF: Final = timedelta(milliseconds=10)
 """With one millisecond gRPC 1.85 loses every other retry, and the call waits for its deadline."""
+
+_CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+"""More than the longest pause: of many clients that come at once the last is not served at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +52,18 @@ class ClientOptions:
 
     def channel_arguments(self) -> list[tuple[str, Any]]:
         """The options of a gRPC channel."""
-        milliseconds = int(self.keepalive.total_seconds() * 1000)
         return [
             *(self.tls.channel_arguments() if self.tls is not None else ()),
             ("grpc.service_config", json.dumps(self._service_config())),
             ("grpc.enable_retries", 1),
             # gRPC waits a second, and a call's retries are used up by then: a server that is being replaced
-            # resets who connects in that moment, and takes who comes back.
-            ("grpc.initial_reconnect_backoff_ms", int(self.initial_backoff.total_seconds() * 1000)),
-            ("grpc.keepalive_time_ms", milliseconds),
+            # resets who connects in that moment, and takes who comes back. Unbounded it would wait up to two
+            # minutes: a service that was away for 48 s was found by its watchers 35 s after it was back.
+            ("grpc.initial_reconnect_backoff_ms", _milliseconds(self.initial_backoff)),
+            ("grpc.max_reconnect_backoff_ms", _milliseconds(max(LONGEST_PAUSE, self.initial_backoff))),
+            # Not a pause but the time for one attempt to connect, TLS included; 20 s by default.
+            ("grpc.min_reconnect_backoff_ms", _milliseconds(_CONNECT_TIMEOUT)),
+            ("grpc.keepalive_time_ms", _milliseconds(self.keepalive)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.max_receive_message_length", self.max_message_bytes),
         ]
@@ -89,9 +96,13 @@ class ClientOptions:
             method["retryPolicy"] = {
                 "maxAttempts": min(self.max_attempts, 5),
                 "initialBackoff": f"{max(self.initial_backoff, _SHORTEST_BACKOFF).total_seconds():.3f}s",
-                "maxBackoff": "2s",
+                "maxBackoff": f"{LONGEST_PAUSE.total_seconds():.3f}s",
                 "backoffMultiplier": 2,
                 # A gRPC server that stops answers CANCELLED to what reaches it in that moment, unseen.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             }
         return {"methodConfig": [method]}
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)

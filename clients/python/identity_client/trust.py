@@ -1,13 +1,17 @@
 """The client of TrustService: the published keys, and everything that takes tokens back as it happens."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import grpc
 
 from identity_client.connection import Connected, translated
+from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
+from identity_client.silence import until_silent
 from identity_client.values import moment
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
@@ -85,6 +89,8 @@ class News:
 class TrustClient(Connected):
     """Reads what a verifier needs to check tokens by itself."""
 
+    _own_connection = True  # a watch may give it up, and that must disturb no other client
+
     def __init__(
         self,
         target: str = "127.0.0.1:50051",
@@ -95,16 +101,28 @@ class TrustClient(Connected):
         """See Connected."""
         super().__init__(target, options=options, channel=channel)
         self._stub = rpc.TrustServiceStub(self._channel)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the channel, if this client made it."""
+        with self._lock:
+            self._closed = True
+            super().close()
 
     def get_keys(self) -> KeySet:
         """The keys of this moment."""
         return _key_set(self._call(self._stub.GetKeys, pb.GetKeysRequest()).key_set)
 
-    def watch(self, resume_after: str = "") -> Iterator[News]:
+    def watch(self, resume_after: str = "", *, max_silence: timedelta | None = None) -> Iterator[News]:
         """What is live, then what happens, until the stream ends or the iterator is closed.
 
         Args:
             resume_after: the last revision that was read; "" = tell everything.
+            max_silence: how long no message may come, not even a heartbeat (one a second, unless the
+                service is set otherwise); before the first message twice as long. Then SilentError is
+                raised, and the next call makes a new connection. None = as long as the connection seems
+                to live, which can be a minute after the service is gone.
 
         Raises, while it is read: UnavailableError, ResourceExhaustedError (this watcher is too slow, or one
         too many): wait a moment and resume. ValueError: the service is newer, and says what this client
@@ -113,10 +131,24 @@ class TrustClient(Connected):
         stream = self._open(self._stub.Watch, pb.WatchRequest(resume_after=resume_after))
         try:
             with translated():
-                for message in stream:
+                for message in stream if max_silence is None else until_silent(stream, max_silence):
                     yield _news(message)
+        except SilentError:
+            self._reconnect()
+            raise
         finally:
             stream.cancel()
+
+    def _reconnect(self) -> None:
+        """Leave a connection that may be dead. Another stream on it would be as silent."""
+        with self._lock:
+            if self._closed or not self._own:
+                return
+            with suppress(OSError):  # a file of TLS that is not there now: then keep what there is
+                channel = self._open_channel()
+                self._channel.close()
+                self._channel = channel
+                self._stub = rpc.TrustServiceStub(channel)
 
 
 def _news(message: pb.WatchResponse) -> News:
