@@ -1,16 +1,14 @@
-"""A stream that is followed for ever: where it breaks off, it is opened again, with growing pauses."""
+"""A stream that is followed for ever: where it breaks off, it is opened again, after the pauses of the SDK."""
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from identity_client import IdentityError, ResourceExhaustedError, UnavailableError
+from identity_client.backoff import Backoff
 from identity_service.cli.output import say
 
 T = TypeVar("T")
-
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
 
 
 def follow(
@@ -23,17 +21,19 @@ def follow(
         place: where to begin.
         place_of: where something stands that was said; "" = it does not say.
     """
-    connected, pause = False, _FIRST_PAUSE
+    connected, backoff = False, Backoff()
     while True:
+        failure: IdentityError | None = None
         try:
             for said in open_stream(place):
-                connected, pause = True, _FIRST_PAUSE
+                connected = True
+                backoff.reset()
                 place = place_of(said) or place
                 yield said
         except IdentityError as error:
             cut_off = error.code.name in ("CANCELLED", "UNKNOWN")
             if not connected or not (cut_off or isinstance(error, UnavailableError | ResourceExhaustedError)):
                 raise
+            failure = error
             say(f"identity: {error}; trying again")
-        time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        time.sleep(backoff.next_pause(failure))

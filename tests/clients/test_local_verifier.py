@@ -356,7 +356,7 @@ def test_it_reads_to_the_depth_that_the_service_reads(depth: int) -> None:
                 read(data)
 
 
-def test_who_is_one_watcher_too_many_gets_in_when_another_leaves(start: Callable[..., Any]) -> None:
+def test_a_watcher_too_many_gets_in_when_another_one_leaves(start: Callable[..., Any]) -> None:
     with start(max_watchers=1) as world:
         issuer = world.settings.issuer
         with LocalVerifier(world.target, issuer=issuer) as first:
