@@ -1,4 +1,4 @@
-"""A stream that is followed for ever: where it breaks off, it is opened again, after the pauses of the SDK."""
+"""A stream that is followed for ever: where it breaks off, it is opened again, with the pauses of the SDK."""
 
 import time
 from collections.abc import Callable, Iterator

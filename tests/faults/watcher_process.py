@@ -31,8 +31,8 @@ from identityapi.v1 import trust_service_pb2_grpc as rpc
 
 _POLL: Final = 0.02
 _PATIENCE: Final = 120.0
-_MAX_STALENESS: Final = 5.0
-_MAX_SILENCE: Final = _MAX_STALENESS / 2
+MAX_STALENESS: Final = 5.0
+_MAX_SILENCE: Final = MAX_STALENESS / 2
 
 
 class LightWatcher:
@@ -92,7 +92,7 @@ class LightWatcher:
         self._complete = bool(message.revision) or (self._complete and not message.restarted)
         self._revision = message.revision or self._revision
         if message.HasField("time") and self._complete:
-            left = _MAX_STALENESS - message.staleness.ToTimedelta().total_seconds()
+            left = MAX_STALENESS - message.staleness.ToTimedelta().total_seconds()
             self._fresh_until = time.monotonic() + left
 
 

@@ -121,8 +121,9 @@ class TrustClient(Connected):
             resume_after: the last revision that was read; "" = tell everything.
             max_silence: how long no message may come, not even a heartbeat (one a second, unless the
                 service is set otherwise); before the first message twice as long. Then SilentError is
-                raised, and the next call makes a new connection. None = as long as the connection seems
-                to live, which can be a minute after the service is gone.
+                raised, and the next call makes a new connection; calls of other threads on the old one are
+                cancelled. None = as long as the connection seems to live, which can be a minute after the
+                service is gone.
 
         Raises, while it is read: UnavailableError, ResourceExhaustedError (this watcher is too slow, or one
         too many): wait a moment and resume. ValueError: the service is newer, and says what this client
