@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from identity_service.clock import AnchoredClock, SystemClock
+from identity_service.clock import SystemClock
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, Journal
@@ -35,12 +35,8 @@ def open_store(settings: Settings, clock: Clock, journal: Journal | None = None)
     """
     scheme, _, rest = settings.store.partition("://")
     if scheme == "sqlite":
-        # The embedded store's clock is the process's own as it was at start: see AnchoredClock.
         return SqliteStore.open(
-            rest.removeprefix("/"),
-            clock=AnchoredClock(clock),
-            audit_entries=settings.audit_entries,
-            journal=journal,
+            rest.removeprefix("/"), clock=clock, audit_entries=settings.audit_entries, journal=journal
         )
     if scheme.startswith("redis"):
         demands = _demands(settings, insist=journal is not None)

@@ -6,6 +6,7 @@ from identity_service.cli import (
     apply,
     audit,
     client,
+    clock,
     config,
     dev_certs,
     doctor,
@@ -39,4 +40,5 @@ token.app.command("exchange")(exchange.exchange)
 app.add_typer(token.app, name="token")
 app.add_typer(key.app, name="key")
 app.add_typer(audit.app, name="audit")
+app.add_typer(clock.app, name="clock")
 app.add_typer(config.app, name="config")

@@ -11,6 +11,7 @@ from identity_service import bootstrap, opening
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.clock import SystemClock
+from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
@@ -19,6 +20,7 @@ from identity_service.grpc_api.tls import check_files
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.settings import Settings
 from identity_service.settings_values import is_loopback
+from identity_service.storage.replica import FRESH
 
 _SOON: Final = 0.2
 """Of a certificate's life: by then, whatever renews it should have done so."""
@@ -62,6 +64,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     with bootstrap.open_office(settings) as office:
         yield _attempt("initialised", lambda: _nothing(office.store.head()))
         yield _attempt("clock", lambda: _check_clock(office, settings))
+        yield from _check_processes(office, settings)
         yield _attempt("keys", lambda: _check_keys(office, settings))
 
 
@@ -111,7 +114,26 @@ def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
     difference = abs((office.store.head().time - office.clock.now()).total_seconds())
     if difference > settings.leeway.total_seconds():
         raise IdentityError(f"differs from the store's by {difference:.0f} s; run NTP on both machines")
+    remembered = office.store.head().marks.time
+    if remembered is not None and office.clock.now() < remembered - LONGEST_BACK:
+        raise IdentityError(
+            f"is behind {remembered:%F %T} UTC, which the store remembers; set it right, or run "
+            "`identity clock accept` if it is right"
+        )
     return f"differs from the store's by {difference:.3f} s"
+
+
+def _check_processes(office: bootstrap.Office, settings: Settings) -> Iterator[Check]:
+    """What each process that serves from this store last said of itself, with its heartbeat."""
+    now = office.store.head().time
+    silent_after = max(settings.max_staleness, 2 * settings.beat_interval)
+    for beat in office.store.heartbeats():
+        silent = now - beat.time
+        name = f"process {beat.process}"
+        if silent > silent_after:
+            yield Check(name, "warn", f"last heartbeat {silent.total_seconds():.0f} s ago: ended, or cut off")
+        elif beat.status:
+            yield Check(name, "ok" if beat.status == FRESH else "FAIL", beat.status)
 
 
 def _check_keys(office: bootstrap.Office, settings: Settings) -> str:

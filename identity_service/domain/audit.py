@@ -42,6 +42,7 @@ class AuditType(StrEnum):
     KEY_REWRAPPED = "key_rewrapped"
     KEY_RETIRED = "key_retired"
     KEY_DELETED = "key_deleted"
+    CLOCK_ACCEPTED = "clock_accepted"
     EVENTS_DROPPED = "events_dropped"
 
 

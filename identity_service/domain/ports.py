@@ -35,6 +35,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds on a clock that is never set."""
 
+    def boot(self) -> float:
+        """Seconds on the clock that the wall clock is compared with: it is never set, and time moves both."""
+
 
 class PasswordHasher(Protocol):
     """Slow on purpose (argon2id). Callers run it where slow work may run."""
@@ -234,11 +237,18 @@ class ReplicaView(Protocol):
         A place that was read more than 10,000 positions ago is not recognised, nor one of another epoch.
         """
 
+    @property
+    def latest_time(self) -> datetime:
+        """The latest wall-clock time that this process ever accepted, or that it is now."""
+
     def require_ready(self) -> None:
-        """Raises NotReadyError while the log has not been read to its end for the first time."""
+        """Raise NotReadyError while the log has not been read to its end for the first time."""
+
+    def require_clock(self) -> None:
+        """Raise NotReadyError, or ClockSkewedError while the wall clock of this process is not accepted."""
 
     def require_fresh(self) -> None:
-        """Raises NotReadyError, ReplicaStaleError or ClockSkewedError: nothing that may answer is known."""
+        """Raise NotReadyError, ReplicaStaleError or ClockSkewedError: nothing that may answer is known."""
 
     def reach(self, revision: Revision | None) -> None:
         """Read the log at least to `revision`, or with None to its end.

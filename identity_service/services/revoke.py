@@ -154,8 +154,11 @@ class Revoker:
         return self._marks().merged(self._store.head().marks)
 
     def _now(self, marks: Marks) -> datetime:
-        """The latest that it may be: a clock that was set back must not shorten a revocation."""
-        now = self._clock.now()
+        """The latest that it may be: a clock that was set back must not shorten a revocation.
+
+        A token may have been issued by a clock that was ahead for a moment, here too.
+        """
+        now = self._replica.latest_time
         return now if marks.time is None else max(now, marks.time)
 
     def _end_of_any_token(self, marks: Marks) -> datetime:

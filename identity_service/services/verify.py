@@ -75,7 +75,7 @@ class Verifier(Generic[R]):
         self._leeway = leeway.total_seconds()
         self._revocations = replica.revocations
         self._cache: RecentCache[bytes, Verified[R]] = RecentCache(cache_bytes)
-        self._require = replica.require_ready if serve_stale else replica.require_fresh
+        self._require = replica.require_clock if serve_stale else replica.require_fresh
 
     def prepare(self, *requests: VerifyRequest) -> None:
         """Catch up as far as these requests ask for: one round trip for all of them, or none.

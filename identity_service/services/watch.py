@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
 
-from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.errors import ServerBusyError, UnavailableError
 from identity_service.domain.ids import NO_LINK, Link
 from identity_service.domain.keys import PublishedKey
 from identity_service.domain.log import (
@@ -153,7 +153,14 @@ class WatchHub:
             self._watchers.discard(watcher)
 
     def beat(self) -> None:
-        """Send a heartbeat to every watcher that waits for news."""
+        """Send a heartbeat to every watcher that waits for one.
+
+        None is sent while the wall clock of this process is not accepted: a heartbeat vouches for its time.
+        """
+        try:
+            self._replica.require_clock()
+        except UnavailableError:
+            return
         staleness = self._replica.staleness
         with self._lock:
             if self._snapshot is not None and not self._serves(self._snapshot):

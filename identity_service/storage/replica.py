@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from identity_service.domain.clock_guard import ClockVerdict
 from identity_service.domain.errors import (
-    ClockSkewedError,
     NoSigningKeyError,
     NotReadyError,
     ReplicaStaleError,
@@ -32,7 +32,10 @@ from identity_service.storage.limited_event import LimitedEvent
 from identity_service.storage.log_reader import Cursor, LogReader
 from identity_service.storage.unread import Missing, Unread
 from identity_service.storage.upkeep import Upkeep, retention_for
+from identity_service.storage.wall_clock import ClockSample, WallClock
 
+FRESH: Final = "fresh"
+"""The status of a process that may answer."""
 _PENDING_BEATS: Final = 64
 
 
@@ -67,7 +70,7 @@ class Replica:
         self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
         self._ready = False
         self._trouble: UnavailableError | None = None
-        self._skew: timedelta | None = None
+        self._wall_clock = WallClock(clock, journal, leeway=config.leeway)
         self._confirmed: float | None = None
         self._marks = config.marks
         self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_BEATS)
@@ -127,16 +130,31 @@ class Replica:
             if isinstance(self._trouble, NoSigningKeyError | UnsafeStoreError):
                 raise type(self._trouble)(str(self._trouble))
             raise ReplicaStaleError("this process has not heard from the store for too long; try again")
-        if self._skew is not None:
-            raise ClockSkewedError("the clocks of this process and of the store differ too much")
+        self._wall_clock.require()
+
+    def require_clock(self) -> None:
+        if self._confirmed is None:
+            self.require_ready()
+            raise NotReadyError("this process reads the change log again from its start; try again")
+        self._wall_clock.require()
 
     def is_fresh(self) -> bool:
         """Whether `require_fresh` would pass."""
+        return self.status == FRESH
+
+    @property
+    def status(self) -> str:
+        """Why this process may not answer, or "fresh": what `identity doctor` shows of it."""
         try:
             self.require_fresh()
-        except UnavailableError:
-            return False
-        return True
+        except UnavailableError as error:
+            return str(error)
+        return FRESH
+
+    @property
+    def latest_time(self) -> datetime:
+        """The latest wall-clock time that this process ever accepted, or that it is now."""
+        return self._wall_clock.latest()
 
     def recognises(self, revision: Revision) -> bool:
         if self._history.holds(revision):
@@ -230,25 +248,24 @@ class Replica:
             self._beat_once(process)  # the log has a new epoch, and only a beat of that one counts
 
     def _beat_once(self, process: str) -> Head:
-        sent, wall = self._clock.monotonic(), self._clock.now()
-        head = self._log.beat(process, self._retention(), marks=self._config.marks)
+        sample = self._wall_clock.sample()
+        marks = replace(self._config.marks, time=self._wall_clock.held_time())
+        head = self._log.beat(process, self._retention(), marks=marks, status=self.status)
         self._keep_marks(head)
-        self._skew = self._measure_skew(wall, head.time)
-        self._pending.append((sent, head))
+        verdict = self._judge_clock(sample, head)
+        # After the verdict: no process becomes fresh by a clock that was not judged.
+        self._pending.append((sample.steady, head))
         if not head.whole:
             self._reader.renew(head)
-        if not (head.whole and self._reader.cursor.is_at(head)):
+        if verdict is ClockVerdict.READ_AGAIN:
+            self._read_again(head)
+        elif not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
-        self._send_again(self._unread.beaten(head, sent))
+        self._send_again(self._unread.beaten(head, sample.steady))
         self.upkeep.held(head, self._revision.position)
         if not head.complete:
             self.upkeep.owe_rebuild()
-        if self._skew is None:
-            with self._folding:
-                # The earlier of both clocks, and from it by as much as this one may still be set back: no
-                # denial is forgotten while a token still lives, or may come to life again.
-                self._revocations.evict(min(head.time, self._clock.now()) - self._config.leeway)
         return head
 
     def _retention(self) -> timedelta:
@@ -260,6 +277,21 @@ class Replica:
         """Hold what the store holds. Its time may be set back; what is configured here counts in any case."""
         self._marks = replace(head.marks.merged(self._config.marks), time=head.marks.time)
 
+    def _read_again(self, head: Head) -> None:
+        """Read the log from its start, so that the clock that was set back can be accepted."""
+        with self._reading:
+            self._reader.start_over()
+        self.catch_up()
+        self._judge_clock(self._wall_clock.sample(), head)
+
+    def _judge_clock(self, sample: ClockSample, head: Head) -> ClockVerdict | None:
+        """Decide whether calls may go by the wall clock, and forget what it says has ended."""
+        with self._folding:
+            verdict = self._wall_clock.judge(sample, head)
+            if verdict is ClockVerdict.STEADY:
+                self._revocations.evict(self._wall_clock.forgettable())
+            return verdict
+
     def _has_read(self, revision: Revision) -> bool:
         """Whether the log that is followed was read to this position, whatever stands there."""
         known = self._revision
@@ -268,6 +300,8 @@ class Replica:
     def _begin(self, head: Head) -> None:
         """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
+        with self._folding:
+            self._wall_clock.begin()
         self._keep_marks(head)
         self._history = History(head.epoch)
         self._unread.begin(self._history)
@@ -313,9 +347,3 @@ class Replica:
         for sent, head in tuple(self._pending):
             if self._history.holds(head.revision) and (self._confirmed is None or sent > self._confirmed):
                 self._confirmed = sent
-
-    def _measure_skew(self, before: datetime, store: datetime) -> timedelta | None:
-        """How far the store's clock lies outside of what this process saw, where that is too far."""
-        after = self._clock.now()
-        skew = max(before - store, store - after, timedelta(0))
-        return skew if skew > self._config.leeway else None

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from identity_client.freshness import ClockSkewedError, Freshness, LateError
+from identity_client.freshness import ClockSetBackError, ClockSkewedError, Freshness, LateError
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
@@ -35,12 +35,15 @@ def fresh(clocks: Clocks) -> Freshness:
 
 
 def a_freshness(clocks: Clocks, leeway: float = 10) -> Freshness:
-    return Freshness(
+    """Of a client that is about to be told everything."""
+    fresh = Freshness(
         max_staleness=timedelta(seconds=5),
         leeway=timedelta(seconds=leeway),
         steady=lambda: clocks.steady,
         wall=lambda: clocks.wall,
     )
+    fresh.start_over()
+    return fresh
 
 
 def left(fresh: Freshness, clocks: Clocks) -> float:
@@ -101,6 +104,7 @@ def test_where_the_clocks_differ_nothing_is_fresh(fresh: Freshness, clocks: Cloc
         fresh.confirm(clocks.sent(), seconds(0))
     assert left(fresh, clocks) < 0
     clocks.wall -= skew - (9 if skew > 0 else -9)
+    fresh.start_over()
     fresh.confirm(clocks.sent(), seconds(0))
     assert left(fresh, clocks) == 5
 
@@ -117,10 +121,55 @@ def test_a_denial_outlives_its_token_wherever_the_clocks_go(
 ) -> None:
     """One that may be forgotten is of a token that no allowed time of this client calls unexpired."""
     leeway = 10.0
-    fresh = a_freshness(clocks, leeway)
     clocks.wall += wall
     clocks.service += service
-    deny_until = fresh.forgettable(clocks.sent())  # by a service that has no leeway, when the token expires
+    fresh = a_freshness(clocks, leeway)
+    fresh.confirm(clocks.sent(), seconds(0))
+    deny_until = fresh.forgettable()  # by a service that has no leeway, when the token expires
 
-    slowest_later = clocks.service - leeway
+    slowest_later = clocks.wall - leeway
     assert slowest_later >= deny_until + leeway
+
+
+def test_a_step_is_not_trusted_before_the_next_heartbeat(fresh: Freshness, clocks: Clocks) -> None:
+    assert not fresh.is_steady()
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert fresh.is_steady()
+    for step in (2, -2, 3600):
+        clocks.wall += step
+        assert not fresh.is_steady()
+        clocks.wall -= step
+    clocks.wall += 2
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert fresh.is_steady()
+
+
+@pytest.mark.parametrize("hours", [1, 30])
+def test_clocks_that_are_ahead_together_for_a_moment_make_nothing_forgotten(
+    fresh: Freshness, clocks: Clocks, hours: float
+) -> None:
+    fresh.confirm(clocks.sent(), seconds(0))
+    before = fresh.forgettable()
+    for step in (hours * 3600, -hours * 3600):
+        clocks.wall += step
+        clocks.service += step
+        fresh.begin()
+        fresh.confirm(clocks.sent(), seconds(0))
+        assert fresh.forgettable() == before
+
+
+def test_clocks_that_were_set_back_together_need_all_to_be_told_anew(
+    fresh: Freshness, clocks: Clocks
+) -> None:
+    fresh.confirm(clocks.sent(), seconds(0))
+    clocks.wall -= 3600
+    clocks.service -= 3600
+    for _ in range(2):
+        fresh.begin()
+        with pytest.raises(ClockSetBackError):
+            fresh.confirm(clocks.sent(), seconds(0))
+        assert left(fresh, clocks) < 0
+    fresh.start_over()
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert fresh.is_steady()
+    assert left(fresh, clocks) == 5

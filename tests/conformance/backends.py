@@ -41,6 +41,9 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._monotonic
 
+    def boot(self) -> float:
+        return self.monotonic()
+
     def advance(self, by: timedelta) -> None:
         self._now += by
         self._monotonic += by.total_seconds()

@@ -13,8 +13,8 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.storage.redis import RedisStore, node
 from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
-from tests.redis_server import binary
-from tests.redis_topology import SentinelGroup, TunedServer, say, until, valkey
+from tests.redis_server import binary, packaged_server
+from tests.redis_topology import SentinelGroup, TunedServer, say, until
 
 RETENTION = timedelta(days=1)
 WINDOW = 1.5
@@ -42,7 +42,7 @@ def journal() -> Events:
 
 @pytest.fixture(params=["the one on PATH", "the packaged one"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TunedServer]:
-    program = binary() if request.param == "the one on PATH" else valkey()
+    program = binary() if request.param == "the one on PATH" else packaged_server()
     server = TunedServer(tmp_path, binary=program, repl_diskless_load="disabled")
     server.start()
     yield server
@@ -97,7 +97,7 @@ def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_
     tmp_path: Path, journal: Events
 ) -> None:
     """Not one, however short ago the set-up was looked at."""
-    server = TunedServer(tmp_path, binary=valkey())
+    server = TunedServer(tmp_path, binary=packaged_server())
     server.start()
     try:
         with closing(opened(server, journal)) as store:

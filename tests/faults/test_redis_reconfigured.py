@@ -9,7 +9,7 @@ import pytest
 
 from identity_client import IdentityClient, IdentityError, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
-from tests.redis_server import RedisServer, binary, free_port, packaged_server
+from tests.redis_server import RedisServer, binary, packaged_server
 from tests.redis_topology import until
 
 pytestmark = pytest.mark.slow
@@ -78,7 +78,7 @@ def test_what_was_acknowledged_while_the_file_was_turned_off_is_not_accepted_aft
     server: RedisServer, installation: Installation
 ) -> None:
     """Below 7.2 the set-up is looked at; what was acknowledged between two looks is in the window."""
-    port = free_port()
+    port = reserve_port()
     with installation.serve(port=port) as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, TOKENS)
         kept = issue(client, installation, 5)

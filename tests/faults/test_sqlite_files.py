@@ -7,7 +7,6 @@ import pytest
 
 from identity_client import IdentityClient, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
-from tests.redis_server import free_port
 from tests.redis_topology import until
 
 pytestmark = pytest.mark.slow
@@ -50,7 +49,7 @@ def remove(folder: Path, *endings: str) -> None:
 def test_what_was_acknowledged_after_the_log_was_removed_is_kept(
     installation: Installation, tmp_path: Path, endings: tuple[str, ...]
 ) -> None:
-    port = free_port()
+    port = reserve_port()
     with installation.serve(port=port) as service, service.client(max_attempts=1) as client:
         tokens, kept = issue(client, installation, TOKENS), issue(client, installation, 5)
         client.revoke_token(tokens[0])
@@ -72,7 +71,7 @@ def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
     installation: Installation, tmp_path: Path
 ) -> None:
     """The one that notices first saves the log of all; the others follow, and lose nothing of their own."""
-    port = free_port()
+    port = reserve_port()
     with installation.serve("--workers", "3", port=port) as service:
         acknowledged: list[str] = []
         kept: list[str] = []

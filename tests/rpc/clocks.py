@@ -50,6 +50,10 @@ class ShiftedClock:
         """Real, so that threads go on, and moved by `age`."""
         return self._clock.monotonic() + self._read()[1]
 
+    def boot(self) -> float:
+        """Stands still if the wall clock does: else that would seem to be set back all the time."""
+        return self._clock.boot() if self._still_at is None else 0.0
+
     def advance(self, **by: float) -> None:
         """Move the clock, and return once every service on it has met the new time in a heartbeat.
 

@@ -60,7 +60,7 @@ class Restartable:
 
     world: World
     store: CuttableStore
-    clock: StillClock
+    clock: ShiftedClock
 
     def __init__(
         self,

@@ -1,8 +1,12 @@
 """Until when what a watch has told may be trusted. Knows no keys and no tokens.
 
-Counted by a steady clock. The clock on the wall, by which tokens expire, is only held against the service's.
+Counted by the boot clock, which is never set. The wall clock, by which tokens expire, is compared with the
+service's, and with its own past: with *offset* = wall clock - boot clock, a call is refused if the offset is
+not the one that the last heartbeat accepted, and denials are forgotten by the lowest offset only, so that a
+wall clock that is wrong for a moment makes nothing forgotten.
 """
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,6 +17,10 @@ steady: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time
 """Goes on while the machine sleeps: after an hour of sleep nothing is fresh."""
 wall: Final = time.time
 _LEAST_SKEW: Final = 1.0
+STEP: Final = 1.0
+"""Seconds by which the offset of the wall clock may differ from the accepted one."""
+_READINGS: Final = 8
+_QUICK: Final = 0.05
 _LATE: Final = 0.5
 """The part of `max_staleness` by which messages may come later than the fastest one of their stream."""
 
@@ -23,6 +31,10 @@ class LateError(Exception):
 
 class ClockSkewedError(Exception):
     """This process and the service do not agree on what has expired."""
+
+
+class ClockSetBackError(Exception):
+    """The wall clock was set back: denials that were forgotten may count again, so all must be told anew."""
 
 
 class Freshness:
@@ -46,22 +58,35 @@ class Freshness:
         self._allowed_skew = max(self._leeway, _LEAST_SKEW)
         self._steady = steady
         self._wall = wall
-        self._fastest = float("inf")
-        self.until = float("-inf")
+        self._fastest = math.inf
+        self._lowest = math.nan
+        self._forgotten = -math.inf
+        self.until = -math.inf
         """By the steady clock."""
+        self.offset = math.nan
+        """The offset last accepted; NaN, which equals nothing, while none is. For `verify` to compare."""
 
     def begin(self) -> None:
         """A new stream: nothing waits on its way yet."""
-        self._fastest = float("inf")
+        self._fastest = math.inf
+
+    def start_over(self) -> None:
+        """Everything that is live is about to be told, so that nothing counts as forgotten any more."""
+        self._lowest = self._measure()
+        self._forgotten = -math.inf
 
     def end(self) -> None:
         """Nothing is fresh from now on."""
-        self.until = float("-inf")
+        self.until = -math.inf
+
+    def is_steady(self) -> bool:
+        """Whether the wall clock is the accepted one, measured with care."""
+        return abs(self._measure() - self.offset) <= STEP
 
     def confirm(self, sent_at: datetime, staleness: timedelta) -> None:
         """A heartbeat says when it was sent, and for how long the service had heard nothing then.
 
-        Raises LateError, ClockSkewedError.
+        Raises LateError, ClockSkewedError; ClockSetBackError: everything must be told anew first.
         """
         heard, sent = self._steady(), sent_at.timestamp()
         # How long a message takes is not known, but how much longer than the fastest one: those that nobody
@@ -74,12 +99,30 @@ class Freshness:
         if abs(skew) > self._allowed_skew:
             self.end()
             raise ClockSkewedError(f"the clock here differs from the service's by {skew:.0f} s")
+        offset = self._measure()
+        if math.isnan(self._lowest) or offset < self._lowest - STEP or self._wall() - STEP < self._forgotten:
+            self.end()
+            raise ClockSetBackError("the clock here was set back; all revocations are read again")
+        self._lowest, self.offset = min(self._lowest, offset), offset
         self.until = heard + self._max_staleness - staleness.total_seconds() - late
 
-    def forgettable(self, sent_at: datetime) -> float:
-        """Denials that ended before then are of tokens that have expired, wherever the clocks go.
+    def forgettable(self) -> float:
+        """Return the time before which denials that ended may be forgotten, and remember it; after `confirm`.
 
         The clock here may still be set back by as much as it may differ, and its leeway may be longer than
         the one that the service denies a token for.
         """
-        return min(sent_at.timestamp(), self._wall()) - self._allowed_skew - self._leeway
+        before = self._steady() + self._lowest - self._allowed_skew - self._leeway
+        self._forgotten = max(self._forgotten, before)
+        return before
+
+    def _measure(self) -> float:
+        """Return the offset now: of several readings the one that took the least time."""
+        best, found = math.inf, math.nan
+        for _ in range(_READINGS):
+            before, wall, after = self._steady(), self._wall(), self._steady()
+            if after - before < best:
+                best, found = after - before, wall - (before + after) / 2
+            if best <= _QUICK:
+                break
+        return found

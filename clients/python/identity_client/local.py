@@ -24,7 +24,15 @@ from identity_client.access_tokens import RejectedError, SignedToken, UnknownKey
 from identity_client.backoff import Backoff
 from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.errors import IdentityError, SilentError
-from identity_client.freshness import ClockSkewedError, Freshness, LateError, steady, wall
+from identity_client.freshness import (
+    STEP,
+    ClockSetBackError,
+    ClockSkewedError,
+    Freshness,
+    LateError,
+    steady,
+    wall,
+)
 from identity_client.options import ClientOptions
 from identity_client.recent import Recent
 from identity_client.trust import News, TrustClient
@@ -125,9 +133,11 @@ class LocalVerifier:
         certificate_sha256: bytes = b"",
     ) -> Outcome:
         """As `IdentityClient.verify`. Raises NotFreshError; ValueError: nothing says who is asking."""
-        state = self._state
-        if _steady() > self._fresh.until or not state.complete:
+        state, fresh = self._state, self._fresh
+        now, steady = _now(), _steady()
+        if not (steady <= fresh.until and -STEP <= now - steady - fresh.offset <= STEP and state.complete):
             self._require_fresh()
+            now = _now()
         digest = blake2b(token.encode("utf-8", "surrogatepass")).digest()
         known = self._cache.get(digest)
         # Read before the token is checked: it may understate what is known, never overstate.
@@ -140,7 +150,6 @@ class LocalVerifier:
             self._cache.put(digest, known, _TOKEN_BYTES + len(token))
         if known.token.key_id not in state.keys:
             return self._of_no_key(known.token.key_id)
-        now = _now()
         if now >= known.valid_until:
             return self._rejected("EXPIRED", "the token has expired")
         if now < known.valid_from:
@@ -214,7 +223,7 @@ class LocalVerifier:
     def _is_fresh(self) -> bool:
         # What was confirmed lasts while a stream is resumed, but not once the service says that it tells
         # everything again: what happened before may have been taken back, or have been another history's.
-        return _steady() <= self._fresh.until and self._state.complete
+        return _steady() <= self._fresh.until and self._state.complete and self._fresh.is_steady()
 
     def _require_fresh(self) -> None:
         if self._is_fresh():
@@ -222,6 +231,8 @@ class LocalVerifier:
         why = f": {self._trouble}" if self._trouble is not None else ""
         if not self._state.complete:
             raise NotFreshError(f"not all that was revoked is known yet{why}")
+        if _steady() <= self._fresh.until:
+            raise NotFreshError("the clock of this machine was set and is being checked; try again")
         raise NotFreshError(f"the service has confirmed nothing for too long{why}")
 
     def _follow(self) -> None:
@@ -235,6 +246,9 @@ class LocalVerifier:
                     self._hear(news)
                     if news.time is not None:  # a heartbeat comes last: this stream has said all it had to
                         backoff.reset()
+            except ClockSetBackError as error:
+                self._trouble = error
+                self._state.start_over()
             except (IdentityError, LateError) as error:
                 self._trouble = failure = error
             except Exception as error:  # noqa: BLE001  # of a newer service, or a bug: known is not all
@@ -245,6 +259,8 @@ class LocalVerifier:
             self._closing.wait(backoff.next_pause(failure))
 
     def _hear(self, news: News) -> None:
+        if news.restarted:
+            self._fresh.start_over()
         self._state.fold(news)
         if news.time is None or news.staleness is None or not self._state.complete:
             return
@@ -262,7 +278,7 @@ class LocalVerifier:
                 return
             self._trouble = None
             self._changed.notify_all()
-        self._state.evict(self._fresh.forgettable(news.time))
+        self._state.evict(self._fresh.forgettable())
 
 
 _steady: Final = steady

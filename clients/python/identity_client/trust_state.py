@@ -50,6 +50,11 @@ class TrustState:
             self.revision = news.revision
             self.complete = True
 
+    def start_over(self) -> None:
+        """Have everything told anew; what is known stays known, and is not all until then."""
+        self.revision = ""
+        self.complete = False
+
     def evict(self, before: float) -> None:
         """Forget the denials that ended before then, in Unix seconds."""
         current = math.floor(before / _BUCKET_SECONDS)

@@ -38,6 +38,9 @@ class Clock(SystemClock):
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
 
+    def boot(self) -> float:
+        return self.monotonic()
+
 
 class Journal:
     def __init__(self) -> None:

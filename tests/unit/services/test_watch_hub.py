@@ -116,6 +116,18 @@ def test_a_heartbeat_says_time_and_staleness_and_goes_only_to_who_waits() -> Non
     assert not any(message.HasField("time") for message in taken(busy))
 
 
+def test_no_heartbeat_is_sent_by_a_clock_that_is_not_accepted() -> None:
+    site = Site()
+    idle = site.open()
+    taken(idle)
+    site.replica.clock_was_set = True
+    site.hub.beat()
+    assert taken(idle) == []
+    site.replica.clock_was_set = False
+    site.hub.beat()
+    assert len(taken(idle)) == 1
+
+
 def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
     """Else who is cut off just then resumes after it, and never hears of it."""
     site = Site()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from identity_service.domain.errors import NotReadyError
+from identity_service.domain.errors import ClockSkewedError, NotReadyError
 from identity_service.domain.ids import NO_LINK, Epoch, KeyId, Link, TokenId
 from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
@@ -48,6 +48,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.steady
 
+    def boot(self) -> float:
+        return self.monotonic()
+
 
 class Keys:
     """What the hub asks of a key ring."""
@@ -67,6 +70,7 @@ class Replica:
         self.revocations = Revocations()
         self.staleness = 0.25
         self.ready = True
+        self.clock_was_set = False
         self.history = History(self.revision.epoch)
 
     def recognises(self, revision: Revision) -> bool:
@@ -75,6 +79,10 @@ class Replica:
     def require_ready(self) -> None:
         if not self.ready:
             raise NotReadyError("not yet")
+
+    def require_clock(self) -> None:
+        if self.clock_was_set:
+            raise ClockSkewedError("it was set")
 
 
 class Site:

@@ -17,6 +17,9 @@ class Time:
     def monotonic(self) -> float:
         return self.now
 
+    def boot(self) -> float:
+        return self.monotonic()
+
 
 @pytest.fixture
 def time() -> Time:

@@ -43,17 +43,22 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock:
+    """`wall` is set by hand; time that passes (`steady`) moves the wall clock as well."""
+
     def __init__(self) -> None:
         self.wall, self.steady = NOW, 100.0
 
     def now(self) -> datetime:
-        return self.wall
+        return self.wall + timedelta(seconds=self.steady - 100)
 
     def unix(self) -> float:
         return self.now().timestamp()
 
     def monotonic(self) -> float:
         return self.steady
+
+    def boot(self) -> float:
+        return self.monotonic()
 
 
 class Journal:
@@ -92,7 +97,7 @@ class MemoryLog:
             epoch=self.epoch,
             position=max(self.ended, last.position if last else 0),
             link=last.link if last else NO_LINK,
-            time=self._clock.wall,
+            time=self._clock.now(),
             floor=self.floor,
         )
 
@@ -349,14 +354,109 @@ def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
 
     assert "t1" in replica.revocations.denylist
     # As long as this clock may be set back so far that the token has not expired by it.
-    clock.wall += timedelta(hours=1, minutes=1, seconds=9)
-    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.wall))
+    clock.steady += timedelta(hours=1, minutes=1, seconds=9).total_seconds()
+    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.now()))
     replica.beat("p")
     assert "t1" in replica.revocations.denylist
-    clock.wall += timedelta(hours=1)
-    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.wall))
+    clock.steady += 3600
+    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.now()))
     replica.beat("p")
     assert "t1" not in replica.revocations.denylist
+
+
+@pytest.mark.parametrize("hours", [1, 5, 30])
+def test_a_clock_that_the_store_shares_may_be_ahead_for_a_moment_and_nothing_is_forgotten(
+    replica: Replica, log: MemoryLog, clock: Clock, hours: int
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    replica.beat("p")
+    clock.wall += timedelta(hours=hours)
+    with pytest.raises(ClockSkewedError, match="was set"):
+        replica.require_fresh()
+    replica.beat("p")
+    replica.require_fresh()
+    reads = log.reads
+
+    clock.wall -= timedelta(hours=hours)
+    with pytest.raises(ClockSkewedError):
+        replica.require_fresh()
+    replica.beat("p")
+    replica.require_fresh()
+
+    assert "t1" in replica.revocations.denylist
+    assert log.reads == reads, "the clock is the one by which the log was read"
+
+
+def test_a_clock_that_was_ahead_when_the_log_was_read_makes_it_read_again_once_it_is_right(
+    replica: Replica, log: MemoryLog, clock: Clock
+) -> None:
+    log.append(denied("t1"))
+    clock.wall += timedelta(hours=5)
+    replica.load()
+    replica.beat("p")
+    assert "t1" not in replica.revocations.denylist
+
+    clock.wall -= timedelta(hours=5)
+    replica.beat("p")
+
+    replica.require_fresh()
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_clock_that_was_set_back_is_not_accepted_before_the_log_was_read_again(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    replica.beat("p")
+
+    def broken(after: int, limit: int) -> LogPage:
+        raise StoreUnavailableError("cut off between the two")
+
+    monkeypatch.setattr(log, "read", broken)
+    clock.wall -= timedelta(hours=1)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    assert not replica.is_fresh()
+    monkeypatch.undo()
+    replica.beat("p")
+    assert replica.is_fresh()
+
+
+def test_a_clock_far_behind_what_the_store_remembers_is_refused_until_an_operator_accepts_it(
+    replica: Replica, log: MemoryLog, clock: Clock, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    for mark, status in ((timedelta(hours=4), "identity clock accept"), (timedelta(0), "fresh")):
+        head = replace(log.head(), marks=Marks(time=clock.now() + mark))
+        monkeypatch.setattr(log, "beat", lambda *_, head=head, **__: head)
+        for _ in range(2):
+            replica.beat("p")
+            assert status in replica.status
+    assert [event for event in journal.events if "clock" in event] == ["clock_refused", "clock_accepted"]
+
+
+def test_the_store_is_told_the_time_only_after_it_has_held_for_ten_minutes(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[datetime | None] = []
+    real = log.beat
+
+    def beat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
+        told.append(marks.time)
+        return real(process)
+
+    monkeypatch.setattr(log, "beat", beat)
+    replica.load()
+    replica.beat("p")
+    clock.wall += timedelta(hours=1)
+    replica.beat("p")
+    clock.steady += 599
+    replica.beat("p")
+    clock.steady += 1
+    replica.beat("p")
+
+    assert told == [None, None, None, clock.now()]
 
 
 def test_what_this_process_wrote_is_known_at_once_and_the_revision_stays(
@@ -482,7 +582,7 @@ def test_a_heartbeat_of_another_history_confirms_nothing(
     log.entries[:] = []
     log.append(denied("u1"))
     other = replace(log.head(), link=Link("other"))
-    monkeypatch.setattr(log, "beat", lambda *_: other)
+    monkeypatch.setattr(log, "beat", lambda *_, **__: other)
     monkeypatch.setattr(log, "read", _away)
     with pytest.raises(StoreUnavailableError):
         replica.beat("p")

@@ -30,6 +30,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.steady
 
+    def boot(self) -> float:
+        return self.monotonic()
+
 
 class Journal:
     def __init__(self) -> None:

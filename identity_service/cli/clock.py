@@ -1,0 +1,40 @@
+"""`identity clock`: what the store remembers of the time, and accepting a clock that was set back."""
+
+from typing import Annotated
+
+import typer
+
+from identity_service import bootstrap
+from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
+from identity_service.cli.output import JsonFlag, failures, show
+from identity_service.cli.records import confirm
+from identity_service.domain.audit import AuditEvent, AuditType
+
+app = typer.Typer(help="The clock, as the store remembers it.", no_args_is_help=True)
+
+
+@app.command("accept")
+def accept(
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit events.")] = "",
+    yes: YesOption = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Accept that the clock of this machine is right although it is hours behind what the store remembers.
+
+    Every process refuses to answer until then, since revocations that were forgotten could count again. Run
+    it only if the time shown is right. Then revoke everything that was issued while the clock was ahead:
+    `identity token revoke --everything`.
+    """
+    with failures(as_json=as_json):
+        settings = settings_for_office(config, store)
+        with bootstrap.open_office(settings) as office:
+            now, before = office.clock.now(), office.store.head().marks.time
+            remembered = f"{before:%F %T} UTC" if before is not None else "no time"
+            confirm(f"The store remembers {remembered}. Is it {now:%F %T} UTC now?", yes=yes)
+            event = AuditEvent.of(
+                AuditType.CLOCK_ACCEPTED, reason=reason, remembered=before.isoformat() if before else None
+            )
+            office.store.accept_clock(now, audit=event)
+        show({"remembered": before, "accepted": now}, as_json=as_json)

@@ -1,0 +1,119 @@
+"""The wall clock of this process, held against the store's clock and against its own past.
+
+Says whether calls may be answered by it, and records each change of that as one event. Reads no log:
+`replica.py` does what a verdict asks for. `domain/clock_guard.py` has the rule.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import isnan
+from typing import Final
+
+from identity_service.domain.clock_guard import STEP, ClockGuard, ClockVerdict
+from identity_service.domain.errors import ClockSkewedError
+from identity_service.domain.log import Head
+from identity_service.domain.ports import Clock, Journal
+
+_EVENTS: Final = {
+    ClockVerdict.MOVING: "clock_is_being_set",
+    ClockVerdict.READ_AGAIN: "clock_set_back",
+    ClockVerdict.REFUSED: "clock_refused",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSample:
+    """What the clocks showed just before a heartbeat was sent."""
+
+    steady: float
+    wall: datetime
+    offset: float
+
+
+class WallClock:
+    """Judges the wall clock at each heartbeat, and refuses calls while it is not accepted.
+
+    One thread at a time calls `judge`, `begin` and `forgettable`; any thread calls the others.
+    """
+
+    def __init__(self, clock: Clock, journal: Journal, *, leeway: timedelta) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._leeway = leeway
+        self._guard = ClockGuard(clock, leeway=leeway)
+        self._skew: timedelta | None = None
+        self._verdict = ClockVerdict.STEADY
+
+    def sample(self) -> ClockSample:
+        """Read the clocks; call it right before a heartbeat is sent."""
+        return ClockSample(
+            steady=self._clock.monotonic(), wall=self._clock.now(), offset=self._guard.measure()
+        )
+
+    def require(self) -> None:
+        """Raise ClockSkewedError unless the wall clock is the one that the last heartbeat accepted."""
+        boot = self._clock.boot()
+        # A thread that is interrupted between the two readings sees a step where there is none, so that a
+        # difference is measured once more, with care.
+        if self._skew is None and (
+            -STEP <= self._clock.unix() - boot - self._guard.accepted <= STEP or self._guard.is_steady()
+        ):
+            return
+        raise ClockSkewedError(self._trouble())
+
+    def judge(self, sample: ClockSample, head: Head) -> ClockVerdict | None:
+        """Decide by the head that a heartbeat brought; None = the clocks of process and store differ.
+
+        READ_AGAIN asks the caller to read the log from its start, and to judge again with a new sample.
+        """
+        self._skew = self._measure_skew(sample.wall, head.time)
+        if self._skew is not None:
+            return None
+        before = self._guard.accepted
+        verdict = self._guard.judge(sample.offset, head.marks.time, head.retention)
+        if verdict is ClockVerdict.STEADY:
+            after = self._guard.accepted
+            step = 0.0 if isnan(before) else after - before
+            if self._verdict is not verdict or abs(step) > STEP:
+                self._journal.record("clock_accepted", step_seconds=round(step))
+        elif verdict is not self._verdict:
+            self._journal.record(_EVENTS[verdict])
+        self._verdict = verdict
+        return verdict
+
+    def begin(self) -> None:
+        """The log is about to be read from its start."""
+        self._guard.begin()
+
+    def forgettable(self) -> datetime:
+        """Return the time before which denials that ended may be forgotten; only after STEADY."""
+        return self._guard.forgettable()
+
+    def held_time(self) -> datetime | None:
+        """Return the wall-clock time that the store may remember, or None while it has not held for long."""
+        return self._guard.held_time()
+
+    def latest(self) -> datetime:
+        """Return the latest time that this process ever accepted, or that it is now."""
+        highest, now = self._guard.highest, self._clock.now()
+        return now if highest is None else max(highest, now)
+
+    def _measure_skew(self, before: datetime, store: datetime) -> timedelta | None:
+        """How far the store's clock lies outside of what this process saw, where that is too far."""
+        after = self._clock.now()
+        skew = max(before - store, store - after, timedelta(0))
+        return skew if skew > self._leeway else None
+
+    def _trouble(self) -> str:
+        skew = self._skew
+        if skew is not None:
+            return (
+                f"the clocks of this process and of the store differ by {skew.total_seconds():.0f} s; "
+                "run NTP on both machines"
+            )
+        if self._verdict is ClockVerdict.REFUSED:
+            return (
+                "the clock of this machine is more than 3 hours behind the time that the store remembers; "
+                "set it right, or run `identity clock accept` if it is right"
+            )
+        return "the clock of this machine was set and is being checked; try again"

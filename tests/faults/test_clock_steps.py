@@ -1,0 +1,173 @@
+"""The wall clock of the whole machine is wrong for a moment, or is corrected; tokens live 15 minutes.
+
+Service, Redis and a local verifier go by one clock that is set: nothing shows the step from outside.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from identity_client import IdentityClient, IdentityError, Rejected
+from tests.e2e.process import Installation, Running
+from tests.faults.clocks import SteppedClock
+from tests.faults.local_process import LocalProcess
+from tests.faults.site import until
+from tests.redis_server import RedisServer, packaged_server
+
+HOUR = 3600.0
+PATIENCE = 30.0
+PASSWORD = "correct horse battery staple"
+ISSUER = "identity-service"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """Everything that goes by one clock."""
+
+    clock: SteppedClock
+    installation: Installation
+    services: list[Running] = field(default_factory=list)
+    local: LocalProcess | None = None
+    revoked: list[str] = field(default_factory=list)
+    control: str = ""
+
+    def start(self, stack: ExitStack, processes: int) -> None:
+        self.services = [stack.enter_context(self.installation.serve()) for _ in range(processes)]
+        self.local = stack.enter_context(
+            LocalProcess(self.services[0].target, ISSUER, self.clock.environment)
+        )
+
+    def revoke_in_each_way(self) -> None:
+        """Revoke tokens of all kinds, and keep one that is not revoked."""
+        environment = self.installation.environment
+        client_id, secret = environment["IDENTITY_CLIENT_ID"], environment["IDENTITY_CLIENT_SECRET"]
+        with self.services[0].client() as client:
+            bearer = client.issue_with_secret(client_id, secret, scopes=["identity.revoke"]).access_token
+        with self.services[-1].client(bearer=bearer) as client:
+            for way in ("token", "token_id", "session", "refresh token") * 3:
+                tokens = client.issue_with_password("ana", PASSWORD)
+                self.revoked.append(tokens.access_token)
+                match way:
+                    case "token":
+                        client.revoke_token(tokens.access_token)
+                    case "token_id":
+                        client.revoke_token_id(tokens.token_id)
+                    case "session":
+                        client.revoke_session(tokens.session_id)
+                    case _:
+                        client.revoke_token(tokens.refresh_token)
+            self.control = client.issue_with_password("ana", PASSWORD).access_token
+
+    def say(self) -> list[list[str]]:
+        """What each process and the local verifier say of every revoked token, and last of the other one."""
+        assert self.local is not None
+        tokens = [*self.revoked, self.control]
+        return [*(_asked(service, tokens) for service in self.services), self.local.say(tokens)]
+
+    def until_all_say(self, word: Callable[[bool], str]) -> None:
+        """Wait until every answer is the one of `word(whether the token was revoked)`."""
+        wanted = [*(word(True) for _ in self.revoked), word(False)]
+        said: list[list[str]] = []
+
+        def agreed() -> bool:
+            said[:] = self.say()
+            return all(answers == wanted for answers in said)
+
+        try:
+            until(agreed, PATIENCE)
+        except TimeoutError:
+            pytest.fail(f"they say {said}, wanted {wanted}")
+
+
+def _asked(service: Running, tokens: list[str]) -> list[str]:
+    with IdentityClient(service.target) as client:
+        answers = []
+        for token in tokens:
+            try:
+                said = client.verify(token, any_audience=True)
+            except IdentityError as error:
+                answers.append(error.reason)
+            else:
+                answers.append(said.reason if isinstance(said, Rejected) else "")
+        return answers
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Machine]]:
+    """Makes a machine whose clock is so many seconds off, with a service that is initialised and runs."""
+    with ExitStack() as stack:
+
+        def make(offset: float = 0.0) -> Machine:
+            clock = SteppedClock(tmp_path / "clock")
+            clock.step(offset)
+            store = f"sqlite:///{tmp_path}/identity.db"
+            if request.param == "redis":
+                (tmp_path / "redis").mkdir()
+                server = RedisServer(
+                    tmp_path / "redis", program=packaged_server(), environment=clock.environment
+                )
+                server.start()
+                stack.callback(server.stop)
+                store = server.url
+            quick = {"IDENTITY_BEAT_INTERVAL": "100ms", "IDENTITY_WATCH_HEARTBEAT": "100ms"}
+            installation = Installation(tmp_path, store, {**clock.environment, **quick})
+            installation.init()
+            machine = Machine(clock=clock, installation=installation)
+            machine.start(stack, 2 if request.param == "redis" else 1)
+            create = ("user", "create", "ana", "--audience", "api", "--password-stdin")
+            machine.services[0].json(*create, stdin=f"{PASSWORD}\n")
+            machine.revoke_in_each_way()
+            return machine
+
+        yield make
+
+
+def as_ever(revoked: bool) -> str:
+    return "REVOKED" if revoked else ""
+
+
+def expired(revoked: bool) -> str:
+    return "EXPIRED"
+
+
+@pytest.mark.parametrize(
+    "step", [HOUR, 30 * HOUR, -HOUR], ids=["an hour ahead", "30 hours ahead", "an hour back"]
+)
+def test_a_clock_that_is_wrong_for_a_moment_makes_no_revocation_forgotten(
+    machine: Callable[..., Machine], step: float
+) -> None:
+    here = machine()
+    here.until_all_say(as_ever)
+    for _ in range(2):
+        here.clock.step(step)
+        # Ahead, each process accepts the clock, which it shares with the store, and goes by it; behind, it
+        # reads the log again, and the tokens are not valid yet.
+        here.until_all_say(expired if step > 0 else lambda revoked: "NOT_YET_VALID")
+        here.clock.step(0)
+        here.until_all_say(as_ever)
+
+
+def test_a_clock_that_was_behind_at_the_start_is_corrected_without_a_restart(
+    machine: Callable[..., Machine],
+) -> None:
+    here = machine(-90.0)
+    here.until_all_say(as_ever)
+    here.clock.step(0)
+    here.until_all_say(as_ever)
+
+
+def test_a_clock_that_was_ahead_at_the_start_is_corrected_without_a_restart(
+    machine: Callable[..., Machine],
+) -> None:
+    """The tokens of before are valid later than now, as their times say; nothing else is wrong with them."""
+    here = machine(4 * HOUR)
+    here.until_all_say(as_ever)
+    here.clock.step(0)
+    here.until_all_say(lambda revoked: "NOT_YET_VALID")
+    here.clock.step(4 * HOUR)
+    here.until_all_say(as_ever)
