@@ -9,6 +9,7 @@ import pytest
 
 from identity_client import IdentityClient, IdentityError, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
+from tests.ports import reserve_port
 from tests.redis_server import RedisServer, binary, packaged_server
 from tests.redis_topology import until
 

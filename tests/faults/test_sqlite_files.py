@@ -7,6 +7,7 @@ import pytest
 
 from identity_client import IdentityClient, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
+from tests.ports import reserve_port
 from tests.redis_topology import until
 
 pytestmark = pytest.mark.slow
