@@ -104,6 +104,12 @@ def test_issue_at_the_bounds_is_taken(world: World) -> None:
         (pb.VerifyRequest(token="x", audiences=[API], required_scopes=["s"] * 10_000), "required_scopes"),
         (pb.VerifyRequest(token="x", audiences=[API], at_least_revision="7"), "at_least_revision"),
         (pb.VerifyRequest(token="x", audiences=[API], at_least_revision="a.-1"), "at_least_revision"),
+        (pb.VerifyRequest(token="x", audiences=[API], at_least_revision="a.1.-"), "at_least_revision"),
+        (pb.VerifyRequest(token="x", audiences=[API], at_least_revision="a.1.b.c"), "at_least_revision"),
+        (
+            pb.VerifyRequest(token="x", audiences=[API], at_least_revision="a.1." + "l" * 65),
+            "at_least_revision",
+        ),
         (
             pb.VerifyRequest(token="x", audiences=[API], at_least_revision="a." + "9" * 99),
             "at_least_revision",
