@@ -177,7 +177,9 @@ class ClusterGroup:
         self._scheme = "rediss" if tls[0] else "redis"
         common: dict[str, Any] = {
             "cluster_enabled": "yes",
-            "cluster_node_timeout": "1000",
+            # Without a replica there is nothing to fail over to: a server that is slow, or paused, is not
+            # to be taken for dead, which makes the others refuse everything.
+            "cluster_node_timeout": "1000" if replica else "30000",
             "cluster_require_full_coverage": "no",
             "repl_ping_replica_period": "1",
             **options,
