@@ -167,10 +167,10 @@ def test_a_right_that_is_taken_away_at_run_time_is_missed_by_the_next_heartbeat_
     say(server.port, "ACL SETUSER identity -config|get")
 
     with pytest.raises(UnsafeStoreError, match="CONFIG GET"):
-        until(lambda: bool(store.beat("p1")) and False, patience=3)
+        until(lambda: bool(store.beat("p1")) and False)
 
     say(server.port, "ACL SETUSER identity +config|get")
-    until(lambda: beats(store), patience=3)
+    until(lambda: beats(store))
     store.close()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.settings import Settings
 from identity_service.storage.redis import RedisStore, node
 from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
@@ -17,8 +18,6 @@ from tests.redis_server import binary, packaged_server
 from tests.redis_topology import SentinelGroup, TunedServer, say, until
 
 RETENTION = timedelta(days=1)
-WINDOW = 1.5
-"""Seconds: a second as documented, and what a busy machine adds."""
 
 
 class Events:
@@ -38,6 +37,18 @@ class Events:
 @pytest.fixture
 def journal() -> Events:
     return Events()
+
+
+@pytest.fixture(autouse=True)
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each durable write looks at the server, so that no test waits for the next look."""
+    monkeypatch.setattr(node, "_LOOK_INTERVAL", 0.0)
+
+
+def test_each_heartbeat_by_default_looks_at_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+
+    assert node._LOOK_INTERVAL < Settings().beat_interval.total_seconds() < 1
 
 
 @pytest.fixture(params=["the one on PATH", "the packaged one"])
@@ -81,13 +92,13 @@ def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
     with closing(opened(server, journal)) as store:
         server.configure(name, wrong)
 
-        until(lambda: fails(lambda: store.beat("p", RETENTION)), patience=WINDOW)
+        assert fails(lambda: store.beat("p", RETENTION))
         for call in (*samples.MUTATIONS.values(), *samples.READS.values()):
             with pytest.raises(UnsafeStoreError, match=f"CONFIG SET {name} {right}"):
                 call(store)
 
         server.configure(name, right)
-        assert until(lambda: not fails(lambda: store.beat("p", RETENTION))) < WINDOW
+        until(lambda: not fails(lambda: store.beat("p", RETENTION)))
         store.deny_token(TokenId("after"), samples.LATER)
     assert journal.names == ["store_refused", "store_mended"]
     assert f"CONFIG SET {name} {right}" in str(journal.all[0][1]["fix"])
@@ -116,28 +127,27 @@ def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_aga
     with closing(opened(server, journal)) as store:
         say(server.port, "REPLICAOF 127.0.0.1 1")
 
-        until(lambda: fails(lambda: store.beat("p", RETENTION)), patience=WINDOW)
+        until(lambda: fails(lambda: store.beat("p", RETENTION)))
         with pytest.raises(UnsafeStoreError, match="is a replica"):
-            until(lambda: bool(store.head()) and False, patience=WINDOW)
+            until(lambda: bool(store.head()) and False)
 
         say(server.port, "REPLICAOF NO ONE")
-        assert until(lambda: not fails(lambda: store.beat("p", RETENTION))) < WINDOW
+        until(lambda: not fails(lambda: store.beat("p", RETENTION)))
     assert journal.names == ["store_refused", "store_mended"]
 
 
 def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
-    tmp_path: Path, journal: Events, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, journal: Events
 ) -> None:
     """Below 7.2 nothing else tells: until its first rewrite is done, a crash loses what is in memory."""
     server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
     server.start()
-    monkeypatch.setattr(node, "_LOOK_INTERVAL", 0.0)
     try:
         with closing(opened(server, journal)) as store:
             for number in range(400):
                 say(server.port, f"SET filler{number} x")
             server.configure("appendonly", "no")
-            until(lambda: fails(lambda: store.beat("p", RETENTION)), patience=WINDOW)
+            until(lambda: fails(lambda: store.beat("p", RETENTION)))
             server.configure("appendonly", "yes")
             until(lambda: "aof_rewrite_in_progress:1" in say(server.port, "INFO persistence"))
 
@@ -161,10 +171,10 @@ def test_a_primary_that_no_longer_needs_its_replicas_is_found_where_a_failover_m
             group.primary.configure("min-replicas-to-write", "0")
 
             with pytest.raises(UnsafeStoreError, match="min-replicas-to-write 1"):
-                until(lambda: bool(store.beat("p", RETENTION)) and False, patience=WINDOW)
+                until(lambda: bool(store.beat("p", RETENTION)) and False)
 
             group.primary.configure("min-replicas-to-write", "1")
-            assert until(lambda: not fails(lambda: store.beat("p", RETENTION))) < WINDOW
+            until(lambda: not fails(lambda: store.beat("p", RETENTION)))
     finally:
         group.stop()
     assert journal.names == ["store_refused", "store_mended"]

@@ -86,7 +86,7 @@ def test_what_was_acknowledged_while_the_file_was_turned_off_is_not_accepted_aft
         before = [token for token in tokens[:5] if acknowledges(client, token)]
         server.configure("appendonly", "no")
         # Until it is noticed, which below 7.2 may take a second; then nothing is acknowledged any more.
-        until(lambda: not acknowledges(client, tokens[5]), patience=3)
+        until(lambda: not acknowledges(client, tokens[5]))
         after = [token for token in tokens[6:] if acknowledges(client, token)]
         with pytest.raises(UnavailableError, match="appendonly"):
             client.revoke_token(tokens[-1])
@@ -121,16 +121,16 @@ def test_a_broken_promise_is_named_until_it_is_mended_and_then_all_is_well_witho
         tokens = issue(client, installation, 3)
         assert acknowledges(client, tokens[0])
         server.configure(name, value)
-        until(lambda: not acknowledges(client, tokens[1]), patience=3)
+        until(lambda: not acknowledges(client, tokens[1]))
         # No heartbeat counts meanwhile, so that it goes stale.
-        until(lambda: not verifies(client, tokens[2]), patience=10)
+        until(lambda: not verifies(client, tokens[2]))
         with pytest.raises(UnavailableError, match=name):
             client.revoke_token(tokens[2])
         with pytest.raises(UnavailableError, match=name):
             client.verify(tokens[2], any_audience=True)
 
         server.configure(name, MENDED[name])
-        until(lambda: serves(client, installation), patience=5)
+        until(lambda: serves(client, installation))
         outcome = client.verify(tokens[1], any_audience=True)
 
     assert isinstance(outcome, Rejected)

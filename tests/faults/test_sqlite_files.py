@@ -112,7 +112,7 @@ def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
             client.revoke_token(tokens[1])
 
         (tmp_path / "elsewhere.db").rename(file)
-        until(lambda: verifies(client, tokens[2]), patience=5)
+        until(lambda: verifies(client, tokens[2]))
         client.revoke_token(tokens[1])
         outcome = client.verify(tokens[0], any_audience=True)
 
@@ -143,7 +143,7 @@ def test_a_file_that_another_was_copied_over_is_unavailable_and_never_internal(
         revoked = [token for token in tokens[:-20] if acknowledges(client, token)]
         until(lambda: file.stat().st_size > size or not revoked)
         file.write_bytes(old)
-        until(lambda: not acknowledges(client, tokens[-1]), patience=5)
+        until(lambda: not acknowledges(client, tokens[-1]))
 
         with pytest.raises(UnavailableError, match=str(file)):
             client.revoke_token(tokens[-2])
