@@ -5,15 +5,15 @@ from contextlib import contextmanager
 
 from identity_service.domain.errors import StoreDamagedError
 
-_WRONG = (ValueError, KeyError, TypeError, IndexError)
+_WRONG = (ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What decoding raises for a value that is none of ours."""
 
 
 def damaged(where: str, what: str) -> StoreDamagedError:
     """The error that names the key or row, what is wrong with it, and what to do."""
     return StoreDamagedError(
-        f"the store is damaged: `{where}` {what}. Put its value back, or restore a backup; "
-        "nothing is answered from it before"
+        f"the store is damaged: `{where}` {what}. Delete it if another program wrote it, else put its value "
+        "back or restore a backup"
     )
 
 

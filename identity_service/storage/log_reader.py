@@ -61,6 +61,8 @@ class LogReader:
         self._fold = fold
         self._from_start = True
         self._read_before = False
+        self._announced: Epoch | None = None
+        """The epoch of the log that was said to have replaced the one before."""
         self._may_have_lost = False
         """Whether the log was replaced since an end was last reached; a read may fail in between."""
         self.cursor = Cursor(Epoch(""), 0, NO_LINK)
@@ -141,7 +143,9 @@ class LogReader:
             self._journal.record("log_trimmed_meanwhile", known=str(cursor.revision), floor=found.floor)
             self.start_over()
             return
-        self._journal.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
+        if found.epoch != self._announced or same:  # reading it may fail again and again: it is said once
+            self._announced = found.epoch
+            self._journal.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
         if same:
             self.renew(found)
         self.start_over()

@@ -40,6 +40,7 @@ _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 """Seconds before each is followed: of two servers that name each other, one has not heard of the move yet."""
 _TROUBLE: Final = (redis.RedisError, OSError, ValueError)
 """What calls fail with; the latter two come of a socket that another thread has closed."""
+_WRONG_TYPE: Final = "WRONGTYPE"
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 """How a script ends that finds a key which does not hold what this service wrote there."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
@@ -120,7 +121,7 @@ class Connection:
         NotConfirmedError with the script's answer where that was not confirmed in time,
         StoreUnavailableError, and what the script refuses with.
         """
-        return self._call(keys[0], self._request(script, keys, args, repeatable, durable, brief))
+        return self._call(keys, self._request(script, keys, args, repeatable, durable, brief))
 
     def series(self, key: str, calls: Callable[[RunScript], None]) -> None:
         """Run scripts one after the other on one connection to the server where `key` lies.
@@ -154,7 +155,7 @@ class Connection:
 
     def command(self, name: str, key: str, *words: str | int) -> Any:
         """Run a command that only reads one key; the answer as Redis gives it."""
-        return self._call(key, Request(pack(name, key, *words)))
+        return self._call([key], Request(pack(name, key, *words)))
 
     def check(self, demands: Demands) -> Sequence[Finding]:
         """What of the set-up of the servers goes against these demands, worst first.
@@ -176,7 +177,7 @@ class Connection:
             try:
                 found = self._ask(stream, request, Node.wait)
             except _TROUBLE as error:
-                raise _translation(error) from error
+                raise self._named(error, [stream]) from error
             if found:
                 return
 
@@ -184,11 +185,26 @@ class Connection:
         """Close every connection; a `wait` in progress ends."""
         self._topology.close()
 
-    def _call(self, key: str, request: Request) -> Any:
+    def _call(self, keys: Sequence[str], request: Request) -> Any:
         try:
-            return self._ask(key, request, Node.call)
+            return self._ask(keys[0], request, Node.call)
         except _TROUBLE as error:
-            raise _translation(error) from error
+            raise self._named(error, keys) from error
+
+    def _named(self, error: Exception, involved: Sequence[str]) -> IdentityError:
+        """The error of the domain; if a key has another type than ours, the one that names it."""
+        if not isinstance(error, redis.ResponseError) or _WRONG_TYPE not in f"{code_of(error)} {error}":
+            return _translation(error)
+        for key in involved:
+            try:
+                found = self._ask(key, Request(pack("TYPE", key)), Node.call)
+            except (*_TROUBLE, StoreUnavailableError):
+                break
+            if found not in ("none", keys.type_of(key)):
+                return damaged(key, f"is of the type {found}, not {keys.type_of(key)}")
+        return damaged(
+            f"{involved[0]}, or another key beside it,", "has not the type that this service gave it"
+        )
 
     def _ask(self, key: str, request: Request, ask: Callable[[Node, Request], Any]) -> Any:
         """Ask the owner of the key; where that is another one by now, ask that one."""

@@ -91,3 +91,32 @@ def request(request_id: str) -> str:
 
 def session(session_id: SessionId) -> str:
     return f"idn:s:{{{session_id}}}"
+
+
+_TYPES: Final[dict[str, str]] = {
+    "log:head": "hash",
+    "head": "string",
+    "log": "stream",
+    "audit": "stream",
+    "gen": "hash",
+    "usernames": "hash",
+    "heartbeats": "zset",
+    "deny": "string",
+    "ended": "string",
+    "used": "string",
+    "beat": "string",
+    "count": "string",
+    "request": "hash",
+    "names": "hash",
+    "index": "zset",
+    "sessions": "zset",
+    **{kind.value: "hash" for kind in RecordKind},
+}
+
+
+def type_of(key: str) -> str:
+    """The type that a key of this service has in Redis; of a key that is none of them, `none`."""
+    if not key.startswith(f"{_TAG}:"):
+        return "hash" if key.startswith("idn:s:") else "none"
+    name = key.removeprefix(f"{_TAG}:")
+    return _TYPES.get(name) or _TYPES.get(name.partition(":")[0], "none")

@@ -23,6 +23,7 @@ from identity_service.storage.codec import (
     kind_of,
     names_of,
 )
+from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.connection import Connection
@@ -42,13 +43,15 @@ class Records:
 
     def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
         key = keys.record(kind_of(kind), id_)
-        return versioned(kind, *self._connection.command("HMGET", key, "value", "revision"))
+        with reading(key):
+            return versioned(kind, *self._connection.command("HMGET", key, "value", "revision"))
 
     def list_records(self, kind: type[RecordT], *, after: str, limit: int) -> Sequence[Versioned[RecordT]]:
         name = kind_of(kind)
         begin = f"({after}" if after else "-"
         rows = self._connection.run("list_records", [keys.index(name)], [keys.record(name, ""), begin, limit])
-        return [found for value, revision in rows if (found := versioned(kind, value, revision))]
+        with reading(keys.record(name, "…")):
+            return [found for value, revision in rows if (found := versioned(kind, value, revision))]
 
     def find_client(self, certificate: str) -> Versioned[Client] | None:
         client_id = self._connection.command("HGET", keys.names(RecordKind.CLIENT), certificate)

@@ -19,6 +19,7 @@ from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionState, SignIn, Versioned
 from identity_service.storage.codec import decode_record, decode_session, encode_session
+from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.records import versioned
@@ -47,16 +48,18 @@ class Sessions:
 
     def find_user(self, username: str) -> Versioned[User] | None:
         _, value, revision, *_ = self._read_sign_in(username, EVERYONE)
-        return versioned(User, value, revision)
+        with reading(_USERS + "…"):
+            return versioned(User, value, revision)
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
         now, user, _, client, of_all, of_client, of_user, user_id = self._read_sign_in(username, client_id)
-        return SignIn(
-            generations=generations_of({EVERYONE: of_all, client_id: of_client, user_id or "": of_user}),
-            user=self._user(user) if user else None,
-            client=self._client(client) if client else None,
-            time=time_of(now),
-        )
+        with reading(f"{_USERS}{user_id or ''} or {_CLIENTS}{client_id}"):
+            return SignIn(
+                generations=generations_of({EVERYONE: of_all, client_id: of_client, user_id or "": of_user}),
+                user=self._user(user) if user else None,
+                client=self._client(client) if client else None,
+                time=time_of(now),
+            )
 
     def create(self, session: Session) -> None:
         """The lists come second: one that named a session before it is there would be mended at once."""
@@ -111,7 +114,8 @@ class Sessions:
 
     def _record(self, session_id: SessionId) -> Session | None:
         value, mark = self._connection.command("HMGET", keys.session(session_id), "d", "ended")
-        return decode_session(value) if value is not None and mark is None else None
+        with reading(keys.session(session_id)):
+            return decode_session(value) if value is not None and mark is None else None
 
     def mark_ended(self, session_id: SessionId) -> tuple[list[str], datetime | None]:
         """Mark the record of a session that is about to be ended.
@@ -123,6 +127,10 @@ class Sessions:
 
     def read(self, session_id: SessionId) -> SessionState | None:
         now, *found = self._read(session_id)
+        with reading(f"{keys.session(session_id)} or {keys.ended(session_id)}"):
+            return self._state(now, found)
+
+    def _state(self, now: str, found: Sequence[Any]) -> SessionState | None:
         if not found or float(found[2]) <= float(now):
             return None
         version, value, _, mark, ended, user, client, of_all, of_subject, of_client = found

@@ -1,4 +1,4 @@
-"""What goes into scripts and comes out of them, as values of the domain. Knows no key and no connection.
+"""What goes into scripts and comes out of them, as values of the domain. Knows no connection.
 
 Times are Unix seconds as decimal text both ways: Lua would round a number when it prints it.
 """
@@ -21,6 +21,8 @@ from identity_service.domain.log import (
 )
 from identity_service.storage.change_codec import decode_change, encode_change
 from identity_service.storage.codec import moment, seconds
+from identity_service.storage.damage import reading
+from identity_service.storage.redis import keyspace as keys
 
 
 def time_text(time: datetime) -> str:
@@ -89,23 +91,24 @@ def head_of(
     accepted: str,
 ) -> Head:
     """The head, from the answer of the script function `head_reply`."""
-    return Head(
-        epoch=Epoch(epoch),
-        position=int(position),
-        link=Link(link),
-        time=time_of(now),
-        floor=int(floor),
-        retention=timedelta(seconds=float(retention)),
-        whole=bool(whole),
-        complete=bool(complete),
-        marks=Marks(
-            lifetime=timedelta(seconds=float(lifetime)),
-            session=timedelta(seconds=float(session)),
-            leeway=timedelta(seconds=float(leeway)),
-            time=time_of(time) if time else None,
-        ),
-        clock_accepted=int(accepted),
-    )
+    with reading(keys.HEAD):
+        return Head(
+            epoch=Epoch(epoch),
+            position=int(position),
+            link=Link(link),
+            time=time_of(now),
+            floor=int(floor),
+            retention=timedelta(seconds=float(retention)),
+            whole=bool(whole),
+            complete=bool(complete),
+            marks=Marks(
+                lifetime=timedelta(seconds=float(lifetime)),
+                session=timedelta(seconds=float(session)),
+                leeway=timedelta(seconds=float(leeway)),
+                time=time_of(time) if time else None,
+            ),
+            clock_accepted=int(accepted),
+        )
 
 
 def heartbeats_of(found: Sequence[str]) -> tuple[Heartbeat, ...]:
@@ -123,6 +126,18 @@ def entry_of(id_: str, fields: Sequence[Any]) -> LogEntry:
     return LogEntry(int(id_.removesuffix("-0")), link, previous, decode_change(change))
 
 
+def entries_of(found: Sequence[tuple[str, Sequence[Any]]]) -> tuple[LogEntry, ...]:
+    """Raises StoreDamagedError, which names the first entry that is none of ours."""
+    try:
+        return tuple([entry_of(id_, fields) for id_, fields in found])
+    except Exception:
+        for id_, fields in found:
+            with reading(f"{keys.LOG} entry {id_}", "is none that this version knows"):
+                entry_of(id_, fields)
+        raise
+
+
 def generations_of(found: Mapping[str, str | None]) -> dict[PrincipalId, Generation]:
     """Without the ones that were never raised."""
-    return {PrincipalId(p): Generation.parse(text) for p, text in found.items() if text}
+    with reading(keys.GENERATIONS):
+        return {PrincipalId(p): Generation.parse(text) for p, text in found.items() if text}

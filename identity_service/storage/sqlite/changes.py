@@ -4,9 +4,10 @@ Knows the tables `log_head` and `log`; what the entries mean is no matter here.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from identity_service.domain.errors import (
     StoreReplacedError,
@@ -17,6 +18,7 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, new_link
 from identity_service.domain.log import Appended, Change, Head, LogEntry, LogPage, Marks, Revision
 from identity_service.storage.change_codec import decode_change, encode_change
 from identity_service.storage.codec import moment, seconds
+from identity_service.storage.damage import reading
 
 _MAX_POSITION: Final = 2**63 - 1
 
@@ -83,14 +85,19 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
         raise StoreUninitializedError(
             "the store was never initialised, or it was emptied: run `identity init`"
         )
+    with reading("log_head"):
+        return _head_of(row, now)
+
+
+def _head_of(row: Sequence[Any], now: datetime) -> Head:
     epoch, position, link, floor, retention, complete, *longest, time, accepted = row
     lifetime, session, leeway = (timedelta(seconds=duration) for duration in longest)
     return Head(
         epoch=Epoch(epoch),
-        position=position,
+        position=int(position),
         link=Link(link),
         time=now,
-        floor=floor,
+        floor=int(floor),
         retention=timedelta(seconds=retention),
         complete=bool(complete),
         marks=Marks(
@@ -99,7 +106,7 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
             leeway=leeway,
             time=moment(time) if time is not None else None,
         ),
-        clock_accepted=accepted,
+        clock_accepted=int(accepted),
     )
 
 
@@ -220,12 +227,13 @@ def read_entries(connection: sqlite3.Connection, after: int, limit: int) -> tupl
         "SELECT position, link, previous_link, change FROM log WHERE position > ? ORDER BY position LIMIT ?",
         (min(after, _MAX_POSITION), limit),
     )
-    return tuple(
-        LogEntry(
-            position=position,
-            link=Link(link),
-            previous_link=Link(previous),
-            change=decode_change(change),
-        )
-        for position, link, previous, change in rows
-    )
+    return tuple(_entry_of(*row) for row in rows)
+
+
+def _entry_of(position: int, link: str, previous: str, change: str) -> LogEntry:
+    try:
+        return LogEntry(position, Link(link), Link(previous), decode_change(change))
+    except Exception:
+        with reading(f"log, position {position}", "is no entry that this version knows"):
+            decode_change(change)
+        raise

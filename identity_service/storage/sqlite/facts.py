@@ -19,6 +19,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.storage.codec import moment, seconds
+from identity_service.storage.damage import reading
 from identity_service.storage.sqlite.changes import Mutation
 
 REQUEST_MEMORY: Final = timedelta(hours=24)
@@ -168,7 +169,12 @@ def _hold_generation(mutation: Mutation, principal: PrincipalId, number: int, li
 
 def all_generations(connection: sqlite3.Connection) -> dict[PrincipalId, Generation]:
     rows = connection.execute("SELECT principal, number, link FROM generations")
-    return {PrincipalId(p): Generation(number=number, link=Link(link)) for p, number, link in rows}
+    return {PrincipalId(p): _generation(p, number, link) for p, number, link in rows}
+
+
+def _generation(principal: str, number: int, link: str) -> Generation:
+    with reading(f"generations, {principal}"):
+        return Generation(number=int(number), link=Link(link))
 
 
 def generations_of(
@@ -181,7 +187,7 @@ def generations_of(
             "SELECT number, link FROM generations WHERE principal = ?", (principal,)
         ).fetchone()
         if row is not None:
-            found[principal] = Generation(number=row[0], link=Link(row[1]))
+            found[principal] = _generation(principal, *row)
     return found
 
 

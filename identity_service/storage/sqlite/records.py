@@ -9,6 +9,7 @@ from identity_service.domain.log import Appended, RecordChanged, RecordKind, Rev
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.store import Record, RecordT, Versioned
 from identity_service.storage.codec import decode_record, encode_record, kind_of, names_of
+from identity_service.storage.damage import reading
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.facts import raise_to_next
 
@@ -129,7 +130,9 @@ def _revision(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> Rev
 
 def _versioned(kind: type[RecordT], row: tuple[Any, ...]) -> Versioned[RecordT]:
     value, *etag = row
-    return Versioned(record=decode_record(kind, value), revision=_etag(*etag))
+    revision = _etag(*etag)
+    with reading(f"records, {kind_of(kind)} at {revision}"):
+        return Versioned(record=decode_record(kind, value), revision=revision)
 
 
 def _etag(epoch: str, position: int, link: str | None) -> Revision:

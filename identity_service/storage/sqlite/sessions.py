@@ -13,6 +13,7 @@ from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionState, SignIn
 from identity_service.storage.codec import decode_session, encode_session, seconds
+from identity_service.storage.damage import reading
 from identity_service.storage.sqlite import facts, records
 
 _ALIVE: Final = (
@@ -72,7 +73,7 @@ def list_of(
     table: dict[PrincipalId, Generation] = {}
     asked: frozenset[PrincipalId] = frozenset()
     for value, *_ in connection.execute(_LIVE, words):
-        session = decode_session(value)
+        session = _decoded(value)
         table |= facts.generations_of(connection, sorted(session.principals - asked))
         asked |= session.principals
         if first_raised(table, session.principals, session.generations) is None:
@@ -100,7 +101,7 @@ def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -
     ).fetchone()
     if row is None:
         return None
-    version, session = row[0], decode_session(row[1])
+    version, session = row[0], _decoded(row[1])
     user = records.get(connection, User, session.subject)
     client = records.get(connection, Client, session.client_id)
     return SessionState(
@@ -112,6 +113,11 @@ def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -
         client=client.record if client is not None else None,
         time=now,
     )
+
+
+def _decoded(value: str) -> Session:
+    with reading("sessions"):
+        return decode_session(value)
 
 
 def read_sign_in(
