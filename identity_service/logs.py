@@ -77,8 +77,30 @@ def _lines_dropped(count: int) -> bytes:
     return _render(None, "", _stamp(None, "warning", {"count": count, "event": "log_lines_dropped"}))
 
 
-_ERRORS: Final = frozenset({"store_refused"})
-"""Events that somebody has to do something about, at once."""
+_ERRORS: Final = frozenset(
+    {
+        "clock_refused",
+        "follower_bug",
+        "keys_not_maintained",
+        "own_writes_lost",
+        "resend_dropped",
+        "store_refused",
+    }
+)
+"""Events after which a promise may not be kept until an operator acts."""
+_WARNINGS: Final = frozenset(
+    {
+        "clock_is_being_set",
+        "clock_set_back",
+        "epoch_renewed",
+        "log_incomplete",
+        "log_rebuilt",
+        "log_replaced",
+        "store_lost",
+        "store_warning",
+    }
+)
+"""Events that say that the store or the clock has lost something, or may have."""
 
 
 class LogJournal:
@@ -90,5 +112,7 @@ class LogJournal:
     def record(self, event: str, **fields: object) -> None:
         if event in _ERRORS:
             self._log.error(event, **fields)
+        elif event in _WARNINGS:
+            self._log.warning(event, **fields)
         else:
             self._log.info(event, **fields)

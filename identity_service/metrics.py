@@ -17,6 +17,8 @@ _COUNTED: Final = (
     "follower_bug",
     "issuer_keys_failed",
     "keys_not_maintained",
+    "log_incomplete",
+    "log_rebuilt",
     "log_repaired",
     "log_replaced",
     "log_trimmed",

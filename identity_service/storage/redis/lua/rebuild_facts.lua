@@ -11,8 +11,9 @@ local now, kind, prefix, appended = now_or(ARGV[2]), ARGV[3], ARGV[4], 0
 -- What ended a day ago is over by any clock; its entry may have been trimmed.
 local over = tonumber(now) - a_day
 local scanned = redis.call('SCAN', ARGV[5], 'MATCH', prefix .. '*', 'COUNT', ARGV[6])
+local texts = #scanned[2] > 0 and redis.call('MGET', unpack(scanned[2])) or {}
 for i, key in ipairs(scanned[2]) do
-  local held = text_at(key)
+  local held = texts[i] or text_at(key) -- MGET passes over a key of another type, which is damage
   local times, revision, link = string.match(held or '', '^(.+) (%S+) (%S+)$')
   local until_ = string.match(times or '', '^%S+')
   if held then number_in(key, 'end', until_) end
