@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
+from identity_service.domain.errors import NoSigningKeyError, StoreReplacedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import (
     Appended,
@@ -397,6 +397,31 @@ def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
     replica.upkeep.do()
     assert changes(store) == FACTS[:1]
     assert journal.of("revocations_sent_again") == [{"count": 1}]
+
+
+def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backend: Backend) -> None:
+    """After FLUSHALL the keys are gone too, and reading begins anew until there are some."""
+    deny(store, 3)
+    _, replica, journal = follow(backend)
+    keyless = [True]
+
+    def on_change(_: object) -> None:
+        if keyless[0]:
+            raise NoSigningKeyError("restore a backup")
+
+    replica.subscribe(on_change)
+    backend.wipe()
+    for _ in range(20):
+        with pytest.raises(NoSigningKeyError):
+            replica.catch_up()
+    assert len(journal.of("log_replaced")) == 1
+    keyless[0] = False
+
+    replica.catch_up()
+    assert len(journal.of("log_replaced")) == 1
+    backend.wipe()
+    replica.catch_up()
+    assert len(journal.of("log_replaced")) == 2, "another one is said"
 
 
 def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
