@@ -249,7 +249,8 @@ class Replica:
 
     def _beat_once(self, process: str) -> Head:
         sample = self._wall_clock.sample()
-        marks = replace(self._config.marks, time=self._wall_clock.held_time())
+        # With the longest that it knows of, so that a store which lost its marks has them back.
+        marks = replace(self._marks, time=self._wall_clock.held_time())
         head = self._log.beat(process, self._retention(), marks=marks, status=self.status)
         self._keep_marks(head)
         verdict = self._judge_clock(sample, head)
@@ -274,8 +275,8 @@ class Replica:
         return max(self._config.retention, longest)
 
     def _keep_marks(self, head: Head) -> None:
-        """Hold what the store holds. Its time may be set back; what is configured here counts in any case."""
-        self._marks = replace(head.marks.merged(self._config.marks), time=head.marks.time)
+        """Hold the longest that was ever known. The time is the store's: an operator may set it back."""
+        self._marks = replace(self._marks.merged(head.marks), time=head.marks.time)
 
     def _read_again(self, head: Head) -> None:
         """Read the log from its start, so that the clock that was set back can be accepted."""

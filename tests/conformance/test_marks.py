@@ -10,6 +10,7 @@ from identity_service.domain.log import Heartbeat, Marks
 from identity_service.domain.store import STATUS_LENGTH, Store
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import an_event
+from tests.conformance.test_repair import follow
 
 HOUR = timedelta(hours=1)
 NOON = datetime(2100, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -68,3 +69,16 @@ def test_heartbeats_of_the_last_hour_are_listed_with_their_status(store: Store, 
 def test_a_long_status_is_cut(store: Store) -> None:
     store.beat("p", status="x" * (STATUS_LENGTH + 1))
     assert store.heartbeats()[0].status == "x" * STATUS_LENGTH
+
+
+def test_a_process_gives_the_longest_that_it_knows_to_a_store_that_lost_it(
+    store: Store, backend: Backend
+) -> None:
+    store.beat("gone", marks=Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60, time=NOON))
+    _, replica, _ = follow(backend)
+    backend.wipe()
+    replica.beat("p")
+
+    known = Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60)
+    assert replica.marks == known
+    assert backend.open().head().marks == known, "all but the time, which only an offset that held may raise"

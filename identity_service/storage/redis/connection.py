@@ -16,6 +16,7 @@ from identity_service.domain.errors import (
     IdentityError,
     NotFoundError,
     StaleEtagError,
+    StoreDamagedError,
     StoreReplacedError,
     StoreUnavailableError,
     StoreUninitializedError,
@@ -41,6 +42,7 @@ _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 _TROUBLE: Final = (redis.RedisError, OSError, ValueError)
 """What calls fail with; the latter two come of a socket that another thread has closed."""
 _WRONG_TYPE: Final = "WRONGTYPE"
+_OTHER_FORMAT: Final = "IDN_FORMAT"
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 """How a script ends that finds a key which does not hold what this service wrote there."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
@@ -276,6 +278,10 @@ def _translation(error: Exception) -> IdentityError:
 
 def _refusal(error: redis.ResponseError) -> IdentityError:
     """What a script said no with; anything else of the server is its unavailability."""
+    if _OTHER_FORMAT in str(error):
+        return StoreDamagedError(
+            f"`{keys.HEAD}` has a format that this version does not know: run the version that wrote it"
+        )
     if damage := _DAMAGED.search(str(error)):
         return damaged(damage[1], damage[2])
     refusal = _REFUSALS.get(code_of(error))

@@ -12,6 +12,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.6f', tonumber(n
 redis.call('ZADD', KEYS[4], now, ARGV[3])
 for i, name in ipairs({'retention', 'lifetime', 'session', 'leeway', 'time'}) do
   local wanted, held = ARGV[4 + i], redis.call('HGET', KEYS[1], name)
+  if held then number_in(KEYS[1], name, held) end
   if wanted ~= '' and tonumber(wanted) > tonumber(held or '0') then redis.call('HSET', KEYS[1], name, wanted) end
 end
 return head_reply(KEYS[1], now, is_whole(head, KEYS[3], KEYS[5]))

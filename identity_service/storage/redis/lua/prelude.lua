@@ -51,7 +51,8 @@ local function head_at(key)
     'incomplete', 'format')
   if head.err then damaged(key, 'is not a hash') end
   if not head[1] then return nil end
-  if head[9] ~= '2' then damaged(key, 'has the format ' .. (head[9] or 'of no version')) end
+  if not head[9] then damaged(key, 'has no format') end
+  if head[9] ~= '2' then error('IDN_FORMAT', 0) end
   for i, name in pairs({[2] = 'position', [6] = 'kept', [7] = 'raised'}) do number_in(key, name, head[i]) end
   for i, name in pairs({[4] = 'floor', [5] = 'retention'}) do
     if head[i] then number_in(key, name, head[i]) end
