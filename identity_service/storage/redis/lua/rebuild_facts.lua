@@ -7,26 +7,35 @@
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
-local now, kind, prefix, appended = now_or(ARGV[2]), ARGV[3], ARGV[4], 0
+local now, kind, prefix = now_or(ARGV[2]), ARGV[3], ARGV[4]
 -- What ended a day ago is over by any clock; its entry may have been trimmed.
 local over = tonumber(now) - a_day
 local scanned = redis.call('SCAN', ARGV[5], 'MATCH', prefix .. '*', 'COUNT', ARGV[6])
 local texts = #scanned[2] > 0 and redis.call('MGET', unpack(scanned[2])) or {}
+local absent = {}
 for i, key in ipairs(scanned[2]) do
   local held = texts[i] or text_at(key) -- MGET passes over a key of another type, which is damage
-  local times, revision, link = string.match(held or '', '^(.+) (%S+) (%S+)$')
-  local until_ = string.match(times or '', '^%S+')
-  if held then number_in(key, 'end', until_) end
-  if held and tonumber(until_) > over and not standing(KEYS[2], revision, link) then
-    local id = cjson.encode(string.sub(key, #prefix + 1))
-    local change = '{"k":"' .. kind .. '","id":' .. id .. ',"until":'
-    local new = string.sub(redis.sha1hex(ARGV[7] .. i), 1, 16)
-    if kind == 'deny' then
-      deny(KEYS[1], KEYS[2], head, key, until_, change, new, now)
-    else
-      end_session(KEYS[1], KEYS[2], head, key, until_, string.match(times, '%S+$'), change, new, now)
+  if held then
+    local until_, end_until, revision, link = string.match(held, '^(%S+) ?(%S*) (%S+) (%S+)$')
+    number_in(key, 'end', until_)
+    if kind == 'end' then number_in(key, 'end', end_until) end
+    if tonumber(until_) > over and not standing(KEYS[2], revision, link) then
+      absent[#absent + 1] = {key, until_, end_until}
     end
-    appended = appended + 1
   end
 end
-return {scanned[1], appended}
+-- Nothing can fail from here on but the server itself.
+for i, fact in ipairs(absent) do
+  local key, until_, end_until = fact[1], fact[2], fact[3]
+  local link, times, last, rest = string.sub(redis.sha1hex(ARGV[7] .. i), 1, 16), until_, until_, ''
+  if kind == 'end' then
+    times, rest = until_ .. ' ' .. end_until, ',"end":' .. end_until
+    if tonumber(end_until) > tonumber(until_) then last = end_until end
+  end
+  local id = cjson.encode(string.sub(key, #prefix + 1))
+  local change = '{"k":"' .. kind .. '","id":' .. id .. ',"until":' .. until_ .. rest .. '}'
+  local position = append(KEYS[1], KEYS[2], head, link, now, change)
+  local state = times .. ' ' .. head[1] .. '.' .. position .. ' ' .. link
+  redis.call('SET', key, state, 'EXAT', forget_at(last))
+end
+return {scanned[1], #absent}
