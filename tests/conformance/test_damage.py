@@ -205,12 +205,18 @@ def etag(store: Store) -> Revision:
     return found.revision
 
 
-@pytest.mark.parametrize("name", [*ON_REDIS, *(f"sqlite {name}" for name in ON_SQLITE)])
-def test_damage_is_an_error_that_names_the_key(store: Store, backend: Backend, name: str) -> None:
-    cases = {f"sqlite {name}": case for name, case in ON_SQLITE.items()} | ON_REDIS
-    if name.startswith("sqlite") is not isinstance(backend, SqliteBackend):
-        pytest.skip("of the other store")
-    spoils, message, call = cases[name]
+CASES = [
+    pytest.param(kind, case, id=f"{kind}-{name}")
+    for kind, cases in (("redis", ON_REDIS), ("cluster", ON_REDIS), ("sqlite", ON_SQLITE))
+    for name, case in cases.items()
+]
+
+
+@pytest.mark.parametrize(("backend", "case"), CASES, indirect=["backend"])
+def test_damage_is_an_error_that_names_the_key(
+    store: Store, backend: Backend, case: tuple[tuple[Spoil, ...], str, Call]
+) -> None:
+    spoils, message, call = case
     fill(store)
     for spoil in spoils:
         spoil(backend)
