@@ -4,7 +4,7 @@ A wall clock may be wrong for a moment, or be corrected at any time. The *offset
 boot clock (CLOCK_BOOTTIME, which is never set and goes on while the machine sleeps): it is constant until
 somebody sets the wall clock. This module compares offsets; it reads no log and starts no thread.
 
-docs/decisions/0014-denials-are-forgotten-by-the-lowest-offset.md has the argument.
+docs/decisions/0016-denials-are-forgotten-by-the-lowest-offset.md has the argument.
 """
 
 from datetime import UTC, datetime, timedelta
