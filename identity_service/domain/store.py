@@ -135,10 +135,11 @@ class ChangeLog(Protocol):
         nothing in it holds any more.
         """
 
-    def trim(self, position: int) -> int:
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
         """Forget entries up to `position`, if the one there is older than the retention.
 
-        Returns the floor of the log. Never forgets the last entry.
+        In the same step `keep`, the facts of these entries that still count, are appended again. Returns the
+        floor of the log. Never forgets the last entry.
         """
 
 

@@ -264,7 +264,7 @@ class Replica:
             self.catch_up()
         self._confirm()
         self._send_again(self._unread.beaten(head, sample.steady))
-        self.upkeep.held(head, self._revision.position)
+        self.upkeep.held(head, self._revision.position, marks.time)
         if not head.complete:
             self.upkeep.owe_rebuild()
         return head

@@ -5,13 +5,14 @@ Owns what this process owes to the log. Starts no thread (`follower.py` does) an
 
 import threading
 from collections import deque
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import StoreDamagedError
-from identity_service.domain.log import Fact, Head
+from identity_service.domain.log import Fact, Head, SessionEnded, TokenDenied
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import ChangeLog
@@ -23,7 +24,7 @@ _MARK_EVERY: Final = 60.0
 _REBUILD_PAUSE: Final = 60.0
 """Seconds until a rebuild that could not be finished is tried again: it looks at every key."""
 _WRONG_CLOCK: Final = timedelta(hours=6)
-_TRIM_STEP: Final = 10_000
+_TRIM_STEP: Final = 2_000
 """Positions that one call forgets at most."""
 
 
@@ -41,6 +42,8 @@ class Upkeep:
         self._made_good = 0
         self._marks: deque[tuple[float, int]] = deque()
         self._floor: int | None = None
+        self._ended = datetime.min.replace(tzinfo=UTC)
+        """Denials that ended before then count by no clock that is accepted."""
         self._incomplete = False
         self._rebuild_after = float("-inf")
         self._work = threading.Event()
@@ -74,8 +77,15 @@ class Upkeep:
             self._incomplete = True
         self._work.set()
 
-    def held(self, head: Head, position: int) -> None:
-        """Everything up to `position` is known now: what was known for the retention may be forgotten."""
+    def held(self, head: Head, position: int, time: datetime | None) -> None:
+        """Everything up to `position` is known now: what was known for the retention may be forgotten.
+
+        Args:
+            head: of the heartbeat that says so.
+            position: up to which all is known.
+            time: by a wall clock that has held and that the store remembers; None = there is none, and
+                nothing is trimmed: a clock that was set back may need it.
+        """
         now, retention = self._clock.monotonic(), head.retention.total_seconds()
         with self._lock:
             if not self._marks or now - self._marks[-1][0] >= min(_MARK_EVERY, retention / 10):
@@ -83,8 +93,9 @@ class Upkeep:
             while len(self._marks) > 1 and now - self._marks[1][0] >= retention > 0:
                 self._marks.popleft()
             oldest, known = self._marks[0]
-            if retention and now - oldest >= retention and known > head.floor:
+            if time is not None and retention and now - oldest >= retention and known > head.floor:
                 self._floor = known
+                self._ended = time - LONGEST_BACK
                 self._work.set()
 
     def wait(self, timeout: float) -> None:
@@ -159,12 +170,29 @@ class Upkeep:
         floor = begun = head.floor
         goal = min(goal, head.position - 1)
         while floor < goal:
-            reached = self._log.trim(min(goal, floor + _TRIM_STEP))
+            step, keep = self._still_counting(floor, min(goal, floor + _TRIM_STEP))
+            reached = self._log.trim(step, keep)
             if reached <= floor:
                 break
             floor = reached
         if floor > begun:
             self._journal.record("log_trimmed", entries=floor - begun)
+
+    def _still_counting(self, floor: int, goal: int) -> tuple[int, Sequence[Fact]]:
+        """Return how far to trim at once, and the denials up to there that a clock may need.
+
+        There are none, unless tokens were issued or denied by a clock that was far ahead.
+        """
+        keep: list[Fact] = []
+        for entry in self._log.read_entries(floor, goal - floor):
+            change = entry.change
+            if entry.position > goal:
+                break
+            if isinstance(change, TokenDenied | SessionEnded) and change.deny_until >= self._ended:
+                keep.append(change)
+                if len(keep) == _CHUNK:
+                    return entry.position, keep
+        return goal, keep
 
 
 def retention_for(longest_lifetime: timedelta, leeway: timedelta) -> timedelta:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import redis
 
-from identity_service.domain.ids import PrincipalId, SessionId
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId
 from identity_service.domain.store import Store
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace
@@ -81,6 +81,9 @@ class Backend(Protocol):
     def forget_generation(self, principal: PrincipalId) -> None:
         """Take away the generation of a principal from the state."""
 
+    def forget_denial(self, token_id: TokenId) -> None:
+        """Take away what says that a token is denied, except for the log."""
+
     def forget_end(self, session_id: SessionId) -> None:
         """Take away what says that a session has ended, except for the record of the session itself."""
 
@@ -141,6 +144,9 @@ class SqliteBackend:
 
     def forget_generation(self, principal: PrincipalId) -> None:
         self.execute("DELETE FROM generations WHERE principal = ?", principal)
+
+    def forget_denial(self, token_id: TokenId) -> None:
+        self.execute("DELETE FROM denied WHERE id = ?", token_id)
 
     def forget_end(self, session_id: SessionId) -> None:
         self.execute("DELETE FROM ended WHERE id = ?", session_id)
@@ -212,6 +218,10 @@ class RedisBackend:
     def forget_generation(self, principal: PrincipalId) -> None:
         with self.client() as client:
             client.hdel(keyspace.GENERATIONS, principal)
+
+    def forget_denial(self, token_id: TokenId) -> None:
+        with self.client() as client:
+            client.delete(keyspace.denial(token_id))
 
     def forget_end(self, session_id: SessionId) -> None:
         with self.client() as client:

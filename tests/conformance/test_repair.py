@@ -198,6 +198,35 @@ def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock:
     assert (head.floor, head.whole, head.position) == (3, True, 5)
 
 
+def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
+    store: Store, clock: FakeClock
+) -> None:
+    store.beat("p", RETENTION)
+    deny(store, 3)
+    store.end_session(SessionId("s1"), deny_until=LATER, end_until=LATER)
+    clock.advance(RETENTION)
+    deny(store, 1)
+    changes = [entry.change for entry in entries_of(store)[1:4]]
+    keep = [change for change in changes if isinstance(change, TokenDenied | SessionEnded)]
+    assert len(keep) == 3
+
+    assert store.trim(4, keep) == 4
+
+    assert [entry.position for entry in entries_of(store)] == [5, 6, 7, 8]
+    assert [entry.change for entry in entries_of(store)[1:]] == keep
+    head = store.beat("p")
+    assert (head.floor, head.whole, head.position) == (4, True, 8)
+
+
+def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> None:
+    store.beat("p", RETENTION)
+    deny(store, 3)
+    (first, *_) = entries_of(store)
+    assert isinstance(first.change, TokenDenied)
+    assert store.trim(1, [first.change]) == 0
+    assert len(entries_of(store)) == 3
+
+
 def test_nothing_is_forgotten_before_anybody_has_said_for_how_long(store: Store, clock: FakeClock) -> None:
     deny(store, 3)
     clock.advance(timedelta(days=400))
@@ -362,6 +391,8 @@ def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_
     own, writer, journal = follow(backend)
     appended = OWN_WRITES[name](own)
     backend.lose_entries(1, rewind=True, generations=True)
+    backend.forget_denial(TokenId("t1"))
+    backend.forget_end(SessionId("s1"))
     store.adopt(store.renew(store.head().epoch, new_epoch()))
     writer.beat("p")
     writer.upkeep.do()
@@ -429,7 +460,8 @@ def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
 ) -> None:
     """By its monotonic clock: a store whose clock was stepped ahead forgets nothing."""
     _, replica, _ = follow(backend)
-    deny(store, 5)
+    for number in range(5):  # of tokens that expired long ago by any clock
+        store.deny_token(TokenId(f"t{number}"), clock.now() - timedelta(hours=4))
     for _ in range(30):
         clock.advance(RETENTION / 20)
         replica.beat("p")

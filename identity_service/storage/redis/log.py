@@ -205,8 +205,11 @@ class RedisLog:
             and generation.number >= held.get(principal, NEVER_RAISED).number
         ]
 
-    def trim(self, position: int) -> int:
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
+        words = [word for fact in keep for word in restore_words(fact)]
         floor = self._connection.run(
-            "trim_log", [keys.HEAD, keys.LOG], [self._writing.expected(), self._writing.now(), position]
+            "trim_log",
+            [keys.HEAD, keys.LOG, keys.GENERATIONS],
+            [self._writing.expected(), self._writing.now(), position, keys.DENIALS, keys.ENDS, *words],
         )
         return int(floor)

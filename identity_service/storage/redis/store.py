@@ -189,8 +189,8 @@ class RedisStore:
     def rebuild(self) -> int:
         return self._log.rebuild()
 
-    def trim(self, position: int) -> int:
-        return self._log.trim(position)
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
+        return self._log.trim(position, keep)
 
     # Facts.
 

@@ -186,9 +186,14 @@ class SqliteStore:
             )
         return missing
 
-    def trim(self, position: int) -> int:
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
         with self._mutation() as mutation:
-            return changes.trim(mutation, changes.read_head(mutation.connection, mutation.now), position)
+            head = changes.read_head(mutation.connection, mutation.now)
+            floor = changes.trim(mutation, head, position)
+            if floor == position > head.floor:
+                for fact in keep:
+                    revocations.restore(mutation, fact)
+            return floor
 
     # Facts.
 

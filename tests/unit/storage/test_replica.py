@@ -138,7 +138,7 @@ class MemoryLog:
         self.restored += facts
         return len(facts)
 
-    def trim(self, position: int) -> int:
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
         raise AssertionError("nothing is old enough")
 
     def generations(self) -> Mapping[PrincipalId, Generation]:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.domain.ids import Epoch, Link, TokenId
-from identity_service.domain.log import Fact, Head, TokenDenied
+from identity_service.domain.ids import Epoch, Link, SessionId, TokenId
+from identity_service.domain.log import Fact, Head, LogEntry, SessionEnded, TokenDenied
 from identity_service.domain.revocations import Revocations
 from identity_service.storage.upkeep import Upkeep
 
@@ -48,6 +49,8 @@ class Log:
     def __init__(self) -> None:
         self.away = False
         self.taken: list[Fact] = []
+        self.entries: list[LogEntry] = []
+        self.kept: list[Fact] = []
         self.writes = 0
         self.now = Head(epoch=Epoch("e"), position=100_000, link=Link("l"), time=NOW, retention=HOUR)
 
@@ -62,8 +65,12 @@ class Log:
     def head(self) -> Head:
         return self.now
 
-    def trim(self, position: int) -> int:
+    def read_entries(self, after: int, limit: int) -> Sequence[LogEntry]:
+        return [entry for entry in self.entries if after < entry.position][:limit]
+
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
         self.now = replace(self.now, floor=position)
+        self.kept += keep
         return position
 
 
@@ -150,30 +157,30 @@ def test_a_repair_that_was_interrupted_is_done_again(
 
 
 def test_only_what_was_held_for_the_retention_is_trimmed(upkeep: Upkeep, log: Log, clock: Clock) -> None:
-    upkeep.held(log.now, 10_000)
+    upkeep.held(log.now, 10_000, NOW)
     clock.steady += 1800
-    upkeep.held(log.now, 40_000)
+    upkeep.held(log.now, 40_000, NOW)
     clock.steady += 1799
-    upkeep.held(log.now, 60_000)
+    upkeep.held(log.now, 60_000, NOW)
     upkeep.do()
     assert log.now.floor == 0
     clock.steady += 1
-    upkeep.held(log.now, 60_000)
+    upkeep.held(log.now, 60_000, NOW)
     upkeep.do()
     assert log.now.floor == 10_000
     clock.steady += 1800
-    upkeep.held(log.now, 70_000)
+    upkeep.held(log.now, 70_000, NOW)
     upkeep.do()
     assert log.now.floor == 40_000
 
 
 def test_after_a_loss_holding_begins_anew(upkeep: Upkeep, log: Log, clock: Clock) -> None:
-    upkeep.held(log.now, 10_000)
+    upkeep.held(log.now, 10_000, NOW)
     clock.steady += 3000
     upkeep.owe_everything()
-    upkeep.held(log.now, 20_000)
+    upkeep.held(log.now, 20_000, NOW)
     clock.steady += 3000
-    upkeep.held(log.now, 30_000)
+    upkeep.held(log.now, 30_000, NOW)
     upkeep.do()
     assert log.now.floor == 0
 
@@ -181,7 +188,50 @@ def test_after_a_loss_holding_begins_anew(upkeep: Upkeep, log: Log, clock: Clock
 def test_where_no_retention_is_known_nothing_is_trimmed(upkeep: Upkeep, log: Log, clock: Clock) -> None:
     unknown = replace(log.now, retention=timedelta(0))
     for _ in range(5):
-        upkeep.held(unknown, 10_000)
+        upkeep.held(unknown, 10_000, NOW)
         clock.steady += 1e6
     upkeep.do()
     assert log.now.floor == 0
+
+
+def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
+    upkeep: Upkeep, log: Log, clock: Clock
+) -> None:
+    """A clock that is set back further than the log reaches could not be told from a right one."""
+    for time in (NOW, None):
+        upkeep.held(log.now, 10_000, time)
+        clock.steady += 3600
+    upkeep.held(log.now, 10_000, None)
+    upkeep.do()
+    assert log.now.floor == 0
+
+
+def test_what_is_trimmed_and_still_counts_by_some_clock_is_kept(
+    upkeep: Upkeep, log: Log, clock: Clock
+) -> None:
+    """As a denial of a token that was issued by a clock which was a day ahead for a moment."""
+    ends = {10: -LONGEST_BACK - timedelta(seconds=1), 20: -LONGEST_BACK, 30: timedelta(days=1)}
+    for position, end in ends.items():
+        denial = TokenDenied(token_id=TokenId(f"t{position}"), deny_until=NOW + end)
+        log.entries.append(LogEntry(position, Link("l"), Link("k"), denial))
+    session = SessionEnded(session_id=SessionId("s"), deny_until=LATER, end_until=LATER)
+    log.entries.append(LogEntry(40, Link("l"), Link("k"), session))
+    upkeep.held(log.now, 35, NOW)
+    clock.steady += 3600
+    upkeep.held(log.now, 50, NOW)
+    upkeep.do()
+
+    assert log.now.floor == 35
+    assert [fact.token_id for fact in log.kept if isinstance(fact, TokenDenied)] == ["t20", "t30"]
+    assert len(log.kept) == 2
+
+
+def test_many_that_still_count_are_kept_in_several_steps(upkeep: Upkeep, log: Log, clock: Clock) -> None:
+    log.entries = [LogEntry(n, Link("l"), Link("k"), denied(n)) for n in range(1, 1001)]
+    upkeep.held(log.now, 900, NOW)
+    clock.steady += 3600
+    upkeep.held(log.now, 1000, NOW)
+    upkeep.do()
+
+    assert log.now.floor == 900
+    assert log.kept == [denied(number) for number in range(1, 901)]

@@ -193,4 +193,43 @@ local function end_session(head_key, log_key, head, key, deny_until, end_until, 
   return position, link, deny_until, end_until, true
 end
 
+-- Appends those of some facts that are absent: state missing, or its entry gone from the log; returns how many
+-- were appended. KEYS begins with head, log and generations; `denials` and `ends` are prefixes of keys. The facts
+-- are in ARGV from `i` on, each of them six words:
+--   'deny', id, until, '', change up to the time, link
+--   'end', id, deny-until, end-until, change up to the first time, link
+--   'gen', principal, number, its link, change up to the number, link; the JSON of a plain raise up to the number
+--   follows as a seventh
+local function put_back(head, denials, ends, i, now)
+  local appended = 0
+  while ARGV[i] do
+    local kind, id, link, new = ARGV[i], ARGV[i + 1], ARGV[i + 5], false
+    if kind == 'deny' then
+      if tonumber(ARGV[i + 2]) + a_day > tonumber(now) then -- what ended a day ago is over by any clock
+        new = select(4, deny(KEYS[1], KEYS[2], head, denials .. id, ARGV[i + 2], ARGV[i + 4], link, now))
+      end
+      i = i + 6
+    elseif kind == 'end' then
+      new = select(5, end_session(
+        KEYS[1], KEYS[2], head, ends .. id, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], link, now))
+      i = i + 6
+    else
+      local number, known_link = generation_at(KEYS[3], id)
+      local wanted = tonumber(ARGV[i + 2])
+      if wanted > number then
+        append(KEYS[1], KEYS[2], head, link, now, ARGV[i + 4] .. ARGV[i + 2] .. '}')
+        hold(KEYS[1], KEYS[3], head, id, ARGV[i + 2] .. '.' .. ARGV[i + 3])
+        new = true
+      elseif wanted == number and known_link ~= ARGV[i + 3] then
+        -- Two logs raised to one number: neither may win, so that what was issued under either is refused.
+        raise(KEYS[1], KEYS[2], KEYS[3], head, id, '0', ARGV[i + 6], link, now)
+        new = true
+      end
+      i = i + 7
+    end
+    if new then appended = appended + 1 end
+  end
+  return appended
+end
+
 local function work()
