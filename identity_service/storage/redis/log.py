@@ -157,7 +157,7 @@ class RedisLog:
             raise StoreDamagedError(
                 f"`{keys.GENERATIONS}` has lost {lost_for_good} of the generations that were raised, and the "
                 "log has their entries no more: what they revoked would be accepted again. Start while a "
-                "process that knows them runs, or restore a backup with `identity restore`"
+                "process that knows them runs, or put a backup of the whole store back"
             )
         return missing
 
