@@ -227,8 +227,6 @@ class Head:
     """False = the log got a new epoch, and what the state holds has not been put back into it yet."""
     marks: Marks = Marks()
     """The longest and the latest that any process of this store ever knew."""
-    clock_accepted: int = 0
-    """How often an operator has accepted a clock that was set back."""
 
     @property
     def revision(self) -> Revision:

@@ -157,7 +157,7 @@ class Store(ChangeLog, Protocol):
     def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
         """Set the latest steady time (`Marks.time`) back to `time`: an operator says that it is right now.
 
-        Counts one more accepted clock in the same step. Under whatever epoch.
+        Under whatever epoch.
         """
 
     # Facts. Repeating one appends nothing and returns the place that holds it.

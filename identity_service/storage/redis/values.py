@@ -88,7 +88,6 @@ def head_of(
     session: str,
     leeway: str,
     time: str,
-    accepted: str,
 ) -> Head:
     """The head, from the answer of the script function `head_reply`."""
     with reading(keys.HEAD):
@@ -107,7 +106,6 @@ def head_of(
                 leeway=timedelta(seconds=float(leeway)),
                 time=time_of(time) if time else None,
             ),
-            clock_accepted=int(accepted),
         )
 
 

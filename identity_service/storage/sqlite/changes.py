@@ -78,7 +78,7 @@ class Mutation:
 def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     """Raises StoreUninitializedError where there is none."""
     row = connection.execute(
-        "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time, accepted"
+        "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time"
         " FROM log_head"
     ).fetchone()
     if row is None:
@@ -90,7 +90,7 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
 
 
 def _head_of(row: Sequence[Any], now: datetime) -> Head:
-    epoch, position, link, floor, retention, complete, *longest, time, accepted = row
+    epoch, position, link, floor, retention, complete, *longest, time = row
     lifetime, session, leeway = (timedelta(seconds=duration) for duration in longest)
     return Head(
         epoch=Epoch(epoch),
@@ -106,7 +106,6 @@ def _head_of(row: Sequence[Any], now: datetime) -> Head:
             leeway=leeway,
             time=moment(time) if time is not None else None,
         ),
-        clock_accepted=int(accepted),
     )
 
 
@@ -202,7 +201,7 @@ def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks
 
 def accept_clock(connection: sqlite3.Connection, time: datetime) -> None:
     """Set the latest steady time back, as an operator has decided."""
-    connection.execute("UPDATE log_head SET time = ?, accepted = accepted + 1", (seconds(time),))
+    connection.execute("UPDATE log_head SET time = ?", (seconds(time),))
 
 
 def trim(mutation: Mutation, head: Head, position: int) -> int:

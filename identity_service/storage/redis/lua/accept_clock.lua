@@ -3,5 +3,4 @@
 -- answers the head, see `head_reply`.
 if not head_at(KEYS[1]) then return redis.error_reply('IDN_UNINITIALIZED') end
 redis.call('HSET', KEYS[1], 'time', ARGV[2])
-redis.call('HINCRBY', KEYS[1], 'accepted', 1)
 return head_reply(KEYS[1], now_or(ARGV[1]), 1)

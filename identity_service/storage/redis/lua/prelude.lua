@@ -62,12 +62,12 @@ local function head_at(key)
 end
 
 -- The head as callers take it, of one moment: {epoch, position, link, now, floor, retention, whole (1 or 0),
--- complete (1 or 0), longest lifetime, session and leeway, latest steady time ('' = none), accepted clocks}.
+-- complete (1 or 0), longest lifetime, session and leeway, latest steady time ('' = none)}.
 local function head_reply(key, now, whole)
   local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'incomplete',
-    'lifetime', 'session', 'leeway', 'time', 'accepted')
+    'lifetime', 'session', 'leeway', 'time')
   return {head[1], head[2], head[3], now, head[4] or '0', head[5] or '0', whole, head[6] and 0 or 1,
-    head[7] or '0', head[8] or '0', head[9] or '0', head[10] or '', head[11] or '0'}
+    head[7] or '0', head[8] or '0', head[9] or '0', head[10] or ''}
 end
 
 -- 1 if log and state hold what the head counts, else 0. While the mark stands, generations may be missing.
