@@ -7,6 +7,7 @@ import contextlib
 import gc
 import multiprocessing
 import multiprocessing.connection
+import queue
 import signal
 import sys
 import threading
@@ -21,6 +22,9 @@ from identity_service.exit_codes import Exit, code_of_refusal
 from identity_service.settings import Settings
 from identity_service.workers import OF_THE_TERMINAL
 
+_Stop = queue.SimpleQueue[None]
+"""Takes the order to stop, also from a signal handler: a `threading.Event` would wait for ever for the lock
+that the interrupted main thread holds."""
 CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
 
 
@@ -30,16 +34,16 @@ def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
     Args:
         announce: called with the port once it serves.
     """
-    stop = threading.Event()
+    stop = _Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.put(None))
     return _serve(settings, stop, announce, share_port=False)
 
 
 def work(settings: Settings, ready: Connection) -> None:
     """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, lambda *_: stop.put(None))
     for number in OF_THE_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
@@ -60,15 +64,13 @@ def work(settings: Settings, ready: Connection) -> None:
         sys.exit(Exit.FAILED)
 
 
-def _serve(
-    settings: Settings, stop: threading.Event, announce: Callable[[int], None], *, share_port: bool
-) -> bool:
-    service = _open(settings, stop.set, share_port=share_port)
+def _serve(settings: Settings, stop: _Stop, announce: Callable[[int], None], *, share_port: bool) -> bool:
+    service = _open(settings, lambda: stop.put(None), share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
     gc.collect()
     gc.freeze()
     announce(service.start())
-    stop.wait()
+    stop.get()
     _say("identity-service: stopping")
     return service.stop()
 
@@ -95,11 +97,11 @@ def _open(settings: Settings, ended: Callable[[], None], *, share_port: bool) ->
     return EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=ended)
 
 
-def _stop_with_parent(stop: threading.Event) -> None:
+def _stop_with_parent(stop: _Stop) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        stop.set()
+        stop.put(None)
 
 
 def _say(text: str) -> None:
