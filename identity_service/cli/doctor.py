@@ -125,9 +125,12 @@ def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
 
 def _check_processes(office: bootstrap.Office, settings: Settings) -> Iterator[Check]:
     """What each process that serves from this store last said of itself, with its heartbeat."""
-    now = office.store.head().time
+    try:
+        now, beats = office.store.head().time, office.store.heartbeats()
+    except IdentityError:
+        return  # which another check says
     silent_after = max(settings.max_staleness, 2 * settings.beat_interval)
-    for beat in office.store.heartbeats():
+    for beat in beats:
         silent = now - beat.time
         name = f"process {beat.process}"
         if silent > silent_after:

@@ -183,15 +183,21 @@ class Marks:
     """The longest leeway that was ever configured."""
     time: datetime | None = None
     """The latest wall-clock time whose offset had held for 10 minutes; None = there was none yet."""
+    latest: datetime | None = None
+    """The latest time that the store's clock ever showed at a heartbeat, for however short a while."""
 
     def merged(self, other: "Marks") -> "Marks":
         """The longer of each, and the later of the times."""
-        times = [time for time in (self.time, other.time) if time is not None]
+
+        def later(first: datetime | None, second: datetime | None) -> datetime | None:
+            return max((time for time in (first, second) if time is not None), default=None)
+
         return Marks(
             lifetime=max(self.lifetime, other.lifetime),
             session=max(self.session, other.session),
             leeway=max(self.leeway, other.leeway),
-            time=max(times, default=None),
+            time=later(self.time, other.time),
+            latest=later(self.latest, other.latest),
         )
 
 

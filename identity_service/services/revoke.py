@@ -35,6 +35,8 @@ from identity_service.services.owing import owing
 
 _LONG_OVER: Final = timedelta(hours=36)
 """A token that expired so long ago stays expired, whatever may be wrong with this process's clock."""
+_BETWEEN_HEARTBEATS: Final = timedelta(minutes=1)
+"""How long after a heartbeat a process may issue tokens, and more: `max_staleness` is seconds."""
 _PERHAPS_NEW_KEY: Final = (RejectionReason.UNKNOWN_KEY, RejectionReason.UNDECRYPTABLE)
 
 
@@ -156,9 +158,11 @@ class Revoker:
     def _now(self, marks: Marks) -> datetime:
         """The latest that it may be: a clock that was set back must not shorten a revocation.
 
-        A token may have been issued by a clock that was ahead for a moment, here too.
+        A token may have been issued, here or by another process, by a clock that was ahead for a moment.
         """
         now = self._replica.latest_time
+        if marks.latest is not None and marks.latest > now + marks.leeway:
+            now = marks.latest + _BETWEEN_HEARTBEATS + marks.leeway
         return now if marks.time is None else max(now, marks.time)
 
     def _end_of_any_token(self, marks: Marks) -> datetime:

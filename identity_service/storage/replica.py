@@ -18,6 +18,7 @@ from identity_service.domain.errors import (
     ReplicaStaleError,
     RevisionNotReachedError,
     ServerBusyError,
+    StoreUnavailableError,
     StoreUninitializedError,
     UnavailableError,
     UnsafeStoreError,
@@ -37,6 +38,7 @@ from identity_service.storage.wall_clock import ClockSample, WallClock
 FRESH: Final = "fresh"
 """The status of a process that may answer."""
 _PENDING_BEATS: Final = 64
+_LOADS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,12 +203,17 @@ class Replica:
         """Read everything from the start: generations and records first, then the whole log.
 
         The head is asked for after the records were read, so that no change falls between the two. A log
-        that holds less than its store is completed first.
+        that holds less than its store is completed first, also if that shows while it is read.
         """
-        with self._reading:
-            self._reader.start_complete()
-        self.catch_up()
-        self._ready = True
+        for _ in range(_LOADS):
+            with self._reading:
+                self._reader.start_complete()
+            self.catch_up()
+            head = self._log.head()
+            if head.whole and head.complete:
+                self._ready = True
+                return
+        raise StoreUnavailableError("entries vanish from the change log again and again while it is read")
 
     def catch_up(self) -> None:
         """Read the log to an end that it had after this call began. Callers share a read in progress."""
@@ -254,13 +261,13 @@ class Replica:
         head = self._log.beat(process, self._retention(), marks=marks, status=self.status)
         self._keep_marks(head)
         verdict = self._judge_clock(sample, head)
-        # After the verdict: no process becomes fresh by a clock that was not judged.
-        self._pending.append((sample.steady, head))
         if not head.whole:
             self._reader.renew(head)
         if verdict is ClockVerdict.READ_AGAIN:
             self._read_again(head)
-        elif not (head.whole and self._reader.cursor.is_at(head)):
+        # After the verdict, and what it asked for: no process becomes fresh by a clock that is not accepted.
+        self._pending.append((sample.steady, head))
+        if not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
         self._send_again(self._unread.beaten(head, sample.steady))
@@ -276,7 +283,7 @@ class Replica:
 
     def _keep_marks(self, head: Head) -> None:
         """Hold the longest that was ever known. The time is the store's: an operator may set it back."""
-        self._marks = replace(self._marks.merged(head.marks), time=head.marks.time)
+        self._marks = replace(self._marks.merged(head.marks), time=head.marks.time, latest=head.marks.latest)
 
     def _read_again(self, head: Head) -> None:
         """Read the log from its start, so that the clock that was set back can be accepted."""
@@ -301,17 +308,19 @@ class Replica:
     def _begin(self, head: Head) -> None:
         """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
+        # What may fail comes first: a clock that was set back is accepted only once the log is read again.
+        generations = self._log.generations()
+        with self._folding:
+            for principal, generation in generations.items():
+                self._revocations.raise_to(principal, generation)
+        self._notify(None)
         with self._folding:
             self._wall_clock.begin()
         self._keep_marks(head)
         self._history = History(head.epoch)
         self._unread.begin(self._history)
-        of_this_log = [beat for beat in self._pending if beat[1].epoch == head.epoch]
+        of_this_log = [beat for beat in tuple(self._pending) if beat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_BEATS)
-        for principal, generation in self._log.generations().items():
-            with self._folding:
-                self._revocations.raise_to(principal, generation)
-        self._notify(None)
         self._revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
         for listener in self._listeners:
             listener.replaced(self._revision)

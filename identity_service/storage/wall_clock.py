@@ -90,8 +90,11 @@ class WallClock:
         return self._guard.forgettable()
 
     def held_time(self) -> datetime | None:
-        """Return the wall-clock time that the store may remember, or None while it has not held for long."""
-        return self._guard.held_time()
+        """Return the wall-clock time that the store may remember, or None while it has not held for long.
+
+        None as well while the store's clock says otherwise: one of the two is wrong.
+        """
+        return self._guard.held_time() if self._skew is None else None
 
     def latest(self) -> datetime:
         """Return the latest time that this process ever accepted, or that it is now."""

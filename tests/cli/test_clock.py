@@ -62,11 +62,20 @@ def test_a_clock_that_is_behind_is_refused_until_an_operator_accepts_it(
         assert done["accepted"] < done["remembered"]
         until(lambda: refusal() == "", PATIENCE)
         assert isinstance(client.verify(token, any_audience=True), Verified)
-        until(lambda: "fresh" in of_processes(run_json("doctor"), "ok"), PATIENCE)
+        until(lambda: run_doctor(run) == 0, PATIENCE)
+        assert "fresh" in of_processes(run_json("doctor"), "ok")
         events = audit_of(service)
         assert [event["reason"] for event in events if event["type"] == "clock_accepted"] == [
             "the year was wrong"
         ]
+
+
+def run_doctor(run: Run) -> int:
+    """Run `identity doctor` and return its exit code; 1 while a process says that it may not answer."""
+    try:
+        return run("doctor").exit_code
+    except AssertionError:
+        return 1
 
 
 def audit_of(service: Running) -> Any:

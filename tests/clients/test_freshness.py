@@ -173,3 +173,26 @@ def test_clocks_that_were_set_back_together_need_all_to_be_told_anew(
     fresh.confirm(clocks.sent(), seconds(0))
     assert fresh.is_steady()
     assert left(fresh, clocks) == 5
+
+
+def test_a_forward_step_that_stays_is_followed_after_a_while(fresh: Freshness, clocks: Clocks) -> None:
+    """Else denials would be kept for longer by its size for ever."""
+    fresh.confirm(clocks.sent(), seconds(0))
+    for clock in ("wall", "service"):
+        setattr(clocks, clock, getattr(clocks, clock) + 10**9)
+    for hours in (1, 31, 31):
+        fresh.begin()
+        fresh.confirm(clocks.sent(), seconds(0))
+        assert fresh.forgettable() < clocks.wall - 10**8
+        clocks.pass_by(hours * 3600)
+    fresh.begin()
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert fresh.forgettable() > clocks.wall - 60
+
+
+def test_a_clock_that_is_set_right_while_everything_is_told_is_the_one_that_counts(clocks: Clocks) -> None:
+    clocks.wall -= 10**9
+    fresh = a_freshness(clocks)
+    clocks.wall += 10**9
+    fresh.confirm(clocks.sent(), seconds(0))
+    assert fresh.forgettable() > clocks.wall - 60

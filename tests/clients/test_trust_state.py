@@ -185,3 +185,16 @@ def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
         return best
 
     assert cost(told(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(told(raised("bob")))
+
+
+def test_a_watch_that_ends_while_everything_is_told_again_begins_anew() -> None:
+    """The service would recognise the older revision, and tell nothing of what was forgotten here."""
+    state = TrustState()
+    state.fold(News(restarted=True))
+    state.fold(News(revision="e.5.l"))
+    assert (state.revision, state.complete) == ("e.5.l", True)
+
+    state.fold(News(restarted=True))
+    assert (state.revision, state.complete) == ("", False)
+    state.fold(News(restarted=True, revision="e.6.l"))
+    assert (state.revision, state.complete) == ("e.6.l", True)

@@ -21,11 +21,14 @@ def test_a_new_store_has_no_marks(store: Store) -> None:
     assert (head.marks, head.complete) == (Marks(), True)
 
 
-def test_a_heartbeat_raises_the_marks_and_lowers_none(store: Store, backend: Backend) -> None:
+def test_a_heartbeat_raises_the_marks_and_lowers_none(
+    store: Store, backend: Backend, clock: FakeClock
+) -> None:
     store.beat("p", marks=Marks(lifetime=HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON))
     lower = Marks(lifetime=2 * HOUR, session=HOUR, leeway=timedelta(0), time=NOON - HOUR)
 
-    raised = Marks(lifetime=2 * HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON)
+    now = clock.now()
+    raised = Marks(lifetime=2 * HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON, latest=now)
     assert backend.open().beat("q", marks=lower).marks == raised
     assert store.beat("p").marks == raised
     assert store.head().marks == raised
@@ -36,9 +39,23 @@ def test_an_operator_sets_the_latest_steady_time_back(store: Store, backend: Bac
     store.beat("p", marks=Marks(lifetime=HOUR, time=NOON))
     for count in (1, 2):
         head = backend.open().accept_clock(NOON - count * HOUR)
-        assert head.marks == Marks(lifetime=HOUR, time=NOON - count * HOUR)
+        accepted = NOON - count * HOUR
+        assert head.marks == Marks(lifetime=HOUR, time=accepted, latest=accepted)
     assert store.head().marks.time == NOON - 2 * HOUR
     assert store.beat("p").marks.time == NOON - 2 * HOUR
+
+
+def test_the_latest_time_of_any_heartbeat_is_kept_however_short_the_clock_showed_it(
+    store: Store, clock: FakeClock
+) -> None:
+    store.beat("p")
+    clock.advance(30 * HOUR)
+    ahead = clock.now()
+    store.beat("p")
+    clock.advance(-30 * HOUR)
+
+    marks = store.beat("q").marks
+    assert (marks.time, marks.latest) == (None, ahead)
 
 
 def test_accepting_a_clock_is_audited_in_the_same_step(store: Store) -> None:
@@ -79,6 +96,7 @@ def test_a_process_gives_the_longest_that_it_knows_to_a_store_that_lost_it(
     backend.wipe()
     replica.beat("p")
 
-    known = Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60)
+    now = backend.clock.now()
+    known = Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60, latest=now)
     assert replica.marks == known
     assert backend.open().head().marks == known, "all but the time, which only an offset that held may raise"

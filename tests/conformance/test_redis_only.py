@@ -8,7 +8,7 @@ import pytest
 
 from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
 from identity_service.domain.ids import EVERYONE, Epoch, PrincipalId, SessionId, TokenId, new_epoch
-from identity_service.domain.log import Appended, RecordKind
+from identity_service.domain.log import Appended, RecordKind, Revision, TokenDenied
 from identity_service.domain.principals import User, first_party_client
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
@@ -83,7 +83,7 @@ def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
 
     (entry,) = store.read(0, 10).entries
     assert again.changes == ((entry.change, entry.link),)
-    assert str(again.revision) == "second.1"
+    assert again.revision == Revision(epoch=Epoch("second"), position=1, link=entry.link)
 
 
 @pytest.mark.parametrize("name", ["a denial", "the end of a session"])
@@ -288,3 +288,22 @@ def test_a_raise_that_the_table_of_generations_holds_is_not_made_again_under_a_n
     assert again.changes == first.changes
     assert again.revision == store.head().revision
     assert store.head().position == 3
+
+
+def test_an_entry_that_was_added_and_taken_away_again_stops_no_write(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """No other could be appended: the stream gives out no smaller id. A new epoch begins behind it."""
+    store.deny_token(TokenId("t1"), samples.LATER)
+    answer = ask(server.port, b"XADD {idn}:log * x y\r\n")
+    id_ = answer.split(b"\r\n")[1]
+    ask(server.port, b"XDEL {idn}:log " + id_ + b"\r\n")
+
+    head = store.beat("p")
+    assert not head.whole
+    store.adopt(store.renew(head.epoch, new_epoch()))
+    assert store.beat("p").whole
+    store.deny_token(TokenId("t2"), samples.LATER)
+    assert [entry.change for entry in store.read(0, 10).entries] == [
+        TokenDenied(token_id=TokenId(name), deny_until=samples.LATER) for name in ("t1", "t2")
+    ]

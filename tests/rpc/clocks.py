@@ -17,7 +17,9 @@ from tests.patience import PATIENCE
 Staleness = Callable[[], float | None]
 """How many seconds ago a service sent the last heartbeat that was confirmed; None = it has stopped."""
 _POLL: Final = 0.002
-_SHARED = struct.Struct("qqd")
+_SHARED = struct.Struct("qqdd")
+_PASSED = struct.Struct("d")
+_PASSED_AT: Final = _SHARED.size - _PASSED.size
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -38,6 +40,7 @@ class ShiftedClock:
         self._still_at = still_at
         self._offset = timedelta(0)
         self._aged = 0.0
+        self._passed_seconds = 0.0
         self._services: list[Staleness] = []
 
     def now(self) -> datetime:
@@ -52,19 +55,26 @@ class ShiftedClock:
 
     def boot(self) -> float:
         """Stands still if the wall clock does: else that would seem to be set back all the time."""
-        return self._clock.boot() if self._still_at is None else 0.0
+        return self._passed() + (self._clock.boot() if self._still_at is None else 0.0)
 
     def advance(self, **by: float) -> None:
-        """Move the clock, and return once every service on it has met the new time in a heartbeat.
+        """Let time pass, or set the clock back; return once every service has met that in a heartbeat.
 
         A heartbeat that is under way meanwhile sees two times and takes them for a difference between the
         clocks of service and store: until the next one, every call is UNAVAILABLE.
         """
         offset, aged = self._read()
+        by_how_much = timedelta(**by)
+        self._write(offset + by_how_much, aged)
+        if by_how_much > timedelta(0):
+            self._pass(by_how_much.total_seconds())
+        self._await_services()
+
+    def step(self, **by: float) -> None:
+        """Set the clock: no time passes; return once every service has met that in a heartbeat."""
+        offset, aged = self._read()
         self._write(offset + timedelta(**by), aged)
-        moved = self.monotonic()
-        for staleness in self._services:
-            self._await_heartbeat_after(moved, staleness)
+        self._await_services()
 
     def tick(self) -> None:
         """Let a second pass if it stands still: what was made so far is older than what comes."""
@@ -85,6 +95,11 @@ class ShiftedClock:
         finally:
             self._services.remove(staleness)
 
+    def _await_services(self) -> None:
+        moved = self.monotonic()
+        for staleness in self._services:
+            self._await_heartbeat_after(moved, staleness)
+
     def _await_heartbeat_after(self, moment: float, staleness: Staleness) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -100,6 +115,13 @@ class ShiftedClock:
     def _write(self, offset: timedelta, aged: float) -> None:
         self._offset, self._aged = offset, aged
 
+    def _passed(self) -> float:
+        """For how many seconds time was let pass, which moves the boot clock as well."""
+        return self._passed_seconds
+
+    def _pass(self, seconds: float) -> None:
+        self._passed_seconds += seconds
+
 
 class SharedClock(ShiftedClock):
     """One that processes share: whoever opens the same file is moved along."""
@@ -108,15 +130,23 @@ class SharedClock(ShiftedClock):
         """Open it, or make it. Only the process that makes it says where it stands."""
         if not path.exists():
             stands = 0 if still_at is None else (still_at - _EPOCH) // _MICROSECOND
-            path.write_bytes(_SHARED.pack(stands, 0, 0))
+            path.write_bytes(_SHARED.pack(stands, 0, 0, 0))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _SHARED.size)
         self._stands: int = _SHARED.unpack_from(self._memory)[0]
         super().__init__(still_at=_EPOCH + self._stands * _MICROSECOND if self._stands else None)
 
     def _read(self) -> tuple[timedelta, float]:
-        _, offset, aged = _SHARED.unpack_from(self._memory)
+        _, offset, aged, _ = _SHARED.unpack_from(self._memory)
         return offset * _MICROSECOND, aged
 
     def _write(self, offset: timedelta, aged: float) -> None:
-        _SHARED.pack_into(self._memory, 0, self._stands, offset // _MICROSECOND, aged)
+        passed = self._passed()
+        _SHARED.pack_into(self._memory, 0, self._stands, offset // _MICROSECOND, aged, passed)
+
+    def _passed(self) -> float:
+        (passed,) = _PASSED.unpack_from(self._memory, _PASSED_AT)
+        return float(passed)
+
+    def _pass(self, seconds: float) -> None:
+        _PASSED.pack_into(self._memory, _PASSED_AT, self._passed() + seconds)

@@ -26,10 +26,10 @@ def test_a_heartbeat_that_is_under_way_does_not_count(world: World) -> None:
     held, go_on = threading.Event(), threading.Event()
     beat: Callable[..., object] = world.store.beat
 
-    def slow(*words: object) -> object:
+    def slow(*words: object, **named: object) -> object:
         held.set()
         assert go_on.wait(60)
-        return beat(*words)
+        return beat(*words, **named)
 
     world.store.beat = slow  # type: ignore[method-assign,assignment]
     assert held.wait(60)

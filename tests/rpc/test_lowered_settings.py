@@ -140,3 +140,30 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
     longer.wait(20 * HOUR)
     assert longer.world.reason(revoked.access_token) == "REVOKED"
     assert longer.world.reason(control.access_token) == "", "the same without the revocation"
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["the same process", "after a restart"])
+@pytest.mark.parametrize("by", ["token_id", "session_id", "token"])
+def test_what_was_issued_while_the_clock_was_ahead_stays_revoked(
+    start: Start, by: str, restarts: bool
+) -> None:
+    """Of a bare id nothing is known, and the token becomes valid when the clock comes to where it was."""
+    settings = LONG | {"max_access_token_lifetime": timedelta(minutes=15), "leeway": timedelta(seconds=10)}
+    process = start(settings)
+    user = process.world.new_user()
+    process.clock.step(hours=1)
+    revoked, control = (process.world.issue(user) for _ in range(2))
+    process.clock.step(hours=-1)
+    if restarts:
+        process.stop()
+        process = start(settings, like=process)
+
+    world = process.world
+    shown = {"token_id": revoked.token_id, "session_id": revoked.session_id, "token": revoked.refresh_token}
+    assert world.revoke(world.admin_token(), **{by: shown[by]})
+    process.wait(HOUR + 60)
+    process.stop()
+    world = start(settings, like=process).world
+
+    assert world.reason(revoked.access_token) == "REVOKED"
+    assert world.reason(control.access_token) == "", "the same without the revocation"

@@ -112,8 +112,10 @@ def test_a_process_that_cannot_open_a_new_key_says_so_rather_than_refuse_its_tok
     Administrator(second, second.admin_token(scopes=["identity.admin"])).call("RotateKeys")
     token = second.issue(client).access_token
 
+    world.clock.age(world.settings.max_staleness.total_seconds() + 1)
     world.until(lambda: reason_of(lambda: world.verify(token)) == "NO_SIGNING_KEY")
     assert reason_of(lambda: world.issue(client)) == "NO_SIGNING_KEY"
+    world.until(lambda: reason_of(lambda: second.verify(token)) == "")
     assert second.reason(token) == ""
 
 

@@ -19,6 +19,8 @@ wall: Final = time.time
 _LEAST_SKEW: Final = 1.0
 STEP: Final = 1.0
 """Seconds by which the offset of the wall clock may differ from the accepted one."""
+_WINDOW: Final = 31 * 3600.0
+"""Seconds after which an offset that was not undercut becomes the lowest one: longer than a token lives."""
 _READINGS: Final = 8
 _QUICK: Final = 0.05
 _LATE: Final = 0.5
@@ -60,6 +62,7 @@ class Freshness:
         self._wall = wall
         self._fastest = math.inf
         self._lowest = math.nan
+        self._window_lowest, self._window_begin = math.inf, -math.inf
         self._forgotten = -math.inf
         self.until = -math.inf
         """By the steady clock."""
@@ -72,7 +75,7 @@ class Freshness:
 
     def start_over(self) -> None:
         """Everything that is live is about to be told, so that nothing counts as forgotten any more."""
-        self._lowest = self._measure()
+        self._lowest = math.nan
         self._forgotten = -math.inf
 
     def end(self) -> None:
@@ -100,10 +103,17 @@ class Freshness:
             self.end()
             raise ClockSkewedError(f"the clock here differs from the service's by {skew:.0f} s")
         offset = self._measure()
-        if math.isnan(self._lowest) or offset < self._lowest - STEP or self._wall() - STEP < self._forgotten:
+        if math.isnan(self._lowest):  # nothing was forgotten since all was told
+            self._open_window(heard, offset)
+            self._lowest = offset
+        if offset < self._lowest - STEP or self._wall() - STEP < self._forgotten:
             self.end()
             raise ClockSetBackError("the clock here was set back; all revocations are read again")
-        self._lowest, self.offset = min(self._lowest, offset), offset
+        self._lowest, self._window_lowest = min(self._lowest, offset), min(self._window_lowest, offset)
+        if heard - self._window_begin >= _WINDOW:
+            self._lowest = self._window_lowest
+            self._open_window(heard, offset)
+        self.offset = offset
         self.until = heard + self._max_staleness - staleness.total_seconds() - late
 
     def forgettable(self) -> float:
@@ -115,6 +125,9 @@ class Freshness:
         before = self._steady() + self._lowest - self._allowed_skew - self._leeway
         self._forgotten = max(self._forgotten, before)
         return before
+
+    def _open_window(self, now: float, offset: float) -> None:
+        self._window_lowest, self._window_begin = offset, now
 
     def _measure(self) -> float:
         """Return the offset now: of several readings the one that took the least time."""

@@ -45,7 +45,7 @@ class TrustState:
         if news.keys is not None:
             self._take(news.keys)
         if news.restarted:
-            self.complete = False
+            self.start_over()  # a stream that ends before the next revision is not resumed at an older one
         if news.revision:
             self.revision = news.revision
             self.complete = True

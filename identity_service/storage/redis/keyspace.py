@@ -7,7 +7,8 @@ part of what is promised:
     {idn}:log:head           hash: format (2), epoch, position and link of the last entry, floor, retention;
                              how many entries are kept and how many principals were ever raised; incomplete
                              (the log is to be completed from the state); the longest lifetime, session
-                             and leeway ever configured; the latest steady time
+                             and leeway ever configured; the latest steady time, and the latest time of any
+                             heartbeat
     {idn}:head               a text: version 0.1.0 had its head here, and finds that it cannot go on
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`

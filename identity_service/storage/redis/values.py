@@ -88,6 +88,7 @@ def head_of(
     session: str,
     leeway: str,
     time: str,
+    latest: str,
 ) -> Head:
     """The head, from the answer of the script function `head_reply`."""
     with reading(keys.HEAD):
@@ -105,6 +106,7 @@ def head_of(
                 session=timedelta(seconds=float(session)),
                 leeway=timedelta(seconds=float(leeway)),
                 time=time_of(time) if time else None,
+                latest=time_of(latest) if latest else None,
             ),
         )
 

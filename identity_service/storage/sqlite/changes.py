@@ -78,7 +78,7 @@ class Mutation:
 def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     """Raises StoreUninitializedError where there is none."""
     row = connection.execute(
-        "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time"
+        "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time, latest"
         " FROM log_head"
     ).fetchone()
     if row is None:
@@ -90,7 +90,7 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
 
 
 def _head_of(row: Sequence[Any], now: datetime) -> Head:
-    epoch, position, link, floor, retention, complete, *longest, time = row
+    epoch, position, link, floor, retention, complete, *longest, time, latest = row
     lifetime, session, leeway = (timedelta(seconds=duration) for duration in longest)
     return Head(
         epoch=Epoch(epoch),
@@ -105,6 +105,7 @@ def _head_of(row: Sequence[Any], now: datetime) -> Head:
             session=session,
             leeway=leeway,
             time=moment(time) if time is not None else None,
+            latest=moment(latest) if latest is not None else None,
         ),
     )
 
@@ -182,16 +183,18 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
 
 def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks: Marks) -> Head:
     """Raise what only grows to at least this; returns the head, with whether it is whole."""
-    marks, retention = head.marks.merged(marks), max(head.retention, retention)
+    marks = head.marks.merged(marks).merged(Marks(latest=head.time))
+    retention = max(head.retention, retention)
     if marks != head.marks or retention != head.retention:
         connection.execute(
-            "UPDATE log_head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?",
+            "UPDATE log_head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?, latest = ?",
             (
                 retention.total_seconds(),
                 marks.lifetime.total_seconds(),
                 marks.session.total_seconds(),
                 marks.leeway.total_seconds(),
                 seconds(marks.time) if marks.time is not None else None,
+                seconds(marks.latest) if marks.latest is not None else None,
             ),
         )
     (last,) = connection.execute("SELECT max(position) FROM log").fetchone()
@@ -201,7 +204,7 @@ def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks
 
 def accept_clock(connection: sqlite3.Connection, time: datetime) -> None:
     """Set the latest steady time back, as an operator has decided."""
-    connection.execute("UPDATE log_head SET time = ?", (seconds(time),))
+    connection.execute("UPDATE log_head SET time = ?, latest = ?", (seconds(time), seconds(time)))
 
 
 def trim(mutation: Mutation, head: Head, position: int) -> int:

@@ -165,18 +165,24 @@ class SqliteStore:
             return mutation.count
 
     def rebuild(self) -> int:
+        # One epoch for all of it: another thread may adopt a new one meanwhile, whose mark must stand.
+        epoch = self._epoch
         with self._database.reading() as connection:
             lost = rebuilding.lost_generations(connection)
-        missing = self.restore(lost) if lost else 0
+        missing = 0
+        with self._mutation(epoch=epoch) as mutation:
+            for fact in lost:
+                revocations.restore(mutation, fact)
+            missing += mutation.count
         for append in (rebuilding.append_denials, rebuilding.append_ends):
             after, is_all = "", False
             while not is_all:
-                with self._mutation() as mutation:
+                with self._mutation(epoch=epoch) as mutation:
                     ids = append(mutation, after)
                 missing += len(ids)
                 is_all = len(ids) < rebuilding.CHUNK
                 after = ids[-1] if ids else ""
-        with self._mutation() as mutation:
+        with self._mutation(epoch=epoch) as mutation:
             lost_for_good = changes.finish_rebuild(mutation)
         if lost_for_good:
             raise StoreDamagedError(
@@ -323,10 +329,10 @@ class SqliteStore:
             return changes.read_head(connection, self._clock.now()).position
 
     @contextmanager
-    def _mutation(self, audit: AuditEvent | None = None) -> Iterator[Mutation]:
-        """One transaction: with the event of what it does, or neither."""
+    def _mutation(self, audit: AuditEvent | None = None, *, epoch: Epoch | None = None) -> Iterator[Mutation]:
+        """One transaction: with the event of what it does, or neither; under `epoch`, or the one adopted."""
         with self._database.writing() as connection:
-            mutation = Mutation(connection, self._clock.now(), self._epoch)
+            mutation = Mutation(connection, self._clock.now(), epoch or self._epoch)
             yield mutation
             if audit is not None:
                 audit_log.append(connection, [audit], mutation.now, self._audit_entries)

@@ -762,3 +762,94 @@ def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, l
     replica.catch_up()
 
     assert replica.revocations.generations[PrincipalId("p")] == Generation(number=1, link=entry.link)
+
+
+@pytest.mark.parametrize("fails", ["generations", "a subscriber"])
+def test_a_clock_that_was_set_back_is_not_accepted_by_a_read_that_could_not_begin(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    clock.wall += timedelta(hours=5)
+    log.append(denied("t1"))
+    replica.load()
+    replica.beat("p")
+    assert "t1" not in replica.revocations.denylist
+    is_away = [False]
+
+    def away(*_: object) -> Any:
+        if is_away[0]:
+            raise StoreUnavailableError("away")
+        return {}
+
+    if fails == "generations":
+        monkeypatch.setattr(log, "generations", away)
+    else:
+        replica.subscribe(away)
+    clock.wall -= timedelta(hours=5)
+    is_away[0] = True
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    replica.catch_up()
+    assert not replica.is_fresh()
+    is_away[0] = False
+    replica.beat("p")
+
+    replica.require_fresh()
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_anything_is_answered(
+    clock: Clock, journal: Journal
+) -> None:
+    class ShrinkingLog(MemoryLog):
+        complete = True
+
+        def head(self) -> Head:
+            return replace(super().head(), complete=self.complete)
+
+        def read(self, after: int, limit: int) -> LogPage:
+            if self.reads == 2:
+                self.lost, self.entries = self.entries[1500:2500], self.entries[:1500] + self.entries[2500:]
+            return super().read(after, limit)
+
+        def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+            self.complete = False
+            return super().renew(found, epoch)
+
+        def rebuild(self) -> int:
+            for entry in self.lost:
+                self.append(entry.change)
+            self.ended, self.complete = 0, True
+            return len(self.lost)
+
+    log = ShrinkingLog(clock)
+    for number in range(4000):
+        log.append(denied(f"t{number}"))
+    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica.load()
+
+    assert len(replica.revocations.denylist) == 4000
+    assert "log_rebuilt" in journal.events
+
+
+def test_a_process_whose_clock_differs_from_the_stores_tells_it_no_time(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would undo what an operator has accepted for the others, again and again."""
+    told: list[datetime | None] = []
+    behind = timedelta(0)
+
+    def beat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
+        told.append(marks.time)
+        return replace(log.head(), time=clock.now() - behind)
+
+    monkeypatch.setattr(log, "beat", beat)
+    replica.load()
+    replica.beat("p")
+    clock.steady += 600
+    replica.beat("p")
+    assert told[-1] == clock.now()
+    behind = timedelta(hours=4)
+    replica.beat("p")
+    replica.beat("p")
+
+    assert told[-1] is None

@@ -15,4 +15,7 @@ for i, name in ipairs({'retention', 'lifetime', 'session', 'leeway', 'time'}) do
   if held then number_in(KEYS[1], name, held) end
   if wanted ~= '' and tonumber(wanted) > tonumber(held or '0') then redis.call('HSET', KEYS[1], name, wanted) end
 end
+local latest = redis.call('HGET', KEYS[1], 'latest')
+if latest then number_in(KEYS[1], 'latest', latest) end
+if tonumber(now) > tonumber(latest or '0') then redis.call('HSET', KEYS[1], 'latest', now) end
 return head_reply(KEYS[1], now, is_whole(head, KEYS[3], KEYS[5]))

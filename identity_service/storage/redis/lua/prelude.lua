@@ -62,12 +62,12 @@ local function head_at(key)
 end
 
 -- The head as callers take it, of one moment: {epoch, position, link, now, floor, retention, whole (1 or 0),
--- complete (1 or 0), longest lifetime, session and leeway, latest steady time ('' = none)}.
+-- complete (1 or 0), longest lifetime, session and leeway, latest steady time, latest time ('' = none)}.
 local function head_reply(key, now, whole)
   local head = redis.call('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'incomplete',
-    'lifetime', 'session', 'leeway', 'time')
+    'lifetime', 'session', 'leeway', 'time', 'latest')
   return {head[1], head[2], head[3], now, head[4] or '0', head[5] or '0', whole, head[6] and 0 or 1,
-    head[7] or '0', head[8] or '0', head[9] or '0', head[10] or ''}
+    head[7] or '0', head[8] or '0', head[9] or '0', head[10] or '', head[11] or ''}
 end
 
 -- 1 if log and state hold what the head counts, else 0. While the mark stands, generations may be missing.
@@ -76,6 +76,14 @@ local function is_whole(head, log_key, gen_key)
   if type(length) == 'table' then damaged(log_key, 'is not a stream') end
   if type(raised) == 'table' then damaged(gen_key, 'is not a hash') end
   if length ~= tonumber(head[6]) then return 0 end
+  -- An entry that was added behind our back and taken away again: no other could be appended.
+  if redis.call('EXISTS', log_key) == 1 then
+    local info = redis.call('XINFO', 'STREAM', log_key)
+    for i = 1, #info, 2 do
+      local last_id = info[i] == 'last-generated-id' and tonumber(string.match(info[i + 1], '^%d+'))
+      if last_id and last_id > tonumber(head[2]) then return 0 end
+    end
+  end
   if not head[8] and raised ~= tonumber(head[7]) then return 0 end
   if tonumber(head[2]) > tonumber(head[4] or '0') then
     local last = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)[1]
