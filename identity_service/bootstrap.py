@@ -173,7 +173,7 @@ class Service:
             require_caller_auth=settings.callers_prove_themselves,
         )
         keys_max_age = max_age(settings.publish_before)
-        hub = WatchHub(
+        self._hub = hub = WatchHub(
             replica,
             use.keys,
             clock,

@@ -142,7 +142,8 @@ def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
     old.lose_entries()
     _, replica, journal = follow(old.backend)
     assert {f"t{n}" for n in range(5)} <= {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert journal.of("log_rebuilt") == [{"facts": 3}]
+    assert [event["facts"] for event in journal.of("log_rebuilt")] == [3, 0], "and once the gap was read over"
+    assert old.backend.open().head().complete
 
 
 def test_several_processes_may_open_it_at_once(old: Old) -> None:

@@ -100,11 +100,16 @@ class RedisLog:
 
         Raises ConfigurationError: a process of that version still runs.
         """
-        if self._connection.command("TYPE", keys.OLD_HEAD) != "hash":
+        if not self._is_old():
             return False
-        require_stopped(self._old_heartbeats)
+        # In this order: a process of this version writes heartbeats only once the store is up to date.
+        require_stopped(lambda: beats if (beats := self._old_heartbeats()) and self._is_old() else {})
         found = [keys.HEAD, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS]
         return bool(self._connection.run("upgrade", found, [FENCE], durable=True))
+
+    def _is_old(self) -> bool:
+        kind: str = self._connection.command("TYPE", keys.OLD_HEAD)
+        return kind == "hash"
 
     def _old_heartbeats(self) -> Mapping[str, str]:
         beats: dict[str, str] = {}
