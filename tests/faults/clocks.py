@@ -16,6 +16,8 @@ class SteppedClock:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self.seconds = 0.0
+        """How far it is from the true time."""
         self.step(0)
 
     @property
@@ -29,6 +31,7 @@ class SteppedClock:
 
     def step(self, seconds: float) -> None:
         """Set the clock to the true time and so many seconds more, at once for all processes under it."""
+        self.seconds = seconds
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+.3f}\n")
         new.replace(self._file)  # nobody reads half of it
