@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from identity_client import IdentityClient, IdentityError, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
+from tests.faults.administrator_tokens import acknowledges, issue
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer, binary, packaged_server
 from tests.redis_topology import until
@@ -38,26 +38,6 @@ def installation(server: RedisServer, tmp_path: Path) -> Installation:
     installation = Installation(tmp_path, server.url)
     installation.init()
     return installation
-
-
-def issue(client: IdentityClient, installation: Installation, count: int) -> list[str]:
-    environment = installation.environment
-    return [
-        client.issue_with_secret(
-            environment["IDENTITY_CLIENT_ID"],
-            environment["IDENTITY_CLIENT_SECRET"],
-            lifetime=timedelta(minutes=15),
-        ).access_token
-        for _ in range(count)
-    ]
-
-
-def acknowledges(client: IdentityClient, token: str) -> bool:
-    try:
-        client.revoke_token(token)
-    except UnavailableError:
-        return False
-    return True
 
 
 def verifies(client: IdentityClient, token: str) -> bool:

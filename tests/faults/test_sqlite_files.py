@@ -1,12 +1,12 @@
 """SQLite's files are taken away under the running service: what was acknowledged is kept, or it refuses."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from identity_client import IdentityClient, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
+from tests.faults.administrator_tokens import acknowledges, issue
 from tests.ports import reserve_port
 from tests.redis_topology import until
 
@@ -19,26 +19,6 @@ def installation(tmp_path: Path) -> Installation:
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
     installation.init()
     return installation
-
-
-def issue(client: IdentityClient, installation: Installation, count: int) -> list[str]:
-    environment = installation.environment
-    return [
-        client.issue_with_secret(
-            environment["IDENTITY_CLIENT_ID"],
-            environment["IDENTITY_CLIENT_SECRET"],
-            lifetime=timedelta(minutes=15),
-        ).access_token
-        for _ in range(count)
-    ]
-
-
-def acknowledges(client: IdentityClient, token: str) -> bool:
-    try:
-        client.revoke_token(token)
-    except UnavailableError:
-        return False
-    return True
 
 
 def remove(folder: Path, *endings: str) -> None:
