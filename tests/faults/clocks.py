@@ -3,12 +3,24 @@
 Owns one small file that libfaketime reads at every look at the clock. Knows no process.
 """
 
+import atexit
 import importlib.util
+import shutil
+import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
-_LIBRARY: Final = "vendor/libfaketime/src/libfaketime.so.1"
+_SOURCES: Final = "vendor/libfaketime/src"
+_FLAGS: Final = (
+    *("-std=gnu99", "-O2", "-fPIC", "-shared", "-Wl,--version-script=libfaketime.map"),
+    *("-DFAKE_PTHREAD", "-DFAKE_STAT", "-DFAKE_UTIME", "-DFAKE_SLEEP", "-DFAKE_TIMERS"),
+    *("-DFAKE_INTERNAL_CALLS", '-DPREFIX="/usr/local"', '-DLIBDIRNAME="/lib"'),
+    "-DPTHREAD_SINGLETHREADED_TIME",
+)
+"""Those of libfaketime's own Makefile, the last one as for its `libfaketimeMT.so`."""
 
 
 class SteppedClock:
@@ -37,9 +49,24 @@ class SteppedClock:
         new.replace(self._file)  # nobody reads half of it
 
 
+@cache
 def _library() -> Path:
-    """In the package libfaketime, which is not imported: that would look into the environment."""
-    spec = importlib.util.find_spec("libfaketime")
+    """Build libfaketime for programs with several threads, from the sources in the package libfaketime.
+
+    The library that the package has built shares its buffers between threads without a lock: a process whose
+    clock is set is ended by it within seconds, or sees the true time for a moment.
+    """
+    spec = importlib.util.find_spec("libfaketime")  # not imported: that would look into the environment
     if spec is None or spec.origin is None:
         raise RuntimeError("the package libfaketime is missing; it is in the dependency group dev")
-    return Path(spec.origin).parent / _LIBRARY
+    if (compiler := shutil.which("cc") or shutil.which("gcc")) is None:
+        raise RuntimeError("these tests set clocks, which takes a C compiler: install gcc")
+    folder = Path(mkdtemp(prefix="libfaketime-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    built = folder / "libfaketimeMT.so.1"
+    subprocess.run(
+        [compiler, *_FLAGS, "-o", str(built), "libfaketime.c", "-ldl", "-lm", "-lpthread", "-lrt"],
+        cwd=Path(spec.origin).parent / _SOURCES,
+        check=True,
+    )
+    return built
