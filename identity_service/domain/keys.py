@@ -180,8 +180,17 @@ class KeySchedule:
             for key in self._all
         ]
 
-    def plan(self, policy: KeyPolicy, now: datetime) -> Iterator[CreateKey | DeleteKey]:
-        """What is to be done so that one key is in use, one waits, and none stays longer than needed."""
+    def plan(
+        self, policy: KeyPolicy, now: datetime, held: datetime | None
+    ) -> Iterator[CreateKey | DeleteKey]:
+        """What is to be done so that one key is in use, one waits, and none stays longer than needed.
+
+        Args:
+            policy: when keys follow each other.
+            now: by the wall clock.
+            held: the same by a wall clock that has held for a while; None = it has not. Keys are forgotten
+                by this one alone: a clock that is weeks ahead for a moment costs no key that is needed.
+        """
         if not self._all:
             # A store that has lost its keys is restored from a backup. One that was initialised before
             # there was encryption has lost none, and nothing is refused for a new key of that kind.
@@ -199,7 +208,7 @@ class KeySchedule:
             yield DeleteKey(key=surplus)
         for key in self._all:
             expire_time = self.expire_time(key, policy)
-            if expire_time is not None and expire_time <= now:
+            if expire_time is not None and held is not None and expire_time <= held:
                 yield DeleteKey(key=key)
 
 

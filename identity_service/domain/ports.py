@@ -241,6 +241,10 @@ class ReplicaView(Protocol):
     def latest_time(self) -> datetime:
         """The latest wall-clock time that this process ever accepted, or that it is now."""
 
+    @property
+    def held_time(self) -> datetime | None:
+        """The wall-clock time, or None while the wall clock has not held for 10 minutes."""
+
     def require_ready(self) -> None:
         """Raise NotReadyError while the log has not been read to its end for the first time."""
 

@@ -191,11 +191,11 @@ class Rotation:
         self._trail.stored(event)
 
     def _plan(self, keys: dict[KeyId, Versioned[StoredKey]]) -> list[CreateKey | DeleteKey]:
-        now = self._clock.now()
+        now, held = self._clock.now(), self._replica.held_time
         return [
             step
             for purpose in KeyPurpose
-            for step in self._schedule(keys, purpose).plan(self._longest_policy(), now)
+            for step in self._schedule(keys, purpose).plan(self._longest_policy(), now, held)
         ]
 
     def _longest_policy(self) -> KeyPolicy:

@@ -158,6 +158,11 @@ class Replica:
         """The latest wall-clock time that this process ever accepted, or that it is now."""
         return self._wall_clock.latest()
 
+    @property
+    def held_time(self) -> datetime | None:
+        """The wall-clock time, or None while the wall clock has not held for 10 minutes."""
+        return self._wall_clock.held_time()
+
     def recognises(self, revision: Revision) -> bool:
         if self._history.holds(revision):
             return True

@@ -112,6 +112,17 @@ def test_the_keeper_makes_the_next_standby_and_forgets_what_nobody_needs(world: 
 
 
 @pytest.mark.in_process
+def test_a_clock_that_is_weeks_ahead_for_a_moment_costs_no_key(world: World) -> None:
+    before = world.issue(world.new_client()).access_token
+    world.clock.step(days=35)
+    look_after(world)
+
+    world.clock.step(days=-35)
+
+    assert world.reason(before) == ""
+
+
+@pytest.mark.in_process
 def test_the_keeper_acts_by_itself(start_world: StartWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_KEYS_INTERVAL", timedelta(milliseconds=20))
     world = start_world()

@@ -62,11 +62,11 @@ def test_an_older_key_comes_back_only_where_no_other_is_left() -> None:
 
 
 def test_where_all_is_well_nothing_is_done() -> None:
-    assert list(schedule(NOW, NEXT).plan(POLICY, START)) == []
+    assert list(schedule(NOW, NEXT).plan(POLICY, START, START)) == []
 
 
 def test_a_missing_standby_is_made_for_the_end_of_the_key_in_use() -> None:
-    (step,) = schedule(NOW).plan(POLICY, START)
+    (step,) = schedule(NOW).plan(POLICY, START, START)
 
     assert step == CreateKey(
         purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=NOW.activate_time + 30 * DAY
@@ -75,7 +75,7 @@ def test_a_missing_standby_is_made_for_the_end_of_the_key_in_use() -> None:
 
 def test_a_standby_made_late_is_still_published_long_enough() -> None:
     late = START + 30 * DAY - timedelta(minutes=1)
-    (step,) = schedule(NOW, now=late).plan(POLICY, late)
+    (step,) = schedule(NOW, now=late).plan(POLICY, late, late)
 
     assert isinstance(step, CreateKey)
     assert step.activate_time == late + HOUR
@@ -83,7 +83,7 @@ def test_a_standby_made_late_is_still_published_long_enough() -> None:
 
 def test_the_successor_of_a_standby_has_its_algorithm() -> None:
     post = a_key("post", algorithm="EdDSA", activate_time=START)
-    (step,) = schedule(OLD, post).plan(POLICY, START)
+    (step,) = schedule(OLD, post).plan(POLICY, START, START)
 
     assert isinstance(step, CreateKey)
     assert step.algorithm == "EdDSA"
@@ -93,8 +93,16 @@ def test_a_key_is_forgotten_when_nothing_lives_that_it_signed() -> None:
     gone = NOW.activate_time + LIFETIME
     before = gone - timedelta(seconds=1)
 
-    assert list(schedule(OLD, NOW, NEXT, now=before).plan(POLICY, before)) == []
-    assert list(schedule(OLD, NOW, NEXT, now=gone).plan(POLICY, gone)) == [DeleteKey(key=OLD)]
+    assert list(schedule(OLD, NOW, NEXT, now=before).plan(POLICY, before, before)) == []
+    assert list(schedule(OLD, NOW, NEXT, now=gone).plan(POLICY, gone, gone)) == [DeleteKey(key=OLD)]
+
+
+def test_a_key_is_not_forgotten_by_a_clock_that_has_not_held() -> None:
+    gone = NOW.activate_time + LIFETIME
+    keys = schedule(OLD, NOW, NEXT, now=gone)
+
+    assert list(keys.plan(POLICY, gone, None)) == []
+    assert list(keys.plan(POLICY, gone, gone - timedelta(seconds=1))) == []
 
 
 def test_a_second_standby_is_deleted_unless_it_is_about_to_be_used() -> None:
@@ -103,12 +111,12 @@ def test_a_second_standby_is_deleted_unless_it_is_about_to_be_used() -> None:
     last = NEXT.activate_time - timedelta(seconds=5)
     close = replace(other, activate_time=NEXT.activate_time + timedelta(seconds=5))
 
-    assert list(schedule(NOW, NEXT, other, now=soon).plan(POLICY, soon)) == [DeleteKey(key=other)]
-    assert list(schedule(NOW, NEXT, close, now=last).plan(POLICY, last)) == []
+    assert list(schedule(NOW, NEXT, other, now=soon).plan(POLICY, soon, soon)) == [DeleteKey(key=other)]
+    assert list(schedule(NOW, NEXT, close, now=last).plan(POLICY, last, last)) == []
 
 
 def test_where_every_key_was_retired_one_is_made_for_now() -> None:
-    (step,) = schedule(OLD, NOW, revoked=("old", "now")).plan(POLICY, START)
+    (step,) = schedule(OLD, NOW, revoked=("old", "now")).plan(POLICY, START, START)
 
     assert step == CreateKey(purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=START)
 
@@ -116,15 +124,15 @@ def test_where_every_key_was_retired_one_is_made_for_now() -> None:
 def test_a_store_from_before_there_was_encryption_gets_a_key_for_it() -> None:
     found = KeySchedule([NOW], (), KeyPurpose.ENCRYPT, START)
 
-    assert list(found.plan(POLICY, START)) == [
+    assert list(found.plan(POLICY, START, START)) == [
         CreateKey(purpose=KeyPurpose.ENCRYPT, algorithm="ECDH-ES+A256KW", activate_time=START)
     ]
-    assert list(KeySchedule([], (), KeyPurpose.ENCRYPT, START).plan(POLICY, START)) == []
-    assert list(KeySchedule([NOW], (), KeyPurpose.REFRESH, START).plan(POLICY, START)) == []
+    assert list(KeySchedule([], (), KeyPurpose.ENCRYPT, START).plan(POLICY, START, START)) == []
+    assert list(KeySchedule([NOW], (), KeyPurpose.REFRESH, START).plan(POLICY, START, START)) == []
 
 
 def test_a_store_that_has_lost_its_keys_is_not_begun_anew() -> None:
-    assert list(schedule().plan(POLICY, START)) == []
+    assert list(schedule().plan(POLICY, START, START)) == []
 
 
 def test_keys_of_another_purpose_do_not_count() -> None:
@@ -144,7 +152,7 @@ def test_however_time_passes_and_keys_are_retired_tokens_live_and_verifiers_know
     signed: list[tuple[KeyId, datetime]] = []
     made = 0
     for passed in passes:
-        for step in schedule(*keys.values(), now=now, revoked=tuple(revoked)).plan(POLICY, now):
+        for step in schedule(*keys.values(), now=now, revoked=tuple(revoked)).plan(POLICY, now, now):
             if isinstance(step, DeleteKey):
                 del keys[step.key.key_id]
                 continue
