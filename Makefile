@@ -16,15 +16,16 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# Much of their time the tests wait for servers, so three processes suit two cores; those of whole processes are
-# timed, and run alone. ARGS chooses some of them: ARGS="tests/unit -k keys".
+# Much of their time the tests wait for servers, so three processes suit two cores; two where each test starts several
+# servers. ARGS chooses some of them: ARGS="tests/unit -k keys".
 test: .venv/.dev  ## Install what is needed and run all the tests
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest -n 3 --dist loadscope --cov --cov-report= --durations=5 \
 	  --ignore tests/e2e --ignore tests/faults
-	@$(BIN)/python -m pytest --cov --cov-append --cov-report=term --durations=5 tests/e2e tests/faults
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-append --cov-report=term --durations=5 \
+	  tests/e2e tests/faults
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
 endif
 
