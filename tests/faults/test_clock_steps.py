@@ -15,6 +15,7 @@ from tests.e2e.process import Installation, Running
 from tests.faults.clocks import SteppedClock
 from tests.faults.local_process import LocalProcess
 from tests.faults.site import until
+from tests.faults.tally import Tally
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer, packaged_server
 
@@ -35,6 +36,7 @@ class Machine:
     local: LocalProcess | None = None
     revoked: list[str] = field(default_factory=list)
     control: str = ""
+    tally: Tally = field(default_factory=lambda: Tally(scenario=""))
 
     def start(self, stack: ExitStack, processes: int) -> None:
         self.services = [stack.enter_context(self.installation.serve()) for _ in range(processes)]
@@ -62,12 +64,17 @@ class Machine:
                     case _:
                         client.revoke_token(tokens.refresh_token)
             self.control = client.issue_with_password("ana", PASSWORD).access_token
+        self.tally.revoked(len(self.revoked))
 
     def say(self) -> list[list[str]]:
         """What each process and the local verifier say of every revoked token, and last of the other one."""
         assert self.local is not None
         tokens = [*self.revoked, self.control]
-        return [*(_asked(service, tokens) for service in self.services), self.local.say(tokens)]
+        said = [*(_asked(service, tokens) for service in self.services), self.local.say(tokens)]
+        for answers in said:
+            self.tally.answered(*(answer == "" for answer in answers[:-1]))
+            self.tally.asked(1)
+        return said
 
     def until_all_say(self, word: Callable[[bool], str]) -> None:
         """Wait until every answer is the one of `word(whether the token was revoked)`."""
@@ -79,9 +86,11 @@ class Machine:
             return all(answers == wanted for answers in said)
 
         try:
-            until(agreed, PATIENCE)
+            with self.tally.recovering():
+                until(agreed, PATIENCE)
         except TimeoutError:
             pytest.fail(f"they say {said}, wanted {wanted}")
+        assert self.tally.violations == 0, "a revoked token was verified meanwhile"
 
 
 def _asked(service: Running, tokens: list[str]) -> list[str]:
@@ -97,16 +106,16 @@ def _asked(service: Running, tokens: list[str]) -> list[str]:
         return answers
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["SQLite", "Redis"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Machine]]:
     """Makes a machine whose clock is so many seconds off, with a service that is initialised and runs."""
     with ExitStack() as stack:
 
-        def make(offset: float = 0.0) -> Machine:
+        def make(scenario: str, offset: float = 0.0) -> Machine:
             clock = SteppedClock(tmp_path / "clock")
             clock.step(offset)
             store = f"sqlite:///{tmp_path}/identity.db"
-            if request.param == "redis":
+            if request.param == "Redis":
                 (tmp_path / "redis").mkdir()
                 server = RedisServer(
                     tmp_path / "redis", program=packaged_server(), environment=clock.environment
@@ -118,7 +127,9 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
             installation = Installation(tmp_path, store, {**clock.environment, **quick})
             installation.init()
             machine = Machine(clock=clock, installation=installation)
-            machine.start(stack, 2 if request.param == "redis" else 1)
+            machine.tally.scenario = f"{scenario}, {request.param}"
+            stack.callback(machine.tally.publish)
+            machine.start(stack, 2 if request.param == "Redis" else 1)
             create = ("user", "create", "ana", "--audience", "api", "--password-stdin")
             machine.services[0].json(*create, stdin=f"{PASSWORD}\n")
             machine.revoke_in_each_way()
@@ -141,7 +152,7 @@ def expired(revoked: bool) -> str:
 def test_a_clock_that_is_wrong_for_a_moment_makes_no_revocation_forgotten(
     machine: Callable[..., Machine], step: float
 ) -> None:
-    here = machine()
+    here = machine("clock of the whole machine wrong for a moment")
     here.until_all_say(as_ever)
     for _ in range(2):
         here.clock.step(step)
@@ -155,7 +166,7 @@ def test_a_clock_that_is_wrong_for_a_moment_makes_no_revocation_forgotten(
 def test_a_clock_that_was_behind_at_the_start_is_corrected_without_a_restart(
     machine: Callable[..., Machine],
 ) -> None:
-    here = machine(-90.0)
+    here = machine("clock behind at the start, then right", -90.0)
     here.until_all_say(as_ever)
     here.clock.step(0)
     here.until_all_say(as_ever)
@@ -165,7 +176,7 @@ def test_a_clock_that_was_ahead_at_the_start_is_corrected_without_a_restart(
     machine: Callable[..., Machine],
 ) -> None:
     """The tokens of before are valid later than now, as their times say; nothing else is wrong with them."""
-    here = machine(4 * HOUR)
+    here = machine("clock ahead at the start, then right", 4 * HOUR)
     here.until_all_say(as_ever)
     here.clock.step(0)
     here.until_all_say(lambda revoked: "NOT_YET_VALID")

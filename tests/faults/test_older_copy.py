@@ -30,6 +30,7 @@ from tests.e2e.process import Installation, Running
 from tests.faults.conftest import FULL
 from tests.faults.proxy import CLEAR, Proxy, Weather
 from tests.faults.site import until
+from tests.faults.tally import Tally
 from tests.redis_server import RedisServer
 
 ROUNDS: Final = FULL // 20 or 1
@@ -155,7 +156,10 @@ def outcome(verifier: LocalVerifier, token: str) -> str:
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
 def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, everything: bool) -> None:
+    store = "SQLite" if site.redis is None else "Redis"
+    tally = Tally(scenario=f"older copy put back, LocalVerifiers that survive, {store}", rounds=ROUNDS)
     with ExitStack() as stack:
+        stack.callback(tally.publish)
         proxy = Proxy(1)
         stack.callback(proxy.close)
         for _ in range(ROUNDS):
@@ -178,9 +182,16 @@ def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, every
                 service = stack.enter_context(history_is_replaced(site, service, everything=everything))
                 proxy.upstream = port_of(service)
                 proxy.set(CLEAR)
-                wait_until_all_know(verifiers, revision_of(service))
+                with tally.recovering():
+                    wait_until_all_know(verifiers, revision_of(service))
                 expected = "REVOKED" if everything else "VERIFIED"
-                assert [outcome(verifier, token) for verifier in verifiers] == [expected] * WATCHERS
+                said = [outcome(verifier, token) for verifier in verifiers]
+                if everything:
+                    tally.revoked(1)
+                    tally.answered(*(word == "VERIFIED" for word in said))
+                else:
+                    tally.asked(len(said))
+                assert said == [expected] * WATCHERS
                 # What only they knew stays known to them.
                 assert all("lost-0" in verifier._state.denied for verifier in verifiers)
                 assert all("other-0" in verifier._state.denied for verifier in verifiers)
@@ -203,6 +214,9 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
         older = [f"{epoch}.{position_of(place)}" for place in (of_both, lost[0], last)]
         seen = [f"{epoch}.0.-", of_both, *lost, *older, f"{epoch}.0"]
         after = history_is_replaced(site, service, everything=True)
+    store = "SQLite" if site.redis is None else "Redis"
+    tally = Tally(scenario=f"older copy put back, every revision a watcher ever had, {store}")
+    tally.revoked(1)
     with after, TrustClient(after.target) as client, after.client() as verifying:
         for revision in seen:
             raised = [
@@ -213,7 +227,9 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
             ]
             assert [(raise_.principal, raise_.number) for raise_ in raised] == [("*", 1)], revision
             said = verifying.verify(token, any_audience=True, at_least_revision=revision)
+            tally.answered(isinstance(said, Verified))
             assert isinstance(said, Rejected)
+        tally.publish()
         assert same_epoch(last, revision_of(after))
         assert position_of(revision_of(after)) > position_of(last), "the log has grown past where it was"
     assert site.installation.events("epoch_renewed") == []

@@ -9,6 +9,7 @@ import pytest
 from identity_client import IdentityClient, IdentityError, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
 from tests.faults.administrator_tokens import acknowledges, issue
+from tests.faults.tally import Tally
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer, binary, packaged_server
 from tests.redis_topology import until
@@ -78,6 +79,11 @@ def test_what_was_acknowledged_while_the_file_was_turned_off_is_not_accepted_aft
         outcomes = [client.verify(token, any_audience=True) for token in before + after]
         controls = [client.verify(token, any_audience=True) for token in kept]
 
+    tally = Tally(scenario="`appendonly no` at run time, then everything killed, Redis")
+    tally.revoked(len(before) + len(after))
+    tally.answered(*(isinstance(outcome, Verified) for outcome in outcomes))
+    tally.asked(len(controls))
+    tally.publish()
     assert len(before) == 5
     assert after == []
     assert [o.reason for o in outcomes if isinstance(o, Rejected)] == ["REVOKED"] * len(before)
@@ -109,9 +115,14 @@ def test_a_broken_promise_is_named_until_it_is_mended_and_then_all_is_well_witho
         with pytest.raises(UnavailableError, match=name):
             client.verify(tokens[2], any_audience=True)
 
+        tally = Tally(scenario="Redis set up otherwise and right again, Redis")
         server.configure(name, MENDED[name])
-        until(lambda: serves(client, installation))
+        with tally.recovering():
+            until(lambda: serves(client, installation))
         outcome = client.verify(tokens[1], any_audience=True)
+        tally.revoked(1)
+        tally.answered(isinstance(outcome, Verified))
+        tally.publish()
 
     assert isinstance(outcome, Rejected)
     refused = installation.events("store_refused")

@@ -7,6 +7,7 @@ import pytest
 from identity_client import IdentityClient, Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
 from tests.faults.administrator_tokens import acknowledges, issue
+from tests.faults.tally import Tally
 from tests.ports import reserve_port
 from tests.redis_topology import until
 
@@ -42,6 +43,11 @@ def test_what_was_acknowledged_after_the_log_was_removed_is_kept(
         outcomes = [client.verify(token, any_audience=True) for token in acknowledged]
         controls = [client.verify(token, any_audience=True) for token in kept]
 
+    tally = Tally(scenario=f"{' and '.join(endings)} removed under the service, SQLite")
+    tally.revoked(len(acknowledged))
+    tally.answered(*(isinstance(outcome, Verified) for outcome in outcomes))
+    tally.asked(len(controls))
+    tally.publish()
     assert len(acknowledged) == TOKENS
     assert [o.reason for o in outcomes if isinstance(o, Rejected)] == ["REVOKED"] * TOKENS
     assert all(isinstance(control, Verified) for control in controls)
@@ -70,6 +76,11 @@ def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
         outcomes = [client.verify(token, any_audience=True) for token in acknowledged]
         controls = [client.verify(token, any_audience=True) for token in kept]
 
+    tally = Tally(scenario="-wal and -shm removed under three workers, SQLite")
+    tally.revoked(len(acknowledged))
+    tally.answered(*(isinstance(outcome, Verified) for outcome in outcomes))
+    tally.asked(len(controls))
+    tally.publish()
     assert len(acknowledged) >= 2 * TOKENS
     assert [o.reason for o in outcomes if isinstance(o, Rejected)] == ["REVOKED"] * len(acknowledged)
     assert all(isinstance(control, Verified) for control in controls)

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.faults.tally import Tally
 from tests.rpc.conftest import STORES, address, settings_for_tests
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import World, failure
@@ -75,10 +76,16 @@ def test_a_token_stays_denied_by_its_id_after_the_longest_lifetime_was_lowered(s
     process = start(SHORT | {"access_token_lifetime": timedelta(minutes=1)}, like=process)
     world = process.world
     assert world.revoke(world.admin_token(), token_id=revoked.token_id)
+    tally = Tally(scenario="settings lowered from a day to 15 minutes, both stores")
+    tally.revoked(1)
     for _ in range(23):
         process.wait(HOUR)
-        assert world.reason(revoked.access_token) == "REVOKED"
+        reason = world.reason(revoked.access_token)
+        tally.answered(reason == "")
+        tally.asked(1)
+        assert reason == "REVOKED"
         assert world.reason(control.access_token) == "", "the same without the revocation"
+    tally.publish()
 
 
 def test_a_token_of_an_ended_session_stays_denied_after_both_were_lowered(start: Start) -> None:

@@ -1,0 +1,79 @@
+"""What one run of a fault test has counted, for the table of docs/reliability.md.
+
+Owns no judgement: the test asserts. `pytest -s` shows the lines, and `sum_tallies` adds those of many runs.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """The counts of one scenario on one store."""
+
+    scenario: str
+    rounds: int = 1
+    operations: int = 0
+    """Answers about tokens that were asked for."""
+    acknowledged: int = 0
+    """Revocations that were acknowledged."""
+    violations: int = 0
+    """Answers `verified` about a token whose revocation had been acknowledged before."""
+    recovery: float = 0.0
+    """Longest time in seconds from the end of the fault until every answer was right again."""
+
+    def revoked(self, number: int) -> None:
+        """Count revocations that were acknowledged."""
+        self.acknowledged += number
+
+    def answered(self, *verified: bool) -> None:
+        """Count answers about tokens that were revoked: whether each of them was `verified`."""
+        self.operations += len(verified)
+        self.violations += sum(verified)
+
+    def asked(self, number: int) -> None:
+        """Count answers about tokens that nobody has revoked."""
+        self.operations += number
+
+    @contextmanager
+    def recovering(self) -> Iterator[None]:
+        """Time the block, which ends when every answer is right."""
+        began = time.monotonic()
+        yield
+        self.recovery = max(self.recovery, time.monotonic() - began)
+
+    def publish(self) -> None:
+        """Print the counts, and append them to the file that `FAULT_TALLIES` names, if it does."""
+        line = json.dumps(asdict(self))
+        sys.stdout.write(f"\nFAULT {line}\n")
+        if path := os.environ.get("FAULT_TALLIES"):
+            with Path(path).open("a") as file:
+                file.write(f"{line}\n")
+
+
+def sum_tallies(lines: Iterable[str]) -> str:
+    """Return the rows of the table, one for each scenario."""
+    sums: dict[str, Tally] = {}
+    for line in lines:
+        one = Tally(**json.loads(line))
+        total = sums.setdefault(one.scenario, Tally(scenario=one.scenario, rounds=0))
+        total.rounds += one.rounds
+        total.operations += one.operations
+        total.acknowledged += one.acknowledged
+        total.violations += one.violations
+        total.recovery = max(total.recovery, one.recovery)
+    return "\n".join(
+        f"| {t.scenario} | {t.rounds} | {t.operations:,} | {t.acknowledged:,} | {t.violations} "
+        f"| {t.recovery:.1f} s |"
+        for t in sums.values()
+    )
+
+
+if __name__ == "__main__":
+    print(sum_tallies(Path(sys.argv[1]).read_text().splitlines()))  # noqa: T201  # the rows, to be pasted
