@@ -43,6 +43,8 @@ class AuditType(StrEnum):
     KEY_RETIRED = "key_retired"
     KEY_DELETED = "key_deleted"
     CLOCK_ACCEPTED = "clock_accepted"
+    STORE_RESTORED = "store_restored"
+    STORE_MIGRATED = "store_migrated"
     EVENTS_DROPPED = "events_dropped"
 
 

@@ -9,18 +9,28 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwe
 from joserfc.errors import JoseError
+from joserfc.jwe import JWERegistry
 from joserfc.jwk import OctKey
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
+from identity_service.jose.strict import decode_base64url
 
 MIN_MASTER_KEY_CHARS: Final = 32
 _LABEL: Final = b"identityapi.v1 master key"
-_ALGORITHMS: Final = ["dir", "A256GCM"]
+
+
+class _Registry(JWERegistry):
+    """The library's bounds, but for the length of what is sealed: 4 MiB, a line of a backup."""
+
+    max_ciphertext_length = 4 * 2**20
+
+
+_REGISTRY: Final = _Registry(algorithms=["dir", "A256GCM"])
 
 
 class Sealer:
-    """Seals and opens small secrets, each bound to the id of the record that it belongs to."""
+    """Seals and opens texts, each bound to the name of what it belongs to: a record, a line of a backup."""
 
     def __init__(self, master_key: Secret, other: Secret | None = None) -> None:
         """`other` = a master key that opens as well, while one is changed for the other.
@@ -33,7 +43,7 @@ class Sealer:
     def seal(self, secret: str, key_id: str) -> str:
         """A compact JWE that `open` gives back for the same `key_id` only."""
         header = {"alg": "dir", "enc": "A256GCM", "kid": key_id}
-        return jwe.encrypt_compact(header, secret.encode(), self._key, algorithms=_ALGORITHMS)
+        return jwe.encrypt_compact(header, secret.encode(), self._key, registry=_REGISTRY)
 
     def open(self, sealed: str, key_id: str) -> str:
         """Raises ConfigurationError: another master key sealed it, or it belongs to another record."""
@@ -47,6 +57,21 @@ class Sealer:
             raise ConfigurationError("a sealed key lies in the record of another key; restore the store")
         return opened.plaintext.decode()
 
+    def open_text(self, sealed: str, name: str) -> str | None:
+        """The text that was sealed under this name, or None: another master key, another name, or damaged.
+
+        Accepts one spelling only: any other text than the one that `seal` returned is None.
+        """
+        try:
+            for part in sealed.split("."):
+                decode_base64url(part)
+        except ValueError:
+            return None
+        opened = self._decrypt(sealed, self._key) or self._decrypt(sealed, self._other)
+        if opened is None or opened.protected.get("kid") != name or opened.plaintext is None:
+            return None
+        return opened.plaintext.decode()
+
     def is_current(self, sealed: str) -> bool:
         """Whether it opens with the master key alone, without the other one."""
         return self._decrypt(sealed, self._key) is not None
@@ -55,7 +80,7 @@ class Sealer:
         if key is None:
             return None
         try:
-            return jwe.decrypt_compact(sealed, key, algorithms=_ALGORITHMS)
+            return jwe.decrypt_compact(sealed, key, registry=_REGISTRY)
         except (JoseError, ValueError):
             return None
 

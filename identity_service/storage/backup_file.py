@@ -1,0 +1,238 @@
+r"""A backup as a file: lines of text, each sealed under the master key and bound to its place.
+
+The first line says format and name: `{"identity_backup":1,"id":"..."}`. Every other line is one JWE whose
+`kid` is `backup/<id>/<number>`, so that no line can be moved, dropped, repeated or taken from another
+backup: number 0 is the manifest, then come the items in parts, and the last line counts them.
+"""
+
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, Protocol, Self
+
+from identity_service.domain.backups import Manifest
+from identity_service.domain.copying import CopiedItem
+from identity_service.domain.errors import ConfigurationError
+from identity_service.storage.codec import dumps, moment, seconds
+from identity_service.storage.copy_codec import decode_items, encode_item, encode_items
+from identity_service.storage.new_file import NewFile, require_absent
+
+FORMAT: Final = 1
+_PART_ITEMS: Final = 1000
+_PART_CHARS: Final = 1_000_000
+_MAX_LINE: Final = 4_000_000
+"""Bytes. A longer line is refused without reading it to its end."""
+_FIRST: Final = re.compile(rb'\{"identity_backup":([0-9]{1,9})(?:,"id":"([0-9a-f]{32})"\}\n)?')
+
+
+class TextSealer(Protocol):
+    """Seals and opens texts under the master key."""
+
+    def seal(self, text: str, name: str, /) -> str:
+        """Return a text without line breaks that `open_text` gives back for the same name only."""
+
+    def open_text(self, sealed: str, name: str, /) -> str | None:
+        """Return the text, or None: sealed under another master key, for another name, or damaged."""
+
+
+class NewBackup:
+    """Implements the port BackupWriter: a new file of mode 0600 that is there as a whole, or not at all."""
+
+    def __init__(self, path: Path, sealer: TextSealer) -> None:
+        self._path = path
+        self._sealer = sealer
+
+    def require_free(self) -> None:
+        require_absent(self._path)
+
+    def write(self, manifest: Manifest, items: Iterable[CopiedItem]) -> Mapping[str, int]:
+        with NewFile(self._path) as file:
+            lines = _Lines(file, self._sealer, secrets.token_hex(16))
+            lines.add(_manifest_text(manifest))
+            counts: Counter[str] = Counter()
+            for part in _parts(items, counts):
+                lines.add(part)
+            lines.add(dumps({"end": counts}))
+            file.finish()
+        return dict(counts)
+
+
+class _Lines:
+    """Writes the lines of one backup."""
+
+    def __init__(self, file: NewFile, sealer: TextSealer, id_: str) -> None:
+        self._file = file
+        self._sealer = sealer
+        self._id = id_
+        self._number = 0
+        file.write(f'{{"identity_backup":{FORMAT},"id":"{id_}"}}\n'.encode())
+
+    def add(self, text: str) -> None:
+        """Raises ConfigurationError: what cannot be read again is not written."""
+        line = self._sealer.seal(text, _name(self._id, self._number)).encode() + b"\n"
+        if len(line) > _MAX_LINE:
+            raise ConfigurationError(
+                f"a record is too large for a backup: {len(line):,} bytes when sealed, {_MAX_LINE:,} are "
+                f"possible. It begins with {text[:120]!r}"
+            )
+        self._file.write(line)
+        self._number += 1
+
+
+def _parts(items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
+    """Yield the items in texts of at most 1,000 of them, and of about a megabyte; counts them."""
+    part: list[str] = []
+    size = 0
+    for item in items:
+        text = encode_item(item)
+        if part and (len(part) == _PART_ITEMS or size + len(text) > _PART_CHARS):
+            yield encode_items(part)
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+        counts[type(item).__name__] += 1
+    if part:
+        yield encode_items(part)
+
+
+class OpenBackup:
+    """Implements the port BackupReader on a file that is open."""
+
+    def __init__(self, path: Path, file: IO[bytes], sealer: TextSealer) -> None:
+        """Raises ConfigurationError: no backup, one of a newer version, or of another master key."""
+        self._path = path
+        self._file = file
+        self._sealer = sealer
+        self._id = self._read_first()
+        self._manifest = self._read_manifest()
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, sealer: TextSealer) -> Iterator[Self]:
+        """Open a file, and close it again. Raises ConfigurationError."""
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise ConfigurationError(f"cannot read the backup {path}: {error.strerror}") from error
+        with file:
+            if not file.seekable():
+                raise ConfigurationError(f"{path} is no regular file: a backup is read twice")
+            yield cls(path, file, sealer)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    def items(self) -> Iterator[CopiedItem]:
+        if self._read_first() != self._id or self._read_manifest() != self._manifest:
+            raise ConfigurationError(f"{self._path} was replaced while it was read")
+        counts: Counter[str] = Counter()
+        number = 1
+        while not (text := self._read_sealed(number)).startswith('{"end":'):
+            for item in self._decode(text, number):
+                counts[type(item).__name__] += 1
+                yield item
+            number += 1
+        if json.loads(text)["end"] != counts:
+            raise self._damaged(number, "counts other items than there are")
+        if self._read_line():
+            raise ConfigurationError(f"{self._path} goes on after the end of the backup: it was changed")
+
+    def _read_first(self) -> str:
+        with self._reading():
+            self._file.seek(0)
+        found = _FIRST.match(self._read_line())
+        if found is None:
+            raise ConfigurationError(f"{self._path} is no backup of this service")
+        if int(found[1]) != FORMAT:
+            raise ConfigurationError(
+                f"the backup {self._path} has format {int(found[1])}, this version reads {FORMAT}: restore "
+                "it with the version that made it, or with a newer one"
+            )
+        if found[2] is None:
+            raise ConfigurationError(f"the backup {self._path} is damaged in its first line")
+        return found[2].decode()
+
+    def _read_manifest(self) -> Manifest:
+        line = self._read_whole_line(0)
+        text = self._sealer.open_text(line, _name(self._id, 0))
+        if text is None:
+            raise ConfigurationError(
+                f"the master key does not open the backup {self._path}; it was sealed with another one: set "
+                "master_key_file to the one of then (or the second line of the file was changed)"
+            )
+        try:
+            return _manifest_of(text)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(0, "holds what this version does not know") from error
+
+    def _read_sealed(self, number: int) -> str:
+        text = self._sealer.open_text(self._read_whole_line(number), _name(self._id, number))
+        if text is None:
+            raise self._damaged(number, "was changed, or does not belong there")
+        return text
+
+    def _read_whole_line(self, number: int) -> str:
+        line = self._read_line()
+        if not line.endswith(b"\n"):
+            raise ConfigurationError(
+                f"the backup {self._path} is cut off in line {number + 2}: it was not copied completely"
+            )
+        try:
+            return line[:-1].decode("ascii")
+        except UnicodeDecodeError as error:
+            raise self._damaged(number, "was changed") from error
+
+    def _read_line(self) -> bytes:
+        with self._reading():
+            line = self._file.readline(_MAX_LINE + 1)
+        if len(line) > _MAX_LINE:
+            raise ConfigurationError(f"{self._path} has a line of more than {_MAX_LINE:,} bytes: no backup")
+        return line
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigurationError(f"cannot read the backup {self._path}: {error.strerror}") from error
+
+    def _decode(self, text: str, number: int) -> list[CopiedItem]:
+        try:
+            return decode_items(text)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise self._damaged(number, "holds what this version does not know") from error
+
+    def _damaged(self, number: int, what: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"line {number + 2} of the backup {self._path} {what}; use another copy of the file"
+        )
+
+
+def _name(id_: str, number: int) -> str:
+    return f"backup/{id_}/{number}"
+
+
+def _manifest_text(manifest: Manifest) -> str:
+    return dumps(
+        {
+            "time": seconds(manifest.time),
+            "revision": manifest.revision,
+            "issuer": manifest.issuer,
+            "version": manifest.version,
+        }
+    )
+
+
+def _manifest_of(text: str) -> Manifest:
+    data = json.loads(text)
+    return Manifest(
+        time=moment(data["time"]),
+        revision=data["revision"],
+        issuer=data["issuer"],
+        version=data["version"],
+    )

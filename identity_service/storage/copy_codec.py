@@ -1,0 +1,113 @@
+"""What a backup holds as JSON text and back, by the codecs of records, changes and times.
+
+A kind of item that is not known here raises ValueError, and so does a session or an audit event: a backup
+has neither.
+"""
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+    RecordGone,
+)
+from identity_service.domain.ids import Link, PrincipalId
+from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.keys import StoredKey
+from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.principals import Client, User
+from identity_service.domain.store import Record
+from identity_service.storage.change_codec import decode_change, encode_change
+from identity_service.storage.codec import Json, decode_record, dumps, encode_record, kind_of, moment, seconds
+
+_TYPES: Final[dict[RecordKind, Any]] = {
+    RecordKind.CLIENT: Client,
+    RecordKind.USER: User,
+    RecordKind.KEY: StoredKey,
+    RecordKind.ISSUER: TrustedIssuer,
+}
+
+
+def encode_item(item: CopiedItem) -> str:
+    """Return the item as a JSON object. Raises ValueError for a session or an audit event."""
+    match item:
+        case CopiedMarks():
+            return dumps(_marks_json(item))
+        case CopiedGeneration(principal=principal, generation=generation):
+            number, link = generation.number, generation.link
+            return dumps({"k": "gen", "id": principal, "number": number, "link": link})
+        case TokenDenied() | SessionEnded():
+            return encode_change(item)
+        case CopiedRecord(record=record):
+            return f'{{"k":"record","kind":"{kind_of(type(record))}","value":{encode_record(record)}}}'
+        case RecordGone(kind=kind, id=id_):
+            return dumps({"k": "gone", "kind": kind, "id": id_})
+        case CopiedUse(key=key, until=until):
+            return dumps({"k": "use", "id": key, "until": seconds(until)})
+        case CopiedSession() | CopiedEvent():
+            raise ValueError("a backup holds no sessions and no audit events")
+
+
+def decode_item(data: Json) -> CopiedItem:
+    """Return the item. Raises ValueError, KeyError or TypeError if it is none that this version knows."""
+    match data["k"]:
+        case "marks":
+            return _marks(data)
+        case "gen":
+            generation = Generation(number=int(data["number"]), link=Link(data["link"]))
+            return CopiedGeneration(principal=PrincipalId(data["id"]), generation=generation)
+        case "deny" | "end":
+            change = decode_change(dumps(data))
+            assert isinstance(change, TokenDenied | SessionEnded)  # noqa: S101  # by the names of the kinds
+            return change
+        case "record":
+            kind = _TYPES[RecordKind(data["kind"])]
+            record: Record = decode_record(kind, dumps(data["value"]))
+            return CopiedRecord(record=record)
+        case "gone":
+            return RecordGone(kind=RecordKind(data["kind"]), id=data["id"])
+        case "use":
+            return CopiedUse(key=data["id"], until=moment(data["until"]))
+        case other:
+            raise ValueError(f"unknown item {other!r}: written by a newer version?")
+
+
+def encode_items(items: list[str]) -> str:
+    """Return the text of one part of a backup, from its items as `encode_item` wrote them."""
+    return f"[{','.join(items)}]"
+
+
+def decode_items(text: str) -> list[CopiedItem]:
+    """Return the items of one part. Raises ValueError, KeyError or TypeError."""
+    return [decode_item(data) for data in json.loads(text)]
+
+
+def _marks_json(item: CopiedMarks) -> Json:
+    marks = item.marks
+    return {
+        "k": "marks",
+        "lifetime": marks.lifetime.total_seconds(),
+        "session": marks.session.total_seconds(),
+        "leeway": marks.leeway.total_seconds(),
+        "time": None if marks.time is None else seconds(marks.time),
+        "latest": None if marks.latest is None else seconds(marks.latest),
+        "retention": item.retention.total_seconds(),
+    }
+
+
+def _marks(data: Json) -> CopiedMarks:
+    marks = Marks(
+        lifetime=timedelta(seconds=data["lifetime"]),
+        session=timedelta(seconds=data["session"]),
+        leeway=timedelta(seconds=data["leeway"]),
+        time=None if data["time"] is None else moment(data["time"]),
+        latest=None if data["latest"] is None else moment(data["latest"]),
+    )
+    return CopiedMarks(marks=marks, retention=timedelta(seconds=data["retention"]))

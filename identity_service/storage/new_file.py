@@ -1,0 +1,82 @@
+"""A new file that appears as a whole or not at all, and never in place of another. Knows no format."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from identity_service.domain.errors import AlreadyExistsError, ConfigurationError
+
+_MODE: Final = 0o600
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
+
+def require_absent(path: Path) -> None:
+    """Raise AlreadyExistsError if there is something of this name, be it a broken link."""
+    if os.path.lexists(path):
+        raise AlreadyExistsError(f"{path} exists already, and nothing is overwritten: name another file")
+
+
+class NewFile:
+    """Written beside its place under another name; `finish` moves it there once it is on the disk.
+
+    Leaving the `with` block without `finish` removes what was written. Raises ConfigurationError if the
+    folder does not take the file, AlreadyExistsError if there is another one by then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.part")
+
+    def __enter__(self) -> Self:
+        require_absent(self._path)
+        with self._errors():
+            self._file = os.fdopen(os.open(self._temporary, _NEW, _MODE), "wb")
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        with self._errors():
+            self._file.write(data)
+
+    def finish(self) -> None:
+        """Give the file its name, durably."""
+        with self._errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            try:
+                os.link(self._temporary, self._path)
+            except FileExistsError:
+                require_absent(self._path)
+                raise
+            except OSError:
+                # A file system without hard links: the name is taken first, then given to the file.
+                os.close(os.open(self._path, _NEW, _MODE))
+                self._temporary.replace(self._path)
+            self._temporary.unlink(missing_ok=True)
+            self._sync_folder()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {self._path}: {error.strerror}") from error
