@@ -1,6 +1,7 @@
 """Copying a whole store: what a copy consists of, and the ports that read one store and write another.
 
 A backup is a copy in a file; a migration is a copy from one store to another. Knows no file and no database.
+Every store has both ports as one object, its property `copying` (`CopyableStore`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from identity_service.domain.audit import StoredEvent
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head, Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record
+from identity_service.domain.store import Record, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,24 +104,28 @@ class CopySource(Protocol):
         The items may hold later changes, too, but never a part of one. With `whole` sessions and audit
         events are among the items; then the caller has fenced the store before.
 
+        The iterator ends with the block; it is read by one thread, and other threads and processes go on
+        meanwhile. The marks are among the items, an ended or expired session is not.
+
         Raises StoreUninitializedError; StoreDamagedError if the log is not complete or the store does not
         hold what its head counts: start the service once, it completes the log; StoreReplacedError if the
         store got another epoch in between (the iterator raises it as well): begin again;
-        StoreUnavailableError.
+        StoreUnavailableError, also from the iterator.
         """
 
     def fence(self, fence: Fence) -> None:
         """Refuse every write of every process from now on, durably, heartbeats included.
 
         Such a write raises StoreFencedError; reading stays possible. A fence to the same target is replaced.
-        Raises StoreFencedError if the store is fenced for another target, StoreUnavailableError.
+        Raises StoreFencedError if the store is fenced for another target, StoreUninitializedError,
+        StoreUnavailableError, NotConfirmedError if the fence stands and it is not known whether durably.
         """
 
     def fenced(self) -> Fence | None:
         """Return the fence that stands, or None. Raises StoreUninitializedError, StoreUnavailableError."""
 
     def lift_fence(self) -> None:
-        """Take writes again. Nothing happens if there is no fence."""
+        """Take writes again. Nothing happens if there is no fence. Raises StoreUnavailableError."""
 
 
 class CopyTarget(Protocol):
@@ -140,8 +145,10 @@ class CopyTarget(Protocol):
 
         The head gets this epoch, position 0, and the mark that the log is to be completed from the state;
         the caller calls `adopt` and `rebuild` next. With `replace` whatever the store holds is deleted
-        before, its head first. A call that fails leaves no head; `has_part_of_copy` is then True, or the
-        store is as it was.
+        before, its head first, a part of a copy and a fence included. A call that fails, or whose `items`
+        raise, leaves no head; `has_part_of_copy` is then True, or the store is as it was. Until it is
+        finished, `initialise` and every read of the head raise CopyUnfinishedError. Records get the revision
+        of position 0.
 
         Raises AlreadyExistsError if the store is not virgin and `replace` is False; StoreUnavailableError;
         NotConfirmedError if the head was written and it is not known whether durably.
@@ -149,3 +156,15 @@ class CopyTarget(Protocol):
 
     def discard_copy(self) -> None:
         """Delete what a copy that was not finished has left. Raises AlreadyExistsError if there is a head."""
+
+
+class Copying(CopySource, CopyTarget, Protocol):
+    """What copies out of a store, and into it."""
+
+
+class CopyableStore(Store, Protocol):
+    """A store together with what copies it."""
+
+    @property
+    def copying(self) -> Copying:
+        """The ports that read the whole of this store, and write it."""

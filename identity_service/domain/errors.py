@@ -235,6 +235,30 @@ class StoreUninitializedError(StoreUnavailableError):
     """The store has no epoch: it was never initialised, or it was emptied."""
 
 
+class CopyUnfinishedError(StoreUninitializedError):
+    """The store holds a part of a copy: a restore or a migration into it was not finished."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a restore or a migration into this store was not finished: run it again (`identity restore FILE "
+            "--replace`, or `identity migrate` as before)"
+        )
+
+
+class StoreFencedError(StoreUnavailableError):
+    """The store was copied to another one and takes no writes any more: nothing was changed."""
+
+    reason = "STORE_MOVED"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"this store was moved to {target} and takes no writes any more: set the service's `store` to "
+            "that one and restart it"
+        )
+        self.target = target
+        """The URL of the other store, without passwords."""
+
+
 class StoreDamagedError(StoreUnavailableError):
     """Something in the store is not what this service wrote there. The message names it and the remedy."""
 

@@ -41,6 +41,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_ISSUER_UNREACHABLE: _ClassVar[ErrorReason]
     ERROR_REASON_SIGNER_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_STORE_DAMAGED: _ClassVar[ErrorReason]
+    ERROR_REASON_STORE_MOVED: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
@@ -81,6 +82,7 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason
 ERROR_REASON_ISSUER_UNREACHABLE: ErrorReason
 ERROR_REASON_SIGNER_UNAVAILABLE: ErrorReason
 ERROR_REASON_STORE_DAMAGED: ErrorReason
+ERROR_REASON_STORE_MOVED: ErrorReason
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
