@@ -61,9 +61,14 @@ def _demands(settings: Settings, *, insist: bool) -> Demands:
     )
 
 
+def open_sealer(settings: Settings) -> Sealer:
+    """What seals under the master key. Raises ConfigurationError: there is none, or a short one."""
+    return Sealer(settings.read_master_key(), settings.read_other_master_key())
+
+
 def open_vault(settings: Settings) -> Vault:
     """What makes and opens keys. Raises ConfigurationError: no master key, or a short one."""
-    return Vault(Sealer(settings.read_master_key(), settings.read_other_master_key()))
+    return Vault(open_sealer(settings))
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:

@@ -5,6 +5,7 @@ import typer
 from identity_service.cli import (
     apply,
     audit,
+    backup,
     client,
     clock,
     config,
@@ -13,6 +14,8 @@ from identity_service.cli import (
     exchange,
     issuer,
     key,
+    migrate,
+    restore,
     serve,
     session,
     token,
@@ -32,6 +35,9 @@ app.command("doctor")(doctor.doctor)
 app.command("dev-certs")(dev_certs.dev_certs)
 app.command("watch")(watch.watch)
 app.command("apply")(apply.apply)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
+app.command("migrate")(migrate.migrate)
 app.add_typer(client.app, name="client")
 app.add_typer(user.app, name="user")
 app.add_typer(session.app, name="session")

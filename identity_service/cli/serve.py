@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap, logs, opening, serving
+from identity_service import bootstrap, logs, serving
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
+from identity_service.cli.store_check import check_store
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
 from identity_service.workers import Workers, reserved
@@ -54,7 +55,7 @@ def serve(
         accounts = None
         if dev_mode:
             settings, accounts = dev.prepare(settings)
-        _check_store(settings)
+        check_store(settings)
 
         def announce(port: int) -> None:
             host, count = settings.listen.rpartition(":")[0], settings.workers
@@ -87,7 +88,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
             for name in ("listen", "mtls_listen", "workers"):
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: changes with a restart only")
-            _check_store(found)
+            check_store(found)
             return found.model_copy(update=places)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,14 +98,3 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
         code = workers.run(settings.model_copy(update=places), lambda: announce(port))
     if code:
         raise typer.Exit(code)
-
-
-def _check_store(settings: Settings) -> None:
-    """Refuse to serve from a store that cannot give what the settings promise."""
-    refusals = []
-    for finding in opening.check_store(settings):
-        say(f"store: {finding.what}; {finding.fix}")
-        if finding.severity == "refuse":
-            refusals.append(finding.what)
-    if refusals:
-        raise ConfigurationError(f"the store cannot be used as it is set up: {'; '.join(refusals)}")

@@ -23,7 +23,7 @@ from identity_service.storage.new_file import NewFile, require_absent
 
 FORMAT: Final = 1
 _PART_ITEMS: Final = 1000
-_PART_CHARS: Final = 1_000_000
+_PART_BYTES: Final = 1_000_000
 _MAX_LINE: Final = 4_000_000
 """Bytes. A longer line is refused without reading it to its end."""
 _FIRST: Final = re.compile(rb'\{"identity_backup":([0-9]{1,9})(?:,"id":"([0-9a-f]{32})"\}\n)?')
@@ -89,11 +89,12 @@ def _parts(items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
     size = 0
     for item in items:
         text = encode_item(item)
-        if part and (len(part) == _PART_ITEMS or size + len(text) > _PART_CHARS):
+        length = len(text.encode())
+        if part and (len(part) == _PART_ITEMS or size + length > _PART_BYTES):
             yield encode_items(part)
             part, size = [], 0
         part.append(text)
-        size += len(text)
+        size += length
         counts[type(item).__name__] += 1
     if part:
         yield encode_items(part)

@@ -1,0 +1,34 @@
+"""`identity backup`: a copy of the store in a file, while the service goes on."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from identity_service import copies
+from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
+from identity_service.cli.output import JsonFlag, say, show
+from identity_service.cli.stopping import stoppable
+
+_NEVER: Final = ("sessions", "audit_events")
+"""What no backup holds."""
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file. An existing one is never overwritten.")],
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a backup of the store into a new file, while the service goes on.
+
+    It holds clients, users, trusted issuers, the sealed keys and all that is revoked, encrypted under the
+    master key; it can be restored only with that. It holds no sessions and no audit events.
+    """
+    with stoppable("no backup was written", as_json=as_json):
+        settings = settings_for_office(config, store)
+        made = copies.make_backup(settings, file)
+        counts = {name: count for name, count in made.counts.items() if name not in _NEVER}
+        about = {"file": str(file), "time": made.manifest.time, "revision": made.manifest.revision}
+        show(about | {"issuer": made.manifest.issuer} | counts, as_json=as_json)
+        say("Keep the master key beside it, in another place: nothing else opens this file.")

@@ -1,0 +1,56 @@
+"""`identity migrate`: moves a store into another one, with every token and session."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from identity_service import copies, logs
+from identity_service.cli.options import ConfigOption, load
+from identity_service.cli.output import JsonFlag, say, show
+from identity_service.cli.stopping import stoppable
+from identity_service.cli.store_check import check_store
+from identity_service.domain.errors import ConfigurationError
+from identity_service.settings import Settings
+
+
+def migrate(
+    from_: Annotated[str, typer.Argument(metavar="FROM", help="URL of the store to copy.")],
+    to: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty store.")],
+    config: ConfigOption = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take writes to FROM again, if TO has not taken over.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move a store: copy everything from FROM to TO, sessions included, and close FROM for good.
+
+    Every token and session stays good. The service need not be stopped: from the beginning of the copy it
+    answers UNAVAILABLE (STORE_MOVED) until it is started with TO as its store. If anything fails, FROM takes
+    writes again; if the command is killed, run it again.
+    """
+    outcome = "nothing was moved; if the service answers STORE_MOVED, run the same with --undo"
+    with stoppable(outcome, as_json=as_json):
+        source, target = _settings(config, from_), _settings(config, to)
+        names = copies.store_name(source), copies.store_name(target)
+        if names[0] == names[1]:
+            raise ConfigurationError("FROM and TO are the same store")
+        if not undo:
+            check_store(target)
+        with copies.opened_migration(source, target) as migration:
+            if undo:
+                lifted = migration.undo()
+                show({"store": names[0], "fence_lifted": lifted}, as_json=as_json)
+                return
+            moved = migration.run()
+        show({"from": names[0], "to": names[1], **moved.counts}, as_json=as_json)
+        if moved.was_finished:
+            say("An earlier run had copied everything; its end was made up for.")
+        say(f"Set the service's store to {names[1]} and restart it. {names[0]} takes no writes any more.")
+
+
+def _settings(config: Path | None, store: str) -> Settings:
+    """The settings with this store; a durability that only Redis has is no reason to refuse an embedded one."""
+    logs.configure("warning", "console")
+    embedded = {"durability": "local"} if store.startswith("sqlite:") else {}
+    return load(config, store=store, **embedded).settings

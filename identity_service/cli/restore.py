@@ -1,0 +1,119 @@
+"""`identity restore`: makes a store of a backup, and says what is possible again."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from identity_service import copies
+from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
+from identity_service.cli.output import JsonFlag, show
+from identity_service.cli.records import confirm
+from identity_service.cli.stopping import stoppable
+from identity_service.cli.store_check import check_store
+from identity_service.services.regained import Named, Regained
+from identity_service.services.restore import Restored
+
+_ADVICE: Final = (
+    "Everybody signs in again: no session survives a restore, and every refresh token is refused.",
+    "Every access token of before is refused; clients fetch new ones by themselves.",
+    "Passwords and client secrets that were changed since the backup are the old ones again: rotate them.",
+    "Clients and users that were disabled or deleted since are enabled again: disable them now.",
+    "What was created since the backup is gone, and its audit events are too: create it again.",
+    "An assertion that was used since (a client's, an issuer's) could be used once more until it expires.",
+)
+_HEADINGS: Final[Mapping[str, str]] = {
+    "enabled": "disabled or deleted since, enabled again",
+    "passwords": "users with a password of before",
+    "credentials": "clients with secrets, certificates or public keys of before",
+    "permissions": "audiences, scopes or grants of before",
+    "issuers": "trusted issuers that were removed or changed since",
+}
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup that `identity backup` wrote.")],
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete everything that the store holds before.")
+    ] = False,
+    yes: YesOption = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a store of a backup, with every process of the service stopped.
+
+    Nothing that was revoked since the backup comes back to life: every token of before is refused, no
+    session survives, every signing key is retired and a new one made. Shows what is possible again, so that
+    you know what to disable and what to rotate.
+    """
+    with stoppable("the restore was not finished; run the same command again", as_json=as_json):
+        settings = settings_for_office(config, store)
+        check_store(settings)
+        with copies.opened_restore(settings, file) as use_case:
+            prepared = use_case.prepare(replace=replace)
+            made = prepared.contents.manifest
+            if replace and prepared.replaces:
+                question = f"Delete all that {copies.store_name(settings)} holds, for the backup of"
+                confirm(f"{question} {made.time:%F %T} UTC?", yes=yes)
+            restored = use_case.run(prepared)
+        if as_json:
+            _print_json(restored)
+        else:
+            _print(restored)
+
+
+def _print(restored: Restored) -> None:
+    manifest = restored.manifest
+    show(
+        {
+            "backup_time": manifest.time,
+            "backup_revision": manifest.revision,
+            "signing_key": restored.signing_key,
+            **_counts(restored),
+        },
+        as_json=False,
+    )
+    lines = ["", f"What was possible on {manifest.time:%F %T} UTC is possible again:"]
+    lines += [f"  {line}" for line in _regained(restored.regained)]
+    lines += ["", "Know, and do:", *(f"  - {line}" for line in _ADVICE)]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _regained(regained: Regained | None) -> Iterator[str]:
+    if regained is None:
+        yield "there was no store before to compare with, so what has changed since is not known by name"
+        return
+    found = False
+    for name, heading in _HEADINGS.items():
+        named: Named = getattr(regained, name)
+        if named.count:
+            found = True
+            more = named.count - len(named.names)
+            yield f"{heading}: {', '.join(named.names)}" + (f" and {more:,} more" if more else "")
+    if not found:
+        yield "nothing that the store of before did not allow"
+
+
+def _print_json(restored: Restored) -> None:
+    manifest, regained = restored.manifest, restored.regained
+    again = None
+    if regained is not None:
+        named: Mapping[str, Named] = {name: getattr(regained, name) for name in _HEADINGS}
+        again = {name: {"names": list(n.names), "count": n.count} for name, n in named.items()}
+    values = {
+        "backup_time": manifest.time.isoformat(),
+        "backup_revision": manifest.revision,
+        "signing_key": restored.signing_key,
+        **_counts(restored),
+        "possible_again": again,
+        "advice": list(_ADVICE),
+    }
+    sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+
+
+def _counts(restored: Restored) -> Mapping[str, int]:
+    return {n: count for n, count in restored.counts.items() if n not in ("sessions", "audit_events")}

@@ -1,0 +1,126 @@
+"""Counts what a copy consists of, and remembers what it held, so that two copies can be compared.
+
+Knows no store and no file.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+    RecordGone,
+)
+from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.keys import StoredKey
+from identity_service.domain.log import Generation, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.principals import Client, User
+from identity_service.domain.store import Record
+
+_FOREVER: Final = math.inf
+
+
+class Tally:
+    """What has been seen of a copy. Each thing counts once, however often the copy repeats it."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, float] = {}
+        """When each thing stops to matter (Unix seconds), by a hash of its name, which takes less memory."""
+        self._generations: dict[str, Generation] = {}
+        self._counts: Counter[str] = Counter()
+
+    def watching(self, items: Iterable[CopiedItem]) -> Iterator[CopiedItem]:
+        """Pass the items on, and count them."""
+        for item in items:
+            self.add(item)
+            yield item
+
+    def add(self, item: CopiedItem) -> None:
+        """Count one item."""
+        match item:
+            case CopiedMarks():
+                pass
+            case CopiedEvent():
+                self._counts["audit_events"] += 1
+            case CopiedGeneration(principal=principal, generation=generation):
+                self._generations[principal] = generation
+            case RecordGone(kind=kind, id=id_):
+                if self._held.pop(hash((kind, id_)), None) is not None:
+                    self._counts[kind] -= 1
+            case _:
+                kind_, id_, until = _described(item)
+                name = hash((kind_, id_))
+                self._counts[kind_] += name not in self._held
+                self._held[name] = until
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many things of each kind; every kind that a copy may have is there."""
+        generations = {"generations": len(self._generations)}
+        return generations | {label: self._counts[kind] for kind, label in _LABELS.items()}
+
+    def missing_in(self, other: "Tally", now: datetime) -> int:
+        """How many things that still matter at `now` the other copy lacks."""
+        moment = now.timestamp()
+        return sum(not other.has(name) for name, until in self._held.items() if until > moment) + sum(
+            other.generation_of(principal) != generation
+            for principal, generation in self._generations.items()
+        )
+
+    def has(self, name: int) -> bool:
+        """Whether a thing of this hashed name was seen."""
+        return name in self._held
+
+    def generation_of(self, principal: str) -> Generation | None:
+        """The generation of a principal that was seen last, or None."""
+        return self._generations.get(principal)
+
+
+_LABELS: Final[Mapping[str, str]] = {
+    RecordKind.CLIENT: "clients",
+    RecordKind.USER: "users",
+    RecordKind.KEY: "keys",
+    RecordKind.ISSUER: "trusted_issuers",
+    "denial": "denied_tokens",
+    "end": "ended_sessions",
+    "use": "used_ids",
+    "session": "sessions",
+    "audit_events": "audit_events",
+}
+
+
+def _described(
+    item: TokenDenied | SessionEnded | CopiedRecord | CopiedUse | CopiedSession,
+) -> tuple[str, str, float]:
+    """Return kind, id, and when it stops to matter."""
+    match item:
+        case TokenDenied(token_id=token_id, deny_until=until):
+            return "denial", token_id, until.timestamp()
+        case SessionEnded(session_id=session_id, end_until=until):
+            return "end", session_id, until.timestamp()
+        case CopiedRecord(record=record):
+            return _kind_of(record), record.id, _FOREVER
+        case CopiedUse(key=key, until=until):
+            return "use", key, until.timestamp()
+        case CopiedSession(session=session):
+            return "session", session.session_id, session.expire_time.timestamp()
+
+
+def _kind_of(record: Record) -> RecordKind:
+    match record:
+        case Client():
+            return RecordKind.CLIENT
+        case User():
+            return RecordKind.USER
+        case StoredKey():
+            return RecordKind.KEY
+        case TrustedIssuer():
+            return RecordKind.ISSUER

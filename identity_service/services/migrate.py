@@ -1,0 +1,184 @@
+"""Migration: copies a whole store into another one, sessions included, so that every token stays good.
+
+The store that is copied is fenced first, durably: from then on no process writes to it, so that what was
+acknowledged is in the copy. The head of the target is what decides: with the epoch that the fence names the
+migration is finished and the fence stays for good, without it the fence is lifted.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from identity_service.domain.audit import AuditEvent, AuditType, StoredEvent
+from identity_service.domain.copying import CopiedEvent, CopiedItem, CopyableStore, Fence
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    IdentityError,
+    StoreDamagedError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+)
+from identity_service.domain.ids import Epoch, new_epoch
+from identity_service.domain.log import Head
+from identity_service.domain.ports import Clock
+from identity_service.services.copy_tally import Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A store, and what it is called in messages: its URL without passwords."""
+
+    store: CopyableStore
+    url: str
+
+    def epoch(self) -> Epoch | None:
+        """Return the epoch of the store; None = it has no head. Raises StoreUnavailableError."""
+        try:
+            return self.store.head().epoch
+        except StoreUninitializedError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """The target has everything now."""
+
+    counts: Mapping[str, int]
+    was_finished: bool
+    """Whether an earlier run had copied everything already."""
+
+
+class Migration:
+    """The use case, from one store to another."""
+
+    def __init__(self, source: Place, target: Place, clock: Clock) -> None:
+        self._source = source
+        self._target = target
+        self._clock = clock
+        self._command = f"identity migrate {source.url} {target.url}"
+
+    def run(self) -> Migrated:
+        """Copy everything, or finish what an earlier run began; the source stays fenced.
+
+        Raises:
+            AlreadyExistsError: the target holds a store.
+            ConfigurationError: the source was moved to another store than the target.
+            StoreUninitializedError, StoreDamagedError: the source cannot be copied.
+            StoreUnavailableError: one of the stores cannot be reached; the message says what to do if the
+                source stays fenced.
+        """
+        fence = self._source.store.copying.fenced()
+        if fence is None:
+            return self._copy(new_epoch())
+        if fence.target != self._target.url:
+            raise ConfigurationError(self._fenced_for(fence))
+        if self._target.epoch() == fence.epoch:
+            return Migrated(counts=self._finish(fence.epoch), was_finished=True)
+        return self._copy(fence.epoch)
+
+    def undo(self) -> bool:
+        """Lift the fence of the source if the target never became a store; returns whether there was one.
+
+        Raises ConfigurationError: the target has taken over, or the fence names another store;
+        StoreUnavailableError: one of them cannot be asked.
+        """
+        copying = self._source.store.copying
+        fence = copying.fenced()
+        if fence is None:
+            return False
+        if fence.target != self._target.url:
+            raise ConfigurationError(self._fenced_for(fence))
+        if self._target.epoch() == fence.epoch:
+            raise ConfigurationError(
+                f"{self._target.url} has taken over, and may have taken revocations that {self._source.url} "
+                "does not know. Migrate back into a new, empty store instead"
+            )
+        self._discard_part()
+        copying.lift_fence()
+        return True
+
+    def _copy(self, epoch: Epoch) -> Migrated:
+        target = self._target.store.copying
+        if not target.is_virgin():
+            if not target.has_part_of_copy():
+                raise AlreadyExistsError(f"{self._target.url} holds data: name an empty store")
+            target.discard_copy()
+        tally = Tally()
+        try:
+            self._source.store.copying.fence(Fence(target=self._target.url, epoch=epoch))
+            with self._source.store.copying.export(whole=True) as (head, items):
+                target.write_copy(self._items(head, items, tally), epoch, replace=False)
+        except BaseException as error:  # noqa: BLE001  # Ctrl-C too; it is raised again
+            self._settle(epoch, error)
+        counts = self._finish(epoch, tally)
+        return Migrated(counts=counts, was_finished=False)
+
+    def _items(self, head: Head, items: Iterator[CopiedItem], tally: Tally) -> Iterator[CopiedItem]:
+        yield from tally.watching(items)
+        yield CopiedEvent(event=self._migrated_event(head, self._clock.now()))
+
+    def _settle(self, epoch: Epoch, error: BaseException) -> None:
+        """After a failure: return if the target has its head all the same, else lift the fence and raise."""
+        try:
+            found = self._target.epoch()
+        except IdentityError as unknown:
+            raise StoreUnavailableError(
+                f"{_words(error)}. Whether {self._target.url} is complete cannot be known now ({unknown}); "
+                f"until then {self._source.url} takes no writes. Make the other one reachable, then run "
+                f"`{self._command}` again: it finishes, or copies anew"
+            ) from error
+        if found == epoch:
+            return
+        with suppress(IdentityError):
+            self._discard_part()
+        try:
+            self._source.store.copying.lift_fence()
+        except IdentityError as stuck:
+            raise StoreUnavailableError(
+                f"{_words(error)}. Nothing was moved, but {self._source.url} could not be opened for writes "
+                f"again ({stuck}): run `{self._command} --undo`"
+            ) from error
+        raise error
+
+    def _finish(self, epoch: Epoch, copied: Tally | None = None) -> Mapping[str, int]:
+        """Complete the target's log, and compare the target with what this run has copied, if it has."""
+        store = self._target.store
+        try:
+            store.adopt(epoch)
+            store.rebuild()
+            found = Tally()
+            with store.copying.export(whole=True) as (_, items):
+                for item in items:
+                    found.add(item)
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(
+                f"{self._target.url} has everything, but its log could not be completed: {error}. Run "
+                f"`{self._command}` again"
+            ) from error
+        if copied is not None and (missing := copied.missing_in(found, self._clock.now())):
+            raise StoreDamagedError(
+                f"{self._target.url} lacks {missing:,} of what was copied into it: another program "
+                f"wrote into it. Start no service on it. Empty it, then run `{self._command}` again; or run "
+                "that with --undo, to go on with the store that you have"
+            )
+        return found.counts
+
+    def _discard_part(self) -> None:
+        if self._target.store.copying.has_part_of_copy():
+            self._target.store.copying.discard_copy()
+
+    def _fenced_for(self, fence: Fence) -> str:
+        return (
+            f"{self._source.url} was moved to {fence.target}, or is about to be. To finish or repeat that, "
+            f"run `identity migrate {self._source.url} {fence.target}`; to take it back, that with --undo"
+        )
+
+    def _migrated_event(self, head: Head, now: datetime) -> StoredEvent:
+        event = AuditEvent.of(AuditType.STORE_MIGRATED, source=self._source.url, revision=str(head.revision))
+        return StoredEvent(event_id="", time=now, event=event)
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or "it was stopped"

@@ -1,0 +1,151 @@
+"""What a restore makes possible again: compares the records of a backup with those of the store it replaces.
+
+Says it by name, so that the operator knows what to disable and what to rotate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from identity_service.domain.copying import CopiedRecord, RecordGone
+from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.log import RecordKind
+from identity_service.domain.principals import Client, User
+from identity_service.domain.store import Store, all_records
+
+NAMED: Final = 20
+"""So many of each kind are named, the rest is counted."""
+_Principal = tuple[RecordKind, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Things of one kind: the first 20 by name, and how many there are."""
+
+    names: Sequence[str]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regained:
+    """What was not possible in the store before it was replaced, and is again."""
+
+    enabled: Named
+    """Principals that were disabled or deleted since the backup."""
+    passwords: Named
+    """Users whose password was another one."""
+    credentials: Named
+    """Clients whose secrets, certificates or public keys were others."""
+    permissions: Named
+    """Principals whose audiences, scopes or grants were others."""
+    issuers: Named
+    """Trusted issuers that were removed since, or changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is kept of a principal in the backup: hashes, so that a million of them fit into memory."""
+
+    name: str
+    is_enabled: bool
+    credentials: int
+    permissions: int
+
+
+class BackupRecords:
+    """The principals and trusted issuers of a backup, as they are at its end."""
+
+    def __init__(self) -> None:
+        self._principals: dict[_Principal, _Known] = {}
+        self._issuers: dict[str, int] = {}
+
+    def add(self, item: CopiedRecord | RecordGone) -> None:
+        """Take one item of the backup; the last one of a record counts."""
+        match item:
+            case RecordGone(kind=RecordKind.ISSUER, id=id_):
+                self._issuers.pop(id_, None)
+            case RecordGone(kind=kind, id=id_):
+                self._principals.pop((kind, id_), None)
+            case CopiedRecord(record=Client() as client):
+                self._principals[RecordKind.CLIENT, client.client_id] = _client(client)
+            case CopiedRecord(record=User() as user):
+                self._principals[RecordKind.USER, user.user_id] = _user(user)
+            case CopiedRecord(record=TrustedIssuer() as issuer):
+                self._issuers[issuer.issuer] = _issuer(issuer)
+            case CopiedRecord():
+                pass  # a key, which proves nobody
+
+    def regained_over(self, store: Store) -> Regained:
+        """Compare with the store that is about to be replaced. Raises UnavailableError: it cannot be read."""
+        found = _Found()
+        principals, issuers = dict(self._principals), dict(self._issuers)
+        for client in all_records(store, Client):
+            key = (RecordKind.CLIENT, str(client.record.client_id))
+            found.compare(principals.pop(key, None), _client(client.record), found.credentials)
+        for user in all_records(store, User):
+            key = (RecordKind.USER, str(user.record.user_id))
+            found.compare(principals.pop(key, None), _user(user.record), found.passwords)
+        for issuer in all_records(store, TrustedIssuer):
+            if issuers.get(issuer.record.issuer) == _issuer(issuer.record):
+                del issuers[issuer.record.issuer]
+        # What is left was deleted since; an issuer also if it was changed, unless the store alone has it.
+        found.enabled += [known.name for known in principals.values() if known.is_enabled]
+        return Regained(
+            enabled=_named(found.enabled),
+            passwords=_named(found.passwords),
+            credentials=_named(found.credentials),
+            permissions=_named(found.permissions),
+            issuers=_named(list(issuers)),
+        )
+
+
+class _Found:
+    """The names that a comparison has found."""
+
+    def __init__(self) -> None:
+        self.enabled: list[str] = []
+        self.passwords: list[str] = []
+        self.credentials: list[str] = []
+        self.permissions: list[str] = []
+
+    def compare(self, backup: _Known | None, now: _Known, credentials: list[str]) -> None:
+        """Note what the backup's record of a principal allows and the store's does not."""
+        if backup is None:
+            return
+        if backup.is_enabled and not now.is_enabled:
+            self.enabled.append(backup.name)
+        if backup.credentials != now.credentials:
+            credentials.append(backup.name)
+        if backup.permissions != now.permissions:
+            self.permissions.append(backup.name)
+
+
+def _client(client: Client) -> _Known:
+    secrets = tuple(secret.digest for secret in client.secrets)
+    return _Known(
+        name=f"client {client.client_id}",
+        is_enabled=not client.disabled,
+        credentials=hash((secrets, client.certificates, client.public_keys)),
+        permissions=hash((client.audiences, client.scopes, client.grants, client.exchange_audiences)),
+    )
+
+
+def _user(user: User) -> _Known:
+    return _Known(
+        name=f"user {user.username} ({user.user_id})",
+        is_enabled=not user.disabled,
+        credentials=hash(user.password_hash),
+        permissions=hash((user.audiences, user.scopes)),
+    )
+
+
+def _issuer(issuer: TrustedIssuer) -> int:
+    rules = tuple(
+        (tuple(sorted(rule.claims.items())), rule.client_id, rule.per_subject) for rule in issuer.rules
+    )
+    sources = issuer.jwks_uri, issuer.jwks_file, issuer.jwks
+    return hash((sources, issuer.audiences, issuer.algorithms, rules, issuer.single_use, issuer.max_age))
+
+
+def _named(names: list[str]) -> Named:
+    return Named(names=sorted(names)[:NAMED], count=len(names))

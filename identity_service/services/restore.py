@@ -1,0 +1,249 @@
+"""Restore: makes a store of a backup, so that nothing which was revoked since comes back to life.
+
+Every token of before is refused: all generations are at least those of the backup and of the store that is
+replaced, `*` is raised above both, and every signing key of the backup is retired. The whole backup is read
+and verified before the store is touched; the store's head is written last.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from identity_service.domain.audit import AuditEvent, AuditType, StoredEvent
+from identity_service.domain.backups import BackupReader, Manifest
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedRecord,
+    CopyableStore,
+    RecordGone,
+)
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    IdentityError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+    UnavailableError,
+)
+from identity_service.domain.ids import EVERYONE, Epoch, PrincipalId, key_principal, new_epoch, new_link
+from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
+from identity_service.domain.log import NEVER_RAISED, Generation
+from identity_service.domain.ports import Clock, KeyVault
+from identity_service.services.copy_tally import Tally
+from identity_service.services.regained import BackupRecords, Regained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreConfig:
+    """How the keys of the restored store are made."""
+
+    algorithm: str
+    """Of the new signing key."""
+    policy: KeyPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What was found in a backup as it was verified."""
+
+    manifest: Manifest
+    counts: Mapping[str, int]
+    generations: Mapping[PrincipalId, Generation]
+    keys: tuple[StoredKey, ...]
+    records: BackupRecords = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A restore that can be carried out: the backup was verified, and the store may take it."""
+
+    contents: Contents
+    replaces: bool
+    """Whether the store holds something, which is deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The store is the backup's now."""
+
+    manifest: Manifest
+    counts: Mapping[str, int]
+    regained: Regained | None
+    """What is possible again; None = there was no store before, or it could not be read."""
+    signing_key: str
+    """The id of the new signing key."""
+
+
+class Restore:
+    """The use case, in two steps, so that the operator may be asked in between."""
+
+    def __init__(
+        self,
+        store: CopyableStore,
+        reader: BackupReader,
+        vault: KeyVault,
+        clock: Clock,
+        config: RestoreConfig,
+        require_stopped: Callable[[], None],
+    ) -> None:
+        """`require_stopped` raises ConfigurationError while any process serves from the store."""
+        self._store = store
+        self._reader = reader
+        self._vault = vault
+        self._clock = clock
+        self._config = config
+        self._require_stopped = require_stopped
+
+    def prepare(self, *, replace: bool) -> Prepared:
+        """Verify the backup and look at the store; changes nothing.
+
+        Raises:
+            ConfigurationError: the backup is damaged, or the master key does not open it or its keys.
+            AlreadyExistsError: the store holds something, and `replace` is False.
+            StoreUnavailableError: the store cannot be reached.
+        """
+        contents = self._read()
+        for key in contents.keys:
+            self._require_openable(key)
+        copying = self._store.copying
+        is_virgin = copying.is_virgin()
+        if not is_virgin and not replace and not copying.has_part_of_copy():
+            raise AlreadyExistsError(
+                "the store holds data. Name an empty one, or give --replace to delete all that it holds"
+            )
+        return Prepared(contents=contents, replaces=not is_virgin)
+
+    def run(self, prepared: Prepared) -> Restored:
+        """Carry it out. Run again, with `replace`, it begins anew.
+
+        Raises:
+            ConfigurationError: a process serves from the store; or the file is another one by now.
+            StoreUnavailableError: the store cannot be reached; run it again.
+        """
+        self._require_stopped()
+        contents = prepared.contents
+        regained, held = None, {}
+        if prepared.replaces:
+            with suppress(UnavailableError):
+                regained = contents.records.regained_over(self._store)
+            held = dict(self._store.copying.generations_held())
+        keys = self._make_keys()
+        epoch = new_epoch()
+        items = self._items(contents, _raised(contents, held), keys)
+        self._write(items, epoch, replaces=prepared.replaces)
+        self._store.adopt(epoch)
+        self._store.rebuild()
+        return Restored(
+            manifest=contents.manifest,
+            counts=contents.counts,
+            regained=regained,
+            signing_key=keys[0].key_id,
+        )
+
+    def _read(self) -> Contents:
+        generations: dict[PrincipalId, Generation] = {}
+        keys: dict[str, StoredKey] = {}
+        records, tally = BackupRecords(), Tally()
+        for item in tally.watching(self._reader.items()):
+            match item:
+                case CopiedGeneration(principal=principal, generation=generation):
+                    generations[principal] = generation.merged(generations.get(principal, NEVER_RAISED))
+                case CopiedRecord(record=StoredKey() as key):
+                    keys[key.key_id] = key
+                case CopiedRecord() | RecordGone():
+                    records.add(item)
+                case _:
+                    pass
+        return Contents(
+            manifest=self._reader.manifest,
+            counts=tally.counts,
+            generations=generations,
+            keys=tuple(keys.values()),
+            records=records,
+        )
+
+    def _require_openable(self, key: StoredKey) -> None:
+        """Raise ConfigurationError if the service could not use this key."""
+        match key.purpose:
+            case KeyPurpose.SIGN:
+                self._vault.open_signing(key)
+            case KeyPurpose.REFRESH:
+                self._vault.open_refresh(key)
+            case KeyPurpose.ENCRYPT:
+                self._vault.open_decrypting(key)
+
+    def _make_keys(self) -> tuple[StoredKey, StoredKey]:
+        """Return a signing key that is in use at once, and one that waits."""
+        now = self._clock.now()
+        first, second = (self._vault.make(KeyPurpose.SIGN, self._config.algorithm, now) for _ in range(2))
+        return first, replace(second, activate_time=now + self._config.policy.rotate_every)
+
+    def _items(
+        self,
+        contents: Contents,
+        generations: Mapping[PrincipalId, Generation],
+        keys: tuple[StoredKey, StoredKey],
+    ) -> Iterator[CopiedItem]:
+        for item in self._reader.items():
+            if not isinstance(item, CopiedGeneration):
+                yield item
+        for principal, generation in generations.items():
+            yield CopiedGeneration(principal=principal, generation=generation)
+        for key in keys:
+            yield CopiedRecord(record=key)
+        yield CopiedEvent(event=_restored_event(contents.manifest, self._clock.now()))
+
+    def _write(self, items: Iterator[CopiedItem], epoch: Epoch, *, replaces: bool) -> None:
+        """Write the copy. Returns if the store has its head, also if it is not known whether durably.
+
+        The caller's `rebuild` confirms it then. Raises what the store raised if there is no head.
+        """
+        try:
+            self._store.copying.write_copy(items, epoch, replace=replaces)
+        except StoreUnavailableError as error:
+            if not self._has(epoch):
+                raise StoreUnavailableError(
+                    f"{error}. The restore was not finished: run the same command again"
+                ) from error
+        except BaseException:
+            if not replaces:
+                with suppress(IdentityError):
+                    self._store.copying.discard_copy()
+            raise
+
+    def _has(self, epoch: Epoch) -> bool:
+        try:
+            return self._store.head().epoch == epoch
+        except StoreUninitializedError:
+            return False
+
+
+def _raised(contents: Contents, held: Mapping[PrincipalId, Generation]) -> Mapping[PrincipalId, Generation]:
+    """Return the generations of the restored store: above everything that any token was issued under."""
+    merged = {
+        principal: _above(contents.generations.get(principal), held.get(principal))
+        for principal in {*contents.generations, *held}
+    }
+    retired = [key_principal(key.key_id) for key in contents.keys if key.purpose is KeyPurpose.SIGN]
+    for principal in (EVERYONE, *retired):
+        number = merged.get(principal, NEVER_RAISED).number + 1
+        merged[principal] = Generation(number=number, link=new_link())
+    return merged
+
+
+def _above(one: Generation | None, other: Generation | None) -> Generation:
+    """Return the higher of two; if they are of one number from two histories, one that is above both."""
+    if one is None or other is None or one == other:
+        return one or other or NEVER_RAISED
+    if one.number == other.number:
+        return Generation(number=one.number + 1, link=new_link())
+    return max(one, other, key=lambda generation: generation.number)
+
+
+def _restored_event(manifest: Manifest, now: datetime) -> StoredEvent:
+    event = AuditEvent.of(
+        AuditType.STORE_RESTORED, time=manifest.time.isoformat(), revision=manifest.revision
+    )
+    return StoredEvent(event_id="", time=now, event=event)

@@ -1,0 +1,234 @@
+"""A migration ends in one of two ways: the target has everything, or the source goes on as before."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from identity_service.domain.audit import AuditType
+from identity_service.domain.copying import CopiedItem, CopiedRecord, CopiedSession, Fence
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    NotConfirmedError,
+    StoreDamagedError,
+    StoreUnavailableError,
+)
+from identity_service.domain.ids import Epoch, TokenId
+from identity_service.domain.log import TokenDenied
+from identity_service.services.migrate import Migrated, Migration, Place
+from tests.conformance.backends import FakeClock
+from tests.conformance.samples import MUCH_LATER, TIME, a_client, a_session
+from tests.unit.services.copied_store import MemoryStore, events_of
+
+CLOCK = FakeClock()
+ITEMS: list[CopiedItem] = [
+    CopiedRecord(record=a_client("one")),
+    TokenDenied(token_id=TokenId("t1"), deny_until=TIME),
+    TokenDenied(token_id=TokenId("t2"), deny_until=TIME),
+    CopiedSession(session=a_session("sid-1", expire_time=MUCH_LATER)),
+]
+LOST = StoreUnavailableError("no connection")
+FROM, TO = "sqlite:///from", "redis://to"
+
+
+@pytest.fixture
+def source() -> MemoryStore:
+    return MemoryStore(ITEMS, "e1")
+
+
+@pytest.fixture
+def target() -> MemoryStore:
+    return MemoryStore()
+
+
+def a_migration(source: MemoryStore, target: MemoryStore) -> Migration:
+    return Migration(Place(store=source.store, url=FROM), Place(store=target.store, url=TO), CLOCK)
+
+
+def moved(source: MemoryStore, target: MemoryStore) -> Migrated:
+    done = a_migration(source, target).run()
+    assert target.items[: len(ITEMS)] == ITEMS
+    assert source.fence_ is not None
+    assert source.fence_ == Fence(target=TO, epoch=target.head().epoch)
+    assert target.adopted == target.epoch
+    assert target.rebuilt >= 1
+    return done
+
+
+def nothing_happened(source: MemoryStore, target: MemoryStore) -> None:
+    assert source.fence_ is None
+    assert source.items == ITEMS
+    assert target.is_virgin()
+
+
+def test_everything_is_in_the_target_and_the_source_stays_fenced(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    done = moved(source, target)
+
+    assert target.epoch != "e1"
+    assert not done.was_finished
+    assert (done.counts["clients"], done.counts["denied_tokens"], done.counts["sessions"]) == (1, 2, 1)
+    (found,) = events_of(target.items)
+    assert found.event.event.type is AuditType.STORE_MIGRATED
+    assert dict(found.event.event.details) == {"source": FROM, "revision": "e1.0.-"}
+
+
+def test_the_source_is_not_read_unless_it_is_fenced(source: MemoryStore, target: MemoryStore) -> None:
+    """Else a revocation could be acknowledged that the copy lacks."""
+    source.fail("fence", LOST)
+    source.fail("head", AssertionError("was read"))
+    with pytest.raises(StoreUnavailableError):
+        a_migration(source, target).run()
+    nothing_happened(source, target)
+
+
+def test_a_target_that_holds_a_store_is_refused_before_the_source_is_fenced(source: MemoryStore) -> None:
+    target = MemoryStore(ITEMS, "e9")
+    source.fail("fence", AssertionError("was fenced"))
+    with pytest.raises(AlreadyExistsError, match="redis://to"):
+        a_migration(source, target).run()
+    assert target.epoch == "e9"
+
+
+FAILURES = ["fence", "item", "write_copy", "write_item", "write_head"]
+
+
+@pytest.mark.parametrize("error", [LOST, NotConfirmedError("too few"), KeyboardInterrupt(), OSError("disk")])
+@pytest.mark.parametrize("step", FAILURES)
+def test_a_failure_before_the_head_lifts_the_fence_and_leaves_nothing(
+    source: MemoryStore, target: MemoryStore, step: str, error: BaseException
+) -> None:
+    for store in (source, target):
+        store.fail(step, None, error) if "item" in step else store.fail(step, error)
+    with pytest.raises(type(error)):
+        a_migration(source, target).run()
+    nothing_happened(source, target)
+    source.faults, target.faults = {}, {}
+    moved(source, target)
+
+
+@pytest.mark.parametrize("error", [LOST, NotConfirmedError("too few"), KeyboardInterrupt()])
+def test_a_failure_after_the_head_finishes(
+    source: MemoryStore, target: MemoryStore, error: BaseException
+) -> None:
+    target.fail("confirm_head", error)
+    moved(source, target)
+
+
+def test_if_nobody_can_say_whether_the_head_was_written_the_fence_stays(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    target.fail("confirm_head", LOST)
+    target.fail("head", LOST)
+    with pytest.raises(
+        StoreUnavailableError, match=r"takes no writes.*identity migrate sqlite:///from redis://to"
+    ):
+        a_migration(source, target).run()
+    assert source.fence_ is not None
+
+    assert moved(source, target).was_finished
+
+
+@pytest.mark.parametrize("step", ["item", "write_item", "write_head"])
+def test_one_that_was_killed_before_the_head_is_copied_anew(
+    source: MemoryStore, target: MemoryStore, step: str
+) -> None:
+    source.fence_ = Fence(target=TO, epoch=Epoch("e2"))
+    target.is_unfinished, target.items = True, ITEMS[:2]
+
+    assert not moved(source, target).was_finished
+    assert target.epoch == "e2"
+
+
+def test_one_that_was_killed_after_the_head_is_finished(source: MemoryStore, target: MemoryStore) -> None:
+    source.fence_ = Fence(target=TO, epoch=Epoch("e2"))
+    target.items, target.epoch = list(ITEMS), Epoch("e2")
+
+    assert moved(source, target).was_finished
+    assert target.rebuilt == 1
+
+
+def test_a_log_that_could_not_be_completed_is_completed_by_the_next_run(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    target.fail("rebuild", LOST)
+    with pytest.raises(StoreUnavailableError, match=r"has everything.*again"):
+        a_migration(source, target).run()
+    assert source.fence_ is not None
+
+    assert moved(source, target).was_finished
+
+
+def test_a_part_of_another_copy_is_discarded(source: MemoryStore, target: MemoryStore) -> None:
+    target.is_unfinished, target.items = True, [TokenDenied(token_id=TokenId("t9"), deny_until=TIME)]
+    moved(source, target)
+    assert len(target.items) == len(ITEMS) + 1
+
+
+def test_a_source_that_was_moved_elsewhere_names_where(source: MemoryStore, target: MemoryStore) -> None:
+    source.fence_ = Fence(target="redis://elsewhere", epoch=Epoch("e2"))
+    for call in (a_migration(source, target).run, a_migration(source, target).undo):
+        with pytest.raises(ConfigurationError, match="redis://elsewhere"):
+            call()
+    assert target.is_virgin()
+
+
+def test_what_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
+    def lose() -> None:
+        target.items.remove(ITEMS[1])
+
+    target.faults["write_head"] = [lose]
+    with pytest.raises(StoreDamagedError, match="lacks 1 of what"):
+        a_migration(source, target).run()
+    assert source.fence_ is not None
+
+
+def test_what_has_expired_meanwhile_is_not_missed(source: MemoryStore, target: MemoryStore) -> None:
+    past = TokenDenied(token_id=TokenId("t0"), deny_until=datetime(2029, 1, 1, tzinfo=UTC))
+    source.items.append(past)
+    target.faults["write_head"] = [lambda: target.items.remove(past)]
+    a_migration(source, target).run()
+
+
+def test_if_the_fence_cannot_be_lifted_the_message_says_how(source: MemoryStore, target: MemoryStore) -> None:
+    target.fail("write_item", LOST)
+    source.fail("lift_fence", LOST)
+    with pytest.raises(StoreUnavailableError, match="redis://to --undo"):
+        a_migration(source, target).run()
+
+    assert a_migration(source, target).undo()
+    nothing_happened(source, target)
+
+
+# Undoing.
+
+
+def test_undo_does_nothing_where_there_is_no_fence(source: MemoryStore, target: MemoryStore) -> None:
+    assert not a_migration(source, target).undo()
+    nothing_happened(source, target)
+
+
+def test_undo_opens_the_source_again_if_the_target_has_a_part(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.fence_ = Fence(target=TO, epoch=Epoch("e2"))
+    target.is_unfinished, target.items = True, ITEMS[:2]
+    assert a_migration(source, target).undo()
+    nothing_happened(source, target)
+
+
+def test_undo_is_refused_once_the_target_has_taken_over(source: MemoryStore, target: MemoryStore) -> None:
+    """It may have acknowledged revocations since."""
+    moved(source, target)
+    with pytest.raises(ConfigurationError, match="taken over"):
+        a_migration(source, target).undo()
+    assert source.fence_ is not None
+
+
+def test_undo_is_refused_while_the_target_cannot_be_asked(source: MemoryStore, target: MemoryStore) -> None:
+    moved(source, target)
+    target.fail("head", LOST)
+    with pytest.raises(StoreUnavailableError):
+        a_migration(source, target).undo()
+    assert source.fence_ is not None

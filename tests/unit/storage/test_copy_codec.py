@@ -1,0 +1,65 @@
+"""What a backup holds is read back as it was; a session never gets into one."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+    RecordGone,
+)
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.storage.copy_codec import decode_item, decode_items, encode_item, encode_items
+from tests.conformance.samples import TIME, a_session, an_event
+from tests.unit.storage.test_codec import CLIENTS, ISSUERS, KEYS, LIFETIMES, TEXTS, TIMES, USERS
+
+MARKS = st.builds(
+    Marks,
+    lifetime=LIFETIMES,
+    session=LIFETIMES,
+    leeway=LIFETIMES,
+    time=st.none() | TIMES,
+    latest=st.none() | TIMES,
+)
+ITEMS: st.SearchStrategy[CopiedItem] = st.one_of(
+    st.builds(CopiedMarks, marks=MARKS, retention=LIFETIMES),
+    st.builds(
+        CopiedGeneration,
+        principal=TEXTS.map(PrincipalId),
+        generation=st.builds(Generation, number=st.integers(1, 2**62), link=TEXTS.map(Link)),
+    ),
+    st.builds(TokenDenied, token_id=TEXTS.map(TokenId), deny_until=TIMES),
+    st.builds(SessionEnded, session_id=TEXTS.map(SessionId), deny_until=TIMES, end_until=TIMES),
+    st.builds(CopiedRecord, record=st.one_of(CLIENTS, USERS, KEYS, ISSUERS)),
+    st.builds(RecordGone, kind=st.sampled_from(RecordKind), id=TEXTS),
+    st.builds(CopiedUse, key=TEXTS, until=TIMES),
+)
+
+
+@given(st.lists(ITEMS, max_size=5))
+def test_items_are_read_as_they_were(items: list[CopiedItem]) -> None:
+    assert decode_items(encode_items([encode_item(item) for item in items])) == items
+
+
+def test_a_backup_takes_neither_sessions_nor_audit_events() -> None:
+    from identity_service.domain.audit import StoredEvent
+
+    event = StoredEvent(event_id="1", time=TIME, event=an_event())
+    for item in (CopiedSession(session=a_session()), CopiedEvent(event=event)):
+        with pytest.raises(ValueError, match="no sessions"):
+            encode_item(item)
+
+
+@pytest.mark.parametrize("text", ['{"k":"session"}', '{"k":"record","kind":"robot","value":{}}', '{"k":1}'])
+def test_what_a_newer_version_wrote_is_not_guessed_at(text: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown|robot"):
+        decode_item(json.loads(text))
