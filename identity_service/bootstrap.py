@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from identity_service import logs
 from identity_service.clock import SystemClock
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import Marks
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
@@ -60,7 +61,7 @@ class Office:
     """What the command line needs to administer a store directly."""
 
     settings: Settings
-    store: Store
+    store: CopyableStore
     administrator: Administration
     clock: Clock
 

@@ -84,6 +84,7 @@ _ERRORS: Final = frozenset(
         "keys_not_maintained",
         "own_writes_lost",
         "resend_dropped",
+        "store_moved",
         "store_refused",
     }
 )

@@ -31,6 +31,7 @@ _COUNTED: Final = (
     "store_found",
     "store_lost",
     "store_mended",
+    "store_moved",
     "store_refused",
     "store_reopened",
     "tls_refused",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from identity_service.clock import SystemClock
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, Journal
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
 
 
-def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> Store:
+def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> CopyableStore:
     """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
 
     With a journal, no server is used that cannot give what the settings promise, and the journal says so.

@@ -12,7 +12,7 @@ from identity_service.cli.options import ConfigOption, StoreOption, settings_for
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.clock import SystemClock
 from identity_service.domain.clock_guard import LONGEST_BACK
-from identity_service.domain.errors import ConfigurationError, IdentityError
+from identity_service.domain.errors import ConfigurationError, IdentityError, StoreFencedError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
@@ -62,7 +62,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if not findings:
         yield Check("store set-up", "ok", f"durability {settings.durability}")
     with bootstrap.open_office(settings) as office:
-        yield _attempt("initialised", lambda: _nothing(office.store.head()))
+        yield _attempt("initialised", lambda: _check_initialised(office))
         yield _attempt("clock", lambda: _check_clock(office, settings))
         yield from _check_processes(office, settings)
         yield _attempt("keys", lambda: _check_keys(office, settings))
@@ -107,6 +107,15 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
 
 
 def _nothing(_: object) -> str:
+    return ""
+
+
+def _check_initialised(office: bootstrap.Office) -> str:
+    """Raise an error if no service can start on the store: it has no head, or was moved to another one."""
+    office.store.head()
+    fence = office.store.copying.fenced()
+    if fence is not None:
+        raise StoreFencedError(fence.target)
     return ""
 
 

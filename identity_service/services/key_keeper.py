@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from identity_service.domain.errors import IdentityError
+from identity_service.domain.errors import IdentityError, StoreFencedError
 from identity_service.domain.ports import Journal
 
 
@@ -34,6 +34,8 @@ class KeyKeeper:
         try:
             self._maintain()
             self._failing = False
+        except StoreFencedError:
+            pass  # said once by the thread whose heartbeats are refused
         except IdentityError as error:
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001  # a thread that ended would let the last key sign for ever

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from identity_service.domain.errors import UnavailableError
+from identity_service.domain.errors import StoreFencedError, UnavailableError
 from identity_service.domain.ports import Journal
 from identity_service.domain.store import ChangeLog
 from identity_service.storage.replica import Replica
@@ -30,6 +30,8 @@ class Follower:
         self._process = process
         self._interval = beat_interval.total_seconds()
         self._stop = threading.Event()
+        self._fenced = False
+        """Whether it was said that the store takes no writes any more."""
         self._threads = [
             threading.Thread(target=self._run, args=(step, name), name=f"identity-{name}", daemon=True)
             for step, name in ((self._follow, "follow"), (self._beat, "beat"), (self._keep_up, "upkeep"))
@@ -60,6 +62,7 @@ class Follower:
 
     def _beat(self) -> None:
         self._replica.beat(self._process)
+        self._fenced = False
         self._stop.wait(self._interval)
 
     def _keep_up(self) -> None:
@@ -73,6 +76,9 @@ class Follower:
         while not self._stop.is_set():
             try:
                 step()
+            except StoreFencedError as error:
+                self._say_fenced(error)
+                pause = self._rest(pause)
             except UnavailableError as error:
                 if not pause and not self._stop.is_set():
                     self._journal.record("store_lost", thread=name, error=str(error))
@@ -85,6 +91,12 @@ class Follower:
                 if pause:
                     self._journal.record("store_found", thread=name)
                 pause = 0.0
+
+    def _say_fenced(self, error: StoreFencedError) -> None:
+        """Once, whichever thread it refuses first, until a heartbeat is taken again."""
+        if not self._fenced and not self._stop.is_set():
+            self._fenced = True
+            self._journal.record("store_moved", error=str(error))
 
     def _rest(self, pause: float) -> float:
         """Wait a little longer than the last time; returns for how long at most."""

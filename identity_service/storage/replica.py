@@ -18,6 +18,7 @@ from identity_service.domain.errors import (
     ReplicaStaleError,
     RevisionNotReachedError,
     ServerBusyError,
+    StoreFencedError,
     StoreUnavailableError,
     StoreUninitializedError,
     UnavailableError,
@@ -72,6 +73,8 @@ class Replica:
         self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
         self._ready = False
         self._trouble: UnavailableError | None = None
+        self._fenced: StoreFencedError | None = None
+        """Why the last heartbeat was refused, if the store was moved: reading it goes well all the same."""
         self._wall_clock = WallClock(clock, journal, leeway=config.leeway)
         self._confirmed: float | None = None
         self._marks = config.marks
@@ -129,6 +132,8 @@ class Replica:
         confirmed = self._confirmed
         if confirmed is None or self._clock.monotonic() - confirmed > self._max_staleness:
             self.require_ready()
+            if self._fenced is not None:
+                raise StoreFencedError(self._fenced.target)
             if isinstance(self._trouble, NoSigningKeyError | UnsafeStoreError):
                 raise type(self._trouble)(str(self._trouble))
             raise ReplicaStaleError("this process has not heard from the store for too long; try again")
@@ -245,6 +250,10 @@ class Replica:
         except UnsafeStoreError as error:
             self._trouble = error
             raise
+        except StoreFencedError as error:
+            self._fenced = error
+            raise
+        self._fenced = None
         if self.store_is_unsafe:
             self._trouble = None
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import redis
 
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId
-from identity_service.domain.store import Store
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
@@ -54,7 +54,7 @@ class Backend(Protocol):
 
     clock: FakeClock
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
         """Another instance on the same data, as another process would have."""
 
     def wipe(self) -> None:
@@ -102,7 +102,7 @@ class SqliteBackend:
         self.path = directory / "identity.db"
         self._open: list[SqliteStore] = []
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
         store = SqliteStore.open(str(self.path), clock=self.clock, audit_entries=audit_entries)
         self._open.append(store)
         return store
@@ -173,9 +173,9 @@ class RedisBackend:
         self.server = server
         self.server.start()
         self.server.flush()
-        self._open: list[Store] = []
+        self._open: list[CopyableStore] = []
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
         from identity_service.storage.redis import RedisStore
 
         store = RedisStore.connect(self.server.url, clock=self.clock, audit_entries=audit_entries)
@@ -260,7 +260,7 @@ class ClusterBackend(RedisBackend):
         super().__init__(group.home)
         self.wipe()
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> Store:
+    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
         from identity_service.storage.redis import RedisStore
 
         store = RedisStore.connect(self._group.url, clock=self.clock, audit_entries=audit_entries)

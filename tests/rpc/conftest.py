@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from identity_service.bootstrap import Office, Service
-from identity_service.domain.store import Store
+from identity_service.domain.copying import CopyableStore
 from identity_service.opening import open_hasher
 from identity_service.settings import Settings
 from identity_service.wiring import office_administration
@@ -49,7 +49,10 @@ def settings_for_tests(**changes: object) -> Settings:
 
 @contextmanager
 def running(
-    settings: Settings, open_store: Callable[[ShiftedClock], Store], *, still_at: datetime | None = None
+    settings: Settings,
+    open_store: Callable[[ShiftedClock], CopyableStore],
+    *,
+    still_at: datetime | None = None,
 ) -> Iterator[World]:
     """A service on a fresh store, serving until the block ends; its clock stands still, or goes on."""
     clock = ShiftedClock(still_at=still_at)
@@ -75,7 +78,7 @@ def running(
         )
 
 
-def new_office(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[Office, Account]:
+def new_office(settings: Settings, store: CopyableStore, clock: ShiftedClock) -> tuple[Office, Account]:
     """A virgin store, initialised; its office and its first administrator."""
     administrator = office_administration(store, open_hasher(settings), clock)
     office = Office(settings=settings, store=store, administrator=administrator, clock=clock)

@@ -10,8 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 
 from identity_service import bootstrap, logs
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import Clock
-from identity_service.domain.store import Store
 from identity_service.envoy.inside import Inside, sendable
 from identity_service.envoy.plan import Plan
 from identity_service.storage.redis import RedisStore
@@ -26,7 +26,7 @@ class StoreAddress:
     kind: str
     place: str
 
-    def open(self, clock: Clock) -> Store:
+    def open(self, clock: Clock) -> CopyableStore:
         if self.kind == "sqlite":
             return SqliteStore.open(self.place, clock=clock)
         return RedisStore.connect(self.place, clock=clock)

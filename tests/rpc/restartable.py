@@ -11,8 +11,8 @@ from typing import Any, Final, cast
 import grpc
 
 from identity_service.bootstrap import Office, Service
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.domain.store import Store
 from identity_service.opening import open_hasher
 from identity_service.settings import Settings
 from identity_service.wiring import office_administration
@@ -27,7 +27,7 @@ WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_sessio
 class CuttableStore:
     """A store that can be cut off as a network would do it: before a call arrives, or before its reply."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: CopyableStore) -> None:
         self._store = store
         self.is_cut = False
         self._loses_replies = False
@@ -65,7 +65,7 @@ class Restartable:
     def __init__(
         self,
         settings: Settings,
-        open_store: Callable[[ShiftedClock], Store],
+        open_store: Callable[[ShiftedClock], CopyableStore],
         *,
         like: "Restartable | None" = None,
     ) -> None:
@@ -84,7 +84,9 @@ class Restartable:
         with ExitStack() as cleanup:
             self.store = CuttableStore(self._open_store(self.clock))
             cleanup.callback(self.store.close)
-            store = cast("Store", self.store)  # whose methods it passes on by name, which types cannot say
+            store = cast(
+                "CopyableStore", self.store
+            )  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
             administrator = office_administration(store, hasher, self.clock)
             office = Office(settings=settings, store=store, administrator=administrator, clock=self.clock)

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
 
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ids import SessionId
-from identity_service.domain.store import Store
 from identityapi.v1 import token_pb2
 from tests.high_s import twin
 from tests.rpc import model
@@ -25,7 +25,7 @@ from tests.rpc.parties import Issued, Parties, SignedIn, verify, verify_batch
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import ShiftedClock, World
 
-OpenStore = Callable[[ShiftedClock, Path], Store]
+OpenStore = Callable[[ShiftedClock, Path], CopyableStore]
 
 MAX_STALENESS: Final = timedelta(seconds=60)
 """Longer than any example takes, so that only `age` makes a process stale."""

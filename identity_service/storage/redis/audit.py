@@ -39,7 +39,7 @@ class AuditLog:
             texts = [encode_event(event) for event in events]
             self._connection.run(
                 "append_audit",
-                [keys.AUDIT],
+                [keys.AUDIT, keys.HEAD],
                 [self._writing.now(), self._keep, *texts],
                 repeatable=False,
             )

@@ -13,6 +13,7 @@ import redis
 
 from identity_service.domain.errors import (
     AlreadyExistsError,
+    CopyUnfinishedError,
     IdentityError,
     NotFoundError,
     StaleEtagError,
@@ -23,10 +24,12 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ports import Clock, Journal
 from identity_service.storage.damage import damaged
+from identity_service.storage.fence import fence_error
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.address import Address, HostPort, maker, node_maker, parse
 from identity_service.storage.redis.checks import Demands, Finding, judge_all
 from identity_service.storage.redis.cluster import Cluster
+from identity_service.storage.redis.conversation import Conversation
 from identity_service.storage.redis.node import Node, Request, code_of, pack
 from identity_service.storage.redis.pool import Greet, Wire
 from identity_service.storage.redis.scripts import load_scripts
@@ -43,6 +46,9 @@ _TROUBLE: Final = (redis.RedisError, OSError, ValueError)
 """What calls fail with; the latter two come of a socket that another thread has closed."""
 _WRONG_TYPE: Final = "WRONGTYPE"
 _OTHER_FORMAT: Final = "IDN_FORMAT"
+_FENCED: Final = "IDN_FENCED"
+"""What a write to a store that was moved is refused with; the fence follows it."""
+_UNFINISHED: Final = "IDN_UNFINISHED"
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 """How a script ends that finds a key which does not hold what this service wrote there."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
@@ -63,6 +69,10 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
         AlreadyExistsError,
         "the store holds a change log that lost its epoch: restore a backup, "
         "or delete the keys `{idn}:*` to begin anew",
+    ),
+    "IDN_COPY": (
+        StoreReplacedError,
+        "another restore or migration into this store has begun meanwhile; this one has ended",
     ),
     "IDN_EXISTS": (AlreadyExistsError, "there is a record of this id already"),
     "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
@@ -97,6 +107,7 @@ class Connection:
         """
         address = parse(url)
         self._clock = clock
+        self._timeout = timeout
         self._failover = address.kind != "single"
         self._topology = _topology(address, timeout, demands, clock, journal)
         self._scripts = load_scripts()
@@ -158,6 +169,17 @@ class Connection:
     def command(self, name: str, key: str, *words: str | int) -> Any:
         """Run a command that only reads one key; the answer as Redis gives it."""
         return self._call([key], Request(pack(name, key, *words)))
+
+    def servers(self) -> Sequence[Conversation]:
+        """Every server that owns keys, that of `{idn}` first. Raises StoreUnavailableError: none is known."""
+        makers = self._topology.primaries()
+        if not makers:
+            raise StoreUnavailableError("no server of the Redis Cluster answers")
+        return [Conversation(make(self._timeout), self._request, _translation) for make in makers]
+
+    def owner(self, key: str) -> object:
+        """Tell the server that owns a key from the others. Raises StoreUnavailableError: none is known."""
+        return self._topology.node_of(key)
 
     def check(self, demands: Demands) -> Sequence[Finding]:
         """What of the set-up of the servers goes against these demands, worst first.
@@ -284,7 +306,12 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
         )
     if damage := _DAMAGED.search(str(error)):
         return damaged(damage[1], damage[2])
-    refusal = _REFUSALS.get(code_of(error))
+    code = code_of(error)
+    if code == _FENCED:
+        return fence_error(str(error).partition(" ")[2], f"{keys.HEAD}, fence")
+    if code == _UNFINISHED:
+        return CopyUnfinishedError()
+    refusal = _REFUSALS.get(code)
     if refusal is None:
         return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})")
     kind, message = refusal

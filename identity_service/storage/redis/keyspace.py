@@ -8,7 +8,8 @@ part of what is promised:
                              how many entries are kept and how many principals were ever raised; incomplete
                              (the log is to be completed from the state); the longest lifetime, session
                              and leeway ever configured; the latest steady time, and the latest time of any
-                             heartbeat
+                             heartbeat; fence (JSON: where the store was moved to)
+    {idn}:copy               the epoch of a copy into this store that is not finished: there is no head then
     {idn}:head               a text: version 0.1.0 had its head here, and finds that it cannot go on
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`
@@ -36,6 +37,8 @@ from identity_service.domain.ids import PrincipalId, SessionId, TokenId
 from identity_service.domain.log import RecordKind
 
 _TAG: Final = "{idn}"
+ALL: Final = f"{_TAG}:"
+"""What every key begins with but those of sessions."""
 HEAD: Final = f"{_TAG}:log:head"
 OLD_HEAD: Final = f"{_TAG}:head"
 LOG: Final = f"{_TAG}:log"
@@ -43,7 +46,12 @@ GENERATIONS: Final = f"{_TAG}:gen"
 AUDIT: Final = f"{_TAG}:audit"
 DENIALS: Final = f"{_TAG}:deny:"
 ENDS: Final = f"{_TAG}:ended:"
+USED: Final = f"{_TAG}:used:"
+LISTS: Final = f"{_TAG}:sessions:"
+INDEXES: Final = f"{_TAG}:index:"
 HEARTBEATS: Final = f"{_TAG}:heartbeats"
+COPY: Final = f"{_TAG}:copy"
+SESSIONS: Final = "idn:s:"
 
 
 def denial(token_id: TokenId) -> str:
@@ -60,7 +68,7 @@ def record(kind: RecordKind, id_: str) -> str:
 
 
 def index(kind: RecordKind) -> str:
-    return f"{_TAG}:index:{kind}"
+    return INDEXES + kind
 
 
 def names(kind: RecordKind) -> str:
@@ -69,11 +77,11 @@ def names(kind: RecordKind) -> str:
 
 
 def sessions_of(principal: PrincipalId) -> str:
-    return f"{_TAG}:sessions:{principal}"
+    return LISTS + principal
 
 
 def used(name: str) -> str:
-    return f"{_TAG}:used:{name}"
+    return USED + name
 
 
 def beat(process: str) -> str:
@@ -90,12 +98,13 @@ def request(request_id: str) -> str:
 
 
 def session(session_id: SessionId) -> str:
-    return f"idn:s:{{{session_id}}}"
+    return f"{SESSIONS}{{{session_id}}}"
 
 
 _TYPES: Final[dict[str, str]] = {
     "log:head": "hash",
     "head": "string",
+    "copy": "string",
     "log": "stream",
     "audit": "stream",
     "gen": "hash",
@@ -117,6 +126,6 @@ _TYPES: Final[dict[str, str]] = {
 def type_of(key: str) -> str:
     """The type that a key of this service has in Redis; of a key that is none of them, `none`."""
     if not key.startswith(f"{_TAG}:"):
-        return "hash" if key.startswith("idn:s:") else "none"
+        return "hash" if key.startswith(SESSIONS) else "none"
     name = key.removeprefix(f"{_TAG}:")
     return _TYPES.get(name) or _TYPES.get(name.partition(":")[0], "none")

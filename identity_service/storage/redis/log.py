@@ -118,7 +118,7 @@ class RedisLog:
         def steps(run: RunScript) -> None:
             cursor = "0"
             while True:
-                cursor, *found = run("scan_heartbeats", [keys.HEAD], [cursor, prefix, _SCANNED])
+                cursor, *found = run("scan_texts", [keys.HEAD], [cursor, prefix, _SCANNED])
                 beats.update(zip(found[::2], found[1::2], strict=True))
                 if cursor == "0":
                     return

@@ -93,7 +93,7 @@ class Node:
         trial = self._circuit.enter()
 
         def on(line: Line) -> None:
-            talk(lambda request: _exchange(line.wire, request.packed, request.script))
+            talk(lambda request: exchange(line.wire, request.packed, request.script))
 
         self._conduct(self._pool, on, checked=True, trial=trial)
 
@@ -127,7 +127,7 @@ class Node:
 
         def talk(line: Line) -> Any:
             if not request.durable:
-                return _exchange(line.wire, request.packed, request.script)
+                return exchange(line.wire, request.packed, request.script)
             answer = self._written(line, request)
             # After the write: what it was acknowledged on must have held when it was made.
             if time.monotonic() - line.looked > _LOOK_INTERVAL:
@@ -172,7 +172,7 @@ class Node:
     def _written(self, line: Line, request: Request) -> Any:
         """Write, and have it confirmed as the last look at the server says."""
         if line.confirmation is None:
-            return _exchange(line.wire, request.packed, request.script)
+            return exchange(line.wire, request.packed, request.script)
         try:
             return self._confirmed(line.wire, request, line.confirmation)
         except NotConfirmedError as error:
@@ -255,12 +255,12 @@ def _exchange_all(wire: Wire, rides: Sequence[Ride[Request, Any]]) -> None:
         if isinstance(ride.answers[0], NoScriptError):
             ride.answers.clear()  # it is no answer for the caller, also where no other one comes
             try:
-                ride.answers.append(_exchange(wire, ride.request.packed, ride.request.script))
+                ride.answers.append(exchange(wire, ride.request.packed, ride.request.script))
             except redis.ResponseError as error:
                 ride.answers.append(error)
 
 
-def _exchange(wire: Wire, packed: bytes, script: str | None) -> Any:
+def exchange(wire: Wire, packed: bytes, script: str | None) -> Any:
     """Send and receive. A server that does not know the script (it was restarted) is taught it once."""
     wire.send_packed_command([packed])
     try:

@@ -74,7 +74,7 @@ class Sessions:
         )
         lists = {keys.sessions_of(session.subject), keys.sessions_of(session.client_id)}
         words: list[str | int] = [self._writing.now(), session.session_id, expire]
-        self._connection.run("index_session", sorted(lists), words)
+        self._connection.run("index_session", [keys.HEAD, *sorted(lists)], words)
 
     def list_of(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
         """Ordered by their end: that is the order of the sign-ins, unless `session_lifetime` was changed.

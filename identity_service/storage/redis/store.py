@@ -36,6 +36,7 @@ from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.copying import RedisCopying
 from identity_service.storage.redis.counts import RedisCounts
 from identity_service.storage.redis.log import FENCE, RedisLog
 from identity_service.storage.redis.records import Records
@@ -56,7 +57,7 @@ _CALL_SECONDS: Final = 60
 
 
 class RedisStore:
-    """Implements the port `Store`. Any thread may call any method."""
+    """Implements the port `CopyableStore`. Any thread may call any method."""
 
     def __init__(self, connection: Connection, clock: Clock | None, audit_entries: int) -> None:
         self._connection = connection
@@ -65,6 +66,9 @@ class RedisStore:
         self._audit = AuditLog(connection, self._writing, audit_entries)
         self._records = Records(connection, self._writing, self._audit)
         self._sessions = (SpreadSessions if connection.is_spread else Sessions)(connection, self._writing)
+        self._copying = RedisCopying(
+            connection, self._writing, self._log, self._records, self._audit, audit_entries
+        )
 
     @classmethod
     def connect(
@@ -139,6 +143,10 @@ class RedisStore:
     def check_all(self, demands: Demands) -> Sequence[Finding]:
         """What in the servers' set-up goes against these demands, worst first."""
         return self._connection.check(demands)
+
+    @property
+    def copying(self) -> RedisCopying:
+        return self._copying
 
     def counts(self) -> RedisCounts:
         """Where failed attempts are counted, for all processes together."""
@@ -325,9 +333,9 @@ class RedisStore:
 
     def consume(self, key: str, until: datetime) -> bool:
         # Not repeated after a broken connection: the second time it would find its own mark.
+        found = [keys.used(key), keys.HEAD]
         words = [self._writing.now(), time_text(until)]
-        used = self._connection.run("consume", [keys.used(key)], words, repeatable=False, durable=True)
-        return bool(used)
+        return bool(self._connection.run("consume", found, words, repeatable=False, durable=True))
 
     # Audit events.
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
 from identity_service.storage.audit_codec import MAX_LOOKED_AT, decode_event, encode_event
@@ -32,9 +33,9 @@ def list_newest(
     looked_at, last = 0, 0
     for row in rows:
         looked_at, last = looked_at + 1, row[0]
-        stored = _stored(row)
-        if wanted.accepts(stored):
-            found.append(stored)
+        event = stored(row)
+        if wanted.accepts(event):
+            found.append(event)
             if len(found) == limit:
                 break
     more = looked_at == MAX_LOOKED_AT or len(found) == limit
@@ -49,10 +50,11 @@ def read_after(connection: sqlite3.Connection, after: str | None, limit: int) ->
         rows = connection.execute(
             "SELECT id, time, event FROM audit WHERE id > ? ORDER BY id LIMIT ?", (_place(after), limit)
         )
-    return [_stored(row) for row in rows]
+    return [stored(row) for row in rows]
 
 
-def _stored(row: tuple[int, float, str]) -> StoredEvent:
+def stored(row: tuple[Any, ...]) -> StoredEvent:
+    """From the columns id, time and event."""
     id_, time, text = row
     return StoredEvent(event_id=str(id_), time=moment(time), event=decode_event(text))
 

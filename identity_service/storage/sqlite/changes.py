@@ -82,11 +82,13 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
         " FROM log_head"
     ).fetchone()
     if row is None:
-        raise StoreUninitializedError(
-            "the store was never initialised, or it was emptied: run `identity init`"
-        )
+        raise uninitialised()
     with reading("log_head"):
         return _head_of(row, now)
+
+
+def uninitialised() -> StoreUninitializedError:
+    return StoreUninitializedError("the store was never initialised, or it was emptied: run `identity init`")
 
 
 def _head_of(row: Sequence[Any], now: datetime) -> Head:

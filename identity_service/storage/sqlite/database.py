@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from identity_service.storage.sqlite import schema
 from identity_service.storage.sqlite.connection import POLL, Connection, use_write_ahead_log
 from identity_service.storage.sqlite.files import create_private, directory_locked
 from identity_service.storage.sqlite.guard import FileGuard, is_damage
+from identity_service.storage.sqlite.snapshot import Snapshot
 from identity_service.storage.upgrade import require_stopped
 
 MEMORY: Final = ":memory:"
@@ -113,6 +114,32 @@ class Database:
             self._check_files()
             with self._reader.transaction("BEGIN") as connection:
                 yield connection
+
+    @contextmanager
+    def apart(self) -> Iterator[Snapshot]:
+        """One moment of everything, for a long read: no other call of this object waits for it.
+
+        SQLite's write-ahead log grows with what is written meanwhile, and shrinks after it.
+        """
+        with ExitStack() as stack:
+            with self._translated("read"):
+                connection = stack.enter_context(self._another_connection())
+                snapshot = Snapshot(connection, lambda: self._translated("read"))
+            yield snapshot
+
+    @contextmanager
+    def _another_connection(self) -> Iterator[Connection]:
+        if self._guard is not None:
+            with self._guard.another() as connection:
+                yield connection
+            return
+        connection = Connection(MEMORY, self._timeout)
+        try:
+            with self._reader.held() as source, connection.held() as copy:
+                source.backup(copy)
+            yield connection
+        finally:
+            connection.close()
 
     def wait(self, happened: Callable[[], bool], timeout: float) -> None:
         """Return once `happened()` is true after a commit of whatever process, or after `timeout` seconds.

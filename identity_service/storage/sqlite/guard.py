@@ -10,8 +10,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import quote
@@ -56,6 +56,8 @@ class FileGuard:
         self._name = str(path)
         self._connections = connections
         self._writer = connections[0]
+        self._lent: list[Connection] = []
+        """Those of `another`, whose blocks have not ended."""
         self._timeout = timeout
         self._journal = journal
         self._changing = threading.Lock()
@@ -81,12 +83,28 @@ class FileGuard:
             raise UnsafeStoreError(str(self._damage))
         if self.is_open and self._refusal is None and file_ids(self._name) == self._ids:
             return
-        if not self._changing.acquire(timeout=self._timeout):
-            raise StoreUnavailableError("the store's files are being opened again; try again")
-        try:
+        with self._held():
             self._follow(file_ids(self._name))
+
+    @contextmanager
+    def another(self) -> Iterator[Connection]:
+        """Open one more connection for the block, and look after it like after the others.
+
+        SQLite gives it the index that the others have, so it must not outlive theirs: if the files are
+        opened anew it is the first to be closed, and what it was reading fails.
+        """
+        self.check()
+        with self._held(), directory_locked(self._path, self._timeout, alone=False):
+            if file_ids(self._name) != self._ids:
+                raise StoreUnavailableError("the store's files were replaced; try again")
+            connection = Connection(self._name, self._timeout)
+            self._lent.append(connection)
+        try:
+            yield connection
         finally:
-            self._changing.release()
+            with self._changing:
+                self._lent.remove(connection)
+                connection.close()
 
     def examine(self) -> None:
         """Look for other content in the same file, as `cp` puts it there; SQLite itself does not notice.
@@ -117,12 +135,24 @@ class FileGuard:
     def close(self) -> None:
         """Close the connections, and leave alone what another process has begun at the path."""
         with self._changing:
+            for connection in self._lent:
+                connection.close()
             found = file_ids(self._name)
             if found.main is None or found.main != self._ids.main or not self._others_began(found):
                 return  # SQLite does it right, also where the file was moved
             with suppress(OSError), not_the_last(self._path):
                 for connection in self._connections:
                     connection.close()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep the connections as they are, or change them."""
+        if not self._changing.acquire(timeout=self._timeout):
+            raise StoreUnavailableError("the store's files are being opened again; try again")
+        try:
+            yield
+        finally:
+            self._changing.release()
 
     def _follow(self, found: FileIds) -> None:
         """Open what lies at the path by now, with all that was committed, or refuse it."""
@@ -134,7 +164,7 @@ class FileGuard:
         self._require_file(found)
         with ExitStack() as stack:
             stack.enter_context(directory_locked(self._path, self._timeout, alone=True))
-            for connection in self._connections:
+            for connection in (*self._lent, *self._connections):
                 stack.enter_context(connection.held())
             self._reopen(file_ids(self._name))
         self._mended()
@@ -143,6 +173,8 @@ class FileGuard:
         """No other process of this program opens the file meanwhile, and no thread uses it."""
         self._require_file(found)
         if self.is_open:
+            for connection in self._lent:
+                connection.disconnect()  # its transaction would keep the log from being written into the file
             kept = not self._others_began(found)
             if kept:
                 self._save()
@@ -156,7 +188,7 @@ class FileGuard:
                 self.losses += 1
             if self._journal is not None:
                 self._journal.record("store_reopened", file=self._name, kept=kept)
-        for connection in self._connections:
+        for connection in (*self._connections, *self._lent):
             connection.reconnect()
         self._forget_saved(self._writer.raw)  # a first read, with which SQLite makes its other files
         self._ids, self.is_open = file_ids(self._name), True

@@ -73,6 +73,8 @@ _THIRD: Final = (
     "ALTER TABLE log_head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
     "ALTER TABLE log_head ADD COLUMN time REAL",
     "ALTER TABLE log_head ADD COLUMN latest REAL",
+    # Where the store was moved to (JSON); empty = it takes writes.
+    "ALTER TABLE log_head ADD COLUMN fence TEXT NOT NULL DEFAULT ''",
     # Nobody has counted before. How long tokens lived is known from how far back the log had to reach.
     "UPDATE log_head SET kept = (SELECT count(*) FROM log), raised = (SELECT count(*) FROM generations),"
     " complete = 0, lifetime = max(0, retention - 600)",

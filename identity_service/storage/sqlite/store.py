@@ -3,6 +3,7 @@
 A write is on disk when it returns (WAL, synchronous = FULL).
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,14 +39,15 @@ from identity_service.domain.store import (
 )
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.sqlite import audit as audit_log
-from identity_service.storage.sqlite import changes, heartbeats, rebuilding, records, sessions
+from identity_service.storage.sqlite import changes, fencing, heartbeats, rebuilding, records, sessions
 from identity_service.storage.sqlite import facts as revocations
 from identity_service.storage.sqlite.changes import Mutation
+from identity_service.storage.sqlite.copying import SqliteCopying
 from identity_service.storage.sqlite.database import Database
 
 
 class SqliteStore:
-    """Implements the port `Store`. Any thread may call any method."""
+    """Implements the port `CopyableStore`. Any thread may call any method."""
 
     def __init__(self, database: Database, clock: Clock, audit_entries: int) -> None:
         self._database = database
@@ -53,6 +55,7 @@ class SqliteStore:
         self._audit_entries = audit_entries
         self._epoch: Epoch | None = None
         self._counted: Epoch | None = None
+        self._copying = SqliteCopying(database, clock, audit_entries)
 
     @classmethod
     def open(
@@ -88,18 +91,22 @@ class SqliteStore:
         return store
 
     def initialise(self, epoch: Epoch) -> None:
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             if not changes.create_head(connection, epoch):
                 raise AlreadyExistsError("the store is initialised already")
         self._epoch = epoch
 
     def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             now = self._clock.now()
             changes.accept_clock(connection, time)
             if audit is not None:
                 audit_log.append(connection, [audit], now, self._audit_entries)
             return changes.read_head(connection, now)
+
+    @property
+    def copying(self) -> SqliteCopying:
+        return self._copying
 
     def close(self) -> None:
         self._database.close()
@@ -136,7 +143,7 @@ class SqliteStore:
         status: str = "",
     ) -> Head:
         # Under whatever epoch: the head that comes back is how a process learns of another one.
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             now = self._clock.now()
             head = changes.read_head(connection, now)
             heartbeats.write(connection, process, status[:STATUS_LENGTH], now)
@@ -155,7 +162,7 @@ class SqliteStore:
         self._epoch = epoch
 
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return changes.renew(connection, found, epoch)
 
     def restore(self, facts: Sequence[Fact]) -> int:
@@ -305,13 +312,13 @@ class SqliteStore:
             return sessions.list_of(connection, owner, before, limit, self._clock.now())
 
     def consume(self, key: str, until: datetime) -> bool:
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return sessions.consume(connection, key, until, self._clock.now())
 
     # Audit events.
 
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             audit_log.append(connection, events, self._clock.now(), self._audit_entries)
 
     def list_audit(
@@ -324,6 +331,13 @@ class SqliteStore:
         with self._database.reading() as connection:
             return audit_log.read_after(connection, after, limit)
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that writes. Raises StoreFencedError: every write of this store begins here."""
+        with self._database.writing() as connection:
+            fencing.require_none(connection)
+            yield connection
+
     def _position(self) -> int:
         with self._database.reading() as connection:
             return changes.read_head(connection, self._clock.now()).position
@@ -331,7 +345,7 @@ class SqliteStore:
     @contextmanager
     def _mutation(self, audit: AuditEvent | None = None, *, epoch: Epoch | None = None) -> Iterator[Mutation]:
         """One transaction: with the event of what it does, or neither; under `epoch`, or the one adopted."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             mutation = Mutation(connection, self._clock.now(), epoch or self._epoch)
             yield mutation
             if audit is not None:

@@ -1,6 +1,7 @@
 -- Sets the latest steady time back, as an operator has decided. Under whatever epoch.
 -- KEYS: head · ARGV: now, time
 -- answers the head, see `head_reply`.
-if not head_at(KEYS[1]) then return redis.error_reply('IDN_UNINITIALIZED') end
+local no = unwritable(head_at(KEYS[1]))
+if no then return no end
 redis.call('HSET', KEYS[1], 'time', ARGV[2], 'latest', ARGV[2])
 return head_reply(KEYS[1], now_or(ARGV[1]), 1)

@@ -5,7 +5,8 @@
 --       session and leeway in seconds, latest steady time or ''
 -- answers the head, see `head_reply`; whole = 0 if log or state do not hold what it counts.
 local head = head_at(KEYS[1])
-if not head then return redis.error_reply('IDN_UNINITIALIZED') end
+local no = unwritable(head)
+if no then return no end
 local now = now_or(ARGV[1])
 redis.call('SET', KEYS[2], now .. ' ' .. ARGV[4], 'EX', ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.6f', tonumber(now) - tonumber(ARGV[2])))

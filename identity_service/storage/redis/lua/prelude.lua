@@ -44,15 +44,16 @@ local function generation_at(key, principal)
   return tonumber(number), link
 end
 
--- The head as {epoch, position, link, floor, retention, entries kept, generations raised, mark}, or nil if there
--- is none. The mark says that the log got a new epoch, and that the state has not been put back into it yet.
+-- The head as {epoch, position, link, floor, retention, entries kept, generations raised, mark, fence}, or nil if
+-- there is none. The mark says that the log got a new epoch, and that the state has not been put back into it yet.
+-- The fence says where the store was moved to.
 local function head_at(key)
   local head = redis.pcall('HMGET', key, 'epoch', 'position', 'link', 'floor', 'retention', 'kept', 'raised',
-    'incomplete', 'format')
+    'incomplete', 'fence', 'format')
   if head.err then damaged(key, 'is not a hash') end
   if not head[1] then return nil end
-  if not head[9] then damaged(key, 'has no format') end
-  if head[9] ~= '2' then error('IDN_FORMAT', 0) end
+  if not head[10] then damaged(key, 'has no format') end
+  if head[10] ~= '2' then error('IDN_FORMAT', 0) end
   for i, name in pairs({[2] = 'position', [6] = 'kept', [7] = 'raised'}) do number_in(key, name, head[i]) end
   for i, name in pairs({[4] = 'floor', [5] = 'retention'}) do
     if head[i] then number_in(key, name, head[i]) end
@@ -92,10 +93,31 @@ local function is_whole(head, log_key, gen_key)
   return 1
 end
 
+-- Why there is no head: the store was never initialised, or a copy into it was not finished.
+local function no_head()
+  local unfinished = redis.call('EXISTS', '{idn}:copy') == 1
+  return redis.error_reply(unfinished and 'IDN_UNFINISHED' or 'IDN_UNINITIALIZED')
+end
+
+-- The reason why a write may not go on under whatever epoch, or nil.
+local function unwritable(head)
+  if not head then return no_head() end
+  if head[9] then return redis.error_reply('IDN_FENCED ' .. head[9]) end
+  return nil
+end
+
 -- The reason why a write that expects this epoch may not go on, or nil.
 local function refused(head, epoch)
-  if not head then return redis.error_reply('IDN_UNINITIALIZED') end
+  local no = unwritable(head)
+  if no then return no end
   if head[1] ~= epoch then return redis.error_reply('IDN_REPLACED') end
+  return nil
+end
+
+-- The refusal of a write that needs no head, if the store was moved, or nil.
+local function moved(key)
+  local fence = redis.pcall('HGET', key, 'fence')
+  if type(fence) == 'string' then return redis.error_reply('IDN_FENCED ' .. fence) end
   return nil
 end
 

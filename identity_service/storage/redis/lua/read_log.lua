@@ -2,7 +2,7 @@
 -- KEYS: head, log, generations · ARGV: now, after, limit (0 = the head alone, with whether it is whole)
 -- answers {head, see `head_reply`, {entry, …}}, an entry as XRANGE gives it.
 local head = head_at(KEYS[1])
-if not head then return redis.error_reply('IDN_UNINITIALIZED') end
+if not head then return no_head() end
 local entries, whole = {}, 1
 if ARGV[3] == '0' then
   whole = is_whole(head, KEYS[2], KEYS[3])

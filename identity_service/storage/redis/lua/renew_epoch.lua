@@ -7,8 +7,9 @@
 --       what they shall find
 -- answers the epoch that holds now · refuses: IDN_UNINITIALIZED (the epoch was lost meanwhile)
 local head = head_at(KEYS[1])
+if head and head[9] then return unwritable(head) end
 if head and head[1] ~= ARGV[1] then return head[1] end
-if not head and ARGV[1] ~= '' then return redis.error_reply('IDN_UNINITIALIZED') end
+if not head and (ARGV[1] ~= '' or redis.call('EXISTS', '{idn}:copy') == 1) then return no_head() end
 local position, link = head and tonumber(head[2]) or 0, ARGV[3]
 if redis.call('EXISTS', KEYS[2]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[2])

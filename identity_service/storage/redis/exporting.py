@@ -1,0 +1,176 @@
+"""Every key of a store as the items of a copy, while others write: scan, then follow what came meanwhile.
+
+A scan finds whatever was there all the time, and of what comes meanwhile any part. So the log is read from
+the position at which the scan began, and the records that changed since are read again, each in one step
+with the log: the last step finds no more entries, and what was yielded by then is the state at its position.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Final
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+    RecordGone,
+)
+from identity_service.domain.errors import StoreReplacedError, StoreUnavailableError
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId
+from identity_service.domain.log import (
+    Generation,
+    GenerationRaised,
+    Head,
+    LogEntry,
+    LogPage,
+    RecordChanged,
+    SessionEnded,
+    TokenDenied,
+)
+from identity_service.storage.codec import decode_record, decode_session
+from identity_service.storage.copies import TYPES
+from identity_service.storage.damage import reading
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.audit import AuditLog
+from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.log import RedisLog
+from identity_service.storage.redis.records import Records
+from identity_service.storage.redis.values import entries_of, head_of, time_of
+from identity_service.storage.redis.writing import Writing
+
+_PAGE: Final = 500
+_PASSES: Final = 100
+"""A pass reads what the log had when it began; the first that finds no more after it is the last."""
+_REPLACED: Final = "the store's change log was replaced while it was copied: begin again"
+
+
+class Export:
+    """Reads one store from beginning to end."""
+
+    def __init__(
+        self, connection: Connection, writing: Writing, log: RedisLog, records: Records, audit: AuditLog
+    ) -> None:
+        self._connection = connection
+        self._writing = writing
+        self._log = log
+        self._records = records
+        self._audit = audit
+
+    def items(self, head: Head, *, whole: bool) -> Generator[CopiedItem, None, None]:
+        """Yield every item that the store held when it had this head, and later changes; see the port."""
+        yield _marks_of(head)
+        for principal, generation in self._log.generations().items():
+            yield CopiedGeneration(principal=principal, generation=generation)
+        yield from self._texts()
+        yield from self._directory()
+        if whole:
+            yield from self._sessions()
+            yield from self._events()
+        yield from self._changes_since(head)
+
+    def _texts(self) -> Iterator[CopiedItem]:
+        """Denials, ends of sessions, and what works once."""
+        with self._connection.servers()[0] as server:
+            for prefix in (keys.DENIALS, keys.ENDS, keys.USED):
+                for found in server.scan("scan_texts", [keys.HEAD], prefix):
+                    for key, text in zip(found[::2], found[1::2], strict=True):
+                        with reading(key):
+                            item = _text_item(prefix, key.removeprefix(prefix), text)
+                        yield item
+
+    def _directory(self) -> Iterator[CopiedItem]:
+        for kind in TYPES.values():
+            after = ""
+            while page := self._records.list_records(kind, after=after, limit=_PAGE):
+                for found in page:
+                    yield CopiedRecord(record=found.record)
+                after = page[-1].record.id
+
+    def _sessions(self) -> Iterator[CopiedItem]:
+        for each in self._connection.servers():
+            with each as server:
+                for found in server.scan("scan_sessions", [], keys.SESSIONS, self._writing.now()):
+                    yield from self._living(found[::2], found[1::2])
+
+    def _living(self, names: Sequence[str], values: Sequence[str]) -> Iterator[CopiedItem]:
+        """Those of these sessions that did not end, although their records could not be marked."""
+        sessions = []
+        for key, value in zip(names, values, strict=True):
+            with reading(key):
+                sessions.append(decode_session(value))
+        if not sessions:
+            return
+        ends = self._connection.command("MGET", *(keys.ended(session.session_id) for session in sessions))
+        for session, end in zip(sessions, ends, strict=True):
+            if end is None:
+                yield CopiedSession(session=session)
+
+    def _events(self) -> Iterator[CopiedItem]:
+        after = ""
+        while page := self._audit.read_after(after, _PAGE):
+            for event in page:
+                yield CopiedEvent(event=event)
+            after = page[-1].event_id
+
+    # What came meanwhile.
+
+    def _changes_since(self, head: Head) -> Iterator[CopiedItem]:
+        """Yield what the log says from this head to an end that it has now."""
+        position, link = head.position, head.link
+        for _ in range(_PASSES):
+            goal: int | None = None
+            while goal is None or position < goal:
+                page, values = self._read_changes(position)
+                goal = page.head.position if goal is None else goal
+                if page.head.epoch != head.epoch or page.head.floor > position:
+                    raise StoreReplacedError(_REPLACED)
+                for entry, value in zip(page.entries, values, strict=True):
+                    if (entry.position, entry.previous_link) != (position + 1, link):
+                        raise StoreReplacedError(_REPLACED)
+                    position, link = entry.position, entry.link
+                    yield _changed(entry, value)
+                if (position, link) == (page.head.position, page.head.link):
+                    yield _marks_of(page.head)
+                    return
+                if not page.entries:
+                    raise StoreReplacedError(_REPLACED)
+        raise StoreUnavailableError("the store changes faster than it can be copied: try again later")
+
+    def _read_changes(self, after: int) -> tuple[LogPage, Sequence[str]]:
+        head, entries, values = self._connection.run(
+            "read_changes",
+            [keys.HEAD, keys.LOG],
+            [self._writing.now(), after, _PAGE, keys.ALL],
+        )
+        return LogPage(entries=entries_of(entries), head=head_of(*head)), values
+
+
+def _marks_of(head: Head) -> CopiedMarks:
+    return CopiedMarks(marks=head.marks, retention=head.retention)
+
+
+def _text_item(prefix: str, name: str, text: str) -> CopiedItem:
+    until, *rest = text.split(" ")
+    if prefix == keys.DENIALS:
+        return TokenDenied(token_id=TokenId(name), deny_until=time_of(until))
+    if prefix == keys.ENDS:
+        return SessionEnded(session_id=SessionId(name), deny_until=time_of(until), end_until=time_of(rest[0]))
+    return CopiedUse(key=name, until=time_of(until))
+
+
+def _changed(entry: LogEntry, value: str) -> CopiedItem:
+    """What an entry says, as an item; `value` is the record that it changed, as it is now."""
+    match entry.change:
+        case TokenDenied() | SessionEnded():
+            return entry.change
+        case GenerationRaised(principal=principal, number=number, origin=origin):
+            generation = Generation(number=number, link=origin or entry.link)
+            return CopiedGeneration(principal=PrincipalId(principal), generation=generation)
+        case RecordChanged(kind=kind, id=id_):
+            if not value:
+                return RecordGone(kind=kind, id=id_)
+            with reading(keys.record(kind, id_)):
+                return CopiedRecord(record=decode_record(TYPES[kind], value))

@@ -1,0 +1,182 @@
+"""The items of a copy into keys: many with each call of a script, and the head last. Knows no file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+    RecordGone,
+)
+from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
+from identity_service.domain.ids import Epoch, new_link
+from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.sessions import Session
+from identity_service.storage.audit_codec import encode_event
+from identity_service.storage.codec import dumps, encode_record, encode_session, kind_of, names_of
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.log import FENCE
+from identity_service.storage.redis.values import time_text
+
+_ITEMS: Final = 500
+"""With each call of a script, so that it holds up the server for a few milliseconds at most."""
+_BYTES: Final = 1_000_000
+"""Of arguments, beyond which a call has no further item."""
+_THREADS: Final = 16
+"""Write sessions in a cluster, where each is a call of its own; calls to one server go out together."""
+
+Words = Sequence[str | int]
+
+
+class Import:
+    """Writes one copy into one store; there is no head until `finish`."""
+
+    def __init__(self, connection: Connection, epoch: Epoch, audit_entries: int) -> None:
+        self._connection = connection
+        self._epoch = epoch
+        self._audit_entries = audit_entries
+        self._marks, self._retention = Marks(), timedelta(0)
+        self._last: dict[object, Session] = {}
+        """The session that was written last, of each server that has one."""
+
+    def begin(self, *, replace: bool) -> None:
+        """Take the head away, and with `replace` everything else, after which the store holds a mark alone.
+
+        Raises AlreadyExistsError, StoreUnavailableError.
+        """
+        found = [keys.HEAD, keys.COPY, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
+        with _before_the_head():
+            self._connection.run("begin_copy", found, [self._epoch, int(replace), FENCE], durable=True)
+        if replace:
+            clear(self._connection)
+
+    def write(self, items: Iterable[CopiedItem]) -> None:
+        """Raises StoreReplacedError: another copy has begun; StoreUnavailableError; what `items` raise."""
+        spread = self._connection.is_spread
+        words: list[str | int] = []
+        sessions: list[Session] = []
+        count = size = 0
+        for item in items:
+            match item:
+                case CopiedMarks():
+                    self._marks = self._marks.merged(item.marks)
+                    self._retention = max(self._retention, item.retention)
+                    continue
+                case CopiedSession(session=session) if spread:
+                    sessions.append(session)
+                    added: Words = ()
+                case _:
+                    added = _words(item)
+            if isinstance(item, CopiedSession):
+                added = (*added, *_list_words(item.session))
+            words += added
+            count, size = count + 1, size + sum(len(word) for word in added if isinstance(word, str))
+            if count >= _ITEMS or size >= _BYTES:
+                self._write_items(words)
+                self._write_sessions(sessions)
+                words, sessions, count, size = [], [], 0, 0
+        self._write_items(words)
+        self._write_sessions(sessions)
+
+    def finish(self) -> None:
+        """Write the head. What was written before on its server is confirmed with it.
+
+        Raises StoreUnavailableError; NotConfirmedError if the head was written, perhaps not durably.
+        """
+        with _before_the_head():
+            for session in self._last.values():  # confirms with it what was written before on its server
+                self._write_session(session, durable=True)
+        marks = self._marks
+        durations = (self._retention, marks.lifetime, marks.session, marks.leeway)
+        times = ("" if time is None else time_text(time) for time in (marks.time, marks.latest))
+        self._connection.run(
+            "finish_copy",
+            [keys.HEAD, keys.COPY, keys.GENERATIONS, keys.OLD_HEAD],
+            [self._epoch, FENCE, *(str(duration.total_seconds()) for duration in durations), *times],
+            durable=True,
+        )
+
+    def _write_items(self, words: Words) -> None:
+        if words:
+            prefixes = (keys.DENIALS, keys.ENDS, keys.ALL, keys.USED, keys.LISTS, keys.INDEXES)
+            places: Words = (self._epoch, *prefixes, keys.GENERATIONS, keys.AUDIT, self._audit_entries)
+            self._connection.run("import_items", [keys.HEAD, keys.COPY], [*places, *words])
+
+    def _write_sessions(self, sessions: Sequence[Session]) -> None:
+        if not sessions:
+            return
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for _ in threads.map(self._write_session, sessions):
+                pass
+        for session in sessions:
+            self._last[self._connection.owner(keys.session(session.session_id))] = session
+
+    def _write_session(self, session: Session, *, durable: bool = False) -> None:
+        _, key, *words = _session_words(session)
+        self._connection.run("import_session", [str(key)], words, durable=durable, brief=not durable)
+
+
+def clear(connection: Connection) -> None:
+    """Delete every key of this service but the marks. Raises StoreUnavailableError."""
+    for number, each in enumerate(connection.servers()):
+        with each as server:
+            if number == 0:
+                for _ in server.scan("clear_keys", [keys.COPY], keys.ALL, keys.COPY, keys.OLD_HEAD):
+                    pass
+            for _ in server.scan("clear_keys", [], keys.SESSIONS):
+                pass
+
+
+@contextmanager
+def _before_the_head() -> Iterator[None]:
+    """What was not confirmed here has not begun to count."""
+    try:
+        yield
+    except NotConfirmedError as error:
+        raise StoreUnavailableError(f"the copy cannot be written: {error}") from error
+
+
+def _words(item: CopiedItem) -> Words:
+    """How `import_items.lua` takes an item."""
+    match item:
+        case CopiedGeneration(principal=principal, generation=generation):
+            return "gen", principal, generation.number, generation.link, new_link()
+        case TokenDenied(token_id=token_id, deny_until=until):
+            return "deny", token_id, time_text(until)
+        case SessionEnded(session_id=session_id):
+            return "end", session_id, time_text(item.deny_until), time_text(item.end_until)
+        case CopiedRecord(record=record):
+            kind = kind_of(type(record))
+            return "record", kind, record.id, encode_record(record), dumps(names_of(record)), keys.names(kind)
+        case RecordGone(kind=kind, id=id_):
+            return "gone", kind, id_, keys.names(kind)
+        case CopiedUse(key=name, until=until):
+            return "use", name, time_text(until)
+        case CopiedSession(session=session):
+            return _session_words(session)
+        case CopiedEvent(event=stored):
+            return "event", time_text(stored.time), encode_event(stored.event)
+        case CopiedMarks():
+            return ()
+
+
+def _session_words(session: Session) -> Words:
+    key, expire = keys.session(session.session_id), time_text(session.expire_time)
+    return "session", key, encode_session(session), expire, session.subject, session.client_id
+
+
+def _list_words(session: Session) -> Words:
+    """The session in the lists of its subject and its client."""
+    words: list[str | int] = []
+    for principal in sorted({session.subject, session.client_id}):
+        words += ["list", principal, session.session_id, time_text(session.expire_time)]
+    return words

@@ -1,0 +1,8 @@
+-- Fences the store: no write is taken any more. A fence to the same target is replaced.
+-- KEYS: head · ARGV: fence (JSON), its target
+-- answers 1 · refuses: IDN_FENCED (it stands for another target)
+local head = head_at(KEYS[1])
+if not head then return no_head() end
+if head[9] and cjson.decode(head[9]).target ~= ARGV[2] then return unwritable(head) end
+redis.call('HSET', KEYS[1], 'fence', ARGV[1])
+return 1

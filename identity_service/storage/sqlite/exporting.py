@@ -1,0 +1,69 @@
+"""The rows of one moment of a store as the items of a copy. Knows no file."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+)
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Generation, Head, SessionEnded, TokenDenied
+from identity_service.storage.codec import decode_record, decode_session, moment, seconds
+from identity_service.storage.copies import TYPES, require_copyable
+from identity_service.storage.damage import reading
+from identity_service.storage.sqlite import audit, changes
+from identity_service.storage.sqlite.snapshot import Snapshot
+
+
+def head_to_copy(snapshot: Snapshot, now: datetime) -> Head:
+    """Raises StoreUninitializedError; StoreDamagedError if the store holds less than it knows of."""
+    with snapshot.held() as connection:
+        head = changes.read_head(connection, now)
+        head = replace(head, whole=changes.holds_what_it_counts(connection))
+    return require_copyable(head)
+
+
+def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedItem, None, None]:
+    """Yield every item that the store held at that moment, a few rows in memory at a time."""
+    yield CopiedMarks(marks=head.marks, retention=head.retention)
+    for principal, number, link in snapshot.rows("SELECT principal, number, link FROM generations"):
+        with reading(f"generations, {principal}"):
+            generation = Generation(number=int(number), link=Link(link))
+        yield CopiedGeneration(principal=PrincipalId(principal), generation=generation)
+    for id_, until in snapshot.rows("SELECT id, deny_until FROM denied"):
+        yield TokenDenied(token_id=TokenId(id_), deny_until=moment(until))
+    for id_, until, end in snapshot.rows("SELECT id, deny_until, end_until FROM ended"):
+        yield SessionEnded(session_id=SessionId(id_), deny_until=moment(until), end_until=moment(end))
+    for kind, record_type in TYPES.items():
+        for id_, value in snapshot.rows("SELECT id, value FROM records WHERE kind = ?", kind):
+            with reading(f"records, {kind} {id_}"):
+                record = decode_record(record_type, value)
+            yield CopiedRecord(record=record)
+    for key, until in snapshot.rows("SELECT id, expire_time FROM used"):
+        yield CopiedUse(key=key, until=moment(until))
+    if whole:
+        yield from _sessions(snapshot, head.time)
+        for row in snapshot.rows("SELECT id, time, event FROM audit ORDER BY id"):
+            with reading(f"audit, event {row[0]}"):
+                event = audit.stored(row)
+            yield CopiedEvent(event=event)
+
+
+def _sessions(snapshot: Snapshot, now: datetime) -> Iterator[CopiedItem]:
+    rows = snapshot.rows(
+        "SELECT id, value FROM sessions WHERE expire_time > ? AND NOT sessions.ended"
+        " AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.id = sessions.id AND ended.end_until > ?)",
+        seconds(now),
+        seconds(now),
+    )
+    for id_, value in rows:
+        with reading(f"sessions, {id_}"):
+            session = decode_session(value)
+        yield CopiedSession(session=session)

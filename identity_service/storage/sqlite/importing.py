@@ -1,0 +1,165 @@
+"""The items of a copy as rows. Every function runs inside the one transaction that a copy is."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Final
+
+from identity_service.domain.copying import (
+    CopiedEvent,
+    CopiedGeneration,
+    CopiedItem,
+    CopiedMarks,
+    CopiedRecord,
+    CopiedSession,
+    CopiedUse,
+    RecordGone,
+)
+from identity_service.domain.ids import NO_LINK, Epoch
+from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.sessions import Session
+from identity_service.domain.store import Record
+from identity_service.storage.audit_codec import encode_event
+from identity_service.storage.codec import encode_record, encode_session, kind_of, names_of, seconds
+
+_CHUNK: Final = 1000
+_STATE: Final = (
+    "log_head", "log", "denied", "ended", "generations", "requests", "records", "names", "sessions", "used",
+    "audit", "beats",
+)  # fmt: skip
+"""Every table of a store."""
+
+_RAISE: Final = (
+    "INSERT INTO generations (principal, number, link) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " number = excluded.number + (excluded.number = number),"
+    " link = iif(excluded.number = number, lower(hex(randomblob(8))), excluded.link)"
+    " WHERE excluded.number > number OR (excluded.number = number AND excluded.link <> link)"
+)
+"""Two that were raised to one number come from logs that split: neither may win, as in `facts.restore`."""
+_DENY: Final = (
+    "INSERT INTO denied (id, deny_until, expire_time, position, link) VALUES (?1, ?2, ?2, 0, '')"
+    " ON CONFLICT DO UPDATE SET deny_until = max(deny_until, excluded.deny_until),"
+    " expire_time = max(expire_time, excluded.expire_time)"
+)
+"""At position 0, where no entry is: a rebuild appends it to the log."""
+_END: Final = (
+    "INSERT INTO ended (id, deny_until, end_until, expire_time, position, link)"
+    " VALUES (?1, ?2, ?3, max(?2, ?3), 0, '') ON CONFLICT DO UPDATE SET"
+    " deny_until = max(deny_until, excluded.deny_until), end_until = max(end_until, excluded.end_until),"
+    " expire_time = max(expire_time, excluded.expire_time)"
+)
+_USE: Final = (
+    "INSERT INTO used (id, expire_time) VALUES (?, ?)"
+    " ON CONFLICT DO UPDATE SET expire_time = max(expire_time, excluded.expire_time)"
+)
+_SESSION: Final = (
+    "INSERT OR REPLACE INTO sessions (id, version, expire_time, subject, client_id, value)"
+    " VALUES (?, 1, ?, ?, ?, ?)"
+)
+
+
+def is_virgin(connection: sqlite3.Connection) -> bool:
+    return not any(
+        connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608  # names from above
+        for table in _STATE
+    )
+
+
+def delete_all(connection: sqlite3.Connection) -> None:
+    """Empty the store; the next log begins at position 1. Ids of audit events go on."""
+    for table in _STATE:
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  # names from above
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'log'")
+
+
+def write(
+    connection: sqlite3.Connection, items: Iterable[CopiedItem], epoch: Epoch, keep_events: int
+) -> None:
+    """Write the items, then the head with the mark that the log is to be completed from the state."""
+    marks, retention = Marks(), timedelta(0)
+    remaining = iter(items)
+    while chunk := list(islice(remaining, _CHUNK)):
+        _write_rows(connection, chunk)
+        for item in chunk:
+            match item:
+                case CopiedMarks():
+                    marks, retention = marks.merged(item.marks), max(retention, item.retention)
+                case CopiedRecord():
+                    _write_record(connection, item.record, epoch)
+                case RecordGone():
+                    _delete_record(connection, item.kind, item.id)
+                case _:
+                    pass
+    connection.execute(
+        "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?",
+        (keep_events,),
+    )
+    connection.execute(
+        "INSERT INTO log_head (one, epoch, position, link, retention, raised, complete, lifetime, session,"
+        " leeway, time, latest)"
+        " VALUES (1, ?, 0, ?, ?, (SELECT count(*) FROM generations), 0, ?, ?, ?, ?, ?)",
+        (
+            epoch,
+            NO_LINK,
+            retention.total_seconds(),
+            marks.lifetime.total_seconds(),
+            marks.session.total_seconds(),
+            marks.leeway.total_seconds(),
+            seconds(marks.time) if marks.time is not None else None,
+            seconds(marks.latest) if marks.latest is not None else None,
+        ),
+    )
+
+
+def _write_rows(connection: sqlite3.Connection, chunk: Sequence[CopiedItem]) -> None:
+    """Those whose order among each other does not matter, except for events, which keep theirs."""
+    connection.executemany(
+        _RAISE,
+        [
+            (i.principal, i.generation.number, i.generation.link)
+            for i in chunk
+            if isinstance(i, CopiedGeneration)
+        ],
+    )
+    connection.executemany(
+        _DENY, [(i.token_id, seconds(i.deny_until)) for i in chunk if isinstance(i, TokenDenied)]
+    )
+    connection.executemany(
+        _END,
+        [
+            (i.session_id, seconds(i.deny_until), seconds(i.end_until))
+            for i in chunk
+            if isinstance(i, SessionEnded)
+        ],
+    )
+    connection.executemany(_USE, [(i.key, seconds(i.until)) for i in chunk if isinstance(i, CopiedUse)])
+    connection.executemany(_SESSION, [_session_row(i.session) for i in chunk if isinstance(i, CopiedSession)])
+    connection.executemany(
+        "INSERT INTO audit (time, event) VALUES (?, ?)",
+        [(seconds(i.event.time), encode_event(i.event.event)) for i in chunk if isinstance(i, CopiedEvent)],
+    )
+
+
+def _session_row(session: Session) -> tuple[object, ...]:
+    expire = seconds(session.expire_time)
+    return session.session_id, expire, session.subject, session.client_id, encode_session(session)
+
+
+def _write_record(connection: sqlite3.Connection, record: Record, epoch: Epoch) -> None:
+    """A name that another record has goes to the later item: then the other has changed, and comes again."""
+    kind = kind_of(type(record))
+    connection.execute(
+        "INSERT OR REPLACE INTO records (kind, id, value, epoch, position, link) VALUES (?, ?, ?, ?, 0, ?)",
+        (kind, record.id, encode_record(record), epoch, NO_LINK),
+    )
+    connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, record.id))
+    connection.executemany(
+        "INSERT OR REPLACE INTO names (kind, name, id) VALUES (?, ?, ?)",
+        [(kind, name, record.id) for name in names_of(record)],
+    )
+
+
+def _delete_record(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> None:
+    connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+    connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))

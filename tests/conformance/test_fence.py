@@ -1,0 +1,128 @@
+"""A store that was moved takes no writes of any process, until its fence is lifted; reading goes on."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from identity_service.domain.copying import CopyableStore, Fence
+from identity_service.domain.errors import StoreDamagedError, StoreFencedError, StoreUninitializedError
+from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.store import Store
+from tests.conformance import samples
+from tests.conformance.backends import Backend, SqliteBackend
+from tests.conformance.copies import FENCE, HERE_ALONE, READS, WRITES, Held, exported, fill
+
+Call = Callable[[Store], object]
+MOVED = r"this store was moved to redis://other\.example:6379/0 .*set the service's `store` to that one"
+
+
+@pytest.fixture
+def fenced(store: CopyableStore) -> CopyableStore:
+    fill(store)
+    store.copying.fence(FENCE)
+    return store
+
+
+def test_every_call_of_the_port_is_known_to_write_or_not() -> None:
+    calls = {name for name in dir(Store) if not name.startswith("_")}
+    assert calls == WRITES.keys() | READS | HERE_ALONE
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+def test_every_write_is_refused_and_changes_nothing(
+    fenced: CopyableStore, backend: Backend, write: Call
+) -> None:
+    other = backend.open()
+    before, head = Held(fenced), fenced.head()
+    for store in (fenced, other):
+        with pytest.raises(StoreFencedError, match=MOVED) as refused:
+            write(store)
+        assert refused.value.target == FENCE.target
+    assert (Held(fenced), fenced.head()) == (before, head)
+    assert exported(fenced).used.keys() == {"jti-1"}
+
+
+@pytest.mark.parametrize("read", samples.READS.values(), ids=samples.READS.keys())
+def test_every_read_goes_on(fenced: CopyableStore, backend: Backend, read: Call) -> None:
+    for store in (fenced, backend.open()):
+        read(store)
+
+
+def test_it_stands_for_every_process_that_opens_the_store(fenced: CopyableStore, backend: Backend) -> None:
+    assert fenced.copying.fenced() == FENCE
+    fenced.close()
+    again = backend.open()
+    assert again.copying.fenced() == FENCE
+    with pytest.raises(StoreFencedError):
+        again.beat("p2")
+
+
+def test_writes_are_taken_again_once_it_is_lifted(fenced: CopyableStore, backend: Backend) -> None:
+    backend.open().copying.lift_fence()
+    assert fenced.copying.fenced() is None
+    fenced.beat("p1")
+    fenced.create_session(samples.a_session("s-new"))
+    assert fenced.consume("jti-2", samples.LATER)
+    samples.deny(fenced)
+    fenced.copying.lift_fence()
+    samples.deny(fenced)
+
+
+def test_a_fence_to_the_same_store_is_replaced_and_one_to_another_is_refused(
+    fenced: CopyableStore,
+) -> None:
+    again = Fence(target=FENCE.target, epoch=Epoch("e2"))
+    fenced.copying.fence(again)
+    assert fenced.copying.fenced() == again
+    with pytest.raises(StoreFencedError, match=MOVED):
+        fenced.copying.fence(Fence(target="sqlite:///elsewhere.db", epoch=Epoch("e3")))
+    assert fenced.copying.fenced() == again
+
+
+def test_a_store_without_a_head_cannot_be_fenced(backend: Backend) -> None:
+    store = backend.open()
+    with pytest.raises(StoreUninitializedError):
+        store.copying.fence(FENCE)
+    store.copying.lift_fence()
+    assert store.copying.is_virgin()
+
+
+def test_what_happens_meanwhile_is_refused_at_once(store: CopyableStore, backend: Backend) -> None:
+    """Nothing that is acknowledged after the fence stands is missing in a copy that is begun then."""
+    other = backend.open()
+    acknowledged = []
+
+    def writes() -> Iterator[None]:
+        while True:
+            acknowledged.extend(samples.deny(other))
+            yield
+
+    writing = writes()
+    for _ in range(3):
+        next(writing)
+    store.copying.fence(FENCE)
+    with pytest.raises(StoreFencedError):
+        next(writing)
+    assert exported(store).denials.keys() == {*acknowledged}
+
+
+def test_a_copy_that_replaces_a_moved_store_lifts_the_fence(fenced: CopyableStore) -> None:
+    fenced.copying.write_copy([], Epoch("e9"), replace=True)
+    assert fenced.copying.fenced() is None
+    fenced.adopt(Epoch("e9"))
+    fenced.rebuild()
+    fenced.raise_generation(PrincipalId("u_1"), above=0, request_id=None)
+
+
+def test_a_fence_that_cannot_be_read_is_named(fenced: CopyableStore, backend: Backend) -> None:
+    if isinstance(backend, SqliteBackend):
+        backend.execute("UPDATE log_head SET fence = '[]'")
+    else:
+        with backend.client() as client:  # type: ignore[attr-defined]  # of both other kinds
+            client.hset("{idn}:log:head", "fence", "[]")
+    for call in (fenced.copying.fenced, lambda: fenced.beat("p", timedelta(0))):
+        with pytest.raises(StoreDamagedError, match="fence"):
+            call()
+    fenced.copying.lift_fence()
+    fenced.beat("p")
