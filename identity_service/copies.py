@@ -24,9 +24,9 @@ _HEARTBEATS: Final = 4
 
 def make_backup(settings: Settings, path: Path) -> BackedUp:
     """Write a backup of the settings' store; see `services/backup.py`."""
-    writer = NewBackup(path, open_sealer(settings))
+    writer, version = NewBackup(path, open_sealer(settings)), metadata.version("identity-service")
     with _opened(settings, SystemClock()) as store:
-        return back_up(store.copying, writer, issuer=settings.issuer, version=metadata.version("identity-service"))
+        return back_up(store.copying, writer, issuer=settings.issuer, version=version)
 
 
 @contextmanager

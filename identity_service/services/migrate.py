@@ -76,7 +76,7 @@ class Migration:
             raise ConfigurationError(self._fenced_for(fence))
         if self._target.epoch() == fence.epoch:
             return Migrated(counts=self._finish(fence.epoch), was_finished=True)
-        return self._copy(fence.epoch)
+        return self._copy(new_epoch())  # the killed run has no say in what comes of this one
 
     def undo(self) -> bool:
         """Lift the fence of the source if the target never became a store; returns whether there was one.
@@ -105,22 +105,38 @@ class Migration:
             if not target.has_part_of_copy():
                 raise AlreadyExistsError(f"{self._target.url} holds data: name an empty store")
             target.discard_copy()
-        tally = Tally()
+        tally, fence = Tally(), Fence(target=self._target.url, epoch=epoch)
         try:
-            self._source.store.copying.fence(Fence(target=self._target.url, epoch=epoch))
+            self._source.store.copying.fence(fence)
             with self._source.store.copying.export(whole=True) as (head, items):
-                target.write_copy(self._items(head, items, tally), epoch, replace=False)
+                target.write_copy(self._items(head, items, tally, fence), epoch, replace=False)
         except BaseException as error:  # noqa: BLE001  # Ctrl-C too; it is raised again
-            self._settle(epoch, error)
+            self._settle(fence, error)
+        self._require(fence)
         counts = self._finish(epoch, tally)
         return Migrated(counts=counts, was_finished=False)
 
-    def _items(self, head: Head, items: Iterator[CopiedItem], tally: Tally) -> Iterator[CopiedItem]:
+    def _items(
+        self, head: Head, items: Iterator[CopiedItem], tally: Tally, fence: Fence
+    ) -> Iterator[CopiedItem]:
         yield from tally.watching(items)
         yield CopiedEvent(event=self._migrated_event(head, self._clock.now()))
+        self._require(fence)  # the head comes next
 
-    def _settle(self, epoch: Epoch, error: BaseException) -> None:
-        """After a failure: return if the target has its head all the same, else lift the fence and raise."""
+    def _require(self, fence: Fence) -> None:
+        """Raise ConfigurationError if the source is not fenced by this run any more."""
+        if self._source.store.copying.fenced() != fence:
+            raise ConfigurationError(
+                f"{self._source.url} was opened for writes, or fenced anew, while it was copied: another "
+                f"`identity migrate` runs. Start no service on {self._target.url}: it may lack revocations. "
+                "Run one command at a time"
+            )
+
+    def _settle(self, fence: Fence, error: BaseException) -> None:
+        """After a failure: return if the target has its head all the same, else lift the fence and raise.
+
+        A fence that another run has put there since stays.
+        """
         try:
             found = self._target.epoch()
         except IdentityError as unknown:
@@ -129,12 +145,13 @@ class Migration:
                 f"until then {self._source.url} takes no writes. Make the other one reachable, then run "
                 f"`{self._command}` again: it finishes, or copies anew"
             ) from error
-        if found == epoch:
+        if found == fence.epoch:
             return
-        with suppress(IdentityError):
-            self._discard_part()
         try:
-            self._source.store.copying.lift_fence()
+            if self._source.store.copying.fenced() == fence:
+                with suppress(IdentityError):
+                    self._discard_part()
+                self._source.store.copying.lift_fence()
         except IdentityError as stuck:
             raise StoreUnavailableError(
                 f"{_words(error)}. Nothing was moved, but {self._source.url} could not be opened for writes "
