@@ -195,7 +195,7 @@ class SqliteStore:
             raise StoreDamagedError(
                 f"the table `generations` has lost {lost_for_good} of the generations that were raised, and "
                 "the log has their entries no more: what they revoked would be accepted again. Start while a "
-                "process that knows them runs, or put a backup of the whole store back"
+                "process that knows them runs, or restore a backup: `identity restore FILE --replace`"
             )
         return missing
 

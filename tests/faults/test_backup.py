@@ -1,0 +1,154 @@
+"""A store is restored from a backup that was made under load: nothing that was revoked since comes back.
+
+Neither does a token that was merely issued before, and none wherever the restore is killed.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from identity_client import LocalVerifier, TokenSet
+from identity_service.clock import SystemClock
+from identity_service.domain.log import TokenDenied
+from identity_service.opening import open_store
+from identity_service.settings import Settings
+from tests.e2e.process import MASTER_KEY, Installation
+from tests.faults.conftest import FULL
+from tests.faults.copied_site import (
+    PASSWORD,
+    CopiedSite,
+    Revoking,
+    copied_site,
+    deny_many,
+    killed_after,
+    live_users,
+    local_verdicts,
+    refreshes,
+    verdicts,
+)
+from tests.patience import until
+
+ROUNDS: Final = FULL // 10 or 3
+"""Of SIGKILL."""
+DENIALS: Final = 10_000
+"""So many that writing them takes longer than starting Python."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * ROUNDS)]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[CopiedSite]:
+    with copied_site(tmp_path) as site:
+        yield site
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_restore_brings_back_nothing_that_was_revoked_or_issued_before(site: CopiedSite, kind: str) -> None:
+    installation = site.set_up(site.new_store(kind))
+    with (
+        installation.serve() as service,
+        LocalVerifier(service.target, issuer="identity-service") as verifier,
+    ):
+        port = int(service.target.rpartition(":")[2])
+        before = site.issue(service, 20) + site.sign_in(service, 20)
+        with Revoking(site, service, site.sign_in(service, 100)) as revoking:
+            until(lambda: len(revoking.acknowledged) >= 50)
+            made = installation.json("backup", "it.backup")
+            at_backup = len(revoking.acknowledged)
+            until(lambda: len(revoking.acknowledged) >= at_backup + 50)
+            until(lambda: revoking.administered >= 3)
+        revoked = revoking.acknowledged
+        since = site.issue(service, 20) + site.sign_in(service, 20)
+        with service.client() as client:
+            assert set(verdicts(client, before + since)) == {"VERIFIED"}
+            assert "VERIFIED" not in verdicts(client, revoked)
+        assert service.terminate() == 0
+
+        restored = installation.json("restore", "it.backup", "--replace", "--yes")
+        assert restored["backup_time"] == made["time"].replace(" ", "T")
+
+        with installation.serve(port=port) as service, service.client() as client:
+            old = before + since + revoked
+            assert "VERIFIED" not in verdicts(client, old)
+            assert "REFRESHED" not in refreshes(client, old)
+            new = site.issue(service, 5) + site.sign_in(service, 5)
+            assert set(verdicts(client, new)) == {"VERIFIED"}, "the control"
+            until(lambda: set(local_verdicts(verifier, new)) == {"VERIFIED"})
+            assert "VERIFIED" not in local_verdicts(verifier, old)
+            assert set(refreshes(client, new)) == {"REFRESHED"}
+            events = service.json("audit", "list", "--type", "store_restored")
+            assert [event["details"]["revision"] for event in events] == [made["revision"]]
+            assert {line["result"] for line in installation.json("doctor")} == {"ok"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_restore_is_refused_beside_a_running_process(site: CopiedSite, kind: str) -> None:
+    installation = site.set_up(site.new_store(kind))
+    installation.json("backup", "it.backup")
+    with installation.serve() as service:
+        kept = site.sign_in(service, 1)
+        refused = installation.run("restore", "it.backup", "--replace", "--yes")
+        assert refused.returncode == 1
+        assert "serves from this store" in refused.stderr
+        with service.client() as client:
+            assert verdicts(client, kept) == ["VERIFIED"]
+            assert refreshes(client, kept) == ["REFRESHED"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_restore_that_is_killed_leaves_no_store_that_accepts_what_was_revoked(
+    site: CopiedSite, kind: str
+) -> None:
+    store = site.new_store(kind)
+    installation = site.set_up(store)
+    deny_many(store, DENIALS)
+    with installation.serve() as service:
+        tokens = site.issue(service, 10) + site.sign_in(service, 10)
+        installation.json("backup", "it.backup")
+        with Revoking(site, service, tokens) as revoking:
+            until(lambda: revoking.has_taken_back)
+        assert service.terminate() == 0
+    begun = time.monotonic()
+    installation.json("restore", "it.backup", "--store", site.new_store(kind))
+    whole = time.monotonic() - begun
+    moments = random.Random(whole)  # noqa: S311  # chance, no secret
+    killed = 0
+    for _ in range(ROUNDS):
+        killed += killed_after(
+            installation, moments.uniform(0.3, 1.1) * whole, "restore", "it.backup", "--replace", "--yes"
+        )
+        assert accepts_nothing(installation, revoking.acknowledged)
+    assert killed
+    installation.json("restore", "it.backup", "--replace", "--yes")
+    with installation.serve() as service, service.client() as client:
+        assert "VERIFIED" not in verdicts(client, tokens)
+        assert "REFRESHED" not in refreshes(client, tokens)
+        assert set(verdicts(client, site.issue(service, 3))) == {"VERIFIED"}
+        again = client.issue_with_password(live_users()[0], PASSWORD, audiences=["api"])
+        assert refreshes(client, [again]) == ["REFRESHED"]
+    assert restored_denials(store) >= DENIALS
+
+
+def accepts_nothing(installation: Installation, revoked: list[TokenSet]) -> bool:
+    """Whether a service on what was left does not start, or refuses all of them."""
+    try:
+        service = installation.serve()
+    except AssertionError:
+        return "a restore or a migration into this store was not finished" in installation.log
+    with service, service.client() as client:
+        return "VERIFIED" not in verdicts(client, revoked) and "REFRESHED" not in refreshes(client, revoked)
+
+
+def restored_denials(store: str) -> int:
+    """How many denials the log of the store holds, which a replica learns them from."""
+    settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY})
+    opened = open_store(settings, SystemClock())
+    try:
+        entries = opened.read(0, 1_000_000).entries
+        return sum(isinstance(entry.change, TokenDenied) for entry in entries)
+    finally:
+        opened.close()

@@ -1,0 +1,154 @@
+"""A store is moved to another one while a service runs on it: what was acknowledged holds, all else goes on.
+
+Wherever the migration is killed, there is one store that a service may run on, and it knows everything.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from identity_client import TokenSet
+from tests.e2e.process import Installation
+from tests.faults.conftest import FULL
+from tests.faults.copied_site import (
+    CopiedSite,
+    Revoking,
+    copied_site,
+    deny_many,
+    is_unavailable,
+    killed_after,
+    refreshes,
+    verdicts,
+)
+from tests.patience import until
+
+ROUNDS: Final = FULL // 10 or 3
+"""Of SIGKILL."""
+DENIALS: Final = 10_000
+"""So many that writing them takes longer than starting Python."""
+DIRECTIONS: Final = [("sqlite", "redis"), ("redis", "sqlite")]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * ROUNDS)]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[CopiedSite]:
+    with copied_site(tmp_path) as site:
+        yield site
+
+
+@pytest.mark.parametrize(("kind", "to_kind"), DIRECTIONS)
+def test_a_store_is_moved_under_load(site: CopiedSite, kind: str, to_kind: str) -> None:
+    from_, to = site.new_store(kind), site.new_store(to_kind)
+    installation = site.set_up(from_)
+    with installation.serve() as service:
+        kept = site.issue(service, 20) + site.sign_in(service, 40)
+        last = site.issue(service, 1)
+        with Revoking(site, service, site.sign_in(service, 60)) as revoking:
+            until(lambda: len(revoking.acknowledged) >= 50)
+            moved = installation.json("migrate", from_, to)
+            until(lambda: revoking.has_ended)  # no write is acknowledged any more
+        with service.client(max_attempts=1) as client:
+            until(lambda: is_unavailable(client, last[0].access_token))
+        assert moved["sessions"] >= 40
+
+        with site.installation(to).serve() as after, after.client() as client:
+            assert "VERIFIED" not in verdicts(client, revoking.acknowledged)
+            assert "REFRESHED" not in refreshes(client, revoking.acknowledged)
+            assert set(verdicts(client, kept)) == {"VERIFIED"}, "the control"
+            assert set(refreshes(client, kept)) == {"REFRESHED"}
+            new = site.issue(after, 3) + site.sign_in(after, 3)
+            assert set(verdicts(client, new)) == {"VERIFIED"}
+            with Revoking(site, after, kept) as again:
+                until(lambda: again.has_taken_back)
+            assert "VERIFIED" not in verdicts(client, kept)
+            events = after.json("audit", "list", "--type", "store_migrated")
+            assert [event["details"]["source"] for event in events] == [moved["from"]]
+        with service.client(max_attempts=1) as client:
+            assert is_unavailable(client, last[0].access_token), "the old one stays closed"
+    assert {line["result"] for line in site.installation(to).json("doctor")} <= {"ok", "warn"}
+    reopened = site.installation(from_).run("migrate", from_, to, "--undo")
+    assert "has taken over" in reopened.stderr
+
+
+def test_a_failed_migration_lets_the_service_go_on(site: CopiedSite) -> None:
+    """The target goes away in the middle; afterwards the same command succeeds."""
+    from_ = site.new_store("sqlite")
+    installation = site.set_up(from_)
+    with installation.serve() as service:
+        kept = site.sign_in(service, 3)
+        refused = installation.run("migrate", from_, "redis://127.0.0.1:1/0")
+        assert refused.returncode == 4
+        with Revoking(site, service, site.issue(service, 5)) as revoking:
+            until(lambda: revoking.has_taken_back)
+        with service.client() as client:
+            assert set(verdicts(client, kept)) == {"VERIFIED"}
+            assert set(refreshes(client, kept)) == {"REFRESHED"}
+
+
+@pytest.mark.parametrize(("kind", "to_kind"), DIRECTIONS)
+def test_a_migration_that_is_killed_is_finished_by_the_next_run(
+    site: CopiedSite, kind: str, to_kind: str
+) -> None:
+    from_ = site.new_store(kind)
+    installation = site.set_up(from_)
+    deny_many(from_, DENIALS)
+    whole = seconds_of_a_migration(site, installation, from_, kind)
+    moments = random.Random(whole)  # noqa: S311  # chance, no secret
+    held: list[TokenSet] = []
+    revoked: list[TokenSet] = []
+    killed = 0
+    for _ in range(ROUNDS):
+        to = site.new_store(to_kind)
+        with site.installation(from_).serve() as service:
+            held += site.sign_in(service, 5)
+            with Revoking(site, service, site.issue(service, 5)) as revoking:
+                killed += killed_after(installation, moments.uniform(0.3, 1.1) * whole, "migrate", from_, to)
+            revoked += revoking.acknowledged
+        again = installation.run("migrate", from_, to)
+        assert again.returncode == 0, again.stderr
+        from_ = to
+        kind, to_kind = to_kind, kind
+    assert killed
+    with site.installation(from_).serve() as service, service.client() as client:
+        assert "VERIFIED" not in verdicts(client, revoked)
+        assert "REFRESHED" not in refreshes(client, revoked)
+        assert set(verdicts(client, held)) == {"VERIFIED"}
+        assert set(refreshes(client, held)) == {"REFRESHED"}
+
+
+@pytest.mark.parametrize(("kind", "to_kind"), DIRECTIONS)
+def test_a_migration_that_is_killed_can_be_undone_unless_it_was_finished(
+    site: CopiedSite, kind: str, to_kind: str
+) -> None:
+    from_, to = site.new_store(kind), site.new_store(to_kind)
+    installation = site.set_up(from_)
+    deny_many(from_, DENIALS)
+    whole = seconds_of_a_migration(site, installation, from_, kind)
+    with installation.serve() as service:
+        kept = site.sign_in(service, 3)
+        killed_after(installation, 0.7 * whole, "migrate", from_, to)
+        undone = installation.run("migrate", from_, to, "--undo")
+        if undone.returncode:
+            assert "has taken over" in undone.stderr
+            from_ = to
+    with site.installation(from_).serve() as service, service.client() as client:
+        assert set(verdicts(client, kept)) == {"VERIFIED"}
+        assert set(refreshes(client, kept)) == {"REFRESHED"}
+        with Revoking(site, service, kept) as revoking:
+            until(lambda: revoking.has_taken_back)
+        assert "VERIFIED" not in verdicts(client, kept)
+
+
+def seconds_of_a_migration(site: CopiedSite, installation: Installation, from_: str, kind: str) -> float:
+    """How long the command takes here and now, Python's start included: of a copy that nobody needs."""
+    installation.json("backup", f"timed-{kind}.backup", "--store", from_)
+    copy = site.new_store(kind)
+    installation.json("restore", f"timed-{kind}.backup", "--store", copy)
+    begun = time.monotonic()
+    installation.json("migrate", copy, site.new_store("redis"))
+    return time.monotonic() - begun
