@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from identity_service.clock import SystemClock
+from identity_service.domain.copying import Fence
+from identity_service.domain.ids import Epoch
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
@@ -112,3 +114,18 @@ def test_it_names_the_keys_that_the_master_key_does_not_open(
 
     assert line["result"] == "FAIL"
     assert f"does not open 1 of 6 keys: {standby.key_id} (refresh); set master_key_file" in line["advice"]
+
+
+def test_it_says_where_a_store_was_moved_to(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:
+    run("init")
+    store = SqliteStore.open(str(tmp_path / "identity.db"), clock=SystemClock())
+    store.copying.fence(Fence(target="redis://other.example:6379/0", epoch=Epoch("e1")))
+    store.close()
+
+    (line,) = (line for line in run_json("doctor", code=1) if line["check"] == "initialised")
+    served = run("serve", code=4)
+
+    assert line["result"] == "FAIL"
+    for text in (line["advice"], served.stderr):
+        assert "this store was moved to redis://other.example:6379/0" in text
+        assert "set the service's `store` to that one" in text

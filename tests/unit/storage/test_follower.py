@@ -4,19 +4,22 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from identity_service.clock import SystemClock
-from identity_service.domain.errors import ReplicaStaleError
-from identity_service.domain.ids import TokenId, new_epoch
-from identity_service.domain.log import RecordChanged
+from identity_service.domain.copying import Fence
+from identity_service.domain.errors import ReplicaStaleError, StoreFencedError
+from identity_service.domain.ids import Epoch, TokenId, new_epoch
+from identity_service.domain.log import Head, RecordChanged, TokenDenied
 from identity_service.storage.follower import Follower
 from identity_service.storage.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 from tests.patience import PATIENCE, until
 from tests.rpc.clocks import ShiftedClock
 
+FENCE = Fence(target="redis://other.example:6379/0", epoch=Epoch("e1"))
 MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
 
 
@@ -100,3 +103,51 @@ def test_a_bug_makes_it_stale_and_not_blind_for_ever(
     broken.clear()
     until(replica.is_fresh)
     assert "t1" in replica.revocations.denylist
+
+
+def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
+    store: SqliteStore,
+    replica: Replica,
+    clock: ShiftedClock,
+    journal: Journal,
+    following: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats, beat = threading.Semaphore(0), store.beat
+
+    def counted(process: str, retention: timedelta = timedelta(0), **more: Any) -> Head:
+        beats.release()
+        return beat(process, retention, **more)
+
+    monkeypatch.setattr(store, "beat", counted)
+    following.start()
+    store.copying.fence(FENCE)
+    assert FENCE.target in str(journal.wait_for("store_moved")["error"])
+    replica.upkeep.owe(TokenDenied(token_id=TokenId("t1"), deny_until=SystemClock().now()))
+    for _ in range(10):
+        assert beats.acquire(timeout=PATIENCE)
+    clock.age(MAX_STALENESS.total_seconds() + 1)
+
+    with pytest.raises(StoreFencedError, match=FENCE.target) as refused:
+        replica.require_fresh()
+    assert refused.value.target == FENCE.target
+    assert replica.status == str(refused.value)
+    replica.catch_up()
+    with pytest.raises(StoreFencedError):
+        replica.require_fresh()
+    assert [name for name, _ in journal.events].count("store_moved") == 1
+    assert not [name for name, _ in journal.events if name in ("store_lost", "follower_bug")]
+
+    store.copying.lift_fence()
+    until(replica.is_fresh)
+    store.copying.fence(FENCE)
+    until(lambda: [name for name, _ in journal.events].count("store_moved") == 2)
+
+
+def test_a_process_does_not_start_on_a_store_that_was_moved(
+    store: SqliteStore, following: Follower, journal: Journal
+) -> None:
+    store.copying.fence(FENCE)
+    with pytest.raises(StoreFencedError, match="set the service's `store` to that one"):
+        following.start()
+    assert not journal.events
