@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from identity_service.domain.audit import AuditFilter
+from identity_service.domain.copying import CopiedSession
 from identity_service.domain.errors import (
     AlreadyExistsError,
     StaleEtagError,
@@ -20,6 +21,7 @@ from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
+from tests.conformance.copies import FENCE, Copied
 from tests.redis_server import RedisServer, packaged_server
 from tests.redis_topology import TunedServer, say, until
 
@@ -102,6 +104,25 @@ def use_everything(store: RedisStore) -> None:
     store.accept_clock(head.time)
     store.adopt(store.renew(head.epoch, new_epoch()))
     assert store.rebuild() == 1  # the denial whose entry was trimmed
+    copy_everything(store)
+
+
+def copy_everything(store: RedisStore) -> None:
+    """Copy the store into itself, as a migration and an interrupted one do."""
+    store.copying.fence(FENCE)
+    assert store.copying.fenced() == FENCE
+    assert not store.copying.is_virgin()
+    with store.copying.export(whole=True) as (_, found):
+        items = [*found, CopiedSession(session=samples.a_session("s2"))]
+    store.copying.write_copy(items, FENCE.epoch, replace=True)
+    assert store.copying.generations_held()
+    store.adopt(FENCE.epoch)
+    assert store.rebuild()
+    with store.copying.export(whole=True) as (_, found):
+        assert Copied(found).sessions.keys() == {"s2"}
+    store.copying.lift_fence()
+    with pytest.raises(AlreadyExistsError):
+        store.copying.discard_copy()
 
 
 def has_waitaof(server: RedisServer) -> bool:
