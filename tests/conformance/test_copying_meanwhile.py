@@ -1,0 +1,225 @@
+"""A store is copied while others write: what was acknowledged before is in the copy, and nothing by half."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from identity_service.domain.copying import (
+    CopiedItem,
+    CopiedRecord,
+    CopyableStore,
+)
+from identity_service.domain.errors import (
+    StoreReplacedError,
+)
+from identity_service.domain.ids import Link, PrincipalId, TokenId, new_epoch
+from identity_service.domain.log import (
+    Generation,
+    GenerationRaised,
+    RecordKind,
+    TokenDenied,
+)
+from identity_service.domain.principals import Client, User
+from tests.conformance import samples
+from tests.conformance.backends import Backend, SqliteBackend
+from tests.conformance.copies import Copied, fill
+from tests.conformance.samples import deny
+
+
+class Writers:
+    """Threads that change a store all the time, and know what was acknowledged."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.denied: list[TokenId] = []
+        self.raised: list[PrincipalId] = []
+        self.kept: dict[str, int] = {}
+        """The least version of a client that is never deleted."""
+        self.gone: set[str] = set()
+        self.failed: list[BaseException] = []
+        self.rounds = threading.Semaphore(0)
+        jobs = (self._deny, self._revoke, self._change_records, self._delete_records)
+        self._threads = [threading.Thread(target=self._run, args=[job, n]) for n, job in enumerate(jobs)]
+
+    def __enter__(self) -> "Writers":
+        for thread in self._threads:
+            thread.start()
+        self.let_write(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        assert not self.failed
+
+    def let_write(self, rounds: int) -> None:
+        """Return after so many changes."""
+        for _ in range(rounds):
+            self.rounds.acquire()
+
+    def acknowledged(self) -> tuple[list[TokenId], list[PrincipalId], dict[str, int], set[str]]:
+        with self._lock:
+            return [*self.denied], [*self.raised], {**self.kept}, {*self.gone}
+
+    def _run(self, job: Callable[[CopyableStore, int, int], None], number: int) -> None:
+        store, count = self._backend.open(), 0
+        try:
+            while not self._stop.is_set():
+                job(store, number, count)
+                count += 1
+                self.rounds.release()
+        except BaseException as error:  # noqa: BLE001  # the test says it
+            self.failed.append(error)
+            self._stop.set()
+            self.rounds.release(1000)
+
+    def _deny(self, store: CopyableStore, number: int, count: int) -> None:
+        (token_id,) = deny(store)
+        with self._lock:
+            self.denied.append(token_id)
+
+    def _revoke(self, store: CopyableStore, number: int, count: int) -> None:
+        principal = PrincipalId(f"p{count}")
+        store.raise_generation(principal, above=0, request_id=None)
+        with self._lock:
+            self.raised.append(principal)
+
+    def _change_records(self, store: CopyableStore, number: int, count: int) -> None:
+        name = f"kept-{count % 7}"
+        found = store.get(Client, name)
+        record = samples.a_client(
+            name, display_name=str(count), certificates=frozenset({f"dns:{name}-{count}"})
+        )
+        if found is None:
+            store.create(record)
+        else:
+            store.update(record, expected=found.revision, revoke=count % 2 == 0)
+        with self._lock:
+            self.kept[name] = count
+
+    def _delete_records(self, store: CopyableStore, number: int, count: int) -> None:
+        name = f"u_w{count}"
+        store.create(samples.a_user(name, f"name-{count % 3}"))
+        store.delete(RecordKind.USER, name)
+        with self._lock:
+            self.gone.add(name)
+
+
+def test_a_copy_made_while_others_write_has_all_that_was_acknowledged_before(backend: Backend) -> None:
+    source = backend.open()
+    source.initialise(new_epoch())
+    fill(source)
+    with Writers(backend) as writers:
+        for _ in range(5):
+            denied, raised, kept, gone = writers.acknowledged()
+            with source.copying.export(whole=False) as (head, items):
+                copied = Copied(slowly(items, writers))
+            assert copied.denials.keys() >= {*denied}
+            assert copied.generations.keys() >= {*raised, *gone}
+            for name, count in kept.items():
+                record = copied.records[RecordKind.CLIENT, name]
+                assert isinstance(record, Client)
+                assert int(record.display_name) >= count
+                assert_is_whole(record)
+            assert not {id_ for kind, id_ in copied.records if kind is RecordKind.USER} & gone
+            assert_names_are_unique(copied)
+            assert head.position <= source.head().position
+
+
+def slowly(items: Iterator[CopiedItem], writers: Writers) -> Iterator[CopiedItem]:
+    """Let others write between the kinds of items."""
+    last: type[object] | None = None
+    for item in items:
+        if type(item) is not last:
+            writers.let_write(3)
+            last = type(item)
+        yield item
+
+
+def assert_is_whole(record: object) -> None:
+    assert isinstance(record, Client)
+    assert record.certificates == {f"dns:{record.client_id}-{record.display_name}"}
+
+
+def assert_names_are_unique(copied: Copied) -> None:
+    users = [record.username for record in copied.records.values() if isinstance(record, User)]
+    assert len(users) == len({*users})
+
+
+@pytest.mark.parametrize("read_before", [TokenDenied, CopiedRecord])
+def test_a_change_of_a_record_and_the_raise_with_it_are_both_in_the_copy_or_neither(
+    store: CopyableStore, backend: Backend, read_before: type[CopiedItem]
+) -> None:
+    """The generations were read before the change; the record is read after it, or was read before, too."""
+    other = backend.open()
+    deny(store)
+    changed = store.create(samples.a_user("u_7", "seven")).revision
+    store.create(samples.a_user("u_8", "eight"))
+    with store.copying.export(whole=False) as (_, items):
+        seen = [*up_to(read_before, items)]
+        other.update(samples.a_user("u_7", "changed"), expected=changed, revoke=True)
+        other.delete(RecordKind.USER, "u_8")
+        seen += items
+    copied = Copied(seen)
+    record = copied.records[RecordKind.USER, "u_7"]
+    assert isinstance(record, User)
+    both = (record.username == "changed", (RecordKind.USER, "u_8") not in copied.records)
+    raised = tuple(PrincipalId(name) in copied.generations for name in ("u_7", "u_8"))
+    assert both == raised == ((False, False) if isinstance(backend, SqliteBackend) else (True, True))
+
+
+def up_to(kind: type[CopiedItem], items: Iterator[CopiedItem]) -> Iterator[CopiedItem]:
+    """The items up to the first of a kind, that one included."""
+    for item in items:
+        yield item
+        if isinstance(item, kind):
+            return
+
+
+def test_a_new_epoch_ends_a_copy_in_progress(store: CopyableStore, backend: Backend) -> None:
+    fill(store)
+    other = backend.open()
+    with store.copying.export(whole=False) as (_, items):
+        next(items)
+        other.renew(other.head().epoch, new_epoch())
+        if isinstance(backend, SqliteBackend):
+            assert Copied(items).denials, "what it reads is one moment, which nothing changes"
+            return
+        with pytest.raises(StoreReplacedError, match="begin again"):
+            list(items)
+
+
+def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: CopyableStore, backend: Backend) -> None:
+    store.beat("p1", timedelta(seconds=1))
+    deny(store, 3)
+    other = backend.open()
+    with store.copying.export(whole=False) as (_, items):
+        next(items)
+        deny(other, 3)
+        backend.clock.advance(timedelta(seconds=2))
+        assert other.trim(5) == 5
+        if isinstance(backend, SqliteBackend):
+            assert len(Copied(items).denials) == 3
+            return
+        with pytest.raises(StoreReplacedError, match="begin again"):
+            list(items)
+
+
+def test_a_raise_in_the_log_keeps_number_and_link(store: CopyableStore, backend: Backend) -> None:
+    """Also one that a repair put back under another entry's link."""
+    deny(store)
+    store.restore([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
+    with store.copying.export(whole=False) as (_, items):
+        seen = [*up_to(TokenDenied, items)]
+        raised = [GenerationRaised(principal=PrincipalId("u_2"), number=6, origin=Link("of-older"))]
+        backend.open().restore(raised)
+        seen += items
+    copied = Copied(seen)
+    assert copied.generations[PrincipalId("u_1")] == Generation(number=4, link=Link("of-old"))
+    if not isinstance(backend, SqliteBackend):
+        assert copied.generations[PrincipalId("u_2")] == Generation(number=6, link=Link("of-older"))

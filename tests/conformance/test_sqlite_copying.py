@@ -1,0 +1,101 @@
+"""A copy of the embedded store is read over a connection of its own, beside everything else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.copying import CopiedItem
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.storage.sqlite import SqliteStore
+from tests.conformance import samples
+from tests.conformance.backends import FakeClock
+from tests.conformance.copies import Copied, Held, exported, fill
+from tests.conformance.samples import LATER, MUTATIONS, READS, deny
+
+
+@contextmanager
+def begun(store: SqliteStore) -> Iterator[Iterator[CopiedItem]]:
+    """A copy of which a part was read."""
+    with store.copying.export(whole=True) as (_, items):
+        next(items)
+        yield items
+
+
+def test_it_holds_up_no_call_and_sees_one_moment(file_store: SqliteStore) -> None:
+    denied = deny(file_store, 2500)
+    with begun(file_store) as items:
+        for call in READS.values():
+            call(file_store)
+        for name in ("deny_token", "end_session", "raise_generation", "create", "create_session"):
+            MUTATIONS[name](file_store)
+        file_store.beat("p1")
+        copied = Copied(items)
+    assert [*copied.denials] == sorted(denied)
+    assert not copied.records
+    assert not copied.ends
+    assert len(exported(file_store).denials) == 2501
+
+
+def test_the_log_that_is_removed_meanwhile_is_saved_and_ends_the_copy(
+    file_store: SqliteStore, path: Path
+) -> None:
+    fill(file_store)
+    deny(file_store, 2500)
+    with begun(file_store) as items:
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        file_store.deny_token(TokenId("t-new"), LATER)
+        with pytest.raises(StoreUnavailableError, match=r"opened anew .* begin again"):
+            list(items)
+    file_store.close()
+    again = SqliteStore.open(str(path), clock=FakeClock())
+    assert "t-new" in exported(again).denials
+    assert len(exported(again).denials) == 2506
+    again.close()
+
+
+def test_a_store_that_is_closed_meanwhile_ends_the_copy(file_store: SqliteStore) -> None:
+    deny(file_store, 2500)
+    with begun(file_store) as items:
+        file_store.close()
+        with pytest.raises(StoreUnavailableError):
+            list(items)
+
+
+def test_a_copy_leaves_no_connection_behind(file_store: SqliteStore, path: Path) -> None:
+    """The last one that is closed writes the log into the file and removes it."""
+    fill(file_store)
+    for _ in range(3):
+        exported(file_store)
+    with begun(file_store):
+        pass
+    file_store.close()
+    assert not path.with_name(path.name + "-wal").exists()
+
+
+def test_what_fails_beside_the_copy_is_no_error_of_the_store(file_store: SqliteStore) -> None:
+    with pytest.raises(OSError, match="disk full"), begun(file_store):
+        raise OSError("disk full")
+
+
+def test_a_store_in_memory_is_copied_too() -> None:
+    store = SqliteStore.open(":memory:", clock=FakeClock())
+    store.initialise(new_epoch())
+    fill(store)
+    with begun(store) as items:
+        deny(store)
+        copied = Copied(items)
+    assert len(copied.denials) == 5
+    other = SqliteStore.open(":memory:", clock=FakeClock())
+    epoch = new_epoch()
+    with store.copying.export(whole=True) as (_, found):
+        other.copying.write_copy(found, epoch, replace=False)
+    other.adopt(epoch)
+    other.rebuild()
+    assert Held(other) == Held(store)
+    other.create_session(samples.a_session())
+    store.close()
+    other.close()
