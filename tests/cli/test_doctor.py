@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from identity_service.clock import SystemClock
-from identity_service.domain.copying import Fence
+from identity_service.domain.copying import CopiedItem, CopiedUse, Fence
 from identity_service.domain.ids import Epoch
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
+from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run
 from tests.redis_server import RedisServer, ask
@@ -129,3 +130,27 @@ def test_it_says_where_a_store_was_moved_to(run: Run, run_json: Callable[..., An
     for text in (line["advice"], served.stderr):
         assert "this store was moved to redis://other.example:6379/0" in text
         assert "set the service's `store` to that one" in text
+
+
+def test_a_copy_that_was_not_finished_is_named_and_nothing_starts_on_it(
+    run: Run, run_json: Callable[..., Any], server: RedisServer
+) -> None:
+    def items() -> Iterator[CopiedItem]:
+        yield CopiedUse(key="jti", until=SystemClock().now())
+        raise EOFError
+
+    store = RedisStore.connect(server.url)
+    with pytest.raises(EOFError):
+        store.copying.write_copy(items(), Epoch("e1"), replace=False)
+    store.close()
+
+    started = [run(command, code=4, IDENTITY_STORE=server.url).stderr for command in ("init", "serve")]
+    (line,) = (
+        line
+        for line in run_json("doctor", code=1, IDENTITY_STORE=server.url)
+        if line["check"] == "initialised"
+    )
+
+    assert line["result"] == "FAIL"
+    for text in (*started, line["advice"]):
+        assert "was not finished: run it again (`identity restore FILE --replace`" in text
