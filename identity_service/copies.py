@@ -59,7 +59,7 @@ def opened_migration(source: Settings, target: Settings) -> Iterator[Migration]:
 
 
 def store_name(settings: Settings) -> str:
-    """The URL of the settings' store without passwords, the same one from whatever folder."""
+    """Return the URL of the settings' store without passwords, the same one from whatever folder."""
     url = settings.masked()["store"]
     if not url.startswith(_SQLITE):
         return url

@@ -63,7 +63,7 @@ def _demands(settings: Settings, *, insist: bool) -> Demands:
 
 
 def open_sealer(settings: Settings) -> Sealer:
-    """What seals under the master key. Raises ConfigurationError: there is none, or a short one."""
+    """Return what seals under the master key. Raises ConfigurationError: there is none, or a short one."""
     return Sealer(settings.read_master_key(), settings.read_other_master_key())
 
 

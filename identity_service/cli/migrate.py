@@ -50,7 +50,7 @@ def migrate(
 
 
 def _settings(config: Path | None, store: str) -> Settings:
-    """The settings with this store; a durability that only Redis can give is not asked of an embedded one."""
+    """Return the settings with this store. An embedded one is not asked for a durability that only Redis has."""
     logs.configure("warning", "console")
     embedded = {"durability": "local"} if store.startswith("sqlite:") else {}
     return load(config, store=store, **embedded).settings

@@ -33,7 +33,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._held: dict[int, float] = {}
-        """When each thing stops to matter (Unix seconds), by a hash of its name, which takes less memory."""
+        """When each thing ceases to matter (Unix seconds), by a hash of its name, which takes less memory."""
         self._generations: dict[str, Generation] = {}
         self._counts: Counter[str] = Counter()
 
@@ -68,7 +68,7 @@ class Tally:
         return generations | {label: self._counts[kind] for kind, label in _LABELS.items()}
 
     def missing_in(self, other: "Tally", now: datetime) -> int:
-        """How many things that still matter at `now` the other copy lacks."""
+        """Return how many things that still matter at `now` the other copy lacks."""
         moment = now.timestamp()
         return sum(not other.has(name) for name, until in self._held.items() if until > moment) + sum(
             other.generation_of(principal) != generation
@@ -76,11 +76,11 @@ class Tally:
         )
 
     def has(self, name: int) -> bool:
-        """Whether a thing of this hashed name was seen."""
+        """Return whether a thing of this hashed name was seen."""
         return name in self._held
 
     def generation_of(self, principal: str) -> Generation | None:
-        """The generation of a principal that was seen last, or None."""
+        """Return the generation of a principal that was seen last, or None."""
         return self._generations.get(principal)
 
 
@@ -100,7 +100,7 @@ _LABELS: Final[Mapping[str, str]] = {
 def _described(
     item: TokenDenied | SessionEnded | CopiedRecord | CopiedUse | CopiedSession,
 ) -> tuple[str, str, float]:
-    """Return kind, id, and when it stops to matter."""
+    """Return kind, id, and when the item ceases to matter (Unix seconds)."""
     match item:
         case TokenDenied(token_id=token_id, deny_until=until):
             return "denial", token_id, until.timestamp()

@@ -72,7 +72,7 @@ class _Lines:
         file.write(f'{{"identity_backup":{FORMAT},"id":"{id_}"}}\n'.encode())
 
     def add(self, text: str) -> None:
-        """Raises ConfigurationError: what cannot be read again is not written."""
+        """Append a line. Raises ConfigurationError if it is too long to be read again."""
         line = self._sealer.seal(text, _name(self._id, self._number)).encode() + b"\n"
         if len(line) > _MAX_LINE:
             raise ConfigurationError(
@@ -104,7 +104,10 @@ class OpenBackup:
     """Implements the port BackupReader on a file that is open."""
 
     def __init__(self, path: Path, file: IO[bytes], sealer: TextSealer) -> None:
-        """Raises ConfigurationError: no backup, one of a newer version, or of another master key."""
+        """Read what the backup says of itself.
+
+        Raises ConfigurationError if the file is no backup, of a newer version, or sealed with another key.
+        """
         self._path = path
         self._file = file
         self._sealer = sealer

@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.e2e.process import Installation
 from tests.patience import PATIENCE
+from tests.redis_server import RedisServer
 
 RunJson = Callable[..., Any]
 OTHER_KEY = "another master key, which is long enough"
@@ -171,37 +172,74 @@ def test_a_backup_that_is_stopped_leaves_no_file(run: Run, tmp_path: Path, numbe
     assert not list(tmp_path.glob(".*.part"))
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store that holds nothing."""
+    if request.param == "sqlite":
+        return sqlite(tmp_path, "new")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.flush()
+    return server.url
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_restore_that_is_stopped_leaves_the_store_empty(
+    run: Run, tmp_path: Path, empty: str, number: signal.Signals
+) -> None:
+    run("backup", "it.backup")
+    stopped = stopped_in_the_middle(
+        tmp_path, number, "restore", "it.backup", "--store", empty, at=WHILE_WRITING
+    )
+    assert "run the same command again" in stopped.stderr
+    run("init", "--store", empty)  # which a store that holds anything refuses
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_restore_over_a_store_that_is_stopped_is_run_again(
+    run: Run, tmp_path: Path, empty: str, number: signal.Signals
+) -> None:
+    run("init", "--store", empty)
+    run("backup", "it.backup")
+    words = ("restore", "it.backup", "--store", empty, "--replace", "--yes")
+    stopped_in_the_middle(tmp_path, number, *words, at=WHILE_WRITING)
+    run(*words)
+    run("doctor", "--store", empty)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_migration_that_is_stopped_lifts_the_fence(
-    run: Run, tmp_path: Path, number: signal.Signals
+    run: Run, tmp_path: Path, empty: str, number: signal.Signals
 ) -> None:
-    from_, to = sqlite(tmp_path, "identity"), sqlite(tmp_path, "new")
+    from_, to = sqlite(tmp_path, "identity"), empty
     stopped = stopped_in_the_middle(tmp_path, number, "migrate", from_, to)
     assert number.name in stopped.stderr
     run("backup", "it.backup")  # which a store that is fenced refuses
     run("migrate", from_, to)
 
 
+FIRST_ITEM = "copy_tally.Tally.add"
+WHILE_WRITING = "restore._restored_event"
+"""What comes last, before the head."""
 _STOPPED = """
 import os, sys
-from identity_service.services import copy_tally
+from identity_service.services import copy_tally, restore
 from identity_service.cli.app import app
-add = copy_tally.Tally.add
-def stop(self, item):
-    add(self, item)
+called = {at}
+def stop(*words):
     os.kill(os.getpid(), {number})
-copy_tally.Tally.add = stop
+    return called(*words)
+{at} = stop
 sys.argv = ["identity", *{words!r}]
 app()
 """
 
 
 def stopped_in_the_middle(
-    folder: Path, number: signal.Signals, *words: str
+    folder: Path, number: signal.Signals, *words: str, at: str = FIRST_ITEM
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command that gets a signal as it copies the first item."""
+    """Run a command that gets a signal as it calls a function: by default for the first item."""
     done = subprocess.run(
-        [sys.executable, "-c", _STOPPED.format(number=int(number), words=words)],
+        [sys.executable, "-c", _STOPPED.format(number=int(number), words=words, at=at)],
         cwd=folder,
         env=os.environ,
         capture_output=True,

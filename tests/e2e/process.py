@@ -58,6 +58,18 @@ class Installation:
             check=False,
         )
 
+    def start_command(self, *words: str) -> "subprocess.Popen[str]":
+        """Start one command of `identity`; the caller waits for its end."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "identity_service", *words],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def json(self, *words: str, stdin: str = "", **changes: str) -> Any:
         """What a command prints with --json; it must exit 0."""
         done = self.run(*words, "--json", stdin=stdin, **changes)

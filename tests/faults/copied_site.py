@@ -6,7 +6,6 @@ Knows the command line and the clients, as an operator does. Ends what it starte
 import random
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +61,8 @@ class CopiedSite:
     secret: str = ""
     """Of the client `reports`."""
     count: int = 0
+    servers: dict[str, RedisServer] = field(default_factory=dict)
+    """By the URL of the store."""
 
     def new_store(self, kind: str) -> str:
         """The URL of an empty store."""
@@ -73,6 +74,7 @@ class CopiedSite:
         server = RedisServer(place)
         server.start()
         self.stack.callback(server.stop)
+        self.servers[server.url] = server
         return server.url
 
     def installation(self, store: str) -> Installation:
@@ -297,19 +299,12 @@ def is_unavailable(client: IdentityClient, token: str) -> bool:
 
 def killed_after(installation: Installation, seconds: float, *words: str) -> bool:
     """Start a command and SIGKILL it after so long; returns whether it was still running then."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "identity_service", *words],
-        cwd=installation.folder,
-        env=installation.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = installation.start_command(*words)
     try:
-        process.wait(seconds)
+        process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(PATIENCE)
+        process.communicate(timeout=PATIENCE)
         return True
     return False
 

@@ -24,7 +24,8 @@ from tests.faults.copied_site import (
     refreshes,
     verdicts,
 )
-from tests.patience import until
+from tests.patience import PATIENCE, until
+from tests.redis_server import ask
 
 ROUNDS: Final = FULL // 10 or 3
 """Of SIGKILL."""
@@ -75,8 +76,33 @@ def test_a_store_is_moved_under_load(site: CopiedSite, kind: str, to_kind: str) 
     assert "has taken over" in reopened.stderr
 
 
-def test_a_failed_migration_lets_the_service_go_on(site: CopiedSite) -> None:
-    """The target goes away in the middle; afterwards the same command succeeds."""
+def test_a_target_that_goes_away_in_the_middle_keeps_the_source_closed_until_it_is_back(
+    site: CopiedSite,
+) -> None:
+    """Nobody can say then whether it has everything."""
+    from_, to = site.new_store("sqlite"), site.new_store("redis")
+    redis = site.servers[to]
+    installation = site.set_up(from_)
+    deny_many(from_, 3 * DENIALS)
+    with installation.serve() as service:
+        kept = site.sign_in(service, 3)
+        migration = installation.start_command("migrate", from_, to)
+        until(lambda: b":1" in ask(redis.port, b"EXISTS {idn}:copy\r\n"))
+        redis.kill()
+        assert "takes no writes" in migration.communicate(timeout=PATIENCE)[1]
+        assert migration.returncode == 4
+        with service.client(max_attempts=1) as client:
+            until(lambda: is_unavailable(client, kept[0].access_token))
+        assert installation.run("migrate", from_, to, "--undo").returncode == 4
+        redis.start()
+        again = installation.run("migrate", from_, to)
+        assert again.returncode == 0, again.stderr
+    with site.installation(to).serve() as service, service.client() as client:
+        assert set(verdicts(client, kept)) == {"VERIFIED"}
+        assert set(refreshes(client, kept)) == {"REFRESHED"}
+
+
+def test_a_target_that_cannot_be_reached_stops_nothing(site: CopiedSite) -> None:
     from_ = site.new_store("sqlite")
     installation = site.set_up(from_)
     with installation.serve() as service:
