@@ -50,7 +50,7 @@ def migrate(
 
 
 def _settings(config: Path | None, store: str) -> Settings:
-    """Return the settings with this store. An embedded one is not asked for a durability that only Redis has."""
+    """Return the settings with this store; an embedded one is not asked for what only Redis can give."""
     logs.configure("warning", "console")
     embedded = {"durability": "local"} if store.startswith("sqlite:") else {}
     return load(config, store=store, **embedded).settings

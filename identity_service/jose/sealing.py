@@ -58,7 +58,7 @@ class Sealer:
         return opened.plaintext.decode()
 
     def open_text(self, sealed: str, name: str) -> str | None:
-        """Return the text that was sealed under this name; None = another key or name sealed it, or it is damaged.
+        """Return the text that was sealed under this name; None = of another key or name, or damaged.
 
         Accepts one spelling only: any other text than the one that `seal` returned is None.
         """

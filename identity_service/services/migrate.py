@@ -90,12 +90,11 @@ class Migration:
             return False
         if fence.target != self._target.url:
             raise ConfigurationError(self._fenced_for(fence))
-        if self._target.epoch() == fence.epoch:
+        if self._has_taken_over(fence):
             raise ConfigurationError(
                 f"{self._target.url} has taken over, and may have taken revocations that {self._source.url} "
                 "does not know. Migrate back into a new, empty store instead"
             )
-        self._discard_part()
         copying.lift_fence()
         return True
 
@@ -138,26 +137,42 @@ class Migration:
         A fence that another run has put there since stays.
         """
         try:
-            found = self._target.epoch()
+            is_mine = self._source.store.copying.fenced() == fence
+        except IdentityError as stuck:
+            raise self._stuck(error, stuck) from error
+        if not is_mine:
+            raise error
+        try:
+            has_taken_over = self._has_taken_over(fence)
         except IdentityError as unknown:
             raise StoreUnavailableError(
                 f"{_words(error)}. Whether {self._target.url} is complete cannot be known now ({unknown}); "
                 f"until then {self._source.url} takes no writes. Make the other one reachable, then run "
                 f"`{self._command}` again: it finishes, or copies anew"
             ) from error
-        if found == fence.epoch:
+        if has_taken_over:
             return
         try:
-            if self._source.store.copying.fenced() == fence:
-                with suppress(IdentityError):
-                    self._discard_part()
-                self._source.store.copying.lift_fence()
+            self._source.store.copying.lift_fence()
         except IdentityError as stuck:
-            raise StoreUnavailableError(
-                f"{_words(error)}. Nothing was moved, but {self._source.url} could not be opened for writes "
-                f"again ({stuck}): run `{self._command} --undo`"
-            ) from error
+            raise self._stuck(error, stuck) from error
         raise error
+
+    def _stuck(self, error: BaseException, stuck: IdentityError) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"{_words(error)}. Whether {self._source.url} takes writes again is not known ({stuck}): run "
+            f"`{self._command} --undo`, or without --undo to go on"
+        )
+
+    def _has_taken_over(self, fence: Fence) -> bool:
+        """Return whether the target is complete; if not, delete what it has, so that it never will be.
+
+        A command to write the head may still be under way: it finds nothing then that it could complete.
+        """
+        with suppress(AlreadyExistsError):  # the head has come meanwhile
+            if self._target.epoch() != fence.epoch and self._target.store.copying.has_part_of_copy():
+                self._target.store.copying.discard_copy()
+        return self._target.epoch() == fence.epoch
 
     def _finish(self, epoch: Epoch, copied: Tally | None = None) -> Mapping[str, int]:
         """Complete the target's log, and compare the target with what this run has copied, if it has."""
@@ -181,10 +196,6 @@ class Migration:
                 "that with --undo, to go on with the store that you have"
             )
         return found.counts
-
-    def _discard_part(self) -> None:
-        if self._target.store.copying.has_part_of_copy():
-            self._target.store.copying.discard_copy()
 
     def _fenced_for(self, fence: Fence) -> str:
         return (

@@ -1,25 +1,18 @@
-"""A service, people and clients that hold tokens of it, and threads that take tokens back while it is copied.
+"""Stores to copy, an administrator, people and clients that hold tokens, and what is said of these.
 
 Knows the command line and the clients, as an operator does. Ends what it started.
 """
 
-import random
-import secrets
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from identity_client import (
-    AdminClient,
-    ClientOptions,
     IdentityClient,
     IdentityError,
     LocalVerifier,
@@ -38,7 +31,6 @@ from identity_service.opening import open_store
 from identity_service.services.admin import NewUser
 from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
-from identityapi.v1 import principal_pb2
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
@@ -48,7 +40,6 @@ AUDIENCE: Final = "api"
 _LIVE_USERS: Final = 3
 _VICTIMS: Final = 40
 """Users of whom everything is taken back, one after the other."""
-_PACE: Final = 0.002
 
 
 @dataclass(kw_only=True)
@@ -140,117 +131,6 @@ def live_users() -> list[str]:
 
 def victims() -> list[str]:
     return [f"victim-{number}" for number in range(_VICTIMS)]
-
-
-class Revoking:
-    """Four threads that take tokens back in every way, and one that administers, until they are stopped."""
-
-    def __init__(self, site: CopiedSite, service: Running, tokens: Sequence[TokenSet]) -> None:
-        """`tokens` = what is taken back first; then come tokens that are issued for it, without end."""
-        self._site = site
-        self._service = service
-        self._tokens = list(tokens)
-        self._wanted = {each.token_id for each in tokens}
-        self._name = secrets.token_hex(4)
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self.acknowledged: list[TokenSet] = []
-        """Only these must be refused: what was not acknowledged may have been taken back or not."""
-        self.administered = 0
-        self.mistakes: list[str] = []
-        self._bearer = site.administrator(service, "identity.revoke", "identity.admin")
-        self._victims = self._signed_in_victims()
-        self._threads = [threading.Thread(target=self._guarded, args=[self._revoke]) for _ in range(4)]
-        self._threads.append(threading.Thread(target=self._guarded, args=[self._administer]))
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        assert self.mistakes == [], self.mistakes
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether every thread has found the service unavailable."""
-        return not any(thread.is_alive() for thread in self._threads)
-
-    @property
-    def has_taken_back(self) -> bool:
-        """Whether everything that was named to it has been acknowledged."""
-        done = {tokens.token_id for tokens in list(self.acknowledged)}
-        return self._wanted <= done
-
-    def _signed_in_victims(self) -> list[tuple[str, TokenSet]]:
-        with self._service.client() as client, self._admin() as admin:
-            return [
-                (
-                    admin.find_user(name).user_id,
-                    client.issue_with_password(name, PASSWORD, audiences=[AUDIENCE]),
-                )
-                for name in victims()
-            ]
-
-    def _admin(self) -> AdminClient:
-        return AdminClient(self._service.target, options=ClientOptions(bearer=self._bearer, max_attempts=1))
-
-    def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except UnavailableError:
-            pass  # the store is closed, or the service gone: what it is about
-        except Exception as error:  # noqa: BLE001  # a thread that dies in silence would spoil the test
-            self.mistakes.append(repr(error))
-
-    def _revoke(self) -> None:
-        ways = random.Random(0)  # noqa: S311  # chance, no secret
-        options = ClientOptions(bearer=self._bearer, max_attempts=1)
-        with IdentityClient(self._service.target, options=options) as client:
-            while not self._stop.is_set():
-                time.sleep(_PACE)  # the pace of the load, not a wait for anything
-                way = ways.choice(["token", "token_id", "session", "refresh_token", "subject"])
-                with self._lock:
-                    subject, tokens = "", None
-                    if way == "subject" and self._victims:
-                        subject, tokens = self._victims.pop()
-                    elif self._tokens:
-                        tokens = self._tokens.pop()
-                tokens = tokens or self._site.issue_one(client)
-                self._take_back(client, way, subject, tokens)
-                with self._lock:
-                    self.acknowledged.append(tokens)
-
-    def _take_back(self, client: IdentityClient, way: str, subject: str, tokens: TokenSet) -> None:
-        if subject:
-            client.revoke_subject(subject)
-        elif way == "refresh_token" and tokens.refresh_token:
-            client.revoke_token(tokens.refresh_token)
-        elif way == "session" and tokens.session_id:
-            client.revoke_session(tokens.session_id)
-        elif way == "token_id" and not tokens.session_id:
-            client.revoke_token_id(tokens.token_id)
-        elif tokens.session_id:
-            client.revoke_session(tokens.session_id)
-        else:
-            client.revoke_token(tokens.access_token)
-
-    def _administer(self) -> None:
-        with self._admin() as admin:
-            number = 0
-            while not self._stop.is_set():
-                number += 1
-                client_id = f"made-{self._name}-{number}"
-                admin.create_client(principal_pb2.Client(client_id=client_id, audiences=[AUDIENCE]))
-                admin.rotate_client_secret(client_id)
-                if number % 2:
-                    admin.delete_client(client_id)
-                self.administered += 1
 
 
 def verdicts(client: IdentityClient, tokens: Sequence[TokenSet]) -> list[str]:

@@ -21,7 +21,6 @@ from tests.faults.conftest import FULL
 from tests.faults.copied_site import (
     PASSWORD,
     CopiedSite,
-    Revoking,
     copied_site,
     deny_many,
     killed_after,
@@ -30,6 +29,7 @@ from tests.faults.copied_site import (
     refreshes,
     verdicts,
 )
+from tests.faults.revoking import Revoking
 from tests.patience import until
 
 ROUNDS: Final = FULL // 10 or 3

@@ -16,7 +16,6 @@ from tests.e2e.process import Installation
 from tests.faults.conftest import FULL
 from tests.faults.copied_site import (
     CopiedSite,
-    Revoking,
     copied_site,
     deny_many,
     is_unavailable,
@@ -24,6 +23,7 @@ from tests.faults.copied_site import (
     refreshes,
     verdicts,
 )
+from tests.faults.revoking import Revoking
 from tests.patience import PATIENCE, until
 from tests.redis_server import ask
 

@@ -116,6 +116,32 @@ def test_a_failure_after_the_head_finishes(
     moved(source, target)
 
 
+def test_a_head_that_arrives_late_finishes(source: MemoryStore, target: MemoryStore) -> None:
+    """The answer was lost, and the command was still under way when the target was asked."""
+    target.fail("write_head", LOST)
+
+    def arrive() -> None:
+        target.epoch, target.is_unfinished = source.fence_.epoch if source.fence_ else None, False
+
+    target.faults["discard_copy"] = [arrive]
+    a_migration(source, target).run()
+    assert source.fence_ is not None
+
+
+@pytest.mark.parametrize("method", ["discard_copy", "head"])
+def test_if_the_part_cannot_be_deleted_the_fence_stays(
+    source: MemoryStore, target: MemoryStore, method: str
+) -> None:
+    """What is still under way could complete it."""
+    target.fail("write_head", LOST)
+    target.fail(method, LOST)
+    with pytest.raises(StoreUnavailableError, match="takes no writes"):
+        a_migration(source, target).run()
+    assert source.fence_ is not None
+
+    assert not moved(source, target).was_finished
+
+
 def test_if_nobody_can_say_whether_the_head_was_written_the_fence_stays(
     source: MemoryStore, target: MemoryStore
 ) -> None:
