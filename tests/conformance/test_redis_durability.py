@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from identity_service.domain.copying import CopiedItem, CopiedUse
 from identity_service.domain.errors import NotConfirmedError, NotFoundError, StoreUnavailableError
 from identity_service.domain.ids import new_epoch
 from identity_service.domain.log import RecordKind
@@ -202,3 +204,32 @@ def _beats(store: RedisStore) -> bool:
     except StoreUnavailableError:
         return False
     return True
+
+
+def test_a_copy_whose_head_the_replica_does_not_confirm_is_there_and_says_so(
+    primary: RedisServer, replica: RedisServer
+) -> None:
+    store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:1"), timeout=2.0)
+    epoch = new_epoch()
+    with ExitStack() as silence:
+
+        def items() -> Iterator[CopiedItem]:
+            yield CopiedUse(key="jti", until=samples.LATER)
+            silence.enter_context(paused(replica))
+
+        with pytest.raises(NotConfirmedError):
+            store.copying.write_copy(items(), epoch, replace=False)
+        assert store.head().epoch == epoch
+        assert not store.copying.has_part_of_copy()
+    store.close()
+
+
+def test_a_copy_that_the_replica_does_not_confirm_before_its_head_is_not_there(
+    primary: RedisServer, replica: RedisServer
+) -> None:
+    store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:1"), timeout=2.0)
+    with paused(replica), pytest.raises(StoreUnavailableError) as error:
+        store.copying.write_copy([], new_epoch(), replace=False)
+    assert not isinstance(error.value, NotConfirmedError)
+    assert store.copying.has_part_of_copy()
+    store.close()
