@@ -8,6 +8,7 @@ from typing import Final
 
 from identity_service.clock import SystemClock
 from identity_service.domain.copying import CopyableStore
+from identity_service.domain.errors import StoreDamagedError
 from identity_service.domain.ports import Clock
 from identity_service.opening import key_policy, open_sealer, open_store, open_vault
 from identity_service.services.backup import BackedUp, back_up
@@ -36,7 +37,10 @@ def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
     Raises ConfigurationError, StoreUnavailableError.
     """
     clock = SystemClock()
-    with OpenBackup.open(path, open_sealer(settings)) as reader, _opened(settings, clock) as store:
+    with (
+        OpenBackup.open(path, open_sealer(settings)) as reader,
+        _opened(settings, clock, may_be_damaged=True) as store,
+    ):
         watched = max(WATCHED, _HEARTBEATS * settings.beat_interval.total_seconds())
         yield Restore(
             store,
@@ -67,8 +71,8 @@ def store_name(settings: Settings) -> str:
 
 
 @contextmanager
-def _opened(settings: Settings, clock: Clock) -> Iterator[CopyableStore]:
-    store = open_store(settings, clock)
+def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -> Iterator[CopyableStore]:
+    store = open_store(settings, clock, may_be_damaged=may_be_damaged)
     try:
         yield store
     finally:
@@ -76,7 +80,11 @@ def _opened(settings: Settings, clock: Clock) -> Iterator[CopyableStore]:
 
 
 def _heartbeats(store: CopyableStore) -> dict[str, object]:
-    return {beat.process: beat.time for beat in store.heartbeats()}
+    """The last heartbeat of each process; none, if the store is so damaged that no process can write one."""
+    try:
+        return {beat.process: beat.time for beat in store.heartbeats()}
+    except StoreDamagedError:
+        return {}
 
 
 def _still_runs(process: str) -> str:

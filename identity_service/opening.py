@@ -29,15 +29,22 @@ if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
 
 
-def open_store(settings: Settings, clock: Clock, journal: Journal | None = None) -> CopyableStore:
+def open_store(
+    settings: Settings, clock: Clock, journal: Journal | None = None, *, may_be_damaged: bool = False
+) -> CopyableStore:
     """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
 
     With a journal, no server is used that cannot give what the settings promise, and the journal says so.
+    With `may_be_damaged` also one whose head is damaged, since it is about to be replaced.
     """
     scheme, _, rest = settings.store.partition("://")
     if scheme == "sqlite":
         return SqliteStore.open(
-            rest.removeprefix("/"), clock=clock, audit_entries=settings.audit_entries, journal=journal
+            rest.removeprefix("/"),
+            clock=clock,
+            audit_entries=settings.audit_entries,
+            journal=journal,
+            may_be_damaged=may_be_damaged,
         )
     if scheme.startswith("redis"):
         demands = _demands(settings, insist=journal is not None)
@@ -47,6 +54,7 @@ def open_store(settings: Settings, clock: Clock, journal: Journal | None = None)
             wall_clock=clock,
             journal=journal,
             audit_entries=settings.audit_entries,
+            may_be_damaged=may_be_damaged,
         )
     raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
 
@@ -77,7 +85,7 @@ def check_store(settings: Settings) -> Sequence[Finding]:
     if settings.store.startswith("sqlite:"):
         return ()
     demands = _demands(settings, insist=False)
-    store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock())
+    store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock(), may_be_damaged=True)
     try:
         return store.check_all(demands)
     finally:

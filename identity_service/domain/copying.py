@@ -155,7 +155,12 @@ class CopyTarget(Protocol):
         """
 
     def discard_copy(self) -> None:
-        """Delete what a copy that was not finished has left. Raises AlreadyExistsError if there is a head."""
+        """Delete what a copy that was not finished has left; nothing happens if there is none.
+
+        A copy that another process is about to finish is over when this returns: it has its head, which is
+        told by the error, or it will never have one. Raises AlreadyExistsError if there is a head;
+        StoreUnavailableError, also while another process is in the middle of writing.
+        """
 
 
 class Copying(CopySource, CopyTarget, Protocol):

@@ -170,7 +170,7 @@ class Migration:
         A command to write the head may still be under way: it finds nothing then that it could complete.
         """
         with suppress(AlreadyExistsError):  # the head has come meanwhile
-            if self._target.epoch() != fence.epoch and self._target.store.copying.has_part_of_copy():
+            if self._target.epoch() != fence.epoch:
                 self._target.store.copying.discard_copy()
         return self._target.epoch() == fence.epoch
 

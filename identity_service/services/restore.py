@@ -23,6 +23,7 @@ from identity_service.domain.copying import (
 from identity_service.domain.errors import (
     AlreadyExistsError,
     IdentityError,
+    StoreDamagedError,
     StoreUnavailableError,
     StoreUninitializedError,
     UnavailableError,
@@ -128,7 +129,9 @@ class Restore:
         if prepared.replaces:
             with suppress(UnavailableError):
                 regained = contents.records.regained_over(self._store)
-            held = dict(self._store.copying.generations_held())
+            # Of a damaged table nothing is needed: every key that has signed is retired, or unknown.
+            with suppress(StoreDamagedError):
+                held = dict(self._store.copying.generations_held())
         keys = self._make_keys()
         epoch = new_epoch()
         items = self._items(contents, _raised(contents, held), keys)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.cli.conftest import Run
 from tests.e2e.process import Installation
@@ -63,6 +64,39 @@ def test_a_restore_into_an_empty_store_asks_nothing(run: Run, run_json: RunJson,
     assert (restored["clients"], restored["possible_again"]) == (2, None)
     assert any("signs in again" in line for line in restored["advice"])
     assert {line["result"] for line in run_json("doctor", "--store", elsewhere)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [
+        ("{idn}:log:head", "SET"),
+        ("{idn}:log:head", "HSET position"),
+        ("{idn}:gen", "SET"),
+        ("{idn}:log", "SET"),
+        ("{idn}:heartbeats", "SET"),
+        ("{idn}:index:user", "SET"),
+        ("{idn}:audit", "SET"),
+        ("{idn}:copy", "LPUSH"),
+    ],
+)
+def test_a_restore_replaces_a_store_that_is_damaged(
+    run: Run, run_json: RunJson, redis_server: RedisServer, key: str, command: str
+) -> None:
+    redis_server.flush()
+    at = ("--store", redis_server.url)
+    run("init", *at)
+    made = run_json("backup", "it.backup", *at)
+    with redis.Redis(port=redis_server.port) as server:
+        if command.startswith("HSET"):
+            server.hset(key, "position", "not a number")
+        else:
+            server.delete(key)
+            server.execute_command(command, key, "what this service did not write")
+
+    restored = run_json("restore", "it.backup", "--replace", "--yes", *at)
+
+    assert restored["backup_revision"] == made["revision"]
+    assert {line["result"] for line in run_json("doctor", *at)} <= {"ok", "note"}
 
 
 def test_a_restore_over_a_store_wants_replace_and_a_yes(run: Run, tmp_path: Path) -> None:

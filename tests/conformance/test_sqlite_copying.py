@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.copying import CopiedItem
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
 from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance import samples
 from tests.conformance.backends import FakeClock
@@ -98,4 +99,21 @@ def test_a_store_in_memory_is_copied_too() -> None:
     assert Held(other) == Held(store)
     other.create_session(samples.a_session())
     store.close()
+    other.close()
+
+
+def test_nothing_is_called_discarded_while_a_copy_is_about_to_be_finished(tmp_path: Path) -> None:
+    """Else its head would come after an operator was told that it never will."""
+    path = str(tmp_path / "target.db")
+    target, other = (SqliteStore.open(path, clock=FakeClock(), timeout=0.2) for _ in range(2))
+
+    def last_item() -> Iterator[CopiedItem]:
+        with pytest.raises(StoreUnavailableError):
+            other.copying.discard_copy()
+        yield TokenDenied(token_id=TokenId("t1"), deny_until=LATER)
+
+    target.copying.write_copy(last_item(), new_epoch(), replace=False)
+    with pytest.raises(AlreadyExistsError):
+        other.copying.discard_copy()
+    target.close()
     other.close()

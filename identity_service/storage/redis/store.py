@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
-from identity_service.domain.errors import StoreUninitializedError
+from identity_service.domain.errors import StoreDamagedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,
@@ -81,6 +81,7 @@ class RedisStore:
         wall_clock: Clock | None = None,
         journal: Journal | None = None,
         audit_entries: int = AUDIT_ENTRIES,
+        may_be_damaged: bool = False,
     ) -> Self:
         """Connect, and follow the store's epoch where it has one.
 
@@ -93,6 +94,7 @@ class RedisStore:
             wall_clock: of this process, to compare with that of the server.
             journal: where it is said that a server does not meet the demands.
             audit_entries: how many audit events are kept.
+            may_be_damaged: return a store whose head is damaged, too: it is about to be replaced.
 
         Raises ConfigurationError, StoreUnavailableError.
         """
@@ -102,9 +104,10 @@ class RedisStore:
             store.open_log()
         except StoreUninitializedError:
             pass  # it is about to be initialised
-        except BaseException:
-            store.close()
-            raise
+        except BaseException as error:
+            if not (may_be_damaged and isinstance(error, StoreDamagedError)):
+                store.close()
+                raise
         return store
 
     def open_log(self) -> None:

@@ -66,7 +66,7 @@ class SqliteCopying:
             raise
 
     def discard_copy(self) -> None:
-        with self._database.reading() as connection:
+        with self._database.writing() as connection:  # waits for the transaction that writes a copy
             if connection.execute("SELECT 1 FROM log_head").fetchone() is not None:
                 raise AlreadyExistsError("the store is initialised: there is no unfinished copy to delete")
 

@@ -66,6 +66,7 @@ class SqliteStore:
         timeout: float = 5.0,
         audit_entries: int = AUDIT_ENTRIES,
         journal: Journal | None = None,
+        may_be_damaged: bool = False,
     ) -> Self:
         """Open or create the store, and follow its epoch where it has one.
 
@@ -75,6 +76,7 @@ class SqliteStore:
             timeout: seconds to wait for a lock, here or of another process.
             audit_entries: how many audit events are kept.
             journal: where it is said that the files are not as they should be.
+            may_be_damaged: return a store whose head is damaged, too: it is about to be replaced.
 
         Raises:
             ConfigurationError: the file is no store of this version.
@@ -85,9 +87,10 @@ class SqliteStore:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
             pass  # it is about to be initialised
-        except BaseException:
-            store.close()
-            raise
+        except BaseException as error:
+            if not (may_be_damaged and isinstance(error, StoreDamagedError)):
+                store.close()
+                raise
         return store
 
     def initialise(self, epoch: Epoch) -> None:
