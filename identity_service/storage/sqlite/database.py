@@ -67,7 +67,10 @@ class Database:
         except sqlite3.OperationalError as error:
             raise StoreUnavailableError(f"the store cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise ConfigurationError(f"the store cannot be opened: {error}") from error
+            raise ConfigurationError(
+                f"{path} cannot be opened as a store: {error}. Name another path; if it was the store, move "
+                "it and its -wal and -shm away, and restore a backup: `identity restore FILE`"
+            ) from error
         except OSError as error:
             raise StoreUnavailableError(f"the store cannot be opened: {error.strerror}") from error
 
