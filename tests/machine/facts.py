@@ -1,0 +1,97 @@
+"""What was issued and what was acknowledged as revoked, and which party must refuse what.
+
+A party must refuse what it was told; `known` says so, and nothing takes a party out of it but a loss that no
+promise covers. Knows no service.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from identity_service.domain.ids import SessionId
+from identity_service.domain.log import Generation
+from identity_service.domain.revocations import Revocations
+from tests.machine.stores import Held
+
+Party = tuple[str, int]
+"""The name of a process and which one it is of those that ran there; or a watcher."""
+
+
+class Kind(StrEnum):
+    """By what Revoke takes something back."""
+
+    TOKEN = "token"
+    TOKEN_ID = "token id"
+    SESSION = "session"
+    REFRESH_TOKEN = "refresh token"
+    SUBJECT = "subject"
+    CLIENT = "client"
+    EVERYTHING = "everything"
+    KEY = "key"
+
+
+OF_SESSIONS: Final = (Kind.SESSION, Kind.REFRESH_TOKEN)
+OF_TOKENS: Final = (Kind.TOKEN, Kind.TOKEN_ID)
+
+
+@dataclass(kw_only=True, eq=False)
+class Token:
+    """One access token, and the session that it belongs to, if any."""
+
+    text: str
+    token_id: str
+    key_id: str
+    session_id: str
+    refresh_token: str
+    generations: Mapping[str, Generation | None]
+    """Of its principals, as its issuer knew them."""
+    issue_time: float
+    expire_time: float
+    issued: int
+    """The step in which it was issued."""
+    facts: list["Fact"] = field(default_factory=list)
+    doubtful: bool = False
+    """A revocation of it was refused: nobody can say whether the store has it."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Fact:
+    """One acknowledged revocation."""
+
+    kind: Kind
+    id: str
+    """Of the token, the session or the principal."""
+    number: int
+    """Of the generation; 0 for others."""
+    known: set[Party]
+    """Who must refuse what it revokes."""
+    logged: bool = True
+    """Whether the log has its entry, so that each process that reads it learns of it."""
+    lost: bool = False
+    """Neither the store nor a process holds it any more."""
+    ends_refresh: bool
+    """Whether Refresh must be refused, too."""
+
+    def is_logged(self, held: Held) -> bool:
+        """Whether an entry of the log says so."""
+        if self.number:
+            return held.logged_generations.get(self.id, 0) >= self.number
+        return self.id in held.logged
+
+    def is_stored(self, held: Held) -> bool:
+        """Whether log or state say so."""
+        if self.number:
+            return self.is_logged(held) or held.generations.get(self.id, 0) >= self.number
+        return self.is_logged(held) or self.id in held.kept
+
+    def is_remembered(self, memory: Revocations) -> bool:
+        """Whether a process has it in memory."""
+        if self.number:
+            generations: Mapping[str, Generation] = dict(memory.generations)
+            return self.id in generations and generations[self.id].number >= self.number
+        return self.id in memory.denylist
+
+    def ends_still(self, held: Held, memories: list[Revocations]) -> bool:
+        """Whether the store, or a process that will put it back, says that the session has ended."""
+        return self.id in held.ended or any(SessionId(self.id) in memory._ends for memory in memories)

@@ -1,0 +1,260 @@
+"""One service process whose threads the machine drives: it beats, keeps its log up and looks after keys when told.
+
+All else is real: the store, the gRPC server on loopback, the replica, Watch. Knows how to pause, stop and restart
+it. Knows nothing of what is revoked.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any, Final
+from unittest.mock import patch
+
+import grpc
+
+from identity_service import bootstrap
+from identity_service.bootstrap import Service
+from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
+from identity_service.domain.ports import Journal, PasswordHasher
+from identity_service.domain.store import ChangeLog, Store
+from identity_service.storage.replica import Replica
+from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
+from tests.machine.clocks import SteppedClock
+from tests.patience import PATIENCE
+from tests.ports import reserve_port
+from tests.rpc.conftest import settings_for_tests
+from tests.rpc.world import failure
+
+OpenStore = Callable[[SteppedClock, Journal], Store]
+
+HEARTBEAT: Final = 0.5
+"""Seconds between two heartbeats, as by default."""
+MAX_STALENESS: Final = 5.0
+REFUSALS: Final = frozenset(
+    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}
+)
+"""What a call of the machine may be refused with; INTERNAL is always a bug."""
+
+
+class Events:
+    """Implements the port `Journal`: counts what the process and its store record."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+
+    def record(self, event: str, **fields: object) -> None:
+        self.seen[event] += 1
+
+
+class _Follower:
+    """In the place of `Follower`: one heartbeat and the upkeep when `beat` is called, by the caller's thread."""
+
+    def __init__(
+        self, log: ChangeLog, replica: Replica, journal: Journal, *, process: str, beat_interval: timedelta
+    ) -> None:
+        self._replica = replica
+        self._process = process
+
+    def start(self) -> None:
+        self._replica.load()
+        self._replica.beat(self._process)
+
+    def beat(self) -> None:
+        """Raises UnavailableError."""
+        self._replica.beat(self._process)
+
+    def keep_up(self) -> None:
+        """Raises UnavailableError."""
+        self._replica.upkeep.do()
+
+    def close(self) -> None:
+        """There is no thread."""
+
+    def join(self, timeout: float) -> None:
+        """There is no thread."""
+
+
+class _KeyKeeper:
+    """In the place of `KeyKeeper`."""
+
+    def __init__(self, maintain: Callable[[], int], journal: Journal, *, interval: timedelta) -> None:
+        self.maintain = maintain
+
+    def start(self) -> None:
+        """The machine calls `maintain`."""
+
+    def close(self) -> None:
+        """There is no thread."""
+
+    def join(self, timeout: float) -> None:
+        """There is no thread."""
+
+
+class Process:
+    """One place where a process runs, one after the other on the same port."""
+
+    def __init__(
+        self, name: str, clock: SteppedClock, open_store: OpenStore, hasher: PasswordHasher, events: Events
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.events = events
+        self.settings: dict[str, object] = {}
+        self.paused = False
+        self.trouble = ""
+        """Why the last heartbeat failed; empty = it was confirmed."""
+        self.life = 0
+        """How many processes ran here."""
+        self._open_store = open_store
+        self._hasher = hasher
+        self._port = reserve_port()
+        self._running = ExitStack()
+        self._service: Service | None = None
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def runs(self) -> bool:
+        return self._service is not None
+
+    @property
+    def works(self) -> bool:
+        """Whether it runs and is not paused: calls may be made."""
+        return self.runs and not self.paused
+
+    @property
+    def service(self) -> Service:
+        assert self._service is not None, f"process {self.name} does not run"
+        return self._service
+
+    @property
+    def replica(self) -> Replica:
+        return self.service._replica
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.works and self.replica.is_fresh()
+
+    @property
+    def leeway(self) -> float:
+        found = self.settings["leeway"]
+        assert isinstance(found, timedelta)
+        return found.total_seconds()
+
+    def start(self) -> None:
+        """Start a process. Raises UnavailableError."""
+        with ExitStack() as cleanup:
+            store = self._open_store(self.clock, self.events)
+            cleanup.callback(store.close)
+            settings = settings_for_tests(
+                listen=self.target,
+                max_staleness=timedelta(seconds=MAX_STALENESS),
+                watch_heartbeat=timedelta(milliseconds=50),
+                drain_grace=timedelta(0),
+                rotate_every=timedelta(days=400),
+                reflection=False,
+                **self.settings,
+            )
+            with (
+                patch.object(bootstrap, "Follower", _Follower),
+                patch.object(bootstrap, "KeyKeeper", _KeyKeeper),
+                patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
+                patch.object(bootstrap.logs, "LogJournal", lambda: self.events),
+            ):
+                service = Service(settings, clock=self.clock, store=store)
+            cleanup.callback(service.stop)
+            self._stop_with(service)
+            service.start()
+            channel = cleanup.enter_context(grpc.insecure_channel(self.target, _OPTIONS))
+            self.stub, self.admin_stub = (
+                rpc.IdentityServiceStub(channel),
+                admin_rpc.AdminServiceStub(channel),
+            )
+            self._running = cleanup.pop_all()
+        self._service, self.trouble, self.paused = service, "", False
+        self.life += 1
+
+    def stop(self) -> None:
+        """End the process; nothing of what only it knew is kept."""
+        self._service = None
+        self.paused = False
+        self._running.close()
+
+    def beat(self) -> bool:
+        """One heartbeat, then the upkeep; returns whether the heartbeat was confirmed."""
+        follower: Any = self.service._follower
+        keeper: Any = self.service._keeper
+        try:
+            follower.beat()
+        except UnavailableError as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            return False
+        self.trouble = ""
+        for task in (follower.keep_up, keeper.maintain):
+            try:
+                task()
+            except IdentityError as error:
+                self.trouble = f"{type(error).__name__}: {error}"
+        self.service._hub.beat()
+        return True
+
+    def _stop_with(self, service: Service) -> None:
+        """Have Watch say nothing, and begin nothing, while the process is paused."""
+        replica: Any = service._replica
+
+        def gated(require: Callable[[], None]) -> Callable[[], None]:
+            def check() -> None:
+                if self.paused:
+                    raise NotReadyError("the process is paused")
+                require()
+
+            return check
+
+        replica.require_clock, replica.require_ready = (
+            gated(replica.require_clock),
+            gated(replica.require_ready),
+        )
+
+    # Calls; each gives the answer, or the reason of the refusal.
+
+    def verify(self, texts: Sequence[str]) -> list[str]:
+        """Why each token is rejected, or why there is no answer, or "" if it is good."""
+        requests = [pb.VerifyRequest(token=text, any_audience=True) for text in texts]
+        answer = attempt(
+            lambda: self.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests), timeout=PATIENCE)
+        )
+        if isinstance(answer, str):
+            return [answer] * len(texts)
+        return [_outcome(one) for one in answer.responses]
+
+    def revoke(self, bearer: str, **target: Any) -> str:
+        """The reason of the refusal, or "" if it was acknowledged."""
+        metadata = (("authorization", f"Bearer {bearer}"),)
+        answer = attempt(
+            lambda: (self.stub.Revoke(pb.RevokeRequest(**target), metadata=metadata, timeout=PATIENCE),)
+        )
+        return answer if isinstance(answer, str) else ""
+
+
+_OPTIONS: Final[Sequence[tuple[str, Any]]] = (("grpc.use_local_subchannel_pool", 1),)
+
+
+def _outcome(answer: pb.VerifyResponse) -> str:
+    if answer.HasField("rejected"):
+        return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
+    return ""
+
+
+def attempt(call: Callable[[], Any]) -> Any | str:
+    """The answer, or the reason why there is none."""
+    try:
+        return call()
+    except grpc.RpcError as error:
+        found = failure(error)
+        assert found.code in REFUSALS, found
+        return found.reason

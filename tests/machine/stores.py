@@ -1,0 +1,96 @@
+"""What the machine needs of a kind of store: to open it, to look into it, and to damage it as an operator may.
+
+Looking and damaging go past the service, so that nothing here believes what the service believes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from identity_service.domain.log import Change, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.domain.ports import Journal
+from identity_service.domain.store import Store
+from tests.machine.clocks import SteppedClock
+
+if TYPE_CHECKING:
+    from tests.machine.site import Site
+
+
+@dataclass(kw_only=True)
+class Held:
+    """Which facts are in the store."""
+
+    logged: set[str] = field(default_factory=set)
+    """Ids of tokens and sessions that an entry of the log denies."""
+    kept: set[str] = field(default_factory=set)
+    """The same that the state denies."""
+    ended: set[str] = field(default_factory=set)
+    """Sessions that Refresh refuses, by the fact or by the mark on the record."""
+    generations: dict[str, int] = field(default_factory=dict)
+    """The highest number of each principal in the state."""
+    logged_generations: dict[str, int] = field(default_factory=dict)
+    """The highest number of each principal that an entry of the log raised."""
+
+    def fold(self, change: Change) -> None:
+        """Take in one entry of the log."""
+        match change:
+            case TokenDenied(token_id=id_):
+                self.logged.add(id_)
+            case SessionEnded(session_id=id_):
+                self.logged.add(id_)
+            case GenerationRaised(principal=principal, number=number):
+                self.logged_generations[principal] = max(number, self.logged_generations.get(principal, 0))
+            case _:
+                pass
+
+
+RECORDS: Final = ("client", "user", "key", "index", "names")
+"""Kinds of keys whose loss only an operator can mend, who puts them back and restarts."""
+
+
+class Target(Protocol):
+    """One store, as the machine's operator reaches it."""
+
+    name: str
+    kinds: Sequence[str]
+    """Of what may be deleted, one key or row at a time."""
+    has_clock: bool
+    """Whether the store has a clock that is not that of a process."""
+
+    def open(self, clock: SteppedClock, journal: Journal) -> Store:
+        """As a process opens it."""
+
+    def held(self) -> Held: ...
+
+    def positions(self) -> Sequence[int]:
+        """Of the entries that the log holds."""
+
+    def head(self) -> tuple[str, int, str, int]:
+        """Epoch, position, link and floor; zeros if there is no head."""
+
+    def remove_entries(self, first: int, last: int) -> int:
+        """Returns how many there were."""
+
+    def delete(self, kind: str, which: int) -> str:
+        """Delete one key or row of a kind; returns its name, or "" if there is none."""
+
+    def put_back_deleted(self, kinds: Sequence[str]) -> None:
+        """Put back what was deleted of these kinds and is still absent."""
+
+    def copy(self) -> None:
+        """Keep a copy of everything."""
+
+    def put_copy_back(self) -> None: ...
+
+    def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
+        """Break what keeps acknowledged writes, while process `which` works; returns what took effect."""
+
+    def mend(self) -> None:
+        """Set it up as it should be again, and wait until it is."""
+
+    def close(self) -> None: ...
+
+
+def spot(which: int, names: Sequence[str]) -> str:
+    """One of the names, or "" if there are none."""
+    return names[which % len(names)] if names else ""

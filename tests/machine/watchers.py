@@ -1,0 +1,153 @@
+"""The watchers of the machine: a LocalVerifier under a clock of its own, and a client that resumes anywhere."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
+
+from identity_client import LocalVerifier, NotFreshError, TrustClient, Verified
+from identity_client import local as module
+from identity_client.trust_state import TrustState
+from identity_service.domain.log import GenerationRaised
+from tests.machine.clocks import SteppedClock
+from tests.machine.facts import Fact, Party
+from tests.machine.process import Process
+from tests.patience import until
+from tests.rpc.conftest import settings_for_tests
+
+
+DEV = 8.0
+
+
+class QuickBackoff:
+    """In the place of `Backoff`: nobody waits for a process that does not run."""
+
+    def reset(self) -> None:
+        """There is nothing to reset."""
+
+    def next_pause(self, error: Exception | None = None) -> float:
+        return 0.02
+
+
+class LocalParty:
+    """A LocalVerifier that follows one process over a real channel."""
+
+    identity: Party = ("local", 0)
+    name = "local"
+
+    def __init__(self, feed: Process, clock: SteppedClock) -> None:
+        self.clock = clock
+        self._feed = feed
+        self._verifier: LocalVerifier | None = None
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """Give LocalVerifier this clock, for as long as it lives."""
+        clock = self.clock
+        with (
+            patch.object(module, "_steady", clock.monotonic),
+            patch.object(module, "_now", clock.unix),
+            patch.object(module, "Backoff", QuickBackoff),
+            patch.object(
+                module, "Freshness", partial(module.Freshness, steady=clock.monotonic, wall=clock.unix)
+            ),
+        ):
+            self._verifier = LocalVerifier(self._feed.target, issuer=settings_for_tests().issuer)
+            try:
+                yield
+            finally:
+                self._verifier.close()
+
+    @property
+    def verifier(self) -> LocalVerifier:
+        assert self._verifier is not None
+        return self._verifier
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the process that it follows vouches for what it tells, by a clock that both agree on."""
+        feed = self._feed
+        return feed.is_fresh and abs(feed.clock.unix() - self.clock.unix()) <= min(10.0, feed.leeway or 1.0)
+
+    def catch_up(self) -> None:
+        """Wait until it knows what the process knows, and judges."""
+        feed = self._feed
+
+        def knows() -> bool:
+            return self.verifier._is_fresh() and self.verifier._state.revision == str(feed.replica.revision)
+
+        try:
+            until(knows, DEV)
+        except TimeoutError as error:
+            state, fresh = self.verifier._state, self.verifier._fresh
+            raise AssertionError(
+                f"the LocalVerifier does not recover: {self.verifier._trouble}; it knows {state.revision or 'nothing'} "
+                f"of {feed.replica.revision}, fresh for {fresh.until - self.clock.monotonic():.1f} s, "
+                f"its clock is {'steady' if fresh.is_steady() else 'not accepted'}"
+            ) from error
+
+    def verify(self, texts: Sequence[str]) -> list[str]:
+        return [self._verify(text) for text in texts]
+
+    def _verify(self, text: str) -> str:
+        try:
+            said = self.verifier.verify(text, any_audience=True)
+        except NotFreshError:
+            return "NOT_FRESH"
+        return "" if isinstance(said, Verified) else said.reason
+
+    def remembers(self, fact: Fact) -> bool:
+        state = self.verifier._state
+        if fact.number:
+            return state.generations.get(fact.id, (0, ""))[0] >= fact.number
+        return fact.id in state.denied
+
+
+class Resumer:
+    """A client of Watch that keeps what it knew at each revision that it ever had."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, TrustState] = {"": TrustState()}
+
+    @property
+    def revisions(self) -> list[str]:
+        """In the order in which it had them; the first is the empty one."""
+        return list(self._known)
+
+    def resume(self, process: Process, revision: str) -> tuple[bool, list[str]]:
+        """Watch from there up to the first heartbeat.
+
+        Returns whether everything was told anew, and what the process knows and this client was not told.
+        """
+        state, restarted = _copied(self._known[revision]), False
+        with TrustClient(process.target) as client:
+            for news in client.watch(revision):
+                restarted |= news.restarted
+                state.fold(news)
+                if state.complete:
+                    self._known[state.revision] = _copied(state)
+                if news.time is not None and state.complete and (revision == "" or news.revision):
+                    break
+        return restarted, list(_missing(process, state))
+
+
+def _copied(state: TrustState) -> TrustState:
+    copied = copy.copy(state)
+    copied.denied, copied.generations = dict(state.denied), dict(state.generations)
+    copied._buckets = {minute: list(ids) for minute, ids in state._buckets.items()}
+    return copied
+
+
+def _missing(process: Process, state: TrustState) -> Iterator[str]:
+    revocations = process.replica.revocations
+    for id_, minute in revocations.denylist.until.items():
+        if state.denied.get(id_, -1) < minute:
+            yield id_
+    for fact in revocations.facts():
+        if isinstance(fact, GenerationRaised):
+            number, _ = state.generations.get(fact.principal, (0, ""))
+            if number < fact.number:
+                yield f"{fact.principal} = {fact.number}"
+
+
