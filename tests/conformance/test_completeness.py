@@ -191,6 +191,20 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
     assert_complete(backend, ["old"])
 
 
+def test_a_generation_that_is_raised_again_after_it_was_taken_away_is_not_counted_twice(
+    store: Store, backend: Backend
+) -> None:
+    """Else more were raised than there are, and every start is refused for ever although nothing is lost."""
+    revoke(store, "a")
+    backend.forget_generation(PrincipalId("p-a"))
+    store.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
+
+    assert_complete(backend, ["a"])
+    found = backend.open().head()
+    assert (found.whole, found.complete) == (True, True)
+    assert backend.open().generations()[PrincipalId("p-a")].number == 2
+
+
 def test_a_start_is_refused_while_a_generation_is_lost_for_good(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:

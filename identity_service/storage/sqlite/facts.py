@@ -130,7 +130,8 @@ def raise_to_next(
     ).fetchone()
     number = max(row[0] if row is not None else 0, above) + 1
     position, link = mutation.append(GenerationRaised(principal=principal, number=number), link)
-    _hold_generation(mutation, principal, number, link)
+    # Who raises it above a number knows that it was raised, and counted, before: then its row was lost.
+    _hold_generation(mutation, principal, number, link, is_counted=above > 0)
     return number, position, link
 
 
@@ -156,10 +157,16 @@ def _restore_generation(mutation: Mutation, fact: GenerationRaised) -> None:
         raise_to_next(mutation, fact.principal, 0)
 
 
-def _hold_generation(mutation: Mutation, principal: PrincipalId, number: int, link: Link) -> None:
-    """A principal that was never raised is counted, unless the mark stands: then the rebuild counts."""
+def _hold_generation(
+    mutation: Mutation, principal: PrincipalId, number: int, link: Link, *, is_counted: bool = False
+) -> None:
+    """A principal that was never raised is counted, unless the mark stands: then the rebuild counts.
+
+    One that is counted twice would refuse every start for ever: more were raised than there are. One that is
+    not counted costs a renewal.
+    """
     connection = mutation.connection
-    if not generations_of(connection, [principal]):
+    if not is_counted and not generations_of(connection, [principal]):
         connection.execute("UPDATE log_head SET raised = raised + 1 WHERE complete")
     connection.execute(
         "INSERT OR REPLACE INTO generations (principal, number, link) VALUES (?, ?, ?)",

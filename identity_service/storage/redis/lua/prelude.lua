@@ -142,9 +142,10 @@ local function standing(log_key, revision, link)
 end
 
 -- Holds the generation of a principal; `text` is "<number>.<link>". A principal that was never raised is counted,
--- unless the mark stands: then nobody knows whether it was counted before, and the rebuild counts.
-local function hold(head_key, gen_key, head, principal, text)
-  if redis.call('HSET', gen_key, principal, text) == 1 and not head[8] then
+-- unless the mark stands: then nobody knows whether it was counted before, and the rebuild counts. One that is counted
+-- twice would refuse every start for ever: more were raised than there are. One that is not counted costs a renewal.
+local function hold(head_key, gen_key, head, principal, text, is_counted)
+  if redis.call('HSET', gen_key, principal, text) == 1 and not head[8] and not is_counted then
     head[7] = string.format('%d', tonumber(head[7]) + 1)
     redis.call('HSET', head_key, 'raised', head[7])
   end
@@ -156,7 +157,8 @@ local function raise(head_key, log_key, gen_key, head, principal, above, change,
   local number = generation_at(gen_key, principal)
   number = string.format('%d', math.max(number, tonumber(above)) + 1)
   local position = append(head_key, log_key, head, link, time, change .. number .. '}')
-  hold(head_key, gen_key, head, principal, number .. '.' .. link)
+  -- Who raises it above a number knows that it was raised, and counted, before: then the table has lost it.
+  hold(head_key, gen_key, head, principal, number .. '.' .. link, tonumber(above) > 0)
   return number, position
 end
 
