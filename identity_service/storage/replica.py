@@ -348,9 +348,10 @@ class Replica:
                 self._notify(entry.change)
         revision = cursor.revision
         self._history.add(page.entries, revision)
-        self._revision = revision
+        # Entries at the end may be missing: the place moves past them all the same, and watchers with it.
+        moved, self._revision = revision != self._revision, revision
         self._send_again(self._unread.read(revision.position))
-        if page.entries and self._listeners:
+        if moved and self._listeners:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
                 listener.folded(self._revision, changes)

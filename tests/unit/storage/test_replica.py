@@ -262,6 +262,31 @@ def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
     assert journal.events == []
 
 
+def test_those_who_follow_hear_of_the_end_of_a_log_whose_last_entries_are_missing(
+    replica: Replica, log: MemoryLog
+) -> None:
+    """Else a watcher stays at the entry before, until something is revoked, though it knows all there is."""
+    told: list[Revision] = []
+
+    class Listener:
+        def replaced(self, revision: Revision) -> None:
+            told.append(revision)
+
+        def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+            told.append(revision)
+
+    replica.follow(Listener())
+    for number in range(10):
+        log.append(denied(f"t{number}"))
+    log.floor = log.ended = 10
+    del log.entries[3:]
+
+    replica.load()
+
+    assert replica.revision.position == 10
+    assert told[-1] == replica.revision
+
+
 def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: Journal) -> None:
     asked = threading.Event()
 
