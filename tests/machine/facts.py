@@ -54,6 +54,15 @@ class Token:
     doubtful: bool = False
     """A revocation of it was refused: nobody can say whether the store has it."""
 
+    def is_ahead_of(self, fact: "Fact") -> bool:
+        """Whether it names a higher generation than the one that was raised to.
+
+        Then it was issued in a history that was lost, in which that generation was raised more often; see
+        docs/reliability.md, "Not promised".
+        """
+        known = self.generations.get(fact.id)
+        return known is not None and known.number > fact.number > 0
+
 
 @dataclass(kw_only=True, eq=False)
 class Fact:

@@ -32,6 +32,11 @@ STEPS: Final = st.one_of(
     st.integers(-30 * HOUR, 30 * HOUR), st.sampled_from([-90, -11, 11, 90, -HOUR, HOUR, 20 * HOUR, -4 * HOUR])
 )
 """Seconds by which a clock is wrong from then on."""
+Work = tuple[Kind, int, int]
+WORKS: Final = st.lists(st.tuples(KINDS, WHICH, WHICH), min_size=1, max_size=3)
+"""What is revoked: by what, which process issues it, and which one revokes it."""
+HEALS: Final = st.booleans()
+"""Whether every fault is undone after this one: else the next one meets it."""
 WHEN: Final = st.sampled_from(["under load", "while stopped", "unnoticed"])
 CLOCKS: Final = {
     "A": ("A",),
@@ -48,7 +53,12 @@ SETTINGS: Final[list[dict[str, object]]] = [
         "session_lifetime": timedelta(seconds=session),
         "leeway": timedelta(seconds=leeway),
     }
-    for lifetime, session, leeway in ((900, 24 * HOUR, 10), (300, 600, 0), (900, 600, 60), (300, 24 * HOUR, 10))
+    for lifetime, session, leeway in (
+        (900, 24 * HOUR, 10),
+        (300, 600, 0),
+        (900, 600, 60),
+        (300, 24 * HOUR, 10),
+    )
 ]
 
 
@@ -78,28 +88,20 @@ class Machine(RuleBasedStateMachine):
     def nothing_revoked_is_verified_and_nothing_good_refused(self) -> None:
         self.site.check()
         self.site.step += 1
+        self.site.took["step"] += 1
 
     # What clients do
 
-    @rule(which=WHICH, who=st.sampled_from(["client", "user", "control"]), lifetime=LIFETIME)
-    def issue(self, which: int, who: str, lifetime: int) -> None:
+    @rule(who=st.sampled_from(["client", "user", "control"]), which=WHICH, lifetime=LIFETIME, works=WORKS)
+    def clients_work(self, who: str, which: int, lifetime: int, works: list[Work]) -> None:
         process = self.site.processes[which]
         if process.works and self.site.issue(process, who, self._at_most(process, lifetime)):
             self.site.took["issue"] += 1
-
-    @rule(issuer=WHICH, revoker=WHICH, kind=KINDS, lifetime=LIFETIME)
-    def issue_and_revoke(self, issuer: int, revoker: int, kind: Kind, lifetime: int) -> None:
-        process, other = self.site.processes[issuer], self.site.processes[revoker]
-        if not (process.works and other.works):
-            return
-        who = "user" if kind in (*OF_SESSIONS, Kind.SUBJECT) else "client"
-        token = self.site.issue(process, who, self._at_most(process, lifetime))
-        if token is not None:
-            self.site.revoke(other, kind, token)
+        self._work(works)
 
     @precondition(lambda self: self.site.tokens)
     @rule(which=WHICH, kind=KINDS, back=BACK)
-    def revoke(self, which: int, kind: Kind, back: int) -> None:
+    def revoke_what_is_older(self, which: int, kind: Kind, back: int) -> None:
         process, token = self.site.processes[which], self._token(back)
         if process.works and (token.session_id or kind not in OF_SESSIONS):
             self.site.revoke(process, kind, token)
@@ -120,13 +122,20 @@ class Machine(RuleBasedStateMachine):
 
     # Clocks
 
-    @rule(which=st.sampled_from(list(CLOCKS)), seconds=STEPS)
-    def step_clocks(self, which: str, seconds: int) -> None:
+    @rule(which=st.sampled_from(list(CLOCKS)), seconds=STEPS, before=WORKS, after=WORKS, heals=HEALS)
+    def step_clocks(
+        self, which: str, seconds: int, before: list[Work], after: list[Work], heals: bool
+    ) -> None:
+        self._work(before)
         if self._set_clocks(which, seconds):
             self.site.settle(2)
+            self._work(after)
+        self._heal_if(heals)
 
-    @rule(which=st.sampled_from(list(CLOCKS)), seconds=STEPS)
-    def step_clocks_for_a_moment(self, which: str, seconds: int) -> None:
+    @rule(which=st.sampled_from(list(CLOCKS)), seconds=STEPS, works=WORKS, heals=HEALS)
+    def step_clocks_for_a_moment(self, which: str, seconds: int, works: list[Work], heals: bool) -> None:
+        self._work(works)
+        self.site.settle(2)
         errors = {name: self.site.clocks[name].error for name in CLOCKS[which]}
         if not self._set_clocks(which, seconds):
             return
@@ -137,6 +146,7 @@ class Machine(RuleBasedStateMachine):
             clock.step(error - clock.error)
         self.site.check()
         self.site.settle(2)
+        self._heal_if(heals)
 
     @rule(seconds=st.sampled_from([1, 30, 300, 900, 1200, 2 * HOUR]))
     def time_passes(self, seconds: int) -> None:
@@ -146,13 +156,15 @@ class Machine(RuleBasedStateMachine):
 
     # Processes
 
-    @rule(which=WHICH)
-    def pause_or_resume(self, which: int) -> None:
+    @rule(which=WHICH, works=WORKS)
+    def pause_or_resume(self, which: int, works: list[Work]) -> None:
         site, process = self.site, self.site.processes[which]
         if not process.runs:
+            self._start(process)
             return
         if not process.paused:
             process.paused = True
+            self._work([(kind, 1 - which, 1 - which) for kind, _, _ in works])
             return
         position = site.target.head()[1]
         if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
@@ -161,20 +173,22 @@ class Machine(RuleBasedStateMachine):
         site.check()
         site.settle()
 
-    @rule(which=WHICH)
-    def restart(self, which: int) -> None:
-        self._restart(self.site.processes[which])
-
-    @rule(which=WHICH)
-    def stop(self, which: int) -> None:
-        """It is started again by `restart`, or by `heal`."""
-        if self.site.processes[which].runs:
-            self.site.stop(self.site.processes[which])
-            self.site.took["stop"] += 1
-
-    @rule(which=WHICH, settings=st.sampled_from(SETTINGS))
-    def lower_or_raise_settings(self, which: int, settings: dict[str, object]) -> None:
+    @rule(which=WHICH, stays=st.booleans(), works=WORKS)
+    def stop_or_start(self, which: int, stays: bool, works: list[Work]) -> None:
+        self._work(works)
         process = self.site.processes[which]
+        if process.runs:
+            self.site.stop(process)
+            self.site.took["stop"] += 1
+        if not stays:
+            self._start(process)
+
+    @rule(which=WHICH, settings=st.sampled_from(SETTINGS), works=WORKS, heals=HEALS)
+    def lower_or_raise_settings(
+        self, which: int, settings: dict[str, object], works: list[Work], heals: bool
+    ) -> None:
+        process = self.site.processes[which]
+        self._work(works)
         before, process.settings = process.settings, dict(settings)
         if self._restart(process):
             for name in ("max_access_token_lifetime", "session_lifetime", "leeway"):
@@ -183,12 +197,14 @@ class Machine(RuleBasedStateMachine):
                 assert isinstance(new, timedelta)
                 if old != new:
                     self.site.took[f"{name} {'lowered' if new < old else 'raised'}"] += 1
+        self._heal_if(heals)
 
     # The store
 
-    @rule()
-    def trim(self) -> None:
+    @rule(works=WORKS)
+    def trim(self, works: list[Work]) -> None:
         """Time passes until everything in the log may be trimmed, with heartbeats in between."""
+        self._work(works)
         site, (_, _, _, floor) = self.site, self.site.target.head()
         for seconds in (11 * 60, 7 * HOUR, 11 * 60):
             site.time.pass_(seconds)
@@ -202,11 +218,18 @@ class Machine(RuleBasedStateMachine):
         self.site.target.copy()
         self.has_copy = True
 
-    @precondition(lambda self: self.has_copy)
-    @rule(stopped=st.booleans(), revocations=st.integers(0, 6), which=WHICH)
-    def put_an_older_copy_back(self, stopped: bool, revocations: int, which: int) -> None:
+    @rule(
+        stopped=st.booleans(), lost=WORKS, revocations=st.integers(0, 6), which=WHICH, back=BACK, heals=HEALS
+    )
+    def put_an_older_copy_back(
+        self, stopped: bool, lost: list[Work], revocations: int, which: int, back: int, heals: bool
+    ) -> None:
         """While all that works is stopped, and on Redis also under it. Then the log grows again."""
         site = self.site
+        if not self.has_copy:
+            self.copy()
+        self._work(lost)
+        self.resume_a_watcher(which, 0)
         stopped = stopped or not site.target.has_clock
         before = site.target.head()
         works = site.working
@@ -225,10 +248,13 @@ class Machine(RuleBasedStateMachine):
             if process.works and (token := site.issue(process, "client", 300)) is not None:
                 site.revoke(process, Kind.TOKEN, token)
         site.settle()
+        self.resume_a_watcher(which, back)
+        self._heal_if(heals)
 
-    @rule(begin=st.floats(0, 1), size=st.floats(0, 1), when=WHEN)
-    def delete_entries(self, begin: float, size: float, when: str) -> None:
+    @rule(begin=st.floats(0, 1), size=st.floats(0, 1), when=WHEN, works=WORKS, heals=HEALS)
+    def delete_entries(self, begin: float, size: float, when: str, works: list[Work], heals: bool) -> None:
         site = self.site
+        self._work(works)
         with self._damage(when) as done:
             positions = site.target.positions()
             if not positions:
@@ -237,21 +263,25 @@ class Machine(RuleBasedStateMachine):
             last = min(len(positions) - 1, first + int(size * len(positions)))
             if site.target.remove_entries(positions[first], positions[last]):
                 done.append("entries deleted")
+        self._heal_if(heals)
 
-    @rule(data=st.data(), which=st.integers(0, 1000), when=WHEN)
-    def delete_one(self, data: st.DataObject, which: int, when: str) -> None:
+    @rule(key=st.integers(0, 1000), which=st.integers(0, 1000), when=WHEN, works=WORKS, heals=HEALS)
+    def delete_one(self, key: int, which: int, when: str, works: list[Work], heals: bool) -> None:
         site = self.site
-        kind = data.draw(st.sampled_from(list(site.target.kinds)), label="kind")
+        self._work(works)
+        kind = site.target.kinds[key % len(site.target.kinds)]
         with self._damage(when) as done:
             if site.target.delete(kind, which):
                 site.records_missing |= kind in RECORDS
                 done.append(f"deleted: {kind}")
+        self._heal_if(heals)
 
-    @rule(way=st.sampled_from(["first", "second", "third"]), crashes=st.booleans(), which=WHICH)
-    def spoil_the_set_up(self, way: str, crashes: bool, which: int) -> None:
+    @rule(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
+    def spoil_the_set_up(self, way: int, crashes: bool, which: int, works: list[Work], heals: bool) -> None:
         """Redis is configured to lose or evict; the write-ahead log of SQLite is removed."""
-        site = self.site
-        site.took.update(site.target.spoil(site, ("first", "second", "third").index(way), which, crashes))
+        self._work(works)
+        self.site.took.update(self.site.target.spoil(self.site, way, which, crashes))
+        self._heal_if(heals)
 
     @rule()
     def heal(self) -> None:
@@ -260,6 +290,21 @@ class Machine(RuleBasedStateMachine):
         self.site.took["healed"] += 1
 
     # What the steps are made of
+
+    def _heal_if(self, heals: bool) -> None:
+        if heals:
+            self.heal()
+
+    def _work(self, works: list[Work]) -> None:
+        """Issue tokens, and revoke each in its way."""
+        for kind, issuer, revoker in works:
+            process, other = self.site.processes[issuer], self.site.processes[revoker]
+            if not (process.works and other.works):
+                continue
+            who = "user" if kind in (*OF_SESSIONS, Kind.SUBJECT) else "client"
+            token = self.site.issue(process, who, self._at_most(process, 900))
+            if token is not None:
+                self.site.revoke(other, kind, token)
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:

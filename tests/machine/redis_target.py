@@ -74,8 +74,7 @@ class RedisTarget:
         for prefix, found in prefixes.items():
             found |= {key.decode().removeprefix(prefix) for key in self._client.scan_iter(f"{prefix}*")}
         held.ended = {
-            key.decode().removeprefix(keyspace.ENDS)
-            for key in self._client.scan_iter(f"{keyspace.ENDS}*")
+            key.decode().removeprefix(keyspace.ENDS) for key in self._client.scan_iter(f"{keyspace.ENDS}*")
         }
         for key in self._client.scan_iter("idn:s:*"):
             if self._client.hexists(key, "ended"):
@@ -88,9 +87,7 @@ class RedisTarget:
         return [int(id_.partition(b"-")[0]) for id_, _ in self._client.xrange(keyspace.LOG)]
 
     def head(self) -> tuple[str, int, str, int]:
-        epoch, position, link, floor = self._client.hmget(
-            keyspace.HEAD, "epoch", "position", "link", "floor"
-        )
+        epoch, position, link, floor = self._client.hmget(keyspace.HEAD, "epoch", "position", "link", "floor")
         return (epoch or b"").decode(), int(position or 0), (link or b"").decode(), int(floor or 0)
 
     def remove_entries(self, first: int, last: int) -> int:
@@ -115,7 +112,7 @@ class RedisTarget:
 
     def put_back_deleted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
-            for key, (type_, value) in self._deleted.pop(kind, {}).items():
+            for key, (type_, value) in self._deleted.get(kind, {}).items():
                 if type_ == b"string":
                     self._client.set(key, value, nx=True)
                 elif type_ == b"zset":
@@ -189,5 +186,3 @@ class RedisTarget:
         if isinstance(value, dict) and key in known:
             value = known[key][1] | value
         known[key] = (type_, value)
-
-

@@ -98,7 +98,7 @@ class SqliteTarget:
 
     def put_back_deleted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
-            for table, columns, row in self._deleted.pop(kind, []):
+            for table, columns, row in self._deleted.get(kind, []):
                 marks = ", ".join("?" for _ in columns)
                 self._execute(
                     f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608

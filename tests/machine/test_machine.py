@@ -22,8 +22,9 @@ from tests.machine.redis_target import RedisTarget
 from tests.machine.sqlite_target import SqliteTarget
 from tests.redis_server import RedisServer
 
-EXAMPLES: Final = max(30, int(os.environ.get("CRASH_ROUNDS", "0")))
-STEPS: Final = 60
+ROUNDS: Final = int(os.environ.get("CRASH_ROUNDS", "0"))
+EXAMPLES: Final = max(25, ROUNDS)
+STEPS: Final = 40
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 30 * EXAMPLES)]
 
@@ -47,7 +48,7 @@ def run(open_target: OpenTarget) -> Counter[str]:
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
                 deadline=None,
-                derandomize=True,
+                derandomize=ROUNDS == 0,
                 phases=(Phase.generate,),
                 suppress_health_check=list(HealthCheck),
             ),

@@ -149,5 +149,3 @@ def _missing(process: Process, state: TrustState) -> Iterator[str]:
             number, _ = state.generations.get(fact.principal, (0, ""))
             if number < fact.number:
                 yield f"{fact.principal} = {fact.number}"
-
-
