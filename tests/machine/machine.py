@@ -240,6 +240,7 @@ class Machine(RuleBasedStateMachine):
         if before[:3] != site.target.head()[:3]:
             site.took["older copy put back" + (" while stopped" if stopped else "")] += 1
         site.note_losses()
+        site.note_lost_keys()
         if stopped:
             for process in works:
                 self._start(process)

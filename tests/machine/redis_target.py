@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
+from identity_service.domain.log import RecordKind
 from identity_service.domain.ports import Journal
 from identity_service.domain.store import Store
 from identity_service.storage.change_codec import decode_change
@@ -89,6 +90,10 @@ class RedisTarget:
     def head(self) -> tuple[str, int, str, int]:
         epoch, position, link, floor = self._client.hmget(keyspace.HEAD, "epoch", "position", "link", "floor")
         return (epoch or b"").decode(), int(position or 0), (link or b"").decode(), int(floor or 0)
+
+    def key_ids(self) -> set[str]:
+        prefix = keyspace.record(RecordKind.KEY, "")
+        return {key.decode().removeprefix(prefix) for key in self._client.scan_iter(f"{prefix}*")}
 
     def remove_entries(self, first: int, last: int) -> int:
         ids = [id_ for id_, _ in self._client.xrange(keyspace.LOG, f"{first}-0", f"{last}-0")]

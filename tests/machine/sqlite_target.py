@@ -74,6 +74,9 @@ class SqliteTarget:
         rows = self._rows("SELECT epoch, position, link, floor FROM log_head")
         return rows[0] if rows else ("", 0, "", 0)
 
+    def key_ids(self) -> set[str]:
+        return {id_ for (id_,) in self._rows("SELECT id FROM records WHERE kind = 'key'")}
+
     def remove_entries(self, first: int, last: int) -> int:
         return self._execute("DELETE FROM log WHERE position BETWEEN ? AND ?", first, last)
 

@@ -68,6 +68,9 @@ class Target(Protocol):
     def head(self) -> tuple[str, int, str, int]:
         """Epoch, position, link and floor; zeros if there is no head."""
 
+    def key_ids(self) -> set[str]:
+        """Of the keys that it holds."""
+
     def remove_entries(self, first: int, last: int) -> int:
         """Returns how many there were."""
 

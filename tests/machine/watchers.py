@@ -9,9 +9,10 @@ from unittest.mock import patch
 from identity_client import LocalVerifier, NotFreshError, TrustClient, Verified
 from identity_client import local as module
 from identity_client.trust_state import TrustState
+from identity_service.domain.ids import KeyId, key_principal
 from identity_service.domain.log import GenerationRaised
 from tests.machine.clocks import SteppedClock
-from tests.machine.facts import Fact, Party
+from tests.machine.facts import Fact, Party, Token
 from tests.machine.process import Process
 from tests.patience import until
 from tests.rpc.conftest import settings_for_tests
@@ -96,6 +97,19 @@ class LocalParty:
         except NotFreshError:
             return "NOT_FRESH"
         return "" if isinstance(said, Verified) else said.reason
+
+    def is_ahead_of(self, token: Token) -> bool:
+        """Whether it knows another generation than the issuer, from a history that was lost.
+
+        It tells nobody, and refuses what is issued under the lower one; see docs/local-verification.md.
+        """
+        known = self.verifier._state.generations
+        principals = {*token.generations, key_principal(KeyId(token.key_id))}
+        for principal in principals & known.keys():
+            issued = token.generations.get(principal)
+            if issued is None or (issued.number, issued.link) != known[principal]:
+                return True
+        return False
 
     def remembers(self, fact: Fact) -> bool:
         state = self.verifier._state
