@@ -1,4 +1,4 @@
-"""Clocks that stand still until the machine moves them: one time for all, and for each party how wrong its clock is.
+"""Clocks that stand still until the machine moves them: one time for all, and how wrong each clock is.
 
 Implements the port `Clock`. Knows nothing of services.
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from identity_service.domain.ids import SessionId
+from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.revocations import Revocations
 from tests.machine.stores import Held
@@ -97,8 +97,8 @@ class Fact:
     def is_remembered(self, memory: Revocations) -> bool:
         """Whether a process has it in memory."""
         if self.number:
-            generations: Mapping[str, Generation] = dict(memory.generations)
-            return self.id in generations and generations[self.id].number >= self.number
+            generation = memory.generations.get(PrincipalId(self.id))
+            return generation is not None and generation.number >= self.number
         return self.id in memory.denylist
 
     def ends_still(self, held: Held, memories: list[Revocations]) -> bool:

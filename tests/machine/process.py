@@ -1,7 +1,7 @@
-"""One service process whose threads the machine drives: it beats, keeps its log up and looks after keys when told.
+"""One service process that has its heartbeats, and looks after log and keys, when the machine says so.
 
-All else is real: the store, the gRPC server on loopback, the replica, Watch. Knows how to pause, stop and restart
-it. Knows nothing of what is revoked.
+All else is real: the store, the gRPC server on loopback, the replica, Watch. Knows how to pause, stop and
+restart it. Knows nothing of what is revoked.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import grpc
 
-from identity_service import bootstrap
+from identity_service import bootstrap, logs
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
 from identity_service.domain.ports import Journal, PasswordHasher
@@ -50,7 +50,7 @@ class Events:
 
 
 class _Follower:
-    """In the place of `Follower`: one heartbeat and the upkeep when `beat` is called, by the caller's thread."""
+    """In the place of `Follower`: the caller's thread has a heartbeat, and then the upkeep."""
 
     def __init__(
         self, log: ChangeLog, replica: Replica, journal: Journal, *, process: str, beat_interval: timedelta
@@ -164,7 +164,7 @@ class Process:
                 patch.object(bootstrap, "Follower", _Follower),
                 patch.object(bootstrap, "KeyKeeper", _KeyKeeper),
                 patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
-                patch.object(bootstrap.logs, "LogJournal", lambda: self.events),
+                patch.object(logs, "LogJournal", lambda: self.events),
             ):
                 service = Service(settings, clock=self.clock, store=store)
             cleanup.callback(service.stop)
@@ -238,6 +238,11 @@ class Process:
         answer = attempt(
             lambda: (self.stub.Revoke(pb.RevokeRequest(**target), metadata=metadata, timeout=PATIENCE),)
         )
+        return answer if isinstance(answer, str) else ""
+
+    def refresh(self, request: pb.RefreshRequest) -> str:
+        """The reason of the refusal, or "" if it succeeds."""
+        answer = attempt(lambda: self.stub.Refresh(request, timeout=PATIENCE))
         return answer if isinstance(answer, str) else ""
 
 

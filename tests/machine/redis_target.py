@@ -1,4 +1,4 @@
-"""Redis as the target of the machine's faults: keys are deleted, an older copy put back, the server reconfigured."""
+"""Redis as the target of faults: keys are deleted, an older copy put back, the server reconfigured."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -108,7 +108,7 @@ class RedisTarget:
             held = self._client.hget(keyspace.GENERATIONS, principal)
             self._remember("generations", keyspace.GENERATIONS.encode(), b"hash", {principal: held})
             self._client.hdel(keyspace.GENERATIONS, principal)
-            return principal.decode()
+            return str(principal.decode())
         name = spot(which, sorted(key.decode() for key in self._client.scan_iter(_PATTERNS[kind])))
         if name:
             self._remember(kind, name.encode(), *self._read(name.encode()))
@@ -144,7 +144,7 @@ class RedisTarget:
             pipeline.execute()
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Reconfigure the server: nothing is acknowledged any more, and what was is there after a crash of all."""
+        """Reconfigure the server: nothing is acknowledged any more; what was outlives a crash of all."""
         name, process = list(WRONG)[how], site.processes[which]
         self.server.configure(name, WRONG[name])
         done = []

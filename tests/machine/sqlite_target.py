@@ -1,4 +1,4 @@
-"""SQLite as the target of the machine's faults: rows are deleted, files removed or replaced by an older copy."""
+"""SQLite as the target of faults: rows are deleted, files removed or replaced by an older copy."""
 
 import shutil
 import sqlite3

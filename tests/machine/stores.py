@@ -1,4 +1,4 @@
-"""What the machine needs of a kind of store: to open it, to look into it, and to damage it as an operator may.
+"""What the machine needs of a kind of store: to open it, to look into it, and to damage it.
 
 Looking and damaging go past the service, so that nothing here believes what the service believes.
 """
@@ -46,16 +46,25 @@ class Held:
 
 RECORDS: Final = ("client", "user", "key", "index", "names")
 """Kinds of keys whose loss only an operator can mend, who puts them back and restarts."""
+GROUPS: Final = {
+    "what denies": ("denial", "end", "request", "used"),
+    "head or log": ("head", "log", "fence"),
+    "generations": ("generations", "generation"),
+    "record": RECORDS,
+    "other": ("session", "sessions", "heartbeat", "heartbeats", "audit"),
+}
+"""Everything that a store holds, so that each kind of loss is met about as often."""
 
 
 class Target(Protocol):
     """One store, as the machine's operator reaches it."""
 
-    name: str
-    kinds: Sequence[str]
-    """Of what may be deleted, one key or row at a time."""
     has_clock: bool
     """Whether the store has a clock that is not that of a process."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Of what may be deleted, one key or row at a time."""
 
     def open(self, clock: SteppedClock, journal: Journal) -> Store:
         """As a process opens it."""

@@ -1,4 +1,4 @@
-"""The watchers of the machine: a LocalVerifier under a clock of its own, and a client that resumes anywhere."""
+"""The watchers of the machine: a LocalVerifier under a clock of its own, a client that resumes anywhere."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from identity_client import LocalVerifier, NotFreshError, TrustClient, Verified
 from identity_client import local as module
+from identity_client.freshness import Freshness
 from identity_client.trust_state import TrustState
 from identity_service.domain.ids import KeyId, key_principal
 from identity_service.domain.log import GenerationRaised
@@ -16,9 +17,6 @@ from tests.machine.facts import Fact, Party, Token
 from tests.machine.process import Process
 from tests.patience import until
 from tests.rpc.conftest import settings_for_tests
-
-
-DEV = 8.0
 
 
 class QuickBackoff:
@@ -50,9 +48,7 @@ class LocalParty:
             patch.object(module, "_steady", clock.monotonic),
             patch.object(module, "_now", clock.unix),
             patch.object(module, "Backoff", QuickBackoff),
-            patch.object(
-                module, "Freshness", partial(module.Freshness, steady=clock.monotonic, wall=clock.unix)
-            ),
+            patch.object(module, "Freshness", partial(Freshness, steady=clock.monotonic, wall=clock.unix)),
         ):
             self._verifier = LocalVerifier(self._feed.target, issuer=settings_for_tests().issuer)
             try:
@@ -79,13 +75,13 @@ class LocalParty:
             return self.verifier._is_fresh() and self.verifier._state.revision == str(feed.replica.revision)
 
         try:
-            until(knows, DEV)
+            until(knows)
         except TimeoutError as error:
             state, fresh = self.verifier._state, self.verifier._fresh
             raise AssertionError(
-                f"the LocalVerifier does not recover: {self.verifier._trouble}; it knows {state.revision or 'nothing'} "
-                f"of {feed.replica.revision}, fresh for {fresh.until - self.clock.monotonic():.1f} s, "
-                f"its clock is {'steady' if fresh.is_steady() else 'not accepted'}"
+                f"the LocalVerifier does not recover: {self.verifier._trouble}; "
+                f"it knows {state.revision or 'nothing'} of {feed.replica.revision}, "
+                f"fresh for {fresh.until - self.clock.monotonic():.1f} s, steady: {fresh.is_steady()}"
             ) from error
 
     def verify(self, texts: Sequence[str]) -> list[str]:

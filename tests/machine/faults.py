@@ -1,40 +1,25 @@
-"""The steps that the machine takes in any order: what clients do, and every fault that a promise covers.
+"""Every fault that a promise covers, in any order. One that is added is one more rule here.
 
-`site.py` holds what must be so; a fault that is added is one more rule here.
+`site.py` holds what must be so, and counts which of them took effect.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import ClassVar, Final
+from typing import Final
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import rule
 
-from identity_service.domain.errors import UnavailableError
-from tests.machine.clocks import SteppedClock, TrueTime
-from tests.machine.facts import OF_SESSIONS, Kind, Token
+from tests.machine.clients import BACK, HOUR, SETTINGS, WHICH, WORKS, Clients, Work
+from tests.machine.facts import Kind
 from tests.machine.process import MAX_STALENESS, Process
-from tests.machine.site import Site
-from tests.machine.stores import RECORDS, Target
+from tests.machine.stores import GROUPS, RECORDS
 
-HOUR: Final = 3600
-OpenTarget = Callable[[SteppedClock], Target]
-
-WHICH: Final = st.integers(0, 1)
-"""Which process."""
-BACK: Final = st.integers(0, 12)
-"""How long before the newest one a token was issued."""
-LIFETIME: Final = st.sampled_from([300, 900])
-KINDS: Final = st.sampled_from(list(Kind))
 STEPS: Final = st.one_of(
     st.integers(-30 * HOUR, 30 * HOUR), st.sampled_from([-90, -11, 11, 90, -HOUR, HOUR, 20 * HOUR, -4 * HOUR])
 )
 """Seconds by which a clock is wrong from then on."""
-Work = tuple[Kind, int, int]
-WORKS: Final = st.lists(st.tuples(KINDS, WHICH, WHICH), min_size=1, max_size=3)
-"""What is revoked: by what, which process issues it, and which one revokes it."""
 HEALS: Final = st.booleans()
 """Whether every fault is undone after this one: else the next one meets it."""
 WHEN: Final = st.sampled_from(["under load", "while stopped", "unnoticed"])
@@ -46,79 +31,11 @@ CLOCKS: Final = {
     "machine": ("A", "B", "store"),
     "everything": ("A", "B", "store", "local"),
 }
-SETTINGS: Final[list[dict[str, object]]] = [
-    {
-        "access_token_lifetime": timedelta(seconds=lifetime),
-        "max_access_token_lifetime": timedelta(seconds=lifetime),
-        "session_lifetime": timedelta(seconds=session),
-        "leeway": timedelta(seconds=leeway),
-    }
-    for lifetime, session, leeway in (
-        (900, 24 * HOUR, 10),
-        (300, 600, 0),
-        (900, 600, 60),
-        (300, 24 * HOUR, 10),
-    )
-]
+"""Which clocks are set together."""
 
 
-class Machine(RuleBasedStateMachine):
-    """Takes the steps; `open_target` and `took` are those of the test."""
-
-    open_target: ClassVar[OpenTarget]
-    took: ClassVar[Counter[str]]
-
-    def __init__(self) -> None:
-        super().__init__()
-        time = TrueTime()
-        clocks = {name: SteppedClock(time) for name in ("A", "B", "store", "local")}
-        self.site = Site(time, type(self).open_target(clocks["store"]), clocks)
-        self.has_copy = False
-
-    @initialize()
-    def start(self) -> None:
-        self.site.begin(SETTINGS[0])
-
-    def teardown(self) -> None:
-        self.site.end()
-        self.took.update(self.site.took)
-        self.took.update({f"event {name}": count for name, count in self.site.events.seen.items()})
-
-    @invariant()
-    def nothing_revoked_is_verified_and_nothing_good_refused(self) -> None:
-        self.site.check()
-        self.site.step += 1
-        self.site.took["step"] += 1
-
-    # What clients do
-
-    @rule(who=st.sampled_from(["client", "user", "control"]), which=WHICH, lifetime=LIFETIME, works=WORKS)
-    def clients_work(self, who: str, which: int, lifetime: int, works: list[Work]) -> None:
-        process = self.site.processes[which]
-        if process.works and self.site.issue(process, who, self._at_most(process, lifetime)):
-            self.site.took["issue"] += 1
-        self._work(works)
-
-    @precondition(lambda self: self.site.tokens)
-    @rule(which=WHICH, kind=KINDS, back=BACK)
-    def revoke_what_is_older(self, which: int, kind: Kind, back: int) -> None:
-        process, token = self.site.processes[which], self._token(back)
-        if process.works and (token.session_id or kind not in OF_SESSIONS):
-            self.site.revoke(process, kind, token)
-
-    @rule(which=WHICH, back=st.integers(0, 30))
-    def resume_a_watcher(self, which: int, back: int) -> None:
-        site, process = self.site, self.site.processes[which]
-        if not process.is_fresh or site.records_missing:
-            return
-        # What it has just written itself it tells a watcher once it has read it in the log.
-        site.settle(2)
-        if process.trouble or not process.is_fresh:
-            return
-        revisions = site.resumer.revisions
-        restarted, missing = site.resumer.resume(process, revisions[max(0, len(revisions) - 1 - back)])
-        assert not missing, f"a watcher that resumed was not told of {missing}"
-        site.took["watcher told everything" if restarted else "watcher resumed"] += 1
+class Machine(Clients):
+    """Takes the steps of clients, and does what may befall them."""
 
     # Clocks
 
@@ -266,15 +183,24 @@ class Machine(RuleBasedStateMachine):
                 done.append("entries deleted")
         self._heal_if(heals)
 
-    @rule(key=st.integers(0, 1000), which=st.integers(0, 1000), when=WHEN, works=WORKS, heals=HEALS)
-    def delete_one(self, key: int, which: int, when: str, works: list[Work], heals: bool) -> None:
+    @rule(
+        group=st.sampled_from(list(GROUPS)),
+        key=st.integers(0, 1000),
+        which=st.integers(0, 1000),
+        when=WHEN,
+        works=WORKS,
+        heals=HEALS,
+    )
+    def delete_one(self, group: str, key: int, which: int, when: str, works: list[Work], heals: bool) -> None:
+        """Any one key, or row."""
         site = self.site
         self._work(works)
-        kind = site.target.kinds[key % len(site.target.kinds)]
+        kinds = [kind for kind in GROUPS[group] if kind in site.target.kinds]
+        kind = kinds[key % len(kinds)]
         with self._damage(when) as done:
             if site.target.delete(kind, which):
                 site.records_missing |= kind in RECORDS
-                done.append(f"deleted: {kind}")
+                done += [f"deleted: {group}", f"deleted: {group}: {kind}"]
         self._heal_if(heals)
 
     @rule(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
@@ -284,32 +210,11 @@ class Machine(RuleBasedStateMachine):
         self.site.took.update(self.site.target.spoil(self.site, way, which, crashes))
         self._heal_if(heals)
 
-    @rule()
-    def heal(self) -> None:
-        self.site.heal()
-        self.site.require_recovered()
-        self.site.took["healed"] += 1
-
     # What the steps are made of
-
-    def _heal_if(self, heals: bool) -> None:
-        if heals:
-            self.heal()
-
-    def _work(self, works: list[Work]) -> None:
-        """Issue tokens, and revoke each in its way."""
-        for kind, issuer, revoker in works:
-            process, other = self.site.processes[issuer], self.site.processes[revoker]
-            if not (process.works and other.works):
-                continue
-            who = "user" if kind in (*OF_SESSIONS, Kind.SUBJECT) else "client"
-            token = self.site.issue(process, who, self._at_most(process, 900))
-            if token is not None:
-                self.site.revoke(other, kind, token)
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:
-        """Around a damage, which says what it did: under what works, while that is stopped, or without a look."""
+        """Around a damage, which says what it did: under what works, or while that is stopped."""
         site, done = self.site, list[str]()
         stopped = site.working if when == "while stopped" else []
         for process in stopped:
@@ -325,28 +230,10 @@ class Machine(RuleBasedStateMachine):
             site.settle()
             site.check_refresh()
 
-    def _token(self, back: int) -> Token:
-        return self.site.tokens[max(0, len(self.site.tokens) - 1 - back)]
-
-    def _at_most(self, process: Process, lifetime: int) -> int:
-        longest = process.settings["max_access_token_lifetime"]
-        assert isinstance(longest, timedelta)
-        return min(lifetime, int(longest.total_seconds()))
-
     def _restart(self, process: Process) -> bool:
         """Returns whether it came up again; with records missing it may not."""
         self.site.stop(process)
         return self._start(process)
-
-    def _start(self, process: Process) -> bool:
-        site = self.site
-        try:
-            site.start_with_help(process)
-        except UnavailableError:
-            site.took["start refused"] += 1
-            return False
-        site.took["start"] += 1
-        return True
 
     def _set_clocks(self, which: str, seconds: int) -> bool:
         """Set clocks, and hold that a party whose clock was set refuses at once; False = nothing changed."""

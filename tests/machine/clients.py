@@ -1,0 +1,141 @@
+"""What clients do, and the undoing of what was done to them: the steps between the faults of `faults.py`."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import ClassVar, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from identity_service.domain.errors import UnavailableError
+from tests.machine.clocks import SteppedClock, TrueTime
+from tests.machine.facts import OF_SESSIONS, Kind, Token
+from tests.machine.process import Process
+from tests.machine.site import Site
+from tests.machine.stores import Target
+
+OpenTarget = Callable[[SteppedClock], Target]
+HOUR: Final = 3600
+WHICH: Final = st.integers(0, 1)
+"""Which process."""
+BACK: Final = st.integers(0, 12)
+"""How long before the newest one a token was issued."""
+LIFETIME: Final = st.sampled_from([300, 900])
+KINDS: Final = st.sampled_from(list(Kind))
+Work = tuple[Kind, int, int]
+WORKS: Final = st.lists(st.tuples(KINDS, WHICH, WHICH), min_size=1, max_size=3)
+"""What is revoked: by what, which process issues it, and which one revokes it."""
+SETTINGS: Final[list[dict[str, object]]] = [
+    {
+        "access_token_lifetime": timedelta(seconds=lifetime),
+        "max_access_token_lifetime": timedelta(seconds=lifetime),
+        "session_lifetime": timedelta(seconds=session),
+        "leeway": timedelta(seconds=leeway),
+    }
+    for lifetime, session, leeway in (
+        (900, 24 * HOUR, 10),
+        (300, 600, 0),
+        (900, 600, 60),
+        (300, 24 * HOUR, 10),
+    )
+]
+"""Of a process; the first one is that of a new site."""
+
+
+class Clients(RuleBasedStateMachine):
+    """Takes the steps of clients; `open_target` and `took` are those of the test."""
+
+    open_target: ClassVar[OpenTarget]
+    took: ClassVar[Counter[str]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        time = TrueTime()
+        clocks = {name: SteppedClock(time) for name in ("A", "B", "store", "local")}
+        self.site = Site(time, type(self).open_target(clocks["store"]), clocks)
+        self.has_copy = False
+
+    @initialize()
+    def start(self) -> None:
+        self.site.begin(SETTINGS[0])
+
+    def teardown(self) -> None:
+        self.site.end()
+        self.took.update(self.site.took)
+        self.took.update({f"event {name}": count for name, count in self.site.events.seen.items()})
+
+    @invariant()
+    def nothing_revoked_is_verified_and_nothing_good_refused(self) -> None:
+        self.site.check()
+        self.site.step += 1
+        self.site.took["step"] += 1
+
+    @rule(who=st.sampled_from(["client", "user", "control"]), which=WHICH, lifetime=LIFETIME, works=WORKS)
+    def clients_work(self, who: str, which: int, lifetime: int, works: list[Work]) -> None:
+        process = self.site.processes[which]
+        if process.works and self.site.issue(process, who, self._at_most(process, lifetime)):
+            self.site.took["issue"] += 1
+        self._work(works)
+
+    @precondition(lambda self: self.site.tokens)
+    @rule(which=WHICH, kind=KINDS, back=BACK)
+    def revoke_what_is_older(self, which: int, kind: Kind, back: int) -> None:
+        process, token = self.site.processes[which], self._token(back)
+        if process.works and (token.session_id or kind not in OF_SESSIONS):
+            self.site.revoke(process, kind, token)
+
+    @rule(which=WHICH, back=st.integers(0, 30))
+    def resume_a_watcher(self, which: int, back: int) -> None:
+        site, process = self.site, self.site.processes[which]
+        if not process.is_fresh or site.records_missing:
+            return
+        # What it has just written itself it tells a watcher once it has read it in the log.
+        site.settle(2)
+        if process.trouble or not process.is_fresh:
+            return
+        revisions = site.resumer.revisions
+        restarted, missing = site.resumer.resume(process, revisions[max(0, len(revisions) - 1 - back)])
+        assert not missing, f"a watcher that resumed was not told of {missing}"
+        site.took["watcher told everything" if restarted else "watcher resumed"] += 1
+
+    @rule()
+    def heal(self) -> None:
+        self.site.heal()
+        self.site.require_recovered()
+        self.site.took["healed"] += 1
+
+    # What the steps are made of
+
+    def _heal_if(self, heals: bool) -> None:
+        if heals:
+            self.heal()
+
+    def _work(self, works: list[Work]) -> None:
+        """Issue tokens, and revoke each in its way."""
+        for kind, issuer, revoker in works:
+            process, other = self.site.processes[issuer], self.site.processes[revoker]
+            if not (process.works and other.works):
+                continue
+            who = "user" if kind in (*OF_SESSIONS, Kind.SUBJECT) else "client"
+            token = self.site.issue(process, who, self._at_most(process, 900))
+            if token is not None:
+                self.site.revoke(other, kind, token)
+
+    def _token(self, back: int) -> Token:
+        return self.site.tokens[max(0, len(self.site.tokens) - 1 - back)]
+
+    def _at_most(self, process: Process, lifetime: int) -> int:
+        longest = process.settings["max_access_token_lifetime"]
+        assert isinstance(longest, timedelta)
+        return min(lifetime, int(longest.total_seconds()))
+
+    def _start(self, process: Process) -> bool:
+        site = self.site
+        try:
+            site.start_with_help(process)
+        except UnavailableError:
+            site.took["start refused"] += 1
+            return False
+        site.took["start"] += 1
+        return True

@@ -1,0 +1,208 @@
+"""The parties around one store, and which of them must know which revocation.
+
+Two processes, a LocalVerifier that follows the first, and a client that resumes. Knows what follows from a
+start, a heartbeat and a loss for who must refuse what; makes no call.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from identity_service.bootstrap import Office
+from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
+from identity_service.domain.principals import Client
+from identity_service.domain.revocations import Revocations
+from identity_service.domain.secret import Secret
+from identity_service.opening import open_hasher
+from identity_service.services.admin import NewUser
+from identity_service.wiring import office_administration
+from identityapi.v1 import token_pb2
+from tests.machine.clocks import SteppedClock, TrueTime
+from tests.machine.facts import Fact, Party, Token
+from tests.machine.process import HEARTBEAT, Events, Process
+from tests.machine.stores import Target
+from tests.machine.watchers import LocalParty, Resumer
+from tests.rpc.conftest import settings_for_tests
+from tests.rpc.world import API, PASSWORD, client_secret, password
+
+SETTLING: Final = 4
+"""Heartbeats until every process has noticed a loss, sent what it knows, and read what others sent."""
+PASSWORDS: Final = open_hasher(settings_for_tests())
+
+
+@dataclass(kw_only=True)
+class Accounts:
+    """The principals, and what they prove themselves with."""
+
+    credentials: dict[str, token_pb2.Credential]
+    principals: dict[str, tuple[PrincipalId, ...]]
+
+
+class Parties:
+    """The parties, and what each of them must refuse."""
+
+    def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, SteppedClock]) -> None:
+        self.time = time
+        self.target = target
+        self.clocks = clocks
+        self.events = Events()
+        self.processes = [
+            Process(name, clocks[name], target.open, PASSWORDS, self.events) for name in ("A", "B")
+        ]
+        self.local = LocalParty(self.processes[0], clocks["local"])
+        self.resumer = Resumer()
+        self.tokens: list[Token] = []
+        self.facts: list[Fact] = []
+        self.took = Counter[str]()
+        self.records_missing = False
+        """Whether a record was deleted behind the back of the service, and not put back yet."""
+        self.step = 0
+        self._read: dict[Party, int] = {}
+        """In which step each process has read the log to its end."""
+        self._cleanup = ExitStack()
+
+    def begin(self, settings: Mapping[str, object]) -> None:
+        """Initialise the store, make the accounts, and start everything."""
+        self.accounts = self._make_accounts()
+        for process in self.processes:
+            process.settings = dict(settings)
+            self.start(process)
+        self._cleanup.enter_context(self.local.patched())
+        self.settle()
+
+    def end(self) -> None:
+        self._cleanup.close()
+        for process in self.processes:
+            process.stop()
+        self.target.close()
+
+    def _make_accounts(self) -> Accounts:
+        settings = settings_for_tests()
+        store = self.target.open(self.clocks["A"], self.events)
+        administrator = office_administration(store, PASSWORDS, self.clocks["A"])
+        office = Office(settings=settings, store=store, administrator=administrator, clock=self.clocks["A"])
+        made = office.initialise()
+        credentials = {"admin": client_secret(made.client_id, made.client_secret.reveal())}
+        principals: dict[str, tuple[PrincipalId, ...]] = {"admin": (EVERYONE, made.client_id)}
+        for name in ("client", "control"):
+            _, secret = administrator.clients.create(
+                Client(client_id=PrincipalId(name), audiences=frozenset({API}), scopes=frozenset({"read"}))
+            )
+            assert secret is not None
+            credentials[name] = client_secret(name, secret.reveal())
+            principals[name] = (EVERYONE, PrincipalId(name))
+        user = administrator.users.create(
+            NewUser(
+                username="ana",
+                audiences=frozenset({API}),
+                scopes=frozenset({"read"}),
+                password=Secret(PASSWORD),
+            )
+        )
+        credentials["user"] = password("ana")
+        principals["user"] = (EVERYONE, user.record.user_id, FIRST_PARTY_CLIENT)
+        store.close()
+        return Accounts(credentials=credentials, principals=principals)
+
+    # Time and processes
+
+    @property
+    def working(self) -> list[Process]:
+        return [process for process in self.processes if process.works]
+
+    @property
+    def memories(self) -> dict[Party, Revocations]:
+        """What each process that runs, or is paused, holds."""
+        return {identity(p): p.replica.revocations for p in self.processes if p.runs}
+
+    def start(self, process: Process) -> None:
+        """Start a process; what the store holds it must know at once. Raises UnavailableError."""
+        process.start()
+        self._read[identity(process)] = self.step
+        held = self.target.held()
+        for fact in self.living_facts():
+            if fact.is_stored(held):
+                fact.known.add(identity(process))
+
+    def stop(self, process: Process) -> None:
+        """End a process; what only it knew is lost."""
+        if not process.runs:
+            return
+        process.stop()
+        self.note_losses()
+
+    def beat(self, process: Process) -> bool:
+        """One heartbeat; whatever has an entry in the log is known afterwards."""
+        if not process.beat():
+            return False
+        self._read[identity(process)] = self.step
+        for fact in self.living_facts():
+            if fact.logged:
+                fact.known.add(identity(process))
+        return True
+
+    def settle(self, heartbeats: int = SETTLING) -> None:
+        """Let all that work have heartbeats; afterwards each knows what any of them, or the store, held."""
+        held, memories = self.target.held(), [p.replica.revocations for p in self.working]
+        told = [
+            fact
+            for fact in self.living_facts()
+            if fact.is_stored(held) or any(fact.is_remembered(memory) for memory in memories)
+        ]
+        for _ in range(heartbeats):
+            self.time.pass_(HEARTBEAT)
+            for process in self.working:
+                self.beat(process)
+        after = self.target.held()
+        for fact in told:
+            fact.logged = fact.is_logged(after)
+            for process in self.working:
+                if not process.trouble and process.is_fresh:
+                    fact.known.add(identity(process))
+        self.tell_local()
+
+    def tell_local(self) -> None:
+        """Where the process that it follows is fresh, the LocalVerifier comes to know what that one knows."""
+        if self.records_missing or not self.local.is_told:
+            return
+        self.local.catch_up()
+        feed = identity(self.processes[0])
+        for fact in self.living_facts():
+            if feed in fact.known:
+                fact.known.add(self.local.identity)
+        self._read[self.local.identity] = self._read[feed]
+
+    # Facts
+
+    def living_facts(self) -> Iterator[Fact]:
+        return (fact for fact in self.facts if not fact.lost)
+
+    def note_losses(self, *, only_log: bool = False) -> None:
+        """After a damage: what neither the store nor a process holds is lost, for all but who remembers it.
+
+        Args:
+            only_log: state does not count: nobody reads it, since the log holds as much as it should.
+        """
+        held, memories = self.target.held(), self.memories
+        for fact in self.living_facts():
+            fact.logged = fact.is_logged(held)
+            remembering = {party for party, memory in memories.items() if fact.is_remembered(memory)}
+            stored = fact.logged if only_log and not fact.number else fact.is_stored(held)
+            if fact.ends_refresh and not fact.ends_still(held, list(memories.values())):
+                fact.ends_refresh = False
+            if not stored and not remembering:
+                fact.lost = True
+                fact.known = {self.local.identity} if self.local.remembers(fact) else set()
+
+    def note_lost_keys(self) -> None:
+        """After an older copy was put back: what was signed with a key that is not in it is good no more."""
+        held = self.target.key_ids()
+        for token in self.tokens:
+            token.doubtful |= token.key_id not in held
+
+
+def identity(process: Process) -> Party:
+    """Names the process that runs there now."""
+    return process.name, process.life
