@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, KeyId, PrincipalId, key_principal
+from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, KeyId, Link, PrincipalId, key_principal
+from identity_service.domain.log import Generation
 from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.machine.facts import OF_SESSIONS, OF_TOKENS, Fact, Kind, Token
@@ -39,14 +40,14 @@ class Calls(Parties):
         answer = attempt(lambda: process.stub.Issue(request, timeout=PATIENCE).token_set)
         if isinstance(answer, str):
             return None
-        generations = process.replica.revocations.generations
+        named = claims_of(answer.access_token).get("gen", {})
         token = Token(
             text=answer.access_token,
             token_id=answer.token_id,
             key_id=key_id_of(answer.access_token),
             session_id=answer.session_id,
             refresh_token=answer.refresh_token,
-            generations={p: generations.get(p) for p in self.accounts.principals[who]},
+            generations={p: _generation(named.get(p)) for p in self.accounts.principals[who]},
             issue_time=now,
             expire_time=answer.expire_time.ToSeconds(),
             issued=self.step,
@@ -135,6 +136,22 @@ class Calls(Parties):
 
 def key_id_of(text: str) -> str:
     """The `kid` of a token."""
-    header = text.partition(".")[0]
-    found: str = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+    found: str = _json_in(text.split(".")[0])["kid"]
     return found
+
+
+def claims_of(text: str) -> dict[str, Any]:
+    """The claims of a token, which its issuer has just made."""
+    return _json_in(text.split(".")[1])
+
+
+def _json_in(part: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return found
+
+
+def _generation(text: str | None) -> Generation | None:
+    if text is None:
+        return None
+    number, _, link = text.partition(".")
+    return Generation(number=int(number), link=Link(link))

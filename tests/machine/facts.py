@@ -45,7 +45,7 @@ class Token:
     session_id: str
     refresh_token: str
     generations: Mapping[str, Generation | None]
-    """Of its principals, as its issuer knew them."""
+    """Of its principals, as it names them; None = it names none, and the principal was never raised."""
     issue_time: float
     expire_time: float
     issued: int
