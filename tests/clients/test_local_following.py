@@ -105,6 +105,19 @@ def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, ver
     until(lambda: verifier._fresh.until > before, PATIENCE)
 
 
+def test_what_a_service_told_whose_clock_was_another_is_told_again(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    """By a clock that is ahead it leaves out denials that are over; a client that resumes would miss them."""
+    script.put(RESTARTED, KEYS, heartbeat("e.7", ago=-3600), None)
+    until(lambda: len(script.resumed) == 2, PATIENCE)
+    assert script.resumed == ["", ""]
+
+    script.put(RESTARTED, KEYS, heartbeat("e.8"), None)
+    until(lambda: len(script.resumed) == 3, PATIENCE)
+    assert script.resumed[-1] == "e.8"
+
+
 def test_everything_has_been_told_again_once_the_revision_comes(
     script: Script, verifier: LocalVerifier
 ) -> None:

@@ -96,6 +96,8 @@ class LocalVerifier:
         self._state = TrustState()
         self._cache: Recent[_Known] = Recent(cache_bytes)
         self._trouble: Exception | None = None
+        self._skewed = False
+        """Whether something was told by a service whose clock was not that of this machine."""
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="identity-watch", daemon=True)
@@ -240,6 +242,11 @@ class LocalVerifier:
         backoff, max_silence = Backoff(), self._max_silence
         while not self._closing.is_set():
             failure: Exception | None = None
+            if self._skewed:
+                # A service whose clock was ahead has left out what is over by it: a client that resumed would
+                # never hear of that, once the clocks agree.
+                self._state.start_over()
+                self._skewed = False
             try:
                 self._fresh.begin()
                 for news in self._client.watch(self._state.revision, max_silence=max_silence):
@@ -274,7 +281,7 @@ class LocalVerifier:
             try:
                 self._fresh.confirm(news.time, news.staleness)
             except ClockSkewedError as error:
-                self._trouble = error
+                self._trouble, self._skewed = error, True
                 return
             self._trouble = None
             self._changed.notify_all()
