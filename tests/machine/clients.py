@@ -99,7 +99,6 @@ class Clients(RuleBasedStateMachine):
         assert not missing, f"a watcher that resumed was not told of {missing}"
         site.took["watcher told everything" if restarted else "watcher resumed"] += 1
 
-    @rule()
     def heal(self) -> None:
         self.site.heal()
         self.site.require_recovered()

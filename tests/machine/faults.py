@@ -39,112 +39,131 @@ class Machine(Clients):
 
     # Clocks
 
-    @rule(which=st.sampled_from(list(CLOCKS)), seconds=STEPS, before=WORKS, after=WORKS, heals=HEALS)
-    def step_clocks(
-        self, which: str, seconds: int, before: list[Work], after: list[Work], heals: bool
+    @rule(
+        which=st.sampled_from(list(CLOCKS)),
+        seconds=STEPS,
+        for_a_moment=st.booleans(),
+        before=WORKS,
+        after=WORKS,
+        heals=HEALS,
+    )
+    def set_clocks(
+        self,
+        which: str,
+        seconds: int,
+        for_a_moment: bool,
+        before: list[Work],
+        after: list[Work],
+        heals: bool,
     ) -> None:
+        """Set clocks, for as long as nobody sets them right, or until the next heartbeats were confirmed."""
+        site, errors = self.site, {name: self.site.clocks[name].error for name in CLOCKS[which]}
         self._work(before)
-        if self._set_clocks(which, seconds):
-            self.site.settle(2)
-            self._work(after)
-        self._heal_if(heals)
-
-    @rule(which=st.sampled_from(list(CLOCKS)), seconds=STEPS, works=WORKS, heals=HEALS)
-    def step_clocks_for_a_moment(self, which: str, seconds: int, works: list[Work], heals: bool) -> None:
-        self._work(works)
-        self.site.settle(2)
-        errors = {name: self.site.clocks[name].error for name in CLOCKS[which]}
+        site.settle(2)
         if not self._set_clocks(which, seconds):
             return
-        self.site.settle(2)
-        self.site.check()
-        for name, error in errors.items():
-            clock = self.site.clocks[name]
-            clock.step(error - clock.error)
-        self.site.check()
-        self.site.settle(2)
+        site.settle(2)
+        self._work(after)
+        site.check()
+        if for_a_moment:
+            for name, error in errors.items():
+                clock = site.clocks[name]
+                clock.step(error - clock.error)
+            site.check()
+            site.settle(2)
         self._heal_if(heals)
 
-    @rule(seconds=st.sampled_from([1, 30, 300, 900, 1200, 2 * HOUR]))
-    def time_passes(self, seconds: int) -> None:
-        self.site.time.pass_(seconds)
-        self.site.check()
-        self.site.settle()
+    @rule(seconds=st.sampled_from([0, 1, 30, 300, 900, 1200, 2 * HOUR]), works=WORKS, heals=HEALS)
+    def time_passes(self, seconds: int, works: list[Work], heals: bool) -> None:
+        """Without heartbeats; 0 = with some, and until everything in the log may be trimmed."""
+        self._work(works)
+        if not seconds:
+            self._trim()
+        else:
+            self.site.time.pass_(seconds)
+            self.site.check()
+            self.site.settle()
+        self._heal_if(heals)
 
     # Processes
 
-    @rule(which=WHICH, works=WORKS)
-    def pause_or_resume(self, which: int, works: list[Work]) -> None:
-        site, process = self.site, self.site.processes[which]
+    @rule(
+        what=st.sampled_from(["pause", "pause", "stop", "restart", "set up"]),
+        which=WHICH,
+        settings=st.sampled_from(SETTINGS),
+        works=WORKS,
+        heals=HEALS,
+    )
+    def befall_a_process(
+        self, what: str, which: int, settings: dict[str, object], works: list[Work], heals: bool
+    ) -> None:
+        """It is paused or goes on, is stopped, started again, or started with other settings."""
+        process = self.site.processes[which]
+        self._work(works)
+        match what:
+            case "pause":
+                self._pause_or_resume(process, [(kind, 1 - which, 1 - which) for kind, _, _ in works])
+            case "stop" if process.runs:
+                self.site.stop(process)
+                self.site.took["stop"] += 1
+            case "stop" | "restart":
+                self._restart(process)
+            case _:
+                self._set_up(process, settings)
+        self._heal_if(heals)
+
+    def _pause_or_resume(self, process: Process, works: list[Work]) -> None:
+        site = self.site
         if not process.runs:
             self._start(process)
-            return
-        if not process.paused:
+        elif not process.paused:
             process.paused = True
-            self._work([(kind, 1 - which, 1 - which) for kind, _, _ in works])
-            return
-        position = site.target.head()[1]
-        if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
-            site.took["pause"] += 1
-        process.paused = False
-        site.check()
-        site.settle()
+            self._work(works)
+        else:
+            position = site.target.head()[1]
+            if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
+                site.took["pause"] += 1
+            process.paused = False
+            site.check()
+            site.settle()
 
-    @rule(which=WHICH, stays=st.booleans(), works=WORKS)
-    def stop_or_start(self, which: int, stays: bool, works: list[Work]) -> None:
-        self._work(works)
-        process = self.site.processes[which]
-        if process.runs:
-            self.site.stop(process)
-            self.site.took["stop"] += 1
-        if not stays:
-            self._start(process)
-
-    @rule(which=WHICH, settings=st.sampled_from(SETTINGS), works=WORKS, heals=HEALS)
-    def lower_or_raise_settings(
-        self, which: int, settings: dict[str, object], works: list[Work], heals: bool
-    ) -> None:
-        process = self.site.processes[which]
-        self._work(works)
+    def _set_up(self, process: Process, settings: dict[str, object]) -> None:
         before, process.settings = process.settings, dict(settings)
-        if self._restart(process):
-            for name in ("max_access_token_lifetime", "session_lifetime", "leeway"):
-                old, new = before[name], settings[name]
-                assert isinstance(old, timedelta)
-                assert isinstance(new, timedelta)
-                if old != new:
-                    self.site.took[f"{name} {'lowered' if new < old else 'raised'}"] += 1
-        self._heal_if(heals)
+        if not self._restart(process):
+            return
+        for name in ("max_access_token_lifetime", "session_lifetime", "leeway"):
+            old, new = before[name], settings[name]
+            assert isinstance(old, timedelta)
+            assert isinstance(new, timedelta)
+            if old != new:
+                self.site.took[f"{name} {'lowered' if new < old else 'raised'}"] += 1
 
     # The store
 
-    @rule(works=WORKS)
-    def trim(self, works: list[Work]) -> None:
-        """Time passes until everything in the log may be trimmed, with heartbeats in between."""
-        self._work(works)
-        site, (_, _, _, floor) = self.site, self.site.target.head()
-        for seconds in (11 * 60, 7 * HOUR, 11 * 60):
-            site.time.pass_(seconds)
-            site.settle(2)
-        _, _, _, trimmed = site.target.head()
-        if trimmed > floor:
-            site.took["trim"] += 1
-
-    @rule()
-    def copy(self) -> None:
-        self.site.target.copy()
-        self.has_copy = True
-
     @rule(
-        stopped=st.booleans(), lost=WORKS, revocations=st.integers(0, 6), which=WHICH, back=BACK, heals=HEALS
+        copies=st.booleans(),
+        stopped=st.booleans(),
+        lost=WORKS,
+        revocations=st.integers(0, 6),
+        which=WHICH,
+        back=BACK,
+        heals=HEALS,
     )
     def put_an_older_copy_back(
-        self, stopped: bool, lost: list[Work], revocations: int, which: int, back: int, heals: bool
+        self,
+        copies: bool,
+        stopped: bool,
+        lost: list[Work],
+        revocations: int,
+        which: int,
+        back: int,
+        heals: bool,
     ) -> None:
         """While all that works is stopped, and on Redis also under it. Then the log grows again."""
         site = self.site
-        if not self.has_copy:
-            self.copy()
+        if copies or not self.has_copy:
+            site.target.copy()
+            self.has_copy = True
         self._work(lost)
         self.resume_a_watcher(which, 0)
         stopped = stopped or not site.target.has_clock
@@ -169,39 +188,41 @@ class Machine(Clients):
         self.resume_a_watcher(which, back)
         self._heal_if(heals)
 
-    @rule(begin=st.floats(0, 1), size=st.floats(0, 1), when=WHEN, works=WORKS, heals=HEALS)
-    def delete_entries(self, begin: float, size: float, when: str, works: list[Work], heals: bool) -> None:
-        site = self.site
-        self._work(works)
-        with self._damage(when) as done:
-            positions = site.target.positions()
-            if not positions:
-                return
-            first = int(begin * (len(positions) - 1))
-            last = min(len(positions) - 1, first + int(size * len(positions)))
-            if site.target.remove_entries(positions[first], positions[last]):
-                done.append("entries deleted")
-        self._heal_if(heals)
-
     @rule(
-        group=st.sampled_from(list(GROUPS)),
-        key=st.integers(0, 1000),
+        what=st.sampled_from(["entries", "entries", "entries", *GROUPS]),
+        begin=st.floats(0, 1),
+        size=st.floats(0, 1),
         which=st.integers(0, 1000),
         when=WHEN,
         works=WORKS,
         heals=HEALS,
     )
-    def delete_one(self, group: str, key: int, which: int, when: str, works: list[Work], heals: bool) -> None:
-        """Any one key, or row."""
-        site = self.site
+    def delete(
+        self, what: str, begin: float, size: float, which: int, when: str, works: list[Work], heals: bool
+    ) -> None:
+        """A range of the log's entries, or any one key or row."""
         self._work(works)
-        kinds = [kind for kind in GROUPS[group] if kind in site.target.kinds]
-        kind = kinds[key % len(kinds)]
         with self._damage(when) as done:
-            if site.target.delete(kind, which):
-                site.records_missing |= kind in RECORDS
-                done += [f"deleted: {group}", f"deleted: {group}: {kind}"]
+            done += self._delete_entries(begin, size) if what == "entries" else self._delete_one(what, which)
         self._heal_if(heals)
+
+    def _delete_entries(self, begin: float, size: float) -> list[str]:
+        positions = self.site.target.positions()
+        if not positions:
+            return []
+        first = int(begin * (len(positions) - 1))
+        last = min(len(positions) - 1, first + int(size * len(positions)))
+        removed = self.site.target.remove_entries(positions[first], positions[last])
+        return ["entries deleted"] if removed else []
+
+    def _delete_one(self, group: str, which: int) -> list[str]:
+        target = self.site.target
+        kinds = [kind for kind in GROUPS[group] if kind in target.kinds]
+        kind = kinds[which % len(kinds)]
+        if not target.delete(kind, which):
+            return []
+        self.site.records_missing |= kind in RECORDS
+        return [f"deleted: {group}", f"deleted: {group}: {kind}"]
 
     @rule(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
     def spoil_the_set_up(self, way: int, crashes: bool, which: int, works: list[Work], heals: bool) -> None:
@@ -211,6 +232,16 @@ class Machine(Clients):
         self._heal_if(heals)
 
     # What the steps are made of
+
+    def _trim(self) -> None:
+        """Let time pass until everything in the log may be trimmed, with heartbeats in between."""
+        site, (_, _, _, floor) = self.site, self.site.target.head()
+        for seconds in (11 * 60, 7 * HOUR, 11 * 60):
+            site.time.pass_(seconds)
+            site.settle(2)
+        _, _, _, trimmed = site.target.head()
+        if trimmed > floor:
+            site.took["trim"] += 1
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:

@@ -164,8 +164,8 @@ class Parties:
         self.tell_local()
 
     def tell_local(self) -> None:
-        """Where the process that it follows is fresh, the LocalVerifier comes to know what that one knows."""
-        if self.records_missing or not self.local.is_told:
+        """Where the process that it follows has read the log, the LocalVerifier comes to know the same."""
+        if self.records_missing or self.processes[0].trouble or not self.local.is_told:
             return
         self.local.catch_up()
         feed = identity(self.processes[0])

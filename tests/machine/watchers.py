@@ -119,6 +119,8 @@ class Resumer:
 
     def __init__(self) -> None:
         self._known: dict[str, TrustState] = {"": TrustState()}
+        self._told_at: dict[str, float] = {"": 0.0}
+        """By the clock of the process, which leaves out what is over by it."""
 
     @property
     def revisions(self) -> list[str]:
@@ -130,16 +132,18 @@ class Resumer:
 
         Returns whether everything was told anew, and what the process knows and this client was not told.
         """
-        state, restarted = _copied(self._known[revision]), False
+        state, restarted, told_at = _copied(self._known[revision]), False, self._told_at[revision]
         with TrustClient(process.target) as client:
             for news in client.watch(revision):
-                restarted |= news.restarted
+                if news.restarted:
+                    restarted, told_at = True, 0.0
                 state.fold(news)
+                told_at = max(told_at, process.clock.unix())
                 if state.complete:
-                    self._known[state.revision] = _copied(state)
-                if news.time is not None and state.complete and (revision == "" or news.revision):
+                    self._known[state.revision], self._told_at[state.revision] = _copied(state), told_at
+                if news.time is not None and state.complete:
                     break
-        return restarted, list(_missing(process, state))
+        return restarted, list(_missing(process, state, told_at))
 
 
 def _copied(state: TrustState) -> TrustState:
@@ -149,10 +153,10 @@ def _copied(state: TrustState) -> TrustState:
     return copied
 
 
-def _missing(process: Process, state: TrustState) -> Iterator[str]:
+def _missing(process: Process, state: TrustState, told_at: float) -> Iterator[str]:
     revocations = process.replica.revocations
     for id_, minute in revocations.denylist.until.items():
-        if state.denied.get(id_, -1) < minute:
+        if state.denied.get(id_, -1) < minute and minute * 60 > told_at - process.leeway:
             yield id_
     for fact in revocations.facts():
         if isinstance(fact, GenerationRaised):
