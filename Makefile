@@ -30,7 +30,7 @@ else
 endif
 
 test-faults: .venv/.dev  ## The faults in their full form: more than an hour
-	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py $(ARGS)
+	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py tests/machine $(ARGS)
 
 fuzz: .venv/.dev  ## Look for bytes that break a promise of a parser, ARGS="--seconds 600 access_token" (Linux)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

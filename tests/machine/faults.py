@@ -9,11 +9,10 @@ from datetime import timedelta
 from typing import Final
 
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
 
-from tests.machine.clients import BACK, HOUR, SETTINGS, WHICH, WORKS, Clients, Work
+from tests.machine.clients import BACK, HOUR, SETTINGS, WHICH, WORKS, Clients, Work, step
 from tests.machine.facts import Kind
-from tests.machine.process import MAX_STALENESS, Process
+from tests.machine.process import Process
 from tests.machine.stores import GROUPS, RECORDS
 
 STEPS: Final = st.one_of(
@@ -39,7 +38,7 @@ class Machine(Clients):
 
     # Clocks
 
-    @rule(
+    @step(
         which=st.sampled_from(list(CLOCKS)),
         seconds=STEPS,
         for_a_moment=st.booleans(),
@@ -73,7 +72,7 @@ class Machine(Clients):
             site.settle(2)
         self._heal_if(heals)
 
-    @rule(seconds=st.sampled_from([0, 1, 30, 300, 900, 1200, 2 * HOUR]), works=WORKS, heals=HEALS)
+    @step(seconds=st.sampled_from([0, 1, 30, 300, 900, 1200, 2 * HOUR]), works=WORKS, heals=HEALS)
     def time_passes(self, seconds: int, works: list[Work], heals: bool) -> None:
         """Without heartbeats; 0 = with some, and until everything in the log may be trimmed."""
         self._work(works)
@@ -87,8 +86,8 @@ class Machine(Clients):
 
     # Processes
 
-    @rule(
-        what=st.sampled_from(["pause", "pause", "stop", "restart", "set up"]),
+    @step(
+        what=st.sampled_from(["pause", "pause", "stop", "restart", "set up", "set up"]),
         which=WHICH,
         settings=st.sampled_from(SETTINGS),
         works=WORKS,
@@ -120,11 +119,7 @@ class Machine(Clients):
             process.paused = True
             self._work(works)
         else:
-            position = site.target.head()[1]
-            if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
-                site.took["pause"] += 1
-            process.paused = False
-            site.check()
+            site.resume(process)
             site.settle()
 
     def _set_up(self, process: Process, settings: dict[str, object]) -> None:
@@ -140,7 +135,7 @@ class Machine(Clients):
 
     # The store
 
-    @rule(
+    @step(
         copies=st.booleans(),
         stopped=st.booleans(),
         lost=WORKS,
@@ -188,7 +183,7 @@ class Machine(Clients):
         self.resume_a_watcher(which, back)
         self._heal_if(heals)
 
-    @rule(
+    @step(
         what=st.sampled_from(["entries", "entries", "entries", *GROUPS]),
         begin=st.floats(0, 1),
         size=st.floats(0, 1),
@@ -224,7 +219,7 @@ class Machine(Clients):
         self.site.records_missing |= kind in RECORDS
         return [f"deleted: {group}", f"deleted: {group}: {kind}"]
 
-    @rule(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
+    @step(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
     def spoil_the_set_up(self, way: int, crashes: bool, which: int, works: list[Work], heals: bool) -> None:
         """Redis is configured to lose or evict; the write-ahead log of SQLite is removed."""
         self._work(works)

@@ -63,11 +63,11 @@ class Parties:
         """In which step each process has read the log to its end."""
         self._cleanup = ExitStack()
 
-    def begin(self, settings: Mapping[str, object]) -> None:
+    def begin(self, *settings: Mapping[str, object]) -> None:
         """Initialise the store, make the accounts, and start everything."""
         self.accounts = self._make_accounts()
-        for process in self.processes:
-            process.settings = dict(settings)
+        for process, own in zip(self.processes, settings, strict=True):
+            process.settings = dict(own)
             self.start(process)
         self._cleanup.enter_context(self.local.patched())
         self.settle()
@@ -143,6 +143,12 @@ class Parties:
                 fact.known.add(identity(process))
         return True
 
+    def beat_all(self) -> None:
+        """One heartbeat of each process that works."""
+        self.time.pass_(HEARTBEAT)
+        for process in self.working:
+            self.beat(process)
+
     def settle(self, heartbeats: int = SETTLING) -> None:
         """Let all that work have heartbeats; afterwards each knows what any of them, or the store, held."""
         held, memories = self.target.held(), [p.replica.revocations for p in self.working]
@@ -152,9 +158,7 @@ class Parties:
             if fact.is_stored(held) or any(fact.is_remembered(memory) for memory in memories)
         ]
         for _ in range(heartbeats):
-            self.time.pass_(HEARTBEAT)
-            for process in self.working:
-                self.beat(process)
+            self.beat_all()
         after = self.target.held()
         for fact in told:
             fact.logged = fact.is_logged(after)

@@ -9,7 +9,7 @@ from identityapi.v1 import identity_service_pb2 as pb
 from tests.machine.calls import Calls
 from tests.machine.facts import OF_SESSIONS, Fact, Kind, Party, Token
 from tests.machine.parties import identity
-from tests.machine.process import HEARTBEAT, Process
+from tests.machine.process import HEARTBEAT, MAX_STALENESS, Process
 from tests.machine.stores import RECORDS
 
 HEARTBEATS: Final = int(5.0 / HEARTBEAT)
@@ -81,7 +81,11 @@ class Site(Calls):
 
     def require_recovered(self) -> None:
         """Everything works within five seconds of heartbeats: nothing is UNAVAILABLE, no watcher is stale."""
-        self.settle(HEARTBEATS)
+        for _ in range(HEARTBEATS):
+            self.beat_all()
+            if all(process.is_fresh and not process.trouble for process in self.processes):
+                break
+        self.settle()
         for process in self.processes:
             state = f"process {process.name}: {process.replica.status}; {process.trouble or 'no trouble'}"
             assert process.is_fresh, state
@@ -132,10 +136,11 @@ class Site(Calls):
                 self.took[f"clock set right: {name}"] += 1
             clock.step(-clock.error)
         for process in self.processes:
-            process.paused = False
             if not process.runs:
                 self.start_with_help(process)
-        self.settle()
+            elif process.paused:
+                self.resume(process)
+        self.beat_all()
         for process in self.processes:
             if process.trouble.startswith("UnsafeStoreError"):
                 self.took["file replaced under a paused process"] += 1
@@ -143,6 +148,14 @@ class Site(Calls):
                 self.start_with_help(process)
         if any("3 hours behind" in process.replica.status for process in self.working):
             self.accept_clock()
+
+    def resume(self, process: Process) -> None:
+        """Let a paused process go on, with what it knew."""
+        position = self.target.head()[1]
+        if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
+            self.took["pause"] += 1
+        process.paused = False
+        self.check()
 
     def put_back_records(self) -> None:
         """Put back what was deleted of the directory; a process reads it when it starts."""

@@ -23,8 +23,8 @@ from tests.machine.sqlite_target import SqliteTarget
 from tests.redis_server import RedisServer
 
 ROUNDS: Final = int(os.environ.get("CRASH_ROUNDS", "0"))
-EXAMPLES: Final = ROUNDS or 20
-STEPS: Final = 40
+EXAMPLES: Final = ROUNDS or 25
+STEPS: Final = 28
 TO_BE_SEEN: Final = {
     *(f"revoke by {kind}" for kind in Kind),
     *(f"clock: {name}" for name in CLOCKS if name != "store"),
