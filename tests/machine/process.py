@@ -15,9 +15,10 @@ import grpc
 
 from identity_service import bootstrap, logs
 from identity_service.bootstrap import Service
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
 from identity_service.domain.ports import Journal, PasswordHasher
-from identity_service.domain.store import ChangeLog, Store
+from identity_service.domain.store import ChangeLog
 from identity_service.storage.replica import Replica
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import identity_service_pb2 as pb
@@ -28,7 +29,7 @@ from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import failure
 
-OpenStore = Callable[[SteppedClock, Journal], Store]
+OpenStore = Callable[[SteppedClock, Journal], CopyableStore]
 
 HEARTBEAT: Final = 0.5
 """Seconds between two heartbeats, as by default."""

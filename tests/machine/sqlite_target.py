@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import Journal
-from identity_service.domain.store import Store
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.sqlite import SqliteStore
 from tests.machine.clocks import SteppedClock
@@ -52,7 +52,7 @@ class SqliteTarget:
         self._moved = 0
         self._deleted: dict[str, list[tuple[str, list[str], tuple[Any, ...]]]] = {}
 
-    def open(self, clock: SteppedClock, journal: Journal) -> Store:
+    def open(self, clock: SteppedClock, journal: Journal) -> CopyableStore:
         return SqliteStore.open(str(self.path), clock=clock, journal=journal)
 
     def held(self) -> Held:
