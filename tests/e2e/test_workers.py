@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -71,13 +72,14 @@ def token_of(installation: Installation, service: Running) -> str:
 def calling(target: str, token: str) -> Iterator[list[str]]:
     """Verify again and again on many connections until the block ends; what went wrong."""
     stop, wrong, calls = threading.Event(), list[str](), [0]
-    arguments = [*ClientOptions().channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
+    options = ClientOptions(timeout=timedelta(seconds=PATIENCE))  # a busy machine is no failure
+    arguments = [*options.channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
 
     def call() -> None:
         while not stop.is_set():
             with (
                 grpc.insecure_channel(target, arguments) as channel,
-                IdentityClient(channel=channel) as client,
+                IdentityClient(channel=channel, options=options) as client,
             ):
                 for _ in range(50):  # then it connects anew
                     try:
