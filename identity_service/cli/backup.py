@@ -31,4 +31,4 @@ def backup(
         counts = {name: count for name, count in made.counts.items() if name not in _NEVER}
         about = {"file": str(file), "time": made.manifest.time, "revision": made.manifest.revision}
         show(about | {"issuer": made.manifest.issuer} | counts, as_json=as_json)
-        say("Keep the master key beside it, in another place: nothing else opens this file.")
+        say("Keep the master key in another place than this file: nothing else opens it.")

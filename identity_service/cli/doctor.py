@@ -50,7 +50,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     try:
         findings = opening.check_store(settings)
     except IdentityError as error:
-        yield Check("store", "FAIL", str(error))
+        yield Check("store", "FAIL", f"{settings.masked()['store']}: {error}")
         return
     yield Check("store", "ok", settings.masked()["store"])
     for finding in findings:
@@ -154,7 +154,7 @@ def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
     for purpose in KeyPurpose:
         if key_in_use(keys, purpose, office.clock.now()) is None:
             raise IdentityError(
-                f"no key for {purpose}; restore the store, or run `identity init` on a new one"
+                f"no key of purpose `{purpose}`: restore a backup, or run `identity init` on a new store"
             )
     # Each of them: a process that cannot open one does not start.
     closed = [key for key in keys if not _opens(vault, key)]

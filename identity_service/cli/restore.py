@@ -22,7 +22,7 @@ _ADVICE: Final = (
     "Every access token of before is refused; clients fetch new ones by themselves.",
     "Passwords and client secrets that were changed since the backup are the old ones again: rotate them.",
     "Clients and users that were disabled or deleted since are enabled again: disable them now.",
-    "What was created since the backup is gone, and its audit events are too: create it again.",
+    "What was created since the backup is gone: create it again. No audit event of before is kept.",
     "An assertion that was used since (a client's, an issuer's) could be used once more until it expires.",
 )
 _HEADINGS: Final[Mapping[str, str]] = {
@@ -57,7 +57,7 @@ def restore(
             prepared = use_case.prepare(replace=replace)
             made = prepared.contents.manifest
             if replace and prepared.replaces:
-                question = f"Delete all that {copies.store_name(settings)} holds, for the backup of"
+                question = f"Delete all that {copies.store_name(settings)} holds, and restore the backup of"
                 confirm(f"{question} {made.time:%F %T} UTC?", yes=yes)
             restored = use_case.run(prepared)
         if as_json:

@@ -2,15 +2,21 @@
 
 from identity_service import opening
 from identity_service.cli.output import say
-from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.settings import Settings
 
 
 def check_store(settings: Settings) -> None:
     """Print what is wrong with the set-up; raise ConfigurationError if the store breaks what was promised."""
     refusals = []
-    for finding in opening.check_store(settings):
-        say(f"store: {finding.what}; {finding.fix}")
+    url = settings.masked()["store"]
+    try:
+        findings = opening.check_store(settings)
+    except IdentityError:
+        say(f"store {url}: it cannot be used; start it, or set `store` (IDENTITY_STORE) to the right URL")
+        raise
+    for finding in findings:
+        say(f"store {url}: {finding.what}; {finding.fix}")
         if finding.severity == "refuse":
             refusals.append(finding.what)
     if refusals:

@@ -113,7 +113,7 @@ def test_a_directory_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match="cannot be opened"):
+    with pytest.raises(StoreUnavailableError, match=r"missing/identity\.db cannot be opened: .*must exist"):
         SqliteStore.open(str(tmp_path / "missing" / "identity.db"), clock=FakeClock())
     assert not (tmp_path / "missing").exists()
 

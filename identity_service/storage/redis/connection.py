@@ -54,7 +54,8 @@ _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
     "IDN_UNINITIALIZED": (
         StoreUninitializedError,
-        "the store was never initialised, or it was emptied: run `identity init`",
+        "the store was never initialised, or it was emptied: check that its URL is right, then run "
+        "`identity init`, or `identity restore FILE`",
     ),
     "IDN_REPLACED": (
         StoreReplacedError,

@@ -88,7 +88,10 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
 
 
 def uninitialised() -> StoreUninitializedError:
-    return StoreUninitializedError("the store was never initialised, or it was emptied: run `identity init`")
+    return StoreUninitializedError(
+        "the store was never initialised, or it was emptied: check that its URL is right, then run "
+        "`identity init`, or `identity restore FILE`"
+    )
 
 
 def _head_of(row: Sequence[Any], now: datetime) -> Head:

@@ -65,14 +65,17 @@ class Database:
                 self._reader, self._watcher = self._connect(path), self._connect(path)
                 self._guard = FileGuard(self._path, self._connections, self._timeout, journal)
         except sqlite3.OperationalError as error:
-            raise StoreUnavailableError(f"the store cannot be opened: {error}") from error
+            raise StoreUnavailableError(f"the store {path} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(
                 f"{path} cannot be opened as a store: {error}. Name another path; if it was the store, move "
                 "it and its -wal and -shm away, and restore a backup: `identity restore FILE`"
             ) from error
         except OSError as error:
-            raise StoreUnavailableError(f"the store cannot be opened: {error.strerror}") from error
+            raise StoreUnavailableError(
+                f"the store {path} cannot be opened: {error.strerror}. Its folder must exist, and this "
+                "user must be allowed to write there; or set `store` to another path"
+            ) from error
 
     def _prepare(self, path: str) -> None:
         self._reader = self._watcher = self._writer = self._connect(path)
