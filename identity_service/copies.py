@@ -13,6 +13,7 @@ from identity_service.domain.ports import Clock
 from identity_service.opening import key_policy, open_sealer, open_store, open_vault
 from identity_service.services.backup import BackedUp, back_up
 from identity_service.services.migrate import Migration, Place
+from identity_service.services.openable import require_openable
 from identity_service.services.restore import Restore, RestoreConfig
 from identity_service.settings import Settings
 from identity_service.storage.backup_file import NewBackup, OpenBackup
@@ -26,8 +27,15 @@ _HEARTBEATS: Final = 4
 def make_backup(settings: Settings, path: Path) -> BackedUp:
     """Write a backup of the settings' store; see `services/backup.py`."""
     writer, version = NewBackup(path, open_sealer(settings)), metadata.version("identity-service")
+    vault = open_vault(settings)
     with _opened(settings, SystemClock()) as store:
-        return back_up(store.copying, writer, issuer=settings.issuer, version=version)
+        return back_up(
+            store.copying,
+            writer,
+            check_key=lambda key: require_openable(vault, key),
+            issuer=settings.issuer,
+            version=version,
+        )
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.ports import Clock, KeyVault
 from identity_service.services.copy_tally import Tally
+from identity_service.services.openable import require_openable
 from identity_service.services.regained import BackupRecords, Regained
 
 
@@ -107,7 +108,7 @@ class Restore:
         """
         contents = self._read()
         for key in contents.keys:
-            self._require_openable(key)
+            require_openable(self._vault, key)
         copying = self._store.copying
         is_virgin = copying.is_virgin()
         if not is_virgin and not replace and not copying.has_part_of_copy():
@@ -166,16 +167,6 @@ class Restore:
             keys=tuple(keys.values()),
             records=records,
         )
-
-    def _require_openable(self, key: StoredKey) -> None:
-        """Raise ConfigurationError if the service could not use this key."""
-        match key.purpose:
-            case KeyPurpose.SIGN:
-                self._vault.open_signing(key)
-            case KeyPurpose.REFRESH:
-                self._vault.open_refresh(key)
-            case KeyPurpose.ENCRYPT:
-                self._vault.open_decrypting(key)
 
     def _make_keys(self) -> tuple[StoredKey, StoredKey]:
         """Return a signing key that is in use at once, and one that waits."""

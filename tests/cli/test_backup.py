@@ -41,6 +41,14 @@ def test_a_backup_says_what_it_holds(run_json: RunJson, tmp_path: Path) -> None:
     assert b"admin" not in (tmp_path / "it.backup").read_bytes()
 
 
+def test_a_backup_with_another_master_key_than_the_store_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IDENTITY_MASTER_KEY", OTHER_KEY)
+    assert "master key does not open" in run("backup", "it.backup", code=1).stderr
+    assert not list(tmp_path.glob("*.backup*"))
+
+
 def test_a_backup_overwrites_nothing(run: Run, tmp_path: Path) -> None:
     (tmp_path / "it.backup").write_text("precious")
     assert "name another file" in run("backup", "it.backup", code=1).stderr

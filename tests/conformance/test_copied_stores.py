@@ -29,6 +29,7 @@ from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.services.backup import back_up
 from identity_service.services.migrate import Migration, Place
+from identity_service.services.openable import require_openable
 from identity_service.services.restore import Restore, RestoreConfig, Restored
 from identity_service.storage.backup_file import NewBackup, OpenBackup
 from identity_service.storage.redis import RedisStore
@@ -142,7 +143,14 @@ def facts_in(store: CopyableStore) -> set[TokenDenied | SessionEnded]:
 
 
 def backed_up(store: CopyableStore, path: Path) -> Path:
-    back_up(store.copying, NewBackup(path, SEALER), issuer="issuer", version="1")
+    writer = NewBackup(path, SEALER)
+    back_up(
+        store.copying,
+        writer,
+        check_key=lambda key: require_openable(VAULT, key),
+        issuer="issuer",
+        version="1",
+    )
     return path
 
 

@@ -48,7 +48,13 @@ class Written:
 
 
 def made(store: MemoryStore, writer: Written) -> BackedUp:
-    return back_up(store.copying, writer, issuer="https://id.example", version="1.2.3")
+    return back_up(
+        store.copying,
+        writer,
+        check_key=lambda key: None,
+        issuer="https://id.example",
+        version="1.2.3",
+    )
 
 
 def test_it_holds_every_item_and_counts_each_thing_once() -> None:
