@@ -116,7 +116,8 @@ def filled(store: CopyableStore, clock: FakeClock) -> CopyableStore:
     for record in records:
         store.create(record)
     deny(store, 7)
-    store.raise_generation(EVERYONE, above=3, request_id=None)
+    for _ in range(4):
+        store.raise_generation(EVERYONE, above=0, request_id=None)
     store.raise_generation(PrincipalId("one"), above=0, request_id=None)
     for sid in ("sid-1", "sid-2"):
         store.create_session(a_session(sid, generations=store.generations()))
