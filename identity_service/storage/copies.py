@@ -1,12 +1,12 @@
 """What copying has in common on both stores. Knows no store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from identity_service.domain.errors import StoreDamagedError
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.keys import StoredKey
-from identity_service.domain.log import Head, RecordKind
+from identity_service.domain.log import Head, LogEntry, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.principals import Client, User
 from identity_service.storage.codec import kind_of
 
@@ -24,3 +24,14 @@ def require_copyable(head: Head) -> Head:
         "the change log does not hold all that the store knows of, so a copy of it could lack a revocation: "
         "start the service on the store once, it completes the log; then copy it again"
     )
+
+
+def revocations_in(entries: Iterable[LogEntry]) -> Iterator[TokenDenied | SessionEnded]:
+    """Yield the denials and the ends of sessions among entries of the log.
+
+    A copy has those of the log as well as those of the state: a clock that was a day ahead for a moment has
+    deleted from the state what still counts, and every process answers by the log.
+    """
+    for entry in entries:
+        if isinstance(entry.change, TokenDenied | SessionEnded):
+            yield entry.change

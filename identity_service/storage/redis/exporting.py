@@ -31,7 +31,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.storage.codec import decode_record, decode_session
-from identity_service.storage.copies import TYPES
+from identity_service.storage.copies import TYPES, revocations_in
 from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
@@ -64,12 +64,20 @@ class Export:
         yield _marks_of(head)
         for principal, generation in self._log.generations().items():
             yield CopiedGeneration(principal=principal, generation=generation)
+        yield from revocations_in(self._entries(head))
         yield from self._texts()
         yield from self._directory()
         if whole:
             yield from self._sessions()
             yield from self._events()
         yield from self._changes_since(head)
+
+    def _entries(self, head: Head) -> Iterator[LogEntry]:
+        """The entries of the log up to this head. One that is trimmed meanwhile counts no more."""
+        position = head.floor
+        while position < head.position and (page := self._log.read_entries(position, _PAGE)):
+            yield from page
+            position = page[-1].position
 
     def _texts(self) -> Iterator[CopiedItem]:
         """Denials, ends of sessions, and what works once."""

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from identity_service.domain.copying import (
     CopiedEvent,
@@ -14,12 +15,14 @@ from identity_service.domain.copying import (
     CopiedUse,
 )
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Generation, Head, SessionEnded, TokenDenied
+from identity_service.domain.log import Generation, Head, LogEntry, SessionEnded, TokenDenied
 from identity_service.storage.codec import decode_record, decode_session, moment, seconds
-from identity_service.storage.copies import TYPES, require_copyable
+from identity_service.storage.copies import TYPES, require_copyable, revocations_in
 from identity_service.storage.damage import reading
 from identity_service.storage.sqlite import audit, changes
 from identity_service.storage.sqlite.snapshot import Snapshot
+
+_PAGE: Final = 1000
 
 
 def head_to_copy(snapshot: Snapshot, now: datetime) -> Head:
@@ -37,6 +40,7 @@ def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedIte
         with reading(f"generations, {principal}"):
             generation = Generation(number=int(number), link=Link(link))
         yield CopiedGeneration(principal=PrincipalId(principal), generation=generation)
+    yield from revocations_in(_entries(snapshot))
     for id_, until in snapshot.rows("SELECT id, deny_until FROM denied"):
         yield TokenDenied(token_id=TokenId(id_), deny_until=moment(until))
     for id_, until, end in snapshot.rows("SELECT id, deny_until, end_until FROM ended"):
@@ -54,6 +58,18 @@ def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedIte
             with reading(f"audit, event {row[0]}"):
                 event = audit.stored(row)
             yield CopiedEvent(event=event)
+
+
+def _entries(snapshot: Snapshot) -> Iterator[LogEntry]:
+    """Yield the entries of the log, a page at a time."""
+    after = 0
+    while True:
+        with snapshot.held() as connection:
+            page = changes.read_entries(connection, after, _PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after = page[-1].position
 
 
 def _sessions(snapshot: Snapshot, now: datetime) -> Iterator[CopiedItem]:
