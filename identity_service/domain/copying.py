@@ -124,8 +124,12 @@ class CopySource(Protocol):
     def fenced(self) -> Fence | None:
         """Return the fence that stands, or None. Raises StoreUninitializedError, StoreUnavailableError."""
 
-    def lift_fence(self) -> None:
-        """Take writes again. Nothing happens if there is no fence. Raises StoreUnavailableError."""
+    def lift_fence(self, only: Fence | None = None) -> bool:
+        """Take writes again; returns whether a fence was lifted.
+
+        Nothing happens if there is none, or if `only` is given and another one stands by then: it belongs to
+        a migration that has begun, or finished, meanwhile. Raises StoreUnavailableError.
+        """
 
 
 class CopyTarget(Protocol):

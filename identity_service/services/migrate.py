@@ -95,8 +95,17 @@ class Migration:
                 f"{self._target.url} has taken over, and may have taken revocations that {self._source.url} "
                 "does not know. Migrate back into a new, empty store instead"
             )
-        copying.lift_fence()
+        self._lift(fence)
         return True
+
+    def _lift(self, fence: Fence) -> None:
+        """Lift this fence, and no other. Raises ConfigurationError: another run has put up its own."""
+        copying = self._source.store.copying
+        if not copying.lift_fence(fence) and copying.fenced() is not None:
+            raise ConfigurationError(
+                f"{self._source.url} was fenced anew meanwhile: another `identity migrate` runs, or has "
+                "finished. Its fence stays. Run one command at a time"
+            )
 
     def _copy(self, epoch: Epoch) -> Migrated:
         target = self._target.store.copying
@@ -143,7 +152,8 @@ class Migration:
         if not is_mine:
             raise error
         try:
-            has_taken_over = self._has_taken_over(fence)
+            # A target that was somebody else's store before the copy began has nothing of this run.
+            has_taken_over = not isinstance(error, AlreadyExistsError) and self._has_taken_over(fence)
         except IdentityError as unknown:
             raise StoreUnavailableError(
                 f"{_words(error)}. Whether {self._target.url} is complete cannot be known now ({unknown}); "
@@ -153,7 +163,7 @@ class Migration:
         if has_taken_over:
             return
         try:
-            self._source.store.copying.lift_fence()
+            self._lift(fence)
         except IdentityError as stuck:
             raise self._stuck(error, stuck) from error
         raise error
@@ -168,11 +178,22 @@ class Migration:
         """Return whether the target is complete; if not, delete what it has, so that it never will be.
 
         A command to write the head may still be under way: it finds nothing then that it could complete.
+
+        Raises ConfigurationError: the target is a store of another epoch. It may have taken over, and have
+        got a new epoch since, after a loss or a restore.
         """
-        with suppress(AlreadyExistsError):  # the head has come meanwhile
-            if self._target.epoch() != fence.epoch:
+        if self._target.epoch() is None:
+            with suppress(AlreadyExistsError):  # the head has come meanwhile
                 self._target.store.copying.discard_copy()
-        return self._target.epoch() == fence.epoch
+        epoch = self._target.epoch()
+        if epoch not in (None, fence.epoch):
+            raise ConfigurationError(
+                f"{self._target.url} holds a store whose change log is not the one of this migration: it may "
+                "have taken over, and have got another log since. If it did, go on with it; to have "
+                f"{self._source.url} back, migrate into a new, empty store. If it never did, empty it, then "
+                f"run `{self._command} --undo` again"
+            )
+        return epoch == fence.epoch
 
     def _finish(self, epoch: Epoch, copied: Tally | None = None) -> Mapping[str, int]:
         """Complete the target's log, and compare the target with what this run has copied, if it has."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from identity_service.domain.log import (
 from identity_service.domain.principals import Client, User
 from tests.conformance import samples
 from tests.conformance.backends import Backend, ClusterBackend, RedisBackend, SqliteBackend
-from tests.conformance.copies import RETENTION, Held, exported, fill
+from tests.conformance.copies import FENCE, RETENTION, Held, exported, fill
 from tests.conformance.samples import LATER, deny
 from tests.conformance.test_repair import follow
 from tests.redis_server import RedisServer
@@ -163,3 +164,32 @@ def test_a_store_that_lost_entries_is_not_copied(store: CopyableStore, backend: 
     store.adopt(store.head().epoch)
     store.rebuild()
     assert len(exported(store).denials) == 5
+
+
+def test_what_the_log_alone_still_holds_is_copied(both: tuple[Backend, Backend]) -> None:
+    """A clock that was a day ahead for a moment deletes it from the state; processes answer by the log."""
+    source, target = both[0].open(), both[1].open()
+    source.initialise(new_epoch())
+    source.create_session(samples.a_session("s-ended"))
+    deny(source, 3)
+    source.end_session(SessionId("s-ended"), deny_until=LATER, end_until=LATER)
+    held = exported(source)
+    for token_id in held.denials:
+        both[0].forget_denial(token_id)
+    both[0].forget_end(SessionId("s-ended"))
+
+    copy(source, target)
+
+    copied = Held(target)
+    assert (copied.denials, copied.ends) == (held.denials, held.ends)
+    assert len(copied.denials) == 3
+
+
+def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: CopyableStore, backend: Backend) -> None:
+    later = replace(FENCE, epoch=Epoch("e-later"))
+    store.copying.fence(later)
+    assert not backend.open().copying.lift_fence(FENCE)
+    assert store.copying.fenced() == later
+    assert backend.open().copying.lift_fence(later)
+    assert not backend.open().copying.lift_fence(later)
+    assert store.copying.fenced() is None

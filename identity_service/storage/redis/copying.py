@@ -52,8 +52,9 @@ class RedisCopying:
             raise StoreUninitializedError("the store's head appeared a moment ago; try again")
         return decode_fence(fence or "", f"{keys.HEAD}, fence")
 
-    def lift_fence(self) -> None:
-        self._connection.run("lift_fence", [keys.HEAD], [], durable=True)
+    def lift_fence(self, only: Fence | None = None) -> bool:
+        words = [encode_fence(only)] if only is not None else []
+        return bool(self._connection.run("lift_fence", [keys.HEAD], words, durable=True))
 
     def is_virgin(self) -> bool:
         for number, each in enumerate(self._connection.servers()):

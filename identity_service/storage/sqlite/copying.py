@@ -35,9 +35,9 @@ class SqliteCopying:
         with self._database.reading() as connection:
             return fencing.read(connection)
 
-    def lift_fence(self) -> None:
+    def lift_fence(self, only: Fence | None = None) -> bool:
         with self._database.writing() as connection:
-            fencing.lift(connection)
+            return fencing.lift(connection, only)
 
     def is_virgin(self) -> bool:
         with self._database.reading() as connection:

@@ -33,8 +33,15 @@ def put(connection: sqlite3.Connection, fence: Fence) -> None:
     connection.execute("UPDATE log_head SET fence = ?", (texts.encode_fence(fence),))
 
 
-def lift(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE log_head SET fence = ''")
+def lift(connection: sqlite3.Connection, only: Fence | None) -> bool:
+    """Return whether a fence was lifted: any, also one that cannot be read, or this one only."""
+    if only is None:
+        lifted = connection.execute("UPDATE log_head SET fence = '' WHERE fence <> ''")
+    else:
+        lifted = connection.execute(
+            "UPDATE log_head SET fence = '' WHERE fence = ?", (texts.encode_fence(only),)
+        )
+    return lifted.rowcount == 1
 
 
 def _text(connection: sqlite3.Connection) -> str | None:

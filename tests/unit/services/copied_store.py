@@ -24,7 +24,7 @@ from identity_service.domain.log import Generation, Head, Heartbeat
 from identity_service.domain.store import Versioned
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
-Fault = Callable[[], None]
+Fault = Callable[[], object]
 
 
 class MemoryStore:
@@ -106,9 +106,12 @@ class MemoryStore:
     def fenced(self) -> Fence | None:
         return self.fence_
 
-    def lift_fence(self) -> None:
+    def lift_fence(self, only: Fence | None = None) -> bool:
         self._at("lift_fence")
+        if self.fence_ is None or (only is not None and self.fence_ != only):
+            return False
         self.fence_ = None
+        return True
 
     # CopyTarget
 

@@ -55,6 +55,11 @@ def moved(source: MemoryStore, target: MemoryStore) -> Migrated:
     return done
 
 
+def finishes(source: MemoryStore, target: MemoryStore) -> None:
+    """What happens if another command is run meanwhile."""
+    moved(source, target)
+
+
 def nothing_happened(source: MemoryStore, target: MemoryStore) -> None:
     assert source.fence_ is None
     assert source.items == ITEMS
@@ -290,3 +295,54 @@ def test_undo_is_refused_while_the_target_cannot_be_asked(source: MemoryStore, t
     with pytest.raises(StoreUnavailableError):
         a_migration(source, target).undo()
     assert source.fence_ is not None
+
+
+@pytest.mark.parametrize("since", ["e9", None])
+def test_undo_is_refused_once_the_log_of_the_target_has_another_epoch(
+    source: MemoryStore, target: MemoryStore, since: str | None
+) -> None:
+    """It may have taken over, and have lost, or got back, something since: its epoch is another one then."""
+    moved(source, target)
+    fence = source.fence_
+    if since is not None:
+        target.epoch = Epoch(since)
+        with pytest.raises(ConfigurationError, match=r"may have taken over.*empty it"):
+            a_migration(source, target).undo()
+        assert source.fence_ == fence
+        return
+    target.epoch, target.items = None, []  # the control: an empty server at its address
+    assert a_migration(source, target).undo()
+    nothing_happened(source, target)
+
+
+def test_undo_lifts_no_fence_of_a_run_that_has_finished_meanwhile(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.fence_ = Fence(target=TO, epoch=Epoch("e2"))
+    source.faults["lift_fence"] = [lambda: finishes(source, target)]
+    with pytest.raises(ConfigurationError, match="fenced anew"):
+        a_migration(source, target).undo()
+    assert source.fence_ == Fence(target=TO, epoch=target.head().epoch)
+
+
+def test_one_that_fails_lifts_no_fence_of_a_run_that_has_finished_meanwhile(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    target.fail("write_item", LOST)
+    source.faults["lift_fence"] = [lambda: finishes(source, target)]
+    with pytest.raises(StoreUnavailableError, match="no connection"):
+        a_migration(source, target).run()
+    assert source.fence_ == Fence(target=TO, epoch=target.head().epoch)
+
+
+def test_a_store_that_was_made_in_the_target_meanwhile_does_not_keep_the_source_closed(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    def made() -> None:
+        target.epoch, target.items = Epoch("e9"), list(ITEMS)
+
+    source.faults["fence"] = [made]
+    with pytest.raises(AlreadyExistsError):
+        a_migration(source, target).run()
+    assert source.fence_ is None
+    assert target.epoch == "e9"
