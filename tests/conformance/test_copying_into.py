@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,8 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.principals import User
+from identity_service.storage.redis import copying, importing
+from identity_service.storage.redis.importing import Import, clear
 from tests.conformance import samples
 from tests.conformance.backends import Backend, SqliteBackend
 from tests.conformance.copies import MARKS, RETENTION, Held, exported, fill
@@ -286,3 +289,51 @@ def test_a_store_that_lost_its_head_is_not_discarded(store: CopyableStore, backe
     backend.lose_head()
     store.copying.discard_copy()
     assert store.copying.generations_held()
+
+
+def test_what_another_copy_has_finished_meanwhile_is_not_deleted(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was paused after its first step, and goes on when the store serves."""
+    if isinstance(backend, SqliteBackend):
+        pytest.skip("one transaction waits for the other")
+    first, second = backend.open(), backend.open()
+
+    def paused(*words: Any) -> None:
+        monkeypatch.undo()
+        write(second, items_of_all_kinds(), replace=True)
+        clear(*words)
+
+    monkeypatch.setattr(importing, "clear", paused)
+    with pytest.raises(StoreReplacedError, match="another restore or migration"):
+        write(first, [TokenDenied(token_id=TokenId("t2"), deny_until=LATER)], replace=True)
+    assert exported(second).denials.keys() == {"t1"}
+    assert second.head().complete
+
+
+def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would have one, and lack what was deleted before."""
+    if isinstance(backend, SqliteBackend):
+        pytest.skip("one transaction waits for the other")
+    first, second = backend.open(), backend.open()
+
+    def discarding(*words: Any) -> None:
+        with pytest.raises(StoreReplacedError, match="another restore or migration"):
+            next(steps)
+        clear(*words)
+
+    def finishes() -> Iterator[None]:
+        copy = Import(first.copying._connection, Epoch("e-first"), 10)  # type: ignore[attr-defined]
+        copy.begin(replace=False)
+        copy.write(items_of_all_kinds())
+        yield
+        copy.finish()
+        yield
+
+    steps = finishes()
+    next(steps)
+    monkeypatch.setattr(copying, "clear", discarding)
+    second.copying.discard_copy()
+    assert first.copying.is_virgin()

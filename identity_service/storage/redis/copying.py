@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from identity_service.domain.copying import CopiedItem, Fence
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
-from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.ids import Epoch, PrincipalId, new_epoch
 from identity_service.domain.log import Generation, Head
 from identity_service.storage.copies import require_copyable
 from identity_service.storage.fence import decode_fence, encode_fence
@@ -82,9 +82,8 @@ class RedisCopying:
         copy.finish()
 
     def discard_copy(self) -> None:
-        if self._connection.command("EXISTS", keys.HEAD):
-            raise AlreadyExistsError("the store is initialised: there is no unfinished copy to delete")
-        if self._connection.command("EXISTS", keys.COPY):
-            clear(self._connection)
+        name = new_epoch()
+        if self._connection.run("seize_copy", [keys.HEAD, keys.COPY], [name], durable=True):
+            clear(self._connection, name)
             found = [keys.HEAD, keys.COPY, keys.OLD_HEAD]
-            self._connection.run("discard_copy", found, [], durable=True)
+            self._connection.run("discard_copy", found, [name], durable=True)

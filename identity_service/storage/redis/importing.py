@@ -57,7 +57,7 @@ class Import:
         with _before_the_head():
             self._connection.run("begin_copy", found, [self._epoch, int(replace), FENCE], durable=True)
         if replace:
-            clear(self._connection)
+            clear(self._connection, self._epoch)
 
     def write(self, items: Iterable[CopiedItem]) -> None:
         """Raises StoreReplacedError: another copy has begun; StoreUnavailableError; what `items` raise."""
@@ -125,14 +125,18 @@ class Import:
         self._connection.run("import_session", [str(key)], words, durable=durable, brief=not durable)
 
 
-def clear(connection: Connection) -> None:
-    """Delete every key of this service but the marks. Raises StoreUnavailableError."""
+def clear(connection: Connection, name: str) -> None:
+    """Delete every key of this service but the marks, as long as the mark has this name.
+
+    Raises StoreReplacedError: another copy has begun, or finished; StoreUnavailableError.
+    """
+    guard = [keys.COPY, keys.HEAD]
     for number, each in enumerate(connection.servers()):
         with each as server:
             if number == 0:
-                for _ in server.scan("clear_keys", [keys.COPY], keys.ALL, keys.COPY, keys.OLD_HEAD):
+                for _ in server.scan("clear_keys", guard, keys.ALL, name, keys.COPY, keys.OLD_HEAD):
                     pass
-            for _ in server.scan("clear_keys", [], keys.SESSIONS):
+            for _ in server.scan("clear_keys", [] if connection.is_spread else guard, keys.SESSIONS, name):
                 pass
 
 
