@@ -8,7 +8,7 @@ from typing import Final
 
 from identity_service.clock import SystemClock
 from identity_service.domain.copying import CopyableStore
-from identity_service.domain.errors import StoreDamagedError
+from identity_service.domain.errors import ConfigurationError, StoreDamagedError
 from identity_service.domain.ports import Clock
 from identity_service.opening import key_policy, open_sealer, open_store, open_vault
 from identity_service.services.backup import BackedUp, back_up
@@ -17,6 +17,7 @@ from identity_service.services.openable import require_openable
 from identity_service.services.restore import Restore, RestoreConfig
 from identity_service.settings import Settings
 from identity_service.storage.backup_file import NewBackup, OpenBackup
+from identity_service.storage.sqlite.database import MEMORY
 from identity_service.storage.upgrade import WATCHED, require_stopped
 
 _SQLITE: Final = "sqlite:///"
@@ -44,6 +45,7 @@ def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
 
     Raises ConfigurationError, StoreUnavailableError.
     """
+    _require_lasting(settings)
     clock = SystemClock()
     with (
         OpenBackup.open(path, open_sealer(settings)) as reader,
@@ -63,10 +65,20 @@ def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
 @contextmanager
 def opened_migration(source: Settings, target: Settings) -> Iterator[Migration]:
     """Open two stores to copy one into the other. Raises ConfigurationError, StoreUnavailableError."""
+    _require_lasting(target)
     clock = SystemClock()
     with _opened(source, clock) as from_, _opened(target, clock) as to:
         yield Migration(
             Place(store=from_, url=store_name(source)), Place(store=to, url=store_name(target)), clock
+        )
+
+
+def _require_lasting(settings: Settings) -> None:
+    """Raise ConfigurationError if the store would be gone when the command has filled it."""
+    if settings.store.removeprefix(_SQLITE) == MEMORY:
+        raise ConfigurationError(
+            f"the store {settings.store} is in memory, and ends with this command: name a file, as in "
+            f"{_SQLITE}identity.db, or a Redis"
         )
 
 

@@ -184,6 +184,14 @@ def test_a_store_is_not_migrated_to_itself_or_over_another(run: Run, tmp_path: P
     run("backup", "it.backup")
 
 
+def test_nothing_is_copied_into_a_store_that_ends_with_the_command(run: Run, tmp_path: Path) -> None:
+    from_, to = sqlite(tmp_path, "identity"), "sqlite:///:memory:"
+    run("backup", "it.backup")
+    for words in (("migrate", from_, to), ("restore", "it.backup", "--store", to)):
+        assert "name a file" in run(*words, code=1).stderr
+    run("backup", "other.backup", "--store", from_)
+
+
 def test_a_password_of_redis_is_shown_nowhere(run: Run, tmp_path: Path) -> None:
     store = "redis://user:hunter2@127.0.0.1:1/0"
     run("backup", "it.backup")
