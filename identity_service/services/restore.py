@@ -64,6 +64,8 @@ class Prepared:
     contents: Contents
     replaces: bool
     """Whether the store holds something, which is deleted."""
+    only_a_part: bool = False
+    """Whether that may be nothing but a part of a copy: a store that was finished meanwhile stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +113,19 @@ class Restore:
             require_openable(self._vault, key)
         copying = self._store.copying
         is_virgin = copying.is_virgin()
-        if not is_virgin and not replace and not copying.has_part_of_copy():
+        only_a_part = not is_virgin and not replace
+        if only_a_part and not copying.has_part_of_copy():
             raise AlreadyExistsError(
                 "the store holds data. Name an empty one, or give --replace to delete all that it holds"
             )
-        return Prepared(contents=contents, replaces=not is_virgin)
+        return Prepared(contents=contents, replaces=not is_virgin, only_a_part=only_a_part)
 
     def run(self, prepared: Prepared) -> Restored:
         """Carry it out. Run again, with `replace`, it begins anew.
 
         Raises:
             ConfigurationError: a process serves from the store; or the file is another one by now.
+            AlreadyExistsError: another command has finished a copy into the store since `prepare`.
             StoreUnavailableError: the store cannot be reached; run it again.
         """
         self._require_stopped()
@@ -136,7 +140,9 @@ class Restore:
         keys = self._make_keys()
         epoch = new_epoch()
         items = self._items(contents, _raised(contents, held), keys)
-        self._write(items, epoch, replaces=prepared.replaces)
+        if prepared.only_a_part:
+            self._store.copying.discard_copy()
+        self._write(items, epoch, replaces=prepared.replaces and not prepared.only_a_part)
         self._store.adopt(epoch)
         self._store.rebuild()
         return Restored(

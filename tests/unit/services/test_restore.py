@@ -22,7 +22,7 @@ from identity_service.domain.errors import (
     NotConfirmedError,
     StoreUnavailableError,
 )
-from identity_service.domain.ids import EVERYONE, Link, PrincipalId, TokenId, key_principal
+from identity_service.domain.ids import EVERYONE, Epoch, Link, PrincipalId, TokenId, key_principal
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, KeySchedule, KeyState, StoredKey
 from identity_service.domain.log import Generation, Marks, RecordKind, TokenDenied
 from identity_service.domain.principals import Client
@@ -250,6 +250,18 @@ def test_one_that_failed_leaves_no_store_and_may_be_run_again(step: str, replace
     restored(store)
     assert has_head(store)
     assert store.rebuilt == 1
+
+
+def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted_unasked() -> None:
+    """A migration into this store was under way: it was a part of a copy when it was looked at."""
+    store = MemoryStore()
+    store.is_unfinished = True
+    use_case = a_restore(store)
+    prepared = use_case.prepare(replace=False)
+    store.items, store.epoch, store.is_unfinished = [DENIED], Epoch("moved"), False
+    with pytest.raises(AlreadyExistsError):
+        use_case.run(prepared)
+    assert (store.items, store.epoch) == ([DENIED], "moved")
 
 
 def test_one_that_is_stopped_leaves_an_empty_store_as_it_was() -> None:
