@@ -193,3 +193,16 @@ def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: CopyableStore, b
     assert backend.open().copying.lift_fence(later)
     assert not backend.open().copying.lift_fence(later)
     assert store.copying.fenced() is None
+
+
+def test_a_session_that_ended_is_not_copied_though_its_record_or_its_end_is_lost(
+    store: CopyableStore, backend: Backend
+) -> None:
+    """Either of the two is enough."""
+    for name in ("s-alive", "s-marked"):
+        store.create_session(samples.a_session(name))
+    for name in ("s-marked", "s-not-marked"):
+        store.end_session(SessionId(name), deny_until=LATER, end_until=samples.MUCH_LATER)
+    store.create_session(samples.a_session("s-not-marked"))
+    backend.forget_end(SessionId("s-marked"))
+    assert exported(store).sessions.keys() == {"s-alive"}

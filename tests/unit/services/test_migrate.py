@@ -1,11 +1,12 @@
 """A migration ends in one of two ways: the target has everything, or the source goes on as before."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from identity_service.domain.audit import AuditType
-from identity_service.domain.copying import CopiedItem, CopiedRecord, CopiedSession, Fence
+from identity_service.domain.copying import CopiedGeneration, CopiedItem, CopiedRecord, CopiedSession, Fence
 from identity_service.domain.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -13,8 +14,8 @@ from identity_service.domain.errors import (
     StoreDamagedError,
     StoreUnavailableError,
 )
-from identity_service.domain.ids import Epoch, TokenId
-from identity_service.domain.log import TokenDenied
+from identity_service.domain.ids import EVERYONE, Epoch, Link, TokenId
+from identity_service.domain.log import Generation, TokenDenied
 from identity_service.services.migrate import Migrated, Migration, Place
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import MUCH_LATER, TIME, a_client, a_session
@@ -207,6 +208,19 @@ def test_what_the_target_lacks_is_noticed(source: MemoryStore, target: MemorySto
         target.items.remove(ITEMS[1])
 
     target.faults["write_head"] = [lose]
+    with pytest.raises(StoreDamagedError, match="lacks 1 of what"):
+        a_migration(source, target).run()
+    assert source.fence_ is not None
+
+
+def test_a_generation_that_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
+    raised = Generation(number=2, link=Link("l-2"))
+    source.items.append(CopiedGeneration(principal=EVERYONE, generation=raised))
+
+    def lower() -> None:
+        target.items[len(ITEMS)] = CopiedGeneration(principal=EVERYONE, generation=replace(raised, number=1))
+
+    target.faults["write_head"] = [lower]
     with pytest.raises(StoreDamagedError, match="lacks 1 of what"):
         a_migration(source, target).run()
     assert source.fence_ is not None
