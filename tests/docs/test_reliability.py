@@ -56,11 +56,14 @@ def operator(tmp_path: Path, redis_server: RedisServer) -> Operator:
 
 def test_the_walk_needs_no_step_that_is_not_written(operator: Operator) -> None:
     (back_up,) = commands("Back up")
-    restore, replace = commands("Restore")
+    restore, replace, afterwards = commands("Restore")
     migrate, undo = commands("Migrate to another store")
     elsewhere = f"sqlite:///{operator.folder}/elsewhere.db"
     moved_to = operator.on(operator.places[REDIS])
     with operator.installation.serve() as service:
+        service.json("client", "create", "reports", "--audience", "api")
+        for name in ("ana", "bob"):
+            service.json("user", "create", name, "--password-stdin", stdin="correct horse battery staple\n")
         token = service.json("token", "issue", "--client-id", "admin")["access_token"]
         printed = operator.paste(back_up)
         assert "revision" in printed
@@ -80,6 +83,9 @@ def test_the_walk_needs_no_step_that_is_not_written(operator: Operator) -> None:
     operator.paste(replace, IDENTITY_STORE=operator.places[REDIS])
     assert operator.verified(moved_to, token) == "Rejected"
     assert operator.verified(moved_to) == "Verified"
+    disable, rotate, _ = afterwards.splitlines()  # the third one asks for a password
+    with moved_to.serve() as service:
+        operator.paste(f"{disable}\n{rotate}", IDENTITY_TARGET=service.target)
     (look,) = commands("Upgrading from 0.1.0")
     (operator.folder / "identity.backup").unlink()
     operator.paste(look, IDENTITY_STORE=elsewhere)
@@ -92,6 +98,11 @@ def test_an_older_store_that_was_put_back_is_revoked_as_a_whole(operator: Operat
         operator.paste(revoke, IDENTITY_TARGET=service.target)
         with service.client() as client:
             assert type(client.verify(token, any_audience=True)).__name__ == "Rejected"
+        keys = service.json("key", "list")
+        assert [key["state"] for key in keys if key["purpose"] == "sign"].count("revoked") == 2
+        new = service.json("token", "issue", "--client-id", "admin")["access_token"]
+        with service.client() as client:
+            assert type(client.verify(new, any_audience=True)).__name__ == "Verified"
 
 
 def refusal(client: IdentityClient, token: str) -> str:
