@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import ClientOptions, IdentityClient
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
@@ -104,6 +104,10 @@ class Installation:
         """Those of this name in the log of the service."""
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
+
+    def await_event(self, name: str, count: int = 1) -> None:
+        """Wait until the log has so many events: lines are written late, and by no killed process."""
+        until(lambda: len(self.events(name)) >= count)
 
     @property
     def log(self) -> str:

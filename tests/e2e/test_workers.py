@@ -130,6 +130,7 @@ def test_one_that_dies_is_replaced_while_the_others_serve(
 
     with service.client() as client:
         assert isinstance(client.verify(token, any_audience=True), Verified)
+    installation.await_event("worker_ended")
     assert victim in [event["pid"] for event in installation.events("worker_ended")]
 
 

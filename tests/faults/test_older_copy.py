@@ -195,6 +195,7 @@ def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, every
                 # What only they knew stays known to them.
                 assert all("lost-0" in verifier._state.denied for verifier in verifiers)
                 assert all("other-0" in verifier._state.denied for verifier in verifiers)
+            site.installation.await_event("revision_unrecognised")
             assert same_epoch(last, revision_of(service))
             service.kill()
     assert site.installation.events("epoch_renewed") == [], "no client makes a process start over"
@@ -264,6 +265,7 @@ def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
                 until(lambda c=process: said_by(c, denied) == "REVOKED", PATIENCE)  # type: ignore[misc]
                 until(lambda c=process: said_by(c, token) != "UNAVAILABLE", PATIENCE)  # type: ignore[misc]
                 assert said_by(process, token) == expected
+            site.installation.await_event("epoch_renewed")
     assert len(site.installation.events("epoch_renewed")) == 1
 
 

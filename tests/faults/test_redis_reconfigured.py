@@ -120,6 +120,7 @@ def test_a_broken_promise_is_named_until_it_is_mended_and_then_all_is_well_witho
         with tally.recovering():
             until(lambda: serves(client, installation))
         outcome = client.verify(tokens[1], any_audience=True)
+        installation.await_event("store_mended")
         tally.revoked(1)
         tally.answered(isinstance(outcome, Verified))
         tally.publish()

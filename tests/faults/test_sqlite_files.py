@@ -37,6 +37,7 @@ def test_what_was_acknowledged_after_the_log_was_removed_is_kept(
         client.revoke_token(tokens[0])
         remove(tmp_path, *endings)
         acknowledged = [token for token in tokens if acknowledges(client, token)]
+        installation.await_event("store_reopened")
         service.kill()
 
     with installation.serve(port=port) as service, service.client() as client:
@@ -106,6 +107,7 @@ def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
         until(lambda: verifies(client, tokens[2]))
         client.revoke_token(tokens[1])
         outcome = client.verify(tokens[0], any_audience=True)
+        installation.await_event("store_mended")
 
     assert isinstance(outcome, Rejected)
     (refused,) = installation.events("store_refused")
