@@ -1,5 +1,6 @@
 """`identity backup`: a copy of the store in a file, while the service goes on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +13,11 @@ from identity_service.cli.stopping import stoppable
 
 _NEVER: Final = ("sessions", "audit_events")
 """What no backup holds."""
+
+
+def held_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the counts of what a backup can hold."""
+    return {name: count for name, count in counts.items() if name not in _NEVER}
 
 
 def backup(
@@ -28,7 +34,6 @@ def backup(
     with stoppable("no backup was written", as_json=as_json):
         settings = settings_for_office(config, store)
         made = copies.make_backup(settings, file)
-        counts = {name: count for name, count in made.counts.items() if name not in _NEVER}
         about = {"file": str(file), "time": made.manifest.time, "revision": made.manifest.revision}
-        show(about | {"issuer": made.manifest.issuer} | counts, as_json=as_json)
+        show({**about, "issuer": made.manifest.issuer, **held_counts(made.counts)}, as_json=as_json)
         say("Keep the master key in another place than this file: nothing else opens it.")

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from identity_service import copies
+from identity_service.cli.backup import held_counts
 from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
 from identity_service.cli.output import JsonFlag, show
 from identity_service.cli.records import confirm
@@ -73,7 +74,7 @@ def _print(restored: Restored) -> None:
             "backup_time": manifest.time,
             "backup_revision": manifest.revision,
             "signing_key": restored.signing_key,
-            **_counts(restored),
+            **held_counts(restored.counts),
         },
         as_json=False,
     )
@@ -108,12 +109,8 @@ def _print_json(restored: Restored) -> None:
         "backup_time": manifest.time.isoformat(),
         "backup_revision": manifest.revision,
         "signing_key": restored.signing_key,
-        **_counts(restored),
+        **held_counts(restored.counts),
         "possible_again": again,
         "advice": list(_ADVICE),
     }
     sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
-
-
-def _counts(restored: Restored) -> Mapping[str, int]:
-    return {n: count for n, count in restored.counts.items() if n not in ("sessions", "audit_events")}

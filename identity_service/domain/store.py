@@ -6,7 +6,7 @@ Whoever implements it translates its library's exceptions into `domain/errors.py
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
@@ -32,6 +32,14 @@ NO_MARKS: Final = Marks()
 STATUS_LENGTH: Final = 200
 """Characters that are kept of the status of a heartbeat."""
 RecordT = TypeVar("RecordT", Client, User, StoredKey, TrustedIssuer)
+RECORD_TYPES: Final[Mapping[RecordKind, type[Any]]] = {
+    RecordKind.CLIENT: Client,
+    RecordKind.USER: User,
+    RecordKind.KEY: StoredKey,
+    RecordKind.ISSUER: TrustedIssuer,
+}
+"""What the records of each kind are."""
+_KINDS: Final = {record: kind for kind, record in RECORD_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +300,11 @@ class Store(ChangeLog, Protocol):
 
     def close(self) -> None:
         """Release everything; wakes a `wait` in progress."""
+
+
+def kind_of(record: type[Record]) -> RecordKind:
+    """Return the kind of the records of a type."""
+    return _KINDS[record]
 
 
 def all_records(store: Store, kind: type[RecordT]) -> Iterator[Versioned[RecordT]]:

@@ -19,11 +19,8 @@ from identity_service.domain.copying import (
     CopiedUse,
     RecordGone,
 )
-from identity_service.domain.issuers import TrustedIssuer
-from identity_service.domain.keys import StoredKey
 from identity_service.domain.log import Generation, RecordKind, SessionEnded, TokenDenied
-from identity_service.domain.principals import Client, User
-from identity_service.domain.store import Record
+from identity_service.domain.store import kind_of
 
 _FOREVER: Final = math.inf
 
@@ -107,20 +104,8 @@ def _described(
         case SessionEnded(session_id=session_id, end_until=until):
             return "end", session_id, until.timestamp()
         case CopiedRecord(record=record):
-            return _kind_of(record), record.id, _FOREVER
+            return kind_of(type(record)), record.id, _FOREVER
         case CopiedUse(key=key, until=until):
             return "use", key, until.timestamp()
         case CopiedSession(session=session):
             return "session", session.session_id, session.expire_time.timestamp()
-
-
-def _kind_of(record: Record) -> RecordKind:
-    match record:
-        case Client():
-            return RecordKind.CLIENT
-        case User():
-            return RecordKind.USER
-        case StoredKey():
-            return RecordKind.KEY
-        case TrustedIssuer():
-            return RecordKind.ISSUER

@@ -12,7 +12,7 @@ from typing import Any, Final
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.log import Generation, RecordKind
+from identity_service.domain.log import Generation
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User, normalize_username
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, RecordT
@@ -31,10 +31,6 @@ def seconds(time: datetime) -> float:
 
 def moment(value: float) -> datetime:
     return datetime.fromtimestamp(value, UTC)
-
-
-def kind_of(record: type[Record]) -> RecordKind:
-    return _KINDS[record]
 
 
 def names_of(record: Record) -> Sequence[str]:
@@ -205,12 +201,6 @@ def _maybe(convert: Callable[[Any], Any], value: object) -> Any:
     return None if value is None else convert(value)
 
 
-_KINDS: Final[Mapping[type[Record], RecordKind]] = {
-    Client: RecordKind.CLIENT,
-    User: RecordKind.USER,
-    StoredKey: RecordKind.KEY,
-    TrustedIssuer: RecordKind.ISSUER,
-}
 _DECODERS: Final[Mapping[type[Record], Callable[[Json], Record]]] = {
     Client: _client,
     User: _user,

@@ -1,19 +1,9 @@
 """What copying has in common on both stores. Knows no store."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
 
 from identity_service.domain.errors import StoreDamagedError
-from identity_service.domain.issuers import TrustedIssuer
-from identity_service.domain.keys import StoredKey
-from identity_service.domain.log import Head, LogEntry, RecordKind, SessionEnded, TokenDenied
-from identity_service.domain.principals import Client, User
-from identity_service.storage.codec import kind_of
-
-TYPES: Final[Mapping[RecordKind, type[Any]]] = {
-    kind_of(kind): kind for kind in (Client, User, StoredKey, TrustedIssuer)
-}
-"""What the records of each kind are."""
+from identity_service.domain.log import Head, LogEntry, SessionEnded, TokenDenied
 
 
 def require_copyable(head: Head) -> Head:

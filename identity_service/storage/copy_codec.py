@@ -6,7 +6,6 @@ has neither.
 
 import json
 from datetime import timedelta
-from typing import Any, Final
 
 from identity_service.domain.copying import (
     CopiedEvent,
@@ -19,20 +18,10 @@ from identity_service.domain.copying import (
     RecordGone,
 )
 from identity_service.domain.ids import Link, PrincipalId
-from identity_service.domain.issuers import TrustedIssuer
-from identity_service.domain.keys import StoredKey
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
-from identity_service.domain.principals import Client, User
-from identity_service.domain.store import Record
+from identity_service.domain.store import RECORD_TYPES, Record, kind_of
 from identity_service.storage.change_codec import decode_change, encode_change
-from identity_service.storage.codec import Json, decode_record, dumps, encode_record, kind_of, moment, seconds
-
-_TYPES: Final[dict[RecordKind, Any]] = {
-    RecordKind.CLIENT: Client,
-    RecordKind.USER: User,
-    RecordKind.KEY: StoredKey,
-    RecordKind.ISSUER: TrustedIssuer,
-}
+from identity_service.storage.codec import Json, decode_record, dumps, encode_record, moment, seconds
 
 
 def encode_item(item: CopiedItem) -> str:
@@ -68,7 +57,7 @@ def decode_item(data: Json) -> CopiedItem:
             assert isinstance(change, TokenDenied | SessionEnded)  # noqa: S101  # by the names of the kinds
             return change
         case "record":
-            kind = _TYPES[RecordKind(data["kind"])]
+            kind = RECORD_TYPES[RecordKind(data["kind"])]
             record: Record = decode_record(kind, dumps(data["value"]))
             return CopiedRecord(record=record)
         case "gone":

@@ -29,9 +29,7 @@ from identity_service.domain.ids import (
 )
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, Store, all_records
-from identity_service.storage.codec import kind_of
-from identity_service.storage.copies import TYPES
+from identity_service.domain.store import RECORD_TYPES, Record, Store, all_records, kind_of
 from tests.conformance import samples
 from tests.conformance.samples import LATER, MUCH_LATER, SOON, TIME
 
@@ -95,7 +93,7 @@ class Held:
     def __init__(self, store: Store) -> None:
         self.records: dict[str, Record] = {
             f"{kind}/{found.record.id}": found.record
-            for kind, record_type in TYPES.items()
+            for kind, record_type in RECORD_TYPES.items()
             for found in all_records(store, record_type)
         }
         self.generations = dict(store.generations())

@@ -30,8 +30,9 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
+from identity_service.domain.store import RECORD_TYPES
 from identity_service.storage.codec import decode_record, decode_session
-from identity_service.storage.copies import TYPES, revocations_in
+from identity_service.storage.copies import revocations_in
 from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
@@ -90,7 +91,7 @@ class Export:
                         yield item
 
     def _directory(self) -> Iterator[CopiedItem]:
-        for kind in TYPES.values():
+        for kind in RECORD_TYPES.values():
             after = ""
             while page := self._records.list_records(kind, after=after, limit=_PAGE):
                 for found in page:
@@ -181,4 +182,4 @@ def _changed(entry: LogEntry, value: str) -> CopiedItem:
             if not value:
                 return RecordGone(kind=kind, id=id_)
             with reading(keys.record(kind, id_)):
-                return CopiedRecord(record=decode_record(TYPES[kind], value))
+                return CopiedRecord(record=decode_record(RECORD_TYPES[kind], value))

@@ -20,8 +20,9 @@ from identity_service.domain.errors import NotConfirmedError, StoreUnavailableEr
 from identity_service.domain.ids import Epoch, new_link
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
+from identity_service.domain.store import kind_of
 from identity_service.storage.audit_codec import encode_event
-from identity_service.storage.codec import dumps, encode_record, encode_session, kind_of, names_of
+from identity_service.storage.codec import dumps, encode_record, encode_session, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.log import FENCE

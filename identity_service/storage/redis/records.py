@@ -14,13 +14,12 @@ from identity_service.domain.log import (
     Revision,
 )
 from identity_service.domain.principals import Client
-from identity_service.domain.store import Record, RecordT, Versioned
+from identity_service.domain.store import Record, RecordT, Versioned, kind_of
 from identity_service.storage.change_codec import encode_change
 from identity_service.storage.codec import (
     decode_record,
     dumps,
     encode_record,
-    kind_of,
     names_of,
 )
 from identity_service.storage.damage import reading

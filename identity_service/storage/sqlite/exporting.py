@@ -16,8 +16,9 @@ from identity_service.domain.copying import (
 )
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, Head, LogEntry, SessionEnded, TokenDenied
+from identity_service.domain.store import RECORD_TYPES
 from identity_service.storage.codec import decode_record, decode_session, moment, seconds
-from identity_service.storage.copies import TYPES, require_copyable, revocations_in
+from identity_service.storage.copies import require_copyable, revocations_in
 from identity_service.storage.damage import reading
 from identity_service.storage.sqlite import audit, changes
 from identity_service.storage.sqlite.snapshot import Snapshot
@@ -45,7 +46,7 @@ def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedIte
         yield TokenDenied(token_id=TokenId(id_), deny_until=moment(until))
     for id_, until, end in snapshot.rows("SELECT id, deny_until, end_until FROM ended"):
         yield SessionEnded(session_id=SessionId(id_), deny_until=moment(until), end_until=moment(end))
-    for kind, record_type in TYPES.items():
+    for kind, record_type in RECORD_TYPES.items():
         for id_, value in snapshot.rows("SELECT id, value FROM records WHERE kind = ?", kind):
             with reading(f"records, {kind} {id_}"):
                 record = decode_record(record_type, value)

@@ -19,9 +19,9 @@ from identity_service.domain.copying import (
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record
+from identity_service.domain.store import Record, kind_of
 from identity_service.storage.audit_codec import encode_event
-from identity_service.storage.codec import encode_record, encode_session, kind_of, names_of, seconds
+from identity_service.storage.codec import encode_record, encode_session, names_of, seconds
 
 _CHUNK: Final = 1000
 _STATE: Final = (

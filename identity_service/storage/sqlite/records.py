@@ -7,8 +7,8 @@ from identity_service.domain.errors import AlreadyExistsError, NotFoundError, St
 from identity_service.domain.ids import Epoch, Link, PrincipalId
 from identity_service.domain.log import Appended, RecordChanged, RecordKind, Revision
 from identity_service.domain.principals import Client, User, normalize_username
-from identity_service.domain.store import Record, RecordT, Versioned
-from identity_service.storage.codec import decode_record, encode_record, kind_of, names_of
+from identity_service.domain.store import Record, RecordT, Versioned, kind_of
+from identity_service.storage.codec import decode_record, encode_record, names_of
 from identity_service.storage.damage import reading
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.facts import raise_to_next

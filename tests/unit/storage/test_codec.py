@@ -14,7 +14,7 @@ from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record
+from identity_service.domain.store import Record, kind_of
 from identity_service.domain.tokens import TokenEncryption
 from identity_service.storage import codec
 
@@ -203,7 +203,7 @@ def test_one_record_has_one_text(client: Client) -> None:
 
 
 def test_every_record_has_a_kind_of_its_own() -> None:
-    assert {codec.kind_of(kind) for kind in get_args(Record)} == set(RecordKind)
+    assert {kind_of(kind) for kind in get_args(Record)} == set(RecordKind)
 
 
 @pytest.mark.parametrize(
