@@ -112,6 +112,10 @@ class Generation:
         """
         if self.number != other.number:
             return self if self.number > other.number else other
+        return self.refusing(other)
+
+    def refusing(self, other: "Generation") -> "Generation":
+        """This number with the links of both: what was issued under either is refused."""
         links = {*self.link.split(_TOGETHER), *other.link.split(_TOGETHER)}
         return replace(self, link=Link(_TOGETHER.join(sorted(links))))
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, is_key_principal
 from identity_service.domain.log import (
+    NEVER_RAISED,
     Change,
     Fact,
     Generation,
@@ -120,12 +121,14 @@ def _moment(minute: int) -> datetime:
 class Revocations:
     """The denylist and the generations together: what Verify asks about a token."""
 
-    __slots__ = ("_ends", "_generations", "denylist")
+    __slots__ = ("_ends", "_generations", "_unproven", "denylist")
 
     def __init__(self) -> None:
         self.denylist = Denylist()
         self._ends: dict[SessionId, datetime] = {}
         self._generations: dict[PrincipalId, Generation] = {}
+        self._unproven: dict[PrincipalId, Generation] = {}
+        """Generations that were known before the log was replaced and that the new history has not shown."""
 
     @property
     def generations(self) -> Mapping[PrincipalId, Generation]:
@@ -150,6 +153,21 @@ class Revocations:
             for session_id in [id_ for id_ in self._ends if id_ not in self.denylist]:
                 del self._ends[session_id]
 
+    def begin_history(self, generations: Mapping[PrincipalId, Generation]) -> None:
+        """Hold these generations of a store whose log was replaced, or is read for the first time.
+
+        A generation that is higher here was raised in another history. If the store has raised the
+        principal as well, that may have revoked what was issued under the higher one: a number is kept that
+        refuses both, until the log shows that the higher one stands in it, or a raise above both.
+        """
+        self._unproven = {
+            principal: known
+            for principal, known in self._generations.items()
+            if known.number > generations.get(principal, NEVER_RAISED).number
+        }
+        for principal, generation in generations.items():
+            self.raise_to(principal, generation)
+
     def apply(self, change: Change, link: Link) -> None:
         """Fold one entry of the log. Idempotent, in any order."""
         match change:
@@ -168,7 +186,20 @@ class Revocations:
     def raise_to(self, principal: PrincipalId, generation: Generation) -> None:
         """Hold at least this generation from now on. Idempotent, in any order."""
         known = self._generations.get(principal)
-        self._generations[principal] = generation if known is None else known.merged(generation)
+        unproven = self._unproven.get(principal)
+        if known is None:
+            merged = generation
+        elif unproven is None:
+            merged = known.merged(generation)
+        elif generation == unproven:
+            merged = generation
+            del self._unproven[principal]
+        elif generation.number < unproven.number:
+            merged = unproven.refusing(generation)
+        else:
+            merged = known.merged(generation)
+            del self._unproven[principal]
+        self._generations[principal] = merged
 
     def current(self, *principals: PrincipalId) -> dict[PrincipalId, Generation]:
         """The generations of these principals, without the ones that were never raised."""
@@ -193,6 +224,10 @@ class Revocations:
                 return _RETIRED if is_key_principal(raised) else _RAISED
         return None
 
+    def is_ahead(self, held: Mapping[PrincipalId, Generation]) -> bool:
+        """Whether a token or session names a higher generation than is known here: see `is_ahead`."""
+        return is_ahead(self._generations, held)
+
     def raised_over(
         self, principals: frozenset[PrincipalId], held: Mapping[PrincipalId, Generation]
     ) -> PrincipalId | None:
@@ -211,6 +246,19 @@ def first_raised(
         if generation is not None and generation.is_raised_over(held.get(principal)):
             return principal
     return None
+
+
+def is_ahead(table: Mapping[PrincipalId, Generation], held: Mapping[PrincipalId, Generation]) -> bool:
+    """Whether `held` names a generation that is higher than the one in `table`.
+
+    Then the raise has not been read yet; or, if the log was read to its end, it belongs to a history of the
+    store that was lost, and no raise of today says whether it revokes what was issued then.
+    """
+    for principal, generation in held.items():
+        known = table.get(principal)
+        if generation.number > (known.number if known is not None else 0):
+            return True
+    return False
 
 
 def newest(

@@ -27,7 +27,7 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.refresh_tokens import RefreshToken
-from identity_service.domain.revocations import first_raised
+from identity_service.domain.revocations import first_raised, is_ahead, newest
 from identity_service.domain.secret import Secret
 from identity_service.domain.sessions import (
     Replayed,
@@ -178,12 +178,14 @@ class Refresher:
         """Refuses when the store or the replica says that the session is over, or may not go on."""
         session, revocations = state.session, self._replica.revocations
         principals = session.principals
+        known = newest(state.generations, revocations.current(*principals))
         over = (
             state.ended
             or session.session_id in revocations.denylist
             or state.time >= session.expire_time
-            or first_raised(state.generations, principals, session.generations) is not None
-            or revocations.raised_over(principals, session.generations) is not None
+            or first_raised(known, principals, session.generations) is not None
+            # Of a history of the store that was lost: nobody knows what was revoked in it.
+            or is_ahead(known, session.generations)
         )
         client, user = state.client, state.user
         if over or client is None or client.disabled or user is None or user.disabled:

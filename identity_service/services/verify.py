@@ -18,6 +18,7 @@ from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejecte
 from identity_service.services.token_cache import RecentCache
 
 R = TypeVar("R")
+_LOST: Final = "the token was issued in a history of the store that was lost"
 _TOKEN_BYTES: Final = 3000
 """What a remembered token needs beside its text and the answer."""
 
@@ -50,6 +51,8 @@ class Verified(Generic[R]):
     audiences: frozenset[str]
     scopes: frozenset[str]
     principals: frozenset[PrincipalId]
+    first_seen: float
+    """When this process verified the signature, by the monotonic clock."""
 
 
 class Verifier(Generic[R]):
@@ -93,7 +96,8 @@ class Verifier(Generic[R]):
     def verify(self, request: VerifyRequest) -> Verified[R] | Rejected:
         """Whether the token is good now, as far as the log is known here; `prepare` has been called.
 
-        Raises UnavailableError when too little is known to answer; never for what a token contains.
+        A token that names a higher generation than is known here has the log read to its end, once.
+        Raises UnavailableError when too little is known to answer.
         """
         self._require()
         known = self._recall(request.token)
@@ -111,6 +115,7 @@ class Verifier(Generic[R]):
             verified.valid_from <= self._clock.unix() < verified.valid_until
             and self._keys.verifying(verified.key_id) is not None
             and self._revocations.why_revoked(verified.token, verified.principals) is None
+            and not self._is_ahead(verified)
         )
 
     def _recall(self, text: str) -> Verified[R] | Rejected:
@@ -133,6 +138,7 @@ class Verifier(Generic[R]):
             audiences=frozenset(token.audiences),
             scopes=frozenset(token.scopes),
             principals=token.principals,
+            first_seen=self._clock.monotonic(),
         )
         self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
         return known
@@ -146,8 +152,24 @@ class Verifier(Generic[R]):
             return _reject(RejectionReason.EXPIRED, "the token has expired")
         if now < known.valid_from:
             return _reject(RejectionReason.NOT_YET_VALID, "the token is not valid yet")
+        ahead = self._is_ahead(known) and self._is_of_lost_history(known)
         why = self._revocations.why_revoked(known.token, known.principals)
+        if why is None and ahead:
+            why = _LOST
         return None if why is None else _reject(RejectionReason.REVOKED, why)
+
+    def _is_of_lost_history(self, known: Verified[R]) -> bool:
+        """Whether the token names a generation that is not known after all was read that there was.
+
+        That is known already if the store has confirmed a heartbeat since the token was first seen here.
+        """
+        if self._replica.staleness >= self._clock.monotonic() - known.first_seen:
+            self._replica.reach(None)
+        return self._is_ahead(known)
+
+    def _is_ahead(self, known: Verified[R]) -> bool:
+        held = known.token.generations
+        return bool(held) and self._revocations.is_ahead(held)
 
 
 def _unfit(known: Verified[R], request: VerifyRequest) -> Rejected | None:

@@ -325,8 +325,7 @@ class Replica:
         # What may fail comes first: a clock that was set back is accepted only once the log is read again.
         generations = self._log.generations()
         with self._folding:
-            for principal, generation in generations.items():
-                self._revocations.raise_to(principal, generation)
+            self._revocations.begin_history(generations)
         self._notify(None)
         with self._folding:
             self._wall_clock.begin()

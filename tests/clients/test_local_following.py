@@ -7,13 +7,24 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 
-from identity_client import IdentityError, LocalVerifier, NotFreshError, SilentError, UnavailableError
+from identity_client import (
+    IdentityError,
+    LocalVerifier,
+    NotFreshError,
+    Rejected,
+    SilentError,
+    UnavailableError,
+)
 from identity_client import local as module
 from identity_client.backoff import Backoff
 from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, TokenDenied
+from identity_service.domain.ids import EVERYONE, PrincipalId
+from identity_service.domain.log import Generation
 from identity_service.jose import keys
+from identity_service.jose.access_tokens import AccessTokenCodec
 from tests.faults.site import until
 from tests.patience import PATIENCE
+from tests.unit.jose.conftest import Ring, access_token
 
 _MADE = keys.generate("ES256")
 _KEY = PublicKey(
@@ -196,3 +207,59 @@ def test_after_a_silent_stream_the_next_one_may_be_silent_for_twice_as_long(scri
         until(lambda: len(script.resumed) == 4, PATIENCE)
 
     assert [limit.total_seconds() for limit in script.max_silence] == [4, 8, 8, 4]
+
+
+def issued(**generations: str) -> str:
+    """Return a token of the key that the script publishes, which names these generations."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    token = access_token(
+        issuer="i",
+        issue_time=now,
+        expire_time=now + timedelta(minutes=5),
+        generations={
+            PrincipalId(p.replace("everyone", EVERYONE)): Generation.parse(g) for p, g in generations.items()
+        },
+    )
+    return AccessTokenCodec(Ring((_MADE,)), "i").sign(token)
+
+
+def judged(verifier: LocalVerifier, token: str) -> str:
+    try:
+        outcome = verifier.verify(token, any_audience=True)
+    except NotFreshError as error:
+        return str(error)
+    return f"{outcome.reason}: {outcome.detail}" if isinstance(outcome, Rejected) else ""
+
+
+def raised(number: int, link: str) -> GenerationRaised:
+    return GenerationRaised(principal=EVERYONE, number=number, link=link)
+
+
+def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready()
+    token = issued(everyone="1.a")
+    assert "a generation that was not told yet" in judged(verifier, token)
+
+    script.put(News(revocations=(raised(1, "a"),), revision="e.2"), heartbeat("e.2"))
+    until(lambda: judged(verifier, token) == "", PATIENCE)
+
+
+@pytest.mark.parametrize("known", [None, raised(1, "b")])
+def test_a_token_of_a_history_that_was_lost_is_revoked_once_the_service_has_confirmed_what_it_knows(
+    script: Script, verifier: LocalVerifier, known: GenerationRaised | None
+) -> None:
+    script.put(KEYS, News(revocations=(known,) if known else ()), heartbeat("e.1"))
+    verifier.wait_ready()
+    token = issued(everyone="2.a")
+    assert "a generation that was not told yet" in judged(verifier, token)
+
+    def is_revoked() -> bool:
+        script.put(heartbeat("e.1"))
+        return (
+            judged(verifier, token) == "REVOKED: the token was issued in a history of the store that was lost"
+        )
+
+    until(is_revoked, PATIENCE)

@@ -106,6 +106,49 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
     assert not refuses(state, signed({"ana": (2, "c")}))
 
 
+def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
+    """A store that was put back, and then raised as well: its number is the lower one."""
+    state = told(raised("ana", 5, "lost"))
+    state.fold(News(restarted=True))
+    state.fold(News(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
+    for held in ((5, "lost"), (4, "new")):
+        assert refuses(state, signed({"ana": held}))
+
+    state.fold(News(revocations=(raised("ana", 6, "repaired"),)))
+    assert not refuses(state, signed({"ana": (6, "repaired")}))
+
+
+def test_a_raise_after_everything_was_told_again_refuses_what_only_this_client_remembers() -> None:
+    state = told(raised("ana", 5, "lost"))
+    state.fold(News(restarted=True))
+    state.fold(News(revision="e.9.x"))
+    assert not refuses(state, signed({"ana": (5, "lost")}))
+    state.fold(News(revocations=(raised("ana", 1, "new"),)))
+    assert refuses(state, signed({"ana": (5, "lost")}))
+
+
+def test_a_raise_is_not_doubted_that_is_told_again_by_a_process_that_lags() -> None:
+    state = told(raised("ana", 5, "e"))
+    for _ in range(2):  # a stream that ends while it tells everything is begun anew
+        state.fold(News(restarted=True))
+        state.fold(News(revocations=(raised("ana", 4, "d"),)))
+        assert refuses(state, signed({"ana": (5, "e")}))
+    state.fold(News(revocations=(raised("ana", 5, "e"),)))
+    assert not refuses(state, signed({"ana": (5, "e")}))
+    state.fold(News(revocations=(raised("ana", 4, "d"),)))
+    assert not refuses(state, signed({"ana": (5, "e")}))
+
+
+@pytest.mark.parametrize(
+    ("held", "ahead"),
+    [({}, False), ({"ana": (2, "a")}, False), ({"ana": (3, "a")}, True), ({"portal": (1, "a")}, True)],
+)
+def test_a_token_is_ahead_that_names_a_higher_generation_than_was_told(
+    held: dict[str, tuple[int, str]], ahead: bool
+) -> None:
+    assert told(raised("ana", 2)).is_ahead(signed(held)) is ahead
+
+
 def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
     def denied(minutes: float) -> News:
         return News(revocations=(TokenDenied(token_id="t1", deny_until=NOW + timedelta(minutes=minutes)),))

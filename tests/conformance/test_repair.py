@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from identity_service.domain.errors import NoSigningKeyError, StoreReplacedError, StoreUninitializedError
-from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import (
     Appended,
     Fact,
@@ -126,6 +126,22 @@ def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend)
     assert backend.open().restore(FACTS) == 0
     assert len(entries_of(store)) == 3
     assert store.generations() == {ALICE: Generation(number=3, link=Link("three"))}
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: Store, known: int) -> None:
+    """Each of the two may have revoked what was issued in the other, so neither number is the next one."""
+    for _ in range(known):
+        store.raise_generation(ALICE, above=0, request_id=None)
+    other = GenerationRaised(principal=ALICE, number=3, origin=Link("other"))
+
+    assert store.restore([other]) == 1
+
+    raised = store.generations()[ALICE]
+    assert raised.number == 4
+    assert raised.link not in ("other", NO_LINK)
+    assert store.restore([other, other]) == 0
+    assert entries_of(store)[-1].change == GenerationRaised(principal=ALICE, number=4)
 
 
 def test_facts_whose_entries_are_gone_are_appended_again(store: Store, backend: Backend) -> None:

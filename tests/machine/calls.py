@@ -84,9 +84,7 @@ class Calls(Parties):
         for one in covered:
             if one.is_ahead_of(fact):
                 self.took["token of a forgotten history"] += 1
-                one.doubtful = True
-            else:
-                one.facts.append(fact)
+            one.facts.append(fact)
         self.took[f"revoke by {kind}"] += 1
         return fact
 

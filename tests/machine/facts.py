@@ -57,8 +57,7 @@ class Token:
     def is_ahead_of(self, fact: "Fact") -> bool:
         """Whether it names a higher generation than the one that was raised to.
 
-        Then it was issued in a history that was lost, in which that generation was raised more often; see
-        docs/reliability.md, "Not promised".
+        Then it was issued in a history that was lost, in which that generation was raised more often.
         """
         known = self.generations.get(fact.id)
         return known is not None and known.number > fact.number > 0

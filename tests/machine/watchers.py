@@ -149,6 +149,7 @@ class Resumer:
 def _copied(state: TrustState) -> TrustState:
     copied = copy.copy(state)
     copied.denied, copied.generations = dict(state.denied), dict(state.generations)
+    copied._unproven = dict(state._unproven)
     copied._buckets = {minute: list(ids) for minute, ids in state._buckets.items()}
     return copied
 

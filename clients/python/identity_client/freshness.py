@@ -69,6 +69,11 @@ class Freshness:
         self.offset = math.nan
         """The offset last accepted; NaN, which equals nothing, while none is. For `verify` to compare."""
 
+    @property
+    def confirmed(self) -> float:
+        """When the service had last heard of its store, by the steady clock."""
+        return self.until - self._max_staleness
+
     def begin(self) -> None:
         """A new stream: nothing waits on its way yet."""
         self._fastest = math.inf

@@ -36,7 +36,7 @@ from identity_client.freshness import (
 from identity_client.options import ClientOptions
 from identity_client.recent import Recent
 from identity_client.trust import News, TrustClient
-from identity_client.trust_state import RETIRED, TrustState
+from identity_client.trust_state import LOST, RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
 
 _TOKEN_BYTES: Final = 4000
@@ -58,6 +58,8 @@ class _Known:
     audiences: frozenset[str]
     scopes: frozenset[str]
     principals: frozenset[str]
+    first_seen: float
+    """When the signature was verified, by the steady clock."""
 
 
 class LocalVerifier:
@@ -152,11 +154,12 @@ class LocalVerifier:
             self._cache.put(digest, known, _TOKEN_BYTES + len(token))
         if known.token.key_id not in state.keys:
             return self._of_no_key(known.token.key_id)
-        if now >= known.valid_until:
-            return self._rejected("EXPIRED", "the token has expired")
-        if now < known.valid_from:
-            return self._rejected("NOT_YET_VALID", "the token is not valid yet")
-        if (why := state.why_revoked(known.token, known.principals)) is not None:
+        if not known.valid_from <= now < known.valid_until:
+            return self._untimely(known, now)
+        why = state.why_revoked(known.token, known.principals)
+        if why is None and known.token.generations:
+            why = self._why_lost(known)
+        if why is not None:
             return self._rejected("REVOKED", why)
         refused = self._unfit(known, audiences, any_audience, required_scopes, certificate_sha256)
         if refused is not None:
@@ -199,6 +202,7 @@ class LocalVerifier:
             audiences=frozenset(says.audiences),
             scopes=frozenset(says.scopes),
             principals=token.principals,
+            first_seen=_steady(),
         )
 
     def _read_signed(self, text: str) -> SignedToken:
@@ -218,6 +222,22 @@ class LocalVerifier:
         if key_principal(key_id) in self._state.generations:
             return self._rejected("REVOKED", RETIRED)
         return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
+
+    def _untimely(self, known: _Known, now: float) -> Rejected:
+        if now < known.valid_from:
+            return self._rejected("NOT_YET_VALID", "the token is not valid yet")
+        return self._rejected("EXPIRED", "the token has expired")
+
+    def _why_lost(self, known: _Known) -> str | None:
+        """Return a sentence if the token names a generation that the service does not have.
+
+        Raises NotFreshError until the service has confirmed all that it knew when the token came.
+        """
+        if not self._state.is_ahead(known.token):
+            return None
+        if self._fresh.confirmed <= known.first_seen:
+            raise NotFreshError("the token names a generation that was not told yet; try again")
+        return LOST if self._state.is_ahead(known.token) else None
 
     def _rejected(self, reason: str, detail: str) -> Rejected:
         return Rejected(reason=reason, detail=detail, revision=self._state.revision)

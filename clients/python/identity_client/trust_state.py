@@ -13,8 +13,9 @@ from identity_client.trust import GenerationRaised, KeySet, News, SessionEnded, 
 _BUCKET_SECONDS = 60
 _RAISED = "all tokens of one of the token's principals were revoked"
 RETIRED = "a key that the token was made with was retired"
+LOST = "the token was issued in a history of the store that was lost"
 _TORN = "\0"
-"""In place of two links of one number: no token was issued under both."""
+"""In place of the links of two histories: no token was issued under both."""
 
 
 class TrustState:
@@ -29,11 +30,15 @@ class TrustState:
         """All up to here has been told; empty = nothing yet."""
         self.complete = False
         """Whether everything that is live has been told, and not only a part of it."""
+        self._unproven: dict[str, tuple[int, str]] = {}
+        """Generations that were told before everything was told anew, and that have not been told since."""
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
         self._buckets: dict[int, list[str]] = {}
 
     def fold(self, news: News) -> None:
         """Know what this message says. Raises ValueError: a key in it is none."""
+        if news.restarted:
+            self._unproven = self.generations | self._unproven
         for revocation in news.revocations:
             match revocation:
                 case TokenDenied(token_id=id_, deny_until=until):
@@ -77,6 +82,14 @@ class TrustState:
                     return RETIRED if principal.startswith(KEY) else _RAISED
         return None
 
+    def is_ahead(self, token: SignedToken) -> bool:
+        """Whether the token names a higher generation than was told: it is newer, or of a lost history."""
+        for principal, (number, _) in token.generations.items():
+            known = self.generations.get(principal)
+            if number > (known[0] if known is not None else 0):
+                return True
+        return False
+
     def _is_raised_over(self, principal: str, held: tuple[int, str] | None) -> bool:
         raised = self.generations.get(principal)
         if raised is None:
@@ -90,8 +103,14 @@ class TrustState:
             self._buckets.setdefault(minute, []).append(id_)
 
     def _raise(self, principal: str, number: int, link: str) -> None:
-        known = self.generations.get(principal)
-        if known is None or number > known[0]:
+        known, unproven = self.generations.get(principal), self._unproven.get(principal)
+        if unproven is not None and number < unproven[0]:
+            # Of another history, which may have revoked what was issued under the higher number.
+            self.generations[principal] = (unproven[0], _TORN)
+            return
+        if unproven is not None:
+            del self._unproven[principal]
+        if known is None or number > known[0] or (number, link) == unproven:
             self.generations[principal] = (number, link)
         elif number == known[0] and link != known[1]:
             self.generations[principal] = (number, _TORN)

@@ -149,12 +149,13 @@ def restore(mutation: Mutation, fact: Fact) -> None:
 
 def _restore_generation(mutation: Mutation, fact: GenerationRaised) -> None:
     known = generations_of(mutation.connection, [fact.principal]).get(fact.principal)
-    if known is None or fact.number > known.number:
+    if known is None:
         _, link = mutation.append(fact)
         _hold_generation(mutation, fact.principal, fact.number, fact.origin or link)
-    elif fact.number == known.number and fact.origin != known.link:
-        # Two logs raised to one number: neither may win, so that what was issued under either is refused.
-        raise_to_next(mutation, fact.principal, 0)
+    elif fact.number > known.number or (fact.number == known.number and fact.origin != known.link):
+        # Two histories raised it, and each may have revoked what was issued in the other: neither number may
+        # win, so that what was issued under either is refused.
+        raise_to_next(mutation, fact.principal, fact.number)
 
 
 def _hold_generation(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import (
+    NEVER_RAISED,
     Change,
     Generation,
     GenerationRaised,
@@ -213,6 +214,73 @@ def test_the_next_raise_repairs_two_raises_to_one_number() -> None:
     ]
     for order in permutations(entries):
         assert folded(order).generations == {ALICE: generation(4, "r")}
+
+
+# A store that was put back: its history is another one.
+
+
+def test_what_two_histories_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(5, "lost"))
+    revocations.begin_history({ALICE: generation(4, "new")})
+    for held in (generation(5, "lost"), generation(4, "new")):
+        assert revocations.why_revoked(a_token(generations={ALICE: held})) is not None
+
+    revocations.raise_to(ALICE, generation(6, "repaired"))
+    assert revocations.generations == {ALICE: generation(6, "repaired")}
+
+
+def test_a_raise_in_the_new_history_refuses_what_the_store_did_not_know_of() -> None:
+    """The store that was put back was never raised; it is, before this process has put its number back."""
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(5, "lost"))
+    revocations.begin_history({})
+    token = a_token(generations={ALICE: generation(5, "lost")})
+    assert revocations.why_revoked(token) is None
+
+    revocations.raise_to(ALICE, generation(1, "new"))
+    assert revocations.why_revoked(token) is not None
+
+
+@pytest.mark.parametrize("table", [{}, {ALICE: generation(4, "d")}])
+def test_a_generation_that_stands_in_the_log_is_of_this_history(table: dict[PrincipalId, Generation]) -> None:
+    """Its earlier raises are read first; the table of the store may have lost its row, or be older."""
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(5, "e"))
+    revocations.begin_history(table)
+    for number, link in enumerate("abcde", 1):
+        revocations.raise_to(ALICE, generation(number, link))
+    assert revocations.generations == {ALICE: generation(5, "e")}
+    revocations.raise_to(ALICE, generation(3, "c"))
+    assert revocations.generations == {ALICE: generation(5, "e")}
+
+
+def test_what_the_store_knows_as_well_is_not_doubted() -> None:
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(2, "b"))
+    revocations.begin_history({ALICE: generation(2, "b"), EVERYONE: generation(1, "x")})
+    revocations.raise_to(ALICE, generation(1, "a"))
+    assert revocations.generations == {ALICE: generation(2, "b"), EVERYONE: generation(1, "x")}
+
+
+@pytest.mark.parametrize(
+    ("known", "held", "ahead"),
+    [
+        ({}, {}, False),
+        ({}, {ALICE: NEVER_RAISED}, False),
+        ({}, {ALICE: generation(1)}, True),
+        ({ALICE: generation(1)}, {ALICE: generation(1)}, False),
+        ({ALICE: generation(1)}, {ALICE: generation(2)}, True),
+        ({ALICE: generation(2)}, {ALICE: generation(1)}, False),
+        ({ALICE: generation(2)}, {ALICE: generation(2), EVERYONE: generation(1)}, True),
+    ],
+)
+def test_a_token_is_ahead_that_names_a_higher_generation_than_is_known(
+    known: dict[PrincipalId, Generation], held: dict[PrincipalId, Generation], ahead: bool
+) -> None:
+    revocations = Revocations()
+    revocations.begin_history(known)
+    assert revocations.is_ahead(held) is ahead
 
 
 def test_a_generation_with_two_links_survives_its_spelling_in_a_token() -> None:

@@ -248,13 +248,14 @@ local function put_back(head, denials, ends, i, now)
     else
       local number, known_link = generation_at(KEYS[3], id)
       local wanted = tonumber(ARGV[i + 2])
-      if wanted > number then
+      if number == 0 then
         append(KEYS[1], KEYS[2], head, link, now, ARGV[i + 4] .. ARGV[i + 2] .. '}')
         hold(KEYS[1], KEYS[3], head, id, ARGV[i + 2] .. '.' .. ARGV[i + 3])
         new = true
-      elseif wanted == number and known_link ~= ARGV[i + 3] then
-        -- Two logs raised to one number: neither may win, so that what was issued under either is refused.
-        raise(KEYS[1], KEYS[2], KEYS[3], head, id, '0', ARGV[i + 6], link, now)
+      elseif wanted > number or (wanted == number and known_link ~= ARGV[i + 3]) then
+        -- Two histories raised it, and each may have revoked what was issued in the other: neither number may win,
+        -- so that what was issued under either is refused.
+        raise(KEYS[1], KEYS[2], KEYS[3], head, id, ARGV[i + 2], ARGV[i + 6], link, now)
         new = true
       end
       i = i + 7

@@ -1,0 +1,199 @@
+"""Verify of tokens that name a generation which is not known: it is new, or of a history that was lost."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.ids import EVERYONE, KeyId, Link, PrincipalId, TokenId
+from identity_service.domain.log import Generation, Revision
+from identity_service.domain.revocations import Revocations
+from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.services.verify import Verifier, VerifyRequest
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLIENT = PrincipalId("portal")
+
+
+def generation(number: int, link: str = "a") -> Generation:
+    return Generation(number=number, link=Link(link))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.steady = 100.0
+
+    def now(self) -> datetime:
+        return NOW
+
+    def unix(self) -> float:
+        return NOW.timestamp()
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def boot(self) -> float:
+        return self.steady
+
+
+class Replica:
+    """A replica that is fresh; reading the log does what a test says."""
+
+    revision: Revision
+    marks: object
+    latest_time = NOW
+    held_time = NOW
+
+    def __init__(self, clock: Clock) -> None:
+        self.revocations = Revocations()
+        self.confirmed = clock.steady
+        self.reads = 0
+        self.on_read: Callable[[], None] = lambda: None
+        self._clock = clock
+
+    @property
+    def staleness(self) -> float:
+        return self._clock.steady - self.confirmed
+
+    def require_fresh(self) -> None:
+        """It is fresh."""
+
+    require_clock = require_ready = require_fresh
+
+    def reach(self, revision: Revision | None) -> None:
+        assert revision is None
+        self.reads += 1
+        self.on_read()
+
+
+class Codec:
+    """Each text is a token that names the generations put here under it."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, AccessToken] = {}
+
+    def sign(self, token: AccessToken, encrypt_with: object = None) -> str:
+        raise NotImplementedError
+
+    def read(self, text: str) -> AccessToken | Rejected:
+        return self.tokens[text]
+
+
+class Keys:
+    """Every key verifies."""
+
+    def verifying(self, key_id: str) -> object:
+        return self
+
+
+class Site:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.replica = Replica(self.clock)
+        self.codec = Codec()
+        self.verifier: Verifier[str] = Verifier(
+            self.codec,
+            Keys(),  # type: ignore[arg-type]
+            self.replica,  # type: ignore[arg-type]
+            self.clock,
+            lambda token: token.token_id,
+            leeway=timedelta(seconds=10),
+            cache_bytes=100_000,
+        )
+        self.token = AccessToken(
+            issuer="i",
+            subject=PrincipalId("ana"),
+            client_id=CLIENT,
+            audiences=("api",),
+            scopes=(),
+            token_id=TokenId("t"),
+            issue_time=NOW,
+            expire_time=NOW + timedelta(minutes=5),
+            key_id=KeyId("k"),
+        )
+
+    def verify(self, text: str = "t", **generations: Generation) -> str:
+        """Why it is rejected, or nothing."""
+        held = {EVERYONE if p == "everyone" else PrincipalId(p): g for p, g in generations.items()}
+        self.codec.tokens.setdefault(text, replace(self.token, generations=held))
+        outcome = self.verifier.verify(VerifyRequest(token=text, any_audience=True))
+        return f"{outcome.reason}: {outcome.detail}" if isinstance(outcome, Rejected) else ""
+
+    def raise_(self, principal: PrincipalId, raised: Generation) -> None:
+        self.replica.revocations.raise_to(principal, raised)
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def test_a_token_that_names_what_is_known_is_verified_without_reading(site: Site) -> None:
+    site.raise_(EVERYONE, generation(2))
+    assert site.verify(everyone=generation(2)) == ""
+    assert (
+        site.verify("none of it", portal=Generation(number=0, link=Link("-")), everyone=generation(2)) == ""
+    )
+    assert site.replica.reads == 0
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_token_that_is_newer_than_what_was_read_is_verified_after_reading(site: Site, known: int) -> None:
+    if known:
+        site.raise_(CLIENT, generation(known, "before"))
+    site.replica.on_read = lambda: site.raise_(CLIENT, generation(known + 1))
+    assert site.verify(portal=generation(known + 1)) == ""
+    assert site.verify(portal=generation(known + 1)) == ""
+    assert site.replica.reads == 1
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_token_of_a_history_that_was_lost_is_revoked(site: Site, known: int) -> None:
+    if known:
+        site.raise_(EVERYONE, generation(known))
+    assert "a history of the store that was lost" in site.verify(everyone=generation(known + 1))
+    assert site.replica.reads == 1
+
+
+def test_what_is_read_may_have_revoked_the_token_otherwise(site: Site) -> None:
+    def read() -> None:
+        site.raise_(EVERYONE, generation(3))
+        site.raise_(CLIENT, generation(1))
+
+    site.replica.on_read = read
+    assert "one of the token's principals" in site.verify(everyone=generation(3))
+
+
+def test_the_log_is_read_no_more_once_a_heartbeat_was_confirmed_since(site: Site) -> None:
+    """A client that goes on sending such a token costs no round trip to the store for each call."""
+    site.verify(everyone=generation(1))
+    site.clock.steady += 1
+    site.replica.confirmed = site.clock.steady
+    for _ in range(3):
+        assert "lost" in site.verify(everyone=generation(1))
+    assert site.replica.reads == 1
+
+
+def test_while_too_many_wait_for_the_store_it_is_not_said_that_such_a_token_was_revoked(site: Site) -> None:
+    def read() -> None:
+        raise ServerBusyError("too many calls wait for the store; try again")
+
+    site.replica.on_read = read
+    with pytest.raises(ServerBusyError):
+        site.verify(everyone=generation(1))
+
+
+def test_an_answer_is_not_given_again_once_its_history_was_lost(site: Site) -> None:
+    site.raise_(EVERYONE, generation(2))
+    assert site.verify(everyone=generation(2)) == ""
+    known = site.verifier.verify(VerifyRequest(token="t", any_audience=True))
+    assert not isinstance(known, Rejected)
+    assert site.verifier.is_still_good(known)
+
+    site.replica.revocations.__init__()  # type: ignore[misc]  # a process that knows only the store of now
+    site.raise_(EVERYONE, generation(1, "b"))
+
+    assert not site.verifier.is_still_good(known)
+    assert "lost" in site.verify(everyone=generation(2))
