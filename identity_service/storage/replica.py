@@ -18,6 +18,7 @@ from identity_service.domain.errors import (
     ReplicaStaleError,
     RevisionNotReachedError,
     ServerBusyError,
+    StoreDamagedError,
     StoreFencedError,
     StoreUnavailableError,
     StoreUninitializedError,
@@ -38,6 +39,8 @@ from identity_service.storage.wall_clock import ClockSample, WallClock
 
 FRESH: Final = "fresh"
 """The status of a process that may answer."""
+_NAMED: Final = (NoSigningKeyError, UnsafeStoreError, StoreDamagedError)
+"""Errors whose message says what to mend: callers are told them instead of that this process is stale."""
 _PENDING_BEATS: Final = 64
 _LOADS: Final = 5
 
@@ -134,7 +137,7 @@ class Replica:
             self.require_ready()
             if self._fenced is not None:
                 raise StoreFencedError(self._fenced.target)
-            if isinstance(self._trouble, NoSigningKeyError | UnsafeStoreError):
+            if isinstance(self._trouble, _NAMED):
                 raise type(self._trouble)(str(self._trouble))
             raise ReplicaStaleError("this process has not heard from the store for too long; try again")
         self._wall_clock.require()
@@ -236,7 +239,8 @@ class Replica:
             try:
                 replaced = self._reader.read_to_end()
             except UnavailableError as error:
-                self._trouble = error
+                if isinstance(error, _NAMED) or not isinstance(self._trouble, _NAMED):
+                    self._trouble = error
                 raise
             if replaced:
                 self.upkeep.owe_everything()
@@ -247,14 +251,14 @@ class Replica:
         """One heartbeat: measures staleness, finds a replaced log, prompts a catch-up that was missed."""
         try:
             self._beat(process)
-        except UnsafeStoreError as error:
+        except (UnsafeStoreError, StoreDamagedError) as error:
             self._trouble = error
             raise
         except StoreFencedError as error:
             self._fenced = error
             raise
         self._fenced = None
-        if self.store_is_unsafe:
+        if isinstance(self._trouble, UnsafeStoreError | StoreDamagedError):
             self._trouble = None
 
     def _beat(self, process: str) -> None:

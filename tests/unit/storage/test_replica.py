@@ -16,7 +16,10 @@ from identity_service.domain.errors import (
     NotReadyError,
     ReplicaStaleError,
     RevisionNotReachedError,
+    StoreDamagedError,
     StoreUnavailableError,
+    UnavailableError,
+    UnsafeStoreError,
 )
 from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, TokenId
 from identity_service.domain.log import (
@@ -325,6 +328,41 @@ def test_staleness_counts_from_when_the_beat_was_sent(replica: Replica, clock: C
     assert not replica.is_fresh()
     replica.beat("p")
     assert replica.is_fresh()
+
+
+@pytest.mark.parametrize("kind", [StoreDamagedError, UnsafeStoreError])
+def test_what_must_be_mended_is_told_instead_of_that_the_process_is_stale(
+    replica: Replica,
+    log: MemoryLog,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[UnavailableError],
+) -> None:
+    """Also if other reads of the same store fail by an error that says nothing."""
+    replica.load()
+    replica.beat("p")
+    clock.steady += 6
+
+    def fails(error: UnavailableError) -> Callable[..., Any]:
+        def call(*_: object, **__: object) -> Any:
+            raise error
+
+        return call
+
+    with monkeypatch.context() as broken:
+        broken.setattr(log, "beat", fails(kind("the file x is damaged")))
+        broken.setattr(log, "read", fails(StoreUnavailableError("the store cannot be read")))
+        calls: list[Callable[[], None]] = [lambda: replica.beat("p"), replica.catch_up]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError):
+                call()
+            with pytest.raises(kind, match="the file x is damaged"):
+                replica.require_fresh()
+    replica.beat("p")
+    replica.require_fresh()
+    clock.steady += 6
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()
 
 
 def test_a_beat_counts_only_once_its_head_has_been_read(
