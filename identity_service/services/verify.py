@@ -115,7 +115,7 @@ class Verifier(Generic[R]):
             verified.valid_from <= self._clock.unix() < verified.valid_until
             and self._keys.verifying(verified.key_id) is not None
             and self._revocations.why_revoked(verified.token, verified.principals) is None
-            and not self._is_ahead(verified)
+            and not (verified.token.generations and self._is_ahead(verified))
         )
 
     def _recall(self, text: str) -> Verified[R] | Rejected:
@@ -152,7 +152,7 @@ class Verifier(Generic[R]):
             return _reject(RejectionReason.EXPIRED, "the token has expired")
         if now < known.valid_from:
             return _reject(RejectionReason.NOT_YET_VALID, "the token is not valid yet")
-        ahead = self._is_ahead(known) and self._is_of_lost_history(known)
+        ahead = known.token.generations and self._is_ahead(known) and self._is_of_lost_history(known)
         why = self._revocations.why_revoked(known.token, known.principals)
         if why is None and ahead:
             why = _LOST
@@ -168,8 +168,7 @@ class Verifier(Generic[R]):
         return self._is_ahead(known)
 
     def _is_ahead(self, known: Verified[R]) -> bool:
-        held = known.token.generations
-        return bool(held) and self._revocations.is_ahead(held)
+        return self._revocations.is_ahead(known.token.generations)
 
 
 def _unfit(known: Verified[R], request: VerifyRequest) -> Rejected | None:
