@@ -26,7 +26,11 @@ _HEARTBEATS: Final = 4
 
 
 def make_backup(settings: Settings, path: Path) -> BackedUp:
-    """Write a backup of the settings' store; see `services/backup.py`."""
+    """Write a backup of the settings' store; see `services/backup.py`.
+
+    Raises ConfigurationError, StoreUnavailableError.
+    """
+    _require_existing(settings)
     writer, version = NewBackup(path, open_sealer(settings)), metadata.version("identity-service")
     vault = open_vault(settings)
     with _opened(settings, SystemClock()) as store:
@@ -65,6 +69,7 @@ def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
 @contextmanager
 def opened_migration(source: Settings, target: Settings) -> Iterator[Migration]:
     """Open two stores to copy one into the other. Raises ConfigurationError, StoreUnavailableError."""
+    _require_existing(source)
     _require_lasting(target)
     clock = SystemClock()
     with _opened(source, clock) as from_, _opened(target, clock) as to:
@@ -80,6 +85,15 @@ def _require_lasting(settings: Settings) -> None:
             f"the store {settings.store} is in memory, and ends with this command: name a file, as in "
             f"{_SQLITE}identity.db, or a Redis"
         )
+
+
+def _require_existing(settings: Settings) -> None:
+    """Raise ConfigurationError if an embedded store has no file yet: opening it would make one."""
+    if not settings.store.startswith(_SQLITE) or settings.store.removeprefix(_SQLITE) == MEMORY:
+        return
+    path = Path(settings.store.removeprefix(_SQLITE))
+    if not path.exists():
+        raise ConfigurationError(f"there is no store at {path.absolute()}: check the URL {settings.store}")
 
 
 def store_name(settings: Settings) -> str:

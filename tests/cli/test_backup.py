@@ -55,7 +55,16 @@ def test_a_backup_overwrites_nothing(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "it.backup").read_text() == "precious"
 
 
-def test_a_backup_of_no_store_leaves_no_file(run: Run, tmp_path: Path) -> None:
+def test_a_copy_of_a_store_that_is_not_there_names_it_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
+    none = sqlite(tmp_path, "none")
+    for words in (("backup", "it.backup", "--store", none), ("migrate", none, sqlite(tmp_path, "new"))):
+        refused = run(*words, code=1)
+        assert f"there is no store at {tmp_path}/none.db" in refused.stderr
+    assert not {*tmp_path.glob("*.backup*"), *tmp_path.glob(".*"), *tmp_path.glob("n*")}
+
+
+def test_a_backup_of_a_store_that_was_not_initialised_leaves_no_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "none.db").touch()
     refused = run("backup", "it.backup", "--store", sqlite(tmp_path, "none"), code=4)
     assert "initialise" in refused.stderr
     assert not list(tmp_path.glob("*.backup*"))
