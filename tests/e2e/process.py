@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -137,7 +138,9 @@ class Running:
             self.kill()
 
     def client(self, **options: Any) -> IdentityClient:
-        return IdentityClient(self.target, options=ClientOptions(**options))
+        """A client that waits for an answer as long as a machine may take that is very busy."""
+        patient = {"timeout": timedelta(seconds=PATIENCE)}
+        return IdentityClient(self.target, options=ClientOptions(**(patient | options)))
 
     def json(self, *words: str, stdin: str = "") -> Any:
         """What a command prints that calls this process as the first administrator."""

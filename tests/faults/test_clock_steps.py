@@ -6,11 +6,12 @@ Service, Redis and a local verifier go by one clock that is set: nothing shows t
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from identity_client import IdentityClient, IdentityError, Rejected
+from identity_client import IdentityError, Rejected
 from tests.e2e.process import Installation, Running
 from tests.faults.clocks import SteppedClock
 from tests.faults.local_process import LocalProcess
@@ -76,6 +77,13 @@ class Machine:
             self.tally.asked(1)
         return said
 
+    def until_all_have_heard(self) -> None:
+        """Wait until what was acknowledged has reached the other process and the local verifier."""
+        assert self.local is not None
+        asked: list[Callable[[list[str]], list[str]]] = [self.local.say]
+        asked += [partial(_asked, service) for service in self.services]
+        until(lambda: all(set(say(self.revoked)) == {"REVOKED"} for say in asked), PATIENCE)
+
     def until_all_say(self, word: Callable[[bool], str]) -> None:
         """Wait until every answer is the one of `word(whether the token was revoked)`."""
         wanted = [*(word(True) for _ in self.revoked), word(False)]
@@ -94,7 +102,7 @@ class Machine:
 
 
 def _asked(service: Running, tokens: list[str]) -> list[str]:
-    with IdentityClient(service.target) as client:
+    with service.client() as client:
         answers = []
         for token in tokens:
             try:
@@ -133,6 +141,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
             create = ("user", "create", "ana", "--audience", "api", "--password-stdin")
             machine.services[0].json(*create, stdin=f"{PASSWORD}\n")
             machine.revoke_in_each_way()
+            machine.until_all_have_heard()
             return machine
 
         yield make
