@@ -35,6 +35,16 @@ def pytest_configure(config: pytest.Config) -> None:
     choose_server()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules with slow tests first: begun last, one would keep a single process of the run busy.
+
+    This needs `--no-loadscope-reorder`: else pytest-xdist begins with the modules that have the most tests.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))

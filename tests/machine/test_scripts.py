@@ -1,6 +1,6 @@
 """The faults by which acknowledged revocations were once accepted again, as steps of the state machine.
 
-A run of `test_machine.py` meets each of them sooner or later; these meet each of them every time.
+A run of the machine (`running.py`) meets each of them sooner or later; these meet each of them every time.
 """
 
 from collections import Counter
@@ -14,7 +14,6 @@ from tests.machine.facts import OF_SESSIONS, Kind
 from tests.machine.faults import Machine
 from tests.machine.redis_target import WRONG, RedisTarget
 from tests.machine.sqlite_target import SqliteTarget
-from tests.machine.test_machine import quick as quick
 from tests.redis_server import RedisServer
 
 EACH: list[Work] = [(kind, 0, 1) for kind in Kind if kind is not Kind.EVERYTHING]
