@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Some container images set it. Then each process that a test starts would compile the package anew: 0.4 s of its 1.4 s.
+unexport PYTHONDONTWRITEBYTECODE
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
