@@ -3,6 +3,7 @@
 Knows how to break the way to the store. Knows nothing of what is kept there or asked of it.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ LOCAL: Final = ("close", "adopt", "wait")
 """What of a store works without reaching it."""
 WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_session", "replace_session")
 """What a call of a client writes."""
+HEARTBEAT: Final = "beat"
+"""What writes a heartbeat."""
 
 
 class CuttableStore:
@@ -31,11 +34,15 @@ class CuttableStore:
         self._store = store
         self.is_cut = False
         self._loses_replies = False
+        self._heartbeat = threading.Lock()
+        """Held while a heartbeat is written, and while none may be."""
 
     def __getattr__(self, name: str) -> Any:
         if self.is_cut and name not in LOCAL:
             raise StoreUnavailableError("the store is cut off")
         found = getattr(self._store, name)
+        if name == HEARTBEAT:
+            return self._one_at_a_time(found)
         if not (self._loses_replies and name in WRITES):
             return found
 
@@ -44,6 +51,19 @@ class CuttableStore:
             raise StoreUnavailableError("the reply of the store was lost")
 
         return lose_the_reply
+
+    def _one_at_a_time(self, beat: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*words: Any, **more: Any) -> Any:
+            with self._heartbeat:
+                return beat(*words, **more)
+
+        return write
+
+    @contextmanager
+    def without_heartbeats(self) -> Iterator[None]:
+        """The process writes no heartbeat until the block ends; the one that is under way is awaited."""
+        with self._heartbeat:
+            yield
 
     @contextmanager
     def losing_replies(self, lost: bool = True) -> Iterator[None]:
