@@ -19,16 +19,16 @@ dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, a
 	@$(BIN)/identity dev-certs
 
 # Much of their time the tests wait for servers, so three processes suit two cores; two where each test starts several
-# servers. ARGS chooses some of them: ARGS="tests/unit -k keys".
-# A module stays in one process; tests/conftest.py has the modules that take longest begun first.
-IN_ORDER := --dist loadscope --no-loadscope-reorder
-
+# servers. Those share nothing, so that each test goes to the process that is free; else a module stays in one process,
+# and tests/conftest.py puts those that take longest first. ARGS chooses some tests: ARGS="tests/unit -k keys".
 test: .venv/.dev  ## Install what is needed and run all the tests
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n 3 $(IN_ORDER) --cov --cov-report= --durations=5 --ignore tests/e2e --ignore tests/faults
-	@$(BIN)/python -m pytest -n 2 $(IN_ORDER) --cov --cov-append --cov-report=term --durations=5 tests/e2e tests/faults
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report= --durations=5 \
+	  --ignore tests/e2e --ignore tests/faults
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-append --cov-report=term --durations=5 \
+	  tests/e2e tests/faults
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
 endif
 
