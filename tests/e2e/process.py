@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -29,6 +30,8 @@ CHEAP_PASSWORDS = {
 }
 _SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
 """gRPC would wait longer each time, up to seconds after the service has begun to serve."""
+_LOOK: Final = 1.0
+"""Seconds after which a test that waits for a service looks whether its process has ended."""
 
 
 @dataclass
@@ -125,7 +128,8 @@ class Running:
         try:
             self._await_serving()
         except BaseException:
-            self.kill()
+            if self.process.poll() is None:
+                self.kill()
             raise
 
     def __enter__(self) -> Self:
@@ -157,14 +161,19 @@ class Running:
         return self.process.wait(PATIENCE)
 
     def _await_serving(self) -> None:
+        deadline = time.monotonic() + PATIENCE
         with grpc.insecure_channel(self.target, _SOON) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE, wait_for_ready=True)
-            try:
-                for answer in watch:
-                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                        watch.cancel()
-                        return
-            except grpc.RpcError as error:
-                raise AssertionError(f"the service does not serve: {self._installation.log}") from error
-        raise AssertionError(f"the service does not serve: {self._installation.log}")
+            while True:
+                watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=_LOOK, wait_for_ready=True)
+                try:
+                    for answer in watch:
+                        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                            watch.cancel()
+                            return
+                except grpc.RpcError as error:
+                    is_late = self.process.poll() is not None or time.monotonic() > deadline
+                    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not is_late:
+                        continue
+                    raise AssertionError(f"the service does not serve: {self._installation.log}") from error
+                raise AssertionError(f"the service does not serve: {self._installation.log}")
