@@ -3,6 +3,7 @@
 Knows the command line and the clients, as an operator does. Ends what it started.
 """
 
+import random
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -175,6 +176,34 @@ def is_unavailable(client: IdentityClient, token: str) -> bool:
     except UnavailableError:
         return True
     return False
+
+
+class Killer:
+    """Kills commands at moments that are drawn; after a command that was quicker, the moments are earlier."""
+
+    def __init__(self, whole: float, *, waits: float = 0.0) -> None:
+        """
+        Args:
+            whole: seconds that the command takes, without what it waits.
+            waits: seconds that it waits before it changes anything.
+        """
+        self.killed = self.rounds = 0
+        self._whole = whole
+        self._waits = waits
+        self._moments = random.Random(whole)  # noqa: S311  # chance, no secret
+
+    def goes_on(self, rounds: int) -> bool:
+        """Whether there are more rounds to come; the last one is not over before a command was killed."""
+        return self.rounds < rounds or not self.killed
+
+    def run(self, installation: Installation, *words: str) -> None:
+        """Start the command, and kill it at the next moment."""
+        self.rounds += 1
+        moment = self._waits + self._moments.uniform(0.3, 1.1) * self._whole
+        if killed_after(installation, moment, *words):
+            self.killed += 1
+        else:
+            self._whole *= 0.8
 
 
 def killed_after(installation: Installation, seconds: float, *words: str) -> bool:

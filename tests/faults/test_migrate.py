@@ -3,7 +3,6 @@
 Wherever the migration is killed, there is one store that a service may run on, and it knows everything.
 """
 
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.e2e.process import Installation
 from tests.faults.conftest import FULL
 from tests.faults.copied_site import (
     CopiedSite,
+    Killer,
     copied_site,
     deny_many,
     is_unavailable,
@@ -123,23 +123,20 @@ def test_a_migration_that_is_killed_is_finished_by_the_next_run(
     from_ = site.new_store(kind)
     installation = site.set_up(from_)
     deny_many(from_, DENIALS)
-    whole = seconds_of_a_migration(site, installation, from_, kind)
-    moments = random.Random(whole)  # noqa: S311  # chance, no secret
+    killer = Killer(seconds_of_a_migration(site, installation, from_, kind))
     held: list[TokenSet] = []
     revoked: list[TokenSet] = []
-    killed = 0
-    for _ in range(ROUNDS):
+    while killer.goes_on(ROUNDS):
         to = site.new_store(to_kind)
         with site.installation(from_).serve() as service:
             held += site.sign_in(service, 5)
             with Revoking(site, service, site.issue(service, 5)) as revoking:
-                killed += killed_after(installation, moments.uniform(0.3, 1.1) * whole, "migrate", from_, to)
+                killer.run(installation, "migrate", from_, to)
             revoked += revoking.acknowledged
         again = installation.run("migrate", from_, to)
         assert again.returncode == 0, again.stderr
         from_ = to
         kind, to_kind = to_kind, kind
-    assert killed
     with site.installation(from_).serve() as service, service.client() as client:
         assert "VERIFIED" not in verdicts(client, revoked)
         assert "REFRESHED" not in refreshes(client, revoked)
