@@ -163,7 +163,9 @@ class Verifier(Generic[R]):
 
         That is known already if the store has confirmed a heartbeat since the token was first seen here.
         """
-        if self._replica.staleness >= self._clock.monotonic() - known.first_seen:
+        # The age first: a thread that is held up in between must not take an older heartbeat for a newer one.
+        age = self._clock.monotonic() - known.first_seen
+        if self._replica.staleness >= age:
             self._replica.reach(None)
         return self._is_ahead(known)
 

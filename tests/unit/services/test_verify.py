@@ -55,7 +55,7 @@ class Replica:
 
     @property
     def staleness(self) -> float:
-        return self._clock.steady - self.confirmed
+        return self._clock.monotonic() - self.confirmed
 
     def require_fresh(self) -> None:
         """It is fresh."""
@@ -173,6 +173,23 @@ def test_the_log_is_read_no_more_once_a_heartbeat_was_confirmed_since(site: Site
     site.replica.confirmed = site.clock.steady
     for _ in range(3):
         assert "lost" in site.verify(everyone=generation(1))
+    assert site.replica.reads == 1
+
+
+def test_a_heartbeat_from_before_the_token_proves_nothing_though_the_thread_is_held_up(site: Site) -> None:
+    """Time passes between two looks at the clock; nothing that was confirmed has changed meanwhile."""
+    site.raise_(EVERYONE, generation(1))
+    site.clock.steady += 0.25
+    site.replica.on_read = lambda: site.raise_(EVERYONE, generation(2, "b"))
+    look = site.clock.monotonic
+
+    def slow_look() -> float:
+        found = look()
+        site.clock.steady += 3
+        return found
+
+    site.clock.monotonic = slow_look  # type: ignore[method-assign]
+    assert site.verify(everyone=generation(2, "b")) == ""
     assert site.replica.reads == 1
 
 
