@@ -153,17 +153,28 @@ class Revocations:
             for session_id in [id_ for id_ in self._ends if id_ not in self.denylist]:
                 del self._ends[session_id]
 
-    def begin_history(self, generations: Mapping[PrincipalId, Generation]) -> None:
+    def begin_history(
+        self,
+        generations: Mapping[PrincipalId, Generation],
+        known_before: Mapping[PrincipalId, Generation] | None = None,
+    ) -> None:
         """Hold these generations of a store whose log was replaced, or is read for the first time.
 
         A generation that is higher here was raised in another history. If the store has raised the
         principal as well, that may have revoked what was issued under the higher one: a number is kept that
         refuses both, until the log shows that the higher one stands in it, or a raise above both.
+
+        Args:
+            generations: of the store.
+            known_before: what was known here when they were asked for; None = what is known now. What this
+                process has raised since is of this history, and only not in the answer.
         """
+        remembered = self._generations if known_before is None else known_before
         self._unproven = {
             principal: known
-            for principal, known in self._generations.items()
-            if known.number > generations.get(principal, NEVER_RAISED).number
+            for principal, known in remembered.items()
+            if known == self._generations[principal]
+            and known.number > generations.get(principal, NEVER_RAISED).number
         }
         for principal, generation in generations.items():
             self.raise_to(principal, generation)

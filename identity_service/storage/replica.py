@@ -327,9 +327,10 @@ class Replica:
         """A log is about to be read from its start. All that was known stays known: facts only grow."""
         self._confirmed = None
         # What may fail comes first: a clock that was set back is accepted only once the log is read again.
+        known_before = dict(self._revocations.generations)
         generations = self._log.generations()
         with self._folding:
-            self._revocations.begin_history(generations)
+            self._revocations.begin_history(generations, known_before)
         self._notify(None)
         with self._folding:
             self._wall_clock.begin()

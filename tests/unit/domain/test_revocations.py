@@ -255,6 +255,15 @@ def test_a_generation_that_stands_in_the_log_is_of_this_history(table: dict[Prin
     assert revocations.generations == {ALICE: generation(5, "e")}
 
 
+def test_what_was_raised_while_the_table_was_read_is_neither_doubted_nor_lowered() -> None:
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(5, "lost"))
+    before = dict(revocations.generations)
+    revocations.raise_to(ALICE, generation(6, "own"))
+    revocations.begin_history({ALICE: generation(4, "new")}, before)
+    assert revocations.generations == {ALICE: generation(6, "own")}
+
+
 def test_what_the_store_knows_as_well_is_not_doubted() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(2, "b"))

@@ -827,6 +827,39 @@ def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, l
     assert replica.revocations.generations[PrincipalId("p")] == Generation(number=1, link=entry.link)
 
 
+def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
+    replica: Replica, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Watchers are told the generations at once, and keep two links of one number for ever."""
+    alice, read_table = PrincipalId("alice"), log.generations
+    told: list[Mapping[PrincipalId, Generation]] = []
+
+    class Listener:
+        def replaced(self, revision: Revision) -> None:
+            told.append(dict(replica.revocations.generations))
+
+        def folded(self, revision: Revision, changes: object) -> None:
+            """Of no interest here."""
+
+    log.raised = {alice: Generation(number=1, link=Link("one"))}
+    replica.load()
+    replica.follow(Listener())
+    raised = Generation(number=2, link=Link("two"))
+
+    def overtaken() -> Mapping[PrincipalId, Generation]:
+        found = dict(read_table())
+        change = GenerationRaised(principal=alice, number=2)
+        entry = log.append(change)._replace(link=raised.link)
+        log.entries[-1], log.raised = entry, {alice: raised}
+        replica.learn(Appended(revision=log.head().revision, changes=((change, raised.link),)))
+        return found
+
+    monkeypatch.setattr(log, "generations", overtaken)
+    replica._reader.start_over()
+
+    assert told == [{alice: raised}]
+
+
 @pytest.mark.parametrize("fails", ["generations", "a subscriber"])
 def test_a_clock_that_was_set_back_is_not_accepted_by_a_read_that_could_not_begin(
     replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch, fails: str
