@@ -76,28 +76,36 @@ class CallerGate:
                 # without a target is refused as such, whoever sends it.
                 return request.WhichOneof("target") not in ("token", None)
 
-    def admit(self, method: str, rule: Rule, context: grpc.ServicerContext) -> Caller:
+    def admit(
+        self, method: str, rule: Rule, context: grpc.ServicerContext, *, may_wait: bool = True
+    ) -> Caller:
         """The caller, who has the rule's scope unless the rule is about the caller's own things.
 
-        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError.
+        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError; MustReadError unless the
+        call `may_wait` for the store.
         """
         try:
-            return self._admit(rule, context)
+            return self._admit(rule, context, may_wait=may_wait)
         except (CallerUnauthenticatedError, CallerScopeMissingError) as error:
             origin = Origin(peer=peer_of(context), certificate=certificate_of(context))
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
             raise
 
-    def _admit(self, rule: Rule, context: grpc.ServicerContext) -> Caller:
+    def _admit(self, rule: Rule, context: grpc.ServicerContext, *, may_wait: bool) -> Caller:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
         certificate = certificate_of(context)
-        caller = self._by_token(values, certificate) if values else self._by_certificate(certificate)
+        if values:
+            caller = self._by_token(values, certificate, may_wait=may_wait)
+        else:
+            caller = self._by_certificate(certificate)
         may_own = rule.access is Access.OWN_OR_SCOPE and not caller.is_delegated
         if not may_own and rule.scope not in caller.scopes:
             raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
         return caller
 
-    def _by_token(self, values: Sequence[str | bytes], certificate: PeerCertificate | None) -> Caller:
+    def _by_token(
+        self, values: Sequence[str | bytes], certificate: PeerCertificate | None, *, may_wait: bool
+    ) -> Caller:
         if len(values) != 1 or not isinstance(values[0], str):
             raise self._unproven()
         scheme, _, text = values[0].partition(" ")
@@ -105,7 +113,9 @@ class CallerGate:
             raise self._unproven()
         shown = certificate.sha256 if certificate is not None else b""
         answer = self._verifier.verify(
-            VerifyRequest(token=text, audiences=(self._audience,), certificate_sha256=shown)
+            VerifyRequest(
+                token=text, audiences=(self._audience,), certificate_sha256=shown, may_wait=may_wait
+            )
         )
         if isinstance(answer, Rejected):
             raise CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")

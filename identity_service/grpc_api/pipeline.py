@@ -28,6 +28,7 @@ from identity_service.grpc_api.callers import Caller, CallerGate
 from identity_service.grpc_api.calls import Call, certificate_of, peer_of
 from identity_service.grpc_api.errors import REQUEST_ID, status_code, to_status
 from identity_service.grpc_api.policy import POLICY, Pool, Rule
+from identity_service.services.verify import MustReadError
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
@@ -117,9 +118,11 @@ class Pipeline:
             """The answer where it is known: waits for nothing, so that an event loop may ask, too."""
             try:
                 if everybody_proves:
-                    self._admit(method, rule, parse, data, context)
+                    self._admit(method, rule, parse, data, context, may_wait=False)
                 # Answering costs less than asking whether anybody still waits.
                 return recall(data)
+            except MustReadError:  # of the caller's token
+                return None
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error)
 
@@ -200,13 +203,15 @@ class Pipeline:
         parse: Callable[[bytes], Message],
         data: bytes,
         context: Context,
+        *,
+        may_wait: bool = True,
     ) -> tuple[Message, Caller | None]:
         """The parsed request of a call that may go on, and who sends it where that had to be proven."""
         rule = _require_policy(rule)
         request = _parsed(parse, data)
         caller = None
         if self._gate.applies(rule, request):
-            caller = self._gate.admit(method, rule, context)
+            caller = self._gate.admit(method, rule, context, may_wait=may_wait)
             structlog.contextvars.bind_contextvars(caller=caller.principal)
         if not context.is_active():  # cancelled, or its deadline passed while it waited for a thread
             raise TimeoutError

@@ -23,6 +23,10 @@ _TOKEN_BYTES: Final = 3000
 """What a remembered token needs beside its text and the answer."""
 
 
+class MustReadError(Exception):
+    """The answer needs a look into the store, and the caller may not wait for one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest:
     """A token and what it must fulfil."""
@@ -35,6 +39,8 @@ class VerifyRequest:
     at_least_revision: Revision | None = None
     strong: bool = False
     certificate_sha256: bytes = b""
+    may_wait: bool = True
+    """False = the caller runs on an event loop: MustReadError instead of a look into the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +103,13 @@ class Verifier(Generic[R]):
         """Whether the token is good now, as far as the log is known here; `prepare` has been called.
 
         A token that names a higher generation than is known here has the log read to its end, once.
-        Raises UnavailableError when too little is known to answer.
+        Raises UnavailableError when too little is known to answer; MustReadError.
         """
         self._require()
         known = self._recall(request.token)
         if isinstance(known, Rejected):
             return known
-        return self._lapsed(known) or _unfit(known, request) or known
+        return self._lapsed(known, may_wait=request.may_wait) or _unfit(known, request) or known
 
     def is_still_good(self, verified: Verified[R]) -> bool:
         """Whether the same request would be answered in the same way now: time and the log alone decide.
@@ -143,7 +149,7 @@ class Verifier(Generic[R]):
         self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
         return known
 
-    def _lapsed(self, known: Verified[R]) -> Rejected | None:
+    def _lapsed(self, known: Verified[R], *, may_wait: bool) -> Rejected | None:
         """What may have changed since the signature was verified."""
         now = self._clock.unix()
         if self._keys.verifying(known.key_id) is None:
@@ -152,13 +158,17 @@ class Verifier(Generic[R]):
             return _reject(RejectionReason.EXPIRED, "the token has expired")
         if now < known.valid_from:
             return _reject(RejectionReason.NOT_YET_VALID, "the token is not valid yet")
-        ahead = known.token.generations and self._is_ahead(known) and self._is_of_lost_history(known)
+        ahead = (
+            known.token.generations
+            and self._is_ahead(known)
+            and self._is_of_lost_history(known, may_wait=may_wait)
+        )
         why = self._revocations.why_revoked(known.token, known.principals)
         if why is None and ahead:
             why = _LOST
         return None if why is None else _reject(RejectionReason.REVOKED, why)
 
-    def _is_of_lost_history(self, known: Verified[R]) -> bool:
+    def _is_of_lost_history(self, known: Verified[R], *, may_wait: bool) -> bool:
         """Whether the token names a generation that is not known after all was read that there was.
 
         That is known already if the store has confirmed a heartbeat since the token was first seen here.
@@ -166,6 +176,8 @@ class Verifier(Generic[R]):
         # The age first: a thread that is held up in between must not take an older heartbeat for a newer one.
         age = self._clock.monotonic() - known.first_seen
         if self._replica.staleness >= age:
+            if not may_wait:
+                raise MustReadError
             self._replica.reach(None)
         return self._is_ahead(known)
 

@@ -12,8 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from identity_service.domain.ids import PrincipalId
+from identity_service.grpc_api.callers import Caller
+from identity_service.grpc_api.calls import recalled_by
 from identity_service.grpc_api.pipeline import Behaviour, Pipeline
 from identity_service.grpc_api.policy import POLICY
+from identity_service.services.verify import MustReadError
 from identityapi import v1
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -96,6 +100,50 @@ def test_who_looks_on_sees_every_call_and_its_end_and_changes_nothing() -> None:
 
     assert bug.value.code() is grpc.StatusCode.INTERNAL
     assert seen == [(f"/{SERVICE}/Verify", "answered"), (f"/{SERVICE}/Verify", "failed")]
+
+
+def test_an_event_loop_does_not_wait_for_what_must_be_read_about_the_caller() -> None:
+    """The caller's token may name a generation that was not read yet; a thread reads, and answers then."""
+    waited: list[bool] = []
+
+    class Gate(_NoGate):
+        def applies(self, rule: object, request: object) -> bool:
+            return True
+
+        def admit(self, method: str, rule: object, context: object, *, may_wait: bool = True) -> Caller:
+            waited.append(may_wait)
+            if not may_wait:
+                raise MustReadError
+            return Caller(principal=PrincipalId("c"), scopes=frozenset())
+
+    class Servicer:
+        def recall_verify(self, data: bytes) -> bytes | None:
+            return None
+
+        @recalled_by(recall_verify)
+        def Verify(self, request: Any, data: bytes) -> bytes:  # noqa: N802
+            return b"answer"
+
+        Issue = VerifyBatch = Refresh = Revoke = Verify
+
+    class Registrar:
+        def add_generic_rpc_handlers(self, handlers: Any) -> None:
+            """The other way is enough."""
+
+        def add_registered_method_handlers(self, service_name: str, handlers: Any) -> None:
+            self.verify = handlers["Verify"].unary_unary
+
+    class Context:
+        def is_active(self) -> bool:
+            return True
+
+    with ThreadPoolExecutor(1) as work:
+        registrar, servicer = Registrar(), Servicer()
+        pipeline: Any = Pipeline(registrar, Gate(), work)  # type: ignore[arg-type]
+        rpc.add_IdentityServiceServicer_to_server(servicer, pipeline)  # type: ignore[arg-type]
+        assert registrar.verify.instant(b"", Context()) is None
+        assert waited == [False]
+        assert registrar.verify(b"", Context()) == b"answer"
 
 
 class _Faulty:

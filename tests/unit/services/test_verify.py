@@ -11,7 +11,7 @@ from identity_service.domain.ids import EVERYONE, KeyId, Link, PrincipalId, Toke
 from identity_service.domain.log import Generation, Revision
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.tokens import AccessToken, Rejected
-from identity_service.services.verify import Verifier, VerifyRequest
+from identity_service.services.verify import MustReadError, Verifier, VerifyRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENT = PrincipalId("portal")
@@ -190,6 +190,20 @@ def test_a_heartbeat_from_before_the_token_proves_nothing_though_the_thread_is_h
 
     site.clock.monotonic = slow_look  # type: ignore[method-assign]
     assert site.verify(everyone=generation(2, "b")) == ""
+    assert site.replica.reads == 1
+
+
+def test_who_may_not_wait_is_told_that_the_log_must_be_read(site: Site) -> None:
+    site.raise_(EVERYONE, generation(1))
+    site.codec.tokens["t"] = replace(site.token, generations={EVERYONE: generation(2, "b")})
+    asked = VerifyRequest(token="t", any_audience=True, may_wait=False)
+    with pytest.raises(MustReadError):
+        site.verifier.verify(asked)
+    assert site.replica.reads == 0
+
+    site.replica.on_read = lambda: site.raise_(EVERYONE, generation(2, "b"))
+    assert site.verify(everyone=generation(2, "b")) == ""
+    assert not isinstance(site.verifier.verify(asked), Rejected)
     assert site.replica.reads == 1
 
 
