@@ -121,7 +121,7 @@ def _moment(minute: int) -> datetime:
 class Revocations:
     """The denylist and the generations together: what Verify asks about a token."""
 
-    __slots__ = ("_ends", "_generations", "_unproven", "denylist")
+    __slots__ = ("_ends", "_generations", "_overtaken", "_unproven", "denylist")
 
     def __init__(self) -> None:
         self.denylist = Denylist()
@@ -129,6 +129,8 @@ class Revocations:
         self._generations: dict[PrincipalId, Generation] = {}
         self._unproven: dict[PrincipalId, Generation] = {}
         """Generations that were known before the log was replaced and that the new history has not shown."""
+        self._overtaken: dict[tuple[PrincipalId, int], Generation] = {}
+        """Those that were lower than the store's, by their numbers: the new history may not have had them."""
 
     @property
     def generations(self) -> Mapping[PrincipalId, Generation]:
@@ -164,6 +166,9 @@ class Revocations:
         principal as well, that may have revoked what was issued under the higher one: a number is kept that
         refuses both, until the log shows that the higher one stands in it, or a raise above both.
 
+        One that is lower here may be of another history as well, as after the store was replaced twice. The
+        log shows that by another raise to the same number: then the store's number does not stand for it.
+
         Args:
             generations: of the store.
             known_before: what was known here when they were asked for; None = what is known now. What this
@@ -175,6 +180,11 @@ class Revocations:
             for principal, known in remembered.items()
             if known == self._generations[principal]
             and known.number > generations.get(principal, NEVER_RAISED).number
+        }
+        self._overtaken |= {
+            (principal, known.number): known
+            for principal, known in remembered.items()
+            if known.number < generations.get(principal, NEVER_RAISED).number
         }
         for principal, generation in generations.items():
             self.raise_to(principal, generation)
@@ -210,6 +220,9 @@ class Revocations:
         else:
             merged = known.merged(generation)
             del self._unproven[principal]
+        overtaken = self._overtaken.pop((principal, generation.number), generation)
+        if overtaken != generation:
+            merged = merged.refusing(overtaken)
         self._generations[principal] = merged
 
     def current(self, *principals: PrincipalId) -> dict[PrincipalId, Generation]:

@@ -264,6 +264,35 @@ def test_what_was_raised_while_the_table_was_read_is_neither_doubted_nor_lowered
     assert revocations.generations == {ALICE: generation(6, "own")}
 
 
+def test_a_raise_that_the_new_history_did_not_have_refuses_what_that_had_issued_under_a_higher_number() -> (
+    None
+):
+    """An older copy was put back, everything was revoked, and then the first store was put back."""
+    revocations = Revocations()
+    for raised in (generation(3, "common"), generation(4, "acknowledged")):
+        revocations.raise_to(ALICE, raised)
+    revocations.begin_history({ALICE: generation(5, "first")})
+    for raised in (generation(3, "common"), generation(4, "unknown"), generation(5, "first")):
+        revocations.raise_to(ALICE, raised)
+    token = a_token(generations={ALICE: generation(5, "first")})
+    assert revocations.why_revoked(token) is not None
+
+    revocations.begin_history({ALICE: generation(5, "first")})
+    assert revocations.why_revoked(token) is not None
+    revocations.raise_to(ALICE, generation(6, "repaired"))
+    assert revocations.generations == {ALICE: generation(6, "repaired")}
+
+
+def test_what_was_raised_above_a_number_that_is_known_is_not_doubted() -> None:
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(2, "b"))
+    for _ in range(2):
+        revocations.begin_history({ALICE: generation(3, "c")})
+        for number, link in enumerate("abc", 1):
+            revocations.raise_to(ALICE, generation(number, link))
+        assert revocations.generations == {ALICE: generation(3, "c")}
+
+
 def test_what_the_store_knows_as_well_is_not_doubted() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(2, "b"))
