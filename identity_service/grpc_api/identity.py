@@ -98,10 +98,10 @@ class IdentityServicer(rpc.IdentityServiceServicer):
             for index in range(len(parts))
             if index not in responses
         }
-        self._verifier.prepare(*asked.values())
+        came = self._verifier.prepare(*asked.values())
         revision = self._revision.of(self._replica.revision)
         for index, wanted in asked.items():
-            responses[index] = self._verify(wanted, parts[index], revision)
+            responses[index] = self._verify(wanted, parts[index], revision, came)
         return batches.join(responses[index] for index in range(len(parts)))
 
     def _recall(self, data: bytes) -> Verified[bytes] | None:
@@ -110,9 +110,11 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         known = self._answered.get(blake2b(data).digest())
         return known if known is not None and self._verifier.is_still_good(known) else None
 
-    def _verify(self, wanted: VerifyRequest, data: bytes, revision: bytes) -> bytes:
+    def _verify(
+        self, wanted: VerifyRequest, data: bytes, revision: bytes, came: float | None = None
+    ) -> bytes:
         """The answer, which is remembered by the bytes of the request where it may be given again."""
-        outcome = self._verifier.verify(wanted)
+        outcome = self._verifier.verify(wanted, came)
         if isinstance(outcome, Verified) and not wanted.strong and wanted.at_least_revision is None:
             self._answered.put(blake2b(data).digest(), outcome, _ANSWER_BYTES + len(outcome.rendered))
         return answers.verify_response(outcome, revision)

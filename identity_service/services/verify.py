@@ -6,6 +6,7 @@ checked on every call.
 
 import hashlib
 import hmac
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,7 +59,7 @@ class Verified(Generic[R]):
     scopes: frozenset[str]
     principals: frozenset[PrincipalId]
     first_seen: float
-    """When this process verified the signature, by the monotonic clock."""
+    """When the call that brought it to this process came, by the monotonic clock, or later."""
 
 
 class Verifier(Generic[R]):
@@ -84,13 +85,17 @@ class Verifier(Generic[R]):
         self._leeway = leeway.total_seconds()
         self._revocations = replica.revocations
         self._cache: RecentCache[bytes, Verified[R]] = RecentCache(cache_bytes)
+        self._read_at = -math.inf
+        """When a look into the store began after which all was known that there was then."""
         self._require = replica.require_clock if serve_stale else replica.require_fresh
 
-    def prepare(self, *requests: VerifyRequest) -> None:
+    def prepare(self, *requests: VerifyRequest) -> float:
         """Catch up as far as these requests ask for: one round trip for all of them, or none.
 
-        Raises RevisionNotReachedError, ServerBusyError, StoreUnavailableError.
+        Returns when they came, for `verify`. Raises RevisionNotReachedError, ServerBusyError,
+        StoreUnavailableError.
         """
+        came = self._clock.monotonic()
         for request in requests:
             if request.strong:
                 self._replica.reach(None)
@@ -98,15 +103,17 @@ class Verifier(Generic[R]):
         for request in requests:
             if request.at_least_revision is not None:
                 self._replica.reach(request.at_least_revision)
+        return came
 
-    def verify(self, request: VerifyRequest) -> Verified[R] | Rejected:
+    def verify(self, request: VerifyRequest, came: float | None = None) -> Verified[R] | Rejected:
         """Whether the token is good now, as far as the log is known here; `prepare` has been called.
 
-        A token that names a higher generation than is known here has the log read to its end, once.
+        A token that names a higher generation than is known here has the log read to its end, once; all
+        tokens of a batch together, if they `came` at one time.
         Raises UnavailableError when too little is known to answer; MustReadError.
         """
         self._require()
-        known = self._recall(request.token)
+        known = self._recall(request.token, came)
         if isinstance(known, Rejected):
             return known
         return self._lapsed(known, may_wait=request.may_wait) or _unfit(known, request) or known
@@ -124,7 +131,7 @@ class Verifier(Generic[R]):
             and not (verified.token.generations and self._is_ahead(verified))
         )
 
-    def _recall(self, text: str) -> Verified[R] | Rejected:
+    def _recall(self, text: str, came: float | None) -> Verified[R] | Rejected:
         """The token with this exact text, from memory or by verifying its signature now."""
         if len(text) > MAX_TOKEN_CHARS:
             return _reject(RejectionReason.MALFORMED, "the token is longer than 8 KiB")
@@ -144,7 +151,7 @@ class Verifier(Generic[R]):
             audiences=frozenset(token.audiences),
             scopes=frozenset(token.scopes),
             principals=token.principals,
-            first_seen=self._clock.monotonic(),
+            first_seen=self._clock.monotonic() if came is None else came,
         )
         self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
         return known
@@ -175,10 +182,12 @@ class Verifier(Generic[R]):
         """
         # The age first: a thread that is held up in between must not take an older heartbeat for a newer one.
         age = self._clock.monotonic() - known.first_seen
-        if self._replica.staleness >= age:
+        if self._replica.staleness >= age and known.first_seen > self._read_at:
             if not may_wait:
                 raise MustReadError
+            begun = self._clock.monotonic()
             self._replica.reach(None)
+            self._read_at = begun
         return self._is_ahead(known)
 
     def _is_ahead(self, known: Verified[R]) -> bool:

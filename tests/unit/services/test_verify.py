@@ -207,6 +207,27 @@ def test_who_may_not_wait_is_told_that_the_log_must_be_read(site: Site) -> None:
     assert site.replica.reads == 1
 
 
+def test_for_the_tokens_of_a_batch_the_log_is_read_once(site: Site) -> None:
+    site.raise_(EVERYONE, generation(1))
+    site.clock.steady += 0.25
+    site.replica.on_read = lambda: site.raise_(EVERYONE, generation(2, "b"))
+    names = {"of today": generation(2, "b"), "lost": generation(3), "lost too": generation(4)}
+    requests = [VerifyRequest(token=name, any_audience=True) for name in names]
+    for name, held in names.items():
+        site.codec.tokens[name] = replace(site.token, generations={EVERYONE: held})
+
+    came = site.verifier.prepare(*requests)
+    found = []
+    for request in requests:
+        site.clock.steady += 0.001
+        found.append(isinstance(site.verifier.verify(request, came), Rejected))
+
+    assert found == [False, True, True]
+    assert site.replica.reads == 1
+    assert site.verify("later", everyone=generation(5)).startswith("REVOKED")
+    assert site.replica.reads == 2, "one that came after the log was read may be newer"
+
+
 def test_while_too_many_wait_for_the_store_it_is_not_said_that_such_a_token_was_revoked(site: Site) -> None:
     def read() -> None:
         raise ServerBusyError("too many calls wait for the store; try again")
