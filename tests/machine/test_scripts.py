@@ -178,3 +178,40 @@ def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
         assert [a.verify([token.text]), b.verify([token.text])] == [["REVOKED"], ["REVOKED"]]
 
     take(open_target, play)
+
+
+def test_the_first_store_is_put_back_after_an_older_copy_in_which_everything_was_revoked(
+    redis_server: RedisServer,
+) -> None:
+    """A process that ran meanwhile knows the raise. The first store has another raise to that number.
+
+    Not on SQLite: there a process whose file was replaced is started again, and remembers nothing.
+    """
+
+    def play(machine: Machine) -> None:
+        site = machine.site
+        a, b = site.processes
+        target = site.target
+        assert isinstance(target, RedisTarget)
+        machine.clients_work("client", 1, 300, [(Kind.EVERYTHING, 1, 1)])
+        target.copy()
+        older = target._copy
+        machine.clients_work("client", 1, 300, [(Kind.EVERYTHING, 1, 1)] * 2)
+        site.settle()
+        token = site.issue(b, "client", 300)
+        assert token is not None
+        target.copy()
+        first = target._copy
+        for process in (a, b):
+            process.stop()
+        for copy in (older, first):
+            target._copy = copy
+            target.put_copy_back()
+            site.note_losses()
+            if copy is older:
+                site.start(a)
+                assert site.revoke(a, Kind.EVERYTHING, token) is not None
+            site.beat_all()
+            assert a.verify([token.text]) == ["REVOKED"]
+
+    take(lambda clock: RedisTarget(redis_server, clock), play)
