@@ -189,6 +189,10 @@ class Revocations:
         for principal, generation in generations.items():
             self.raise_to(principal, generation)
 
+    def history_is_read(self) -> None:
+        """Compare no more with what was lower here: the log was read to its end, and numbers only grow."""
+        self._overtaken.clear()
+
     def apply(self, change: Change, link: Link) -> None:
         """Fold one entry of the log. Idempotent, in any order."""
         match change:

@@ -242,6 +242,8 @@ class Replica:
                 if isinstance(error, _NAMED) or not isinstance(self._trouble, _NAMED):
                     self._trouble = error
                 raise
+            with self._folding:
+                self._revocations.history_is_read()
             if replaced:
                 self.upkeep.owe_everything()
             self._reads_done, self._trouble = number, None

@@ -301,6 +301,15 @@ def test_what_the_store_knows_as_well_is_not_doubted() -> None:
     assert revocations.generations == {ALICE: generation(2, "b"), EVERYONE: generation(1, "x")}
 
 
+def test_once_the_log_was_read_what_was_lower_is_compared_no_more() -> None:
+    revocations = Revocations()
+    revocations.raise_to(ALICE, generation(2, "b"))
+    revocations.begin_history({ALICE: generation(3, "c")})
+    revocations.history_is_read()
+    assert not revocations._overtaken
+    assert revocations.generations == {ALICE: generation(3, "c")}
+
+
 @pytest.mark.parametrize(
     ("known", "held", "ahead"),
     [
