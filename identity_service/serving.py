@@ -7,7 +7,7 @@ import contextlib
 import gc
 import multiprocessing
 import multiprocessing.connection
-import queue
+import os
 import signal
 import sys
 import threading
@@ -22,10 +22,34 @@ from identity_service.exit_codes import Exit, code_of_refusal
 from identity_service.settings import Settings
 from identity_service.workers import OF_THE_TERMINAL
 
-_Stop = queue.SimpleQueue[None]
-"""Takes the order to stop, also from a signal handler: a `threading.Event` would wait for ever for the lock
-that the interrupted main thread holds."""
 CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
+
+
+class StopOrder:
+    """The order to stop, by a signal or from any thread.
+
+    The system may hand a signal to any thread, or to the main thread just before that begins to wait. A
+    handler in Python then runs only once something else wakes the main thread, which may be never. So the
+    main thread waits for a pipe, to which the interpreter writes when the signal comes
+    (`signal.set_wakeup_fd`).
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        """Take these signals from now on as the order; only in the main thread."""
+        self._ordered, self._order = os.pipe()
+        os.set_blocking(self._order, False)
+        signal.set_wakeup_fd(self._order, warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+
+    def give(self) -> None:
+        """Give the order from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: it was given often
+            os.write(self._order, b"!")
+
+    def wait(self) -> None:
+        """Return once the order was given, also if that was before this call."""
+        os.read(self._ordered, 1)
 
 
 def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
@@ -34,16 +58,13 @@ def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
     Args:
         announce: called with the port once it serves.
     """
-    stop = _Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.put(None))
+    stop = StopOrder(signal.SIGTERM, signal.SIGINT)
     return _serve(settings, stop, announce, share_port=False)
 
 
 def work(settings: Settings, ready: Connection) -> None:
     """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
-    stop = _Stop()
-    signal.signal(signal.SIGTERM, lambda *_: stop.put(None))
+    stop = StopOrder(signal.SIGTERM)
     for number in OF_THE_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
@@ -64,13 +85,13 @@ def work(settings: Settings, ready: Connection) -> None:
         sys.exit(Exit.FAILED)
 
 
-def _serve(settings: Settings, stop: _Stop, announce: Callable[[int], None], *, share_port: bool) -> bool:
-    service = _open(settings, lambda: stop.put(None), share_port=share_port)
+def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
+    service = _open(settings, stop.give, share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
     gc.collect()
     gc.freeze()
     announce(service.start())
-    stop.get()
+    stop.wait()
     _say("identity-service: stopping")
     return service.stop()
 
@@ -97,11 +118,11 @@ def _open(settings: Settings, ended: Callable[[], None], *, share_port: bool) ->
     return EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=ended)
 
 
-def _stop_with_parent(stop: _Stop) -> None:
+def _stop_with_parent(stop: StopOrder) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        stop.put(None)
+        stop.give()
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -84,6 +84,16 @@ class Workers(Generic[P]):
         self._new_plan: Callable[[], P] | None = None
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
+
+    def on_signals(self, handlers: Mapping[signal.Signals, Callable[[], None]]) -> None:
+        """Call these at signals from now on, and have each of them wake `run`; only in the main thread.
+
+        A handler of Python's own wakes nothing if another thread took the signal, or if it came just before
+        `run` began to wait.
+        """
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for number, handler in handlers.items():
+            signal.signal(number, lambda *_, handler=handler: handler())
 
     def stop(self) -> None:
         """Tell `run` to end them all. For signal handlers too, as `renew`."""

@@ -91,9 +91,8 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
             check_store(found)
             return found.model_copy(update=places)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: workers.stop())
-        signal.signal(signal.SIGHUP, lambda *_: workers.renew(renewed))
+        stops = dict.fromkeys((signal.SIGTERM, signal.SIGINT), workers.stop)
+        workers.on_signals({**stops, signal.SIGHUP: lambda: workers.renew(renewed)})
         port = int(places["listen"].rpartition(":")[2])
         code = workers.run(settings.model_copy(update=places), lambda: announce(port))
     if code:

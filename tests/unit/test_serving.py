@@ -1,42 +1,73 @@
-"""A process that serves ends on SIGTERM, at whatever moment the signal comes."""
+"""A process that serves ends on SIGTERM, whatever thread takes the signal, and at whatever moment."""
 
 import subprocess
 import sys
 
+import pytest
+
 from tests.patience import PATIENCE
 
-_INTERRUPTED = """
-import os, signal, sys, threading
+_SERVICE = """
+import os, signal, sys, threading, time
 from identity_service import serving
+from identity_service.workers import Workers
 
-lines = []
+main = threading.get_native_id()
 
-def trace(frame, event, argument):
-    # In the middle of a wait of the module threading, with its lock held.
-    if frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "wait" and event == "line":
-        lines.append(frame.f_lineno)
-        if len(lines) == 2:
-            signal.raise_signal(signal.SIGTERM)
-    return trace
+def tell_when_the_main_thread_waits():
+    # The system may hand a signal to any thread: then nothing interrupts what the main thread waits for.
+    while open(f"/proc/self/task/{main}/stat").read().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.01)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+def tell_soon(*_):
+    threading.Thread(target=tell_when_the_main_thread_waits).start()
 
 class Service:
     def start(self):
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        sys.settrace(trace)
         return 1
 
     def stop(self):
-        sys.settrace(None)
         return True
+"""
+_SERVES = """
+serving._open = lambda *_, **__: Service()
+print(serving.serve(None, tell_soon))
+"""
+_INTERRUPTED = """
+def trace(frame, event, argument):
+    # In the middle of what waits for the order to stop, by whatever that may hold.
+    if frame.f_code.co_filename in (threading.__file__, serving.__file__) and frame.f_code.co_name == "wait":
+        sys.settrace(None)
+        signal.raise_signal(signal.SIGTERM)
+    return trace
 
 serving._open = lambda *_, **__: Service()
+print(serving.serve(None, lambda port: sys.settrace(trace)))
+"""
+_ORDERED = """
+class Ends(Service):
+    def __init__(self, ended):
+        self.ended = ended
+
+    def start(self):
+        threading.Thread(target=self.ended).start()
+        return 1
+
+serving._open = lambda settings, ended, **__: Ends(ended)
 print(serving.serve(None, lambda port: None))
+"""
+_SUPERVISES = """
+workers = Workers(None, None, count=0, grace=None)
+workers.on_signals({signal.SIGTERM: workers.stop})
+print(workers.run(None, tell_soon) == 0)
 """
 
 
-def test_a_signal_that_interrupts_the_wait_for_it_ends_the_process() -> None:
+@pytest.mark.parametrize("program", [_SERVES, _INTERRUPTED, _ORDERED, _SUPERVISES])
+def test_the_order_to_stop_ends_the_process(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED],
+        [sys.executable, "-c", _SERVICE + program],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
