@@ -6,15 +6,20 @@ not decided here (see callers.py).
 """
 
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import grpc
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Journal
 from identity_service.jose.certificates import CertificateFacts, check_authorities, check_pair
+
+_SETTLE: Final = 0.25
+"""Seconds. A handshake that has begun is done with the certificate before within microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,10 @@ class Certificates:
             if latest is given:
                 return None
             given = latest
+            # gRPC holds a lock around this call, and frees the certificate before as soon as it has the next
+            # one, also while a handshake that has just left the lock still reads it: the process crashes
+            # (grpc/grpc issue 36693). No other enters before this returns, and those that have left are done.
+            time.sleep(_SETTLE)
             return latest.configuration(ask=ask)
 
         first = given.configuration(ask=ask)

@@ -1,6 +1,8 @@
 """Certificates, keys and authorities that are replaced while the service serves."""
 
 import functools
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -244,6 +246,14 @@ class Load:
         with self.lock:
             self.done[kind] += 1
             self.failed += [wrong] if wrong else []
+
+
+def test_a_certificate_that_is_renewed_beside_many_handshakes_does_not_crash_the_process() -> None:
+    """gRPC frees the certificate before, although another handshake may still read it."""
+    program = [sys.executable, "-m", "tests.rpc.renewed_all_the_time"]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "handshakes" in ended.stdout
 
 
 def test_no_call_fails_while_certificates_and_authorities_are_replaced(

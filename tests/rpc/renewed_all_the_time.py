@@ -1,0 +1,81 @@
+"""A server whose certificate is another one every millisecond. Run as a program; it must not crash.
+
+It ends once there were enough renewals, and as many handshakes beside them as fit into some seconds.
+"""
+
+import socket
+import ssl
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from identity_service.grpc_api.tls import Certificates, Content, TlsFiles
+from tests.tls import Certifier
+
+_RENEWALS: Final = 12
+_SECONDS: Final = 6.0
+_INTERVAL: Final = 0.001
+
+
+class Journal:
+    """Takes what nobody reads."""
+
+    def record(self, event: str, **fields: object) -> None:
+        """Do nothing."""
+
+
+class Renewed(Certificates):
+    """Finds another certificate every millisecond, without the time that it takes to read one."""
+
+    def __init__(self, folder: Path) -> None:
+        certifier = Certifier(folder)
+        made = [certifier.server(name) for name in ("one", "two")]
+        files = TlsFiles(key=made[0].key_file, certificate=made[0].certificate_file)
+        self.renewals = 0
+        self._due = 0.0
+        self._contents = [
+            Content(each.certificate_file.read_bytes(), each.key_file.read_bytes(), None) for each in made
+        ]
+        super().__init__(files, Journal())
+
+    def latest(self) -> Content:
+        """Return the other certificate, if it is time."""
+        if time.monotonic() > self._due:
+            self.renewals += 1
+            self._due = time.monotonic() + _INTERVAL
+        return self._contents[self.renewals % 2]
+
+
+def main() -> None:
+    """Shake hands from several threads, and print how often, and how many certificates there were."""
+    done, begun = [0], time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = Renewed(Path(folder))
+        server = grpc.server(ThreadPoolExecutor(2))
+        port = server.add_secure_port("127.0.0.1:0", certificates.credentials(ask=False))
+        server.start()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+
+        def shake_hands() -> None:
+            while certificates.renewals < _RENEWALS or time.monotonic() - begun < _SECONDS:
+                with (
+                    socket.create_connection(("127.0.0.1", port)) as plain,
+                    context.wrap_socket(plain, server_hostname="localhost"),
+                ):
+                    done[0] += 1
+
+        with ThreadPoolExecutor(8) as pool:
+            for shaken in [pool.submit(shake_hands) for _ in range(8)]:
+                shaken.result()
+        server.stop(None).wait()
+    print(f"{done[0]} handshakes, {certificates.renewals} certificates")  # noqa: T201  # to who started it
+
+
+if __name__ == "__main__":
+    main()
