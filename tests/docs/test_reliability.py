@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
-from identity_client import IdentityClient, UnavailableError
 from tests.docs.recipes import DOCS, Block
 from tests.e2e.process import Installation
+from tests.faults.administrator_tokens import refusal
 from tests.patience import until
 from tests.redis_server import RedisServer
 
@@ -101,12 +101,3 @@ def test_an_older_store_that_was_put_back_is_revoked_as_a_whole(operator: Operat
         new = service.json("token", "issue", "--client-id", "admin")["access_token"]
         with service.client() as client:
             assert type(client.verify(new, any_audience=True)).__name__ == "Verified"
-
-
-def refusal(client: IdentityClient, token: str) -> str:
-    """Why the service cannot revoke a token; empty if it can."""
-    try:
-        client.revoke_token(token)
-    except UnavailableError as error:
-        return str(error)
-    return ""

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from identity_client import IdentityClient, UnavailableError
+from identity_client import IdentityClient, Rejected, UnavailableError
 from tests.e2e.process import Installation
 
 
@@ -19,8 +19,22 @@ def issue(client: IdentityClient, installation: Installation, count: int) -> lis
 
 
 def acknowledges(client: IdentityClient, token: str) -> bool:
+    return not refusal(client, token)
+
+
+def refusal(client: IdentityClient, token: str) -> str:
+    """Return why the service cannot revoke a token; empty if it can."""
     try:
         client.revoke_token(token)
+    except UnavailableError as error:
+        return str(error) or "UNAVAILABLE"
+    return ""
+
+
+def said_by(client: IdentityClient, token: str) -> str:
+    """Return "VERIFIED", "UNAVAILABLE", or the reason of the rejection."""
+    try:
+        said = client.verify(token, any_audience=True)
     except UnavailableError:
-        return False
-    return True
+        return "UNAVAILABLE"
+    return said.reason if isinstance(said, Rejected) else "VERIFIED"

@@ -22,11 +22,11 @@ from identity_client import (
     NotFreshError,
     Rejected,
     TrustClient,
-    UnavailableError,
     Verified,
 )
 from identity_client.trust import GenerationRaised, News
 from tests.e2e.process import Installation, Running
+from tests.faults.administrator_tokens import said_by
 from tests.faults.conftest import FULL
 from tests.faults.proxy import CLEAR, Proxy, Weather
 from tests.faults.site import until
@@ -267,14 +267,6 @@ def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
                 assert said_by(process, token) == expected
             site.installation.await_event("epoch_renewed")
     assert len(site.installation.events("epoch_renewed")) == 1
-
-
-def said_by(client: IdentityClient, token: str) -> str:
-    try:
-        said = client.verify(token, any_audience=True)
-    except UnavailableError:
-        return "UNAVAILABLE"
-    return said.reason if isinstance(said, Rejected) else "VERIFIED"
 
 
 def told(client: TrustClient, resume_after: str) -> list[News]:

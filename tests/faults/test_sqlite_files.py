@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from identity_client import IdentityClient, Rejected, UnavailableError, Verified
+from identity_client import Rejected, UnavailableError, Verified
 from tests.e2e.process import Installation
-from tests.faults.administrator_tokens import acknowledges, issue
+from tests.faults.administrator_tokens import acknowledges, issue, refusal, said_by
 from tests.faults.tally import Tally
 from tests.ports import reserve_port
 from tests.redis_topology import until
@@ -98,14 +98,14 @@ def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
         tokens = issue(client, installation, 3)
         file.rename(tmp_path / "elsewhere.db")
         assert not acknowledges(client, tokens[0])
-        until(lambda: not verifies(client, tokens[1]))
+        until(lambda: said_by(client, tokens[1]) != "VERIFIED")
         with pytest.raises(UnavailableError, match=str(file)):
             client.verify(tokens[1], any_audience=True)
         with pytest.raises(UnavailableError, match=str(file)):
             client.revoke_token(tokens[1])
 
         (tmp_path / "elsewhere.db").rename(file)
-        until(lambda: verifies(client, tokens[2]))
+        until(lambda: said_by(client, tokens[2]) == "VERIFIED")
         client.revoke_token(tokens[1])
         outcome = client.verify(tokens[0], any_audience=True)
         installation.await_event("store_mended")
@@ -115,13 +115,6 @@ def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
     assert refused["level"] == "error"
     assert str(file) in refused["what"]
     assert len(installation.events("store_mended")) == 1
-
-
-def verifies(client: IdentityClient, token: str) -> bool:
-    try:
-        return isinstance(client.verify(token, any_audience=True), Verified)
-    except UnavailableError:
-        return False
 
 
 def test_a_file_that_another_was_copied_over_is_unavailable_by_name_or_has_everything_again(
@@ -143,24 +136,7 @@ def test_a_file_that_another_was_copied_over_is_unavailable_by_name_or_has_every
         file.write_bytes(old)
         named = re.compile(f"{re.escape(str(file))}|the store is damaged: ")
         until(lambda: bool(named.search(refusal(client, tokens[-1])) or installation.events("log_repaired")))
-        outcomes = [outcome(client, token) for token in revoked]
+        outcomes = [said_by(client, token) for token in revoked]
 
     assert not installation.events("follower_bug")
     assert set(outcomes) <= {"REVOKED", "UNAVAILABLE"}
-
-
-def refusal(client: IdentityClient, token: str) -> str:
-    """Why a revocation is not acknowledged, or nothing if it is."""
-    try:
-        client.revoke_token(token)
-    except UnavailableError as error:
-        return str(error)
-    return ""
-
-
-def outcome(client: IdentityClient, token: str) -> str:
-    try:
-        answer = client.verify(token, any_audience=True)
-    except UnavailableError:
-        return "UNAVAILABLE"
-    return answer.reason if isinstance(answer, Rejected) else "VERIFIED"
