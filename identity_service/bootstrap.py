@@ -26,6 +26,7 @@ from identity_service.grpc_api.audit import AuditDesk
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Engine, Pools, Server
 from identity_service.grpc_api.tls import Certificates
@@ -34,6 +35,7 @@ from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
 from identity_service.metrics import Metrics
 from identity_service.opening import (
     key_policy,
+    limits_config,
     open_counter,
     open_hasher,
     open_issuer_keys,
@@ -179,18 +181,18 @@ class Service:
             use.keys,
             clock,
             WatchRenderer(keys_max_age),
-            WatchConfig(max_watchers=settings.max_watchers, queue=settings.watch_queue),
+            WatchConfig(queue=settings.watch_queue),
         )
         replica.follow(hub)
         replica.subscribe(hub.on_change)
         self._metrics.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
         senders = Senders(
-            send_timeout=settings.watch_send_timeout,
+            send_timeout=settings.send_timeout,
             heartbeat=settings.watch_heartbeat,
             beat=hub.beat,
-            leave=hub.close,
         )
-        self._audit_desk = AuditDesk(store)
+        self._limits = limits = Limits(limits_config(settings), journal)
+        self._metrics.show_limits(limits)
         pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
         self.certificates = self._open_certificates(settings, journal)
         """Those that clients are shown; None = plain text."""
@@ -198,9 +200,10 @@ class Service:
         """The ASGI application, where an ASGI server listens."""
         engine: Engine
         if behind_asgi:
-            engine = self.app = AsgiEngine(pools.memory, max_message_bytes=settings.max_message_bytes)
+            engine = self.app = AsgiEngine(pools.memory, limits, max_message_bytes=settings.max_message_bytes)
         else:
-            engine = _grpcio_engine(settings, pools, self.certificates, share_port=share_port)
+            config = _grpcio_config(settings, share_port=share_port)
+            engine = GrpcioEngine(config, pools.memory, limits, journal, self.certificates)
         self._server = Server(
             engine,
             pools,
@@ -214,10 +217,16 @@ class Service:
             ),
             TrustServicer(use.keys, replica, hub, senders, keys_max_age),
             AdminServicer(
-                use.administration, use.sessions, use.keys, use.rotation, use.rewrap, self._audit_desk
+                use.administration,
+                use.sessions,
+                use.keys,
+                use.rotation,
+                use.rewrap,
+                AuditDesk(store, senders),
             ),
             senders,
             gate,
+            limits,
             drain_grace=settings.drain_grace,
             reflection=settings.reflection,
         )
@@ -250,7 +259,6 @@ class Service:
     def stop(self) -> bool:
         """NOT_SERVING, drain, release everything; returns whether every call could end in time."""
         self._stopping.set()
-        self._audit_desk.stop()
         done = self._server.stop()
         if self._principals is not None:
             self._principals.close()
@@ -281,15 +289,14 @@ class Service:
             self._server.set_serving(serving=self._replica.is_fresh())
 
 
-def _grpcio_engine(
-    settings: Settings, pools: Pools, certificates: Certificates | None, *, share_port: bool
-) -> GrpcioEngine:
-    config = GrpcioConfig(
+def _grpcio_config(settings: Settings, *, share_port: bool) -> GrpcioConfig:
+    return GrpcioConfig(
         share_port=share_port,
         listen=settings.listen,
         mtls_listen=settings.mtls_listen,
         max_message_bytes=settings.max_message_bytes,
+        max_connections=settings.max_connections,
+        max_streams_per_connection=settings.max_streams_per_connection,
         max_connection_age=settings.max_connection_age,
         drain_grace=settings.drain_grace,
     )
-    return GrpcioEngine(config, pools.memory, certificates)

@@ -81,6 +81,7 @@ _ERRORS: Final = frozenset(
     {
         "clock_refused",
         "follower_bug",
+        "grpcio_fallback",
         "keys_not_maintained",
         "own_writes_lost",
         "resend_dropped",
@@ -94,6 +95,7 @@ _WARNINGS: Final = frozenset(
         "clock_is_being_set",
         "clock_set_back",
         "epoch_renewed",
+        "limit_reached",
         "log_incomplete",
         "log_rebuilt",
         "log_replaced",

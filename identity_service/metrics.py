@@ -3,18 +3,22 @@
 Owns the names of the metrics and their small HTTP server. Costs nothing on the hot path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Journal
+from identity_service.grpc_api.limits import Limits
 from identity_service.storage.replica import Replica
 
 _COUNTED: Final = (
     "epoch_renewed",
     "follower_bug",
+    "grpcio_fallback",
     "issuer_keys_failed",
     "keys_not_maintained",
     "log_incomplete",
@@ -91,6 +95,10 @@ class Metrics:
         ):
             self.gauge(name, what, read)
 
+    def show_limits(self, limits: Limits) -> None:
+        """Show what clients hold open, and how often each limit has taken effect."""
+        self._registry.register(_LimitsCollector(limits))
+
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
         """Show a value that is read when somebody asks."""
         Gauge(name, what, registry=self._registry).set_function(read)
@@ -120,6 +128,28 @@ class Metrics:
     def close(self) -> None:
         """End the server, if there is one."""
         self._close()
+
+
+class _LimitsCollector(Collector):
+    """Reads the limits when somebody asks."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what prometheus_client writes."""
+        opened = GaugeMetricFamily(
+            "identity_open", "What clients hold open now, by the setting that bounds it.", labels=["setting"]
+        )
+        for quota in self._limits.quotas:
+            opened.add_metric([quota.name], quota.open)
+        yield opened
+        reached = CounterMetricFamily(
+            "identity_limit_reached", "How often a limit has refused or ended something.", labels=["setting"]
+        )
+        for setting, times in self._limits.refusals.items():
+            reached.add_metric([setting], times)
+        yield reached
 
 
 class _CountingJournal:

@@ -9,6 +9,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.store import Store
+from identity_service.grpc_api.limits import Bound, LimitsConfig
 from identity_service.grpc_api.tls import TlsFiles
 from identity_service.jose.jwks import MAX_SET_BYTES
 from identity_service.jose.public_keys import StrictKeyChecker
@@ -103,6 +104,25 @@ def tls_files(settings: Settings) -> TlsFiles | None:
         return None
     return TlsFiles(
         certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca
+    )
+
+
+def limits_config(settings: Settings) -> LimitsConfig:
+    """What clients may hold open."""
+    return LimitsConfig(
+        calls=Bound(total=settings.max_calls, per_peer=settings.max_calls_per_peer),
+        receives=Bound(total=settings.max_receives, per_peer=settings.max_receives_per_peer),
+        watchers=Bound(total=settings.max_watchers, per_peer=settings.max_watchers_per_peer),
+        health_watchers=Bound(
+            total=settings.max_health_watchers, per_peer=settings.max_health_watchers_per_peer
+        ),
+        reflection_streams=Bound(
+            total=settings.max_reflection_streams, per_peer=settings.max_reflection_streams_per_peer
+        ),
+        audit_tails=Bound(total=settings.max_audit_tails, per_peer=settings.max_audit_tails),
+        exempt=settings.limits_exempt,
+        request_timeout=settings.request_timeout,
+        send_timeout=settings.send_timeout,
     )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,6 +20,7 @@ from pydantic import (
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
+from identity_service.settings_limits import LimitSettings
 from identity_service.settings_values import (
     Duration,
     StoreUrl,
@@ -36,7 +36,7 @@ LONGEST_SESSION: Final = timedelta(days=400)
 """The most that session_lifetime may be."""
 
 
-class Settings(BaseModel):
+class Settings(LimitSettings):
     """What the operator decides."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -139,9 +139,6 @@ class Settings(BaseModel):
     issuer_ca_file: Path | None = Field(
         None, description="PEM: whom https URLs of trusted issuers must come from; default: the system's CAs"
     )
-    max_message_bytes: int = Field(
-        16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message; 64 KiB to 64 MiB"
-    )
     verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
     work_threads: int = Field(
         32, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"
@@ -179,13 +176,6 @@ class Settings(BaseModel):
     audit_queue: int = Field(
         10_000, ge=100, le=1_000_000, description="audit events that may wait for the store; 100 to 1,000,000"
     )
-    max_watchers: int = Field(2000, ge=0, le=100_000, description="streams of Watch at once; 0 to 100,000")
-    watch_queue: int = Field(
-        1000, ge=10, le=1_000_000, description="messages that one watcher may have waiting; 10 to 1,000,000"
-    )
-    watch_send_timeout: Annotated[Duration, within("100ms", "5m")] = Field(
-        timedelta(seconds=5), description="for one message, then the watcher is cut off; 100ms to 5m"
-    )
     watch_heartbeat: Annotated[Duration, within("50ms", "1m")] = Field(
         timedelta(seconds=1), description="between heartbeats to watchers; 50ms to 1m"
     )
@@ -195,7 +185,9 @@ class Settings(BaseModel):
     drain_grace: Annotated[Duration, within("0s", "10m")] = Field(
         timedelta(seconds=10), description="for calls in progress when stopping; at most 10m"
     )
-    reflection: bool = Field(default=True, description="gRPC server reflection")
+    reflection: bool = Field(
+        default=False, description="gRPC server reflection, for tools such as grpcurl; on with --dev"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="of the log on standard error")
     attempts_per_account: int = Field(
@@ -321,4 +313,5 @@ class Settings(BaseModel):
 
     def masked(self) -> dict[str, str]:
         """Every value as text, secrets hidden, for `identity config show`."""
-        return {name: mask(name, getattr(self, name)) for name in type(self).model_fields}
+        names = sorted(type(self).model_fields, key=lambda name: name in LimitSettings.model_fields)
+        return {name: mask(name, getattr(self, name)) for name in names}

@@ -37,6 +37,8 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
     added: dict[str, object] = {}
     if loaded.sources["log_format"] == "default" and sys.stderr.isatty():
         added["log_format"] = "console"
+    if loaded.sources["reflection"] == "default":
+        added["reflection"] = True
     if settings.master_key is None and settings.master_key_file is None:
         if not _MASTER_KEY.exists():
             write_private(_MASTER_KEY, secrets.token_urlsafe(32))

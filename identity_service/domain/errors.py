@@ -191,6 +191,16 @@ class ServerBusyError(ExhaustedError):
     reason = "SERVER_BUSY"
 
 
+class RequestTimeoutError(IdentityError):
+    """The client did not send its request in time."""
+
+    reason = "REQUEST_TIMEOUT"
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds` = how long it had."""
+        super().__init__(f"the request did not arrive within {seconds:g} s; send it again")
+
+
 class UnavailableError(IdentityError):
     """Cannot know, hence does not say. `retry_after` is in seconds."""
 

@@ -1,7 +1,5 @@
 """The servicer of AdminService: convert, call, convert."""
 
-from collections.abc import Iterator
-
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.secret import Secret
@@ -15,6 +13,7 @@ from identity_service.grpc_api.admin_answers import (
 from identity_service.grpc_api.audit import AuditDesk
 from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.paging import Page
+from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.trust_messages import from_key
 from identity_service.services.admin import Administration
 from identity_service.services.admin_clients import CLIENT_FIELDS
@@ -275,6 +274,6 @@ class AdminServicer(rpc.AdminServiceServicer):
         return self._audit.list_events(request)
 
     def TailAuditEvents(  # type: ignore[override]
-        self, request: pb.TailAuditEventsRequest, call: Call
-    ) -> Iterator[pb.TailAuditEventsResponse]:
-        return self._audit.tail(request, call)
+        self, request: pb.TailAuditEventsRequest, call: Call, stream: ResponseStream
+    ) -> None:
+        self._audit.tail(request, call, stream)

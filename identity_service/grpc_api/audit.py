@@ -1,7 +1,6 @@
 """The methods of AdminService about audit events: a page of them, or all that come. Only converts."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -9,11 +8,14 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service.domain.audit import AuditFilter, AuditOutcome, AuditType, StoredEvent
-from identity_service.domain.errors import InvalidRequestError, ServerBusyError, ShuttingDownError
+from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.store import Store
 from identity_service.grpc_api.answers import timestamp
+from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.calls import Call
-from identity_service.grpc_api.paging import DEFAULT_PAGE, Page
+from identity_service.grpc_api.paging import Page
+from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.grpc_api.senders import Senders
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import audit_pb2
 
@@ -23,22 +25,14 @@ _OUTCOMES: Final = {
 }
 _TYPES: Final = frozenset(AuditType)
 _MAX_TYPES: Final = 20
-_MAX_TAILS: Final = 8
-_LOOK_EVERY: Final = 0.25
-"""Seconds between two looks of a tail that has seen everything."""
 
 
 class AuditDesk:
-    """Shows audit events. A tail keeps a thread, so there are few."""
+    """Shows audit events."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, senders: Senders) -> None:
         self._store = store
-        self._tails = threading.BoundedSemaphore(_MAX_TAILS)
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """End all tails: they would outlast the grace of a server that stops."""
-        self._stopping.set()
+        self._tails = AuditTails(store, senders, _tailed)
 
     def list_events(self, request: pb.ListAuditEventsRequest) -> pb.ListAuditEventsResponse:
         """Raises InvalidRequestError."""
@@ -50,32 +44,17 @@ class AuditDesk:
             events=[from_stored_event(event) for event in events], next_page_token=next_token
         )
 
-    def tail(self, request: pb.TailAuditEventsRequest, call: Call) -> Iterator[pb.TailAuditEventsResponse]:
-        """Raises InvalidRequestError, ServerBusyError, ShuttingDownError, UnavailableError."""
+    def tail(self, request: pb.TailAuditEventsRequest, call: Call, stream: ResponseStream) -> None:
+        """Hand the stream over to the tails. Raises InvalidRequestError, UnavailableError."""
         after = request.resume_after
-        if not self._tails.acquire(blocking=False):
-            raise ServerBusyError(f"{_MAX_TAILS} calls of this method are open; end one of them")
-        try:
-            gone = threading.Event()
-            if not call.context.add_callback(gone.set):
-                return
-            if not after:
-                last = self._store.read_audit(None, 1)
-                after = last[-1].event_id if last else ""
-            else:
-                with _known("resume_after"):
-                    self._store.read_audit(after, 1)
-            call.context.send_initial_metadata(())  # so that the caller knows from when on it sees all
-            while not gone.is_set():
-                if self._stopping.is_set():
-                    raise ShuttingDownError("this process is stopping; resume at another one")
-                if events := self._store.read_audit(after, DEFAULT_PAGE):
-                    after = events[-1].event_id
-                    yield pb.TailAuditEventsResponse(events=[from_stored_event(event) for event in events])
-                else:
-                    gone.wait(_LOOK_EVERY)
-        finally:
-            self._tails.release()
+        if not after:
+            last = self._store.read_audit(None, 1)
+            after = last[-1].event_id if last else ""
+        else:
+            with _known("resume_after"):
+                self._store.read_audit(after, 1)
+        call.context.send_initial_metadata(())  # so that the caller knows from when on it sees all
+        self._tails.add(after, stream, call.origin.request_id)
 
 
 def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:
@@ -92,6 +71,11 @@ def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:
         reason=event.reason,
         details=dict(event.details),
     )
+
+
+def _tailed(events: Sequence[StoredEvent]) -> bytes:
+    shown = [from_stored_event(event) for event in events]
+    return pb.TailAuditEventsResponse(events=shown).SerializeToString()
 
 
 def _filter(request: pb.ListAuditEventsRequest) -> AuditFilter:

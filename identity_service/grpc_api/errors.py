@@ -1,6 +1,7 @@
 """The one table from errors to statuses, and how a status is written (google.rpc.Status, AIP-193)."""
 
 import math
+import secrets
 from typing import Final, NamedTuple
 
 import grpc
@@ -20,6 +21,7 @@ STATUS_OF: Final[dict[type[errors.IdentityError], grpc.StatusCode]] = {
     errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.RequestTimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotImplementedYetError: grpc.StatusCode.UNIMPLEMENTED,
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
@@ -38,6 +40,11 @@ class RpcStatus(NamedTuple):
     code: grpc.StatusCode
     details: str
     trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def new_request_id() -> str:
+    """Return an id for a call whose client sent none."""
+    return secrets.token_hex(8)
 
 
 def status_code(error: BaseException) -> grpc.StatusCode:

@@ -1,20 +1,28 @@
-"""The grpcio engine: one threaded server, its options and its ports."""
+"""The grpcio engine: one server, its options and its ports. `core/` receives and sends for it."""
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.grpc_api.pipeline import Handlers
+from identity_service.domain.ports import Journal
+from identity_service.grpc_api.core.check import why_not
+from identity_service.grpc_api.core.fallback import WaitingThreads
+from identity_service.grpc_api.core.receivers import Completions
+from identity_service.grpc_api.limits import Limits
+from identity_service.grpc_api.pipeline import Handler, Handlers
+from identity_service.grpc_api.threads import Threads
 from identity_service.grpc_api.tls import Certificates
+
+_HANDSHAKE_MS: Final = 20_000
+_SETTINGS_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcioConfig:
-    """How the server listens, and its bounds."""
+    """How the server listens, and the bounds that gRPC's core keeps; `Limits` has the others."""
 
     listen: str = "127.0.0.1:50051"
     """host:port; port 0 takes a free one."""
@@ -22,8 +30,10 @@ class GrpcioConfig:
     """The same, for a port of its own where client certificates are required; empty = none."""
     max_message_bytes: int = 16 * 1024 * 1024
     max_metadata_bytes: int = 32 * 1024
-    max_concurrent_calls: int = 4096
-    """Calls beyond these are refused with RESOURCE_EXHAUSTED."""
+    max_connections: int = 20_000
+    """Further ones are closed when they are opened."""
+    max_streams_per_connection: int = 100
+    """Calls in progress on one connection; further ones wait in the client."""
     max_connection_age: timedelta = timedelta(minutes=30)
     """Connections older than this are asked to reconnect, so that load balancers can rebalance."""
     drain_grace: timedelta = timedelta(seconds=10)
@@ -36,36 +46,77 @@ class GrpcioEngine:
     """Listens and serves by itself."""
 
     def __init__(
-        self, config: GrpcioConfig, pool: Executor, certificates: Certificates | None = None
+        self,
+        config: GrpcioConfig,
+        threads: Threads,
+        limits: Limits,
+        journal: Journal,
+        certificates: Certificates | None = None,
     ) -> None:
-        """Without certificates it speaks plain text; `pool` runs the methods that bring none of their own."""
+        """
+        Args:
+            config: how to listen.
+            threads: run the methods that bring none of their own.
+            limits: what clients may hold open.
+            journal: is told if the installed grpcio does not work with `core/`.
+            certificates: those to show; None = plain text.
+        """
         self._config = config
         self._certificates = certificates
+        self._threads = threads
+        self._serving: Completions | WaitingThreads = Completions(limits)
+        if reason := why_not():
+            journal.record("grpcio_fallback", reason=reason)
+            self._serving = WaitingThreads()
         self._server = grpc.server(
-            pool,  # type: ignore[arg-type]  # any Executor will do
+            self._serving.default,
             options=_options(config),
-            maximum_concurrent_rpcs=config.max_concurrent_calls,
+            maximum_concurrent_rpcs=self._serving.at_most(limits),
             compression=grpc.Compression.NoCompression,
         )
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        self._server.add_generic_rpc_handlers(generic_rpc_handlers)
+        """Ignored: a method that is not registered by its name is not served."""
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Handlers) -> None:
-        self._server.add_registered_method_handlers(service_name, method_handlers)
+        handlers = {name: self._adapted(handler) for name, handler in method_handlers.items()}
+        self._server.add_registered_method_handlers(service_name, handlers)
 
     def start(self) -> int:
-        """Listen; returns the port. Raises ConfigurationError where the address is not to be had."""
+        """Listen; returns the port. Raises ConfigurationError if the address is not to be had."""
         config = self._config
         port = self._listen("listen", config.listen, ask=not config.mtls_listen)
         if config.mtls_listen:
             self._listen("mtls_listen", config.mtls_listen, ask=True)
+        self._serving.start()
         self._server.start()
         return port
 
     def stop(self, grace: float) -> bool:
         """Refuse new calls, let those in progress end; returns whether all did in `grace` seconds."""
-        return self._server.stop(grace).wait(grace + 1)
+        done = self._server.stop(grace).wait(grace + 1)
+        self._serving.close()
+        return done
+
+    def _adapted(self, handler: Any) -> Handler:
+        """The handler as grpcio's server takes it, whose calls hold no thread while their client is slow."""
+        serving, serialize = self._serving, handler.response_serializer
+        if handler.request_deserializer is not None:
+            raise TypeError("handlers take the bytes of the request")
+        if handler.unary_unary is not None:
+            unary = serving.unary(handler.unary_unary, self._threads_of(handler.unary_unary))
+            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+        if handler.unary_stream is not None:
+            stream = serving.stream(handler.unary_stream, self._threads_of(handler.unary_stream))
+            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        if handler.stream_stream is not None:
+            talk = serving.conversation(handler.stream_stream, self._threads_of(handler.stream_stream))
+            return grpc.stream_stream_rpc_method_handler(talk, None, serialize)
+        raise TypeError("client streaming is not offered")
+
+    def _threads_of(self, behaviour: Any) -> Threads:
+        threads: Threads = getattr(behaviour, "experimental_thread_pool", None) or self._threads
+        return threads
 
     def _listen(self, setting: str, address: str, *, ask: bool) -> int:
         try:
@@ -84,6 +135,11 @@ def _options(config: GrpcioConfig) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        # A connection that does not finish TLS, or does not acknowledge HTTP/2's settings, is closed.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", _SETTINGS_MS),
         ("grpc.max_connection_age_ms", age),
         ("grpc.max_connection_age_grace_ms", int(config.drain_grace.total_seconds() * 1000)),
         # The documented client setting is a ping every 30 s, also without a call in progress.

@@ -1,43 +1,111 @@
-"""grpc.health.v1: grpcio's servicer, told of the end of calls by a thread of its own.
+"""grpc.health.v1: what this process says of itself. A watch that nobody reads holds nothing up."""
 
-That servicer sends, and forgets a watcher that has left, under one lock. grpcio tells of the end of a call on
-the thread that also tells that something was sent: while one client was sent its first status and another one
-left, the first waited for that thread, and that thread for the lock. Then no call was answered any more.
-"""
-
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from identity_service.grpc_api.pipeline import request_id
+from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.grpc_api.senders import Senders
+
+SERVICE_NAME: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+Status = health_pb2.HealthCheckResponse.ServingStatus.ValueType
 
 
-class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # it ships no types
-    """Watches cost no threads."""
+class _Watch:
+    """Implements `Source`: only the latest status counts, so nothing piles up."""
 
-    def __init__(self) -> None:
-        super().__init__(experimental_non_blocking=True)
-        self._telling = ThreadPoolExecutor(1, "identity-health-ended")
+    overflowed = False
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        """`read` returns the message about the service as it is now."""
+        self._read = read
+        self._sent: bytes | None = None
+
+    def take(self) -> bytes | None:
+        message = self._read()
+        if message == self._sent:
+            return None
+        self._sent = message
+        return message
+
+    def last(self) -> bytes | None:
+        return self.take()
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it ships no types
+    """Answers Check and List from memory, and sends each change to those that watch."""
+
+    def __init__(self, senders: Senders) -> None:
+        self._senders = senders
+        self._lock = threading.Lock()
+        self._statuses: dict[str, int] = {}
+        self._watches: dict[str, set[_Watch]] = {}
+        self._final = False
+
+    def set(self, service: str, status: int) -> None:
+        """Change the status of a service, and tell those that watch it."""
+        with self._lock:
+            if self._final or self._statuses.get(service) == status:
+                return
+            self._statuses[service] = status
+            watches = tuple(self._watches.get(service, ()))
+        for watch in watches:
+            self._senders.wake(watch)
+
+    def enter_graceful_shutdown(self) -> None:
+        """Set the status of all services to NOT_SERVING for good."""
+        for service in tuple(self._statuses):
+            self.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        with self._lock:
+            self._final = True
+
+    def Check(  # noqa: N802  # the stub's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        status = self._statuses.get(request.service)
+        if status is None:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details("there is no service of this name")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    def List(  # noqa: N802  # the stub's name
+        self,
+        request: health_pb2.HealthListRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> health_pb2.HealthListResponse:
+        statuses = {
+            name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()
+        }
+        return health_pb2.HealthListResponse(statuses=statuses)
 
     def Watch(  # noqa: N802  # the stub's name
         self,
         request: health_pb2.HealthCheckRequest,
         context: grpc.ServicerContext,
-        send_response_callback: Callable[[Any], None] | None = None,
-    ) -> Any:
-        return super().Watch(request, _ToldLater(context, self._telling), send_response_callback)
+        stream: ResponseStream,
+    ) -> None:
+        service = request.service
+        watch = _Watch(lambda: self._message(service))
+        with self._lock:
+            self._watches.setdefault(service, set()).add(watch)
+        self._senders.add(watch, stream, request_id(context), lambda: self._forget(service, watch))
 
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
 
-class _ToldLater:
-    """A context whose callbacks do not hold up who calls them; the servicer uses nothing else of it."""
+    def _message(self, service: str) -> bytes:
+        status = self._statuses.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        message: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+        return message
 
-    def __init__(self, context: grpc.ServicerContext, thread: ThreadPoolExecutor) -> None:
-        self._context = context
-        self._thread = thread
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        return self._context.add_callback(lambda: self._tell(callback))
-
-    def _tell(self, callback: Callable[[], None]) -> None:
-        self._thread.submit(callback)
+    def _forget(self, service: str, watch: _Watch) -> None:
+        with self._lock:
+            watches = self._watches.get(service)
+            if watches is not None:
+                watches.discard(watch)
+                if not watches:  # names come from strangers
+                    del self._watches[service]

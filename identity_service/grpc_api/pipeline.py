@@ -7,10 +7,9 @@ the client; here the handlers take bytes, so both are decided by this module.
 
 import logging
 import re
-import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
@@ -26,8 +25,10 @@ from identity_service.domain.errors import (
 from identity_service.domain.origin import Origin
 from identity_service.grpc_api.callers import Caller, CallerGate
 from identity_service.grpc_api.calls import Call, certificate_of, peer_of
-from identity_service.grpc_api.errors import REQUEST_ID, status_code, to_status
+from identity_service.grpc_api.errors import REQUEST_ID, new_request_id, status_code, to_status
+from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.policy import POLICY, Pool, Rule
+from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.services.verify import MustReadError
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -60,9 +61,19 @@ class Pipeline:
         work: ThreadPoolExecutor,
         policy: Mapping[str, Rule] = POLICY,
         observe: Observe | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        """`observe` = what looks on at calls; none costs nothing, since handlers are wrapped once, here."""
+        """
+        Args:
+            server: the engine.
+            gate: proves callers.
+            work: runs the methods that may wait for the store.
+            policy: the rule of each method.
+            observe: what looks on at calls; none costs nothing, since handlers are wrapped once, here.
+            limits: bound how many streams of each kind are open; None = nothing does.
+        """
         self._observe = observe
+        self._limits = limits
         self._server = server
         self._gate = gate
         self._work = work
@@ -88,21 +99,22 @@ class Pipeline:
             )
         if handler.unary_unary is not None:
             behaviour = self._observed(method, self._unary(method, rule, handler))
-            if rule is not None and rule.pool is Pool.WORK:
-                behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
+            self._assign_threads(rule, behaviour)
             return grpc.unary_unary_rpc_method_handler(behaviour, None, _serialize)
         if handler.unary_stream is not None:
-            behaviour = self._unary_stream(method, rule, handler)
-            if hasattr(handler.unary_stream, "experimental_non_blocking"):
-                behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]
-            elif rule is not None and rule.pool is Pool.WORK:
-                behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
-            return grpc.unary_stream_rpc_method_handler(behaviour, None, _serialize)
+            behaviour = self._stream(method, rule, handler)
+            behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]
+            self._assign_threads(rule, behaviour)
+            return grpc.unary_stream_rpc_method_handler(behaviour, None, None)
         if handler.stream_stream is not None:
-            behaviour = self._stream_stream(method, rule, handler)
-            behaviour.experimental_thread_pool = self._work  # type: ignore[attr-defined]
-            return grpc.stream_stream_rpc_method_handler(behaviour, None, _serialize)
+            behaviour = self._conversation(method, rule, handler)
+            self._assign_threads(rule, behaviour)
+            return grpc.stream_stream_rpc_method_handler(behaviour, None, None)
         raise TypeError(f"{method}: client streaming is not offered")
+
+    def _assign_threads(self, rule: Rule | None, behaviour: Any) -> None:
+        if rule is not None and rule.pool is Pool.WORK:
+            behaviour.experimental_thread_pool = self._work
 
     def _observed(self, method: str, behaviour: Behaviour) -> Behaviour:
         """Who is looked on at has no short way (`instant`), so that no call goes unseen."""
@@ -164,37 +176,50 @@ class Pipeline:
 
         return behaviour
 
-    def _unary_stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
+    def _stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., None]:
+        """For a method that hands its stream over to the senders."""
         parse, use = handler.request_deserializer, handler.unary_stream
+        anonymous = rule is None or rule.pool is Pool.MEMORY
 
-        def non_blocking(data: bytes, context: Context, send: Any) -> Any:
-            try:
-                return use(self._admit(method, rule, parse, data, context)[0], context, send)
-            except Exception as error:  # noqa: BLE001  # the table decides about every one
-                self._fail(method, context, error)
-
-        def behaviour(data: bytes, context: Context) -> Iterator[Any]:
+        def behaviour(data: bytes, context: Context, stream: ResponseStream) -> None:
             try:
                 request, caller = self._admit(method, rule, parse, data, context)
-                yield from use(request, _call(context, caller, request_id(context)))
-            except Exception as error:  # noqa: BLE001  # the table decides about every one
-                self._fail(method, context, error)
-
-        return non_blocking if hasattr(use, "experimental_non_blocking") else behaviour
-
-    def _stream_stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
-        parse, use = handler.request_deserializer, handler.stream_stream
-
-        def behaviour(stream: Iterator[bytes], context: Context) -> Iterator[Any]:
-            try:
-                _require_policy(rule)
-                yield from use((_parsed(parse, data) for data in stream), context)
-            except grpc.RpcError:
-                raise  # the client went away while it was sending
+                self._count_stream(rule, context)
+                use(request, context if anonymous else _call(context, caller, request_id(context)), stream)
             except Exception as error:  # noqa: BLE001  # the table decides about every one
                 self._fail(method, context, error)
 
         return behaviour
+
+    def _conversation(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
+        """For a method that answers each message by itself: the servicer's gets one at a time."""
+        parse, use = handler.request_deserializer, handler.stream_stream
+
+        def behaviour(context: Context) -> Callable[[bytes], bytes]:
+            try:
+                self._count_stream(_require_policy(rule), context)
+            except Exception as error:  # noqa: BLE001  # the table decides about every one
+                self._fail(method, context, error)
+
+            def answer(data: bytes) -> bytes:
+                try:
+                    return _serialize(use(_parsed(parse, data), context))
+                except Exception as error:  # noqa: BLE001  # the table decides about every one
+                    self._fail(method, context, error)
+
+            return answer
+
+        return behaviour
+
+    def _count_stream(self, rule: Rule | None, context: Context) -> None:
+        """Count an open stream until it ends. Raises ServerBusyError if there are as many as there may be."""
+        if self._limits is None or rule is None or rule.streams is None:
+            return
+        quota = self._limits.streams[rule.streams]
+        address = self._limits.peers.address_of(context.peer())
+        quota.take(address)
+        if not context.add_callback(lambda: quota.give_back(address)):
+            quota.give_back(address)
 
     def _admit(
         self,
@@ -213,7 +238,8 @@ class Pipeline:
         if self._gate.applies(rule, request):
             caller = self._gate.admit(method, rule, context, may_wait=may_wait)
             structlog.contextvars.bind_contextvars(caller=caller.principal)
-        if not context.is_active():  # cancelled, or its deadline passed while it waited for a thread
+        # Cancelled, or its deadline passed while it waited for a thread, which the core may notice later.
+        if not context.is_active() or context.time_remaining() == 0:
             raise TimeoutError
         return request, caller
 
@@ -264,7 +290,7 @@ def request_id(context: Context) -> str:
     for key, value in context.invocation_metadata():
         if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return secrets.token_hex(8)
+    return new_request_id()
 
 
 def _require_policy(rule: Rule | None) -> Rule:

@@ -37,6 +37,15 @@ class Pool(Enum):
     """Those that may wait for the store."""
 
 
+class Streams(Enum):
+    """The kinds of streams that are counted; docs/limits.md names the settings."""
+
+    WATCH = auto()
+    HEALTH = auto()
+    REFLECTION = auto()
+    AUDIT = auto()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One row of the table."""
@@ -46,9 +55,12 @@ class Rule:
     pool: Pool = Pool.WORK
     quiet: bool = False
     """Calls that succeed are logged at level debug only."""
+    streams: Streams | None = None
+    """What an open call counts as, for a method that streams."""
 
 
 _OPEN_MEMORY: Final = Rule(access=Access.OPEN, pool=Pool.MEMORY, quiet=True)
+_REFLECTION: Final = Rule(access=Access.OPEN, streams=Streams.REFLECTION)
 _ADMINISTRATION: Final = Rule(access=Access.SCOPE, scope=SCOPE_ADMIN)
 _OWN_OR_ADMIN: Final = Rule(access=Access.OWN_OR_SCOPE, scope=SCOPE_ADMIN)
 
@@ -65,7 +77,9 @@ POLICY: Final[Mapping[str, Rule]] = {
     f"{_TRUST}/GetKeys": Rule(
         access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY, quiet=True
     ),
-    f"{_TRUST}/Watch": Rule(access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY),
+    f"{_TRUST}/Watch": Rule(
+        access=Access.SCOPE_WHERE_CONFIGURED, scope=SCOPE_VERIFY, pool=Pool.MEMORY, streams=Streams.WATCH
+    ),
     f"{_ADMIN}/CreateClient": _ADMINISTRATION,
     f"{_ADMIN}/GetClient": _ADMINISTRATION,
     f"{_ADMIN}/ListClients": _ADMINISTRATION,
@@ -90,10 +104,10 @@ POLICY: Final[Mapping[str, Rule]] = {
     f"{_ADMIN}/RotateKeys": _ADMINISTRATION,
     f"{_ADMIN}/RetireKey": _ADMINISTRATION,
     f"{_ADMIN}/ListAuditEvents": _ADMINISTRATION,
-    f"{_ADMIN}/TailAuditEvents": _ADMINISTRATION,
+    f"{_ADMIN}/TailAuditEvents": Rule(access=Access.SCOPE, scope=SCOPE_ADMIN, streams=Streams.AUDIT),
     "/grpc.health.v1.Health/Check": _OPEN_MEMORY,
     "/grpc.health.v1.Health/List": _OPEN_MEMORY,
-    "/grpc.health.v1.Health/Watch": _OPEN_MEMORY,
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Rule(access=Access.OPEN, quiet=True),
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Rule(access=Access.OPEN, quiet=True),
+    "/grpc.health.v1.Health/Watch": Rule(access=Access.OPEN, pool=Pool.MEMORY, streams=Streams.HEALTH),
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _REFLECTION,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _REFLECTION,
 }

@@ -1,7 +1,7 @@
-"""Senders: a few threads that empty the queues of all open streams, and a watchdog over them.
+"""Sends what open streams have waiting: one thread for all streams, and one that keeps the time.
 
-`send` blocks until the transport takes a message. One stream may hold up one sender only for so long;
-meanwhile spare senders serve the others. Knows nothing of what is sent.
+A stream is sent its next message when the transport has taken the one before, so a client that does not read
+holds no thread. Knows nothing of what is sent.
 """
 
 import threading
@@ -9,158 +9,154 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Protocol
 
-import grpc
 import structlog
 
 from identity_service.domain.errors import ShuttingDownError, WatcherTooSlowError
-from identity_service.grpc_api.errors import to_status
-from identity_service.services.watch import Watcher
+from identity_service.grpc_api.errors import RpcStatus, to_status
+from identity_service.grpc_api.response_stream import ResponseStream
 
-_SENDERS: Final = 4
-_SENDERS_AT_MOST: Final = 256
-_TURN: Final = 16
-"""Messages that a stream may send before another one has its turn."""
 _TICK: Final = 0.05
-_HELD_UP: Final = 0.1
-"""Seconds after which a sender counts as held up."""
-_HELD_UP_AT_MOST: Final = 1.0
-"""Seconds that one send may take while every sender there may be is taken and others wait."""
-
-Send = Callable[[bytes | None], None]
+"""Seconds between two looks of the thread that keeps the time."""
 
 
-class Stream:
-    """One open stream and its watcher."""
+_PATIENCE: Final = 2.0
+"""Seconds that the thread may take to end all streams; it waits for no client."""
 
-    def __init__(self, watcher: Watcher, context: grpc.ServicerContext, send: Send, request_id: str) -> None:
-        self.watcher = watcher
-        self.context = context
+
+class Source(Protocol):
+    """Where the messages of one stream come from. One thread at a time takes from it."""
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether more waits than may: the stream is ended, since its client reads too slowly."""
+
+    def take(self) -> bytes | None:
+        """Return the next message, or None if nothing waits; `Senders.wake` is called when something does."""
+
+    def last(self) -> bytes | None:
+        """Return what is sent before the stream is ended because the process stops; None = nothing."""
+
+
+class _Open:
+    """One open stream and its source."""
+
+    __slots__ = ("gone", "request_id", "since", "source", "stream")
+
+    def __init__(
+        self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]
+    ) -> None:
+        self.source = source
+        self.stream = stream
         self.request_id = request_id
-        self._send = send
-        self._ended = threading.Lock()
+        self.gone = gone
         self.since: float | None = None
-        """When the send in progress began."""
-
-    def send(self, message: bytes) -> bool:
-        """Returns whether the stream is still open."""
-        self.since = time.monotonic()
-        self._send(message)
-        self.since = None
-        return self.context.is_active()
-
-    def end(self, error: Exception) -> None:
-        """End the stream with the status of an error, once."""
-        if not self._ended.acquire(blocking=False) or not self.context.is_active():
-            return
-        status = to_status(error, self.request_id)
-        self.context.set_code(status.code)
-        self.context.set_details(status.details)
-        self.context.set_trailing_metadata(status.trailing_metadata)
-        self._send(None)
+        """When the message that its client has not taken yet was sent; None = there is none."""
 
 
 class Senders:
-    """Sends what watchers have waiting. Any thread may call any method."""
+    """Any thread may call any method."""
 
-    def __init__(
-        self,
-        *,
-        send_timeout: timedelta,
-        heartbeat: timedelta,
-        beat: Callable[[], None],
-        leave: Callable[[Watcher], None],
-    ) -> None:
+    def __init__(self, *, send_timeout: timedelta, heartbeat: timedelta, beat: Callable[[], None]) -> None:
         """
         Args:
-            send_timeout: how long one message may take.
+            send_timeout: how long a client may take to read one message.
             heartbeat: between two calls of `beat`.
             beat: queues a heartbeat for every watcher.
-            leave: tells the hub that a watcher is gone.
         """
         self._timeout = send_timeout.total_seconds()
         self._heartbeat = heartbeat.total_seconds()
         self._beat = beat
-        self._leave = leave
-        self._ready: SimpleQueue[Stream | None] = SimpleQueue()
+        self._ready: SimpleQueue[_Open | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._streams: dict[Watcher, Stream] = {}
-        self._busy: set[Stream] = set()
-        self._threads = 0
+        self._streams: dict[Source, _Open] = {}
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="identity-sender", daemon=True)
         self._log = structlog.get_logger()
 
     def start(self) -> None:
-        for _ in range(_SENDERS):
-            self._add_sender()
-        threading.Thread(target=self._watch_over, name="identity-watchdog", daemon=True).start()
+        """Begin to send."""
+        self._thread.start()
+        threading.Thread(target=self._keep_time, name="identity-send-times", daemon=True).start()
 
-    def add(self, stream: Stream) -> None:
-        """Send on this stream what its watcher has, until the stream ends."""
+    def add(self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]) -> None:
+        """Send on this stream what its source has; `gone` is called, at least once, when the stream ends."""
+        opened = _Open(source, stream, request_id, gone)
         with self._lock:
-            self._streams[stream.watcher] = stream
-        if not stream.context.add_callback(lambda: self._gone(stream)):
-            self._gone(stream)
+            self._streams[source] = opened
+        if not stream.on_end(lambda: self._gone(opened)):
+            self._gone(opened)
         if self._stop.is_set():  # it came too late for `stop` to see it
-            stream.end(_stopping())
-        self._ready.put(stream)
+            stream.end(_stopping(request_id))
+        self._ready.put(opened)
 
-    def wake(self, watcher: Watcher) -> None:
-        """This watcher has something to send."""
-        stream = self._streams.get(watcher)
-        if stream is not None:
-            self._ready.put(stream)
+    def wake(self, source: Source) -> None:
+        """Note that this source has something to send."""
+        opened = self._streams.get(source)
+        if opened is not None:
+            self._ready.put(opened)
+
+    def end(self, source: Source, error: Exception) -> None:
+        """End the stream of this source with the status of an error."""
+        opened = self._streams.get(source)
+        if opened is not None:
+            opened.stream.end(to_status(error, opened.request_id))
 
     def stop(self) -> None:
         """End all streams, so that their clients go to another process."""
         self._stop.set()
         with self._lock:
             streams = list(self._streams.values())
-        for stream in streams:
-            stream.end(_stopping())
-        for _ in range(self._threads):
-            self._ready.put(None)
+        for opened in streams:
+            self._ready.put(opened)
+        self._ready.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE)
 
-    def _gone(self, stream: Stream) -> None:
+    def _gone(self, opened: _Open) -> None:
         with self._lock:
-            self._streams.pop(stream.watcher, None)
-        self._leave(stream.watcher)
-
-    def _add_sender(self) -> None:
-        with self._lock:
-            self._threads += 1
-        threading.Thread(target=self._work, name="identity-sender", daemon=True).start()
+            self._streams.pop(opened.source, None)
+        opened.gone()
 
     def _work(self) -> None:
-        while (stream := self._ready.get()) is not None:
-            with self._lock:
-                self._busy.add(stream)
+        while True:
+            opened = self._ready.get()
+            if opened is None:
+                return
             try:
-                self._take_turn(stream)
-            except Exception as error:  # noqa: BLE001  # one stream's bug must not cost the others a sender
-                self._log.error("watch_bug", request_id=stream.request_id, error=type(error).__name__)
-                stream.end(error)
-            with self._lock:
-                self._busy.discard(stream)
-                if self._threads > _SENDERS and len(self._busy) < _SENDERS:
-                    self._threads -= 1
-                    return
+                self._send_next(opened)
+            except Exception as error:  # noqa: BLE001  # one stream's bug must not cost the others their sender
+                self._log.error("watch_bug", request_id=opened.request_id, error=type(error).__name__)
+                opened.stream.end(to_status(error, opened.request_id))
 
-    def _take_turn(self, stream: Stream) -> None:
-        for _ in range(_TURN):
-            if stream.watcher.overflowed:
-                stream.end(WatcherTooSlowError("reads more slowly than changes come; reconnect and resume"))
+    def _send_next(self, opened: _Open) -> None:
+        if self._stop.is_set():
+            self._send_last(opened)
+        elif opened.since is None:
+            if opened.source.overflowed:
+                error = WatcherTooSlowError("reads more slowly than changes come; reconnect and resume")
+                opened.stream.end(to_status(error, opened.request_id))
                 return
-            message = stream.watcher.take()
-            if message is None:
-                return
-            if not stream.send(message):
-                self._gone(stream)
-                return
-        self._ready.put(stream)
+            message = opened.source.take()
+            if message is not None:
+                opened.since = time.monotonic()
+                opened.stream.send(message, lambda: self._taken(opened))
 
-    def _watch_over(self) -> None:
+    def _taken(self, opened: _Open) -> None:
+        opened.since = None
+        if opened.stream.is_active():
+            self._ready.put(opened)
+
+    def _send_last(self, opened: _Open) -> None:
+        end = _stopping(opened.request_id)
+        message = opened.source.last() if opened.since is None else None
+        if message is None:
+            opened.stream.end(end)
+        else:
+            opened.stream.send(message, lambda: opened.stream.end(end))
+
+    def _keep_time(self) -> None:
         next_beat = time.monotonic() + self._heartbeat
         while not self._stop.wait(_TICK):
             now = time.monotonic()
@@ -168,24 +164,12 @@ class Senders:
                 next_beat = now + self._heartbeat
                 self._beat()
             with self._lock:
-                begun = [(stream, stream.since) for stream in self._busy]
-                waiting = not self._ready.empty()
-                threads = self._threads
-            crowded = waiting and len(begun) >= threads
-            allowed = self._timeout
-            if crowded and threads >= _SENDERS_AT_MOST:
-                allowed = min(allowed, _HELD_UP_AT_MOST)
-            held_up = 0
-            for stream, since in begun:
-                if since is not None and now - since > allowed:
-                    stream.context.cancel()  # which ends the send; nothing more could be told to it
-                elif since is not None and now - since > _HELD_UP:
-                    held_up += 1
-            if crowded:
-                # As many as are held up: many may stop reading at once, and the others wait meanwhile.
-                for _ in range(min(held_up, _SENDERS_AT_MOST - threads)):
-                    self._add_sender()
+                streams = list(self._streams.values())
+            for opened in streams:
+                since = opened.since
+                if since is not None and now - since > self._timeout:
+                    opened.stream.cancel()  # nothing more could be told to it
 
 
-def _stopping() -> ShuttingDownError:
-    return ShuttingDownError("this process is stopping; reconnect")
+def _stopping(request_id: str) -> RpcStatus:
+    return to_status(ShuttingDownError("this process is stopping; reconnect"), request_id)

@@ -3,14 +3,15 @@
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection as grpc_reflection
-from grpc_reflection.v1alpha import reflection_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from identity_service.grpc_api import reflection as server_reflection
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.pipeline import Pipeline, Registrable
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.threads import Threads
@@ -29,8 +30,6 @@ _SERVICES: Final = (
     identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
     trust_service_pb2.DESCRIPTOR.services_by_name["TrustService"].full_name,
 )
-_REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
-_REFLECTION_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 
 
 class Engine(Registrable, Protocol):
@@ -73,6 +72,7 @@ class Server:
         admin: AdminServicer,
         senders: Senders,
         gate: CallerGate,
+        limits: Limits,
         *,
         drain_grace: timedelta,
         reflection: bool,
@@ -81,30 +81,21 @@ class Server:
         self._engine = engine
         self._pools = pools
         self._drain_grace = drain_grace.total_seconds()
-        self._pipeline = Pipeline(engine, gate, pools.work)
-        self._health = HealthServicer()
+        self._pipeline = Pipeline(engine, gate, pools.work, limits=limits)
+        self._health = HealthServicer(senders)
         self._senders = senders
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identity, self._registrar)
         trust_service_pb2_grpc.add_TrustServiceServicer_to_server(trust, self._registrar)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._registrar)
         if reflection:
-            self._add_reflection()
+            server_reflection.add_to(self._registrar, (*_SERVICES, HEALTH))
         self.set_serving(serving=False)
 
     @property
     def _registrar(self) -> Any:
         """The pipeline has the two methods of a server that generated code calls."""
         return self._pipeline
-
-    def _add_reflection(self) -> None:
-        names = (*_SERVICES, health.SERVICE_NAME, _REFLECTION)
-        servicer = grpc_reflection.ReflectionServicer(names)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._registrar)
-        # grpcio-reflection speaks v1alpha only; v1 has the same messages under another name.
-        alpha = _Capture()
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, alpha)
-        self._pipeline.add_registered_method_handlers(_REFLECTION, alpha.handlers[_REFLECTION_ALPHA])
 
     def start(self) -> int:
         """Take calls; returns the port, 0 where somebody else listens. Raises ConfigurationError."""
@@ -126,16 +117,3 @@ class Server:
         done = self._engine.stop(self._drain_grace)
         self._pools.shutdown()
         return done
-
-
-class _Capture:
-    """Takes the handlers that generated code registers, to register them under another name."""
-
-    def __init__(self) -> None:
-        self.handlers: dict[str, Any] = {}
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Comes with the same handlers as the other method."""
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
-        self.handlers[service_name] = method_handlers

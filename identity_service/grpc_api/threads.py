@@ -1,4 +1,4 @@
-"""The threads that run handlers: `ThreadPoolExecutor`, which grpcio insists on, with less work for each call.
+"""The threads that run handlers: a `ThreadPoolExecutor`, as grpcio wants it, with less work for each call.
 
 It wakes the thread that was busy last, which has what it needs in the caches of its core; the original wakes
 the one that has been idle for longest, and passes three locks where here is one.
@@ -9,7 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+import structlog
+
+_NO_NAMES: Final[dict[str, Any]] = {}
 
 
 class Threads(ThreadPoolExecutor):
@@ -17,7 +21,7 @@ class Threads(ThreadPoolExecutor):
 
     def __init__(self, count: int, name: str) -> None:
         super().__init__(1)  # makes no thread itself, since nothing is submitted to it
-        self._count = count
+        self.count = count
         self._name = name
         self._guard = threading.Lock()
         self._line: deque[_Job] = deque()
@@ -26,20 +30,37 @@ class Threads(ThreadPoolExecutor):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        job = _Job(Future(), fn, args, kwargs)
+        future: Future[Any] = Future()
+        self._give(_Job(future, fn, args, kwargs))
+        return future
+
+    def start(self, fn: Callable[..., None], *args: Any) -> None:
+        """Run this function, for whose end nobody can wait. Raises RuntimeError after `shutdown`."""
+        self._give(_Job(None, fn, args, _NO_NAMES))
+
+    @property
+    def busy(self) -> int:
+        """How many threads run something now."""
+        return self._made - len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return len(self._line)
+
+    def _give(self, job: "_Job") -> None:
         with self._guard:
             if self._closed:
                 raise RuntimeError("the threads have been told to end")
             if self._idle:
                 self._idle.pop().give(job)
-                return job.future
-            if self._made == self._count:
+                return
+            if self._made == self.count:
                 self._line.append(job)
-                return job.future
+                return
             self._made += 1
             name = f"{self._name}-{self._made}"
         threading.Thread(target=self._work, args=[job], name=name, daemon=True).start()
-        return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Take nothing more, and let the threads end when they have no more to do; waits for none."""
@@ -51,7 +72,8 @@ class Threads(ThreadPoolExecutor):
             if cancel_futures:
                 self._line.clear()
         for job in dropped:
-            job.future.cancel()
+            if job.future is not None:
+                job.future.cancel()
 
     def _work(self, job: "_Job | None") -> None:
         seat = _Seat()
@@ -92,12 +114,16 @@ class _Seat:
 
 @dataclass(slots=True)
 class _Job:
-    future: Future[Any]
+    future: Future[Any] | None
+    """None: nobody waits for the result."""
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     def run(self) -> None:
+        if self.future is None:
+            self._run_alone()
+            return
         if not self.future.set_running_or_notify_cancel():
             return
         try:
@@ -106,3 +132,9 @@ class _Job:
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
+
+    def _run_alone(self) -> None:
+        try:
+            self.fn(*self.args, **self.kwargs)
+        except Exception as error:  # noqa: BLE001  # one call's bug must not cost the others a thread
+            structlog.get_logger().error("thread_bug", error=type(error).__name__)

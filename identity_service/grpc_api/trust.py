@@ -7,7 +7,8 @@ import grpc
 from identity_service.domain.ports import ReplicaView
 from identity_service.grpc_api import convert
 from identity_service.grpc_api.pipeline import request_id
-from identity_service.grpc_api.senders import Send, Senders, Stream
+from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.trust_messages import from_keys
 from identity_service.services.keyring import KeyRing
 from identity_service.services.watch import WatchHub
@@ -36,10 +37,9 @@ class TrustServicer(rpc.TrustServiceServicer):
         return pb.GetKeysResponse(key_set=None if known else key_set, revision=str(self._replica.revision))
 
     def Watch(  # type: ignore[override]  # the stub does not know of non-blocking handlers
-        self, request: pb.WatchRequest, context: grpc.ServicerContext, send: Send
+        self, request: pb.WatchRequest, context: grpc.ServicerContext, stream: ResponseStream
     ) -> None:
         watcher = self._hub.open(convert.to_resume(request), self._senders.wake)
-        self._senders.add(Stream(watcher, context, send, request_id(context)))
+        self._senders.add(watcher, stream, request_id(context), lambda: self._hub.close(watcher))
 
-    # No thread for each watcher: the handler returns at once, and `send` is called by others.
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
 
-from identity_service.domain.errors import ServerBusyError, UnavailableError
+from identity_service.domain.errors import UnavailableError
 from identity_service.domain.ids import NO_LINK, Link
 from identity_service.domain.keys import PublishedKey
 from identity_service.domain.log import (
@@ -53,7 +53,6 @@ class Renderer(Protocol):
 class WatchConfig:
     """The bounds of watching."""
 
-    max_watchers: int = 2000
     queue: int = 1000
     """Messages that one watcher may have waiting."""
 
@@ -101,6 +100,9 @@ class Watcher:
                 size += len(message)
         return b"".join(parts)
 
+    def last(self) -> None:
+        """Nothing is sent before the stream is ended: its client resumes elsewhere, at what it knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -136,12 +138,10 @@ class WatchHub:
     def open(self, resume_after: Revision | None, ready: Callable[[Watcher], None]) -> Watcher:
         """A new watcher, which is told everything from now on and what it lacks before.
 
-        Raises NotReadyError; ServerBusyError where there are as many as there may be.
+        Raises NotReadyError.
         """
         self._replica.require_ready()
         with self._lock:
-            if len(self._watchers) >= self._config.max_watchers:
-                raise ServerBusyError("as many watch as may; try again, or another process")
             # Registered first: what comes while the snapshot is made is queued, and twice does no harm.
             watcher = Watcher(self._first_messages(resume_after), self._config.queue, ready)
             self._watchers.add(watcher)

@@ -158,7 +158,6 @@ class Process:
                 watch_heartbeat=timedelta(milliseconds=50),
                 drain_grace=timedelta(0),
                 rotate_every=timedelta(days=400),
-                reflection=False,
                 **self.settings,
             )
             with (

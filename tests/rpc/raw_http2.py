@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.settings import SettingCodes, Settings
 
 from tests.patience import PATIENCE
 
@@ -40,6 +41,7 @@ def call(
     without: Sequence[str] = (),
     method: str = "POST",
     end: bool = True,
+    window: int | None = None,
 ) -> Answer:
     """One request, whole or in pieces, on a connection of its own.
 
@@ -47,6 +49,7 @@ def call(
         headers: in place of gRPC's of the same name, or beside them.
         without: leave these of gRPC's headers out.
         end: whether the request is ended after the body.
+        window: bytes of an answer that the server may send; None = as many as usual.
     """
     usual = {":method": method, ":path": path, ":scheme": "http", ":authority": target}
     usual |= {"content-type": "application/grpc", "te": "trailers"} | dict(headers)
@@ -56,6 +59,9 @@ def call(
         # As it is: what must not be sent is what is tested.
         config = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
         connection = H2Connection(config)
+        if window is not None:
+            changed = {SettingCodes.INITIAL_WINDOW_SIZE: window}
+            connection.local_settings = Settings(client=True, initial_values=changed)
         connection.initiate_connection()
         connection.send_headers(1, sent)
         pieces = [body] if isinstance(body, bytes) else list(body)

@@ -137,6 +137,9 @@ def test_an_event_loop_does_not_wait_for_what_must_be_read_about_the_caller() ->
         def is_active(self) -> bool:
             return True
 
+        def time_remaining(self) -> None:
+            return None
+
     with ThreadPoolExecutor(1) as work:
         registrar, servicer = Registrar(), Servicer()
         pipeline: Any = Pipeline(registrar, Gate(), work)  # type: ignore[arg-type]
@@ -263,7 +266,8 @@ def test_watchers_of_health_come_and_go_at_once_and_calls_are_answered(world: Wo
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_reflection_describes_the_service(world: World, version: str) -> None:
+def test_reflection_describes_the_service(start_world: StartWorld, version: str) -> None:
+    world = start_world(reflection=True)
     call = world.channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -280,8 +284,7 @@ def test_reflection_describes_the_service(world: World, version: str) -> None:
     assert described.file_descriptor_response.file_descriptor_proto
 
 
-def test_reflection_can_be_turned_off(start_world: StartWorld) -> None:
-    world = start_world(reflection=False)
+def test_reflection_is_off_unless_it_is_turned_on(world: World) -> None:
     call: Any = world.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
 
     with pytest.raises(grpc.RpcError) as refused:
@@ -290,7 +293,8 @@ def test_reflection_can_be_turned_off(start_world: StartWorld) -> None:
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_bytes_that_are_no_message_are_refused_on_streams_too(world: World) -> None:
+def test_bytes_that_are_no_message_are_refused_on_streams_too(start_world: StartWorld) -> None:
+    world = start_world(reflection=True)
     watch: Any = world.channel.unary_stream("/grpc.health.v1.Health/Watch")
     reflect: Any = world.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
 

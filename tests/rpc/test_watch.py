@@ -221,7 +221,7 @@ def test_a_change_reaches_many(start_world: StartWorld) -> None:
 
 def test_who_does_not_read_is_cut_off_and_the_others_go_on(start_world: StartWorld) -> None:
     """The transport takes no more after some megabytes: then the send of that watcher is held up."""
-    world = start_world(watch_send_timeout=timedelta(seconds=5))
+    world = start_world(send_timeout=timedelta(seconds=5))
     channel = grpc.insecure_channel(world.target, options=[("grpc.use_local_subchannel_pool", 1)])
     stuck = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
     next(iter(stuck))

@@ -23,7 +23,7 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
     """Each of them keeps a thread until it is cut off, later than the test waits: others must take over."""
     send_timeout = timedelta(minutes=5)
     assert send_timeout.total_seconds() > PATIENCE
-    world = start_world(watch_send_timeout=send_timeout)
+    world = start_world(send_timeout=send_timeout)
     with ExitStack() as cleanup, watching(world) as watcher:
         watcher.until(lambda w: w.complete)
         stuck = []  # a call that nobody holds is cancelled

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from identity_service.domain.errors import RequestTimeoutError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.asgi.wire import (
     ACCEPTED,
@@ -50,7 +51,6 @@ class Method:
     pool: Executor
     takes_stream: bool = False
     gives_stream: bool = False
-    non_blocking: bool = False
     instant: Callable[[bytes, AsgiContext], bytes | None] | None = None
     """The answer, where it is known without waiting for anything."""
 
@@ -81,9 +81,21 @@ class Call:
         self._unframer.feed(event["body"])
         self._received = not event["more_body"]
 
-    async def read_only(self) -> bytes:
-        """The first message; whatever follows is not looked at. Raises GoneError, WireError, TimeoutError."""
-        message = await within(self.read(), self.context.time_remaining())
+    async def read_first(self, event: Event, timeout: float) -> bytes:
+        """The first message, which begins with what `receive` gave first.
+
+        Raises GoneError, WireError; RequestTimeoutError after `timeout` s, TimeoutError at the deadline.
+        """
+        self.received(event)
+        message = self._unframer.next()
+        if message is None and not self._received:
+            left = self.context.time_remaining()
+            try:
+                message = await within(self.read(), timeout if left is None else min(left, timeout))
+            except TimeoutError:
+                if left is not None and left <= timeout:
+                    raise
+                raise RequestTimeoutError(timeout) from None
         if message is None:
             raise WireError(grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one message")
         return message

@@ -15,6 +15,7 @@ import structlog
 
 from identity_service.grpc_api.asgi.peer import FORWARDED, address_of, certificate_properties
 from identity_service.grpc_api.asgi.wire import Metadata, timeout_of, to_metadata
+from identity_service.grpc_api.errors import RpcStatus
 
 
 class AbortedError(Exception):
@@ -114,11 +115,14 @@ class AsgiContext(grpc.ServicerContext):
         raise AbortedError
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
-        said = cast("Any", status)
-        self._trailing = said.trailing_metadata
-        self.abort(said.code, said.details)
+        self.set_status(cast("RpcStatus", status))
+        raise AbortedError
 
     # For the engine
+
+    def set_status(self, status: RpcStatus) -> None:
+        """Set what the call ends with."""
+        self._code, self._details, self._trailing = status
 
     def limit(self, timeout: bytes) -> None:
         """Take the header grpc-timeout for the deadline. Raises WireError where it cannot be read."""
@@ -129,7 +133,7 @@ class AsgiContext(grpc.ServicerContext):
         self._on_cancel = cancel
 
     def on_initial_metadata(self, begin: Callable[[], None]) -> None:
-        """What sends it at once, for calls that may have no message for long."""
+        """What begins to send it at once, for calls that may have no message for long."""
         self._begin = begin
 
     def end(self) -> None:

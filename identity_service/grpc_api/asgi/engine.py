@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from identity_service.domain.errors import RequestTimeoutError, ServerBusyError
 from identity_service.grpc_api.asgi.calls import (
     GOOD,
     START,
@@ -29,8 +30,10 @@ from identity_service.grpc_api.asgi.calls import (
     within,
 )
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug
-from identity_service.grpc_api.asgi.streams import Stream
+from identity_service.grpc_api.asgi.streams import AsgiStream, converse
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, frame, window_of
+from identity_service.grpc_api.errors import new_request_id, to_status
+from identity_service.grpc_api.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +50,24 @@ class AsgiEngine:
     def __init__(
         self,
         pool: Executor,
+        limits: Limits,
         *,
         max_message_bytes: int,
         max_metadata_bytes: int = 32 * 1024,
-        max_calls: int = 4096,
     ) -> None:
         """
         Args:
             pool: runs the methods that bring none of their own (`experimental_thread_pool`).
-            max_calls: how many may be in progress; further ones are RESOURCE_EXHAUSTED.
+            limits: what clients may hold open.
+            max_message_bytes: of one message, opened; longer ones are RESOURCE_EXHAUSTED.
+            max_metadata_bytes: of the headers of one call, as HTTP/2 counts them.
         """
         self._pool = pool
+        self._limits = limits
+        self._request_timeout = limits.config.request_timeout.total_seconds()
+        self._send_timeout = limits.config.send_timeout.total_seconds()
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
-        self._max_calls = max_calls
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
         # A set, not a number: an ASGI server may have several loops, each in a thread of its own.
@@ -95,7 +102,6 @@ class AsgiEngine:
             pool=getattr(behaviour, "experimental_thread_pool", None) or self._pool,
             takes_stream=handler.request_streaming,
             gives_stream=handler.response_streaming,
-            non_blocking=getattr(behaviour, "experimental_non_blocking", False),
             instant=getattr(behaviour, "instant", None),
         )
 
@@ -111,35 +117,55 @@ class AsgiEngine:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """One call of gRPC."""
-        context = AsgiContext(scope)
+        context, quotas = AsgiContext(scope), self._limits
+        address = quotas.peers.address_of(context.peer())
+        try:
+            quotas.calls.take(address)
+        except ServerBusyError as error:
+            context.set_status(to_status(error, new_request_id()))
+            await refuse(send, *_status(AbortedError(), context), context)
+            return
         self._calls.add(context)
         try:
-            await self._serve(scope, receive, send, context)
+            await self._serve(scope, receive, send, context, address)
         except GoneError:
             pass
         finally:
             context.end()
             self._calls.discard(context)
+            quotas.calls.give_back(address)
             if self._stopping:
                 with self._ended:
                     self._ended.notify_all()
 
     async def _serve(
-        self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
     ) -> None:
         """The call's status goes out whatever happens. Raises GoneError."""
         try:
             method, window = self._open(scope, context)
-            event = await within(receive(), context.time_remaining())
-            known = self._known(method, window, event, context)
-        except WireError as error:
-            await refuse(send, error.code, str(error), context)
-        except (AbortedError, TimeoutError) as error:
+            receiving = self._limits.receives
+            receiving.take(address)
+            try:
+                event = await within(receive(), context.time_remaining())
+                known = self._known(method, window, event, context)
+                if known is None:
+                    call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
+                    message = await call.read_first(event, self._request_timeout)
+            finally:
+                receiving.give_back(address)
+        except GoneError:
+            raise
+        except (RequestTimeoutError, ServerBusyError) as error:
+            if isinstance(error, RequestTimeoutError):
+                self._limits.hit("request_timeout", address)
+            context.set_status(to_status(error, new_request_id()))
+            await refuse(send, *_status(AbortedError(), context), context)
+        except (WireError, AbortedError, TimeoutError) as error:
             await refuse(send, *_status(error, context), context)
         else:
             if known is None:
-                call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
-                await self._run(method, call, event, scope["path"])
+                await self._run(method, call, message, scope["path"])
             else:
                 await send(START)
                 await send({"type": "http.response.body", "body": frame(known)})
@@ -165,8 +191,6 @@ class AsgiEngine:
             raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is longer than the limit")
         if self._stopped:
             raise WireError(grpc.StatusCode.UNAVAILABLE, "this process is stopping; reconnect")
-        if len(self._calls) > self._max_calls:
-            raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
         path = scope["path"]
         method = self._methods.get(path) or self._find(path)
         if method is None:
@@ -187,14 +211,15 @@ class AsgiEngine:
         )
         return method.instant(body[PREFIX_BYTES:], context) if whole else None
 
-    async def _run(self, method: Method, call: Call, event: Event, path: str) -> None:
+    async def _run(self, method: Method, call: Call, message: bytes, path: str) -> None:
         """Raises GoneError."""
         context = call.context
         try:
-            call.received(event)
-            message = None if method.takes_stream else await call.read_only()
-            if message is None or method.gives_stream:
-                await Stream(method, call, asyncio.get_running_loop()).serve(message)
+            if method.takes_stream:
+                await converse(method, call, message, self._send_timeout)
+            elif method.gives_stream:
+                stream = AsgiStream(call, asyncio.get_running_loop(), self._send_timeout)
+                await stream.serve(method, message)
             else:
                 await serve_unary(method, call, message)
         except GoneError:

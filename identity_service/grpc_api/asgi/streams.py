@@ -1,133 +1,151 @@
-"""Streaming calls: what threads use to receive and send on the event loop, and the life of a stream."""
+"""Streaming calls of the ASGI engine: streams that servicers write to, and answers message by message."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import contextvars
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
-from identity_service.grpc_api.asgi.calls import Call, GoneError, Method
+from identity_service.grpc_api.asgi.calls import Call, GoneError, Method, within
 from identity_service.grpc_api.asgi.context import AbortedError
-from identity_service.grpc_api.asgi.wire import WireError
-
-T = TypeVar("T")
+from identity_service.grpc_api.errors import RpcStatus
 
 
-class ClientGoneError(grpc.RpcError):
-    """The client went away while it was sending, as grpcio's server says it."""
+class AsgiStream:
+    """Implements `ResponseStream`. What a method has underlined must be called on the event loop."""
 
-
-class Stream:
-    """One stream, as the threads that serve it see it."""
-
-    def __init__(self, method: Method, call: Call, loop: asyncio.AbstractEventLoop) -> None:
-        self._method = method
+    def __init__(self, call: Call, loop: asyncio.AbstractEventLoop, send_timeout: float) -> None:
+        """`send_timeout` = seconds for what was sent last, once the stream has been ended."""
         self._call = call
         self._loop = loop
+        self._send_timeout = send_timeout
         self._writing: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[BaseException | None] = loop.create_future()
-        call.context.on_initial_metadata(lambda: self._deliver(call.begin()))
-        call.context.on_cancel(lambda: self._end(AbortedError()))
+        call.context.on_initial_metadata(self._begin)
+        call.context.on_cancel(self._abort)
 
-    # For threads
+    def send(self, message: bytes, taken: Callable[[], None]) -> None:
+        if not self._on_loop(self._write, message, taken):
+            taken()
 
-    def send(self, response: Any) -> None:
-        """Send a message, or None to end the stream; returns once the transport has taken it.
+    def end(self, status: RpcStatus | None) -> None:
+        self._on_loop(self._end, status)
 
-        After the end of the call it does nothing, as with grpcio.
-        """
-        if response is None:
-            self._end(None)
-        elif self._call.context.is_active():
-            message = response if self._method.serialize is None else self._method.serialize(response)
-            self._deliver(self._call.write(message))
+    def cancel(self) -> None:
+        self._call.context.cancel()
 
-    def requests(self) -> Iterator[Any]:
-        """What the client sends, until it has sent all. Raises ClientGoneError."""
-        parse = self._method.parse
-        while True:
-            try:
-                message = self._on_loop(self._call.read())
-            except (GoneError, concurrent.futures.CancelledError) as error:
-                raise ClientGoneError from error
-            except WireError as error:
-                self._end(error)
-                raise ClientGoneError from error
-            if message is None:
-                return
-            yield message if parse is None else parse(message)
+    def _abort(self) -> None:
+        self._on_loop(self._set_ended, AbortedError())
 
-    def run(self, message: bytes | None) -> None:
-        """The whole life of a method that blocks; `message` = its request where it takes one only."""
-        try:
-            self._run(message)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it ends the stream
-            self._end(error)
+    def _begin(self) -> None:
+        self._on_loop(self._write, b"", _nothing)
 
-    def _run(self, message: bytes | None) -> None:
-        method, context = self._method, self._call.context
-        parse = method.parse or (lambda data: data)
-        request = self.requests() if message is None else parse(message)
-        if method.non_blocking:
-            method.behaviour(request, context, self.send)
-            return
-        if not method.gives_stream:
-            self.send(method.behaviour(request, context))
-            self._end(None)
-            return
-        responses = method.behaviour(request, context)
-        for response in responses:
-            self.send(response)
-            if not context.is_active():
-                with contextlib.suppress(AttributeError):  # what is no generator has nothing to close
-                    responses.close()
-                return
-        self._end(None)
+    def is_active(self) -> bool:
+        return self._call.context.is_active()
 
-    def _deliver(self, writing: Coroutine[Any, Any, None]) -> None:
-        """Returns once it is written, or need not be any more."""
-        try:
-            self._on_loop(self._write(writing))
-        except GoneError as error:
-            self._end(error)
-        except concurrent.futures.CancelledError:
-            return
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        return self._call.context.add_callback(callback)
 
-    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _end(self, error: BaseException | None) -> None:
-        """Any thread; the first one counts."""
-        self._loop.call_soon_threadsafe(self._set_ended, error)
-
-    # On the loop
-
-    async def serve(self, message: bytes | None) -> None:
-        """Run the method until the stream has ended. Raises what ended it, and TimeoutError."""
+    async def serve(self, method: Method, message: bytes) -> None:
+        """Run the method, and return when the stream has ended. Raises what ended it, and TimeoutError."""
         context = self._call.context
-        started = self._loop.run_in_executor(
-            self._method.pool, contextvars.copy_context().run, self.run, message
-        )
+        request = message if method.parse is None else method.parse(message)
+        run = contextvars.copy_context().run
+        opening = self._loop.run_in_executor(method.pool, run, method.behaviour, request, context, self)
+        opening.add_done_callback(self._opened)
         try:
             await self._call.until(self._ended)
         except (TimeoutError, GoneError) as gave_up:
             self._set_ended(gave_up)
-        started.cancel()  # where it still waits for a thread
-        if self._writing is not None:
-            self._writing.cancel()
+        opening.cancel()  # if it still waits for a thread
         error = self._ended.result()
+        writing = self._writing
         if error is not None:
+            if writing is not None:
+                writing.cancel()
             raise error
+        if writing is not None:
+            await asyncio.wait({writing}, timeout=self._send_timeout)
+            if not writing.done():
+                writing.cancel()
+                raise AbortedError
         await self._call.finish(context.code() or grpc.StatusCode.OK, context.details())
 
-    async def _write(self, writing: Coroutine[Any, Any, None]) -> None:
-        self._writing = asyncio.current_task()
-        await writing
-        self._writing = None
+    def _on_loop(self, function: Callable[..., None], *args: Any) -> bool:
+        """Have the event loop call this function soon; returns False if the loop has ended."""
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    def _opened(self, opening: "asyncio.Future[Any]") -> None:
+        """End the stream if the method could not open it."""
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            self._set_ended(error)
+
+    def _write(self, message: bytes, taken: Callable[[], None]) -> None:
+        if self._ended.done():
+            taken()
+            return
+        before = self._writing
+        writing = self._call.write(message) if message else self._call.begin()
+        self._writing = task = self._loop.create_task(_after(before, writing))
+        task.add_done_callback(lambda done: self._written(done, taken))
+
+    def _written(self, done: "asyncio.Task[None]", taken: Callable[[], None]) -> None:
+        if self._writing is done:
+            self._writing = None
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._set_ended(error)
+        taken()
+
+    def _end(self, status: RpcStatus | None) -> None:
+        if not self._ended.done():
+            if status is not None:
+                self._call.context.set_status(status)
+            self._set_ended(None)
 
     def _set_ended(self, error: BaseException | None) -> None:
         if not self._ended.done():
             self._ended.set_result(error)
+
+
+async def _after(before: "asyncio.Task[None] | None", writing: Any) -> None:
+    """Write once the write before is done: the initial metadata may still be on its way."""
+    if before is not None:
+        await asyncio.wait({before})
+    await writing
+
+
+def _nothing() -> None:
+    """Nobody waits for the initial metadata to be taken."""
+
+
+async def converse(method: Method, call: Call, message: bytes, send_timeout: float) -> None:
+    """Answer the client's messages one by one, until it sends no more.
+
+    Raises GoneError, WireError, AbortedError, TimeoutError.
+    """
+    context, loop = call.context, asyncio.get_running_loop()
+    run = contextvars.copy_context().run
+    following: bytes | None = message
+    answer = await _in_thread(loop, method, context, run, method.behaviour, context)
+    while following is not None:
+        response = await _in_thread(loop, method, context, run, answer, following)
+        await within(call.write(response), _sooner(context.time_remaining(), send_timeout))
+        following = await within(call.read(), context.time_remaining())
+    await call.finish(grpc.StatusCode.OK)
+
+
+async def _in_thread(loop: Any, method: Method, context: Any, run: Any, function: Any, *args: Any) -> Any:
+    future = loop.run_in_executor(method.pool, run, function, *args)
+    with contextlib.suppress(asyncio.CancelledError):
+        return await within(future, context.time_remaining())
+    raise AbortedError
+
+
+def _sooner(one: float | None, other: float) -> float:
+    return other if one is None else min(one, other)

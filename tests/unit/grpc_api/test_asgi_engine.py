@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,9 @@ import pytest
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
+from identity_service.grpc_api.limits import Bound, Limits, LimitsConfig
+from identity_service.grpc_api.response_stream import ResponseStream
+from tests.journals import RecordingJournal
 from tests.patience import PATIENCE
 
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")
@@ -21,7 +24,8 @@ HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
 @pytest.fixture
 def engine() -> Iterator[AsgiEngine]:
     with ThreadPoolExecutor(1) as pool:
-        yield AsgiEngine(pool, max_message_bytes=1000, max_calls=2)
+        config = LimitsConfig(calls=Bound(total=2, per_peer=2))
+        yield AsgiEngine(pool, Limits(config, RecordingJournal()), max_message_bytes=1000)
 
 
 def register(engine: AsgiEngine, handler: Any, **more: Any) -> None:
@@ -131,19 +135,18 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
 
 
 def test_who_waits_for_the_loop_may_hold_what_a_callback_waits_for(engine: AsgiEngine) -> None:
-    """As the health servicer of grpcio does: it sends, and is told of the end of calls, under one lock."""
+    """A servicer that sends, and is told of the end of calls, under one lock."""
     lock, told = threading.Lock(), threading.Event()
 
     def ended() -> None:
         with lock:
             told.set()
 
-    def handler(request: bytes, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+    def handler(request: bytes, context: grpc.ServicerContext, stream: ResponseStream) -> None:
         with lock:
             context.add_callback(ended)
-            send(b"is never taken")
+            stream.send(b"is never taken", lambda: None)
 
-    handler.experimental_non_blocking = True  # type: ignore[attr-defined]
     handlers: dict[str, Any] = {"Method": grpc.unary_stream_rpc_method_handler(handler)}
     engine.add_registered_method_handlers("test.Service", handlers)
 

@@ -30,6 +30,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_TOO_MANY_ATTEMPTS: _ClassVar[ErrorReason]
     ERROR_REASON_SERVER_BUSY: _ClassVar[ErrorReason]
     ERROR_REASON_WATCHER_TOO_SLOW: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_TIMEOUT: _ClassVar[ErrorReason]
     ERROR_REASON_STORE_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_REPLICA_STALE: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_READY: _ClassVar[ErrorReason]
@@ -71,6 +72,7 @@ ERROR_REASON_EXCHANGE_NOT_ALLOWED: ErrorReason
 ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason
 ERROR_REASON_SERVER_BUSY: ErrorReason
 ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason
+ERROR_REASON_REQUEST_TIMEOUT: ErrorReason
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason
 ERROR_REASON_REPLICA_STALE: ErrorReason
 ERROR_REASON_NOT_READY: ErrorReason

@@ -1,0 +1,97 @@
+"""Every open call of one server: counted against the limits, and ended if its client is too slow."""
+
+import threading
+from typing import Any, Final
+
+from identity_service.domain.errors import IdentityError, RequestTimeoutError
+from identity_service.grpc_api.core.calls import OpenCall, Phase
+from identity_service.grpc_api.errors import new_request_id, to_status
+from identity_service.grpc_api.limits import Limits
+
+_LOOK_EVERY: Final = 0.25
+"""Seconds between two looks for calls whose client is too slow."""
+
+
+class OpenCalls:
+    """Every open call of one server: counted against the limits, and ended if its client is too slow."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._monotonic = limits.monotonic
+        self._request_timeout = limits.config.request_timeout.total_seconds()
+        self._send_timeout = limits.config.send_timeout.total_seconds()
+        # Only the thread that serves all calls adds and removes.
+        self._open: set[OpenCall] = set()
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look for calls whose client is too slow."""
+        threading.Thread(target=self._watch, name="identity-calls", daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread that looks for them."""
+        self._closed.set()
+
+    def admit(self, event: Any, state: Any) -> OpenCall | None:
+        """Return the call once it is counted; None if a limit refused it, which its client is told."""
+        limits = self._limits
+        address = limits.peers.address_of(event.call.peer().decode())
+        call = OpenCall(event, state, address, self._monotonic())
+        try:
+            limits.calls.take(address)
+            try:
+                limits.receives.take(address)
+            except IdentityError:
+                limits.calls.give_back(address)
+                raise
+        except IdentityError as error:
+            call.abort(to_status(error, new_request_id()))
+            return None
+        self._open.add(call)
+        state.callbacks.append(lambda: self._finished(call))
+        return call
+
+    def received(self, call: OpenCall) -> bool:
+        """Note that the request is here; False if the call was ended before."""
+        with call.state.condition:
+            if call.phase is not Phase.RECEIVING:
+                return False
+            call.phase = Phase.RUNNING
+        self._limits.receives.give_back(call.address)
+        return True
+
+    def streaming(self, call: OpenCall) -> None:
+        """Note that the call is open for a sender of streams."""
+        with call.state.condition:
+            if not call.state.statused:
+                call.phase = Phase.STREAMING
+
+    def ending(self, call: OpenCall) -> None:
+        """Note that the handler has answered: the client has `send_timeout` to read that."""
+        with call.state.condition:
+            if call.phase is not Phase.ENDING:
+                call.phase, call.since = Phase.ENDING, self._monotonic()
+
+    def _finished(self, call: OpenCall) -> None:
+        if call.phase is Phase.RECEIVING:
+            self.received(call)
+        self._open.discard(call)
+        self._limits.calls.give_back(call.address)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK_EVERY):
+            now = self._monotonic()
+            for call in self._open.copy():
+                if call.phase is Phase.RECEIVING and now - call.since > self._request_timeout:
+                    self._give_up_receiving(call)
+                elif call.phase is Phase.ENDING and now - call.since > self._send_timeout:
+                    self._limits.hit("send_timeout", call.address)
+                    call.event.call.cancel()
+
+    def _give_up_receiving(self, call: OpenCall) -> None:
+        error = RequestTimeoutError(self._request_timeout)
+        with call.state.condition:
+            if self.received(call):
+                call.abort(to_status(error, new_request_id()))
+                self.ending(call)
+                self._limits.hit("request_timeout", call.address)

@@ -1,0 +1,159 @@
+"""Stand-ins for the thread pools of grpcio's server: they receive the request first, then take a thread.
+
+grpcio's server hands each call to a thread, which then waits for the request's message and, in a stream, for
+the client to read each message. A few clients that neither send nor read hold every thread, and no public
+option changes that. What grpcio's server hands a call over with is `submit` of a thread pool: hence these
+classes.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import grpc
+import grpc._server as internals
+
+from identity_service.domain.errors import ShuttingDownError
+from identity_service.grpc_api.core.calls import CoreStream, OpenCall
+from identity_service.grpc_api.core.open_calls import OpenCalls
+from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
+from identity_service.grpc_api.limits import Limits
+from identity_service.grpc_api.threads import Threads
+
+_NO_MESSAGE: Final = RpcStatus(
+    grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one request message", ()
+)
+
+
+class Receiver(ThreadPoolExecutor):
+    """Stands in for the pool that grpcio's server gives a method's calls to."""
+
+    def __init__(self, calls: OpenCalls, threads: Threads) -> None:
+        super().__init__(1)  # makes no thread itself, since nothing is submitted to it
+        self._calls = calls
+        self._pool = threads
+
+    def submit(self, run: Any, handle: Any, event: Any, state: Any, *rest: Any) -> Any:  # type: ignore[override]
+        """Take over a call from grpcio's server; returns None, which the server takes for "not queued".
+
+        Args:
+            run: runs a function in the call's own context (contextvars).
+            handle: the function of grpcio's server that serves the call.
+            rest: the behaviour, what gets its request, and how messages are parsed and written.
+        """
+        call = self._calls.admit(event, state)
+        if call is not None:
+            call.receive(lambda message: self._received(call, message, run, handle, *rest))
+
+    def _received(self, call: OpenCall, message: bytes | None, run: Any, handle: Any, *rest: Any) -> None:
+        if not self._calls.received(call):
+            return
+        if message is None:
+            call.abort(_NO_MESSAGE)
+            self._calls.ending(call)
+            return
+        self._start(call, self._serve, call, message, run, handle, *rest)
+
+    def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:
+        try:
+            self._pool.start(function, *args)
+        except RuntimeError:
+            error = ShuttingDownError("this process is stopping; reconnect")
+            call.abort(to_status(error, new_request_id()))
+            self._calls.ending(call)
+
+    def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
+        raise NotImplementedError
+
+
+class UnaryReceiver(Receiver):
+    """For methods that answer once."""
+
+    def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
+        behaviour, _, parse, serialize = rest
+        run(handle, call.event, call.state, behaviour, lambda: message, parse, serialize)
+        self._calls.ending(call)
+
+
+class StreamReceiver(Receiver):
+    """For methods that are given a `ResponseStream`, and leave it open."""
+
+    def _serve(self, call: OpenCall, message: bytes, run: Any, _: Any, *rest: Any) -> None:
+        self._calls.streaming(call)
+        stream = CoreStream(call, self._calls.ending)
+        _, opened = run(internals._call_behavior, call.event, call.state, rest[0], message, None, stream)
+        if not opened:
+            self._calls.ending(call)
+
+
+class ConversationReceiver(Receiver):
+    """For methods that answer each message of their client by itself (`stream_stream`).
+
+    The behaviour gets the context and returns the function that answers one message.
+    """
+
+    def _serve(self, call: OpenCall, message: bytes, run: Any, _: Any, *rest: Any) -> None:
+        def open_(data: bytes, context: grpc.ServicerContext) -> Callable[[bytes], bytes]:  # noqa: ARG001
+            answer: Callable[[bytes], bytes] = rest[0](context)
+            return answer
+
+        self._calls.streaming(call)
+        answer, opened = run(internals._call_behavior, call.event, call.state, open_, b"", None)
+        if opened:
+            self._answer(call, message, run, answer)
+        else:
+            self._calls.ending(call)
+
+    def _answer(self, call: OpenCall, message: bytes, run: Any, answer: Callable[[bytes], bytes]) -> None:
+        def respond(data: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG001
+            return answer(data)
+
+        stream = CoreStream(call, self._calls.ending)
+        response, answered = run(internals._call_behavior, call.event, call.state, respond, message, None)
+
+        def received(following: bytes | None) -> None:
+            if following is None:
+                stream.end(None)
+            else:
+                self._start(call, self._answer, call, following, run, answer)
+
+        if answered:
+            stream.send(response, lambda: call.receive(received))
+        else:
+            self._calls.ending(call)
+
+
+class Completions:
+    """Serves the methods of one server by completions."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._calls = OpenCalls(limits)
+        self.default = UnaryReceiver(self._calls, Threads(1, "identity-unused"))
+        """For grpcio's server; each method brings its own."""
+
+    def at_most(self, limits: Limits) -> int | None:  # noqa: ARG002  # as the other way of serving has it
+        """How many calls grpcio's server may admit; None, since they are counted here."""
+        return None
+
+    def start(self) -> None:
+        self._calls.start()
+
+    def close(self) -> None:
+        self._calls.close()
+
+    def unary(self, behaviour: Any, threads: Threads) -> Any:
+        """A method that answers once: `behaviour(data, context)` returns the answer."""
+        return _received_by(UnaryReceiver(self._calls, threads), behaviour)
+
+    def stream(self, behaviour: Any, threads: Threads) -> Any:
+        """A method that is given a `ResponseStream`: `behaviour(data, context, stream)` returns at once."""
+        return _received_by(StreamReceiver(self._calls, threads), behaviour)
+
+    def conversation(self, behaviour: Any, threads: Threads) -> Any:
+        """A method that answers each message by itself: `behaviour(context)` returns what answers one."""
+        return _received_by(ConversationReceiver(self._calls, threads), behaviour)
+
+
+def _received_by(receiver: Receiver, behaviour: Any) -> Any:
+    behaviour.experimental_thread_pool = receiver
+    return behaviour

@@ -1,0 +1,197 @@
+"""Limits on what clients may hold open: per address and in all. One place for both engines."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+from urllib.parse import unquote
+
+from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.ports import Journal
+from identity_service.grpc_api.policy import Streams
+from identity_service.services.attempts import address_of
+
+UNIX: Final = "unix"
+"""Stands in `limits_exempt` for connections by Unix sockets."""
+_ADDRESSES: Final = 4096
+_SAID_EVERY: Final = 10.0
+"""Seconds between two log lines about one limit."""
+_PEER_KIND: Final = "ipvN:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """How many may be open."""
+
+    total: int
+    """In all."""
+    per_peer: int
+    """From one address that is not exempt; of IPv6, from one /64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """The settings of docs/limits.md that both engines keep."""
+
+    calls: Bound = Bound(total=4096, per_peer=512)
+    receives: Bound = Bound(total=1024, per_peer=32)
+    watchers: Bound = Bound(total=2000, per_peer=256)
+    health_watchers: Bound = Bound(total=1000, per_peer=32)
+    reflection_streams: Bound = Bound(total=64, per_peer=8)
+    audit_tails: Bound = Bound(total=8, per_peer=8)
+    exempt: Sequence[str] = ("127.0.0.1", "::1", UNIX)
+    """Networks (CIDR) whose addresses count in all, and not each for itself."""
+    request_timeout: timedelta = timedelta(seconds=10)
+    """How long a client may take to send its request."""
+    send_timeout: timedelta = timedelta(seconds=5)
+    """How long a client may take to read an answer, or one message of a stream."""
+
+
+class Peers:
+    """Says which address a connection counts for."""
+
+    def __init__(self, exempt: Sequence[str]) -> None:
+        """Raises ValueError if an entry is neither a network nor `unix`."""
+        self._networks = tuple(network_of(text) for text in exempt if text != UNIX)
+        self._unix = UNIX in exempt
+        self.address_of: Callable[[str], str] = lru_cache(_ADDRESSES)(self._address_of)
+        """The address that a peer (as gRPC writes it, `ipv4:10.0.0.7:5000`) counts for; empty if exempt."""
+
+    def _address_of(self, peer: str) -> str:
+        if not peer.startswith(("ipv4:", "ipv6:")):
+            return "" if self._unix else UNIX
+        host_and_port = unquote(peer[len(_PEER_KIND) :])
+        host = host_and_port.rpartition(":")[0].strip("[]")
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return peer
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if any(mapped in network for network in self._networks):
+            return ""
+        return address_of(host_and_port)
+
+
+def network_of(text: str) -> IPv4Network | IPv6Network:
+    """The network that an entry of `limits_exempt` names. Raises ValueError."""
+    return ip_network(text.strip(), strict=False)
+
+
+class Quota:
+    """Counts what is open of one kind, and refuses what goes beyond the bound. Any thread may use it."""
+
+    def __init__(self, name: str, what: str, bound: Bound, refused: Callable[[str, str], None]) -> None:
+        """
+        Args:
+            name: of the setting that holds the bound in all.
+            what: is counted, in the plural, for the message to the client.
+            bound: how many may be open.
+            refused: called with the name of the setting that refused, and the address.
+        """
+        self.name = name
+        self._what = what
+        self._bound = bound
+        self._refused = refused
+        self._lock = threading.Lock()
+        self._open = 0
+        self._by_address: dict[str, int] = {}
+
+    @property
+    def open(self) -> int:
+        """How many are open now."""
+        return self._open
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses, not counting exempt ones, hold something open now."""
+        return len(self._by_address)
+
+    def take(self, address: str) -> None:
+        """Count one more. Raises ServerBusyError if that would be more than the bound.
+
+        Args:
+            address: as `Peers.address_of` says; empty counts in all only.
+        """
+        with self._lock:
+            if self._open >= self._bound.total:
+                setting, bound, where = self.name, self._bound.total, "on this process"
+            elif address and self._by_address.get(address, 0) >= self._bound.per_peer:
+                setting, bound, where = f"{self.name}_per_peer", self._bound.per_peer, "from your address"
+            else:
+                self._open += 1
+                if address:
+                    self._by_address[address] = self._by_address.get(address, 0) + 1
+                return
+        self._refused(setting, address)
+        raise ServerBusyError(f"too many {self._what} {where} ({bound:,}); retry later, or another instance")
+
+    def give_back(self, address: str) -> None:
+        """Count one less: once for each `take` that did not raise."""
+        with self._lock:
+            self._open -= 1
+            if address:
+                left = self._by_address[address] - 1
+                if left:
+                    self._by_address[address] = left
+                else:
+                    del self._by_address[address]
+
+
+class Limits:
+    """All the quotas of one process."""
+
+    def __init__(
+        self, config: LimitsConfig, journal: Journal, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Raises ValueError if an entry of `exempt` is no network."""
+        self.config = config
+        self.peers = Peers(config.exempt)
+        self._journal = journal
+        self.monotonic = monotonic
+        self._lock = threading.Lock()
+        self._said: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        self._counts["request_timeout"] = self._counts["send_timeout"] = 0
+        self.calls = self._quota("max_calls", "open calls", config.calls)
+        self.receives = self._quota("max_receives", "unfinished requests", config.receives)
+        self.streams: Mapping[Streams, Quota] = {
+            Streams.WATCH: self._quota("max_watchers", "watchers", config.watchers),
+            Streams.HEALTH: self._quota("max_health_watchers", "watchers of health", config.health_watchers),
+            Streams.REFLECTION: self._quota(
+                "max_reflection_streams", "streams of reflection", config.reflection_streams
+            ),
+            Streams.AUDIT: self._quota("max_audit_tails", "calls of TailAuditEvents", config.audit_tails),
+        }
+        """What is counted from the time that a stream is admitted to its end."""
+
+    @property
+    def quotas(self) -> Sequence[Quota]:
+        """All of them, for metrics."""
+        return (self.calls, self.receives, *self.streams.values())
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How often each limit, named by its setting, has taken effect since the process began."""
+        with self._lock:
+            return dict(self._counts)
+
+    def hit(self, setting: str, address: str) -> None:
+        """Count that a limit took effect, and log it unless that was logged within the last 10 s."""
+        now = self.monotonic()
+        with self._lock:
+            self._counts[setting] = self._counts.get(setting, 0) + 1
+            self._unsaid[setting] = self._unsaid.get(setting, 0) + 1
+            if now - self._said.get(setting, -_SAID_EVERY) < _SAID_EVERY:
+                return
+            self._said[setting] = now
+            times = self._unsaid.pop(setting)
+        self._journal.record("limit_reached", setting=setting, peer=address, times=times)
+
+    def _quota(self, name: str, what: str, bound: Bound) -> Quota:
+        self._counts[name] = self._counts[f"{name}_per_peer"] = 0
+        return Quota(name, what, bound, self.hit)

@@ -1,0 +1,222 @@
+"""Clients that do not send, or do not read, and clients that want more than they may: what they are told."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from identity_service.grpc_api.core.calls import OpenCall
+from identity_service.grpc_api.core.check import why_not
+from identityapi.v1 import admin_service_pb2 as admin_pb
+from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
+from identityapi.v1 import identity_service_pb2 as pb
+from tests.patience import PATIENCE
+from tests.rpc import raw_http2
+from tests.rpc.conftest import StartWorld
+from tests.rpc.test_watch import watching
+from tests.rpc.world import Failure, World, failure
+
+SOON = timedelta(milliseconds=300)
+VERIFY = "/identityapi.v1.IdentityService/Verify"
+ISSUE = "/identityapi.v1.IdentityService/Issue"
+KEYS = "/identityapi.v1.TrustService/GetKeys"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+CANCELLED = str(grpc.StatusCode.CANCELLED.value[0])
+DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+HALF_A_MESSAGE = b"\0\0\0\0\x64half"
+EMPTY = bytes(5)
+
+
+def refused(call: Any) -> Failure:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return failure(error.value)
+
+
+def reflect(world: World, requests: Iterator[Any]) -> Any:
+    call: Any = world.channel.stream_stream(
+        REFLECTION,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return call(requests, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("path", [VERIFY, ISSUE, "/grpc.health.v1.Health/Watch", REFLECTION])
+def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: StartWorld, path: str) -> None:
+    world = start_world(request_timeout=SOON, reflection=True)
+
+    answer = raw_http2.call(world.target, path, HALF_A_MESSAGE, end=False)
+
+    assert answer.grpc_status == DEADLINE_EXCEEDED
+    assert "did not arrive within 0.3 s" in answer.headers["grpc-message"].replace("%20", " ")
+    assert "grpc-status-details-bin" in answer.headers
+
+
+@pytest.mark.in_process
+def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWorld) -> None:
+    """In Envoy its own timeout ends such a call: tests/e2e/test_envoy_bounds.py."""
+    world = start_world(request_timeout=SOON)
+
+    answer = raw_http2.call(world.target, VERIFY, b"", end=False)
+
+    assert answer.grpc_status == DEADLINE_EXCEEDED
+
+
+@pytest.mark.in_process
+def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld) -> None:
+    world = start_world(send_timeout=SOON)
+
+    answer = raw_http2.call(world.target, KEYS, EMPTY, window=0)
+
+    assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
+    assert world.service._limits.calls.open == 0
+    assert world.service._limits.refusals["send_timeout"] == 1
+
+
+def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
+    start_world: StartWorld,
+) -> None:
+    world = start_world(max_calls_per_peer=1, limits_exempt=())
+    token = world.issue(world.new_client()).access_token
+
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        error = refused(lambda: world.verify(token))
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY")
+        assert "too many open calls from your address (1)" in error.message
+        assert error.retry_after
+
+    world.until(lambda: is_admitted(world, token))
+
+
+def is_admitted(world: World, token: str) -> bool:
+    with suppress(grpc.RpcError):
+        return world.verify(token).HasField("verified")
+    return False
+
+
+def test_an_exempt_address_has_no_bound_of_its_own(start_world: StartWorld) -> None:
+    world = start_world(max_calls_per_peer=1, limits_exempt=("127.0.0.0/8",))
+
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        assert world.issue(world.new_client()).access_token
+
+
+def test_watchers_of_health_are_bounded(start_world: StartWorld) -> None:
+    world = start_world(max_health_watchers=1)
+    stub = health_pb2_grpc.HealthStub(world.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+
+    error = refused(lambda: list(stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)))
+
+    assert error.reason == "SERVER_BUSY"
+    assert "too many watchers of health on this process (1)" in error.message
+    watch.cancel()
+
+
+def test_streams_of_reflection_are_bounded(start_world: StartWorld) -> None:
+    world = start_world(reflection=True, max_reflection_streams_per_peer=0, limits_exempt=())
+
+    error = refused(
+        lambda: list(reflect(world, iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
+    )
+
+    assert error.reason == "SERVER_BUSY"
+    assert "too many streams of reflection from your address (0)" in error.message
+
+
+def test_tails_of_the_audit_trail_are_bounded(start_world: StartWorld) -> None:
+    world = start_world(max_audit_tails=1)
+    stub: Any = admin_rpc.AdminServiceStub(world.channel)
+    metadata = (("authorization", f"Bearer {world.admin_token(['identity.admin'])}"),)
+    tail = stub.TailAuditEvents(admin_pb.TailAuditEventsRequest(), metadata=metadata, timeout=PATIENCE)
+    tail.initial_metadata()
+
+    error = refused(
+        lambda: list(
+            stub.TailAuditEvents(admin_pb.TailAuditEventsRequest(), metadata=metadata, timeout=PATIENCE)
+        )
+    )
+
+    assert error.reason == "SERVER_BUSY"
+    tail.cancel()
+
+
+def test_a_conversation_goes_on_for_as_many_messages_as_the_client_sends(start_world: StartWorld) -> None:
+    world = start_world(reflection=True)
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="", host=str(n)) for n in range(50)]
+
+    answers = list(reflect(world, iter(requests)))
+
+    assert [answer.original_request.host for answer in answers] == [request.host for request in requests]
+
+
+def test_the_check_finds_this_grpcio_good() -> None:
+    assert why_not() == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_check_finds_a_grpcio_with_another_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)
+    monkeypatch.setattr(OpenCall, "receive", lambda call, received: received.of_another_interface)
+
+    assert "grpcio" in why_not()
+
+
+def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they do if grpcio's server does not hand calls over as it does now."""
+    monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)
+    monkeypatch.setattr(
+        "identity_service.grpc_api.core.check.UnaryReceiver", lambda calls, threads: ThreadPoolExecutor(1)
+    )
+
+    assert "grpcio" in why_not()
+
+
+@pytest.mark.in_process
+def test_the_fallback_says_so_and_answers_beside_more_slow_clients_than_it_has_threads(
+    monkeypatch: pytest.MonkeyPatch, start_world: StartWorld, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("identity_service.grpc_api.grpcio_engine.why_not", lambda: "an unknown version")
+    world = start_world(reflection=True, verify_threads=2, strong_limit=1)
+    token = world.issue(world.new_client()).access_token
+    assert "grpcio_fallback" in "".join(capfd.readouterr())
+    slow: Any = world.channel.stream_unary(VERIFY)
+    waiting = [slow.future(_never(), timeout=PATIENCE) for _ in range(20)]
+
+    with watching(world) as watcher:
+        watcher.until(lambda w: w.complete)
+        assert world.verify(token).HasField("verified")
+        world.revoke(world.admin_token(), token=token)
+        assert world.reason(token) == "REVOKED"
+    answers = list(reflect(world, iter([reflection_pb2.ServerReflectionRequest(list_services="")] * 3)))
+
+    assert len(answers) == 3
+    for call in waiting:
+        call.cancel()
+
+
+def _never() -> Iterator[bytes]:
+    """A request that is never sent."""
+    threading.Event().wait(PATIENCE)
+    yield b""
+
+
+def test_a_call_of_a_method_that_nobody_knows_is_refused(start_world: StartWorld) -> None:
+    world = start_world()
+    unknown: Any = world.channel.unary_unary("/identityapi.v1.IdentityService/Nothing")
+
+    with pytest.raises(grpc.RpcError) as error:
+        unknown(pb.VerifyRequest().SerializeToString())
+
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED

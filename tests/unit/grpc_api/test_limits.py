@@ -1,0 +1,114 @@
+"""Limits: what is counted for which address, and what is refused."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_service.domain.errors import ServerBusyError
+from identity_service.grpc_api.limits import UNIX, Bound, Limits, LimitsConfig, Peers, Quota
+from tests.journals import RecordingJournal
+
+ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""
+
+
+def quota(total: int, per_peer: int, refused: Callable[[str, str], None] = lambda *_: None) -> Quota:
+    return Quota("max_calls", "open calls", Bound(total=total, per_peer=per_peer), refused)
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:5000", "192.0.2.1"),
+        ("ipv6:%5B2001:db8::1%5D:5000", "2001:db8::/64"),
+        ("ipv6:%5B2001:db8::ffff:1%5D:6000", "2001:db8::/64"),
+        ("ipv6:%5B2001:db8:0:1::1%5D:5000", "2001:db8:0:1::/64"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:5000", "192.0.2.1"),
+        ("ipv4:127.0.0.1:5000", ""),
+        ("ipv6:%5B::1%5D:5000", ""),
+        ("ipv6:%5B::ffff:127.0.0.1%5D:5000", ""),
+        ("ipv4:127.0.0.2:5000", "127.0.0.2"),
+        ("unix:", ""),
+        ("unix:/run/identity.sock", ""),
+        ("ipv4:nonsense", "ipv4:nonsense"),
+    ],
+)
+def test_a_connection_counts_for_its_address_unless_that_is_exempt(peer: str, address: str) -> None:
+    assert Peers(LimitsConfig().exempt).address_of(peer) == address
+
+
+def test_networks_are_exempt_as_a_whole_and_unix_sockets_only_if_they_are_named() -> None:
+    peers = Peers(("10.0.0.0/8", "2001:db8::/32"))
+
+    assert peers.address_of("ipv4:10.1.2.3:5000") == ""
+    assert peers.address_of("ipv6:%5B2001:db8:7::1%5D:5000") == ""
+    assert peers.address_of("ipv4:127.0.0.1:5000") == "127.0.0.1"
+    assert peers.address_of("unix:") == UNIX
+
+
+def test_one_address_is_refused_beyond_its_bound_and_the_others_are_not() -> None:
+    open_calls = quota(total=10, per_peer=2)
+    open_calls.take(ATTACKER)
+    open_calls.take(ATTACKER)
+
+    with pytest.raises(ServerBusyError, match=r"too many open calls from your address \(2\)"):
+        open_calls.take(ATTACKER)
+    open_calls.take(OTHER)
+    open_calls.give_back(ATTACKER)
+    open_calls.take(ATTACKER)
+
+
+def test_an_exempt_address_counts_in_all_only() -> None:
+    open_calls = quota(total=3, per_peer=1)
+    for _ in range(3):
+        open_calls.take(EXEMPT)
+
+    with pytest.raises(ServerBusyError, match=r"too many open calls on this process \(3\)"):
+        open_calls.take(EXEMPT)
+
+
+def test_a_bound_of_none_refuses_everybody() -> None:
+    with pytest.raises(ServerBusyError):
+        quota(total=0, per_peer=0).take(EXEMPT)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([ATTACKER, OTHER, EXEMPT]))))
+def test_what_is_open_never_exceeds_a_bound_and_nothing_is_kept_of_who_has_left(
+    steps: list[tuple[bool, str]],
+) -> None:
+    counted, held = quota(total=5, per_peer=3), list[str]()
+    for takes, address in steps:
+        if takes:
+            free = len(held) < 5 and (address == EXEMPT or held.count(address) < 3)
+            if free:
+                counted.take(address)
+                held.append(address)
+            else:
+                with pytest.raises(ServerBusyError):
+                    counted.take(address)
+        elif address in held:
+            held.remove(address)
+            counted.give_back(address)
+        assert counted.open == len(held)
+        assert counted.addresses == len(set(held) - {EXEMPT})
+
+
+def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there_were() -> None:
+    now = [100.0]
+    journal = RecordingJournal()
+    config = LimitsConfig(calls=Bound(total=10, per_peer=1))
+    limits = Limits(config, journal, monotonic=lambda: now[0])
+    limits.calls.take(ATTACKER)
+
+    for moment in (100.0, 101.0, 109.9, 110.0):
+        now[0] = moment
+        with pytest.raises(ServerBusyError):
+            limits.calls.take(ATTACKER)
+
+    assert limits.refusals["max_calls_per_peer"] == 4
+    assert limits.refusals["max_calls"] == 0
+    assert journal.named("limit_reached") == [
+        {"setting": "max_calls_per_peer", "peer": ATTACKER, "times": 1},
+        {"setting": "max_calls_per_peer", "peer": ATTACKER, "times": 3},
+    ]
