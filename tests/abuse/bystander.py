@@ -1,0 +1,91 @@
+"""Another client of a service under abuse: ordinary, generated stubs, one call of each kind at once."""
+
+from __future__ import annotations  # grpcio's classes are generic for the type checker only
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
+from identityapi.v1 import token_pb2, trust_service_pb2, trust_service_pb2_grpc
+
+AUDIENCE: Final = "api"
+PATIENCE: Final = 60.0
+"""Seconds that each call may take. A service that is not stopped answers at once on any machine."""
+_ROUNDS: Final = 20
+_OWN_CONNECTION: Final = [("grpc.use_local_subchannel_pool", 1)]
+
+
+class Stubs:
+    """The generated stubs on one channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.identity = pb_grpc.IdentityServiceStub(channel)
+        self.trust = trust_service_pb2_grpc.TrustServiceStub(channel)
+        self.health: Any = health_pb2_grpc.HealthStub(channel)  # untyped
+
+
+class Bystander:
+    """Knows a client and a session of the service, and calls each method that matters."""
+
+    def __init__(self, target: str, client: token_pb2.Credential, user: token_pb2.Credential) -> None:
+        """Sign in, while nobody abuses the service."""
+        self.target = target
+        self._client = client
+        with self._connected() as stubs:
+            issued = stubs.identity.Issue(self._issue_request(), timeout=PATIENCE)
+            self._token = issued.token_set.access_token
+            request = pb.IssueRequest(credential=user, audiences=[AUDIENCE])
+            self._refresh = stubs.identity.Issue(request, timeout=PATIENCE).token_set.refresh_token
+        self.failures()  # every pool of threads has begun
+
+    def failures(self) -> dict[str, grpc.StatusCode]:
+        """Call every method again and again; those that failed in the first round in which any did.
+
+        A server may have read what an abuse sent, and not yet handed all of it to its threads.
+        """
+        for _ in range(_ROUNDS):
+            if failed := self.failures_at_once():
+                return failed
+        return {}
+
+    def failures_at_once(self, patience: float = PATIENCE) -> dict[str, grpc.StatusCode]:
+        """Call every method at once, on a new connection; those that failed, each with its status."""
+        with self._connected() as stubs:
+            issue = stubs.identity.Issue.future(self._issue_request(), timeout=patience)
+            verify = pb.VerifyRequest(token=self._token, audiences=[AUDIENCE])
+            refresh = pb.RefreshRequest(refresh_token=self._refresh)
+            revoke = pb.RevokeRequest(token=self._token[:-2])  # which is no token, and OK without effect
+            calls = {
+                "Verify": stubs.identity.Verify.future(verify, timeout=patience),
+                "Issue": issue,
+                "Refresh": stubs.identity.Refresh.future(refresh, timeout=patience),
+                "Revoke": stubs.identity.Revoke.future(revoke, timeout=patience),
+                "GetKeys": stubs.trust.GetKeys.future(trust_service_pb2.GetKeysRequest(), timeout=patience),
+                "Check": stubs.health.Check.future(health_pb2.HealthCheckRequest(), timeout=patience),
+            }
+            failed = {name: call.code() for name, call in calls.items() if call.exception() is not None}
+            if "Refresh" not in failed:
+                self._refresh = calls["Refresh"].result().token_set.refresh_token
+        return failed
+
+    def _issue_request(self) -> pb.IssueRequest:
+        return pb.IssueRequest(credential=self._client, audiences=[AUDIENCE])
+
+    @contextmanager
+    def _connected(self) -> Iterator[Stubs]:
+        with grpc.insecure_channel(self.target, _OWN_CONNECTION) as channel:
+            yield Stubs(channel)
+
+
+class PlainBystander(Bystander):
+    """The same for the plain server, which checks nothing and answers with empty messages."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._client = token_pb2.Credential()
+        self._token = self._refresh = "none"

@@ -1,0 +1,109 @@
+"""All connections of one abuser to one server, and the loop that serves them. Knows no abuse."""
+
+import selectors
+import socket
+from collections import Counter
+from typing import Final
+
+from tests.abuse import frames
+from tests.abuse.connection import Connection, connect
+
+_MOST: Final = 20_000
+"""Connections, whatever an abuse wants."""
+
+
+class Crowd:
+    """The connections of one abuser; used by one thread."""
+
+    def __init__(self, target: str, source: str) -> None:
+        self._target = target
+        self._source = source
+        self._selector = selectors.DefaultSelector()
+        self.outcomes: Counter[str] = Counter()
+        """How often what happened: how streams ended, how connections did."""
+        self.connections: list[Connection] = []
+        self._silent: list[socket.socket] = []
+
+    @property
+    def silent(self) -> int:
+        """How many connections are open that never said anything."""
+        return len(self._silent)
+
+    def connect(self, *, window: int = frames.DEFAULT_WINDOW) -> Connection | None:
+        """Add a connection; None if the server, or the limit of this machine, refuses it."""
+        if len(self.connections) >= _MOST:
+            return None
+        try:
+            made = Connection(self._target, self._source, window=window, outcomes=self.outcomes)
+        except OSError:
+            self.outcomes["connections refused"] += 1
+            return None
+        self.outcomes["connections"] += 1
+        self.connections.append(made)
+        self._selector.register(made, selectors.EVENT_READ | selectors.EVENT_WRITE, made)
+        return made
+
+    def connect_silently(self, first: bytes = b"") -> bool:
+        """Add a connection that says these bytes and then nothing; returns whether it is open."""
+        if self.silent >= _MOST:
+            return False
+        try:
+            made = connect(self._target, self._source)
+            if first:
+                made.send(first)
+        except OSError:
+            self.outcomes["connections refused"] += 1
+            return False
+        self.outcomes["connections"] += 1
+        self._silent.append(made)
+        self._selector.register(made, selectors.EVENT_READ, None)
+        return True
+
+    def turn(self, seconds: float) -> None:
+        """Wait at most so long for something to come, then read and write what there is."""
+        for key, events in self._selector.select(seconds):
+            connection = key.data
+            if connection is None:
+                self._read_silent(key.fileobj)
+                continue
+            if events & selectors.EVENT_READ:
+                connection.read()
+        for connection in tuple(self.connections):
+            if not connection.closed:
+                connection.write()
+            if connection.closed:
+                self._forget(connection)
+            else:
+                self._watch(connection)
+
+    def close(self) -> None:
+        """Close every connection without a word."""
+        for connection in self.connections:
+            connection.socket.close()
+        for made in self._silent:
+            made.close()
+        self._selector.close()
+
+    def _watch(self, connection: Connection) -> None:
+        wanted = selectors.EVENT_READ
+        if connection.wants_to_write:
+            wanted |= selectors.EVENT_WRITE
+        if self._selector.get_key(connection).events != wanted:
+            self._selector.modify(connection, wanted, connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self._selector.unregister(connection)
+        self.connections.remove(connection)
+        connection.socket.close()
+
+    def _read_silent(self, made: object) -> None:
+        assert isinstance(made, socket.socket)
+        try:
+            gone = not made.recv(4096)
+        except OSError:
+            gone = True
+        if gone:
+            self.outcomes["connections that the server closed"] += 1
+            self._selector.unregister(made)
+            self._silent.remove(made)
+            made.close()

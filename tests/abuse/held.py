@@ -1,0 +1,153 @@
+"""Abuses that hold something open: streams, bodies, connections. What the server ends is opened anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Final
+
+from tests.abuse import frames
+from tests.abuse.connection import Connection
+from tests.abuse.crowd import Crowd
+
+AGAIN: Final = 1.0
+"""Seconds after which what the server has ended is opened anew."""
+_SOON: Final = 0.02
+_CONNECTS: Final = 200
+"""Connections that one step opens at most, so that those that are there are served meanwhile."""
+
+_ATTEMPTS: Final = 3
+"""Times that the server may close every connection before the abuse counts as refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which streams are held open."""
+
+    paths: Sequence[str]
+    """Their methods, in turn."""
+    count: int
+    body: bytes = b""
+    end: bool = False
+    """Whether each stream is half-closed after the body."""
+    window: int = frames.DEFAULT_WINDOW
+    """Bytes that the server may send on each; 0 = its answer waits for ever."""
+    each: int = 100
+    """Streams on one connection, if the server allows so many."""
+    answered: bool = False
+    """Whether the abuse counts as held only once every stream had headers of an answer, or has ended."""
+
+
+class Streams:
+    """Keeps so many streams open; the server decides whether they go on."""
+
+    def __init__(self, crowd: Crowd, order: Order, *, again: bool = True) -> None:
+        """`again` = whether what the server ends is opened anew."""
+        self._crowd = crowd
+        self._order = order
+        self._again = again
+        self._paths = cycle(order.paths)
+        self._due = 0.0
+        self._left = order.count
+        """Streams of the first time that were not opened yet."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether every stream was opened once, and the server has read all that it lets be sent on it."""
+        if self._left or not all(each.is_settled() for each in self._crowd.connections):
+            return False
+        streams = (stream for each in self._crowd.connections for stream in each.streams.values())
+        return not self._order.answered or all(stream.answered for stream in streams)
+
+    def step(self, now: float) -> float:
+        """Open what is missing of the first time at once, and later once a second."""
+        if self._left:
+            self._left -= self._open(self._left)
+            self._due = now + AGAIN
+        elif self._again and now >= self._due:
+            self._open(self._order.count - self._count())
+            self._due = now + AGAIN
+        return _SOON
+
+    def _count(self) -> int:
+        return sum(len(connection.streams) for connection in self._crowd.connections)
+
+    def _open(self, wanted: int) -> int:
+        """Open at most so many streams; returns how many."""
+        opened = 0
+        for connection in self._crowd.connections:
+            room = min(self._order.each, connection.most_streams) - len(connection.streams)
+            many = max(0, min(wanted - opened, room)) if connection.greeted else 0
+            opened += many
+            self._open_on(connection, many)
+        waiting = sum(not connection.greeted for connection in self._crowd.connections)
+        needed = -(-(wanted - opened) // self._order.each) - waiting
+        for _ in range(min(_CONNECTS, needed)):
+            if self._crowd.connect(window=self._order.window) is None or self._is_unwelcome:
+                return wanted
+        return opened
+
+    @property
+    def _is_unwelcome(self) -> bool:
+        """Whether the server closes so many connections that the streams will never be open all at once."""
+        usual = -(-self._order.count // self._order.each)
+        return self._crowd.outcomes["connections that the server closed"] > _ATTEMPTS * usual
+
+    def _open_on(self, connection: Connection, count: int) -> None:
+        for path in islice(self._paths, count):
+            connection.open(path, self._order.body, end=self._order.end)
+        if count:
+            connection.ask()
+
+
+class Drip:
+    """Bodies that grow by one byte a second: none is ever whole, and none is ever idle."""
+
+    def __init__(self, crowd: Crowd, paths: Sequence[str], count: int) -> None:
+        begun = frames.message(b"", length=1_000)
+        self._streams = Streams(crowd, Order(paths=paths, count=count, body=begun))
+        self._crowd = crowd
+        self._due = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """As `Streams`."""
+        return self._streams.is_held
+
+    def step(self, now: float) -> float:
+        """Send the next byte of each body when it is due."""
+        if now >= self._due:
+            self._due = now + AGAIN
+            for connection in self._crowd.connections:
+                for number in tuple(connection.streams):
+                    connection.append(number, b"\0")
+        return self._streams.step(now)
+
+
+class Silence:
+    """Connections that begin the protocol, or not even that, and then say nothing."""
+
+    def __init__(self, crowd: Crowd, count: int, first: bytes) -> None:
+        self._crowd = crowd
+        self._count = self._left = count
+        self._first = first
+        self._due = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether every connection was made once."""
+        return self._left == 0
+
+    def step(self, now: float) -> float:
+        """Connect at once the first time, and later once a second."""
+        if self._left:
+            many = min(self._left, _CONNECTS)
+            self._left -= many
+        elif now >= self._due:
+            many = min(self._count - self._crowd.silent, _CONNECTS)
+            self._due = now + AGAIN
+        else:
+            return _SOON
+        for _ in range(many):
+            if not self._crowd.connect_silently(self._first):
+                break
+        return 0.0 if self._left else _SOON

@@ -1,0 +1,51 @@
+"""The abuses take effect on a server of grpcio with a few threads: else their tests would prove nothing."""
+
+import subprocess
+
+import grpc
+import pytest
+
+from tests.abuse.abuser import abusing
+from tests.abuse.bystander import PlainBystander
+from tests.abuse.site import resident_bytes
+
+SHORT = 2.0
+"""Seconds. A call that is held up is never answered, so a busy machine makes no difference."""
+_HELD_UP = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+"""grpcio's core cancels what comes while a thousand calls wait for a thread."""
+METHODS = {"Verify", "Issue", "Refresh", "Revoke", "GetKeys", "Check"}
+
+
+@pytest.fixture
+def bystander(plain_server: "subprocess.Popen[str]") -> PlainBystander:
+    assert plain_server.stdout is not None
+    return PlainBystander(f"127.0.0.1:{int(plain_server.stdout.readline())}")
+
+
+@pytest.mark.parametrize(
+    "abuse",
+    ["reflection", "health-watch", "headers-verify", "headers-issue", "headers", "bodies", "half-prefix"],
+)
+def test_every_call_of_another_client_is_held_up_until_the_abuse_ends(
+    bystander: PlainBystander, abuse: str
+) -> None:
+    assert bystander.failures() == {}
+
+    with abusing(abuse, bystander.target):
+        held_up = bystander.failures_at_once(SHORT)
+
+    assert held_up.keys() == METHODS
+    assert set(held_up.values()) <= _HELD_UP
+    assert bystander.failures() == {}
+
+
+@pytest.mark.parametrize("plain_server", [32], indirect=True)
+def test_unfinished_bodies_take_memory_until_the_abuse_ends(
+    plain_server: "subprocess.Popen[str]", bystander: PlainBystander
+) -> None:
+    """24 bodies of 16 MiB, less what the sockets still hold."""
+    assert bystander.failures() == {}
+    before = resident_bytes(plain_server.pid)
+
+    with abusing("bodies-once", bystander.target):
+        assert resident_bytes(plain_server.pid) > before + 300 * 2**20

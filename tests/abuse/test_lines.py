@@ -1,0 +1,110 @@
+"""What strangers did to the service once: while one does it, every other client is answered.
+
+Each abuse comes from an address of its own, without a credential, and is held while another client calls.
+"""
+
+import pytest
+
+from tests.abuse.abuser import abusing
+from tests.abuse.conftest import StartSite
+from tests.abuse.site import Site
+from tests.patience import until
+
+MB = 2**20
+
+
+def assert_others_are_answered(site: Site, abuse: str, count: int = 0) -> None:
+    """While the abuse is held, and after it."""
+    with abusing(abuse, site.target, count=count):
+        assert site.bystander.failures() == {}
+    assert site.bystander.failures() == {}
+
+
+@pytest.mark.parametrize("count", [32, 1_000])
+def test_open_reflection_streams_hold_up_nobody(start_site: StartSite, count: int) -> None:
+    site = start_site(reflection="true")
+
+    assert_others_are_answered(site, "reflection", count)
+
+    site.terminate()
+
+
+@pytest.mark.parametrize("count", [1, 4, 200])
+def test_watches_of_health_that_are_not_read_hold_up_nobody(start_site: StartSite, count: int) -> None:
+    site = start_site()
+
+    assert_others_are_answered(site, "health-watch", count)
+
+    site.terminate()
+
+
+def test_sigterm_ends_the_service_while_watches_of_health_are_not_read(start_site: StartSite) -> None:
+    site = start_site()
+
+    with abusing("health-watch", site.target):
+        site.terminate()
+
+
+@pytest.mark.parametrize("abuse", ["headers-verify", "headers-issue", "headers"])
+def test_calls_without_a_message_hold_up_nobody(start_site: StartSite, abuse: str) -> None:
+    site = start_site()
+
+    assert_others_are_answered(site, abuse)
+
+    site.terminate()
+
+
+def test_sigterm_ends_the_service_while_calls_wait_for_their_message(start_site: StartSite) -> None:
+    site = start_site()
+
+    with abusing("headers", site.target):
+        site.terminate()
+
+
+def test_unfinished_bodies_hold_up_nobody(start_site: StartSite) -> None:
+    site = start_site()
+
+    assert_others_are_answered(site, "bodies")
+
+    site.terminate()
+
+
+def test_the_memory_of_unfinished_bodies_is_returned_while_their_connections_stay(
+    start_site: StartSite,
+) -> None:
+    """24 bodies of 16 MiB: the service gives them up by itself."""
+    site = start_site(request_timeout="2s")
+    before = site.resident_bytes
+
+    with abusing("bodies-once", site.target) as outcomes:
+        until(lambda: site.resident_bytes < before + 64 * MB)
+
+    assert outcomes.all.get("connections that the server closed", 0) == 0
+
+
+def test_streams_that_are_reset_at_once_hold_up_nobody(start_site: StartSite) -> None:
+    site = start_site()
+
+    assert_others_are_answered(site, "resets")
+
+    site.terminate()
+
+
+def test_watches_that_are_not_read_hold_up_nobody(start_site: StartSite) -> None:
+    site = start_site()
+
+    assert_others_are_answered(site, "watch")
+
+    site.terminate()
+
+
+def test_watches_that_are_not_read_take_no_threads(start_site: StartSite) -> None:
+    """Up to 36 threads of the pools may begin meanwhile, by which the bound is above zero."""
+    site = start_site()
+    before = site.threads
+
+    with abusing("watch", site.target):
+        assert site.bystander.failures() == {}
+        assert site.threads <= before + 64
+    assert site.bystander.failures() == {}
+    assert site.threads <= before + 64

@@ -1,0 +1,32 @@
+"""Calls that are refused, in a flood: others are answered, and what others did stays in the audit trail."""
+
+from tests.abuse.abuser import abusing
+from tests.abuse.conftest import StartSite
+
+KEPT = "1000"
+"""The fewest events that the store may be set to keep."""
+
+
+def test_refused_calls_hold_up_nobody(start_site: StartSite) -> None:
+    site = start_site()
+
+    with abusing("refused", site.target):
+        assert site.bystander.failures() == {}
+    assert site.bystander.failures() == {}
+
+    site.terminate()
+
+
+def test_refused_calls_push_no_change_out_of_the_audit_trail(start_site: StartSite) -> None:
+    """Half as many again are refused as the store keeps events, after a client was made."""
+    site = start_site(audit_entries=KEPT)
+    site.running.json("client", "create", "made-before")
+
+    with abusing("refused", site.target) as outcomes:
+        assert site.bystander.failures() == {}
+
+    assert sum(count for name, count in outcomes.held.items() if name.startswith("status")) >= 1_500
+    site.terminate()  # everything that waits for the store is written
+    with site.installation.serve() as service:
+        (event,) = service.json("audit", "list", "--type", "client_created", "--principal", "made-before")
+        assert event["target"] == "made-before"
