@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from identity_service.domain.errors import IdentityError, RequestTimeoutError
 from identity_service.grpc_api.core.calls import OpenCall, Phase
+from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
 
@@ -23,6 +24,7 @@ class OpenCalls:
         # Only the thread that serves all calls adds and removes.
         self._open: set[OpenCall] = set()
         self._closed = threading.Event()
+        self._memory = FreedMemory(limits.monotonic)
 
     def start(self) -> None:
         """Begin to look for calls whose client is too slow."""
@@ -75,11 +77,13 @@ class OpenCalls:
     def _finished(self, call: OpenCall) -> None:
         if call.phase is Phase.RECEIVING:
             self.received(call)
+            self._memory.note()
         self._open.discard(call)
         self._limits.calls.give_back(call.address)
 
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK_EVERY):
+            self._memory.give_back()
             now = self._monotonic()
             for call in self._open.copy():
                 if call.phase is Phase.RECEIVING and now - call.since > self._request_timeout:
@@ -95,3 +99,4 @@ class OpenCalls:
                 call.abort(to_status(error, new_request_id()))
                 self.ending(call)
                 self._limits.hit("request_timeout", call.address)
+                self._memory.note()

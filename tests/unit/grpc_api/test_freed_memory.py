@@ -1,0 +1,62 @@
+"""Memory that was freed is given back, now and then."""
+
+from typing import Any
+
+import pytest
+
+from identity_service.grpc_api.core.memory import FreedMemory
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [100.0]
+
+
+@pytest.fixture
+def trimmed() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch, now: list[float], trimmed: list[int]) -> FreedMemory:
+    class Library:
+        def malloc_trim(self, pad: int) -> int:
+            trimmed.append(pad)
+            return 1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda _: Library())
+    return FreedMemory(lambda: now[0])
+
+
+def test_nothing_is_given_back_unless_something_was_freed(memory: FreedMemory, trimmed: list[int]) -> None:
+    assert not memory.give_back()
+    assert trimmed == []
+
+
+def test_what_was_freed_is_given_back_once(memory: FreedMemory, trimmed: list[int], now: list[float]) -> None:
+    memory.note()
+
+    assert memory.give_back()
+    now[0] += 100
+    assert not memory.give_back()
+    assert trimmed == [0]
+
+
+def test_it_is_given_back_every_five_seconds_at_most(memory: FreedMemory, now: list[float]) -> None:
+    memory.note()
+    memory.give_back()
+    memory.note()
+
+    now[0] += 4.9
+    assert not memory.give_back()
+    now[0] += 0.1
+    assert memory.give_back()
+
+
+def test_a_library_that_cannot_do_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    library: Any = object()
+    monkeypatch.setattr("ctypes.CDLL", lambda _: library)
+    memory = FreedMemory(lambda: 100.0)
+    memory.note()
+
+    assert not memory.give_back()
