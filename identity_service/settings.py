@@ -32,6 +32,8 @@ from identity_service.settings_values import (
 
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 
+_LEAST_ENVOY_MEMORY: Final = 128 * 1024 * 1024
+
 LONGEST_SESSION: Final = timedelta(days=400)
 """The most that session_lifetime may be."""
 
@@ -182,6 +184,22 @@ class Settings(LimitSettings):
     max_connection_age: Annotated[Duration, within("1s", "365d")] = Field(
         timedelta(minutes=30), description="then clients are asked to reconnect; 1s to 365d"
     )
+    request_timeout: Annotated[Duration, within("100ms", "5m")] = Field(
+        timedelta(seconds=10), description="for a request to arrive, then it is ended; 100ms to 5m"
+    )
+    max_connections: int = Field(
+        20_000, ge=1, le=1_000_000, description="connections of one process; 1 to 1,000,000"
+    )
+    max_streams_per_connection: int = Field(
+        100, ge=1, le=10_000, description="calls in progress on one connection; 1 to 10,000"
+    )
+    envoy_memory: int = Field(
+        0,
+        ge=0,
+        le=2**44,
+        description="bytes of heap of Envoy, with the service inside, near which calls are refused: 0, or "
+        "128 MiB to 16 TiB; 0 = half the memory of the container or machine, shared by the workers",
+    )
     drain_grace: Annotated[Duration, within("0s", "10m")] = Field(
         timedelta(seconds=10), description="for calls in progress when stopping; at most 10m"
     )
@@ -279,6 +297,8 @@ class Settings(LimitSettings):
             yield "strong_limit: must be less than verify_threads"
         if self.password_processes + self.password_queue >= self.work_threads:
             yield "work_threads: must be more than password_processes and password_queue together"
+        if 0 < self.envoy_memory < _LEAST_ENVOY_MEMORY:
+            yield "envoy_memory: must be 0, or at least 134217728 (128 MiB)"
         if self.argon2_memory_kib < 8 * self.argon2_parallelism:
             # RFC 9106 section 3.1; the library would refuse only when the first password comes.
             yield "argon2_memory_kib: must be at least 8 for each of argon2_parallelism"

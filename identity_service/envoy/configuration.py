@@ -1,6 +1,8 @@
-"""What Envoy is told: listeners, TLS, bounds of connections, the filter that runs Python. Starts nothing."""
+"""What Envoy is told: listeners, TLS, the filter that runs Python; the bounds are in `limits.py`.
 
-import math
+Starts nothing.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,16 +12,17 @@ from typing import Any, Final
 from pyvoy import PyvoyServer
 
 from identity_service.envoy.certificates import AUTHORITIES, SERVER, secret_source
+from identity_service.envoy.limits import (
+    STREAM_BYTES,
+    TYPES,
+    Limits,
+    bootstrap,
+    connection_manager,
+    duration,
+)
 
-_TYPES: Final = "type.googleapis.com/envoy.extensions."
-_CONNECTIONS: Final = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-_MAX_CONNECTIONS: Final = 20_000
-_MAX_STREAMS: Final = 1_000
-"""Calls in progress on one connection; further ones wait in the client."""
-_BUFFER_BYTES: Final = 256 * 1024
 _MAX_HEADERS_KIB: Final = 64
 """More than the engine takes, which can say so in gRPC; Envoy would answer with a status of HTTP."""
-_STREAM_IDLE: Final = "3600s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class EnvoyConfig:
 
     max_connection_age: timedelta
     drain_grace: timedelta
+    limits: Limits
 
 
 def admin_socket(directory: Path) -> Path:
@@ -60,24 +64,18 @@ def configuration(
     return {
         "node": {"id": "identity-service", "cluster": "identity-service"},  # wanted by the files of secrets
         "admin": {"address": {"pipe": {"path": str(admin_socket(directory)), "mode": 0o600}}},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{_TYPES}{_CONNECTIONS}",
-                        "max_active_downstream_connections": _MAX_CONNECTIONS,
-                    },
-                }
-            ]
-        },
+        **bootstrap(config.limits),
         "static_resources": {"listeners": [_listener(port, directory, config, filters) for port in ports]},
     }
 
 
 def _listener(port: Listening, directory: Path, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
     host, _, number = port.address.rpartition(":")
-    chain: dict[str, Any] = {"filters": [_http(port, config, filters)]}
+    chain: dict[str, Any] = {
+        "filters": [_http(port, config, filters)],
+        # For the handshake of TLS.
+        "transport_socket_connect_timeout": duration(config.limits.request_timeout),
+    }
     if port.tls:
         chain["transport_socket"] = _tls(port, directory)
     return {
@@ -86,26 +84,18 @@ def _listener(port: Listening, directory: Path, config: EnvoyConfig, filters: An
         # Other processes of this service may listen there too; who may not finds the address taken before.
         "enable_reuse_port": True,
         # Longer messages come in pieces.
-        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "per_connection_buffer_limit_bytes": STREAM_BYTES,
         "filter_chains": [chain],
     }
 
 
 def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
     manager = {
-        "@type": f"{_TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": port.name,
         "codec_type": "HTTP2",
-        "http2_protocol_options": {
-            "max_concurrent_streams": _MAX_STREAMS,
-            # Of what one stream has sent and its client not yet taken, Envoy holds as much, too.
-            "initial_stream_window_size": _BUFFER_BYTES,
-            "connection_keepalive": {"interval": "60s", "timeout": "20s"},
-        },
-        "common_http_protocol_options": {"max_connection_duration": _seconds(config.max_connection_age)},
         "max_request_headers_kb": _MAX_HEADERS_KIB,
-        "stream_idle_timeout": _STREAM_IDLE,
-        "drain_timeout": _seconds(config.drain_grace),
+        "drain_timeout": duration(config.drain_grace),
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
         # The peer is who is connected, whatever it says of whom it speaks for.
@@ -113,8 +103,8 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
         "skip_xff_append": True,
         "forward_client_cert_details": "SANITIZE_SET" if port.ask else "SANITIZE",
         "set_current_client_cert_details": {"cert": True},
-        "route_config": {"virtual_hosts": [{"name": "service", "domains": ["*"]}]},
         "http_filters": filters,
+        **connection_manager(config.limits, config.max_connection_age),
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
@@ -138,12 +128,8 @@ def _tls(port: Listening, directory: Path) -> dict[str, Any]:
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
-            "@type": f"{_TYPES}transport_sockets.tls.v3.DownstreamTlsContext",
+            "@type": f"{TYPES}transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": common,
             "require_client_certificate": port.ask,
         },
     }
-
-
-def _seconds(duration: timedelta) -> str:
-    return f"{math.ceil(duration.total_seconds())}s"

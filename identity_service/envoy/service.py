@@ -9,6 +9,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Journal
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig, Listening
+from identity_service.envoy.limits import Limits, default_memory
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import EnvoyProcess
 from identity_service.grpc_api.tls import Certificates
@@ -113,4 +114,12 @@ def envoy_config(settings: Settings) -> EnvoyConfig:
     return EnvoyConfig(
         max_connection_age=settings.max_connection_age,
         drain_grace=settings.drain_grace,
+        limits=Limits(
+            request_timeout=settings.request_timeout,
+            open_ended=settings.reflection,
+            send_timeout=settings.watch_send_timeout,
+            max_connections=settings.max_connections,
+            max_streams_per_connection=settings.max_streams_per_connection,
+            memory=settings.envoy_memory or default_memory(max(1, settings.workers)),
+        ),
     )

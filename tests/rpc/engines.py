@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from identity_service.envoy.certificates import hand_over
+from identity_service.envoy.configuration import EnvoyConfig
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import EnvoyProcess
 from identity_service.envoy.service import envoy_config, ports
@@ -40,6 +41,10 @@ class RemoteService:
         self._stopped = True
         return bool(self._host.order(None))
 
+    def drain(self) -> None:
+        """Have Envoy accept no more connections, and ask the clients of those there are to leave."""
+        self._host.drain()
+
     def staleness(self) -> float | None:
         """How stale the service is, for its clock."""
         found = None if self._stopped else self._host.order(StalenessOrder())
@@ -65,7 +70,8 @@ class _Remote:
 class EnvoyHost:
     """One Envoy that listens with the settings' TLS, and runs one service at a time."""
 
-    def __init__(self, settings: Settings, directory: Path) -> None:
+    def __init__(self, settings: Settings, directory: Path, config: EnvoyConfig | None = None) -> None:
+        """Start it, with the configuration that the settings give unless there is another."""
         self._envoy = EnvoyProcess()
         self._files: TlsFiles | None = None
         self.target = ""
@@ -79,7 +85,7 @@ class EnvoyHost:
         addresses = [self._reserved.enter_context(reserved(address)) for address in wanted]
         self._hand_over(settings)
         try:
-            self._envoy.launch(_APP, ports(settings, addresses), envoy_config(settings), self._log)
+            self._envoy.launch(_APP, ports(settings, addresses), config or envoy_config(settings), self._log)
             self._envoy.await_listening(lambda code: None)
         except BaseException:
             self.close()
@@ -104,6 +110,10 @@ class EnvoyHost:
             leaf = files.certificate.read_text().partition("-----END")[0]
             while not ssl.get_server_certificate((host, int(port))).startswith(leaf):
                 time.sleep(0.01)
+
+    def drain(self) -> None:
+        """Pass on the order to Envoy."""
+        self._envoy.drain()
 
     def close(self) -> None:
         self._envoy.end()

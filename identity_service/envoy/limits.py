@@ -1,0 +1,199 @@
+"""The bounds that Envoy keeps by itself: connections, streams, time and memory; docs/engines.md lists them.
+
+Python bounds what one address may have in progress: Envoy has no limits for each address.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+TYPES: Final = "type.googleapis.com/envoy.extensions."
+
+STREAM_BYTES: Final = 256 * 1024
+"""Bytes that Envoy holds of one stream: received and not yet taken by Python, or sent and not yet read."""
+_CONNECTION_BYTES: Final = 1024 * 1024
+"""Bytes received that Envoy holds of all streams of one connection together."""
+_CONNECTION_IDLE: Final = timedelta(minutes=5)
+"""A connection without a stream is closed after this; a gRPC client opens another for its next call."""
+_QUIET_STREAM_IDLE: Final = timedelta(hours=1)
+_QUIET_STREAMS: Final = ("/grpc.health.v1.Health/Watch", "/identityapi.v1.AdminService/TailAuditEvents")
+"""Methods whose streams are rightly silent until something happens."""
+_AFTER_PYTHON: Final = timedelta(seconds=2)
+"""Python ends an unfinished request at `request_timeout`; if it does not, Envoy does so this much later."""
+_MAX_RESETS: Final = 200
+"""A connection is closed once its client has reset half this many streams within 1 s of their start."""
+_REQUESTS_PER_CYCLE: Final = 16
+"""Requests taken from one connection before the others have their turn."""
+
+_REQUEST_TIMEOUT_STATUS: Final = 408
+_DEADLINE_EXCEEDED: Final = "4"
+"""The number of gRPC's status."""
+
+_HEAP: Final = "envoy.resource_monitors.fixed_heap"
+_CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
+_HEAP_IS_READ: Final = "0.25s"
+_SHRINK, _RESET_FROM, _RESET_ALL, _REFUSE = 0.8, 0.85, 0.95, 0.9
+"""Parts of the memory bound from which Envoy returns free memory, resets large streams, and refuses calls."""
+_LARGE_STREAM: Final = 15
+"""A stream counts as large if Envoy holds 2 to this power of its bytes, 32 KiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds that settings decide."""
+
+    request_timeout: timedelta
+    """How long a request may take to arrive."""
+    open_ended: bool
+    """Whether there is a method whose requests have no end in time, so that Envoy must not end them."""
+    send_timeout: timedelta
+    """How long an answer that is complete may wait for its client to read it."""
+    max_connections: int
+    max_streams_per_connection: int
+    memory: int
+    """Bytes of heap that Envoy and the service inside it may use together."""
+    stream_idle: timedelta = timedelta(minutes=2)
+    """A stream that neither sends nor receives is reset after this: twice the longest `watch_heartbeat`.
+
+    Python cannot end a stream whose client does not read: pyvoy passes on nothing until the client reads.
+    """
+
+
+def bootstrap(limits: Limits) -> Mapping[str, Any]:
+    """Return the fields of the bootstrap configuration that bound the whole process."""
+    return {
+        "overload_manager": _overload_manager(limits),
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "limits",
+                    "static_layer": {
+                        "overload.premature_reset_total_stream_count": _MAX_RESETS,
+                        "overload.premature_reset_min_stream_lifetime_seconds": 1,
+                        "http.max_requests_per_io_cycle": _REQUESTS_PER_CYCLE,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def connection_manager(limits: Limits, max_connection_age: timedelta) -> Mapping[str, Any]:
+    """Return the fields of the HTTP connection manager that bound connections, streams and requests."""
+    found: dict[str, Any] = {
+        "common_http_protocol_options": {
+            "idle_timeout": duration(_CONNECTION_IDLE),
+            "max_connection_duration": duration(max_connection_age),
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": limits.max_streams_per_connection,
+            "initial_stream_window_size": STREAM_BYTES,
+            "initial_connection_window_size": _CONNECTION_BYTES,
+            "connection_keepalive": {"interval": "60s", "timeout": "20s"},
+        },
+        "request_headers_timeout": duration(limits.request_timeout),
+        "stream_idle_timeout": duration(limits.stream_idle),
+        "stream_flush_timeout": duration(limits.send_timeout),
+        "local_reply_config": {"mappers": [_deadline_exceeded()]},
+        "route_config": _routes(),
+    }
+    if not limits.open_ended:
+        found["request_timeout"] = duration(limits.request_timeout + _AFTER_PYTHON)
+    return found
+
+
+def default_memory(processes: int, cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return each process's part of half the memory that the container, or else the machine, has."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *_cgroup_limits(cgroups)]) // 2 // processes
+
+
+def duration(length: timedelta) -> str:
+    """Return the length as JSON has a google.protobuf.Duration."""
+    return f"{length.total_seconds():.3f}s"
+
+
+def _overload_manager(limits: Limits) -> Mapping[str, Any]:
+    monitors = "resource_monitors"
+    return {
+        "refresh_interval": _HEAP_IS_READ,
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _LARGE_STREAM},
+        "resource_monitors": [
+            {
+                "name": _CONNECTIONS,
+                "typed_config": {
+                    "@type": f"{TYPES}{monitors}.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": limits.max_connections,
+                },
+            },
+            {
+                "name": _HEAP,
+                "typed_config": {
+                    "@type": f"{TYPES}{monitors}.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": limits.memory,
+                },
+            },
+        ],
+        "actions": [
+            _action("shrink_heap", {"threshold": {"value": _SHRINK}}),
+            _action(
+                "reset_high_memory_stream",
+                {"scaled": {"scaling_threshold": _RESET_FROM, "saturation_threshold": _RESET_ALL}},
+            ),
+            _action("stop_accepting_requests", {"threshold": {"value": _REFUSE}}),
+        ],
+    }
+
+
+def _action(name: str, trigger: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": _HEAP, **trigger}]}
+
+
+def _deadline_exceeded() -> Mapping[str, Any]:
+    """Return what makes DEADLINE_EXCEEDED of HTTP's status 408, which Envoy would make UNKNOWN."""
+    is_timeout = {"op": "EQ", "value": {"default_value": _REQUEST_TIMEOUT_STATUS, "runtime_key": "unset"}}
+    return {
+        "filter": {"status_code_filter": {"comparison": is_timeout}},
+        "headers_to_add": [
+            {
+                "header": {"key": "grpc-status", "value": _DEADLINE_EXCEEDED},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _routes() -> Mapping[str, Any]:
+    """Return the routes, which only say how long a stream may be idle: the filter answers every call."""
+    quiet = {"cluster": "unused", "idle_timeout": duration(_QUIET_STREAM_IDLE)}
+    routes: Sequence[Mapping[str, Any]] = [
+        {"match": {"path": path}, "route": quiet} for path in _QUIET_STREAMS
+    ]
+    return {
+        "validate_clusters": False,
+        "virtual_hosts": [{"name": "service", "domains": ["*"], "routes": routes}],
+    }
+
+
+def _cgroup_limits(root: Path) -> Iterator[int]:
+    """Yield the memory limits of the control groups (version 2, then 1) that this process is in."""
+    own = root / _own_cgroup()
+    for path in (
+        *(folder / "memory.max" for folder in (own, *own.parents) if folder.is_relative_to(root)),
+        root / "memory" / "memory.limit_in_bytes",
+    ):
+        try:
+            yield int(path.read_text())
+        except (OSError, ValueError):  # no such control group, or "max": no limit
+            continue
+
+
+def _own_cgroup() -> str:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")

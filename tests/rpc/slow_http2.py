@@ -1,0 +1,136 @@
+"""An HTTP/2 client that holds a server up: it leaves requests unfinished, answers unread, streams reset."""
+
+import socket
+from typing import Self
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+
+from tests.patience import PATIENCE
+from tests.rpc.raw_http2 import Answer
+
+CANCEL = 8
+
+
+class SlowClient:
+    """One connection, on which the test decides what is sent and what is read."""
+
+    def __init__(self, target: str, *, reads: bool = True) -> None:
+        """Connect.
+
+        Args:
+            reads: whether the server may send bodies; otherwise no stream ever has a window.
+        """
+        host, _, port = target.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._h2 = H2Connection(H2Configuration(validate_outbound_headers=False))
+        if not reads:
+            none = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: 0}
+            self._h2.local_settings = Settings(client=True, initial_values=none)
+        self._h2.initiate_connection()
+        self._answers: dict[int, Answer] = {}
+        self._ended: set[int] = set()
+        self.closed = False
+        """Whether the server has closed the connection, or has asked the client to."""
+        self._flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def call(self, path: str, body: bytes = b"", *, end: bool = False) -> int:
+        """Open a stream and send a body; returns the stream. Sends no more than the server lets it."""
+        stream = self._h2.get_next_available_stream_id()
+        headers = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "test")]
+        headers += [("content-type", "application/grpc"), ("te", "trailers")]
+        self._h2.send_headers(stream, headers, end_stream=end and not body)
+        self._flush()
+        while body and not self.closed and stream not in self._ended:
+            room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
+            if room:
+                self._h2.send_data(stream, body[:room], end_stream=end and len(body) <= room)
+                body = body[room:]
+                self._flush()
+            else:
+                self.read()
+        return stream
+
+    def cancel(self, stream: int) -> None:
+        """Reset a stream."""
+        self._h2.reset_stream(stream, CANCEL)
+        self._flush()
+
+    def ignore_limit(self) -> None:
+        """Wait for the server's settings, and open more streams than they allow from now on."""
+        while SettingCodes.MAX_CONCURRENT_STREAMS not in self._h2.remote_settings:
+            self.read()
+        self._h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
+        self._h2.remote_settings.acknowledge()
+
+    def answer(self, stream: int) -> Answer:
+        """Return what came once the stream has ended, or the connection with it."""
+        while stream not in self._ended and not self.closed:
+            self.read()
+        return self._answers.get(stream, Answer())
+
+    def has_ended(self, stream: int) -> bool:
+        """Whether the stream has ended, by what was read."""
+        return stream in self._ended
+
+    def read(self) -> list[Event]:
+        """Wait for something from the server, and take it in."""
+        try:
+            data = self._socket.recv(65536)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.closed = True
+            return []
+        try:
+            events = self._h2.receive_data(data)
+        except ProtocolError:  # h2 takes nothing after GOAWAY, although the server still sends its answers
+            self.closed = True
+            return []
+        for event in events:
+            self._take(event)
+        if not self.closed:
+            self._flush()
+        return events
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case ResponseReceived(stream_id=int(stream)) | TrailersReceived(stream_id=int(stream)):
+                answer = self._answers.setdefault(stream, Answer())
+                answer.headers |= {_text(name): _text(value) for name, value in event.headers or ()}
+            case StreamEnded(stream_id=int(stream)):
+                self._ended.add(stream)
+            case StreamReset(stream_id=int(stream)):
+                self._answers.setdefault(stream, Answer()).reset = int(event.error_code or 0)
+                self._ended.add(stream)
+            case ConnectionTerminated():
+                self.closed = True
+            case _:
+                pass
+
+    def _flush(self) -> None:
+        try:
+            self._socket.sendall(self._h2.data_to_send())
+        except ConnectionError:
+            self.closed = True
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
