@@ -184,22 +184,6 @@ class Settings(LimitSettings):
     max_connection_age: Annotated[Duration, within("1s", "365d")] = Field(
         timedelta(minutes=30), description="then clients are asked to reconnect; 1s to 365d"
     )
-    request_timeout: Annotated[Duration, within("100ms", "5m")] = Field(
-        timedelta(seconds=10), description="for a request to arrive, then it is ended; 100ms to 5m"
-    )
-    max_connections: int = Field(
-        20_000, ge=1, le=1_000_000, description="connections of one process; 1 to 1,000,000"
-    )
-    max_streams_per_connection: int = Field(
-        100, ge=1, le=10_000, description="calls in progress on one connection; 1 to 10,000"
-    )
-    envoy_memory: int = Field(
-        0,
-        ge=0,
-        le=2**44,
-        description="bytes of heap of Envoy, with the service inside, near which calls are refused: 0, or "
-        "128 MiB to 16 TiB; 0 = half the memory of the container or machine, shared by the workers",
-    )
     drain_grace: Annotated[Duration, within("0s", "10m")] = Field(
         timedelta(seconds=10), description="for calls in progress when stopping; at most 10m"
     )

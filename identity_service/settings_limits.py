@@ -60,6 +60,13 @@ class LimitSettings(BaseModel):
         8, ge=0, le=10_000, description="the same, from one address; 0 to 10,000"
     )
     max_audit_tails: int = Field(8, ge=0, le=1000, description="calls of TailAuditEvents at once; 0 to 1,000")
+    envoy_memory: int = Field(
+        0,
+        ge=0,
+        le=2**44,
+        description="bytes of heap of Envoy, with the service inside, near which calls are refused: 0, or "
+        "128 MiB to 16 TiB; 0 = half the memory of the container or machine, shared by the workers",
+    )
     limits_exempt: tuple[str, ...] = Field(
         ("127.0.0.1", "::1", UNIX),
         description="addresses and networks (CIDR) without limits for one address; `unix` = Unix sockets",

@@ -117,7 +117,7 @@ def envoy_config(settings: Settings) -> EnvoyConfig:
         limits=Limits(
             request_timeout=settings.request_timeout,
             open_ended=settings.reflection,
-            send_timeout=settings.watch_send_timeout,
+            send_timeout=settings.send_timeout,
             max_connections=settings.max_connections,
             max_streams_per_connection=settings.max_streams_per_connection,
             memory=settings.envoy_memory or default_memory(max(1, settings.workers)),

@@ -77,7 +77,7 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
     answer = raw_http2.call(world.target, KEYS, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    assert world.service._limits.calls.open == 0
+    world.until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 

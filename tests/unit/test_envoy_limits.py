@@ -80,7 +80,7 @@ def test_the_settings_decide_the_bounds() -> None:
     settings = Settings(
         reflection=False,
         request_timeout=timedelta(seconds=3),
-        watch_send_timeout=timedelta(seconds=4),
+        send_timeout=timedelta(seconds=4),
         max_connections=5,
         max_streams_per_connection=6,
         envoy_memory=700 * MIB,
