@@ -158,7 +158,7 @@ class Service:
                 journal=journal,
                 key_policy=key_policy(settings),
                 issuer_keys=self._issuer_keys,
-                attempts=open_counter(store),
+                attempts=open_counter(store, clock),
             )
         )
         self._keys = use.keys

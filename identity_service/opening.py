@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from identity_service.clock import SystemClock
+from identity_service.domain.attempts import AttemptCounter
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
@@ -15,7 +16,7 @@ from identity_service.jose.jwks import MAX_SET_BYTES
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
-from identity_service.limiting import LimitsCounter
+from identity_service.limiting import MemoryAttempts
 from identity_service.passwords import Argon2Config, Argon2Hasher
 from identity_service.remote_keys.fetching import HttpsFetcher
 from identity_service.remote_keys.holder import HeldIssuerKeys
@@ -93,9 +94,9 @@ def check_store(settings: Settings) -> Sequence[Finding]:
         store.close()
 
 
-def open_counter(store: Store) -> LimitsCounter:
-    """Where failed attempts at passwords are counted: for all processes where they share a Redis."""
-    return LimitsCounter(store.counts()) if isinstance(store, RedisStore) else LimitsCounter.in_memory()
+def open_counter(store: Store, clock: Clock) -> AttemptCounter:
+    """Return what counts attempts at passwords: for all processes if they share a Redis."""
+    return store.attempts() if isinstance(store, RedisStore) else MemoryAttempts(clock.boot)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

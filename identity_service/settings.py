@@ -143,7 +143,7 @@ class Settings(LimitSettings):
     )
     verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
     work_threads: int = Field(
-        32, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"
+        40, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"
     )
     password_processes: int = Field(
         1,

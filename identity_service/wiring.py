@@ -6,6 +6,7 @@ issuer, refresher, revoker, verifier, …      (one object for each use case)
 
 from dataclasses import dataclass
 
+from identity_service.domain.attempts import AttemptCounter, AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.keys import KeyPolicy
 from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
@@ -17,12 +18,12 @@ from identity_service.jose.encryption_keys import RegisteredKeys
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.vault import Vault
-from identity_service.limiting import LimitsCounter
+from identity_service.limiting import MemoryAttempts
 from identity_service.logs import LogJournal
 from identity_service.passwords import is_common
 from identity_service.services.admin import Administration, AdministrationParts
 from identity_service.services.admin_sessions import Sessions
-from identity_service.services.attempts import AttemptGuard, AttemptPolicies, AttemptPolicy, FailureCounter
+from identity_service.services.attempts import AttemptGuard, WaitPolicy
 from identity_service.services.audit import LoggedTrail, StoredTrail
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.client_proofs import ClientProofs, ProofConfig
@@ -55,8 +56,8 @@ class Parts:
     journal: Journal
     key_policy: KeyPolicy
     issuer_keys: IssuerKeys
-    attempts: FailureCounter
-    """Counts failed passwords, for all processes that share the store."""
+    attempts: AttemptCounter
+    """Counts attempts at passwords, for all processes that share the store."""
 
 
 class UseCases:
@@ -84,7 +85,13 @@ class UseCases:
             clock,
             ProofConfig(audience=settings.issuer, leeway=settings.leeway),
         )
-        guard = AttemptGuard(parts.attempts, LimitsCounter.in_memory(), _attempt_policies(settings))
+        guard = AttemptGuard(
+            parts.attempts,
+            MemoryAttempts(clock.boot),
+            _attempt_policies(settings),
+            clock.monotonic,
+            _wait_policy(settings),
+        )
         authenticator = Authenticator(
             store,
             replica,
@@ -169,6 +176,12 @@ def _attempt_policies(settings: Settings) -> AttemptPolicies:
         client=AttemptPolicy(free=20, lockout=lockout),
         peer=AttemptPolicy(free=settings.attempts_per_peer, lockout=lockout, forgive=False),
     )
+
+
+def _wait_policy(settings: Settings) -> WaitPolicy:
+    """As many attempts wait as passwords may, so long as threads are left for everything else."""
+    hashing = settings.password_processes + settings.password_queue
+    return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
 
 
 def _issue_config(settings: Settings) -> IssueConfig:

@@ -1,135 +1,124 @@
-"""Brute force: how often somebody may be wrong, and how long they then have to wait. Proves nobody itself.
+"""Brute force: how often a credential may be wrong, and how long the next attempt then has to wait.
 
-Failures are counted per account, per account and address, per client and per address. The first few are
-free; then one attempt at a time is let through, and each failure doubles the wait until the next, up to a
-lockout that expires by itself. A success forgets the failures of the account. Unknown accounts are counted
-as known ones, so that the answer does not tell which exist.
+Failures are counted per account, per account and address, per client and address, and per address. The first
+few are free; then one attempt at a time is let through, and each failure doubles the pause until the next, up
+to a lockout that expires by itself. A success forgets the failures of the account that came before it.
+Unknown accounts are counted as known ones, so that the answer does not tell which exist.
+
+An attempt claims one of the free failures before the credential is checked, so that of any number of attempts
+at once no more are checked than are free. An attempt that finds all of them claimed by others in progress
+waits for a moment: if those were right, their claims come back.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import Final, Protocol
+from types import TracebackType
+from typing import Final
 
-from identity_service.domain.errors import CredentialRefusedError, TooManyAttemptsError
+from identity_service.domain.attempts import (
+    AttemptCounter,
+    AttemptPolicies,
+    Claim,
+    Limit,
+    Occupied,
+    Paused,
+    Verdict,
+)
+from identity_service.domain.errors import (
+    CredentialRefusedError,
+    ServerBusyError,
+    StoreUnavailableError,
+    TooManyAttemptsError,
+)
 
-_LONGEST_EXPONENT: Final = 20
 _IPV6_SITE_BITS: Final = 64
 _PEERS: Final = 1024
-
-
-class FailureCounter(Protocol):
-    """Counts for a while. Raises StoreUnavailableError where the counts lie elsewhere."""
-
-    def count(self, key: str) -> int:
-        """How many there are now."""
-
-    def add(self, key: str, window: timedelta) -> None:
-        """One more; the first begins the window after which all are forgotten."""
-
-    def claim(self, key: str, pause: timedelta) -> timedelta:
-        """Zero for the first caller, who holds the key for `pause`; for all others how long that lasts."""
-
-    def forget(self, *keys: str) -> None:
-        """Begin again at 0, and let go of what is held."""
+_POLL: Final = 0.05
+"""Seconds after which a waiting attempt asks again: other processes do not say that a claim came back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptPolicy:
-    """How much patience there is with one kind of key."""
+class WaitPolicy:
+    """How attempts wait for claims of others to come back."""
 
-    free: int
-    """Failures before the first wait."""
-    lockout: timedelta = timedelta(minutes=15)
-    """The longest wait."""
-    window: timedelta = timedelta(hours=1)
-    """Failures are forgotten so long after the first one."""
-    forgive: bool = True
-    """Whether a success forgets the failures."""
-
-    def pause_after(self, failures: int) -> timedelta:
-        """How long the next attempt has to wait: 1 s, 2 s, 4 s … after the free ones."""
-        if failures < self.free:
-            return timedelta(0)
-        return min(timedelta(seconds=2 ** min(failures - self.free, _LONGEST_EXPONENT)), self.lockout)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """One key that an attempt counts for."""
-
-    key: str
-    policy: AttemptPolicy
-    counter: FailureCounter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptPolicies:
-    """Patience with each kind of key."""
-
-    account: AttemptPolicy = AttemptPolicy(free=50)
-    """With one account from wherever: higher, so that strangers do not lock out its owner soon."""
-    account_at_peer: AttemptPolicy = AttemptPolicy(free=5)
-    client: AttemptPolicy = AttemptPolicy(free=20)
-    peer: AttemptPolicy = AttemptPolicy(free=100, forgive=False)
-    """With one address, whoever it tries to be. `free` 0 = addresses are not counted, for a service behind a
-    proxy that hides them."""
+    places: int = 16
+    """How many may wait at once. Each holds a thread; any more are refused at once (SERVER_BUSY)."""
+    patience: timedelta = timedelta(seconds=10)
+    """An attempt that has waited for so long is refused (SERVER_BUSY)."""
 
 
 class AttemptGuard:
     """Lets attempts through, or says how long to wait."""
 
-    def __init__(self, shared: FailureCounter, local: FailureCounter, policies: AttemptPolicies) -> None:
-        """
+    def __init__(
+        self,
+        shared: AttemptCounter,
+        local: AttemptCounter,
+        policies: AttemptPolicies,
+        monotonic: Callable[[], float],
+        waits: WaitPolicy | None = None,
+    ) -> None:
+        """Guard with these counters.
+
         Args:
             shared: counts for all processes; for passwords, where checking takes long anyway.
             local: counts in this process; for credentials of clients, which are checked from memory.
-            policies: how much patience there is.
+            policies: how many failures each kind of key is allowed.
+            monotonic: seconds on a clock that is never set.
+            waits: how attempts wait for claims of others; None = the defaults.
         """
         self._shared = shared
         self._local = local
         self._policies = policies
+        self._queue = _ClaimQueue(monotonic, waits or WaitPolicy())
         # One connection brings many calls, and to read an address takes longer than to count for it.
         self._address_of = lru_cache(_PEERS)(address_of)
 
+    @property
+    def waiting(self) -> int:
+        """How many attempts wait for a claim to come back."""
+        return self._queue.waiting
+
     def of_user(self, username: str, peer: str) -> AbstractContextManager[None]:
-        """Around a check of a password. Raises TooManyAttemptsError before it, or what the block raises.
+        """Return what goes around a check of a password.
+
+        To enter it raises TooManyAttemptsError, ServerBusyError or StoreUnavailableError. To leave it with
+        CredentialRefusedError counts a failure.
 
         Args:
             username: normalised; of an account that exists or not.
             peer: host:port of the caller, or empty.
         """
         account, address, policies = _hidden(username), self._address_of(peer), self._policies
-        return _attempt(
-            [
-                *self._of_peer(address, self._shared),
-                Watched(
-                    key=f"account/{account}/{address}",
-                    policy=policies.account_at_peer,
-                    counter=self._shared,
-                ),
-                Watched(key=f"account/{account}", policy=policies.account, counter=self._shared),
-            ]
+        limits = (
+            *self._of_peer(address),
+            Limit(f"account/{account}/{address}", policies.account_at_peer),
+            Limit(f"account/{account}", policies.account),
         )
+        return _Attempt(self._queue, self._shared, limits)
 
     def of_client(self, client_id: str, peer: str) -> AbstractContextManager[None]:
-        """Around a check of a client's credential. `client_id` is empty where nobody claims to be one."""
-        address = self._address_of(peer)
-        watched = [*self._of_peer(address, self._local)]
-        if client_id:
-            key = f"client/{_hidden(client_id)}/{address}"
-            watched.append(Watched(key=key, policy=self._policies.client, counter=self._local))
-        return _attempt(watched)
+        """Return what goes around a check of a client's credential, as `of_user` does.
 
-    def _of_peer(self, address: str, counter: FailureCounter) -> Sequence[Watched]:
+        `client_id` is empty if the credential does not name a client before it is checked.
+        """
+        address = self._address_of(peer)
+        limits = self._of_peer(address)
+        if client_id:
+            limits = (*limits, Limit(f"client/{_hidden(client_id)}/{address}", self._policies.client))
+        return _Attempt(self._queue, self._local, limits)
+
+    def _of_peer(self, address: str) -> tuple[Limit, ...]:
         policy = self._policies.peer
         if not address or policy.free == 0:
             return ()
-        return (Watched(key=f"peer/{address}", policy=policy, counter=counter),)
+        return (Limit(f"peer/{address}", policy),)
 
 
 def address_of(peer: str) -> str:
@@ -147,37 +136,95 @@ def address_of(peer: str) -> str:
     return str(address)
 
 
-@contextmanager
-def _attempt(watched: Sequence[Watched]) -> Iterator[None]:
-    """The narrowest key first: whoever has to wait there must not use up the turn of others at the wider."""
-    failures = [one.counter.count(one.key) for one in watched]
-    for one, count in zip(watched, failures, strict=True):
-        _let_through(one, count)
-    try:
-        yield
-    except CredentialRefusedError:
-        for one in watched:
-            one.counter.add(one.key, one.policy.window)
-        raise
-    for one, count in zip(watched, failures, strict=True):
-        if count and one.policy.forgive:
-            one.counter.forget(one.key, _pause(one))
+class _Attempt:
+    """Claims an attempt when it is entered, and settles it when it is left."""
+
+    __slots__ = ("_claim", "_counter", "_limits", "_queue")
+
+    def __init__(self, queue: "_ClaimQueue", counter: AttemptCounter, limits: Sequence[Limit]) -> None:
+        self._queue = queue
+        self._counter = counter
+        self._limits = limits
+        self._claim: Claim | None = None
+
+    def __enter__(self) -> None:
+        if self._limits:
+            self._claim = self._queue.claim(self._counter, self._limits)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._claim is None:
+            return
+        if kind is None:
+            self._queue.settle(self._claim, Verdict.RIGHT)
+        elif issubclass(kind, CredentialRefusedError):
+            self._queue.settle(self._claim, Verdict.WRONG)
+        else:
+            with suppress(StoreUnavailableError):  # the claim ends by itself, and `error` says more
+                self._queue.settle(self._claim, Verdict.NONE)
 
 
-def _let_through(one: Watched, failures: int) -> None:
-    """One attempt for each pause: of any number at once, the first."""
-    pause = one.policy.pause_after(failures)
-    if not pause:
-        return
-    left = one.counter.claim(_pause(one), pause)
-    if left:
-        raise TooManyAttemptsError(
-            "too many failed attempts; wait before the next one", retry_after=left.total_seconds()
-        )
+class _ClaimQueue:
+    """Claims attempts; a bounded number of callers may wait for a claim to come back."""
+
+    def __init__(self, monotonic: Callable[[], float], policy: WaitPolicy) -> None:
+        self._monotonic = monotonic
+        self._policy = policy
+        self._settled = threading.Condition()
+        self._waiting = 0
+        self._settlements = 0
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    def claim(self, counter: AttemptCounter, limits: Sequence[Limit]) -> Claim:
+        """Raises TooManyAttemptsError, ServerBusyError, StoreUnavailableError."""
+        found = counter.claim(limits)
+        if isinstance(found, Occupied):
+            found = self._wait(counter, limits)
+        if isinstance(found, Paused):
+            raise TooManyAttemptsError(
+                "too many failed attempts; wait before the next one",
+                retry_after=max(1.0, found.left.total_seconds()),
+            )
+        return found
+
+    def settle(self, claim: Claim, verdict: Verdict) -> None:
+        try:
+            claim.settle(verdict)
+        finally:
+            # An attempt that begins to wait only now has yet to ask the counter, and finds what was settled.
+            if self._waiting:
+                with self._settled:
+                    self._settlements += 1
+                    self._settled.notify_all()
+
+    def _wait(self, counter: AttemptCounter, limits: Sequence[Limit]) -> Claim | Paused:
+        with self._settled:
+            if self._waiting >= self._policy.places:
+                raise _busy()
+            self._waiting += 1
+        try:
+            deadline = self._monotonic() + self._policy.patience.total_seconds()
+            while True:
+                seen = self._settlements
+                found = counter.claim(limits)
+                if not isinstance(found, Occupied):
+                    return found
+                if self._monotonic() >= deadline:
+                    raise _busy()
+                with self._settled:
+                    if self._settlements == seen:
+                        self._settled.wait(_POLL)
+        finally:
+            with self._settled:
+                self._waiting -= 1
 
 
-def _pause(one: Watched) -> str:
-    return f"{one.key}/pause"
+def _busy() -> ServerBusyError:
+    return ServerBusyError("too many attempts with this account or from this address at once; try again")
 
 
 def _hidden(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from identity_service.domain.attempts import AttemptPolicy, Limit, Occupied, Paused, Verdict
 from identity_service.domain.audit import AuditFilter
 from identity_service.domain.copying import CopiedSession
 from identity_service.domain.errors import (
@@ -19,6 +20,7 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.storage.redis import RedisStore
+from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.redis.checks import Demands
 from tests.conformance import samples
 from tests.conformance.copies import FENCE, Copied
@@ -90,11 +92,11 @@ def use_everything(store: RedisStore) -> None:
     store.append_audit([samples.an_event()])
     assert store.list_audit(AuditFilter())[0]
     assert store.read_audit("", 10)
-    counts = store.counts()
-    counts.incr("name", 10)
-    assert counts.get("name") == 1
-    assert counts.get_expiry("name")
-    counts.clear("name")
+    for verdict in (Verdict.WRONG, Verdict.WRONG, Verdict.RIGHT):
+        counter = RedisAttempts(store._connection, store._writing, kept=1)
+        claim = counter.claim([Limit(name, AttemptPolicy(free=5)) for name in ("one", "other")])
+        assert not isinstance(claim, Paused | Occupied)
+        claim.settle(verdict)
     head = store.beat("p1", timedelta(microseconds=1))  # so that there is something to trim
     changes = [entry.change for entry in store.read(0, 100).entries]
     store.restore([change for change in changes if not isinstance(change, RecordChanged)])

@@ -24,7 +24,8 @@ part of what is promised:
     {idn}:audit              stream of audit events: time, event (JSON); the newest are kept
     {idn}:beat:<process>     `<time> <status>` of the last heartbeat; an hour
     {idn}:heartbeats         sorted set of the processes by the time of their last heartbeat
-    {idn}:count:<name>       how often something failed; expires
+    {idn}:attempts           sorted set of the counters of failures by the end of their window; expires
+    {idn}:attempt:<name>     hash: one of these counters, and claims in progress; see `attempt.lua`; expires
     {idn}:request:<id>       hash: principal → what a request of this id has raised, for a day
     idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client, ended
 
@@ -50,6 +51,7 @@ USED: Final = f"{_TAG}:used:"
 LISTS: Final = f"{_TAG}:sessions:"
 INDEXES: Final = f"{_TAG}:index:"
 HEARTBEATS: Final = f"{_TAG}:heartbeats"
+ATTEMPTS: Final = f"{_TAG}:attempts"
 COPY: Final = f"{_TAG}:copy"
 SESSIONS: Final = "idn:s:"
 
@@ -89,8 +91,8 @@ def beat(process: str) -> str:
     return f"{_TAG}:beat:{process}"
 
 
-def count(name: str) -> str:
-    return f"{_TAG}:count:{name}"
+def attempt(name: str) -> str:
+    return f"{_TAG}:attempt:{name}"
 
 
 def request(request_id: str) -> str:
@@ -114,7 +116,8 @@ _TYPES: Final[dict[str, str]] = {
     "ended": "string",
     "used": "string",
     "beat": "string",
-    "count": "string",
+    "attempts": "zset",
+    "attempt": "hash",
     "request": "hash",
     "names": "hash",
     "index": "zset",

@@ -33,11 +33,11 @@ from identity_service.domain.sessions import Session
 from identity_service.domain.store import NO_MARKS, Record, RecordT, SessionState, SignIn, Versioned
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.checks import Demands, Finding
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.copying import RedisCopying
-from identity_service.storage.redis.counts import RedisCounts
 from identity_service.storage.redis.log import FENCE, RedisLog
 from identity_service.storage.redis.records import Records
 from identity_service.storage.redis.sessions import Sessions, SpreadSessions
@@ -151,9 +151,9 @@ class RedisStore:
     def copying(self) -> RedisCopying:
         return self._copying
 
-    def counts(self) -> RedisCounts:
-        """Where failed attempts are counted, for all processes together."""
-        return RedisCounts(self._connection)
+    def attempts(self) -> RedisAttempts:
+        """Return the counts of failed attempts, for all processes together."""
+        return RedisAttempts(self._connection, self._writing)
 
     def close(self) -> None:
         self._connection.close()

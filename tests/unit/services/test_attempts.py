@@ -1,50 +1,38 @@
-"""Brute force: the free failures, the growing wait, the turn of one, and whom a wait does not touch."""
+"""Brute force: the free failures, the growing pause, attempts at once, and whom a pause does not touch."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.errors import CredentialRefusedError, TooManyAttemptsError
-from identity_service.services.attempts import AttemptGuard, AttemptPolicies, AttemptPolicy, address_of
+from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
+from identity_service.domain.errors import (
+    CredentialRefusedError,
+    ServerBusyError,
+    StoreUnavailableError,
+    TooManyAttemptsError,
+)
+from identity_service.limiting import MemoryAttempts
+from identity_service.services.attempts import AttemptGuard, WaitPolicy, address_of
+from tests.patience import PATIENCE, until
 
 HERE, THERE = "192.0.2.1:5000", "192.0.2.2:5000"
 
 
-class FakeCounter:
-    """Counts on a clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.counts: dict[str, tuple[int, float]] = {}
-
-    def count(self, key: str) -> int:
-        count, end = self.counts.get(key, (0, 0.0))
-        return count if self.now < end else 0
-
-    def add(self, key: str, window: timedelta) -> None:
-        count = self.count(key)
-        end = self.counts[key][1] if count else self.now + window.total_seconds()
-        self.counts[key] = (count + 1, end)
-
-    def claim(self, key: str, pause: timedelta) -> timedelta:
-        self.add(key, pause)
-        count, end = self.counts[key]
-        return timedelta(seconds=0 if count == 1 else end - self.now)
-
-    def forget(self, *keys: str) -> None:
-        for key in keys:
-            self.counts.pop(key, None)
-
-
 class Door:
-    """A guard, and attempts at it that turn out right or wrong."""
+    """A guard on a clock that a test moves, and attempts that turn out right or wrong."""
 
-    def __init__(self, policies: AttemptPolicies | None = None) -> None:
-        self.shared, self.local = FakeCounter(), FakeCounter()
-        self.guard = AttemptGuard(self.shared, self.local, policies or AttemptPolicies())
+    def __init__(self, policies: AttemptPolicies | None = None, waits: WaitPolicy | None = None) -> None:
+        self.now = 1000.0
+        self.shared, self.local = MemoryAttempts(self._time), MemoryAttempts(self._time)
+        self.guard = AttemptGuard(
+            self.shared, self.local, policies or AttemptPolicies(), self._time, waits or WaitPolicy()
+        )
 
     def user(self, *, right: bool, name: str = "ana", peer: str = HERE) -> str:
         return self._outcome(lambda: self._try_user(name, peer, right))
@@ -53,8 +41,10 @@ class Door:
         return self._outcome(lambda: self._try_client(client_id, peer, right))
 
     def pass_time(self, seconds: float) -> None:
-        self.shared.now += seconds
-        self.local.now += seconds
+        self.now += seconds
+
+    def _time(self) -> float:
+        return self.now
 
     def _try_user(self, name: str, peer: str, right: bool) -> None:
         with self.guard.of_user(name, peer):
@@ -74,7 +64,68 @@ class Door:
             return "wrong"
         except TooManyAttemptsError as error:
             return f"wait {error.retry_after:g}"
+        except ServerBusyError:
+            return "busy"
         return "right"
+
+
+class InProgress:
+    """Attempts whose credential is being checked, each by a thread, until a test gives the verdict."""
+
+    def __init__(self, door: Door, threads: ThreadPoolExecutor) -> None:
+        self._door = door
+        self._threads = threads
+        self._verdicts: list[Future[bool]] = []
+        self._outcomes: list[Future[str]] = []
+
+    def begin(self, count: int = 1, *, name: str = "ana", peer: str = HERE) -> None:
+        """Begin attempts, and return once each of them is being checked."""
+        for _ in range(count):
+            checked = self.queue(name=name, peer=peer)
+            assert checked.wait(PATIENCE)
+
+    def queue(self, *, name: str = "ana", peer: str = HERE) -> threading.Event:
+        """Begin an attempt that may have to wait; the event says that it is being checked."""
+        verdict: Future[bool] = Future()
+        checked = threading.Event()
+        self._verdicts.append(verdict)
+        self._outcomes.append(
+            self._threads.submit(self._door._outcome, lambda: self._check(name, peer, verdict, checked))
+        )
+        return checked
+
+    def end(self, number: int, *, right: bool) -> str:
+        self._verdicts[number].set_result(right)
+        return self.outcome(number)
+
+    def fail(self, number: int, error: BaseException) -> None:
+        self._verdicts[number].set_exception(error)
+        with pytest.raises(type(error)):
+            self._outcomes[number].result(PATIENCE)
+
+    def outcome(self, number: int) -> str:
+        return self._outcomes[number].result(PATIENCE)
+
+    def end_all(self) -> None:
+        for verdict in self._verdicts:
+            if not verdict.done():
+                verdict.set_result(True)
+
+    def _check(self, name: str, peer: str, verdict: Future[bool], checked: threading.Event) -> None:
+        with self._door.guard.of_user(name, peer):
+            checked.set()
+            if not verdict.result(PATIENCE):
+                raise CredentialRefusedError
+
+
+@contextmanager
+def attempts_at(door: Door) -> Iterator[InProgress]:
+    with ThreadPoolExecutor(64) as threads:
+        attempts = InProgress(door, threads)
+        try:
+            yield attempts
+        finally:
+            attempts.end_all()
 
 
 @pytest.fixture
@@ -83,8 +134,9 @@ def door() -> Door:
 
 
 def test_the_first_failures_cost_no_wait(door: Door) -> None:
-    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 5
+    assert [door.user(right=False) for _ in range(4)] == ["wrong"] * 4
     assert door.user(right=True) == "right"
+    assert [door.user(right=False) for _ in range(6)] == ["wrong"] * 5 + ["wait 1"]
 
 
 def test_after_the_free_failures_each_one_doubles_the_wait(door: Door) -> None:
@@ -93,9 +145,9 @@ def test_after_the_free_failures_each_one_doubles_the_wait(door: Door) -> None:
 
     waits = []
     for _ in range(6):
-        assert door.user(right=False) == "wrong"  # the one that is let through
         waits.append(door.user(right=False))
         door.pass_time(float(waits[-1].removeprefix("wait ")))
+        assert door.user(right=False) == "wrong"  # the one that is let through
 
     assert waits == ["wait 1", "wait 2", "wait 4", "wait 8", "wait 16", "wait 32"]
 
@@ -115,7 +167,7 @@ def test_a_further_failure_never_shortens_the_wait(failures: int, free: int) -> 
 
 
 def test_the_right_password_has_to_wait_too(door: Door) -> None:
-    for _ in range(6):
+    for _ in range(5):
         door.user(right=False)
 
     assert door.user(right=True) == "wait 1"
@@ -126,6 +178,7 @@ def test_the_right_password_has_to_wait_too(door: Door) -> None:
 def test_a_success_forgets_the_failures_and_the_wait(door: Door) -> None:
     for _ in range(5):
         door.user(right=False)
+    door.pass_time(1)
     assert door.user(right=True) == "right"
 
     assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 5
@@ -140,15 +193,6 @@ def test_failures_are_forgotten_after_their_window(door: Door) -> None:
     assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 5
 
 
-def test_of_many_attempts_at_once_the_wait_lets_one_through(door: Door) -> None:
-    for _ in range(5):
-        door.user(right=False)
-    with door.guard.of_user("ana", HERE):
-        turns = [door.user(right=False) for _ in range(9)]
-
-    assert turns == ["wait 1"] * 9
-
-
 def test_failures_elsewhere_do_not_lock_out_the_owner(door: Door) -> None:
     for _ in range(10):
         door.user(right=False, peer=THERE)
@@ -157,13 +201,13 @@ def test_failures_elsewhere_do_not_lock_out_the_owner(door: Door) -> None:
 
 
 def test_a_stranger_who_has_to_wait_does_not_use_up_the_owners_turn(door: Door) -> None:
-    for number in range(41):
+    for number in range(40):
         door.user(right=False, peer=f"198.51.100.{number}:1")
     for _ in range(10):
         assert door.user(right=False, peer=THERE) == "wrong"
-        door.pass_time(16)
+        door.pass_time(32)
     assert door.user(right=False, peer=THERE) == "wrong"
-    door.pass_time(4)  # the turn at the account is free again, the one of that address is not
+    door.pass_time(4)  # the pause of the account is over, the one of that address is not
 
     assert door.user(right=False, peer=THERE).startswith("wait")
     assert door.user(right=True, peer=HERE) == "right"
@@ -171,9 +215,8 @@ def test_a_stranger_who_has_to_wait_does_not_use_up_the_owners_turn(door: Door) 
 
 def test_many_addresses_together_slow_down_attempts_at_one_account(door: Door) -> None:
     for number in range(50):
-        door.user(right=False, peer=f"198.51.100.{number}:1")
+        assert door.user(right=False, peer=f"198.51.100.{number}:1") == "wrong"
 
-    assert door.user(right=False, peer="198.51.100.100:1") == "wrong"
     assert door.user(right=False, peer="198.51.100.101:1") == "wait 1"
 
 
@@ -181,7 +224,6 @@ def test_one_address_that_tries_many_accounts_has_to_wait(door: Door) -> None:
     for number in range(100):
         assert door.user(right=False, name=f"user{number}") == "wrong"
 
-    door.user(right=False, name="another")
     assert door.user(right=True, name="one more") == "wait 1"
     assert door.user(right=True, name="one more", peer=THERE) == "right"
 
@@ -189,9 +231,11 @@ def test_one_address_that_tries_many_accounts_has_to_wait(door: Door) -> None:
 def test_a_success_does_not_forgive_an_address(door: Door) -> None:
     for number in range(100):
         door.user(right=False, name=f"user{number}")
+    door.pass_time(1)
     assert door.user(right=True, name="owned") == "right"
+    assert door.user(right=False, name="another") == "wrong"
 
-    assert door.user(right=True, name="owned") == "wait 1"
+    assert door.user(right=True, name="owned") == "wait 2"
 
 
 def test_addresses_are_not_counted_behind_a_proxy_that_hides_them() -> None:
@@ -202,26 +246,26 @@ def test_addresses_are_not_counted_behind_a_proxy_that_hides_them() -> None:
 
 def test_accounts_that_do_not_exist_wait_as_those_that_do(door: Door) -> None:
     """Nothing of the guard knows which exist; and the name itself is not kept, since it may be a password."""
-    for _ in range(6):
+    for _ in range(5):
         door.user(right=False, name="hunter2")
 
     assert door.user(right=False, name="hunter2") == "wait 1"
-    assert not any("hunter2" in key for key in door.shared.counts)
+    assert not any("hunter2" in key for key in door.shared._counters)
 
 
 def test_clients_are_counted_in_this_process_alone(door: Door) -> None:
-    for _ in range(21):
-        door.client(right=False)
+    for _ in range(20):
+        assert door.client(right=False) == "wrong"
 
     assert door.client(right=True) == "wait 1"
     assert door.client(right=True, peer=THERE) == "right"
     assert door.client(right=True, client_id="other") == "right"
-    assert door.shared.counts == {}
+    assert not door.shared._counters
 
 
 def test_a_credential_that_names_no_client_counts_for_its_address(door: Door) -> None:
-    for _ in range(101):
-        door.client(right=False, client_id="")
+    for _ in range(100):
+        assert door.client(right=False, client_id="") == "wrong"
 
     assert door.client(right=False, client_id="") == "wait 1"
 
@@ -232,7 +276,152 @@ def test_an_error_that_says_nothing_of_the_credential_is_no_failure(door: Door) 
             raise ZeroDivisionError
 
     assert door.user(right=True) == "right"
-    assert door.shared.counts == {}
+    assert not door.shared._counters
+
+
+@pytest.mark.parametrize("at_once", [5, 6, 60])
+def test_of_any_number_at_once_no_more_are_checked_than_are_free(at_once: int) -> None:
+    door = Door(waits=WaitPolicy(places=60))
+    with attempts_at(door) as attempts:
+        attempts.begin(5)
+        late = [attempts.queue() for _ in range(at_once - 5)]
+        until(lambda: door.guard.waiting == at_once - 5)
+        assert [attempts.end(number, right=False) for number in range(5)] == ["wrong"] * 5
+
+        assert [attempts.outcome(number) for number in range(5, at_once)] == ["wait 1"] * (at_once - 5)
+        assert not any(checked.is_set() for checked in late)
+
+
+def test_the_right_ones_at_once_wait_for_each_other_and_all_get_in(door: Door) -> None:
+    with attempts_at(door) as attempts:
+        attempts.begin(5)
+        late = [attempts.queue() for _ in range(15)]
+        until(lambda: door.guard.waiting == 15)
+        for number in range(5):
+            attempts.end(number, right=True)
+        until(lambda: sum(checked.is_set() for checked in late) == 5)
+        until(lambda: door.guard.waiting == 10)
+        attempts.end_all()
+
+        assert [attempts.outcome(number) for number in range(20)] == ["right"] * 20
+
+
+def test_a_wrong_one_among_the_right_keeps_its_claim(door: Door) -> None:
+    with attempts_at(door) as attempts:
+        attempts.begin(5)
+        assert attempts.end(0, right=False) == "wrong"
+        assert [attempts.end(number, right=True) for number in range(1, 5)] == ["right"] * 4
+
+    # None of the four began after the failure, so it stands.
+    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
+
+
+def test_a_success_forgets_what_came_before_it_and_nothing_else(door: Door) -> None:
+    for _ in range(3):
+        door.user(right=False)
+    with attempts_at(door) as attempts:
+        attempts.begin()
+        assert door.user(right=False) == "wrong"
+        assert attempts.end(0, right=True) == "right"
+
+    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
+
+
+def test_after_a_pause_of_many_at_once_one_is_checked() -> None:
+    door = Door(waits=WaitPolicy(places=60))
+    for _ in range(5):
+        door.user(right=False)
+    door.pass_time(1)
+    with attempts_at(door) as attempts:
+        attempts.begin()
+        late = [attempts.queue() for _ in range(30)]
+        until(lambda: door.guard.waiting == 30)
+        door.pass_time(5)  # the check takes longer than the pause: the others still wait
+        assert attempts.end(0, right=False) == "wrong"
+
+        assert [attempts.outcome(number) for number in range(1, 31)] == ["wait 2"] * 30
+        assert not any(checked.is_set() for checked in late)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(), StoreUnavailableError("away"), KeyboardInterrupt(), ZeroDivisionError()],
+)
+def test_an_attempt_without_a_verdict_gives_its_claim_back(door: Door, error: BaseException) -> None:
+    with attempts_at(door) as attempts:
+        attempts.begin(5)
+        late = attempts.queue()
+        until(lambda: door.guard.waiting == 1)
+        attempts.fail(0, error)
+        assert late.wait(PATIENCE)
+        attempts.end_all()
+        assert attempts.outcome(5) == "right"
+    assert not door.shared._counters
+
+
+def test_what_one_limit_refuses_leaves_nothing_at_the_others(door: Door) -> None:
+    for number in range(50):
+        door.user(right=False, peer=f"198.51.100.{number}:1")
+
+    assert [door.user(right=False) for _ in range(200)] == ["wait 1"] * 200
+
+    assert [door.user(right=False, name=f"user{number}") for number in range(100)] == ["wrong"] * 100
+
+
+def test_claims_of_an_address_are_as_bounded_as_those_of_an_account() -> None:
+    door = Door(AttemptPolicies(peer=AttemptPolicy(free=3, forgive=False)), WaitPolicy(places=0))
+    with attempts_at(door) as attempts:
+        for number in range(3):
+            attempts.begin(name=f"user{number}")
+
+        assert door.user(right=True, name="another") == "busy"
+        assert door.user(right=True, name="another", peer=THERE) == "right"
+
+
+def test_claims_of_clients_are_bounded_too() -> None:
+    door = Door(AttemptPolicies(client=AttemptPolicy(free=1)), WaitPolicy(places=0))
+    with door.guard.of_client("reports", HERE):
+        assert door.client(right=True) == "busy"
+        assert door.client(right=True, client_id="other") == "right"
+    assert door.client(right=True) == "right"
+
+
+def test_only_so_many_wait(door: Door) -> None:
+    with attempts_at(door) as attempts:
+        attempts.begin(5)
+        for _ in range(WaitPolicy().places):
+            attempts.queue()
+        until(lambda: door.guard.waiting == WaitPolicy().places)
+
+        assert door.user(right=True) == "busy"
+        assert door.user(right=True, name="bo") == "right"
+
+
+def test_nobody_waits_longer_than_the_patience(door: Door) -> None:
+    with attempts_at(door) as attempts:
+        attempts.begin(5)
+        attempts.queue()
+        until(lambda: door.guard.waiting == 1)
+        door.pass_time(9)
+        assert door.guard.waiting == 1
+        door.pass_time(1)
+
+        assert attempts.outcome(5) == "busy"
+
+
+def test_a_store_that_is_away_hides_no_other_error_and_no_failure(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnavailableError("away")
+
+    attempt = door.guard.of_user("ana", HERE)
+    attempt.__enter__()
+    monkeypatch.setattr(door.shared, "settle", away)
+
+    assert not attempt.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    with pytest.raises(StoreUnavailableError):
+        attempt.__exit__(CredentialRefusedError, CredentialRefusedError(), None)
 
 
 @pytest.mark.parametrize(

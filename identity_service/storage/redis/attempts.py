@@ -1,0 +1,82 @@
+"""Counts of attempts in Redis, shared by all processes.
+
+Losing counts in a failover does no harm, so no confirmation is waited for.
+"""
+
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from identity_service.domain.attempts import (
+    CLAIM_LIFETIME,
+    MAX_COUNTERS,
+    Claim,
+    Limit,
+    Occupied,
+    Paused,
+    Verdict,
+)
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.writing import Writing
+
+
+class RedisAttempts:
+    """Implements the port AttemptCounter. All times are by the server's clock."""
+
+    def __init__(self, connection: Connection, writing: Writing, *, kept: int = MAX_COUNTERS) -> None:
+        """Use a connection.
+
+        Args:
+            connection: to the server of `{idn}`.
+            writing: says the time if a test gives it.
+            kept: how many counters with failures are kept at most.
+        """
+        self._connection = connection
+        self._writing = writing
+        self._kept = kept
+
+    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+        name = secrets.token_hex(8)
+        match self.run("claim", name, limits, [0] * len(limits)):
+            case ["claimed", *failed]:
+                return _RedisClaim(self, name, limits, [int(number) for number in failed])
+            case ["paused", left]:
+                return Paused(left=timedelta(seconds=float(left)))
+            case _:
+                return Occupied()
+
+    def run(self, step: str, name: str, limits: Sequence[Limit], failed: Sequence[int]) -> Any:
+        """Carry out one step of an attempt; see `lua/attempt.lua`."""
+        words: list[str | int] = [self._writing.now(), step, name, _seconds(CLAIM_LIFETIME), self._kept]
+        for limit, number in zip(limits, failed, strict=True):
+            policy = limit.policy
+            words += [
+                policy.free,
+                _seconds(policy.lockout),
+                _seconds(policy.window),
+                int(policy.forgive),
+                number,
+            ]
+        named = [keys.ATTEMPTS, *(keys.attempt(limit.key) for limit in limits)]
+        return self._connection.run("attempt", named, words)
+
+
+class _RedisClaim:
+    """Implements the port Claim."""
+
+    def __init__(
+        self, attempts: RedisAttempts, name: str, limits: Sequence[Limit], failed: Sequence[int]
+    ) -> None:
+        self._attempts = attempts
+        self._name = name
+        self._limits = limits
+        self._failed = failed
+
+    def settle(self, verdict: Verdict) -> None:
+        self._attempts.run(verdict.value, self._name, self._limits, self._failed)
+
+
+def _seconds(time: timedelta) -> str:
+    return f"{time.total_seconds():.6f}"

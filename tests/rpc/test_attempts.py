@@ -1,0 +1,98 @@
+"""Passwords that come at once: no more are checked than are free, and the right ones all get in."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import grpc
+import pytest
+
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.patience import PATIENCE
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import World, failure, password
+
+REFUSED_UNCHECKED = {"TOO_MANY_ATTEMPTS", "SERVER_BUSY"}
+CHECKED = "CREDENTIAL_REFUSED"
+
+
+def at_once(world: World, credentials: Sequence[token_pb2.Credential]) -> Counter[str]:
+    """How often each outcome came of calls that are all in flight together: a reason, or "" for tokens."""
+    requests = [pb.IssueRequest(credential=credential) for credential in credentials]
+    calls = [world.stub.Issue.future(request, timeout=PATIENCE) for request in requests]
+    return Counter(outcome(call) for call in calls)
+
+
+def outcome(call: grpc.Future[pb.IssueResponse]) -> str:
+    try:
+        call.result()
+    except grpc.RpcError as error:
+        return failure(error).reason
+    return ""
+
+
+def wrong(number: int, name: str = "ana") -> token_pb2.Credential:
+    return password(name, f"wrong password {number}")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_of_sixty_wrong_passwords_at_once_the_free_ones_are_checked(world: World, exists: bool) -> None:
+    if exists:
+        world.new_user()
+
+    found = at_once(world, [wrong(number) for number in range(60)])
+
+    assert found[CHECKED] == world.settings.attempts_per_account
+    assert set(found) <= {CHECKED, *REFUSED_UNCHECKED}
+    assert found["TOO_MANY_ATTEMPTS"]
+
+
+def test_after_the_free_ones_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
+    """The control: what was refused above counted, and the pause ends by itself."""
+    world.new_user()
+    at_once(world, [wrong(number) for number in range(60)])
+
+    assert at_once(world, [password("ana")]) == {"TOO_MANY_ATTEMPTS": 1}
+    world.clock.advance(seconds=1)
+    assert at_once(world, [password("ana")]) == {"": 1}
+    assert at_once(world, [wrong(1)]) == {CHECKED: 1}
+
+
+def test_after_a_pause_one_of_many_at_once_is_checked(world: World) -> None:
+    world.new_user()
+    at_once(world, [wrong(number) for number in range(60)])
+
+    world.clock.advance(seconds=1)
+
+    assert at_once(world, [wrong(number) for number in range(30)])[CHECKED] == 1
+
+
+def test_the_right_password_twenty_times_at_once_gets_in_each_time(world: World) -> None:
+    world.new_user()
+
+    assert at_once(world, [password("ana")] * 20) == {"": 20}
+
+
+def test_wrong_ones_among_the_right_get_no_more_checks_than_are_free(world: World) -> None:
+    """A success forgets only the failures from before it began: at most the free ones between two of them."""
+    world.new_user()
+    free = world.settings.attempts_per_account
+    for _ in range(free - 1):
+        assert at_once(world, [wrong(0)]) == {CHECKED: 1}
+
+    found = at_once(world, [password("ana"), *(wrong(number) for number in range(60))])
+
+    # Either the right one came first and gave the free ones back, or it found none of them left.
+    assert found[CHECKED] == free if found[""] else found[CHECKED] == 1
+
+
+def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_are_free_there(
+    start_world: StartWorld,
+) -> None:
+    world = start_world(attempts_per_peer=7)
+
+    found = at_once(world, [wrong(0, f"user{number}") for number in range(60)])
+
+    assert found[CHECKED] == 7
+    # What the address refused left nothing behind at the accounts.
+    assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
