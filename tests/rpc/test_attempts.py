@@ -2,28 +2,42 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import cycle
+from pathlib import Path
 
 import grpc
 import pytest
 
+from identity_service.bootstrap import Service
 from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
 from tests.patience import PATIENCE
-from tests.rpc.conftest import StartWorld
+from tests.rpc.conftest import StartWorld, address, running, settings_for_tests
 from tests.rpc.world import World, failure, password
 
 REFUSED_UNCHECKED = {"TOO_MANY_ATTEMPTS", "SERVER_BUSY"}
 CHECKED = "CREDENTIAL_REFUSED"
 
 
-def at_once(world: World, credentials: Sequence[token_pb2.Credential]) -> Counter[str]:
-    """How often each outcome came of calls that are all in flight together: a reason, or "" for tokens."""
+def at_once(
+    world: World,
+    credentials: Sequence[token_pb2.Credential],
+    stubs: Sequence[rpc.IdentityServiceStub] = (),
+) -> Counter[str]:
+    """How often each outcome came of calls that are all in flight together: a reason, or "" for tokens.
+
+    Without `stubs` the calls go to the world's own process, else to these in turn.
+    """
     requests = [pb.IssueRequest(credential=credential) for credential in credentials]
-    calls = [world.stub.Issue.future(request, timeout=PATIENCE) for request in requests]
+    turns = zip(requests, cycle(stubs or [world.stub]), strict=False)
+    calls = [stub.Issue.future(request, timeout=PATIENCE) for request, stub in turns]
     return Counter(outcome(call) for call in calls)
 
 
-def outcome(call: grpc.Future[pb.IssueResponse]) -> str:
+def outcome(call: "grpc.Future[pb.IssueResponse]") -> str:
     try:
         call.result()
     except grpc.RpcError as error:
@@ -96,3 +110,24 @@ def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_
     assert found[CHECKED] == 7
     # What the address refused left nothing behind at the accounts.
     assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
+
+
+def test_processes_that_share_a_redis_check_no_more_together(
+    request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime
+) -> None:
+    settings, store = settings_for_tests(), address("redis", tmp_path, request)
+    with ExitStack() as cleanup:
+        world = cleanup.enter_context(running(settings, store.open, still_at=still_at))
+        theirs = store.open(world.clock)
+        cleanup.callback(theirs.close)
+        other = Service(settings, clock=world.clock, store=theirs)
+        port = other.start()
+        cleanup.callback(other.stop)
+        channel = cleanup.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+        stubs = (world.stub, rpc.IdentityServiceStub(channel))
+        world.new_user()
+
+        found = at_once(world, [wrong(number) for number in range(60)], stubs)
+        assert found[CHECKED] == settings.attempts_per_account
+        world.clock.advance(seconds=1)
+        assert at_once(world, [password("ana")] * 20, stubs) == {"": 20}
