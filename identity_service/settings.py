@@ -155,7 +155,7 @@ class Settings(LimitSettings):
         16,
         ge=0,
         le=200,
-        description="passwords that may wait for one, and sign-ins that may wait for others of their account; "
+        description="passwords that may wait for one, and sign-ins that may wait for others of an account; "
         "with password_processes less than work_threads",
     )
     strong_limit: int = Field(
