@@ -95,8 +95,8 @@ def check_store(settings: Settings) -> Sequence[Finding]:
 
 
 def open_counter(store: Store, clock: Clock) -> AttemptCounter:
-    """Return what counts attempts at passwords: for all processes if they share a Redis."""
-    return store.attempts() if isinstance(store, RedisStore) else MemoryAttempts(clock.boot)
+    """Return what counts attempts at passwords, for all processes on the store."""
+    return store.attempts() if isinstance(store, RedisStore | SqliteStore) else MemoryAttempts(clock.boot)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

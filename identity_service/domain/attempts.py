@@ -4,7 +4,7 @@ An attempt is *claimed* before the credential is checked, so that attempts at th
 last free one, and *settled* with a verdict afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -84,6 +84,9 @@ class Occupied:
     """The attempt may not be made yet: attempts in progress hold all claims. One may come back soon."""
 
 
+_OCCUPIED: Final = Occupied()
+
+
 class Claim(Protocol):
     """An attempt that may be made now."""
 
@@ -109,3 +112,51 @@ class AttemptCounter(Protocol):
         If several limits refuse, the longest pause is the answer; any pause comes before Occupied. Raises
         StoreUnavailableError if the counts lie in a store that cannot be reached.
         """
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an AttemptCounter keeps for one key; times are seconds on its clock."""
+
+    failed: int = 0
+    """Failures ever; it only grows, so that a claim can say which of them came before it."""
+    forgiven: int = 0
+    """How many of them no longer count."""
+    window_end: float = 0.0
+    pause_end: float = 0.0
+    claims: int = 0
+    """Attempts in progress."""
+
+    def failures_at(self, now: float) -> int:
+        if self.window_end <= now:
+            self.forgiven = self.failed
+            self.pause_end = 0.0
+        return self.failed - self.forgiven
+
+    def judge(self, policy: AttemptPolicy, verdict: Verdict, failed_before: int, now: float) -> None:
+        """Count the verdict of an attempt before whose claim there had been so many failures ever."""
+        failures = self.failures_at(now)
+        if verdict is Verdict.WRONG:
+            if not failures:
+                self.window_end = now + policy.window.total_seconds()
+            self.failed += 1
+            self.pause_end = now + policy.pause_after(failures + 1).total_seconds()
+        elif failures and verdict is Verdict.RIGHT and policy.forgive:
+            self.forgiven = max(self.forgiven, min(self.failed, failed_before))
+            self.pause_end = 0.0
+
+
+def refusal(watched: Iterable[tuple[AttemptPolicy, Counts]], now: float) -> Paused | Occupied | None:
+    """Return why an attempt may not be claimed now under all of these, or None if it may."""
+    left, occupied = 0.0, False
+    for policy, counts in watched:
+        failures = counts.failures_at(now)
+        if failures < policy.free:
+            occupied |= failures + counts.claims >= policy.free
+        elif counts.pause_end > now:
+            left = max(left, counts.pause_end - now)
+        else:
+            occupied |= counts.claims > 0
+    if left:
+        return Paused(left=timedelta(seconds=left))
+    return _OCCUPIED if occupied else None

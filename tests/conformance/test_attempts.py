@@ -1,10 +1,11 @@
-"""Counts of attempts: the same promises in memory and in Redis, where processes share them."""
+"""Counts of attempts: the same promises in memory, and on SQLite and Redis, where processes share them."""
 
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,11 +31,16 @@ from identity_service.domain.attempts import (
     Verdict,
 )
 from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.limiting import MemoryAttempts
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.attempts import RedisAttempts
+from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.sqlite.attempts import SqliteAttempts
+from tests.conformance import samples
 from tests.conformance.backends import FakeClock
+from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 
 POLICY = AttemptPolicy(free=5)
@@ -58,9 +64,25 @@ class Counters:
         return self.counters[0]
 
 
-@pytest.fixture(params=["memory", "redis"])
-def counters(request: pytest.FixtureRequest) -> Iterator[Counters]:
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counters]:
     clock = FakeClock()
+    if request.param == "sqlite":
+        path = str(tmp_path / "attempts")
+        opened = [SqliteAttempts(path, clock.boot, timeout=PATIENCE) for _ in range(2)]
+
+        def open_another(kept: int) -> AttemptCounter:
+            opened.append(SqliteAttempts(path, clock.boot, timeout=PATIENCE, kept=kept))
+            return opened[-1]
+
+        def rows() -> int:
+            with opened[0]._writing() as connection:
+                return int(connection.execute("SELECT count(*) FROM counter").fetchone()[0])
+
+        yield Counters(clock, opened[:2], open_another, rows)
+        for one in opened:
+            one.close()
+        return
     if request.param == "memory":
         made = [MemoryAttempts(clock.boot)]
 
@@ -240,18 +262,31 @@ def test_counters_whose_window_is_over_are_forgotten_with_the_next_failure(count
 # What only counts that outlive a process have to promise.
 
 
-@pytest.fixture
-def shared(redis_server: RedisServer) -> Iterator[tuple[RedisStore, FakeClock]]:
-    redis_server.start()
-    redis_server.flush()
+@dataclass
+class Shared:
+    """Counts that several processes have, and the clock that they go by."""
+
+    clock: FakeClock
+    attempts: Callable[[], AttemptCounter]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
     clock = FakeClock()
-    store = RedisStore.connect(redis_server.url, clock=clock)
-    yield store, clock
+    store: SqliteStore | RedisStore
+    if request.param == "sqlite":
+        store = SqliteStore.open(str(tmp_path / "identity.db"), clock=clock)
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.start()
+        server.flush()
+        store = RedisStore.connect(server.url, clock=clock)
+    yield Shared(clock, store.attempts)
     store.close()
 
 
-def test_the_claims_of_a_process_that_was_killed_come_back(shared: tuple[RedisStore, FakeClock]) -> None:
-    store, clock = shared
+def test_the_claims_of_a_process_that_was_killed_come_back(shared: Shared) -> None:
+    store, clock = shared, shared.clock
     for _ in range(5):
         claimed(store.attempts())
 
@@ -261,8 +296,8 @@ def test_the_claims_of_a_process_that_was_killed_come_back(shared: tuple[RedisSt
     assert answer(store.attempts()) == "claimed"
 
 
-def test_a_verdict_after_the_end_of_its_claim_still_counts(shared: tuple[RedisStore, FakeClock]) -> None:
-    store, clock = shared
+def test_a_verdict_after_the_end_of_its_claim_still_counts(shared: Shared) -> None:
+    store, clock = shared, shared.clock
     held = [claimed(store.attempts()) for _ in range(5)]
     clock.advance(CLAIM_LIFETIME)
     for claim in held:
@@ -271,19 +306,8 @@ def test_a_verdict_after_the_end_of_its_claim_still_counts(shared: tuple[RedisSt
     assert answer(store.attempts()) == "paused 1"
 
 
-def test_a_claim_whose_answer_was_lost_is_claimed_once(shared: tuple[RedisStore, FakeClock]) -> None:
-    """The connection broke after the first try; the second one finds it done."""
-    attempts = shared[0].attempts()
-    for _ in range(2):
-        assert attempts.run("claim", "name", [ANA], [0]) == ["claimed", 0]
-
-    for _ in range(4):
-        claimed(attempts)
-    assert answer(attempts) == "occupied"
-
-
-def test_a_clock_that_was_set_back_lengthens_no_wait(shared: tuple[RedisStore, FakeClock]) -> None:
-    store, clock = shared
+def test_a_clock_that_was_set_back_lengthens_no_wait(shared: Shared) -> None:
+    store, clock = shared, shared.clock
     fail(store.attempts(), times=5)
     for _ in range(5):
         claimed(store.attempts(), BO)
@@ -298,8 +322,28 @@ def test_a_clock_that_was_set_back_lengthens_no_wait(shared: tuple[RedisStore, F
     assert answer(store.attempts()) == "claimed"
 
 
-def test_what_redis_keeps_expires_by_itself(shared: tuple[RedisStore, FakeClock]) -> None:
-    store, _ = shared
+@pytest.fixture
+def redis_store(redis_server: RedisServer) -> Iterator[RedisStore]:
+    redis_server.start()
+    redis_server.flush()
+    store = RedisStore.connect(redis_server.url, clock=FakeClock())
+    yield store
+    store.close()
+
+
+def test_a_claim_whose_answer_was_lost_is_claimed_once(redis_store: RedisStore) -> None:
+    """The connection broke after the first try; the second one finds it done."""
+    attempts = redis_store.attempts()
+    for _ in range(2):
+        assert attempts.run("claim", "name", [ANA], [0]) == ["claimed", 0]
+
+    for _ in range(4):
+        claimed(attempts)
+    assert answer(attempts) == "occupied"
+
+
+def test_what_redis_keeps_expires_by_itself(redis_store: RedisStore) -> None:
+    store = redis_store
     fail(store.attempts(), ANA)
     claimed(store.attempts(), BO)
 
@@ -326,6 +370,30 @@ def test_counts_that_cannot_be_asked_say_so(redis_server: RedisServer) -> None:
 
     store.close()
     redis_server.start()
+
+
+def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "identity.db-attempts"
+    path.write_bytes(b"this is no database, whatever else it may be" * 100)
+    counter = SqliteAttempts(str(path), FakeClock().boot, timeout=1)
+
+    with pytest.raises(StoreUnavailableError, match="remove it"):
+        counter.claim([ANA])
+
+    path.unlink()
+    fail(counter)
+    assert path.stat().st_mode & 0o777 == 0o600
+    counter.close()
+
+
+def test_the_store_and_its_counts_are_two_files(tmp_path: Path) -> None:
+    """Strangers cause the writes of the counts, and no write of the store waits for them."""
+    store = SqliteStore.open(str(tmp_path / "identity.db"), clock=FakeClock())
+    store.initialise(new_epoch())
+    assert not (tmp_path / "identity.db-attempts").exists()
+    with store.attempts()._writing():
+        store.deny_token(TokenId("t1"), samples.LATER)
+    store.close()
 
 
 # Any interleaving of attempts, by several processes, against a history that is read anew for each answer.

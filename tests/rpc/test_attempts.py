@@ -15,7 +15,7 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
 from tests.patience import PATIENCE
-from tests.rpc.conftest import StartWorld, address, running, settings_for_tests
+from tests.rpc.conftest import STORES, StartWorld, address, running, settings_for_tests
 from tests.rpc.world import World, failure, password
 
 REFUSED_UNCHECKED = {"TOO_MANY_ATTEMPTS", "SERVER_BUSY"}
@@ -112,10 +112,11 @@ def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_
     assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
 
 
-def test_processes_that_share_a_redis_check_no_more_together(
-    request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime
+@pytest.mark.parametrize("kind", STORES)
+def test_processes_on_one_store_check_no_more_together(
+    request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime, kind: str
 ) -> None:
-    settings, store = settings_for_tests(), address("redis", tmp_path, request)
+    settings, store = settings_for_tests(), address(kind, tmp_path, request)
     with ExitStack() as cleanup:
         world = cleanup.enter_context(running(settings, store.open, still_at=still_at))
         theirs = store.open(world.clock)

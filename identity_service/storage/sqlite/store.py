@@ -41,21 +41,25 @@ from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.sqlite import audit as audit_log
 from identity_service.storage.sqlite import changes, fencing, heartbeats, rebuilding, records, sessions
 from identity_service.storage.sqlite import facts as revocations
+from identity_service.storage.sqlite.attempts import SqliteAttempts
 from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.copying import SqliteCopying
-from identity_service.storage.sqlite.database import Database
+from identity_service.storage.sqlite.database import MEMORY, Database
 
 
 class SqliteStore:
     """Implements the port `CopyableStore`. Any thread may call any method."""
 
-    def __init__(self, database: Database, clock: Clock, audit_entries: int) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, audit_entries: int, attempts: SqliteAttempts
+    ) -> None:
         self._database = database
         self._clock = clock
         self._audit_entries = audit_entries
         self._epoch: Epoch | None = None
         self._counted: Epoch | None = None
         self._copying = SqliteCopying(database, clock, audit_entries)
+        self._attempts = attempts
 
     @classmethod
     def open(
@@ -82,7 +86,10 @@ class SqliteStore:
             ConfigurationError: the file is no store of this version.
             StoreUnavailableError: it cannot be opened.
         """
-        store = cls(Database(path, timeout=timeout, journal=journal), clock, audit_entries)
+        database = Database(path, timeout=timeout, journal=journal)
+        counted = path if path == MEMORY else f"{path}-attempts"
+        attempts = SqliteAttempts(counted, clock.boot, timeout=timeout)
+        store = cls(database, clock, audit_entries, attempts)
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
@@ -111,7 +118,12 @@ class SqliteStore:
     def copying(self) -> SqliteCopying:
         return self._copying
 
+    def attempts(self) -> SqliteAttempts:
+        """Return the counts of failed attempts, for all processes on this file together."""
+        return self._attempts
+
     def close(self) -> None:
+        self._attempts.close()
         self._database.close()
 
     # The change log.
