@@ -402,7 +402,7 @@ def test_nobody_waits_longer_than_the_patience(door: Door) -> None:
         attempts.begin(5)
         attempts.queue()
         until(lambda: door.guard.waiting == 1)
-        door.pass_time(9)
+        door.pass_time(29)
         assert door.guard.waiting == 1
         door.pass_time(1)
 
