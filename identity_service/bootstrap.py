@@ -168,6 +168,11 @@ class Service:
         self._metrics.gauge(
             "identity_audit_dropped", "Audit events that found the queue full.", lambda: self._trail.dropped
         )
+        self._metrics.gauge(
+            "identity_attempts_waiting",
+            "Sign-ins that wait for others of the same account or address.",
+            lambda: use.guard.waiting,
+        )
         gate = CallerGate(
             use.verifier,
             use.directory,

@@ -85,7 +85,7 @@ class UseCases:
             clock,
             ProofConfig(audience=settings.issuer, leeway=settings.leeway),
         )
-        guard = AttemptGuard(
+        self.guard = AttemptGuard(
             parts.attempts,
             MemoryAttempts(clock.boot),
             _attempt_policies(settings),
@@ -99,7 +99,7 @@ class UseCases:
             parts.hasher,
             clock,
             proofs,
-            guard=guard,
+            guard=self.guard,
             audit=self.trail,
         )
         recipients = Recipients(self.keys, self.directory, RegisteredKeys())

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple, Protocol
 CLAIM_LIFETIME: Final = timedelta(seconds=60)
 """A claim that was never settled, since its process was killed, is given back after this time.
 
-Longer than the longest password queue takes (200 passwords of 0.15 s each).
+A password in the default queue of 16 waits so long only if each takes 3.5 s to hash. Its verdict still counts
+then, but another attempt may have been checked in its place.
 """
 MAX_COUNTERS: Final = 65_536
 """How many counters with failures are kept. Beyond that, the counter whose window ends first is forgotten.
