@@ -39,8 +39,6 @@ from identity_service.domain.errors import (
 
 _IPV6_SITE_BITS: Final = 64
 _PEERS: Final = 1024
-_POLL: Final = 0.05
-"""Seconds after which a waiting attempt asks again: other processes do not say that a claim came back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +52,8 @@ class WaitPolicy:
 
     20 sign-ins at once by one account took 8 s with argon2 at its defaults on two busy cores.
     """
+    poll: timedelta = timedelta(milliseconds=50)
+    """How often a waiting attempt asks again. Only this process says at once that a claim came back."""
 
 
 class AttemptGuard:
@@ -220,7 +220,7 @@ class _ClaimQueue:
                     raise _busy()
                 with self._settled:
                     if self._settlements == seen:
-                        self._settled.wait(_POLL)
+                        self._settled.wait(self._policy.poll.total_seconds())
         finally:
             with self._settled:
                 self._waiting -= 1

@@ -292,7 +292,9 @@ def test_of_any_number_at_once_no_more_are_checked_than_are_free(at_once: int) -
         assert not any(checked.is_set() for checked in late)
 
 
-def test_the_right_ones_at_once_wait_for_each_other_and_all_get_in(door: Door) -> None:
+def test_the_right_ones_at_once_wait_for_each_other_and_all_get_in() -> None:
+    """They are told when a claim comes back, and need not ask again."""
+    door = Door(waits=WaitPolicy(poll=timedelta(seconds=2 * PATIENCE)))
     with attempts_at(door) as attempts:
         attempts.begin(5)
         late = [attempts.queue() for _ in range(15)]
