@@ -168,11 +168,13 @@ async def within(waiting: Awaitable[T], seconds: float | None) -> T:
     if seconds is None:
         return await waiting
     future = asyncio.ensure_future(waiting)
-    done, _ = await asyncio.wait({future}, timeout=seconds)
-    if not done:
+    if not (await asyncio.wait({future}, timeout=seconds))[0]:
         future.add_done_callback(_retrieved)
         raise TimeoutError
-    return future.result()
+    try:
+        return future.result()
+    finally:
+        del future  # else the error would refer to itself by this frame, and keep the request in memory
 
 
 async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
