@@ -1,0 +1,45 @@
+"""docs/limits.md names every limit, with the default that it has and a metric that there is."""
+
+import re
+from datetime import timedelta
+from typing import Final
+
+from identity_service.grpc_api.limits import Limits, LimitsConfig
+from identity_service.settings_limits import LimitSettings
+from identity_service.settings_values import mask
+from tests.docs.recipes import DOCS
+from tests.journals import RecordingJournal
+
+_ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|", re.MULTILINE)
+
+
+def rows() -> dict[str, str]:
+    return dict(_ROW.findall((DOCS / "limits.md").read_text(encoding="utf-8")))
+
+
+def test_every_limit_stands_there_with_its_default() -> None:
+    settings = LimitSettings()
+    defaults = {name: mask(name, getattr(settings, name)) for name in LimitSettings.model_fields}
+
+    assert rows() == defaults
+
+
+def test_what_the_metrics_call_a_limit_is_the_name_of_its_setting() -> None:
+    limits = Limits(LimitsConfig(), RecordingJournal())
+    known = set(LimitSettings.model_fields)
+
+    assert {quota.name for quota in limits.quotas} <= known
+    assert limits.refusals.keys() <= known | {"max_audit_tails_per_peer"}
+
+
+def test_the_engines_and_the_settings_have_the_same_defaults() -> None:
+    settings, config = LimitSettings(), LimitsConfig()
+
+    assert (config.calls.total, config.calls.per_peer) == (settings.max_calls, settings.max_calls_per_peer)
+    assert (config.receives.total, config.receives.per_peer) == (
+        settings.max_receives,
+        settings.max_receives_per_peer,
+    )
+    assert (config.request_timeout, config.send_timeout) == (settings.request_timeout, settings.send_timeout)
+    assert tuple(config.exempt) == settings.limits_exempt
+    assert config.request_timeout == timedelta(seconds=10)
