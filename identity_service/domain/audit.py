@@ -47,6 +47,57 @@ class AuditType(StrEnum):
     STORE_MIGRATED = "store_migrated"
     EVENTS_DROPPED = "events_dropped"
 
+    @property
+    def kind(self) -> "AuditKind":
+        """Which of the two rings an event of this type belongs to."""
+        return _KINDS[self]
+
+
+class AuditKind(StrEnum):
+    """What kind of event this is: the two have rings of their own, so that neither pushes the other out."""
+
+    CHANGE = "change"
+    """The state of the service changed, or a refresh token was reused."""
+    TRAFFIC = "traffic"
+    """A call was answered or refused; its number is for the callers to choose."""
+
+
+_KINDS: Final[Mapping[AuditType, AuditKind]] = {
+    AuditType.TOKEN_ISSUED: AuditKind.TRAFFIC,
+    AuditType.SESSION_STARTED: AuditKind.CHANGE,
+    AuditType.SESSION_REFRESHED: AuditKind.TRAFFIC,
+    AuditType.TOKEN_EXCHANGED: AuditKind.TRAFFIC,
+    AuditType.ISSUE_REFUSED: AuditKind.TRAFFIC,
+    AuditType.REFRESH_REFUSED: AuditKind.TRAFFIC,
+    AuditType.CALL_REFUSED: AuditKind.TRAFFIC,
+    AuditType.REFRESH_TOKEN_REUSED: AuditKind.CHANGE,
+    AuditType.TOKEN_REVOKED: AuditKind.CHANGE,
+    AuditType.SESSION_REVOKED: AuditKind.CHANGE,
+    AuditType.PRINCIPAL_REVOKED: AuditKind.CHANGE,
+    AuditType.CLIENT_CREATED: AuditKind.CHANGE,
+    AuditType.CLIENT_UPDATED: AuditKind.CHANGE,
+    AuditType.CLIENT_DELETED: AuditKind.CHANGE,
+    AuditType.CLIENT_SECRET_ROTATED: AuditKind.CHANGE,
+    AuditType.USER_CREATED: AuditKind.CHANGE,
+    AuditType.USER_UPDATED: AuditKind.CHANGE,
+    AuditType.USER_DELETED: AuditKind.CHANGE,
+    AuditType.PASSWORD_SET: AuditKind.CHANGE,
+    AuditType.PASSWORD_REHASHED: AuditKind.CHANGE,
+    AuditType.ISSUER_TRUSTED: AuditKind.CHANGE,
+    AuditType.ISSUER_UPDATED: AuditKind.CHANGE,
+    AuditType.ISSUER_DISTRUSTED: AuditKind.CHANGE,
+    AuditType.KEY_CREATED: AuditKind.CHANGE,
+    AuditType.KEY_ACTIVATED: AuditKind.CHANGE,
+    AuditType.KEY_REWRAPPED: AuditKind.CHANGE,
+    AuditType.KEY_RETIRED: AuditKind.CHANGE,
+    AuditType.KEY_DELETED: AuditKind.CHANGE,
+    AuditType.CLOCK_ACCEPTED: AuditKind.CHANGE,
+    AuditType.STORE_RESTORED: AuditKind.CHANGE,
+    AuditType.STORE_MIGRATED: AuditKind.CHANGE,
+    AuditType.EVENTS_DROPPED: AuditKind.TRAFFIC,
+}
+_CHANGES: Final = frozenset(type_.value for type_, kind in _KINDS.items() if kind is AuditKind.CHANGE)
+
 
 class AuditOutcome(StrEnum):
     """What came of it."""
@@ -67,6 +118,11 @@ class AuditEvent:
     request_id: str = ""
     reason: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> AuditKind:
+        """Which of the two rings the event belongs to."""
+        return self.type.kind
 
     @classmethod
     def of(
@@ -102,7 +158,7 @@ class StoredEvent:
     """An event as the store has it."""
 
     event_id: str
-    """Its place: grows, opaque otherwise."""
+    """Its place, in one order with the events of both rings: grows, opaque otherwise."""
     time: datetime
     """By the store's clock."""
     event: AuditEvent
@@ -117,6 +173,11 @@ class AuditFilter:
     types: Sequence[str] = ()
     start_time: datetime | None = None
     end_time: datetime | None = None
+
+    @property
+    def is_about_changes(self) -> bool:
+        """Whether no event of traffic can meet the conditions, so that its ring need not be read."""
+        return bool(self.types) and _CHANGES.issuperset(self.types)
 
     def accepts(self, stored: StoredEvent) -> bool:
         event = stored.event

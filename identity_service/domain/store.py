@@ -257,7 +257,13 @@ class Store(ChangeLog, Protocol):
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn: ...
 
-    def create_session(self, session: Session) -> None: ...
+    def create_session(self, session: Session, *, audit: AuditEvent | None = None) -> None:
+        """Store a new session. Raises AlreadyExistsError if there is one of this id.
+
+        If the session lies elsewhere than the audit events, no one step can write both. Then the event is
+        written and confirmed first: no session is without its event, and if the call fails, the event may
+        be there alone.
+        """
 
     def read_session(self, session_id: SessionId) -> SessionState | None: ...
 
@@ -282,10 +288,14 @@ class Store(ChangeLog, Protocol):
         Under whatever epoch; a store that is emptied forgets what was used.
         """
 
-    # Audit: bounded, the oldest events are forgotten first.
+    # Audit: two bounded rings, one for each kind of event; in either the oldest are forgotten first, and no
+    # event of traffic makes the store forget one of a change. Readers see both rings as one sequence.
 
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
-        """Append events that record no change of their own; their order is kept. Under whatever epoch."""
+        """Append events that record no change of their own; their order is kept. Under whatever epoch.
+
+        Each goes to the ring of its kind.
+        """
 
     def list_audit(
         self, wanted: AuditFilter, *, before: str = "", limit: int = 100

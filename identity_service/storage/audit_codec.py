@@ -4,15 +4,24 @@ An unknown type of event raises ValueError: a log written by a newer version is 
 """
 
 import json
+from dataclasses import dataclass
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.storage.codec import dumps
 
 AUDIT_ENTRIES: Final = 100_000
-"""Events that are kept, where nothing else is said."""
+"""Events of each kind that are kept, unless the settings say otherwise."""
 MAX_LOOKED_AT: Final = 2000
 """Events that one call of `list_audit` looks at, however few of them it was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingSizes:
+    """How many events of each kind a store keeps."""
+
+    changes: int = AUDIT_ENTRIES
+    traffic: int = AUDIT_ENTRIES
 
 
 def encode_event(event: AuditEvent) -> str:

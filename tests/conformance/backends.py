@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import redis
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId
-from identity_service.storage.audit_codec import AUDIT_ENTRIES
+from identity_service.storage.audit_codec import AUDIT_ENTRIES, encode_event
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer
@@ -54,7 +55,9 @@ class Backend(Protocol):
 
     clock: FakeClock
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
+    def open(
+        self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
+    ) -> CopyableStore:
         """Another instance on the same data, as another process would have."""
 
     def wipe(self) -> None:
@@ -87,6 +90,12 @@ class Backend(Protocol):
     def forget_end(self, session_id: SessionId) -> None:
         """Take away what says that a session has ended, except for the record of the session itself."""
 
+    def append_event_of_older_version(self, event: AuditEvent) -> None:
+        """Store an audit event as versions did that had one ring for all of them."""
+
+    def refuse_events(self) -> None:
+        """Let no audit event be stored any more, of whichever kind."""
+
     def cut_off(self) -> None:
         """Make it unreachable for every open store, for good."""
 
@@ -102,8 +111,15 @@ class SqliteBackend:
         self.path = directory / "identity.db"
         self._open: list[SqliteStore] = []
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
-        store = SqliteStore.open(str(self.path), clock=self.clock, audit_entries=audit_entries)
+    def open(
+        self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
+    ) -> CopyableStore:
+        store = SqliteStore.open(
+            str(self.path),
+            clock=self.clock,
+            audit_entries=audit_entries,
+            audit_traffic_entries=audit_traffic_entries,
+        )
         self._open.append(store)
         return store
 
@@ -151,6 +167,14 @@ class SqliteBackend:
     def forget_end(self, session_id: SessionId) -> None:
         self.execute("DELETE FROM ended WHERE id = ?", session_id)
 
+    def append_event_of_older_version(self, event: AuditEvent) -> None:
+        time = self.clock.now().timestamp()
+        self.execute("INSERT INTO audit (time, event) VALUES (?, ?)", time, encode_event(event))
+
+    def refuse_events(self) -> None:
+        for table in ("audit", "audit_traffic"):
+            self.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+
     def execute(self, statement: str, *words: object) -> None:
         """Change the file behind the back of every store."""
         with closing(sqlite3.connect(self.path)) as connection:
@@ -175,10 +199,17 @@ class RedisBackend:
         self.server.flush()
         self._open: list[CopyableStore] = []
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
+    def open(
+        self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
+    ) -> CopyableStore:
         from identity_service.storage.redis import RedisStore
 
-        store = RedisStore.connect(self.server.url, clock=self.clock, audit_entries=audit_entries)
+        store = RedisStore.connect(
+            self.server.url,
+            clock=self.clock,
+            audit_entries=audit_entries,
+            audit_traffic_entries=audit_traffic_entries,
+        )
         self._open.append(store)
         return store
 
@@ -227,6 +258,16 @@ class RedisBackend:
         with self.client() as client:
             client.delete(keyspace.ended(session_id))
 
+    def append_event_of_older_version(self, event: AuditEvent) -> None:
+        with self.client() as client:
+            fields = {"time": repr(self.clock.now().timestamp()), "event": encode_event(event)}
+            client.xadd(keyspace.AUDIT, fields)
+
+    def refuse_events(self) -> None:
+        with self.client() as client:
+            for key in (keyspace.AUDIT, keyspace.AUDIT_TRAFFIC):
+                client.set(key, "no stream")
+
     @contextmanager
     def client(self) -> Iterator[Any]:
         """Any command, on the server that holds all but the sessions."""
@@ -260,10 +301,17 @@ class ClusterBackend(RedisBackend):
         super().__init__(group.home)
         self.wipe()
 
-    def open(self, *, audit_entries: int = AUDIT_ENTRIES) -> CopyableStore:
+    def open(
+        self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
+    ) -> CopyableStore:
         from identity_service.storage.redis import RedisStore
 
-        store = RedisStore.connect(self._group.url, clock=self.clock, audit_entries=audit_entries)
+        store = RedisStore.connect(
+            self._group.url,
+            clock=self.clock,
+            audit_entries=audit_entries,
+            audit_traffic_entries=audit_traffic_entries,
+        )
         self._open.append(store)
         return store
 

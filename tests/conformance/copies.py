@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from identity_service.domain.audit import AuditFilter
+from identity_service.domain.audit import AuditFilter, AuditType
 from identity_service.domain.copying import (
     CopiedEvent,
     CopiedGeneration,
@@ -84,7 +84,8 @@ def fill(store: Store) -> None:
     for session in ("s-ended", "s-never-seen"):
         store.end_session(SessionId(session), deny_until=LATER, end_until=MUCH_LATER)
     assert store.consume("jti-1", LATER)
-    store.append_audit([samples.an_event("first"), samples.an_event("second")])
+    for kind in (AuditType.CALL_REFUSED, AuditType.TOKEN_REVOKED):
+        store.append_audit([samples.an_event("first"), samples.an_event("second", type=kind)])
 
 
 class Held:

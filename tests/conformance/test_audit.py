@@ -12,12 +12,13 @@ from identity_service.domain.errors import (
     NotFoundError,
     StaleEtagError,
     StoreReplacedError,
+    StoreUnavailableError,
 )
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import RecordKind
 from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, FakeClock
-from tests.conformance.samples import LATER, MUCH_LATER, NOWHERE, a_client, a_user, an_event
+from tests.conformance.samples import LATER, MUCH_LATER, NOWHERE, a_client, a_session, a_user, an_event
 
 ALL = AuditFilter()
 
@@ -185,3 +186,188 @@ def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
     assert kept[-1] == "last"
     assert 1000 <= len(kept) <= 1200
     assert kept == [*(str(number) for number in range(3001 - len(kept), 3000)), "last"]
+
+
+def refused_calls(count: int, first: int = 0) -> list[AuditEvent]:
+    """Events as any stranger causes them."""
+    return [an_event(f"call-{first + n}", type=AuditType.CALL_REFUSED) for n in range(count)]
+
+
+def test_refused_calls_never_push_out_what_records_a_change(backend: Backend) -> None:
+    store = backend.open(audit_entries=1000, audit_traffic_entries=1000)
+    store.initialise(new_epoch())
+    store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
+
+    for start in range(0, 3000, 500):
+        store.append_audit(refused_calls(500, start))
+
+    assert targets(store, AuditFilter(types=[AuditType.TOKEN_REVOKED])) == ["revoked"]
+    assert store.read_audit("", 1)[0].event.target == "revoked"
+
+
+def test_either_ring_forgets_its_own_oldest_events(backend: Backend) -> None:
+    store = backend.open(audit_entries=1000, audit_traffic_entries=300)
+    store.initialise(new_epoch())
+
+    for start in range(0, 3000, 500):
+        store.append_audit(refused_calls(500, start))
+        store.append_audit([an_event(str(start + number)) for number in range(500)])
+
+    kept = store.read_audit("", 5000)
+    traffic = [one.event.target for one in kept if one.event.type is AuditType.CALL_REFUSED]
+    changes = [one.event.target for one in kept if one.event.type is not AuditType.CALL_REFUSED]
+    assert traffic == [f"call-{number}" for number in range(3000)][-len(traffic) :]
+    assert changes == [str(number) for number in range(3000)][-len(changes) :]
+    # Redis forgets whole nodes of its streams.
+    assert 300 <= len(traffic) <= 500
+    assert 1000 <= len(changes) <= 1200
+
+
+def mixed(store: Store) -> list[str]:
+    """Fill both rings in turn, in many ways; returns the targets in their order."""
+    names = []
+
+    def named(name: str) -> str:
+        names.append(name)
+        return name
+
+    store.append_audit([an_event(named(f"t{n}"), type=AuditType.ISSUE_REFUSED) for n in range(3)])
+    store.deny_token(TokenId("t1"), LATER, audit=an_event(named("c1")))
+    store.deny_token(TokenId("t2"), LATER, audit=an_event(named("c2")))
+    store.append_audit(
+        [
+            an_event(named("t3"), type=AuditType.CALL_REFUSED),
+            an_event(named("c3"), type=AuditType.REFRESH_TOKEN_REUSED),
+            an_event(named("t4"), type=AuditType.CALL_REFUSED),
+            an_event(named("t5"), type=AuditType.CALL_REFUSED),
+        ]
+    )
+    store.create_session(a_session(), audit=an_event(named("c4"), type=AuditType.SESSION_STARTED))
+    store.append_audit([an_event(named("t6"), type=AuditType.TOKEN_ISSUED)])
+    return names
+
+
+def test_events_of_both_rings_are_read_in_the_order_in_which_they_were_stored(store: Store) -> None:
+    names = mixed(store)
+
+    assert targets(store) == names[::-1]
+    assert [one.event.target for one in store.read_audit("", 100)] == names
+    (last,) = store.read_audit(None, 100)
+    assert last.event.target == names[-1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_pages_over_both_rings_show_every_event_once(store: Store, size: int) -> None:
+    names = mixed(store)
+    forwards: list[str] = []
+    backwards: list[str] = []
+    after = before = ""
+    while page := store.read_audit(after, size):
+        assert len(page) <= size
+        forwards += [one.event.target for one in page]
+        after = page[-1].event_id
+    while True:
+        page, before = store.list_audit(ALL, before=before, limit=size)
+        backwards += [one.event.target for one in page]
+        if not before:
+            break
+
+    assert forwards == names
+    assert backwards == names[::-1]
+
+
+def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
+    """It asks after every write, so that each event is at some time the last that it has seen."""
+    seen: list[str] = []
+    last = ""
+    for number in range(30):
+        type_ = AuditType.CALL_REFUSED if number % 3 else AuditType.REFRESH_TOKEN_REUSED
+        store.append_audit([an_event(str(number), type=type_)])
+        for one in store.read_audit(last, 10):
+            seen.append(one.event.target)
+            last = one.event_id
+
+    assert seen == [str(number) for number in range(30)]
+
+
+def test_what_is_searched_for_changes_alone_is_found_behind_any_traffic(store: Store) -> None:
+    """One call looks at a bounded number of events, and none of them is one of traffic then."""
+    store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
+    for start in range(0, 2500, 500):
+        store.append_audit(refused_calls(500, start))
+
+    wanted = AuditFilter(types=[AuditType.TOKEN_REVOKED, AuditType.SESSION_REVOKED])
+
+    assert targets(store, wanted) == ["revoked"]
+    # A search that an event of traffic could meet has to look at them, and goes on at the next page.
+    assert targets(store, AuditFilter(types=[*wanted.types, AuditType.TOKEN_ISSUED])) == []
+
+
+def test_traffic_in_the_only_ring_of_an_older_version_is_read_in_its_place(
+    store: Store, backend: Backend
+) -> None:
+    """That version put every event where those of changes are now."""
+    backend.append_event_of_older_version(an_event("old-1", type=AuditType.TOKEN_ISSUED))
+    store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
+    backend.append_event_of_older_version(an_event("old-2", type=AuditType.CALL_REFUSED))
+    store.append_audit(refused_calls(1))
+
+    order = ["old-1", "revoked", "old-2", "call-0"]
+    assert [one.event.target for one in store.read_audit("", 100)] == order
+    assert targets(store) == order[::-1]
+    assert targets(store, AuditFilter(types=[AuditType.TOKEN_ISSUED])) == ["old-1"]
+
+
+def test_traffic_in_the_only_ring_of_an_older_version_is_pushed_out_by_changes(backend: Backend) -> None:
+    store = backend.open(audit_entries=1000)
+    store.initialise(new_epoch())
+    backend.append_event_of_older_version(an_event("old", type=AuditType.TOKEN_ISSUED))
+
+    for _ in range(3):
+        store.append_audit([an_event() for _ in range(500)])
+
+    assert "old" not in [one.event.target for one in store.read_audit("", 5000)]
+
+
+def test_a_session_is_stored_with_its_event(store: Store, clock: FakeClock) -> None:
+    event = an_event("s1", type=AuditType.SESSION_STARTED)
+
+    store.create_session(a_session("s1"), audit=event)
+
+    (stored,) = store.list_audit(ALL)[0]
+    assert (stored.event, stored.time) == (event, clock.now())
+    assert store.read_session(SessionId("s1")) is not None
+
+
+def test_a_session_under_another_epoch_is_not_stored_and_neither_is_its_event(store: Store) -> None:
+    store.adopt(new_epoch())
+
+    with pytest.raises(StoreReplacedError):
+        store.create_session(a_session("s1"), audit=an_event("s1", type=AuditType.SESSION_STARTED))
+
+    assert targets(store) == []
+    assert store.read_session(SessionId("s1")) is None
+
+
+def test_a_session_whose_event_cannot_be_stored_is_not_stored(store: Store, backend: Backend) -> None:
+    """So that no session is without its event, wherever the two lie."""
+    backend.refuse_events()
+
+    with pytest.raises(StoreUnavailableError):
+        store.create_session(a_session("s1"), audit=an_event("s1", type=AuditType.SESSION_STARTED))
+
+    assert store.read_session(SessionId("s1")) is None
+
+
+@pytest.mark.parametrize("name", WITH_EVENT)
+def test_a_mutation_whose_event_cannot_be_stored_changes_nothing(
+    store: Store, backend: Backend, name: str
+) -> None:
+    store.create(a_user("u_1"))
+    position = store.head().position
+    backend.refuse_events()
+
+    with pytest.raises(StoreUnavailableError):
+        WITH_EVENT[name](store, an_event())
+
+    assert store.head().position == position

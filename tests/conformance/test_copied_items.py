@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from identity_service.domain.audit import StoredEvent
+from identity_service.domain.audit import AuditType, StoredEvent
 from identity_service.domain.copying import (
     CopiedEvent,
     CopiedGeneration,
@@ -83,11 +83,12 @@ items: st.SearchStrategy[CopiedItem] = st.one_of(
         times,
     ),
     st.builds(
-        lambda target, time: CopiedEvent(
-            event=StoredEvent(event_id="1", time=time, event=samples.an_event(target))
+        lambda target, time, type_: CopiedEvent(
+            event=StoredEvent(event_id="1", time=time, event=samples.an_event(target, type=type_))
         ),
         texts,
         times,
+        st.sampled_from(AuditType),
     ),
 )
 

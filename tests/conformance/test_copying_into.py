@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.audit import AuditType
 from identity_service.domain.copying import (
     CopiedGeneration,
     CopiedItem,
@@ -32,6 +33,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.principals import User
+from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.redis import copying, importing
 from identity_service.storage.redis.importing import Import, clear
 from tests.conformance import samples
@@ -138,15 +140,20 @@ def test_a_record_of_a_copy_is_at_position_0(backend: Backend) -> None:
 
 
 def test_a_copy_has_as_many_events_as_the_store_keeps(store: CopyableStore, backend: Backend) -> None:
-    store.append_audit([samples.an_event(str(number)) for number in range(30)])
+    names = [str(number) for number in range(30)]
+    for kind in (AuditType.TOKEN_REVOKED, AuditType.CALL_REFUSED):
+        store.append_audit([samples.an_event(name, type=kind) for name in names])
     with store.copying.export(whole=True) as (_, found):
         items = list(found)
-    other = backend.open(audit_entries=10)
+    other = backend.open(audit_entries=10, audit_traffic_entries=20)
     write(other, items, replace=True)
-    kept = [event.target for _, event in Held(other).events]
-    assert kept == [str(number) for number in range(30)][-len(kept) :]
+    held = [event for _, event in Held(other).events]
+    changes = [event.target for event in held if event.type is AuditType.TOKEN_REVOKED]
+    traffic = [event.target for event in held if event.type is AuditType.CALL_REFUSED]
+    assert changes == names[-len(changes) :]
+    assert traffic == names[-len(traffic) :]
     if isinstance(backend, SqliteBackend):
-        assert len(kept) == 10  # Redis forgets whole blocks
+        assert (len(changes), len(traffic)) == (10, 20)  # Redis forgets whole blocks
 
 
 def test_a_store_that_holds_anything_takes_no_copy(store: CopyableStore, backend: Backend) -> None:
@@ -325,7 +332,8 @@ def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
         clear(*words)
 
     def finishes() -> Iterator[None]:
-        copy = Import(first.copying._connection, Epoch("e-first"), 10)  # type: ignore[attr-defined]
+        connection = first.copying._connection  # type: ignore[attr-defined]
+        copy = Import(connection, Epoch("e-first"), RingSizes())
         copy.begin(replace=False)
         copy.write(items_of_all_kinds())
         yield

@@ -5,7 +5,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.principals import Client
+from identity_service.storage.audit_codec import encode_event
 from identity_service.storage.codec import encode_record, encode_session
 from identity_service.storage.sqlite import SqliteStore, schema
 from tests.conformance import samples
@@ -66,3 +68,28 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
         updated = store.update(client, expected=found.revision).revision
         assert updated == store.head().revision
         assert store.list_records(Client)[0].revision == updated
+
+
+def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_that_write_to_it(
+    path: Path,
+) -> None:
+    """Such a process goes on with the table that it knows; its events of traffic are read there."""
+    clock = FakeClock()
+    traffic = samples.an_event("issued", type=AuditType.TOKEN_ISSUED)
+    with closing(sqlite3.connect(path)) as older:
+        for statement in (*schema._TABLES, *schema._SECOND, *schema._THIRD):
+            older.execute(statement)
+        older.execute("INSERT INTO log_head (one, epoch, position, link) VALUES (1, 'e', 0, '')")
+        older.execute("INSERT INTO beats (process, time) VALUES ('p-older', ?)", (clock.unix(),))
+        older.execute("PRAGMA user_version = 3")
+
+        def append_as_older_version(event: AuditEvent) -> None:
+            older.execute("INSERT INTO audit (time, event) VALUES (0, ?)", (encode_event(event),))
+            older.commit()
+
+        append_as_older_version(traffic)
+        with closing(SqliteStore.open(str(path), clock=clock)) as store:
+            store.append_audit([samples.an_event("refused", type=AuditType.CALL_REFUSED)])
+            append_as_older_version(traffic)
+
+            assert [one.event.target for one in store.read_audit("", 10)] == ["issued", "refused", "issued"]

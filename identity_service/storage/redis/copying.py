@@ -7,6 +7,7 @@ from identity_service.domain.copying import CopiedItem, Fence
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, PrincipalId, new_epoch
 from identity_service.domain.log import Generation, Head
+from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.copies import require_copyable
 from identity_service.storage.fence import decode_fence, encode_fence
 from identity_service.storage.redis import keyspace as keys
@@ -29,12 +30,12 @@ class RedisCopying:
         log: RedisLog,
         records: Records,
         audit: AuditLog,
-        audit_entries: int,
+        keep_events: RingSizes,
     ) -> None:
         self._connection = connection
         self._log = log
         self._export = Export(connection, writing, log, records, audit)
-        self._audit_entries = audit_entries
+        self._keep_events = keep_events
 
     @contextmanager
     def export(self, *, whole: bool) -> Iterator[tuple[Head, Iterator[CopiedItem]]]:
@@ -76,7 +77,7 @@ class RedisCopying:
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
         if not (replace or self.is_virgin()):
             raise AlreadyExistsError("the store holds data already: nothing was written")
-        copy = Import(self._connection, epoch, self._audit_entries)
+        copy = Import(self._connection, epoch, self._keep_events)
         copy.begin(replace=replace)
         copy.write(items)
         copy.finish()

@@ -21,9 +21,10 @@ from identity_service.domain.ids import Epoch, new_link
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import kind_of
-from identity_service.storage.audit_codec import encode_event
+from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.codec import dumps, encode_record, encode_session, names_of
 from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.audit import event_words
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.log import FENCE
 from identity_service.storage.redis.values import time_text
@@ -41,10 +42,10 @@ Words = Sequence[str | int]
 class Import:
     """Writes one copy into one store; there is no head until `finish`."""
 
-    def __init__(self, connection: Connection, epoch: Epoch, audit_entries: int) -> None:
+    def __init__(self, connection: Connection, epoch: Epoch, keep_events: RingSizes) -> None:
         self._connection = connection
         self._epoch = epoch
-        self._audit_entries = audit_entries
+        self._keep_events = keep_events
         self._marks, self._retention = Marks(), timedelta(0)
         self._last: dict[object, Session] = {}
         """The session that was written last, of each server that has one."""
@@ -109,7 +110,8 @@ class Import:
     def _write_items(self, words: Words) -> None:
         if words:
             prefixes = (keys.DENIALS, keys.ENDS, keys.ALL, keys.USED, keys.LISTS, keys.INDEXES)
-            places: Words = (self._epoch, *prefixes, keys.GENERATIONS, keys.AUDIT, self._audit_entries)
+            keep = self._keep_events
+            places: Words = (self._epoch, *prefixes, keys.GENERATIONS, keep.changes, keep.traffic)
             self._connection.run("import_items", [keys.HEAD, keys.COPY], [*places, *words])
 
     def _write_sessions(self, sessions: Sequence[Session]) -> None:
@@ -169,7 +171,8 @@ def _words(item: CopiedItem) -> Words:
         case CopiedSession(session=session):
             return _session_words(session)
         case CopiedEvent(event=stored):
-            return "event", time_text(stored.time), encode_event(stored.event)
+            ring, text = event_words(stored.event)
+            return "event", ring, time_text(stored.time), text
         case CopiedMarks():
             return ()
 

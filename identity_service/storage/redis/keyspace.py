@@ -21,7 +21,9 @@ part of what is promised:
     {idn}:names:<kind>       the same of other kinds; for clients: name of a certificate → client id
     {idn}:sessions:<id>      sorted set of a principal's sessions by their end
     {idn}:used:<name>        `<until>`: something that works once only was used
-    {idn}:audit              stream of audit events: time, event (JSON); the newest are kept
+    {idn}:audit              stream of the audit events of changes: time, event (JSON); the newest are kept. A
+                             store of an older version has those of traffic here, too
+    {idn}:audit:traffic      stream of the audit events of traffic; no id is in both streams
     {idn}:beat:<process>     `<time> <status>` of the last heartbeat; an hour
     {idn}:heartbeats         sorted set of the processes by the time of their last heartbeat
     {idn}:attempts           sorted set of the counters of failures by the end of their window; expires
@@ -45,6 +47,7 @@ OLD_HEAD: Final = f"{_TAG}:head"
 LOG: Final = f"{_TAG}:log"
 GENERATIONS: Final = f"{_TAG}:gen"
 AUDIT: Final = f"{_TAG}:audit"
+AUDIT_TRAFFIC: Final = f"{_TAG}:audit:traffic"
 DENIALS: Final = f"{_TAG}:deny:"
 ENDS: Final = f"{_TAG}:ended:"
 USED: Final = f"{_TAG}:used:"

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.errors import StoreReplacedError, StoreUnavailableError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import Generation, RecordKind
@@ -21,6 +22,7 @@ from identity_service.domain.store import SessionState, SignIn, Versioned
 from identity_service.storage.codec import decode_record, decode_session, encode_session
 from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.connection import Connection
 from identity_service.storage.redis.records import versioned
 from identity_service.storage.redis.values import generations_of, time_of, time_text
@@ -39,9 +41,10 @@ _DECODED: Final = 1024
 class Sessions:
     """The part of the port `Store` that is about sign-ins and sessions."""
 
-    def __init__(self, connection: Connection, writing: Writing) -> None:
+    def __init__(self, connection: Connection, writing: Writing, audit: AuditLog) -> None:
         self._connection = connection
         self._writing = writing
+        self._audit = audit
         # By their text, so that a record which has changed is another one.
         self._user: Callable[[str], User] = lru_cache(_DECODED)(lambda text: decode_record(User, text))
         self._client: Callable[[str], Client] = lru_cache(_DECODED)(lambda text: decode_record(Client, text))
@@ -61,14 +64,14 @@ class Sessions:
                 time=time_of(now),
             )
 
-    def create(self, session: Session) -> None:
+    def create(self, session: Session, audit: AuditEvent | None) -> None:
         """The lists come second: one that named a session before it is there would be mended at once."""
-        home, epoch, _ = self._guard()
+        home, epoch, audit_words = self._begin(audit)
         expire = time_text(session.expire_time)
         self._connection.run(
             "create_session",
             [keys.session(session.session_id), *home],
-            [epoch, encode_session(session), expire, session.subject, session.client_id],
+            [epoch, encode_session(session), expire, session.subject, session.client_id, *audit_words],
             repeatable=False,
             durable=True,
         )
@@ -164,6 +167,11 @@ class Sessions:
         """The key of the epoch where the script itself can look there; epoch and time as it takes them."""
         return [keys.HEAD], self._writing.expected(), self._writing.now()
 
+    def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
+        """What the script that stores a session takes beside it: keys, epoch, words of the audit event."""
+        audit_keys, audit_words = self._audit.words(audit)
+        return [keys.HEAD, *audit_keys], self._writing.expected(), audit_words
+
     def _read(self, session_id: SessionId) -> list[Any]:
         answer: list[Any] = self._connection.run(
             "read_session",
@@ -192,6 +200,17 @@ class SpreadSessions(Sessions):
         if epoch != expected:
             raise StoreReplacedError("the store has another change log than the one this process follows")
         return [], expected, now
+
+    def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
+        """No one script writes both: the event is confirmed first, so that no session is without it."""
+        if audit is None:
+            return [], self._guard()[1], []
+        expected = self._writing.expected()
+        audit_keys, audit_words = self._audit.words(audit)
+        self._connection.run(
+            "begin_session", [keys.HEAD, *audit_keys], [expected, *audit_words], durable=True
+        )
+        return [], expected, []
 
     def mark_ended(self, session_id: SessionId) -> tuple[list[str], datetime | None]:
         # As well as it can be done: what ends the session is its key on the server of `{idn}`.

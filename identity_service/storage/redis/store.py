@@ -31,7 +31,7 @@ from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import NO_MARKS, Record, RecordT, SessionState, SignIn, Versioned
-from identity_service.storage.audit_codec import AUDIT_ENTRIES
+from identity_service.storage.audit_codec import AUDIT_ENTRIES, RingSizes
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.redis.audit import AuditLog
@@ -59,15 +59,17 @@ _CALL_SECONDS: Final = 60
 class RedisStore:
     """Implements the port `CopyableStore`. Any thread may call any method."""
 
-    def __init__(self, connection: Connection, clock: Clock | None, audit_entries: int) -> None:
+    def __init__(self, connection: Connection, clock: Clock | None, keep_events: RingSizes) -> None:
         self._connection = connection
         self._writing = Writing(clock)
         self._log = RedisLog(connection, self._writing)
-        self._audit = AuditLog(connection, self._writing, audit_entries)
+        self._audit = AuditLog(connection, self._writing, keep_events)
         self._records = Records(connection, self._writing, self._audit)
-        self._sessions = (SpreadSessions if connection.is_spread else Sessions)(connection, self._writing)
+        self._sessions = (SpreadSessions if connection.is_spread else Sessions)(
+            connection, self._writing, self._audit
+        )
         self._copying = RedisCopying(
-            connection, self._writing, self._log, self._records, self._audit, audit_entries
+            connection, self._writing, self._log, self._records, self._audit, keep_events
         )
 
     @classmethod
@@ -81,6 +83,7 @@ class RedisStore:
         wall_clock: Clock | None = None,
         journal: Journal | None = None,
         audit_entries: int = AUDIT_ENTRIES,
+        audit_traffic_entries: int = AUDIT_ENTRIES,
         may_be_damaged: bool = False,
     ) -> Self:
         """Connect, and follow the store's epoch where it has one.
@@ -93,13 +96,14 @@ class RedisStore:
                 nothing is looked at, the answer to a write is its confirmation.
             wall_clock: of this process, to compare with that of the server.
             journal: where it is said that a server does not meet the demands.
-            audit_entries: how many audit events are kept.
+            audit_entries: how many audit events of changes are kept.
+            audit_traffic_entries: how many of traffic.
             may_be_damaged: return a store whose head is damaged, too: it is about to be replaced.
 
         Raises ConfigurationError, StoreUnavailableError.
         """
         connection = Connection(url, timeout, demands=demands, clock=wall_clock, journal=journal)
-        store = cls(connection, clock, audit_entries)
+        store = cls(connection, clock, RingSizes(changes=audit_entries, traffic=audit_traffic_entries))
         try:
             store.open_log()
         except StoreUninitializedError:
@@ -322,8 +326,8 @@ class RedisStore:
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
         return self._sessions.read_sign_in(username, client_id)
 
-    def create_session(self, session: Session) -> None:
-        self._sessions.create(session)
+    def create_session(self, session: Session, *, audit: AuditEvent | None = None) -> None:
+        self._sessions.create(session, audit)
 
     def read_session(self, session_id: SessionId) -> SessionState | None:
         return self._sessions.read(session_id)

@@ -1,66 +1,115 @@
-"""Audit events as rows, the newest of which are kept. Runs inside a transaction that somebody else owns."""
+"""Audit events as rows of two rings, `audit` for changes and `audit_traffic`. Runs inside a transaction.
 
+Both rings are read as one sequence. The place of a change is its id, which AUTOINCREMENT gives out. The place
+of an event of traffic is the last of these ids by then, and behind it its own id. As text: `17`, then `17-5`,
+`17-6`, then `18`. A store of an older version has events of traffic in `audit`, too; they stay until they are
+pushed out.
+"""
+
+import re
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from identity_service.domain.audit import AuditEvent, AuditFilter, StoredEvent
-from identity_service.storage.audit_codec import MAX_LOOKED_AT, decode_event, encode_event
+from identity_service.domain.audit import AuditEvent, AuditFilter, AuditKind, StoredEvent
+from identity_service.storage.audit_codec import MAX_LOOKED_AT, RingSizes, decode_event, encode_event
 from identity_service.storage.codec import moment, seconds
 
+_ID: Final = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_FURTHEST: Final = 2**63 - 1
+_CHANGES: Final = "SELECT id, 0 AS number, time, event FROM audit"
+_TRAFFIC: Final = "SELECT after_id, id, time, event FROM audit_traffic"
+EVERY_EVENT: Final = f"{_CHANGES} UNION ALL {_TRAFFIC} ORDER BY 1, 2"
+"""The rows of both rings as `stored` takes them, the oldest first."""
 
-def append(connection: sqlite3.Connection, events: Sequence[AuditEvent], now: datetime, keep: int) -> None:
-    """Append in order, and forget all but the last `keep`."""
-    last = 0
+Place = tuple[int, int]
+
+
+def append(
+    connection: sqlite3.Connection, events: Sequence[AuditEvent], now: datetime, keep: RingSizes
+) -> None:
+    """Append in order, each event to its ring, and forget all but the newest of either."""
     for event in events:
-        cursor = connection.execute(
-            "INSERT INTO audit (time, event) VALUES (?, ?)", (seconds(now), encode_event(event))
+        insert(connection, event, now)
+    forget_oldest(connection, keep)
+
+
+def insert(connection: sqlite3.Connection, event: AuditEvent, time: datetime) -> None:
+    """Append one event to its ring, and forget none."""
+    if event.kind is AuditKind.CHANGE:
+        statement = "INSERT INTO audit (time, event) VALUES (?, ?)"
+    else:
+        statement = (
+            "INSERT INTO audit_traffic (after_id, time, event) VALUES"
+            " ((SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'), ?, ?)"
         )
-        last = int(cursor.lastrowid or 0)
-    connection.execute("DELETE FROM audit WHERE id <= ?", (last - keep,))
+    connection.execute(statement, (seconds(time), encode_event(event)))
+
+
+def forget_oldest(connection: sqlite3.Connection, keep: RingSizes) -> None:
+    """Keep the newest events of each ring alone. Ids of a table have no gaps, so they count its rows."""
+    connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (keep.changes,))
+    connection.execute(
+        "DELETE FROM audit_traffic WHERE id <= (SELECT max(id) FROM audit_traffic) - ?", (keep.traffic,)
+    )
 
 
 def list_newest(
     connection: sqlite3.Connection, wanted: AuditFilter, before: str, limit: int
 ) -> tuple[Sequence[StoredEvent], str]:
-    """Raises ValueError for what is no event id."""
-    rows = connection.execute(
-        "SELECT id, time, event FROM audit WHERE ? = 0 OR id < ? ORDER BY id DESC LIMIT ?",
-        (_place(before), _place(before), MAX_LOOKED_AT),
-    )
+    """Raises ValueError if `before` is no event id."""
+    place = _place(before) if before else (_FURTHEST, 0)
+    rows = _rows(connection, "<", place, "DESC", MAX_LOOKED_AT, only_changes=wanted.is_about_changes)
     found: list[StoredEvent] = []
-    looked_at, last = 0, 0
+    looked_at, last = 0, ""
     for row in rows:
-        looked_at, last = looked_at + 1, row[0]
         event = stored(row)
+        looked_at, last = looked_at + 1, event.event_id
         if wanted.accepts(event):
             found.append(event)
             if len(found) == limit:
                 break
     more = looked_at == MAX_LOOKED_AT or len(found) == limit
-    return found, str(last) if more else ""
+    return found, last if more else ""
 
 
 def read_after(connection: sqlite3.Connection, after: str | None, limit: int) -> Sequence[StoredEvent]:
-    """Raises ValueError for what is no event id."""
+    """Raises ValueError if `after` is no event id."""
     if after is None:
-        rows = connection.execute("SELECT id, time, event FROM audit ORDER BY id DESC LIMIT 1")
-    else:
-        rows = connection.execute(
-            "SELECT id, time, event FROM audit WHERE id > ? ORDER BY id LIMIT ?", (_place(after), limit)
-        )
-    return [stored(row) for row in rows]
+        return [stored(row) for row in _rows(connection, "<", (_FURTHEST, 0), "DESC", 1)]
+    return [stored(row) for row in _rows(connection, ">", _place(after), "ASC", limit)]
+
+
+def _rows(
+    connection: sqlite3.Connection,
+    comparison: str,
+    place: Place,
+    order: str,
+    limit: int,
+    *,
+    only_changes: bool = False,
+) -> sqlite3.Cursor:
+    """At most `limit` rows on one side of a place, as `stored` takes them, all of one moment."""
+    words = {"after_id": place[0], "number": place[1], "limit": limit}
+    rings = f"{_CHANGES} WHERE (id, 0) {comparison} (:after_id, :number)"
+    if not only_changes:
+        rings += f" UNION ALL {_TRAFFIC} WHERE (after_id, id) {comparison} (:after_id, :number)"
+    return connection.execute(f"{rings} ORDER BY 1 {order}, 2 {order} LIMIT :limit", words)
 
 
 def stored(row: tuple[Any, ...]) -> StoredEvent:
-    """From the columns id, time and event."""
-    id_, time, text = row
-    return StoredEvent(event_id=str(id_), time=moment(time), event=decode_event(text))
+    """From the two numbers of the place, time and event."""
+    change, number, time, text = row
+    event_id = f"{change}-{number}" if number else str(change)
+    return StoredEvent(event_id=event_id, time=moment(time), event=decode_event(text))
 
 
-def _place(event_id: str) -> int:
-    """0 = before all."""
-    if event_id and not (event_id.isascii() and event_id.isdecimal() and len(event_id) <= 18):
+def _place(event_id: str) -> Place:
+    """The place of an event; (0, 0), before all, if the id is empty."""
+    if not event_id:
+        return 0, 0
+    found = _ID.fullmatch(event_id)
+    if found is None:
         raise ValueError("not an event id")
-    return int(event_id or 0)
+    return int(found[1]), int(found[2] or 0)

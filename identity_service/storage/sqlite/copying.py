@@ -8,6 +8,7 @@ from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableE
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head
 from identity_service.domain.ports import Clock
+from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.sqlite import exporting, facts, fencing, importing
 from identity_service.storage.sqlite.database import Database
 
@@ -15,10 +16,10 @@ from identity_service.storage.sqlite.database import Database
 class SqliteCopying:
     """Implements the port `Copying`."""
 
-    def __init__(self, database: Database, clock: Clock, audit_entries: int) -> None:
+    def __init__(self, database: Database, clock: Clock, keep_events: RingSizes) -> None:
         self._database = database
         self._clock = clock
-        self._audit_entries = audit_entries
+        self._keep_events = keep_events
 
     @contextmanager
     def export(self, *, whole: bool) -> Iterator[tuple[Head, Iterator[CopiedItem]]]:
@@ -58,7 +59,7 @@ class SqliteCopying:
                     importing.delete_all(connection)
                 elif not importing.is_virgin(connection):
                     raise AlreadyExistsError("the store holds data already: nothing was written")
-                importing.write(connection, _noting(items, failure), epoch, self._audit_entries)
+                importing.write(connection, _noting(items, failure), epoch, self._keep_events)
         except StoreUnavailableError as error:
             # What went wrong where the items come from is no error of this store.
             if failure and error.__cause__ is failure[0]:

@@ -55,8 +55,8 @@ def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedIte
         yield CopiedUse(key=key, until=moment(until))
     if whole:
         yield from _sessions(snapshot, head.time)
-        for row in snapshot.rows("SELECT id, time, event FROM audit ORDER BY id"):
-            with reading(f"audit, event {row[0]}"):
+        for row in snapshot.rows(audit.EVERY_EVENT):
+            with reading(f"audit or audit_traffic, event {row[0]}-{row[1]}"):
                 event = audit.stored(row)
             yield CopiedEvent(event=event)
 

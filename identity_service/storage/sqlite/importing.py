@@ -20,13 +20,14 @@ from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import Record, kind_of
-from identity_service.storage.audit_codec import encode_event
+from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.codec import encode_record, encode_session, names_of, seconds
+from identity_service.storage.sqlite import audit
 
 _CHUNK: Final = 1000
 _STATE: Final = (
     "log_head", "log", "denied", "ended", "generations", "requests", "records", "names", "sessions", "used",
-    "audit", "beats",
+    "audit", "audit_traffic", "beats",
 )  # fmt: skip
 """Every table of a store."""
 
@@ -74,7 +75,7 @@ def delete_all(connection: sqlite3.Connection) -> None:
 
 
 def write(
-    connection: sqlite3.Connection, items: Iterable[CopiedItem], epoch: Epoch, keep_events: int
+    connection: sqlite3.Connection, items: Iterable[CopiedItem], epoch: Epoch, keep_events: RingSizes
 ) -> None:
     """Write the items, then the head with the mark that the log is to be completed from the state."""
     marks, retention = Marks(), timedelta(0)
@@ -91,10 +92,7 @@ def write(
                     _delete_record(connection, item.kind, item.id)
                 case _:
                     pass
-    connection.execute(
-        "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?",
-        (keep_events,),
-    )
+    audit.forget_oldest(connection, keep_events)
     connection.execute(
         "INSERT INTO log_head (one, epoch, position, link, retention, raised, complete, lifetime, session,"
         " leeway, time, latest)"
@@ -135,10 +133,9 @@ def _write_rows(connection: sqlite3.Connection, chunk: Sequence[CopiedItem]) -> 
     )
     connection.executemany(_USE, [(i.key, seconds(i.until)) for i in chunk if isinstance(i, CopiedUse)])
     connection.executemany(_SESSION, [_session_row(i.session) for i in chunk if isinstance(i, CopiedSession)])
-    connection.executemany(
-        "INSERT INTO audit (time, event) VALUES (?, ?)",
-        [(seconds(i.event.time), encode_event(i.event.event)) for i in chunk if isinstance(i, CopiedEvent)],
-    )
+    for item in chunk:
+        if isinstance(item, CopiedEvent):
+            audit.insert(connection, item.event.event, item.event.time)
 
 
 def _session_row(session: Session) -> tuple[object, ...]:

@@ -8,7 +8,9 @@ from typing import Final
 
 from identity_service.domain.errors import ConfigurationError
 
-VERSION: Final = 3
+VERSION: Final = 4
+_HEAD_RENAMED: Final = 3
+"""The version from which on a process of an older one can write nothing into the store."""
 
 _TABLES: Final = (
     # The end of the log: no row = never initialised.
@@ -83,6 +85,15 @@ _THIRD: Final = (
     "ALTER TABLE beats ADD COLUMN status TEXT NOT NULL DEFAULT ''",
 )
 
+_FOURTH: Final = (
+    # Events of traffic, beside those of changes in `audit`. `after_id` is the last id that `audit` had given
+    # out by then: the two numbers together are the place of the event among the events of both tables.
+    """CREATE TABLE audit_traffic (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, after_id INTEGER NOT NULL, time REAL NOT NULL,
+        event TEXT NOT NULL)""",
+    "CREATE INDEX audit_traffic_by_after_id ON audit_traffic (after_id)",
+)
+
 _FROM_FIRST: Final = (
     "INSERT INTO names (kind, name, id) SELECT kind, username, id FROM records WHERE username IS NOT NULL",
     "DROP INDEX records_by_username",
@@ -93,9 +104,12 @@ _FROM_FIRST: Final = (
 
 
 def heartbeats_of_older(connection: sqlite3.Connection) -> dict[str, float]:
-    """When each process last wrote a heartbeat, if an older version made the file; else nothing."""
+    """When each process last wrote a heartbeat, if a version made the file that must not run beside this one.
+
+    Version 3 may run beside it: what that writes is read here, and it misses nothing in the new table.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if not 0 < version < VERSION:
+    if not 0 < version < _HEAD_RENAMED:
         return {}
     return dict(connection.execute("SELECT process, time FROM beats").fetchall())
 
@@ -115,9 +129,10 @@ def migrate(connection: sqlite3.Connection) -> None:
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
         raise ConfigurationError("the file is an SQLite database of another program: name another path")
     steps = {
-        0: (*_TABLES, *_SECOND, *_THIRD),
-        1: (*_SECOND, *_FROM_FIRST, *_THIRD),
-        2: _THIRD,
+        0: (*_TABLES, *_SECOND, *_THIRD, *_FOURTH),
+        1: (*_SECOND, *_FROM_FIRST, *_THIRD, *_FOURTH),
+        2: (*_THIRD, *_FOURTH),
+        3: _FOURTH,
     }[version]
     for statement in (*steps, f"PRAGMA user_version = {VERSION}"):
         connection.execute(statement)

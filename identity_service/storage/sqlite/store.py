@@ -37,7 +37,7 @@ from identity_service.domain.store import (
     SignIn,
     Versioned,
 )
-from identity_service.storage.audit_codec import AUDIT_ENTRIES
+from identity_service.storage.audit_codec import AUDIT_ENTRIES, RingSizes
 from identity_service.storage.sqlite import audit as audit_log
 from identity_service.storage.sqlite import changes, fencing, heartbeats, rebuilding, records, sessions
 from identity_service.storage.sqlite import facts as revocations
@@ -51,14 +51,14 @@ class SqliteStore:
     """Implements the port `CopyableStore`. Any thread may call any method."""
 
     def __init__(
-        self, database: Database, clock: Clock, audit_entries: int, attempts: SqliteAttempts
+        self, database: Database, clock: Clock, keep_events: RingSizes, attempts: SqliteAttempts
     ) -> None:
         self._database = database
         self._clock = clock
-        self._audit_entries = audit_entries
+        self._keep_events = keep_events
         self._epoch: Epoch | None = None
         self._counted: Epoch | None = None
-        self._copying = SqliteCopying(database, clock, audit_entries)
+        self._copying = SqliteCopying(database, clock, keep_events)
         self._attempts = attempts
 
     @classmethod
@@ -69,6 +69,7 @@ class SqliteStore:
         clock: Clock,
         timeout: float = 5.0,
         audit_entries: int = AUDIT_ENTRIES,
+        audit_traffic_entries: int = AUDIT_ENTRIES,
         journal: Journal | None = None,
         may_be_damaged: bool = False,
     ) -> Self:
@@ -78,7 +79,8 @@ class SqliteStore:
             path: of the file; `:memory:` = a private store that ends with this object.
             clock: the store's clock; the embedded store has none of its own.
             timeout: seconds to wait for a lock, here or of another process.
-            audit_entries: how many audit events are kept.
+            audit_entries: how many audit events of changes are kept.
+            audit_traffic_entries: how many of traffic.
             journal: where it is said that the files are not as they should be.
             may_be_damaged: return a store whose head is damaged, too: it is about to be replaced.
 
@@ -89,7 +91,8 @@ class SqliteStore:
         database = Database(path, timeout=timeout, journal=journal)
         counted = path if path == MEMORY else f"{path}-attempts"
         attempts = SqliteAttempts(counted, clock.boot, timeout=timeout)
-        store = cls(database, clock, audit_entries, attempts)
+        keep_events = RingSizes(changes=audit_entries, traffic=audit_traffic_entries)
+        store = cls(database, clock, keep_events, attempts)
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
@@ -111,7 +114,7 @@ class SqliteStore:
             now = self._clock.now()
             changes.accept_clock(connection, time)
             if audit is not None:
-                audit_log.append(connection, [audit], now, self._audit_entries)
+                audit_log.append(connection, [audit], now, self._keep_events)
             return changes.read_head(connection, now)
 
     @property
@@ -310,8 +313,8 @@ class SqliteStore:
         with self._database.reading() as connection:
             return sessions.read_sign_in(connection, username, client_id, self._clock.now())
 
-    def create_session(self, session: Session) -> None:
-        with self._mutation() as mutation:
+    def create_session(self, session: Session, *, audit: AuditEvent | None = None) -> None:
+        with self._mutation(audit) as mutation:
             sessions.create(mutation.connection, session)
 
     def read_session(self, session_id: SessionId) -> SessionState | None:
@@ -334,7 +337,7 @@ class SqliteStore:
 
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
         with self._writing() as connection:
-            audit_log.append(connection, events, self._clock.now(), self._audit_entries)
+            audit_log.append(connection, events, self._clock.now(), self._keep_events)
 
     def list_audit(
         self, wanted: AuditFilter, *, before: str = "", limit: int = 100
@@ -364,4 +367,4 @@ class SqliteStore:
             mutation = Mutation(connection, self._clock.now(), epoch or self._epoch)
             yield mutation
             if audit is not None:
-                audit_log.append(connection, [audit], mutation.now, self._audit_entries)
+                audit_log.append(connection, [audit], mutation.now, self._keep_events)

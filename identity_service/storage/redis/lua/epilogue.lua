@@ -3,8 +3,9 @@ end
 
 -- Behind every script: a mutation that was not refused leaves its audit event in the same step. Its key is
 -- the last of all keys; now, how many to keep and the event are the last of all arguments.
+if audit then audit.id = next_event_id() end -- before the first write: a stream that is damaged ends the script
 local answer = work()
 if audit and not (type(answer) == 'table' and answer.err) then
-  redis.call('XADD', audit.key, 'MAXLEN', '~', audit.keep, '*', 'time', now_or(audit.now), 'event', audit.event)
+  add_event(audit.key, audit.id, audit.keep, now_or(audit.now), audit.event)
 end
 return answer

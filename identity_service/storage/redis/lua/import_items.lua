@@ -2,7 +2,8 @@
 -- does not declare, all of them under the same hash tag; sessions only where all keys lie on one server.
 -- KEYS: head, mark of the copy
 -- ARGV: name of the copy, what keys begin with: of denials, of ends, of records, of used names, of lists of
---       sessions, of indexes; generations; audit stream; how many events to keep; then the items, each of them:
+--       sessions, of indexes; generations; how many audit events of changes and of traffic to keep; then the items,
+--       each of them:
 --   'gen', principal, number, link, another link
 --   'deny', id, until
 --   'end', id, deny-until, end-until
@@ -11,7 +12,7 @@
 --   'use', name, until
 --   'list', principal, session id, end
 --   'session', key, value, end, subject, client
---   'event', time, event
+--   'event', '1' (a change) or '2' (traffic), time, event
 -- answers 1 · refuses: IDN_COPY (another copy has begun, or this one is finished)
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return redis.error_reply('IDN_COPY')
@@ -104,8 +105,9 @@ write.session = function(i)
 end
 
 write.event = function(i)
-  redis.call('XADD', ARGV[9], 'MAXLEN', '~', ARGV[10], '*', 'time', ARGV[i], 'event', ARGV[i + 1])
-  return i + 2
+  local ring = tonumber(ARGV[i])
+  add_event(audit_rings[ring], next_event_id(), ARGV[8 + ring], ARGV[i + 1], ARGV[i + 2])
+  return i + 3
 end
 
 local i = 11

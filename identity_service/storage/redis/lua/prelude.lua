@@ -93,6 +93,41 @@ local function is_whole(head, log_key, gen_key)
   return 1
 end
 
+-- The two streams of audit events: of changes and of traffic.
+local audit_rings = {'{idn}:audit', '{idn}:audit:traffic'}
+
+-- The id that the next audit event gets, of whichever kind: above every id in either stream, so that readers follow
+-- both by one id, also if the clock of this server is behind that of the one before it.
+local event_ms, event_seq
+local function next_event_id()
+  if event_ms then
+    event_seq = event_seq + 1
+    return string.format('%.0f-%.0f', event_ms, event_seq)
+  end
+  local time = redis.call('TIME')
+  local ms, seq = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), 0
+  for _, key in ipairs(audit_rings) do
+    local last = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
+    if last.err then damaged(key, 'is not a stream') end
+    if last[1] then
+      local last_ms, last_seq = string.match(last[1][1], '^(%d+)-(%d+)$')
+      last_ms, last_seq = tonumber(last_ms), tonumber(last_seq)
+      if last_ms > ms or (last_ms == ms and last_seq >= seq) then ms, seq = last_ms, last_seq + 1 end
+    end
+  end
+  event_ms, event_seq = ms, seq
+  return string.format('%.0f-%.0f', ms, seq)
+end
+
+-- Appends an audit event under this id; of its stream the newest `keep` entries stay.
+local function add_event(key, id, keep, time, event)
+  -- A stream whose last entries were deleted by hand wants a higher id than any that it holds.
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', keep, id, 'time', time, 'event', event)
+  if type(added) == 'table' then
+    redis.call('XADD', key, 'MAXLEN', '~', keep, '*', 'time', time, 'event', event)
+  end
+end
+
 -- Why there is no head: the store was never initialised, or a copy into it was not finished.
 local function no_head()
   local unfinished = redis.call('EXISTS', '{idn}:copy') == 1
