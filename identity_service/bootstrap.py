@@ -173,6 +173,11 @@ class Service:
             "Sign-ins that wait for others of the same account or address.",
             lambda: use.guard.waiting,
         )
+        self._metrics.gauge(
+            "identity_audit_folded",
+            "Audit events that were counted instead of written one by one.",
+            lambda: self._trail.folded,
+        )
         gate = CallerGate(
             use.verifier,
             use.directory,

@@ -45,6 +45,7 @@ def open_store(
             rest.removeprefix("/"),
             clock=clock,
             audit_entries=settings.audit_entries,
+            audit_traffic_entries=settings.audit_traffic_entries,
             journal=journal,
             may_be_damaged=may_be_damaged,
         )
@@ -56,6 +57,7 @@ def open_store(
             wall_clock=clock,
             journal=journal,
             audit_entries=settings.audit_entries,
+            audit_traffic_entries=settings.audit_traffic_entries,
             may_be_damaged=may_be_damaged,
         )
     raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")

@@ -174,7 +174,24 @@ class Settings(LimitSettings):
         100_000,
         ge=1000,
         le=100_000_000,
-        description="audit events that the store keeps; 1,000 to 10^8",
+        description="audit events of changes that the store keeps; 1,000 to 10^8",
+    )
+    audit_traffic: Literal["log", "store"] = Field(
+        "log",
+        description="where audit events of traffic go (tokens issued, calls refused); store = there as well",
+    )
+    audit_traffic_entries: int = Field(
+        100_000,
+        ge=1000,
+        le=100_000_000,
+        description="audit events of traffic that the store keeps; 1,000 to 10^8",
+    )
+    audit_burst: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="successful calls of one address and type in 10s that are audited one by one, the rest "
+        "as a number; 1 to 1,000,000",
     )
     audit_queue: int = Field(
         10_000, ge=100, le=1_000_000, description="audit events that may wait for the store; 100 to 1,000,000"

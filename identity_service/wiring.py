@@ -24,7 +24,7 @@ from identity_service.passwords import is_common
 from identity_service.services.admin import Administration, AdministrationParts
 from identity_service.services.admin_sessions import Sessions
 from identity_service.services.attempts import AttemptGuard, WaitPolicy
-from identity_service.services.audit import LoggedTrail, StoredTrail
+from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.client_proofs import ClientProofs, ProofConfig
 from identity_service.services.directory import Directory
@@ -71,7 +71,7 @@ class UseCases:
         replica.subscribe(self.directory.on_change)
         issuers = Issuers(store, parts.issuer_keys)
         replica.subscribe(issuers.on_change)
-        self.trail = StoredTrail(store, parts.journal, queue=settings.audit_queue)
+        self.trail = StoredTrail(store, parts.journal, clock, _trail_config(settings))
 
         codec = AccessTokenCodec(self.keys, settings.issuer)
         config = _issue_config(settings)
@@ -182,6 +182,14 @@ def _wait_policy(settings: Settings) -> WaitPolicy:
     """As many attempts wait as passwords may, so long as threads are left for everything else."""
     hashing = settings.password_processes + settings.password_queue
     return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
+
+
+def _trail_config(settings: Settings) -> TrailConfig:
+    return TrailConfig(
+        queue=settings.audit_queue,
+        burst=settings.audit_burst,
+        store_traffic=settings.audit_traffic == "store",
+    )
 
 
 def _issue_config(settings: Settings) -> IssueConfig:

@@ -10,9 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from identity_client.values import moment
 from identity_service.cli.following import follow
-from identity_service.cli.output import Exit, JsonFlag, fail, show_table
+from identity_service.cli.output import Exit, JsonFlag, fail, say, show_table
 from identity_service.cli.records import first
 from identity_service.cli.remote import Service, remote
+from identity_service.domain.audit import AuditKind, AuditType
 from identity_service.settings_values import Duration
 from identityapi.v1 import audit_pb2 as pb
 
@@ -21,7 +22,11 @@ app = typer.Typer(help="What happened: who did what to whom, from where.", no_ar
 _LEADING: Final = ("event_id", "time", "type", "details")
 """Of a line for people: what it begins with, or shows in another way."""
 
-Types = Annotated[list[str] | None, typer.Option("--type", help="Only of this type, as token_issued.")]
+_TRAFFIC: Final = frozenset(type_.value for type_ in AuditType if type_.kind is AuditKind.TRAFFIC)
+
+Types = Annotated[
+    list[str] | None, typer.Option("--type", help="Only of this type, as session_revoked. Repeatable.")
+]
 Since = Annotated[
     str | None,
     typer.Option(help="From then on: a time as 2026-05-06T07:08:09Z, or how long ago, as 15m or 7d."),
@@ -40,6 +45,11 @@ def list_events(
     as_json: JsonFlag = False,
 ) -> None:
     """Show events, the newest first."""
+    if traffic := [name for name in type_ or () if name in _TRAFFIC]:
+        say(
+            f"{', '.join(traffic)}: events of traffic are in the log of the service, and shown here only if "
+            'it runs with audit_traffic = "store"; see docs/audit.md'
+        )
     start, end = _time("--since", since), _time("--until", until)
     with service.admin() as admin:
         found = admin.list_audit_events(
@@ -62,7 +72,10 @@ def tail(
     ] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Show events as they happen, one a line, until Ctrl-C."""
+    """Show events as they happen, one a line, until Ctrl-C.
+
+    Events of traffic, as token_issued, are shown only if the service runs with audit_traffic = "store".
+    """
     with service.admin() as admin:
         try:
             for event in follow(admin.tail_audit_events, resume_after, lambda event: event.event_id):

@@ -206,7 +206,11 @@ class AuditTrail(Protocol):
     """Where audit events go. Never waits for the store."""
 
     def record(self, event: AuditEvent) -> None:
-        """Log the event and store it soon; one that finds the queue full is logged, counted and dropped."""
+        """Log an event that records no change, and store it soon if events of its kind are stored.
+
+        Of many alike the first are logged and stored one by one, the rest as one event with their number. An
+        event that finds the queue for the store full is logged, counted and dropped.
+        """
 
     def stored(self, event: AuditEvent) -> None:
         """Log an event that the store has taken together with the change that it records."""

@@ -1,24 +1,40 @@
-"""The audit trail: every event into the log, and into the store; in batches where no change carries it.
+"""The audit trail: where events go that no change carries, and the log line of those that one does carry.
 
-Both classes implement the port AuditTrail. Nobody who records an event waits for the store.
+Both classes implement the port AuditTrail. A caller that records an event never waits for the store.
 """
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
+from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
 from identity_service.domain.errors import CredentialRefusedError, IdentityError, UnavailableError
 from identity_service.domain.origin import Origin
-from identity_service.domain.ports import AuditTrail, Journal
+from identity_service.domain.ports import AuditTrail, Clock, Journal
 from identity_service.domain.store import Store
+from identity_service.services.folding import DONE_KEYS, Folding, FoldRule
 
 _BATCH: Final = 500
 _COLLECT: Final = 0.05
 """Seconds that the first event of a batch waits for others: a call for each would cost more."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks for windows that have ended, as long as anything is folded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailConfig:
+    """What becomes of events that no change carries."""
+
+    queue: int
+    """How many may wait while the store is slow or away."""
+    burst: int
+    """Successful calls of one address and kind that leave an event each in one window."""
+    store_traffic: bool
+    """Whether the store gets events of traffic, too, or the log alone."""
 
 
 class LoggedTrail:
@@ -52,16 +68,24 @@ class _Counts:
     """In all."""
     unsaid: int = 0
     """Dropped since an event last said so."""
+    folded: int = 0
+    """In all."""
 
 
 class StoredTrail(LoggedTrail):
-    """Events that no change carries wait in a bounded queue; one thread stores them in batches."""
+    """The trail of a service. It folds events that no change carries, see `folding.py`, then logs them.
 
-    def __init__(self, store: Store, journal: Journal, *, queue: int) -> None:
-        """`queue` = how many events may wait while the store is slow or away."""
+    Those that the store gets as well wait in a bounded queue; one thread stores them in batches, and writes
+    what was folded.
+    """
+
+    def __init__(self, store: Store, journal: Journal, clock: Clock, config: TrailConfig) -> None:
         super().__init__(journal)
         self._store = store
-        self._limit = queue
+        self._config = config
+        self._folding = Folding(clock, done=FoldRule(whole=config.burst, keys=DONE_KEYS))
+        self._has_folded = False
+        """Whether the thread has to look for windows that end."""
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
         self._counts = _Counts()
@@ -74,11 +98,16 @@ class StoredTrail(LoggedTrail):
         """How many events found the queue full since this process began."""
         return self._counts.dropped
 
+    @property
+    def folded(self) -> int:
+        """How many events were counted instead of written since this process began."""
+        return self._counts.folded
+
     def start(self) -> None:
         self._thread.start()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Store what still waits, for at most `timeout` seconds."""
+        """Write what was folded, and store what still waits, for at most `timeout` seconds."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
@@ -87,19 +116,38 @@ class StoredTrail(LoggedTrail):
         self._stopped.set()
 
     def record(self, event: AuditEvent) -> None:
-        super().record(event)
         with self._changed:
-            if len(self._events) < self._limit and not self._stopped.is_set():
-                self._events.append(event)
-                if len(self._events) == 1:
+            if not self._folding.admit(event):
+                self._counts.folded += 1
+                if not self._has_folded:
+                    self._has_folded = True
                     self._changed.notify()
-            else:
-                self._counts.dropped += 1
-                self._counts.unsaid += 1
+                return
+            self._queue(event)
+        self._log(event)
+
+    def _queue(self, event: AuditEvent) -> None:
+        """Let an event wait for the store if it goes there; the lock is held."""
+        if event.kind is AuditKind.TRAFFIC and not self._config.store_traffic:
+            return
+        if len(self._events) < self._config.queue and not self._stopped.is_set():
+            self._events.append(event)
+            if len(self._events) == 1:
+                self._changed.notify()
+        else:
+            self._counts.dropped += 1
+            self._counts.unsaid += 1
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
-        while batch := self._take():
+        while True:
+            is_last = self._wait()
+            self._write_folded(everything=is_last)
+            batch = self._take()
+            if not batch:
+                if is_last:
+                    return
+                continue
             try:
                 self._store.append_audit(batch)
             except UnavailableError:
@@ -109,12 +157,30 @@ class StoredTrail(LoggedTrail):
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
+                if batch[-1].type is AuditType.EVENTS_DROPPED:
+                    self._log(batch[-1])
+
+    def _wait(self) -> bool:
+        """Return when there is something to do; True if the trail is closing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self._closing.is_set() or self._has_folded)
+            self._changed.wait_for(lambda: self._events or self._closing.is_set(), _LOOK_EVERY)
+            has_events = bool(self._events)
+        if has_events:
+            self._closing.wait(_COLLECT)
+        return self._closing.is_set()
+
+    def _write_folded(self, *, everything: bool) -> None:
+        with self._changed:
+            events: Sequence[AuditEvent] = self._folding.summaries(everything=everything)
+            for event in events:
+                self._queue(event)
+            self._has_folded = self._folding.has_folded
+        for event in events:
+            self._log(event)
 
     def _take(self) -> list[AuditEvent]:
-        """The next batch, once there is one; empty at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._events or self._closing.is_set())
-        self._closing.wait(_COLLECT)
+        """The next batch, or nothing. The last event of a batch says how many are missing, if any are."""
         with self._changed:
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
             if batch and (unsaid := self._counts.unsaid):

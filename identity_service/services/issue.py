@@ -161,17 +161,16 @@ class Issuer:
         tokens = self._maker.for_session(
             session, audiences=granted.audiences, scopes=granted.scopes, recipient=recipient
         )
-        self._store.create_session(session)
+        event = AuditEvent.of(
+            AuditType.SESSION_STARTED,
+            request.origin,
+            actor=session.subject,
+            target=session.session_id,
+            client_id=session.client_id,
+            token_id=tokens.token_id,
+        )
+        self._store.create_session(session, audit=event)
+        self._audit.stored(event)
         if Grant.REFRESH_TOKEN not in proven.client.grants:
             tokens = replace(tokens, refresh_token=None, refresh_expire_time=None)
-        self._audit.record(
-            AuditEvent.of(
-                AuditType.SESSION_STARTED,
-                request.origin,
-                actor=session.subject,
-                target=session.session_id,
-                client_id=session.client_id,
-                token_id=tokens.token_id,
-            )
-        )
         return tokens

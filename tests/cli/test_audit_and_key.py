@@ -23,6 +23,15 @@ def test_events_are_listed_newest_first_and_filtered(admin: Run, admin_json: Run
     assert "client_created" in admin("audit", "list").stdout
 
 
+def test_who_lists_events_of_traffic_is_told_where_they_are(admin: Run, admin_json: RunJson) -> None:
+    said = admin("audit", "list", "--type", "token_issued", "--type", "client_created")
+
+    assert said.stderr.startswith("token_issued: ")
+    assert 'audit_traffic = "store"' in said.stderr
+    assert admin("audit", "list", "--type", "client_created").stderr == ""
+    assert admin_json("audit", "list", "--type", "call_refused") == []
+
+
 @pytest.mark.parametrize("time", ["yesterday", "2026-13-01"])
 def test_a_time_that_is_none_is_called_wrongly(admin: Run, time: str) -> None:
     assert "--since" in admin("audit", "list", "--since", time, code=2).stderr

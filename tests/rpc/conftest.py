@@ -13,6 +13,7 @@ from identity_service.bootstrap import Office, Service
 from identity_service.domain.copying import CopyableStore
 from identity_service.opening import open_hasher
 from identity_service.settings import Settings
+from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.wiring import office_administration
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
@@ -87,14 +88,21 @@ def new_office(settings: Settings, store: CopyableStore, clock: ShiftedClock) ->
     return office, Account(id=made.client_id, credential=credential)
 
 
+def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the marker `settings` of a test says."""
+    marker = request.node.get_closest_marker("settings")
+    return dict(marker.kwargs) if marker is not None else {}
+
+
 def address(kind: str, directory: Path, request: pytest.FixtureRequest) -> StoreAddress:
     """Where a store of this kind is, empty."""
+    events = marked_settings(request).get("audit_entries", AUDIT_ENTRIES)
     if kind == "sqlite":
-        return StoreAddress(kind=kind, place=str(directory / "identity.db"))
+        return StoreAddress(kind=kind, place=str(directory / "identity.db"), audit_entries=events)
     server: RedisServer = request.getfixturevalue("redis_server")
     server.start()
     server.flush()
-    return StoreAddress(kind=kind, place=server.url)
+    return StoreAddress(kind=kind, place=server.url, audit_entries=events)
 
 
 @contextmanager
@@ -164,8 +172,9 @@ def still_at() -> datetime:
 
 @pytest.fixture(params=(*STORES, ENVOY))
 def world(request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | None) -> Iterator[World]:
+    changes = marked_settings(request)
     if request.param == ENVOY:
-        settings = settings_for_tests(engine=ENVOY)
+        settings = settings_for_tests(engine=ENVOY, **changes)
         envoy: EnvoyFor = request.getfixturevalue("envoy_for")
         store = address("sqlite", tmp_path, request)
         with (
@@ -175,7 +184,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | N
             yield world
     else:
         open_store = address(request.param, tmp_path, request).open
-        with running(settings_for_tests(), open_store, still_at=still_at) as world:
+        with running(settings_for_tests(**changes), open_store, still_at=still_at) as world:
             yield world
 
 
@@ -195,7 +204,7 @@ def start_world(
 
         def start(**changes: object) -> World:
             settings, store = (
-                settings_for_tests(engine=engine, **changes),
+                settings_for_tests(engine=engine, **(marked_settings(request) | changes)),
                 address("sqlite", tmp_path, request),
             )
             if engine == GRPCIO:

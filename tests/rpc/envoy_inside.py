@@ -14,6 +14,7 @@ from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import Clock
 from identity_service.envoy.inside import Inside, sendable
 from identity_service.envoy.plan import Plan
+from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.rpc.clocks import SharedClock
@@ -25,11 +26,14 @@ class StoreAddress:
 
     kind: str
     place: str
+    audit_entries: int = AUDIT_ENTRIES
+    """Of either kind."""
 
     def open(self, clock: Clock) -> CopyableStore:
+        keep = self.audit_entries
         if self.kind == "sqlite":
-            return SqliteStore.open(self.place, clock=clock)
-        return RedisStore.connect(self.place, clock=clock)
+            return SqliteStore.open(self.place, clock=clock, audit_entries=keep, audit_traffic_entries=keep)
+        return RedisStore.connect(self.place, clock=clock, audit_entries=keep, audit_traffic_entries=keep)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,21 +1,34 @@
 """Audit events through a real channel, on both stores: what leaves one, how they are listed, and the tail."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import redis
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from identity_service.domain.audit import AuditKind, AuditType
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.principals import OnReuse
 from identity_service.grpc_api.paging import Page
+from identity_service.services.folding import WINDOW
+from identity_service.storage.redis import keyspace
+from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
-from identityapi.v1 import audit_pb2
+from identityapi.v1 import audit_pb2, token_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.patience import PATIENCE
+from tests.redis_server import RedisServer
 from tests.rpc.world import PASSWORD, Account, World, bearer, failure, password
 
 DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
+
+STORING_TRAFFIC = pytest.mark.settings(audit_traffic="store")
 
 
 class Desk:
@@ -64,6 +77,7 @@ def fails(call: Callable[[], object]) -> Any:
     return failure(error.value)
 
 
+@STORING_TRAFFIC
 def test_an_issued_token_leaves_who_got_it_from_where_and_in_which_call(world: World, desk: Desk) -> None:
     client = world.new_client("reports")
     tokens = world.stub.Issue(
@@ -79,6 +93,7 @@ def test_an_issued_token_leaves_who_got_it_from_where_and_in_which_call(world: W
     assert event.time.ToDatetime().year >= 2026
 
 
+@STORING_TRAFFIC
 def test_a_sign_in_and_its_refresh_leave_events_of_the_session(world: World, desk: Desk) -> None:
     user = world.new_user()
     tokens = world.issue(user)
@@ -90,6 +105,7 @@ def test_a_sign_in_and_its_refresh_leave_events_of_the_session(world: World, des
     assert (refreshed.actor, refreshed.target) == (user.id, tokens.session_id)
 
 
+@STORING_TRAFFIC
 def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, desk: Desk) -> None:
     user = world.new_user("ana")
     wrong = Account(id="", credential=password("ana", "a wrong password"))
@@ -103,6 +119,7 @@ def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, 
     assert event.details["why"] not in said.message
 
 
+@STORING_TRAFFIC
 def test_a_username_that_nobody_has_is_not_kept_since_it_may_be_a_password(world: World, desk: Desk) -> None:
     slip = "hunter2-typed-too-early"
     fails(lambda: world.issue(Account(id="", credential=password(slip, PASSWORD))))
@@ -155,6 +172,7 @@ def test_a_reused_refresh_token_leaves_an_event_of_its_own(world: World, desk: D
     assert event.details["session_ended"] == "true"
 
 
+@STORING_TRAFFIC
 def test_a_refused_refresh_and_a_refused_caller_leave_events(world: World, desk: Desk) -> None:
     fails(lambda: world.refresh("no refresh token"))
     reader = world.issue(world.new_client("reader", audiences=("identity-service",), scopes=("read",)))
@@ -308,3 +326,75 @@ def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(desk: Des
 
     for said, field in ((tailed, "resume_after"), (listed, "page_token")):
         assert (said.code, list(said.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+
+
+@pytest.mark.settings(audit_traffic="store", audit_entries=1000, audit_traffic_entries=1000)
+def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, desk: Desk) -> None:
+    """The store keeps fewer events than a stranger has calls refused; the flood is told as a number."""
+    count = 1500
+    world.revoke(desk.token, subject="u_leaver", reason="left")
+    before = [event.event_id for event in desk.all()]
+    stranger = admin_rpc.AdminServiceStub(world.channel)
+    for _ in range(0, count, 20):
+        refused = [stranger.ListClients.future(admin_pb.ListClientsRequest()) for _ in range(20)]
+        assert {call.code() for call in refused} == {grpc.StatusCode.UNAUTHENTICATED}
+
+    world.clock.age(seconds=WINDOW)
+    world.until(lambda: told(desk) == count)
+
+    assert len(desk.all(types=["call_refused"])) < count // 2
+    (revoked,) = desk.all(types=["principal_revoked"])
+    assert (revoked.target, revoked.reason) == ("u_leaver", "left")
+    assert {event.event_id for event in desk.all()}.issuperset(before)
+
+
+def told(desk: Desk) -> int:
+    """How many refused calls the events stand for."""
+    return sum(int(event.details.get("folded", 1)) for event in desk.all(types=["call_refused"]))
+
+
+def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(world: World, desk: Desk) -> None:
+    """Reuse that ends no session waits in the queue for the store, where they would be before it."""
+    portal = world.new_confidential_app(on_reuse=OnReuse.REFUSE)
+    stranger = admin_rpc.AdminServiceStub(world.channel)
+    fails(lambda: stranger.ListClients(admin_pb.ListClientsRequest()))
+    fails(lambda: world.refresh("no refresh token"))
+    world.issue(world.new_client("reports"))
+    old = world.issue(Account(id=world.new_user().id, credential=signed_in_through(portal))).refresh_token
+    newer = world.refresh(old, client_credential=portal.credential).refresh_token
+    world.refresh(newer, client_credential=portal.credential)
+    world.clock.advance(seconds=61)
+    fails(lambda: world.refresh(old, client_credential=portal.credential))
+
+    assert desk.last("refresh_token_reused").details["session_ended"] == "false"
+
+    types = {AuditType(event.type) for event in desk.all()}
+    assert AuditType.SESSION_STARTED in types
+    assert {type_ for type_ in types if type_.kind is AuditKind.TRAFFIC} == set()
+
+
+def signed_in_through(app: Account) -> token_pb2.Credential:
+    return password("ana", client_id=app.id, secret=app.credential.client_secret.client_secret)
+
+
+def test_a_sign_in_is_refused_if_its_event_cannot_be_stored(
+    request: pytest.FixtureRequest, world: World, tmp_path: Path
+) -> None:
+    user = world.new_user()
+    lose_audit(world, request, tmp_path)
+
+    said = fails(lambda: world.issue(user))
+
+    assert said.code is grpc.StatusCode.UNAVAILABLE
+    assert not world.store.list_sessions(PrincipalId(user.id))
+
+
+def lose_audit(world: World, request: pytest.FixtureRequest, directory: Path) -> None:
+    """Spoil the place of the events of changes."""
+    if isinstance(world.store, SqliteStore):
+        with closing(sqlite3.connect(directory / "identity.db", timeout=PATIENCE)) as connection:
+            connection.execute("ALTER TABLE audit RENAME TO audit_away")
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    with redis.Redis(port=server.port) as client:
+        client.set(keyspace.AUDIT, "no stream")

@@ -377,6 +377,7 @@ def test_the_signer_of_the_sdk_proves_its_client(one: World) -> None:
         assert issue(one, assertion).access_token
 
 
+@pytest.mark.settings(audit_traffic="store")
 @pytest.mark.parametrize(
     ("forge", "why"),
     [

@@ -116,6 +116,7 @@ def test_a_token_may_be_exchanged_for_a_shorter_time_and_not_for_a_longer(shop: 
     assert longer.expire_time == held.expire_time
 
 
+@pytest.mark.settings(audit_traffic="store")
 def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: World) -> None:
     held = shop.sign_in()
     acting = world.issue(world.new_client("agent", audiences=(ORDERS_API,)))

@@ -134,6 +134,7 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
         assert world.reason(token) == ""
 
 
+@pytest.mark.settings(audit_traffic="store")
 def test_nobody_speaks_from_another_address_than_its_own(world: World) -> None:
     """Headers by which proxies say for whom they ask count for nothing."""
     client = world.new_client()

@@ -1,13 +1,14 @@
 """The audit trail: batches, what happens while the store is away, what is dropped, and what is said of it."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
+from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
 from identity_service.domain.errors import (
     CallerScopeMissingError,
     CredentialRefusedError,
@@ -15,16 +16,31 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin
-from identity_service.services.audit import LoggedTrail, StoredTrail, record_refusal
+from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig, record_refusal
+from identity_service.services.folding import REFUSED, WINDOW
+from tests.conformance.backends import FakeClock
 from tests.patience import PATIENCE
 
 
 class MemoryJournal:
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, object]]] = []
+        self.changed = threading.Condition()
 
     def record(self, event: str, **fields: object) -> None:
-        self.lines.append((event, fields))
+        with self.changed:
+            self.lines.append((event, fields))
+            self.changed.notify_all()
+
+    def await_line(self, **wanted: object) -> dict[str, object]:
+        """The first line with these fields, once there is one."""
+
+        def found() -> list[dict[str, object]]:
+            return [fields for _, fields in self.lines if wanted.items() <= fields.items()]
+
+        with self.changed:
+            assert self.changed.wait_for(found, PATIENCE), f"no line has {wanted}"
+            return found()[0]
 
 
 class SlowStore:
@@ -53,7 +69,7 @@ class SlowStore:
 
     def await_events(self, count: int) -> list[AuditEvent]:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.events) >= count, 10)
+            assert self.changed.wait_for(lambda: len(self.events) >= count, PATIENCE)
             return self.events
 
 
@@ -63,11 +79,37 @@ def store() -> SlowStore:
 
 
 @pytest.fixture
-def trail(store: SlowStore) -> Iterator[StoredTrail]:
-    trail = StoredTrail(store, MemoryJournal(), queue=10)  # type: ignore[arg-type]  # all that it calls
-    yield trail
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+MakeTrail = Callable[..., StoredTrail]
+
+
+@pytest.fixture
+def make_trail(store: SlowStore, journal: MemoryJournal, clock: FakeClock) -> Iterator[MakeTrail]:
+    trails: list[StoredTrail] = []
+
+    def make(*, queue: int = 10, burst: int = 1000, store_traffic: bool = True) -> StoredTrail:
+        config = TrailConfig(queue=queue, burst=burst, store_traffic=store_traffic)
+        trails.append(StoredTrail(store, journal, clock, config))  # type: ignore[arg-type]  # all that it calls
+        return trails[-1]
+
+    yield make
     store.open.set()
-    trail.close()
+    for trail in trails:
+        trail.close()
+
+
+@pytest.fixture
+def trail(make_trail: MakeTrail) -> StoredTrail:
+    """One that stores events of traffic as well."""
+    return make_trail()
 
 
 def numbered(number: int) -> AuditEvent:
@@ -138,6 +180,17 @@ def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(
     assert (len(events), said, trail.dropped) == (11, ["2"], 2)
 
 
+def test_a_batch_that_lacks_events_is_followed_by_a_line_that_says_how_many(
+    store: SlowStore, trail: StoredTrail, journal: MemoryJournal
+) -> None:
+    for number in range(13):
+        trail.record(numbered(number))
+
+    trail.start()
+
+    assert journal.await_line(count="3")["count"] == "3"
+
+
 def test_closing_stores_what_still_waits(store: SlowStore, trail: StoredTrail) -> None:
     trail.start()
     for number in range(3):
@@ -160,10 +213,8 @@ def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trai
 
 
 def test_an_event_that_the_store_took_with_its_change_is_logged_and_not_stored_twice(
-    store: SlowStore,
+    store: SlowStore, trail: StoredTrail, journal: MemoryJournal
 ) -> None:
-    journal = MemoryJournal()
-    trail = StoredTrail(store, journal, queue=10)  # type: ignore[arg-type]
     trail.start()
 
     trail.stored(numbered(0))
@@ -171,6 +222,74 @@ def test_an_event_that_the_store_took_with_its_change_is_logged_and_not_stored_t
 
     assert [name for name, _ in journal.lines] == ["token_issued"]
     assert store.events == []
+
+
+def refused_call(peer: str = "192.0.2.1:1", type_: AuditType = AuditType.CALL_REFUSED) -> AuditEvent:
+    return AuditEvent.of(type_, Origin(peer=peer), outcome=AuditOutcome.REFUSED, reason="R", target="method")
+
+
+def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
+    store: SlowStore, make_trail: MakeTrail, journal: MemoryJournal
+) -> None:
+    trail = make_trail(store_traffic=False)
+    trail.start()
+
+    trail.record(numbered(0))
+    trail.record(refused_call())
+    trail.record(refused_call(type_=AuditType.REFRESH_TOKEN_REUSED))
+    trail.close()
+
+    assert [name for name, _ in journal.lines] == ["token_issued", "call_refused", "refresh_token_reused"]
+    assert [event.type for event in store.events] == [AuditType.REFRESH_TOKEN_REUSED]
+
+
+def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
+    store: SlowStore, make_trail: MakeTrail, journal: MemoryJournal, clock: FakeClock
+) -> None:
+    trail = make_trail(queue=100)
+    trail.start()
+    for port in range(1500):
+        trail.record(refused_call(f"192.0.2.1:{port}"))
+    whole = [event.peer for event in store.await_events(REFUSED.whole)]
+    assert whole == [f"192.0.2.1:{port}" for port in range(REFUSED.whole)]
+    assert trail.folded == 1500 - REFUSED.whole
+
+    clock.advance(timedelta(seconds=WINDOW))
+
+    folded = str(1500 - REFUSED.whole)
+    line = journal.await_line(folded=folded)
+    assert (line["peer"], line["target"], line["reason"]) == ("192.0.2.1", "method", "R")
+    assert store.await_events(REFUSED.whole + 1)[-1].details["folded"] == folded
+    assert [name for name, _ in journal.lines] == ["call_refused"] * (REFUSED.whole + 1)
+
+
+def test_closing_writes_what_is_folded(
+    store: SlowStore, make_trail: MakeTrail, journal: MemoryJournal
+) -> None:
+    trail = make_trail(queue=100)
+    trail.start()
+    for _ in range(REFUSED.whole + 7):
+        trail.record(refused_call())
+
+    trail.close(timeout=PATIENCE)
+
+    assert journal.await_line(folded="7")
+    assert store.events[-1].details["folded"] == "7"
+
+
+def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_what_is_stored(
+    store: SlowStore, make_trail: MakeTrail
+) -> None:
+    """While the store is away the queue fills with what is written one by one, never with the whole flood."""
+    trail = make_trail(queue=REFUSED.whole + 1)
+    for _ in range(10_000):
+        trail.record(refused_call())
+    trail.record(refused_call(type_=AuditType.REFRESH_TOKEN_REUSED))
+
+    trail.start()
+
+    assert trail.dropped == 0
+    assert store.await_events(REFUSED.whole + 1)[-1].type is AuditType.REFRESH_TOKEN_REUSED
 
 
 def test_an_event_is_logged_with_its_fields_and_without_those_that_are_empty() -> None:
@@ -228,3 +347,15 @@ def test_every_type_of_event_is_on_the_page_about_them() -> None:
     page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
 
     assert [type_.value for type_ in AuditType if f"`{type_.value}`" not in page] == []
+
+
+def test_every_type_of_event_is_one_of_a_change_or_of_traffic() -> None:
+    assert {type_.kind for type_ in AuditType} == set(AuditKind)
+
+
+def test_the_page_says_of_every_type_which_kind_it_is() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    changes, _, traffic = page.partition("### Of changes")[2].partition("### Of traffic")
+
+    for type_ in AuditType:
+        assert f"`{type_.value}`" in (changes if type_.kind is AuditKind.CHANGE else traffic)
