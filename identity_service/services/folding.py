@@ -5,7 +5,7 @@ only the first events of an address, a type and a reason are written as they are
 window is counted, and when the window has ended one event says how many there were. Knows no log, no store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -84,26 +84,23 @@ class Folding:
 
     def __init__(self, clock: Clock, *, done: FoldRule, refused: FoldRule = REFUSED) -> None:
         self._clock = clock
-        self._windows: Mapping[AuditOutcome, _Windows] = {
-            AuditOutcome.DONE: _Windows(done),
-            AuditOutcome.REFUSED: _Windows(refused),
-        }
+        self._done, self._refused = _Windows(done), _Windows(refused)
         self._address_of = lru_cache(_PEERS)(address_of)
 
     @property
     def has_folded(self) -> bool:
         """Whether events were counted that no summary has told of."""
-        return any(windows.has_folded for windows in self._windows.values())
+        return self._done.has_folded or self._refused.has_folded
 
     def admit(self, event: AuditEvent) -> bool:
         """Whether to write this event as it is; otherwise it was counted."""
-        address = self._address_of(event.peer)
-        return self._windows[event.outcome].admit(address, event, self._clock.monotonic())
+        windows = self._done if event.outcome is AuditOutcome.DONE else self._refused
+        return windows.admit(self._address_of(event.peer), event, self._clock.monotonic())
 
     def summaries(self, *, everything: bool = False) -> Sequence[AuditEvent]:
         """Tell once of what was folded in the windows that have ended; with `everything` in all of them."""
         now = float("inf") if everything else self._clock.monotonic()
-        return [event for windows in self._windows.values() for event in windows.summaries(now)]
+        return [*self._done.summaries(now), *self._refused.summaries(now)]
 
 
 class _Windows:

@@ -175,4 +175,4 @@ def test_memory_is_bounded_whatever_comes(folding: Folding) -> None:
             folding.admit(an_event(f"10.0.{host // 250}.{host % 250}:1", type=type_))
 
     assert len(folding.summaries(everything=True)) <= 3 + 2
-    assert sum(len(windows._open) for windows in folding._windows.values()) == 0
+    assert not folding._refused._open
