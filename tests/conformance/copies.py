@@ -84,8 +84,9 @@ def fill(store: Store) -> None:
     for session in ("s-ended", "s-never-seen"):
         store.end_session(SessionId(session), deny_until=LATER, end_until=MUCH_LATER)
     assert store.consume("jti-1", LATER)
-    for kind in (AuditType.CALL_REFUSED, AuditType.TOKEN_REVOKED):
-        store.append_audit([samples.an_event("first"), samples.an_event("second", type=kind)])
+    traffic = AuditType.CALL_REFUSED
+    store.append_audit([samples.an_event("first"), samples.an_event("second", type=traffic)])
+    store.append_audit([samples.an_event("third", type=traffic), samples.an_event("fourth")])
 
 
 class Held:

@@ -92,7 +92,7 @@ def test_everything_comes_back_equal(both: tuple[Backend, Backend]) -> None:
     assert len(held.denials) == 5
     assert held.ends.keys() == {"s-ended", "s-never-seen"}
     assert held.generations[EVERYONE].number == 2
-    assert [e.target for _, e in held.events] == ["first", "second"]
+    assert [e.target for _, e in held.events] == ["first", "second", "third", "fourth"]
     assert [s.session_id for s in held.sessions["u_1"]] == ["s-alive"]
     assert {user.record.username for user in target.list_records(User)} == {"alice", "robert"}
 
