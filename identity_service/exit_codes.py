@@ -1,7 +1,7 @@
 """How a process of this service ends, for scripts and supervisors. Knows no command.
 
 0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again ·
-5 there is a difference (`apply --dry-run`).
+5 there is a difference (`apply --dry-run`) · 6 ended by force when stopping, since something hung.
 """
 
 from enum import IntEnum
@@ -18,6 +18,7 @@ class Exit(IntEnum):
     REFUSED = 3
     UNAVAILABLE = 4
     DIFFERENT = 5
+    FORCED = 6
 
 
 def code_of_refusal(error: errors.IdentityError) -> Exit:

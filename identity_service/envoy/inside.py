@@ -1,4 +1,8 @@
-"""What Envoy loads: the service, started and stopped as the process that started Envoy says."""
+"""What Envoy loads: the service, started and stopped as the process that started Envoy says.
+
+That process is Envoy's parent. It holds the other end of a pipe, and nothing else does: when the parent has
+ended, however it did, reading from the pipe says so, and Envoy ends as well.
+"""
 
 import asyncio
 import gc
@@ -9,20 +13,22 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
-from identity_service import logs
+from identity_service import last_resort, logs
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import HandOver
-from identity_service.envoy.plan import PIPE, Plan
+from identity_service.envoy.plan import DIRECTORY, PIPE, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
+from identity_service.last_resort import LastResort
 from identity_service.passwords import end_processes
 
-_FOR_ENVOY_ALONE: Final = (PIPE, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+_FOR_ENVOY_ALONE: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
 
 
 class Inside:
@@ -33,6 +39,10 @@ class Inside:
         self._hand_over: HandOver | None = None
         self._app: Any = None
         self._begun = False
+        self._directory: Path | None = None
+        self._last_resort: LastResort | None = None
+        self._seconds = last_resort.INSIDE
+        """How long the service may take to stop, and Envoy to end after its parent."""
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await (self._live(receive, send) if scope["type"] == "lifespan" else self._app(scope, receive, send))
@@ -57,37 +67,69 @@ class Inside:
 
     def _open_pipe(self) -> Connection:
         pipe = Connection(int(os.environ[PIPE]))
+        self._directory = Path(os.environ[DIRECTORY])
+        self._last_resort = LastResort()
+        self._last_resort.before_end(self._remove_directory)
         for name in _FOR_ENVOY_ALONE:  # what is started from here is an ordinary Python
             os.environ.pop(name, None)
         return pipe
 
     def begin(self, pipe: Connection) -> None:
         """Start the service of the plan that comes through the pipe; answer None, or why it did not start."""
-        plan: Plan = pipe.recv()
+        try:
+            plan: Plan = pipe.recv()
+        except (EOFError, OSError):
+            self.end_without_parent()
+            raise
         logs.configure(plan.settings.log_level, plan.settings.log_format)
+        self._seconds += plan.settings.drain_grace.total_seconds()
+        # Before the start, which may take for ever while the parent ends.
+        threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
         try:
             self.start(plan)
         except BaseException as error:
-            pipe.send(sendable(error))
+            with suppress(OSError):  # the parent has ended, which the thread knows
+                pipe.send(sendable(error))
             raise
         # What is there by now stays: a full collection need not look at all of it each time.
         gc.collect()
         gc.freeze()
-        pipe.send(None)
-        obey = threading.Thread(
-            target=self._obey, args=[pipe, plan.directory], name="identity-pipe", daemon=True
-        )
-        obey.start()
+        with suppress(OSError):
+            pipe.send(None)
 
-    def _obey(self, pipe: Connection, directory: Path) -> None:
-        """Stop when the other process says so; end Envoy, leaving nothing behind, when that is gone."""
+    def _obey(self, pipe: Connection) -> None:
+        """Stop the service when the parent says so, and end Envoy when the parent has ended."""
+        with suppress(EOFError, OSError):
+            while True:
+                pipe.recv()
+                self._arm()
+                done = False
+                try:
+                    done = self.stop()
+                finally:
+                    self._remove_directory()  # the parent may be killed before it can
+                    pipe.send(done)
+        self.end_without_parent()
+
+    def end_without_parent(self) -> None:
+        """Stop the service, remove what the parent wrote for Envoy, and end Envoy: the parent has ended.
+
+        All of it within the time of the last resort, which then removes it, too.
+        """
+        self._arm()
         try:
-            pipe.recv()
-            pipe.send(self.stop())
-        except (EOFError, OSError):
             self.stop()
-            shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            self._remove_directory()
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _arm(self) -> None:
+        if self._last_resort is not None:
+            self._last_resort.arm(self._seconds)
+
+    def _remove_directory(self) -> None:
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def start(self, plan: Plan, **parts: Any) -> None:
         """Raises what `Service` raises.
@@ -99,8 +141,8 @@ class Inside:
         self.service = service = Service(plan.settings, behind_asgi=True, **parts)
         service.start()
         self._app = service.app
-        if service.certificates is not None:
-            self._hand_over = HandOver(service.certificates, plan.directory)
+        if service.certificates is not None and self._directory is not None:
+            self._hand_over = HandOver(service.certificates, self._directory)
             self._hand_over.start()
 
     def stop(self) -> bool:

@@ -1,13 +1,14 @@
 """What the process that starts Envoy tells the service inside, first of all."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from identity_service.settings import Settings
 
 PIPE: Final = "IDENTITY_ENVOY_PIPE"
 """The variable that names the descriptor of the pipe between the two."""
+DIRECTORY: Final = "IDENTITY_ENVOY_DIRECTORY"
+"""The variable that names the directory of what was written for Envoy, certificates among it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,5 +18,3 @@ class Plan:
     settings: Settings
     python: str
     """The interpreter for processes that the service starts: inside Envoy there is none to ask."""
-    directory: Path
-    """Where certificates are handed over."""

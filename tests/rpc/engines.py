@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from identity_service.addresses import reserved
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig
 from identity_service.envoy.plan import Plan
@@ -18,7 +19,6 @@ from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identity_service.logs import LogJournal
 from identity_service.opening import tls_files
 from identity_service.settings import Settings
-from identity_service.workers import reserved
 from tests.ports import reserve_address
 from tests.rpc.envoy_inside import CallOrder, StalenessOrder, StartOrder, StoreAddress
 
@@ -94,7 +94,7 @@ class EnvoyHost:
 
     def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
         self._hand_over(settings)
-        plan = Plan(settings=settings, python=sys.executable, directory=self._envoy.directory)
+        plan = Plan(settings=settings, python=sys.executable)
         self.order(StartOrder(plan=plan, store=store, clock=clock))
         return RemoteService(self)
 

@@ -75,6 +75,7 @@ class Host(Inside):
                     pipe.send(self._obeyed(order))
                 except Exception as error:  # noqa: BLE001  # the test decides about it
                     pipe.send(sendable(error))
+        self.end_without_parent()
 
     def _obeyed(self, order: StartOrder | CallOrder | StalenessOrder | None) -> object:
         match order:

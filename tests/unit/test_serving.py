@@ -9,10 +9,14 @@ from tests.patience import PATIENCE
 
 _SERVICE = """
 import os, signal, sys, threading, time
+from datetime import timedelta
+from types import SimpleNamespace
 from identity_service import serving
+from identity_service.signals import SignalThread
 from identity_service.workers import Workers
 
 main = threading.get_native_id()
+settings = SimpleNamespace(drain_grace=timedelta(minutes=10))
 
 def tell_when_the_main_thread_waits():
     # The system may hand a signal to any thread: then nothing interrupts what the main thread waits for.
@@ -32,7 +36,7 @@ class Service:
 """
 _SERVES = """
 serving._open = lambda *_, **__: Service()
-print(serving.serve(None, tell_soon))
+print(serving.serve(settings, tell_soon))
 """
 _INTERRUPTED = """
 def trace(frame, event, argument):
@@ -43,28 +47,40 @@ def trace(frame, event, argument):
     return trace
 
 serving._open = lambda *_, **__: Service()
-print(serving.serve(None, lambda port: sys.settrace(trace)))
+print(serving.serve(settings, lambda port: sys.settrace(trace)))
 """
 _ORDERED = """
 class Ends(Service):
-    def __init__(self, ended):
-        self.ended = ended
+    def __init__(self, stop):
+        self.ended = stop.give
 
     def start(self):
         threading.Thread(target=self.ended).start()
         return 1
 
-serving._open = lambda settings, ended, **__: Ends(ended)
-print(serving.serve(None, lambda port: None))
+serving._open = lambda settings, stop, **__: Ends(stop)
+print(serving.serve(settings, lambda port: None))
 """
 _SUPERVISES = """
 workers = Workers(None, None, count=0, grace=None)
-workers.on_signals({signal.SIGTERM: workers.stop})
+SignalThread({signal.SIGTERM: workers.stop})
 print(workers.run(None, tell_soon) == 0)
+"""
+_ORDERED_AGAIN = """
+class Draining(Service):
+    def stop(self):
+        # As when a shell signals the whole group and the supervisor its workers.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        time.sleep(0.1)
+        return True
+
+serving._open = lambda *_, **__: Draining()
+print(serving.serve(settings, tell_soon))
 """
 
 
-@pytest.mark.parametrize("program", [_SERVES, _INTERRUPTED, _ORDERED, _SUPERVISES])
+@pytest.mark.parametrize("program", [_SERVES, _INTERRUPTED, _ORDERED, _SUPERVISES, _ORDERED_AGAIN])
 def test_the_order_to_stop_ends_the_process(program: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SERVICE + program],

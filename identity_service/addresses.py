@@ -1,0 +1,34 @@
+"""Addresses to listen at that several processes share."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from identity_service.domain.errors import ConfigurationError
+
+
+@contextmanager
+def reserved(address: str) -> Iterator[str]:
+    """Hold host:port, so that workers may share it and nobody else has it; port 0 becomes a free one.
+
+    Raises ConfigurationError: somebody listens there.
+    """
+    host, _, port = address.rpartition(":")
+    with ExitStack() as stack:
+        try:
+            family, kind, _, _, place = socket.getaddrinfo(
+                host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            # Alone at first: a socket that shares would not notice another one that does.
+            with socket.socket(family, kind) as alone:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(place)
+                place = alone.getsockname()
+            shared = stack.enter_context(socket.socket(family, kind))
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(place)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {address}: is another process there? (settings: listen, mtls_listen)"
+            ) from error
+        yield f"{host}:{place[1]}"

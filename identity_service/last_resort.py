@@ -1,0 +1,92 @@
+"""The last resort: a process that was ordered to stop ends at a set time, whatever hangs in it.
+
+The times are seconds beyond `drain_grace`, from the innermost process outwards, so that each process still
+sees how the inner one ended. None is later than `drain_grace` + 5 s, `_NATIVE` included.
+"""
+
+import faulthandler
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from identity_service import logs
+from identity_service.exit_codes import Exit
+
+INSIDE: Final = 1.5
+"""The service inside Envoy."""
+SERVING: Final = 2.75
+"""A process that serves: alone, as a worker, or beside Envoy."""
+SUPERVISING: Final = 4.0
+"""The parent of workers."""
+BETWEEN: Final = 0.75
+"""How long after an inner process's last resort the outer process kills that."""
+_NATIVE: Final = 1.0
+"""How long after that a thread in C ends the process: only if the last resort itself cannot run."""
+_STEP: Final = 0.5
+"""How long one of its last steps may take: a write to a log that is not read blocks."""
+
+
+class LastResort:
+    """Ends this process some time after it was armed, with one line of the log, and with `Exit.FORCED`.
+
+    It needs nothing but the interpreter's lock. If native code holds that for ever, or if the interpreter
+    hangs while it ends, a thread that needs no lock ends the process a second later, with `Exit.FAILED` and
+    with where each thread was. (Not SIGALRM: the first process of a container ignores it.)
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._armed = threading.Event()
+        self._arming = threading.Lock()
+        self._before: list[Callable[[], None]] = []
+        # Now, since a process that hangs may not be able to start a thread.
+        threading.Thread(target=self._run, name="identity-last-resort", daemon=True).start()
+
+    def before_end(self, clean_up: Callable[[], None]) -> None:
+        """Call this before the process is ended; it must be quick, and is not waited for if it is not."""
+        self._before.append(clean_up)
+
+    def arm(self, seconds: float) -> None:
+        """End the process in so many seconds. Any thread may call it; only the first call counts."""
+        with self._arming:
+            if self._armed.is_set():
+                return
+            self._seconds = seconds
+            self._armed.set()
+        with suppress(OSError, RuntimeError):  # the system has no room for one more file or thread
+            faulthandler.dump_traceback_later(seconds + _NATIVE, exit=True, file=_stderr_that_never_blocks())
+
+    def _run(self) -> None:
+        self._armed.wait()
+        threading.Event().wait(self._seconds)
+        try:
+            for step in [*self._before, self._say]:
+                _do_within(step, _STEP)
+        finally:
+            os._exit(Exit.FORCED)
+
+    def _say(self) -> None:
+        own = ("identity-last-resort", "identity-last-step", "identity-log", "identity-signals")
+        busy = sorted({thread.name for thread in threading.enumerate()}.difference(own))
+        with suppress(OSError):
+            logs.write_error("stop_forced", threads=busy, seconds=self._seconds)
+
+
+def _do_within(step: Callable[[], None], seconds: float) -> None:
+    thread = threading.Thread(target=step, name="identity-last-step", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system has no room for another thread
+        step()
+    else:
+        thread.join(seconds)
+
+
+def _stderr_that_never_blocks() -> int:
+    """Open standard error anew for writes that fail if nothing reads; if it cannot be opened, nothing."""
+    try:
+        return os.open("/dev/stderr", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # a socket
+        return os.open(os.devnull, os.O_WRONLY)

@@ -1,0 +1,40 @@
+"""All processes that a service has started, also those whose parent is gone (Linux)."""
+
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from tests.e2e.process import Installation
+
+_NAME: Final = "MARK_OF_A_TEST"
+
+
+class Descendants:
+    """The processes of one installation, known by a variable that they hand down to each other."""
+
+    def __init__(self, installation: Installation) -> None:
+        """Mark what the installation starts from now on."""
+        mark = uuid4().hex
+        installation.environment[_NAME] = mark
+        self._mark = f"{_NAME}={mark}".encode()
+
+    def alive(self) -> set[int]:
+        """Return the ids of those that have not ended, the service's own among them."""
+        return {int(path.name) for path in Path("/proc").iterdir() if self._is_alive(path)}
+
+    def running(self, command: bytes) -> set[int]:
+        """Return those whose command line has this in it."""
+        return {pid for pid in self.alive() if command in _read(Path(f"/proc/{pid}/cmdline"))}
+
+    def _is_alive(self, path: Path) -> bool:
+        if not path.name.isdigit() or self._mark not in _read(path / "environ").split(b"\0"):
+            return False
+        state = _read(path / "stat").rpartition(b")")[2].split()[:1]
+        return state not in ([], [b"Z"])  # ended, and perhaps not yet reaped
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,279 @@
+"""A process that is told to stop ends, whatever hangs in it, and none outlives the one that started it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes
+
+from identity_client import IdentityError
+from identity_service.exit_codes import Exit
+from tests.e2e.descendants import Descendants
+from tests.e2e.hanging import HANGS, hang_at
+from tests.e2e.process import Installation, Running
+from tests.patience import PATIENCE, until
+from tests.ports import reserve_port
+from tests.tls import Certifier
+
+ENVOY = b"/envoy\0"
+WORKER = b"spawn_main"
+PASSWORD = "correct horse battery staple"
+WORKERS = ("--workers", "2")
+ON_GRPCIO = [pytest.param("grpcio", (), id="grpcio"), pytest.param("grpcio", WORKERS, id="grpcio-2")]
+ON_ENVOY = [pytest.param("envoy", (), id="envoy"), pytest.param("envoy", WORKERS, id="envoy-2")]
+
+on_all_setups = pytest.mark.parametrize(
+    ("installation", "words"), [*ON_GRPCIO, *ON_ENVOY], indirect=["installation"]
+)
+on_each_engine = pytest.mark.parametrize(
+    ("installation", "words"), [ON_GRPCIO[0], ON_ENVOY[0]], indirect=["installation"]
+)
+on_envoy_setups = pytest.mark.parametrize(("installation", "words"), ON_ENVOY, indirect=["installation"])
+on_envoy = pytest.mark.parametrize("installation", ["envoy"], indirect=True)
+
+
+@pytest.fixture
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """With a key of TLS, and temporary files of its own: none is left, whatever a test does."""
+    temporary = Path(tempfile.mkdtemp(prefix="s"))  # short: a socket's path has 108 characters
+    installation = Installation(
+        folder=tmp_path,
+        store="sqlite:///identity.db",
+        environment={
+            "IDENTITY_ENGINE": request.param,
+            "IDENTITY_DRAIN_GRACE": "0s",
+            "TMPDIR": str(temporary),
+        },
+    )
+    installation.init()
+    yield installation
+    assert list(temporary.iterdir()) == []
+    temporary.rmdir()
+
+
+@pytest.fixture
+def descendants(installation: Installation) -> Iterator[Descendants]:
+    """What the installation starts. Those that a failed test has left running are killed."""
+    found = Descendants(installation)
+    yield found
+    for pid in found.alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def with_tls(installation: Installation, folder: Path) -> None:
+    files = Certifier(folder).server().settings()
+    installation.environment |= {f"IDENTITY_{name.upper()}": str(path) for name, path in files.items()}
+
+
+def launch(installation: Installation, words: tuple[str, ...]) -> "subprocess.Popen[bytes]":
+    """Start the service, and return before it serves."""
+    return installation.start(words, reserve_port())
+
+
+def serving(installation: Installation) -> bool:
+    return "serving on" in installation.log
+
+
+def killed(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def unread_health_watch(target: str) -> Iterator[None]:
+    """A stream of Health.Watch whose client lets the server send nothing (RFC 9113 section 6.9.2)."""
+    host, _, port = target.rpartition(":")
+    connection = H2Connection(H2Configuration())
+    connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 0
+    connection.local_settings.acknowledge()
+    connection.initiate_connection()
+    path = "/grpc.health.v1.Health/Watch"
+    headers = {":method": "POST", ":path": path, ":scheme": "http", ":authority": target}
+    headers |= {"content-type": "application/grpc", "te": "trailers"}
+    connection.send_headers(1, list(headers.items()))
+    connection.send_data(1, b"\0\0\0\0\0", end_stream=True)
+    with socket.create_connection((host, int(port)), PATIENCE) as sock:
+        sock.sendall(connection.data_to_send())
+        assert sock.recv(65536)
+        yield
+
+
+@on_each_engine
+def test_clients_that_read_nothing_do_not_keep_it_from_ending(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    with installation.serve(*words) as service, contextlib.ExitStack() as stack:
+        until(lambda: serving(installation))
+        for _ in range(8):
+            stack.enter_context(unread_health_watch(service.target))
+
+        service.terminate()
+
+        until(lambda: not descendants.alive())
+
+
+@on_all_setups
+def test_a_service_that_hangs_while_it_stops_is_ended_by_force(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    """The process that hangs says so; one that has started it sees it."""
+    hang_at(installation, "stop")
+    with installation.serve(*words) as service:
+        until(lambda: serving(installation))
+        code = service.terminate()
+
+        alone = installation.environment["IDENTITY_ENGINE"] == "grpcio" and not words
+        assert code == (Exit.FORCED if alone else Exit.FAILED)
+        until(lambda: not descendants.alive())
+    forced = installation.events("stop_forced")
+    assert len(forced) == (2 if words else 1)
+    assert all(event["level"] == "error" and event["threads"] for event in forced)
+
+
+@on_each_engine
+def test_a_service_that_hangs_while_it_starts_is_ended_by_force(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    hang_at(installation, "start")
+    process = launch(installation, words)
+    until(lambda: installation.log.count(HANGS) == (2 if words else 1))
+
+    process.terminate()
+
+    # No call was cut off by a worker that never served.
+    assert process.wait(PATIENCE) == (Exit.DONE if words else Exit.FORCED)
+    until(lambda: not descendants.alive())
+    assert len(installation.events("stop_forced")) == (2 if words else 1)
+
+
+@on_envoy_setups
+def test_an_envoy_that_does_not_answer_is_killed(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    with installation.serve(*words) as service:
+        until(lambda: serving(installation))
+        for envoy in descendants.running(ENVOY):
+            os.kill(envoy, signal.SIGSTOP)
+
+        assert service.terminate() == Exit.FAILED
+
+        until(lambda: not descendants.alive())
+
+
+@on_all_setups
+def test_nothing_outlives_a_service_that_is_killed_while_it_starts(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    """As soon as it has started a process, which has not begun yet and does not know whose it is."""
+    process = launch(installation, words)
+    until(lambda: bool(descendants.alive() - {process.pid}) or serving(installation))
+
+    killed(process)
+
+    until(lambda: not descendants.alive())
+
+
+@on_each_engine
+def test_nothing_outlives_a_service_that_is_killed_while_what_it_started_hangs(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    hang_at(installation, "start")
+    process = launch(installation, words)
+    until(lambda: installation.log.count(HANGS) == (2 if words else 1))
+
+    killed(process)
+
+    until(lambda: not descendants.alive())
+
+
+@on_all_setups
+def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    """With clients that read nothing, and a process for passwords that has just been started."""
+    with installation.serve(*words) as service, contextlib.ExitStack() as stack:
+        until(lambda: serving(installation))
+        for _ in range(8):
+            stack.enter_context(unread_health_watch(service.target))
+        before = descendants.alive()
+        stack.enter_context(signing_in(service))
+        until(lambda: bool(descendants.running(WORKER) - before))
+
+        service.kill()
+
+        until(lambda: not descendants.alive())
+
+
+@on_all_setups
+def test_nothing_outlives_a_service_that_is_killed_while_it_stops(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    hang_at(installation, "stop")
+    installation.environment["IDENTITY_DRAIN_GRACE"] = "1s"
+    with installation.serve(*words) as service:
+        until(lambda: serving(installation))
+        os.kill(service.process.pid, signal.SIGTERM)
+        until(lambda: HANGS in installation.log)
+
+        service.kill()
+
+        until(lambda: not descendants.alive())
+
+
+@on_envoy
+def test_no_envoy_outlives_a_service_that_is_killed_when_it_has_stopped(
+    installation: Installation, descendants: Descendants
+) -> None:
+    """Between the answer that all has stopped and the order to Envoy to end."""
+    with installation.serve() as service:
+        until(lambda: serving(installation))
+        (envoy,) = descendants.running(ENVOY)
+        directory = Path(installation.environment["TMPDIR"])
+        os.kill(service.process.pid, signal.SIGTERM)
+        until(lambda: not list(directory.iterdir()))
+
+        service.kill()
+
+        until(lambda: envoy not in descendants.alive())
+
+
+@on_envoy
+def test_no_envoy_outlives_a_supervisor_that_is_killed_with_its_workers(
+    installation: Installation, descendants: Descendants
+) -> None:
+    with installation.serve("--workers", "2") as service:
+        until(lambda: serving(installation))
+        envoys = descendants.running(ENVOY)
+        assert len(envoys) == 2
+
+        for pid in descendants.running(WORKER) - envoys:
+            os.kill(pid, signal.SIGKILL)
+        service.kill()
+
+        until(lambda: not descendants.alive())
+
+
+@contextlib.contextmanager
+def signing_in(service: Running) -> Iterator[None]:
+    """Have a password checked, for which the service starts a process."""
+
+    def sign_in() -> None:
+        with service.client(max_attempts=1) as client, contextlib.suppress(IdentityError):
+            client.issue_with_password("nobody", PASSWORD)
+
+    thread = threading.Thread(target=sign_in)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
