@@ -1,5 +1,6 @@
 """A service that hangs at one of its methods, in every process that an installation starts."""
 
+import os
 from typing import Final
 
 from tests.e2e.process import Installation
@@ -46,4 +47,5 @@ def hang_at(installation: Installation, method: str) -> None:
     folder = installation.folder / "hanging"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(method=method, said=HANGS))
-    installation.environment["PYTHONPATH"] = str(folder)
+    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    installation.environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

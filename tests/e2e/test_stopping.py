@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 from tests.tls import Certifier
 
+ROOT = Path(__file__).parents[2]
 ENVOY = b"/envoy\0"
 WORKER = b"spawn_main"
 PASSWORD = "correct horse battery staple"
@@ -261,6 +263,38 @@ def test_no_envoy_outlives_a_supervisor_that_is_killed_with_its_workers(
         service.kill()
 
         until(lambda: not descendants.alive())
+
+
+@on_envoy
+def test_an_envoy_of_the_tests_ends_with_a_run_that_is_killed(
+    installation: Installation, descendants: Descendants
+) -> None:
+    """It runs services of the tests one after the other, and may have none at the moment."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", _A_RUN, str(installation.folder)],
+        cwd=ROOT,
+        env=installation.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "it listens\n"
+        run.kill()
+
+    until(lambda: not descendants.alive())
+
+
+_A_RUN = """
+import sys, time
+from pathlib import Path
+from identity_service.settings import Settings
+from tests.rpc.engines import EnvoyHost
+
+host = EnvoyHost(Settings(listen="127.0.0.1:0"), Path(sys.argv[1]))
+print("it listens", flush=True)
+time.sleep(1_000_000)
+"""
 
 
 @contextlib.contextmanager
