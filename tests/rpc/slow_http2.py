@@ -17,7 +17,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from tests.patience import PATIENCE
-from tests.rpc.raw_http2 import Answer
+from tests.rpc.raw_http2 import Answer, Headers
 
 CANCEL = 8
 
@@ -51,11 +51,11 @@ class SlowClient:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def call(self, path: str, body: bytes = b"", *, end: bool = False) -> int:
+    def call(self, path: str, body: bytes = b"", *, metadata: Headers = (), end: bool = False) -> int:
         """Open a stream and send a body; returns the stream. Sends no more than the server lets it."""
         stream = self._h2.get_next_available_stream_id()
         headers = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "test")]
-        headers += [("content-type", "application/grpc"), ("te", "trailers")]
+        headers += [("content-type", "application/grpc"), ("te", "trailers"), *metadata]
         self._h2.send_headers(stream, headers, end_stream=end and not body)
         self._flush()
         while body and not self.closed and stream not in self._ended:

@@ -21,17 +21,20 @@ from tests.rpc.conftest import ENVOY, running_in_envoy, settings_for_tests
 from tests.rpc.engines import EnvoyHost
 from tests.rpc.envoy_inside import StoreAddress
 from tests.rpc.slow_http2 import SlowClient
-from tests.rpc.world import World
+from tests.rpc.world import World, bearer
 from tests.tls import Certifier
 
 CHECK = "/grpc.health.v1.Health/Check"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+TAIL = "/identityapi.v1.AdminService/TailAuditEvents"
 VERIFY = "/identityapi.v1.IdentityService/Verify"
 WATCH = "/identityapi.v1.TrustService/Watch"
 EMPTY = bytes(5)
 """A message of gRPC of no bytes."""
 MIB = 2**20
 STREAMS = 5
+RESETS = 500
+"""More than Envoy lets pass, fewer than its codec does by itself (about 1,000)."""
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 INTERNAL_ERROR, REFUSED_STREAM = 2, 7
 """Codes of HTTP/2."""
@@ -119,16 +122,22 @@ def test_a_request_that_does_not_end_is_ended(world: World) -> None:
     assert answer.grpc_status == DEADLINE_EXCEEDED
 
 
-def test_headers_that_do_not_end_are_ended(world: World) -> None:
+def test_headers_that_do_not_end_are_ended(start: Start) -> None:
     """A frame HEADERS without the flag END_HEADERS: Python knows nothing of it."""
+    only = {"request_timeout": timedelta(seconds=1), "open_ended": True, "stream_idle": timedelta(hours=1)}
     block = Encoder().encode([(":method", "POST"), (":path", CHECK)])
-    host, _, port = world.target.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
+    with start(bounds=only) as world, connected(world) as sock:
         settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0)
         sock.sendall(settings + frame(1, 1, block))
         with sock.makefile("rb") as received:
             while kind_and_stream(received.read(9), received.read) != (1, 1):
                 pass
+
+
+def connected(world: World) -> socket.socket:
+    """A connection on which nothing has been sent."""
+    host, _, port = world.target.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=PATIENCE)
 
 
 def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
@@ -152,8 +161,10 @@ def test_an_answer_that_is_not_read_is_dropped(world: World) -> None:
 
 def test_a_client_that_resets_its_streams_is_disconnected(world: World) -> None:
     with SlowClient(world.target) as client:
-        while not client.closed:
+        for _ in range(RESETS):
             client.cancel(client.call(VERIFY))
+        while not client.closed:
+            client.read()
 
     assert serves(world)
 
@@ -171,12 +182,13 @@ def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) 
         for number in range(40):
             name = f"{number:02}" + "x" * 20_000
             world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
-        health = quiet.call(HEALTH_WATCH, EMPTY, end=True)
-        idle = quiet.call(VERIFY)
+        token = world.admin_token(scopes=["identity.admin"])
+        tail = quiet.call(TAIL, EMPTY, metadata=bearer(token), end=True)
 
         assert deaf.answer(deaf.call(WATCH, EMPTY, end=True)).reset is not None
-        assert quiet.answer(idle).grpc_status == DEADLINE_EXCEEDED
-        assert not quiet.has_ended(health)
+        for _ in range(2):  # the tail may have told of the issue of its token while the first was idle
+            assert quiet.answer(quiet.call(VERIFY)).grpc_status == DEADLINE_EXCEEDED
+        assert not quiet.has_ended(tail)
 
 
 def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_drained(start: Start) -> None:
@@ -198,10 +210,8 @@ def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_d
 
 def test_a_handshake_that_does_not_end_is_ended(start: Start, tmp_path: Path) -> None:
     tls = Certifier(tmp_path / "tls").server().settings()
-    with start(request_timeout=timedelta(seconds=1), **tls) as world:
-        host, _, port = world.target.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
-            assert sock.recv(1) == b""
+    with start(request_timeout=timedelta(seconds=1), **tls) as world, connected(world) as sock:
+        assert sock.recv(1) == b""
 
 
 def test_calls_are_refused_while_memory_is_short_and_served_again_after(start: Start) -> None:
@@ -210,10 +220,10 @@ def test_calls_are_refused_while_memory_is_short_and_served_again_after(start: S
             clients: list[SlowClient] = []
 
             def is_full() -> bool:
+                assert len(clients) < 64
                 clients.append(cleanup.enter_context(SlowClient(world.target)))
                 clients[-1].call(VERIFY, bytes(1) + (16 * MIB).to_bytes(4, "big") + bytes(15 * MIB))
                 return status(world.channel) is grpc.StatusCode.UNAVAILABLE
 
             until(is_full)
-            assert len(clients) <= 128 // 15
         until(lambda: status(world.channel) is grpc.StatusCode.OK)
