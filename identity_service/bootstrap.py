@@ -55,6 +55,8 @@ from identity_service.storage.upkeep import retention_for
 from identity_service.wiring import Parts, UseCases, office_administration
 
 _HEALTH_INTERVAL = 0.25
+_MOMENT = 0.5
+"""Seconds that a thread may take to end when the process stops: less than the last resort leaves in all."""
 _KEYS_INTERVAL = timedelta(seconds=5)
 
 
@@ -274,10 +276,10 @@ class Service:
             self._principals.close()
         self._keeper.close()
         self._follower.close()
-        self._trail.close()
+        self._trail.close(_MOMENT)
         self._store.close()
-        self._follower.join(timeout=2)
-        self._keeper.join(timeout=2)
+        self._follower.join(timeout=_MOMENT)
+        self._keeper.join(timeout=_MOMENT)
         self._issuer_keys.close()
         self._metrics.close()
         return done

@@ -16,6 +16,8 @@ from identity_service.grpc_api.pipeline import Handler, Handlers
 from identity_service.grpc_api.threads import Threads
 from identity_service.grpc_api.tls import Certificates
 
+_MOMENT: Final = 0.5
+"""Seconds that the server may take to end the calls that it has cut off."""
 _HANDSHAKE_MS: Final = 20_000
 _SETTINGS_MS: Final = 10_000
 
@@ -94,7 +96,7 @@ class GrpcioEngine:
 
     def stop(self, grace: float) -> bool:
         """Refuse new calls, let those in progress end; returns whether all did in `grace` seconds."""
-        done = self._server.stop(grace).wait(grace + 1)
+        done = self._server.stop(grace).wait(grace + _MOMENT)
         self._serving.close()
         return done
 

@@ -127,7 +127,9 @@ class Quota:
                     self._by_address[address] = self._by_address.get(address, 0) + 1
                 return
         self._refused(setting, address)
-        raise ServerBusyError(f"too many {self._what} {where} ({bound:,}); retry later, or another instance")
+        raise ServerBusyError(
+            f"too many {self._what} {where} ({bound:,}); retry later or use another instance"
+        )
 
     def give_back(self, address: str) -> None:
         """Count one less: once for each `take` that did not raise."""

@@ -362,6 +362,6 @@ def test_a_watcher_too_many_gets_in_when_another_one_leaves(start: Callable[...,
         with LocalVerifier(world.target, issuer=issuer) as first:
             first.wait_ready()
             second = LocalVerifier(world.target, issuer=issuer)
-            world.until(lambda: "as many watch as may" in not_fresh(second))
+            world.until(lambda: "too many watchers" in not_fresh(second))
         with second:
             second.wait_ready(timedelta(seconds=30))

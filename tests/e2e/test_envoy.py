@@ -5,6 +5,7 @@ import signal
 import stat
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,33 +61,37 @@ def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, servic
     eventually(lambda: not Path(f"/proc/{envoy}").exists())
 
 
-def test_calls_in_progress_end_before_it_does(installation: Installation, service: Running) -> None:
+def test_calls_in_progress_end_before_it_does(installation: Installation) -> None:
     """A password takes a while: argon2 in a process that must be started first."""
-    service.json(
-        "user",
-        "create",
-        "ana",
-        "--audience",
-        "api",
-        "--password-stdin",
-        stdin="correct horse battery staple\n",
-    )
+    metrics = reserve_address()
+    installation.environment |= {"IDENTITY_METRICS_LISTEN": metrics, "IDENTITY_DRAIN_GRACE": f"{PATIENCE}s"}
+    installation.init()
     outcome: list[object] = []
-    with service.client() as client:
-        calls = [
-            threading.Thread(
-                target=lambda: outcome.append(client.issue_with_password("ana", PASSWORD, audiences=["api"]))
-            )
-            for _ in range(4)
-        ]
+
+    def sign_in() -> None:
+        outcome.append(client.issue_with_password("ana", PASSWORD, audiences=["api"]))
+
+    with installation.serve() as service, service.client() as client:
+        service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
         client.verify("x", any_audience=True)  # connected
+        eventually(lambda: open_calls(metrics) == 0)
+        calls = [threading.Thread(target=sign_in) for _ in range(4)]
         for call in calls:
             call.start()
+        eventually(lambda: open_calls(metrics) + len(outcome) >= len(calls))
         assert service.terminate() == 0
         for call in calls:
             call.join()
 
     assert len(outcome) == 4
+
+
+def open_calls(metrics: str) -> float:
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(
+        float(line.split()[1]) for line in lines if line.startswith('identity_open{setting="max_calls"}')
+    )
 
 
 def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation, tmp_path: Path) -> None:

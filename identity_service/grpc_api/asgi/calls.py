@@ -137,10 +137,9 @@ class Call:
             raise GoneError from error
 
     async def answer(self, message: bytes) -> None:
-        """The one message of an answer, and the status OK."""
-        await self._send(self._start())
-        await self._send({"type": "http.response.body", "body": frame(message)})
-        await self._send(self._trailers(grpc.StatusCode.OK))
+        """The one message of an answer, and the status OK. Raises GoneError."""
+        body: Event = {"type": "http.response.body", "body": frame(message)}
+        await send_all(self._send, self._start(), body, self._trailers(grpc.StatusCode.OK))
 
     async def finish(self, code: grpc.StatusCode, details: str = "") -> None:
         """The status. Without any message before it, it goes out alone (Trailers-Only)."""
@@ -178,12 +177,26 @@ async def within(waiting: Awaitable[T], seconds: float | None) -> T:
 
 
 async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
-    """A status alone (Trailers-Only)."""
+    """A status alone (Trailers-Only). Raises GoneError."""
     headers = (
         _HEADERS + from_metadata(context.initial) + status_headers(code, details, context.trailing_metadata())
     )
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    start: Event = {"type": "http.response.start", "status": 200, "headers": headers}
+    await send_all(send, start, {"type": "http.response.body", "body": b""})
+
+
+async def answer_known(send: Send, message: bytes) -> None:
+    """An answer without metadata, and the status OK. Raises GoneError."""
+    await send_all(send, START, {"type": "http.response.body", "body": frame(message)}, GOOD)
+
+
+async def send_all(send: Send, *events: Event) -> None:
+    """Raises GoneError if the client has left."""
+    try:
+        for event in events:
+            await send(event)
+    except Exception as error:  # ASGI servers have no common error for it
+        raise GoneError from error
 
 
 async def serve_unary(method: Method, call: Call, message: bytes) -> None:

@@ -17,21 +17,20 @@ import grpc
 
 from identity_service.domain.errors import RequestTimeoutError, ServerBusyError
 from identity_service.grpc_api.asgi.calls import (
-    GOOD,
-    START,
     Call,
     Event,
     GoneError,
     Method,
     Receive,
     Send,
+    answer_known,
     refuse,
     serve_unary,
     within,
 )
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
-from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, frame, window_of
+from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, window_of
 from identity_service.grpc_api.errors import new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
 
@@ -123,7 +122,8 @@ class AsgiEngine:
             quotas.calls.take(address)
         except ServerBusyError as error:
             context.set_status(to_status(error, new_request_id()))
-            await refuse(send, *_status(AbortedError(), context), context)
+            with suppress(GoneError):
+                await refuse(send, *_status(AbortedError(), context), context)
             return
         self._calls.add(context)
         try:
@@ -167,9 +167,7 @@ class AsgiEngine:
             if known is None:
                 await self._run(method, call, message, scope["path"])
             else:
-                await send(START)
-                await send({"type": "http.response.body", "body": frame(known)})
-                await send(GOOD)
+                await answer_known(send, known)
 
     def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Method, int]:
         """The method, and how its messages are compressed. Raises WireError: the call is refused.

@@ -61,15 +61,12 @@ class AsgiStream:
             self._set_ended(gave_up)
         opening.cancel()  # if it still waits for a thread
         error = self._ended.result()
-        writing = self._writing
+        # What is being written is not cancelled: the ASGI server may still say what came of it.
         if error is not None:
-            if writing is not None:
-                writing.cancel()
             raise error
-        if writing is not None:
-            await asyncio.wait({writing}, timeout=self._send_timeout)
-            if not writing.done():
-                writing.cancel()
+        if self._writing is not None:
+            _, late = await asyncio.wait({self._writing}, timeout=self._send_timeout)
+            if late:
                 raise AbortedError
         await self._call.finish(context.code() or grpc.StatusCode.OK, context.details())
 
