@@ -73,6 +73,12 @@ def _refused() -> Sequence[tuple[str, bytes]]:
     )
 
 
+def _wrong_password() -> bytes:
+    password = token_pb2.Password(username="nobody", password="a guess")
+    request = identity_service_pb2.IssueRequest(credential=token_pb2.Credential(password=password))
+    return frames.message(request.SerializeToString())
+
+
 def _reflection_request() -> bytes:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     return frames.message(request.SerializeToString())
@@ -101,9 +107,10 @@ ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
     "resets": (28_000, lambda crowd, rate: floods.Resets(crowd, VERIFY, _verify_request(), rate)),
     "refused": (880, lambda crowd, rate: floods.Calls(crowd, _refused(), rate, enough=1_500)),
     "watch": (450, _streams([WATCH], _WATCH, end=True, window=0, answered=True)),
+    "passwords": (60, lambda crowd, count: floods.Bursts(crowd, ISSUE, _wrong_password(), count)),
     # Their neighbours.
     "resets-of-headers": (28_000, lambda crowd, rate: floods.Resets(crowd, VERIFY, b"", rate)),
-    "unread-answers": (2_000, _streams([VERIFY, CHECK, GET_KEYS], _verify_request(), end=True, window=0)),
+    "unread-answers": (5_000, _streams([VERIFY, GET_KEYS], _verify_request(), end=True, window=0)),
     "unread-reflection": (64, _streams([REFLECTION], _reflection_request() * 100, window=0)),
     "never-ended": (2_000, _streams([VERIFY], _verify_request())),
     "half-prefix": (2_000, _streams([VERIFY, ISSUE], b"\0\0")),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.abuse.abuser import ROOT
+from tests.abuse.plain_server import THREADS
 from tests.abuse.site import Prepared, Site, prepare, site
 
 StartSite = Callable[..., Site]
@@ -37,8 +38,8 @@ def start_site(engine: str, prepared: Prepared, tmp_path: Path) -> Iterator[Star
 
 @pytest.fixture
 def plain_server(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
-    """The process, with four threads unless a test asks for another number; its first line is its port."""
-    threads = str(getattr(request, "param", 4))
+    """The process, with as many threads as the test asks for; its first line is its port."""
+    threads = str(getattr(request, "param", THREADS))
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.abuse.plain_server", threads],
         cwd=ROOT,

@@ -16,6 +16,11 @@ _IN_FLIGHT: Final = 100
 """Calls in progress on one connection."""
 
 
+def _answers(crowd: Crowd) -> int:
+    """Return how many calls the server has ended."""
+    return sum(count for name, count in crowd.outcomes.items() if name.startswith(("status", "RST")))
+
+
 class _Pace:
     """So many in a second; what could not be done in time is left out."""
 
@@ -109,10 +114,7 @@ class Calls(_Flood):
     @property
     def is_held(self) -> bool:
         """Whether enough calls were answered, whatever the answer."""
-        ended = sum(
-            count for name, count in self._crowd.outcomes.items() if name.startswith(("status", "RST"))
-        )
-        return ended >= self._enough
+        return _answers(self._crowd) >= self._enough
 
     def send(self, connection: Connection, count: int) -> int:
         """Begin as many calls as the server and the bound allow."""
@@ -121,6 +123,34 @@ class Calls(_Flood):
         for path, body in islice(self._calls, many):
             connection.open(path, body, end=True, more=self._more)
         return many
+
+
+class Bursts:
+    """The same call so many times at once, once a second."""
+
+    def __init__(self, crowd: Crowd, path: str, body: bytes, count: int) -> None:
+        self._crowd = crowd
+        self._path = path
+        self._body = body
+        self._count = count
+        self._due = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether so many calls were answered, whatever the answer."""
+        return _answers(self._crowd) >= self._count
+
+    def step(self, now: float) -> float:
+        """Begin the calls when they are due, as many as the server lets be open."""
+        if not self._crowd.connections and now >= self._due:
+            self._crowd.connect()
+            self._due = now + _RECONNECT
+        for connection in self._crowd.connections:
+            if connection.greeted and now >= self._due:
+                self._due = now + 1.0
+                for _ in range(min(self._count, connection.most_streams - len(connection.streams))):
+                    connection.open(self._path, self._body, end=True)
+        return _TICK
 
 
 class Frames(_Flood):

@@ -11,6 +11,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+THREADS: Final = 4
+"""Unless a test says otherwise."""
 _LARGEST: Final = 16 * 2**20
 _METHODS: Final = {
     "identityapi.v1.IdentityService": ("Verify", "Issue", "Refresh", "Revoke"),

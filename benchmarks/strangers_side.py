@@ -1,0 +1,215 @@
+"""One client of the service while a stranger abuses it: how long its calls take, and the service's memory."""
+
+from __future__ import annotations  # grpcio's classes are generic for the type checker only
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks import service
+from benchmarks.logins import p99
+from benchmarks.measure import Bench
+from benchmarks.processes import on_core
+from benchmarks.service import Service
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
+from tests.abuse.abuser import abusing
+from tests.abuse.site import resident_bytes
+
+MB: Final = 1_000_000
+METHODS: Final = ("Verify", "Issue", "Refresh", "Revoke", "Check")
+_DEADLINE: Final = 5.0
+_PERIOD: Final = 0.025
+"""Seconds from one round of calls to the next."""
+_WARM_UP: Final = 2.0
+_SETTLE: Final = 20.0
+"""Seconds after the abuse during which the service may give back memory; it cleans up once a call is over."""
+_NICE: Final = "10"
+"""The abuser gives way to the client that is measured: they share a core."""
+_SETTINGS: Final = {"IDENTITY_REFLECTION": "true", "IDENTITY_DRAIN_GRACE": "1s"}
+"""Reflection is off by default; the abuse of it needs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """The calls of one method."""
+
+    calls: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    failures: Mapping[str, int]
+    """Status → how many calls ended with it, deadlines among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One abuse of one engine from one address."""
+
+    engine: str
+    source: str
+    abuse: str
+    count: int
+    """The size of the abuse; 0 = its usual one."""
+    methods: Mapping[str, Times]
+    memory_before_mb: float
+    memory_most_mb: float
+    memory_after_mb: float
+    """The least in the 20 seconds after the abuse."""
+    threads_before: int
+    threads_most: int
+    outcomes: Mapping[str, int]
+    """What happened to the abuser."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The calls of one method while they are made."""
+
+    seconds: list[float] = field(default_factory=list)
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def times(self) -> Times:
+        values = sorted(self.seconds) or [0.0]
+        return Times(
+            calls=len(self.seconds),
+            p50_ms=round(values[len(values) // 2] * 1000, 2),
+            p99_ms=round(p99(values) * 1000, 2),
+            max_ms=round(values[-1] * 1000, 2),
+            failures=self.failures,
+        )
+
+
+def trial(bench: Bench, engine: str, abuse: str, count: int, source: str) -> Row:
+    """Measure one abuse on a service of its own; "none" measures the service alone."""
+    root = bench.root / f"{engine}-{abuse}-{count}-{source}"
+    settings = _SETTINGS | {"IDENTITY_ENGINE": engine}
+    with contextlib.ExitStack() as stack:
+        store = f"sqlite:///{root}/identity.db"
+        running = stack.enter_context(service.serve(root, store, bench.cores, settings=settings))
+        channel = stack.enter_context(grpc.insecure_channel(running.target))
+        client = _Client(running, channel)
+        client.call_for(_WARM_UP, lambda: None)
+        client.forget()
+        memory, threads = [_memory(running)], [_threads(running)]
+
+        def look() -> None:
+            memory.append(_memory(running))
+            threads.append(_threads(running))
+
+        with _abused(bench, abuse, count, running.target, source) as outcomes:
+            client.call_for(bench.seconds, look)
+        return Row(
+            engine=engine,
+            source=source,
+            abuse=abuse,
+            count=count,
+            methods=client.times(),
+            memory_before_mb=memory[0],
+            memory_most_mb=max(memory),
+            memory_after_mb=_settled(running, memory[0]),
+            threads_before=threads[0],
+            threads_most=max(threads),
+            outcomes=outcomes(),
+        )
+
+
+@contextlib.contextmanager
+def _abused(
+    bench: Bench, abuse: str, count: int, target: str, source: str
+) -> Iterator[Callable[[], Mapping[str, int]]]:
+    """Give what says afterwards what happened to the abuser."""
+    if abuse == "none":
+        yield dict
+        return
+    with (
+        on_core(bench.cores.load),
+        abusing(abuse, target, source=source, count=count, options=["--nice", _NICE]) as outcomes,
+    ):
+        yield lambda: outcomes.all
+
+
+class _Client:
+    """Calls one method after the other, each round at its time."""
+
+    def __init__(self, running: Service, channel: grpc.Channel) -> None:
+        stub, health = pb_grpc.IdentityServiceStub(channel), health_pb2_grpc.HealthStub(channel)
+        self._verify = running.verify_request()
+        self._issue = running.issue_request()
+        (self._refresh,) = running.sign_in(1)
+        self._token = ""
+        self._tallies = {name: _Tally() for name in METHODS}
+        self._calls: Mapping[str, Callable[[], Any]] = {
+            "Verify": lambda: stub.Verify(self._verify, timeout=_DEADLINE),
+            "Issue": lambda: self._keep_token(stub.Issue(self._issue, timeout=_DEADLINE)),
+            "Refresh": lambda: self._keep_refresh(
+                stub.Refresh(pb.RefreshRequest(refresh_token=self._refresh), timeout=_DEADLINE)
+            ),
+            # The token of the Issue just before; a holder may revoke the token it shows.
+            "Revoke": lambda: stub.Revoke(pb.RevokeRequest(token=self._token), timeout=_DEADLINE),
+            "Check": lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=_DEADLINE),
+        }
+
+    def call_for(self, seconds: float, between: Callable[[], None]) -> None:
+        """Call every method again and again; `between` runs once a second."""
+        begun = due = looked = time.monotonic()
+        while (now := time.monotonic()) < begun + seconds:
+            if now < due:
+                time.sleep(due - now)
+            due = max(due + _PERIOD, now)
+            for name, call in self._calls.items():
+                self._time(self._tallies[name], call)
+            if now >= looked + 1:
+                looked = now
+                between()
+
+    def forget(self) -> None:
+        """Leave out what was measured so far."""
+        self._tallies.update({name: _Tally() for name in METHODS})
+
+    def times(self) -> Mapping[str, Times]:
+        """Return what was measured since."""
+        return {name: tally.times() for name, tally in self._tallies.items()}
+
+    def _time(self, tally: _Tally, call: Callable[[], Any]) -> None:
+        started = time.perf_counter()
+        try:
+            call()
+        except grpc.RpcError as error:
+            code = error.code().name
+            tally.failures[code] = tally.failures.get(code, 0) + 1
+        tally.seconds.append(time.perf_counter() - started)
+
+    def _keep_token(self, answer: pb.IssueResponse) -> None:
+        self._token = answer.token_set.access_token
+
+    def _keep_refresh(self, answer: pb.RefreshResponse) -> None:
+        self._refresh = answer.token_set.refresh_token
+
+
+def _processes(running: Service) -> list[int]:
+    pid = running.process.pid
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def _memory(running: Service) -> float:
+    return round(sum(map(resident_bytes, _processes(running))) / MB, 1)
+
+
+def _threads(running: Service) -> int:
+    return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in _processes(running))
+
+
+def _settled(running: Service, before: float) -> float:
+    """Wait until the memory is as before, or as long as it may take; returns the least."""
+    end, least = time.monotonic() + _SETTLE, _memory(running)
+    while least > before and time.monotonic() < end:
+        time.sleep(0.25)
+        least = min(least, _memory(running))
+    return least

@@ -1,0 +1,55 @@
+"""Other things that strangers may do, one after the other to one service: others are answered meanwhile."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.abuse.abuser import abusing
+from tests.abuse.site import Prepared, Site, site
+
+MB = 2**20
+ANSWERS = [
+    "unread-answers",  # their messages wait for a window that never opens
+    "unread-reflection",
+]
+REQUESTS = [
+    "never-ended",  # a whole message, and no end of the stream
+    "half-prefix",
+    "drip",
+    "zeros",  # messages that decompress to the limit
+    "unknown-methods",
+    "passwords",
+]
+CONNECTIONS = ["silent-connections", "half-preface", "half-handshake", "reconnects"]
+FRAMES = [
+    "resets-of-headers",
+    "settings-flood",
+    "ping-flood",
+    "window-flood",
+    "empty-data-flood",
+    "continuation-flood",
+]
+
+
+@pytest.fixture(scope="module")
+def shared(engine: str, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A service that every test of the module abuses in turn."""
+    settings = {"reflection": "true"}
+    with site(engine, prepared, tmp_path_factory.mktemp(engine), settings) as made:
+        yield made
+        made.terminate()
+
+
+@pytest.mark.parametrize("abuse", [*ANSWERS, *REQUESTS, *CONNECTIONS, *FRAMES])
+def test_others_are_answered(shared: Site, abuse: str) -> None:
+    with abusing(abuse, shared.target):
+        assert shared.bystander.failures() == {}
+    assert shared.bystander.failures() == {}
+
+
+def test_a_header_block_without_an_end_takes_no_memory(shared: Site) -> None:
+    """A second of it is 2.6 MB on each connection that the server allows to go on."""
+    before = shared.resident_bytes
+
+    with abusing("continuation-flood", shared.target):
+        assert shared.resident_bytes < before + 64 * MB
