@@ -55,11 +55,14 @@ def main() -> int:
             bench.say(f"{engine}: {abuse} from {source}")
             try:
                 rows.append(trial(bench, engine, abuse, count, source))
+                bench.say(table(rows[-1:], {}).splitlines()[-1])
             except FAILURES as error:
                 absent[f"{engine} {line} {source}"] = reason_of(error)
+            if arguments.save is not None:  # as it goes: a run of all rows takes most of an hour
+                arguments.save.write_text(
+                    f"{json.dumps(_as_json(rows, absent, arguments.seconds), indent=2)}\n"
+                )
     answer = _as_json(rows, absent, arguments.seconds)
-    if arguments.save is not None:
-        arguments.save.write_text(f"{json.dumps(answer, indent=2)}\n")
     print(json.dumps(answer, indent=2) if arguments.json else table(rows, absent))
     if not rows:
         return 2

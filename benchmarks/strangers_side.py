@@ -24,7 +24,8 @@ from tests.abuse.site import resident_bytes
 
 MB: Final = 1_000_000
 METHODS: Final = ("Verify", "Issue", "Refresh", "Revoke", "Check")
-_DEADLINE: Final = 5.0
+_DEADLINE: Final = 2.0
+"""Seconds for one call; later it counts as failed."""
 _PERIOD: Final = 0.025
 """Seconds from one round of calls to the next."""
 _WARM_UP: Final = 2.0
