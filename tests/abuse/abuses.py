@@ -116,6 +116,10 @@ ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
     "half-prefix": (2_000, _streams([VERIFY, ISSUE], b"\0\0")),
     "drip": (200, lambda crowd, count: held.Drip(crowd, [VERIFY, ISSUE, CHECK], count)),
     "unknown-methods": (2_000, lambda crowd, rate: floods.Calls(crowd, [("/a.B/C", _EMPTY)], rate)),
+    "crowded-calls": (
+        20_000,
+        lambda crowd, rate: floods.Calls(crowd, [(VERIFY, _verify_request())], rate, connections=50),
+    ),
     "zeros": (
         4,
         lambda crowd, rate: floods.Calls(

@@ -11,7 +11,6 @@ from tests.abuse.crowd import Crowd
 _TICK: Final = 0.01
 _RECONNECT: Final = 0.1
 """Seconds between two attempts to get a new connection for one that the server has ended."""
-_CONNECTIONS: Final = 4
 _IN_FLIGHT: Final = 100
 """Calls in progress on one connection."""
 
@@ -60,7 +59,8 @@ class _Flood:
         """Send what is due."""
         if len(self._crowd.connections) < self._connections and now >= self._again:
             self._again = now + _RECONNECT
-            self._crowd.connect()
+            for _ in range(self._connections - len(self._crowd.connections)):
+                self._crowd.connect()
         ready = [each for each in self._crowd.connections if each.greeted and not each.is_full]
         many = self._pace.due(now)
         for index, connection in enumerate(ready):
@@ -99,14 +99,16 @@ class Calls(_Flood):
         rate: float,
         more: Iterable[tuple[str, str]] = (),
         enough: int = 0,
+        connections: int = 4,
     ) -> None:
         """
         Args:
             calls: path and body of each, in turn.
             more: header fields beside the usual ones.
             enough: answers after which the flood counts as begun; 0 = those of a second.
+            connections: each with 100 calls in progress at most.
         """
-        super().__init__(crowd, rate, _CONNECTIONS)
+        super().__init__(crowd, rate, connections)
         self._enough = enough or self._enough
         self._calls = cycle(calls)
         self._more = tuple(more)
