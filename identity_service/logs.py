@@ -107,6 +107,7 @@ _WARNINGS: Final = frozenset(
         "clock_is_being_set",
         "clock_set_back",
         "epoch_renewed",
+        "files_limited",
         "limit_reached",
         "log_incomplete",
         "log_rebuilt",

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Final, Protocol
 
 import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
-from identity_service import last_resort, logs
+from identity_service import last_resort, logs, open_files
 from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.exit_codes import Exit, code_of_refusal
 from identity_service.settings import Settings
@@ -80,6 +80,7 @@ def work(settings: Settings, ready: Connection) -> None:
 
 
 def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
+    open_files.allow(settings.max_connections, logs.LogJournal())
     service = _open(settings, stop, share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
     gc.collect()

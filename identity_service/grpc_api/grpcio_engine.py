@@ -20,6 +20,9 @@ _MOMENT: Final = 0.5
 """Seconds that the server may take to end the calls that it has cut off."""
 _HANDSHAKE_MS: Final = 20_000
 _SETTINGS_MS: Final = 10_000
+_PENDING: Final = 20_000
+"""Calls that may wait in gRPC's core until Python takes them, to be served or refused. Beyond its default of
+1,000 the core cancels calls at random, those of other clients among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,8 @@ def _options(config: GrpcioConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        ("grpc.server.max_pending_requests", _PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING),
         # A connection that does not finish TLS, or does not acknowledge HTTP/2's settings, is closed.
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.http2.settings_timeout", _SETTINGS_MS),

@@ -10,28 +10,28 @@ from typing import Final
 
 _INTERVAL: Final = 5.0
 """Seconds between two times at least: each takes some milliseconds."""
+_AGAIN: Final = 12.0
+"""Seconds after the last note while it goes on: gRPC's core frees the bytes of a call after its end."""
 
 
 class FreedMemory:
-    """Gives memory back some time after it was freed. One thread calls `give_back`, any thread the other."""
+    """Gives memory back for some time after it was freed. One thread calls `give_back`, any thread `note`."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
         """Of glibc; None with another C library."""
-        self._freed = False
-        self._next = 0.0
+        self._until = self._next = 0.0
 
     def note(self) -> None:
-        """Note that much may have been freed, or will be at once."""
-        self._freed = True
+        """Note that much may have been freed, or will be soon."""
+        self._until = self._monotonic() + _AGAIN
 
     def give_back(self) -> bool:
-        """Give back what was freed since the last time, at most every 5 s; returns whether it did."""
+        """Give back what was freed, every 5 s until 12 s after the last note; returns whether it did."""
         now = self._monotonic()
-        if not self._freed or self._trim is None or now < self._next:
+        if now > self._until or now < self._next or self._trim is None:
             return False
-        self._freed = False
         self._next = now + _INTERVAL
         self._trim(0)
         return True
