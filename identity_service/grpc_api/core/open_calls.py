@@ -62,6 +62,10 @@ class OpenCalls:
         self._limits.receives.give_back(call.address)
         return True
 
+    def note_unfinished(self) -> None:
+        """Note that the client of a call sends no more, and perhaps has sent a part of a large message."""
+        self._memory.note()
+
     def streaming(self, call: OpenCall) -> None:
         """Note that the call is open for a sender of streams."""
         with call.state.condition:

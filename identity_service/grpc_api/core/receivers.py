@@ -49,6 +49,7 @@ class Receiver(ThreadPoolExecutor):
         if not self._calls.received(call):
             return
         if message is None:
+            self._calls.note_unfinished()
             call.abort(_NO_MESSAGE)
             self._calls.ending(call)
             return
