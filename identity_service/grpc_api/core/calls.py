@@ -28,6 +28,10 @@ class Phase(Enum):
     """Something to send; the sender of the stream keeps the time of each message."""
     ENDING = auto()
     """Its client to read the answer and the status, for at most `send_timeout`."""
+    ABANDONED = auto()
+    """Its handler, although its client has left: it still counts, for it has a thread or waits for one."""
+    ENDED = auto()
+    """Nothing."""
 
 
 class OpenCall:

@@ -69,21 +69,32 @@ class OpenCalls:
     def streaming(self, call: OpenCall) -> None:
         """Note that the call is open for a sender of streams."""
         with call.state.condition:
-            if not call.state.statused:
+            if not call.state.statused and not self._abandoned(call):
                 call.phase = Phase.STREAMING
 
     def ending(self, call: OpenCall) -> None:
         """Note that the handler has answered: the client has `send_timeout` to read that."""
         with call.state.condition:
-            if call.phase is not Phase.ENDING:
+            if call.phase is not Phase.ENDING and not self._abandoned(call):
                 call.phase, call.since = Phase.ENDING, self._monotonic()
 
+    def _abandoned(self, call: OpenCall) -> bool:
+        """Return whether the call has ended; it counts no longer if what it waited for was its handler."""
+        if call.phase is Phase.ABANDONED:
+            call.phase = Phase.ENDED
+            self._limits.calls.give_back(call.address)
+        return call.phase is Phase.ENDED
+
     def _finished(self, call: OpenCall) -> None:
-        if call.phase is Phase.RECEIVING:
-            self.received(call)
-            self._memory.note()
+        with call.state.condition:
+            phase = call.phase
+            call.phase = Phase.ABANDONED if phase is Phase.RUNNING else Phase.ENDED
         self._open.discard(call)
-        self._limits.calls.give_back(call.address)
+        if phase is Phase.RECEIVING:
+            self._limits.receives.give_back(call.address)
+            self._memory.note()
+        if phase is not Phase.RUNNING:
+            self._limits.calls.give_back(call.address)
 
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK_EVERY):

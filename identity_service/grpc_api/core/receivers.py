@@ -72,8 +72,10 @@ class UnaryReceiver(Receiver):
 
     def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
         behaviour, _, parse, serialize = rest
-        run(handle, call.event, call.state, behaviour, lambda: message, parse, serialize)
-        self._calls.ending(call)
+        try:
+            run(handle, call.event, call.state, behaviour, lambda: message, parse, serialize)
+        finally:
+            self._calls.ending(call)
 
 
 class StreamReceiver(Receiver):
