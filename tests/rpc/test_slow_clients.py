@@ -83,6 +83,22 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
+@pytest.mark.in_process
+def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_world: StartWorld) -> None:
+    """In Envoy what is idle ends such a stream, after 2 minutes."""
+    world = start_world(send_timeout=SOON, reflection=True)
+    services = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    message = b"\0" + len(services).to_bytes(4, "big") + services
+
+    answer = raw_http2.call(
+        world.target, REFLECTION, message, end=False, window=0, headers=[("grpc-timeout", "10S")]
+    )
+
+    assert answer.grpc_status == CANCELLED
+    world.until(lambda: world.service._limits.calls.open == 0)
+    assert world.service._limits.refusals["send_timeout"] == 1
+
+
 def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
     start_world: StartWorld,
 ) -> None:

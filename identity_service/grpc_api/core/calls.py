@@ -26,6 +26,8 @@ class Phase(Enum):
     """Its handler."""
     STREAMING = auto()
     """Something to send; the sender of the stream keeps the time of each message."""
+    SENDING = auto()
+    """Its client to read one of several answers, for at most `send_timeout`."""
     ENDING = auto()
     """Its client to read the answer and the status, for at most `send_timeout`."""
     ABANDONED = auto()

@@ -11,6 +11,8 @@ from identity_service.grpc_api.limits import Limits
 
 _LOOK_EVERY: Final = 0.25
 """Seconds between two looks for calls whose client is too slow."""
+_READING: Final = (Phase.SENDING, Phase.ENDING)
+"""What a client ends by reading."""
 
 
 class OpenCalls:
@@ -72,6 +74,12 @@ class OpenCalls:
             if not call.state.statused and not self._abandoned(call):
                 call.phase = Phase.STREAMING
 
+    def sending(self, call: OpenCall) -> None:
+        """Note that a message is sent to the client, which has `send_timeout` to read it."""
+        with call.state.condition:
+            if not call.state.statused and not self._abandoned(call):
+                call.phase, call.since = Phase.SENDING, self._monotonic()
+
     def ending(self, call: OpenCall) -> None:
         """Note that the handler has answered: the client has `send_timeout` to read that."""
         with call.state.condition:
@@ -103,7 +111,7 @@ class OpenCalls:
             for call in self._open.copy():
                 if call.phase is Phase.RECEIVING and now - call.since > self._request_timeout:
                     self._give_up_receiving(call)
-                elif call.phase is Phase.ENDING and now - call.since > self._send_timeout:
+                elif call.phase in _READING and now - call.since > self._send_timeout:
                     self._limits.hit("send_timeout", call.address)
                     call.event.call.cancel()
 

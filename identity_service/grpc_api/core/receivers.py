@@ -120,8 +120,13 @@ class ConversationReceiver(Receiver):
             else:
                 self._start(call, self._answer, call, following, run, answer)
 
+        def taken() -> None:
+            self._calls.streaming(call)
+            call.receive(received)
+
         if answered:
-            stream.send(response, lambda: call.receive(received))
+            self._calls.sending(call)
+            stream.send(response, taken)
         else:
             self._calls.ending(call)
 
