@@ -63,7 +63,8 @@ class AuditTails:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="identity-audit-tails", daemon=True)
                 self._thread.start()
-        self._senders.add(tail, stream, request_id, lambda: self._forget(tail))
+            # The thread looks at no tail before the senders know it, which could not be ended then.
+            self._senders.add(tail, stream, request_id, lambda: self._forget(tail))
 
     def _look_again(self) -> None:
         with self._changed:
@@ -90,11 +91,12 @@ class AuditTails:
     def _read_for(self, tail: _Tail) -> None:
         try:
             events = self._store.read_audit(tail.after, DEFAULT_PAGE)
+            page = self._render(list(events)) if events else None
         except Exception as error:  # noqa: BLE001  # a bug in one tail must not end the others
             self._senders.end(tail, error)
             self._forget(tail)
             return
-        if events:
+        if page is not None:
             tail.after = events[-1].event_id
-            tail.page = self._render(list(events))
+            tail.page = page
             self._senders.wake(tail)

@@ -1,0 +1,100 @@
+"""Tails of the audit trail whose reading fails: each is ended, whenever that happens."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import grpc
+
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.grpc_api.audit_tails import AuditTails
+from identity_service.grpc_api.errors import RpcStatus
+from identity_service.grpc_api.senders import Senders
+from tests.patience import PATIENCE
+
+PATIENT = timedelta(seconds=PATIENCE)
+
+
+class Stream:
+    """Implements `ResponseStream`."""
+
+    def __init__(self) -> None:
+        self.status: RpcStatus | None = None
+        self.ended = threading.Event()
+
+    def send(self, message: bytes, taken: Callable[[], None]) -> None:
+        taken()
+
+    def end(self, status: RpcStatus | None) -> None:
+        self.status = status
+        self.ended.set()
+
+    def cancel(self) -> None:
+        self.ended.set()
+
+    def is_active(self) -> bool:
+        return not self.ended.is_set()
+
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        return True
+
+
+class Store:
+    """Of a store, what tails read."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def read_audit(self, after: str, limit: int) -> Any:
+        if self._error is not None:
+            raise self._error
+        return [type("Event", (), {"event_id": "1"})]
+
+
+class LateSenders(Senders):
+    """Takes a stream over only after it was told to end it, or after a second."""
+
+    def __init__(self) -> None:
+        super().__init__(send_timeout=PATIENT, heartbeat=PATIENT, beat=lambda: None)
+        self._told = threading.Event()
+
+    def add(self, *args: Any) -> None:
+        self._told.wait(1)
+        super().add(*args)
+
+    def end(self, source: Any, error: Exception) -> None:
+        super().end(source, error)
+        self._told.set()
+
+
+def test_a_tail_whose_reading_fails_before_its_stream_is_taken_over_is_ended() -> None:
+    stream = Stream()
+    tails = AuditTails(Store(StoreUnavailableError("it is gone")), LateSenders(), lambda events: b"")  # type: ignore[arg-type]
+
+    tails.add("", stream, "id")
+
+    assert stream.ended.wait(10)
+    assert stream.status is not None
+    assert stream.status.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_page_that_cannot_be_rendered_ends_its_tail_and_no_other() -> None:
+    failing = iter([ValueError("not to be rendered")])
+
+    def render(_: Any) -> bytes:
+        for error in failing:
+            raise error
+        rendered.set()
+        return b""
+
+    rendered = threading.Event()
+    senders = Senders(send_timeout=PATIENT, heartbeat=PATIENT, beat=lambda: None)
+    tails = AuditTails(Store(), senders, render)  # type: ignore[arg-type]
+    first, second = Stream(), Stream()
+
+    tails.add("", first, "1")
+    tails.add("", second, "2")
+
+    assert rendered.wait(10)
+    assert first.ended.wait(10) or second.ended.wait(10)
