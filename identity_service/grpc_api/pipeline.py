@@ -256,6 +256,10 @@ class Pipeline:
         code = status_code(error)
         if not context.is_active():
             self._say(method, "CANCELLED", id_, started)
+        elif isinstance(error, TimeoutError) and context.time_remaining() == 0:
+            # The core has not noticed it yet; this is what it would say.
+            self._say(method, "DEADLINE_EXCEEDED", id_, started)
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         elif code is grpc.StatusCode.INTERNAL:
             # Where, not what: the text of an unknown exception may hold a value of the request.
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]

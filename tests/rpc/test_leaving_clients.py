@@ -1,6 +1,10 @@
 """Clients that leave while the service works for them: what they hold open is counted until it is done."""
 
+import random
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -48,3 +52,77 @@ def test_a_client_that_resets_its_calls_has_no_more_of_them_waiting_for_a_thread
 
 def nothing_is_open(world: World) -> bool:
     return all(quota.open == quota.addresses == 0 for quota in world.service._limits.quotas)
+
+
+@pytest.mark.in_process
+def test_a_deadline_that_has_passed_and_that_the_core_has_not_noticed_is_no_bug(
+    start_world: StartWorld, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world = start_world()
+    monkeypatch.setattr("grpc._server._Context.time_remaining", lambda _: 0)
+
+    with pytest.raises(grpc.RpcError) as error:
+        world.issue(world.admin)
+
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "rpc_bug" not in "".join(capfd.readouterr())
+
+
+VERIFY = "/identityapi.v1.IdentityService/Verify"
+HEALTH = "/grpc.health.v1.Health/Watch"
+WATCH = "/identityapi.v1.TrustService/Watch"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+TAIL = "/identityapi.v1.AdminService/TailAuditEvents"
+UNKNOWN = "/identityapi.v1.IdentityService/Nothing"
+PATHS = (ISSUE, VERIFY, HEALTH, WATCH, REFLECTION, TAIL, UNKNOWN)
+BODIES = (b"", b"\0\0\0", framed(b""), b"\0\0\0\0\x64half", framed(b"\xff\xff no message"), framed(b"") * 3)
+DEADLINES = ((), (("grpc-timeout", "1m"),), (("grpc-timeout", "30m"),))
+
+
+def misbehave(world: World, token: str, chance: random.Random) -> None:
+    """Open calls of every kind on one connection, and leave them at any time and in any way."""
+    with SlowClient(world.target, reads=chance.random() < 0.6) as client:
+        for _ in range(chance.randrange(1, 12)):
+            metadata = [*chance.choice(DEADLINES), ("authorization", f"Bearer {token}")]
+            stream = client.call(
+                chance.choice(PATHS), chance.choice(BODIES), metadata=metadata, end=chance.random() < 0.5
+            )
+            match chance.randrange(4):
+                case 0:
+                    client.cancel(stream)
+                case 1:
+                    time.sleep(chance.random() / 50)
+                    client.cancel(stream)
+                case 2 if not client.closed:
+                    client.read()
+                case _:
+                    pass
+        time.sleep(chance.random() / 4)
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_clients_do_nothing_stays_counted(start_world: StartWorld, seed: int) -> None:
+    world = start_world(
+        reflection=True,
+        limits_exempt=(),
+        max_calls_per_peer=20,
+        max_receives_per_peer=6,
+        max_watchers_per_peer=2,
+        max_health_watchers_per_peer=2,
+        max_reflection_streams_per_peer=2,
+        max_audit_tails=3,
+        request_timeout=timedelta(milliseconds=100),
+        send_timeout=timedelta(milliseconds=100),
+    )
+    token = world.admin_token(["identity.admin"])
+    with ThreadPoolExecutor(6) as clients:
+        ended = [
+            clients.submit(misbehave, world, token, random.Random(1000 * seed + number))  # noqa: S311
+            for number in range(60)
+        ]
+    for client in ended:
+        client.result()
+
+    world.until(lambda: nothing_is_open(world))
+    assert world.issue(world.new_client()).access_token
