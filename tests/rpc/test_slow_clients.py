@@ -72,6 +72,18 @@ def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWo
     assert answer.grpc_status == DEADLINE_EXCEEDED
 
 
+def test_so_is_a_client_that_sends_headers_alone_where_requests_may_have_no_end(
+    start_world: StartWorld,
+) -> None:
+    """With reflection on, Envoy bounds no request."""
+    world = start_world(request_timeout=SOON, reflection=True)
+
+    answer = raw_http2.call(world.target, VERIFY, b"", end=False, headers=[("grpc-timeout", "20S")])
+
+    assert answer.grpc_status == DEADLINE_EXCEEDED
+    assert "grpc-status-details-bin" in answer.headers
+
+
 @pytest.mark.in_process
 def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld) -> None:
     world = start_world(send_timeout=SOON)

@@ -67,6 +67,8 @@ class AsgiEngine:
         self._send_timeout = limits.config.send_timeout.total_seconds()
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
+        self._first_timeout: float | None = None
+        """Seconds for the first part of a request; None = the ASGI server bounds it, as every request ends."""
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
         # A set, not a number: an ASGI server may have several loops, each in a thread of its own.
@@ -79,6 +81,8 @@ class AsgiEngine:
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
         for name, handler in method_handlers.items():
             self._methods[f"/{service_name}/{name}"] = self._method(handler)
+            if handler.request_streaming:
+                self._first_timeout = self._request_timeout
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
         self._generic.extend(generic_rpc_handlers)
@@ -147,7 +151,7 @@ class AsgiEngine:
             receiving = self._limits.receives
             receiving.take(address)
             try:
-                event = await within(receive(), context.time_remaining())
+                event = await self._first(receive, context.time_remaining())
                 known = self._known(method, window, event, context)
                 if known is None:
                     call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
@@ -168,6 +172,16 @@ class AsgiEngine:
                 await self._run(method, call, message, scope["path"])
             else:
                 await answer_known(send, known)
+
+    async def _first(self, receive: Receive, left: float | None) -> Event:
+        """What `receive` gives first. Raises RequestTimeoutError; TimeoutError at the deadline."""
+        timeout = self._first_timeout
+        if timeout is None or (left is not None and left <= timeout):
+            return await within(receive(), left)
+        try:
+            return await within(receive(), timeout)
+        except TimeoutError:
+            raise RequestTimeoutError(timeout) from None
 
     def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Method, int]:
         """The method, and how its messages are compressed. Raises WireError: the call is refused.
