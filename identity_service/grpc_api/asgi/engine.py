@@ -68,7 +68,7 @@ class AsgiEngine:
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
         self._first_timeout: float | None = None
-        """Seconds for the first part of a request; None = the ASGI server bounds it, as every request ends."""
+        """Seconds for the first part of a request; None = the ASGI server bounds it, as all requests end."""
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
         # A set, not a number: an ASGI server may have several loops, each in a thread of its own.
