@@ -80,7 +80,6 @@ def work(settings: Settings, ready: Connection) -> None:
 
 
 def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
-    open_files.allow(settings.max_connections, logs.LogJournal())
     service = _open(settings, stop, share_port=share_port)
     # What is there by now stays: a full collection need not look at all of it each time.
     gc.collect()
@@ -100,6 +99,7 @@ class _Service(Protocol):
 
 
 def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
+    open_files.allow(settings.max_connections, logs.LogJournal())
     if settings.engine == "grpcio":
         from identity_service.bootstrap import Service  # a process beside Envoy needs none of it
 
