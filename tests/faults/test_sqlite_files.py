@@ -62,6 +62,7 @@ def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
     """The one that notices first saves the log of all; the others follow, and lose nothing of their own."""
     port = reserve_port()
     with installation.serve("--workers", "3", port=port) as service:
+        until(lambda: "serving on" in installation.log)  # all three: one that starts just then is refused
         acknowledged: list[str] = []
         kept: list[str] = []
         for _ in range(3):

@@ -78,13 +78,14 @@ class OpenCalls:
         """Note that a message is sent to the client, which has `send_timeout` to read it."""
         with call.state.condition:
             if not call.state.statused and not self._abandoned(call):
-                call.phase, call.since = Phase.SENDING, self._monotonic()
+                call.since, call.phase = self._monotonic(), Phase.SENDING
 
     def ending(self, call: OpenCall) -> None:
         """Note that the handler has answered: the client has `send_timeout` to read that."""
         with call.state.condition:
             if call.phase is not Phase.ENDING and not self._abandoned(call):
-                call.phase, call.since = Phase.ENDING, self._monotonic()
+                # The time first: the thread that watches looks at the phase without the lock.
+                call.since, call.phase = self._monotonic(), Phase.ENDING
 
     def _abandoned(self, call: OpenCall) -> bool:
         """Return whether the call has ended; it counts no longer if what it waited for was its handler."""
