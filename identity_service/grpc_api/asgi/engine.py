@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from identity_service.domain.errors import RequestTimeoutError, ServerBusyError
+from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
 from identity_service.grpc_api.asgi.calls import (
     Call,
     Event,
@@ -125,9 +125,8 @@ class AsgiEngine:
         try:
             quotas.calls.take(address)
         except ServerBusyError as error:
-            context.set_status(to_status(error, new_request_id()))
             with suppress(GoneError):
-                await refuse(send, *_status(AbortedError(), context), context)
+                await _refuse_with(send, error, context)
             return
         self._calls.add(context)
         try:
@@ -163,8 +162,7 @@ class AsgiEngine:
         except (RequestTimeoutError, ServerBusyError) as error:
             if isinstance(error, RequestTimeoutError):
                 self._limits.hit("request_timeout", address)
-            context.set_status(to_status(error, new_request_id()))
-            await refuse(send, *_status(AbortedError(), context), context)
+            await _refuse_with(send, error, context)
         except (WireError, AbortedError, TimeoutError) as error:
             await refuse(send, *_status(error, context), context)
         else:
@@ -257,6 +255,13 @@ class AsgiEngine:
             done = self._ended.wait_for(lambda: not self._calls, grace)
         self._stopped = True
         return done
+
+
+async def _refuse_with(send: Send, error: IdentityError, context: AsgiContext) -> None:
+    """Refuse a call with the status of an error, its details among it. Raises GoneError."""
+    status = to_status(error, new_request_id())
+    context.set_status(status)
+    await refuse(send, status.code, status.details, context)
 
 
 class _Status(NamedTuple):

@@ -14,7 +14,7 @@ from identity_service.grpc_api.errors import RpcStatus
 
 
 class AsgiStream:
-    """Implements `ResponseStream`. What a method has underlined must be called on the event loop."""
+    """Implements `ResponseStream`. `_write`, `_end` and `_set_ended` are called on the event loop alone."""
 
     def __init__(self, call: Call, loop: asyncio.AbstractEventLoop, send_timeout: float) -> None:
         """`send_timeout` = seconds for what was sent last, once the stream has been ended."""
