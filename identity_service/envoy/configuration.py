@@ -15,7 +15,7 @@ from identity_service.envoy.certificates import AUTHORITIES, SERVER, secret_sour
 from identity_service.envoy.limits import (
     STREAM_BYTES,
     TYPES,
-    Limits,
+    EnvoyLimits,
     bootstrap,
     connection_manager,
     duration,
@@ -43,7 +43,7 @@ class EnvoyConfig:
 
     max_connection_age: timedelta
     drain_grace: timedelta
-    limits: Limits
+    limits: EnvoyLimits
 
 
 def admin_socket(directory: Path) -> Path:

@@ -42,7 +42,7 @@ _LARGE_STREAM: Final = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class EnvoyLimits:
     """The bounds that settings decide."""
 
     request_timeout: timedelta
@@ -62,7 +62,7 @@ class Limits:
     """
 
 
-def bootstrap(limits: Limits) -> Mapping[str, Any]:
+def bootstrap(limits: EnvoyLimits) -> Mapping[str, Any]:
     """Return the fields of the bootstrap configuration that bound the whole process."""
     return {
         "overload_manager": _overload_manager(limits),
@@ -81,7 +81,7 @@ def bootstrap(limits: Limits) -> Mapping[str, Any]:
     }
 
 
-def connection_manager(limits: Limits, max_connection_age: timedelta) -> Mapping[str, Any]:
+def connection_manager(limits: EnvoyLimits, max_connection_age: timedelta) -> Mapping[str, Any]:
     """Return the fields of the HTTP connection manager that bound connections, streams and requests."""
     found: dict[str, Any] = {
         "common_http_protocol_options": {
@@ -116,7 +116,7 @@ def duration(length: timedelta) -> str:
     return f"{length.total_seconds():.3f}s"
 
 
-def _overload_manager(limits: Limits) -> Mapping[str, Any]:
+def _overload_manager(limits: EnvoyLimits) -> Mapping[str, Any]:
     monitors = "resource_monitors"
     return {
         "refresh_interval": _HEAP_IS_READ,

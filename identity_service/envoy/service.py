@@ -12,7 +12,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Journal
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig, Listening
-from identity_service.envoy.limits import Limits, default_memory
+from identity_service.envoy.limits import EnvoyLimits, default_memory
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import PATIENCE, EnvoyProcess
 from identity_service.grpc_api.tls import Certificates
@@ -134,7 +134,7 @@ def envoy_config(settings: Settings) -> EnvoyConfig:
     return EnvoyConfig(
         max_connection_age=settings.max_connection_age,
         drain_grace=settings.drain_grace,
-        limits=Limits(
+        limits=EnvoyLimits(
             request_timeout=settings.request_timeout,
             open_ended=settings.reflection,
             send_timeout=settings.send_timeout,

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hpack import Encoder
 
 from identity_service.envoy.configuration import EnvoyConfig
-from identity_service.envoy.limits import Limits
+from identity_service.envoy.limits import EnvoyLimits
 from identity_service.envoy.service import envoy_config
 from identity_service.settings import Settings
 from tests.patience import PATIENCE, until
@@ -62,7 +62,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 
 def with_bounds(settings: Settings, **bounds: object) -> EnvoyConfig:
     config = envoy_config(settings)
-    limits: Limits = replace(config.limits, **bounds)  # type: ignore[arg-type]
+    limits: EnvoyLimits = replace(config.limits, **bounds)  # type: ignore[arg-type]
     return replace(config, limits=limits)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.envoy.limits import Limits, connection_manager, default_memory
+from identity_service.envoy.limits import EnvoyLimits, connection_manager, default_memory
 from identity_service.envoy.service import envoy_config
 from identity_service.settings import Settings
 from identity_service.settings_sources import load_settings
 
 MIB = 2**20
 AGE = timedelta(minutes=30)
-LIMITS = Limits(
+LIMITS = EnvoyLimits(
     request_timeout=timedelta(seconds=10),
     open_ended=False,
     send_timeout=timedelta(seconds=5),
@@ -86,7 +86,7 @@ def test_the_settings_decide_the_bounds() -> None:
         envoy_memory=700 * MIB,
     )
 
-    assert envoy_config(settings).limits == Limits(
+    assert envoy_config(settings).limits == EnvoyLimits(
         request_timeout=timedelta(seconds=3),
         open_ended=False,
         send_timeout=timedelta(seconds=4),
