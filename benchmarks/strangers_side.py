@@ -4,6 +4,7 @@ from __future__ import annotations  # grpcio's classes are generic for the type 
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ _DEADLINE: Final = 2.0
 """Seconds for one call; later it counts as failed."""
 _PERIOD: Final = 0.025
 """Seconds from one round of calls to the next."""
+_SESSIONS: Final = 4
+"""Refreshed in turn: the service limits one session to 1,000 rotations in a minute."""
 _WARM_UP: Final = 2.0
 _SETTLE: Final = 20.0
 """Seconds after the abuse during which the service may give back memory; it cleans up once a call is over."""
@@ -143,14 +146,14 @@ class _Client:
         stub, health = pb_grpc.IdentityServiceStub(channel), health_pb2_grpc.HealthStub(channel)
         self._verify = running.verify_request()
         self._issue = running.issue_request()
-        (self._refresh,) = running.sign_in(1)
+        self._refresh = deque(running.sign_in(_SESSIONS))
         self._token = ""
         self._tallies = {name: _Tally() for name in METHODS}
         self._calls: Mapping[str, Callable[[], Any]] = {
             "Verify": lambda: stub.Verify(self._verify, timeout=_DEADLINE),
             "Issue": lambda: self._keep_token(stub.Issue(self._issue, timeout=_DEADLINE)),
             "Refresh": lambda: self._keep_refresh(
-                stub.Refresh(pb.RefreshRequest(refresh_token=self._refresh), timeout=_DEADLINE)
+                stub.Refresh(pb.RefreshRequest(refresh_token=self._refresh[0]), timeout=_DEADLINE)
             ),
             # The token of the Issue just before; a holder may revoke the token it shows.
             "Revoke": lambda: stub.Revoke(pb.RevokeRequest(token=self._token), timeout=_DEADLINE),
@@ -191,7 +194,8 @@ class _Client:
         self._token = answer.token_set.access_token
 
     def _keep_refresh(self, answer: pb.RefreshResponse) -> None:
-        self._refresh = answer.token_set.refresh_token
+        self._refresh[0] = answer.token_set.refresh_token
+        self._refresh.rotate()
 
 
 def _processes(running: Service) -> list[int]:

@@ -118,7 +118,7 @@ def test_a_restore_that_is_killed_leaves_no_store_that_accepts_what_was_revoked(
     killer = Killer(time.monotonic() - begun, waits=WATCHED)
     while killer.goes_on(ROUNDS):
         killer.run(installation, "restore", "it.backup", "--replace", "--yes")
-        assert accepts_nothing(installation, revoking.acknowledged)
+        assert accepted(installation, revoking.acknowledged) == []
     installation.json("restore", "it.backup", "--replace", "--yes")
     with installation.serve() as service, service.client() as client:
         assert "VERIFIED" not in verdicts(client, tokens)
@@ -129,14 +129,23 @@ def test_a_restore_that_is_killed_leaves_no_store_that_accepts_what_was_revoked(
     assert restored_denials(store) >= DENIALS
 
 
-def accepts_nothing(installation: Installation, revoked: list[TokenSet]) -> bool:
-    """Whether a service on what was left does not start, or refuses all of them."""
+def accepted(installation: Installation, revoked: list[TokenSet]) -> list[str]:
+    """The token ids that a service on what was left accepts; empty if it does not start for that reason."""
     try:
         service = installation.serve()
     except AssertionError:
-        return "a restore or a migration into this store was not finished" in installation.log
+        log = installation.log
+        assert "a restore or a migration into this store was not finished" in log, log
+        return []
     with service, service.client() as client:
-        return "VERIFIED" not in verdicts(client, revoked) and "REFRESHED" not in refreshes(client, revoked)
+        verified = zip(revoked, verdicts(client, revoked), strict=True)
+        refreshable = [each for each in revoked if each.refresh_token]
+        refreshed = zip(refreshable, refreshes(client, refreshable), strict=True)
+        return [
+            f"{each.token_id}: {verdict}"
+            for each, verdict in (*verified, *refreshed)
+            if verdict in ("VERIFIED", "REFRESHED")
+        ]
 
 
 def restored_denials(store: str) -> int:
