@@ -217,6 +217,16 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """What came of sending facts to a store again."""
+
+    end: Revision
+    """Of the log that holds them all: whoever has read this place has read them."""
+    absent: int
+    """How many of them the store lacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The end of a log, and what time it is where the log is kept."""
 

@@ -21,6 +21,7 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
+    PutBack,
     RecordKind,
     Revision,
 )
@@ -125,10 +126,11 @@ class ChangeLog(Protocol):
         has now: this one, or the one that somebody else was first to give.
         """
 
-    def restore(self, facts: Sequence[Fact]) -> int:
-        """Append those facts that are absent, each once; returns how many. A generation needs its origin.
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
+        """Append those facts that are absent, each once. A generation needs its origin.
 
-        Confirmed as any mutation when it returns. Raises StoreReplacedError under another epoch.
+        Confirmed as any mutation when it returns: by the server that was asked, which may be deposed. Raises
+        StoreReplacedError under another epoch.
         """
 
     def rebuild(self) -> int:

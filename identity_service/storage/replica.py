@@ -6,7 +6,7 @@ does) and knows no database: it reads through the port ChangeLog.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -90,7 +90,7 @@ class Replica:
         self._history = History(Epoch(""))
         self._unread = Unread()
         self._unrecognised = LimitedEvent("revision_unrecognised", journal, clock)
-        self.upkeep = Upkeep(log, self._revocations, clock, journal)
+        self.upkeep = Upkeep(log, self._revocations, clock, journal, sent=self._sent)
 
     @property
     def revision(self) -> Revision:
@@ -368,6 +368,14 @@ class Replica:
             self._journal.record("own_writes_lost", count=len(missing.lost))
         for fact in (*missing.lost, *missing.unsure):
             self.upkeep.owe(fact)
+        if missing.repairs:
+            self.upkeep.owe_everything()
+
+    def _sent(self, facts: Sequence[Fact], end: Revision) -> bool:
+        """A server has taken facts: unless the place that it names is read, they are sent again."""
+        missing = self._unread.sent(facts, end, self._clock.monotonic())
+        self._send_again(missing)
+        return not missing
 
     def _notify(self, change: RecordChanged | None) -> None:
         for subscriber in self._subscribers:

@@ -5,14 +5,14 @@ Owns what this process owes to the log. Starts no thread (`follower.py` does) an
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
 from identity_service.domain.clock_guard import LONGEST_BACK
-from identity_service.domain.errors import StoreDamagedError
-from identity_service.domain.log import Fact, Head, SessionEnded, TokenDenied
+from identity_service.domain.errors import StoreDamagedError, StoreUnavailableError
+from identity_service.domain.log import Fact, Head, Revision, SessionEnded, TokenDenied
 from identity_service.domain.ports import Clock, Journal
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import ChangeLog
@@ -31,7 +31,22 @@ _TRIM_STEP: Final = 2_000
 class Upkeep:
     """What one process does for the log beside reading it. Any thread may call any method."""
 
-    def __init__(self, log: ChangeLog, revocations: Revocations, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self,
+        log: ChangeLog,
+        revocations: Revocations,
+        clock: Clock,
+        journal: Journal,
+        *,
+        sent: Callable[[Sequence[Fact], Revision], bool],
+    ) -> None:
+        """
+        Args:
+            sent: told of facts (none = a part of all that is known) that a server has confirmed to be in its
+                log up to this place; sees to it that they are owed again unless that place is read, and
+                returns False where that is so already.
+        """
+        self._sent = sent
         self._log = log
         self._revocations = revocations
         self._clock = clock
@@ -109,7 +124,8 @@ class Upkeep:
     def do(self) -> None:
         """Do what there is to do.
 
-        Raises UnavailableError: the store was away, or its log was replaced again; nothing is forgotten.
+        Raises UnavailableError: the store was away, its log was replaced again, or a server took the facts
+        that is not the one whose log is read; nothing is forgotten.
         """
         self._work.clear()
         try:
@@ -126,10 +142,12 @@ class Upkeep:
             owed = list(self._owed)
         if not owed:
             return
-        self._send(owed)
-        with self._lock:
-            for fact in owed:
-                self._owed.pop(fact, None)
+        for chunk in batched(owed, _CHUNK):
+            end = self._log.restore(chunk).end
+            with self._lock:
+                for fact in chunk:
+                    self._owed.pop(fact, None)
+            self._require_followed(chunk, end)
         self._journal.record("revocations_sent_again", count=len(owed))
 
     def _restore_everything(self) -> None:
@@ -137,7 +155,12 @@ class Upkeep:
             losses = self._losses
         if losses == self._made_good:
             return
-        sent, absent = self._send(self._revocations.facts())
+        sent = absent = 0
+        for chunk in batched(self._revocations.facts(), _CHUNK):
+            put_back = self._log.restore(chunk)
+            self._require_followed((), put_back.end)
+            sent += len(chunk)
+            absent += put_back.absent
         self._made_good = losses
         self._journal.record("log_repaired", known=sent, absent=absent)
 
@@ -152,14 +175,13 @@ class Upkeep:
             self._rebuild_after = self._clock.monotonic() + _REBUILD_PAUSE
             self._journal.record("log_incomplete", error=str(error))
 
-    def _send(self, facts: Iterable[Fact]) -> tuple[int, int]:
-        """Returns how many were sent, and how many of them the store lacked."""
-        sent = absent = 0
-        remaining = iter(facts)
-        while chunk := list(islice(remaining, _CHUNK)):
-            absent += self._log.restore(chunk)
-            sent += len(chunk)
-        return sent, absent
+    def _require_followed(self, facts: Sequence[Fact], end: Revision) -> None:
+        """Raise StoreUnavailableError, and owe them again, if this place lies in another history."""
+        if not self._sent(facts, end):
+            raise StoreUnavailableError(
+                "revocations were written to another history of the store than the one that is read; "
+                "they are sent again"
+            )
 
     def _trim(self) -> None:
         with self._lock:
@@ -193,6 +215,13 @@ class Upkeep:
                 if len(keep) == _CHUNK:
                     return entry.position, keep
         return goal, keep
+
+
+def batched(facts: Iterable[Fact], size: int) -> Iterable[tuple[Fact, ...]]:
+    """Cut into tuples of this size; the last may be shorter."""
+    remaining = iter(facts)
+    while chunk := tuple(islice(remaining, size)):
+        yield chunk
 
 
 def retention_for(longest_lifetime: timedelta, leeway: timedelta) -> timedelta:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from identity_service.domain.errors import StoreDamagedError
-from identity_service.domain.ids import Epoch, PrincipalId, new_link
+from identity_service.domain.ids import Epoch, Link, PrincipalId, new_link
 from identity_service.domain.log import (
     NEVER_RAISED,
     Fact,
@@ -17,6 +17,8 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
+    PutBack,
+    Revision,
 )
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import STATUS_LENGTH
@@ -143,19 +145,21 @@ class RedisLog:
         )
         return Epoch(now_has)
 
-    def restore(self, facts: Sequence[Fact]) -> int:
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
+        epoch = self._writing.expected()
         words = [word for fact in facts for word in restore_words(fact)]
-        _, count = self._connection.run(
+        position, link, absent = self._connection.run(
             "restore_facts",
             [keys.HEAD, keys.LOG, keys.GENERATIONS],
-            [self._writing.expected(), self._writing.now(), keys.DENIALS, keys.ENDS, *words],
+            [epoch, self._writing.now(), keys.DENIALS, keys.ENDS, *words],
             durable=True,
         )
-        return int(count)
+        end = Revision(epoch=epoch, position=int(position), link=Link(link))
+        return PutBack(end=end, absent=int(absent))
 
     def rebuild(self) -> int:
         epoch = self._writing.expected()
-        missing = self.restore(lost) if (lost := self._lost_generations()) else 0
+        missing = self.restore(lost).absent if (lost := self._lost_generations()) else 0
         for kind, prefix in (("deny", keys.DENIALS), ("end", keys.ENDS)):
             missing += self._append_absent(epoch, kind, prefix)
         if lost_for_good := self.finish_rebuild(epoch):

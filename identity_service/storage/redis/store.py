@@ -22,6 +22,7 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
+    PutBack,
     RecordKind,
     Revision,
     SessionEnded,
@@ -198,7 +199,7 @@ class RedisStore:
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
         return self._log.renew(found, epoch)
 
-    def restore(self, facts: Sequence[Fact]) -> int:
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
         return self._log.restore(facts)
 
     def rebuild(self) -> int:

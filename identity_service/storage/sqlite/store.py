@@ -22,6 +22,7 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
+    PutBack,
     RecordKind,
     Revision,
 )
@@ -183,11 +184,11 @@ class SqliteStore:
         with self._writing() as connection:
             return changes.renew(connection, found, epoch)
 
-    def restore(self, facts: Sequence[Fact]) -> int:
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
         with self._mutation() as mutation:
             for fact in facts:
                 revocations.restore(mutation, fact)
-            return mutation.count
+            return PutBack(end=mutation.revision, absent=mutation.count)
 
     def rebuild(self) -> int:
         # One epoch for all of it: another thread may adopt a new one meanwhile, whose mark must stand.

@@ -33,6 +33,7 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
+    PutBack,
     RecordChanged,
     RecordKind,
     Revision,
@@ -137,9 +138,9 @@ class MemoryLog:
             self.ended = self.floor
         return self.epoch
 
-    def restore(self, facts: Sequence[Fact]) -> int:
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
         self.restored += facts
-        return len(facts)
+        return PutBack(end=self.head().revision, absent=len(facts))
 
     def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
         raise AssertionError("nothing is old enough")

@@ -6,6 +6,7 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, Token
 from identity_service.domain.log import (
     Appended,
     Change,
+    Fact,
     GenerationRaised,
     Head,
     LogEntry,
@@ -161,6 +162,43 @@ def test_of_a_record_and_a_raise_each_is_held_against_its_own_place(site: Site, 
     found += [site.unread.add(both, 1.0)] if first == "the reader" else []
     (lost,) = (fact for missing in found for fact in missing.lost)
     assert lost == GenerationRaised(principal=PrincipalId("c"), number=1, origin=Link("gen"))
+
+
+@pytest.mark.parametrize("first", ["the writer", "the reader"])
+def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str) -> None:
+    """While a deposed primary takes writes, two servers may acknowledge one each."""
+    found = [site.read("other")] if first == "the reader" else []
+    found += [site.add(1), site.add(1, "other")]
+    found += [site.read("other")] if first == "the writer" else []
+    assert [missing for missing in found if missing] == [LOST]
+
+
+def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(site: Site) -> None:
+    assert not site.unread.sent([FACT], place(2, "end"), 1.0)
+    assert not site.read("a", "end")
+    assert not site.unread.sent([FACT], place(2, "end"), 1.0), "nor if it was read before"
+    assert not site.unread.sent([FACT], place(0, ""), 1.0), "the start lies in every history"
+    assert not site.unread.beaten(head(0), sent=9.0)
+
+
+@pytest.mark.parametrize("how", ["read before", "read after", "the log is shorter"])
+@pytest.mark.parametrize("facts", [[FACT], []], ids=["facts", "a repair"])
+def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact], how: str) -> None:
+    if how == "read before":
+        site.read("a", "b")
+    found = [site.unread.sent(facts, place(2, "end"), 1.0)]
+    found.append(
+        site.unread.beaten(head(1), sent=2.0) if how == "the log is shorter" else site.read("a", "b")
+    )
+    expected = Missing(lost=facts) if facts else Missing(repairs=1)
+    assert [missing for missing in found if missing] == [expected]
+    assert not site.read("c"), "once"
+
+
+def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
+    """What is known when the other log is found is sent to it: of a repair that is all there is."""
+    assert site.unread.sent([FACT], place(2, "end", "f"), 1.0) == UNSURE
+    assert not site.unread.sent([], place(2, "end", "f"), 1.0)
 
 
 def test_a_raise_that_is_repeated_at_the_end_of_another_log_is_not_held_against_it(site: Site) -> None:

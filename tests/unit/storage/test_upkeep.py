@@ -9,7 +9,7 @@ import pytest
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import Epoch, Link, SessionId, TokenId
-from identity_service.domain.log import Fact, Head, LogEntry, SessionEnded, TokenDenied
+from identity_service.domain.log import Fact, Head, LogEntry, PutBack, Revision, SessionEnded, TokenDenied
 from identity_service.domain.revocations import Revocations
 from identity_service.storage.upkeep import Upkeep
 
@@ -54,13 +54,13 @@ class Log:
         self.writes = 0
         self.now = Head(epoch=Epoch("e"), position=100_000, link=Link("l"), time=NOW, retention=HOUR)
 
-    def restore(self, facts: Sequence[Fact]) -> int:
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
         if self.away:
             raise StoreUnavailableError("away")
         self.writes += 1
         new = [fact for fact in facts if fact not in self.taken]
         self.taken += new
-        return len(new)
+        return PutBack(end=self.now.revision, absent=len(new))
 
     def head(self) -> Head:
         return self.now
@@ -98,9 +98,28 @@ def revocations() -> Revocations:
     return Revocations()
 
 
+class Following:
+    """What the process that owes does with the places up to which its facts were taken."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Sequence[Fact], Revision]] = []
+        self.is_followed = True
+
+    def __call__(self, facts: Sequence[Fact], end: Revision) -> bool:
+        self.found.append((facts, end))
+        return self.is_followed
+
+
 @pytest.fixture
-def upkeep(log: Log, revocations: Revocations, clock: Clock, journal: Journal) -> Upkeep:
-    return Upkeep(log, revocations, clock, journal)  # type: ignore[arg-type]  # a part of a ChangeLog
+def following() -> Following:
+    return Following()
+
+
+@pytest.fixture
+def upkeep(
+    log: Log, revocations: Revocations, clock: Clock, journal: Journal, following: Following
+) -> Upkeep:
+    return Upkeep(log, revocations, clock, journal, sent=following)  # type: ignore[arg-type]  # a part of it
 
 
 def test_without_anything_to_do_nothing_is_written(upkeep: Upkeep, log: Log) -> None:
@@ -119,6 +138,26 @@ def test_what_is_owed_is_kept_while_the_store_is_away(upkeep: Upkeep, log: Log) 
     log.away = False
     upkeep.do()
     assert (upkeep.owed, log.taken) == (0, [denied(1), denied(2)])
+
+
+def test_what_another_history_took_is_tried_again_with_a_pause(
+    upkeep: Upkeep, log: Log, following: Following, revocations: Revocations, journal: Journal
+) -> None:
+    """Who is told of it owes the facts again; that nothing was done makes the caller wait."""
+    upkeep.owe(denied(1))
+    following.is_followed = False
+    with pytest.raises(StoreUnavailableError, match="another history"):
+        upkeep.do()
+    assert following.found == [((denied(1),), log.now.revision)]
+    revocations.apply(denied(2), Link("l"))
+    upkeep.owe_everything()
+    with pytest.raises(StoreUnavailableError, match="another history"):
+        upkeep.do()
+    assert following.found[1:] == [((), log.now.revision)], "a part of all that is known"
+    assert journal.events == []
+    following.is_followed = True
+    upkeep.do()
+    assert journal.events == [("log_repaired", {"known": 1, "absent": 0})]
 
 
 def test_what_is_owed_is_bounded_and_what_is_dropped_is_said(upkeep: Upkeep, journal: Journal) -> None:

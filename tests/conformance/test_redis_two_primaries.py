@@ -1,0 +1,173 @@
+"""Two real servers that both take themselves for the primary, as when one was paused during a failover.
+
+One process writes to the deposed one by connections that it still holds, and reads the one that was elected.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.ids import TokenId, new_epoch
+from identity_service.domain.log import GenerationRaised, RecordChanged
+from identity_service.storage.redis import RedisStore
+from identity_service.storage.replica import Replica, ReplicaConfig
+from tests.conformance.backends import FakeClock
+from tests.conformance.samples import LATER
+from tests.conformance.test_repair import OWN_WRITES, Silent
+from tests.redis_topology import TunedServer, info, say, until
+
+_WRITES: Final = ("deny_token", "end_session", "raise_generation", "restore", "renew", "rebuild", "trim")
+
+
+class Split:
+    """A store whose writes go to `writing`, and whose reading goes to `reading`."""
+
+    def __init__(self, reading: RedisStore, writing: RedisStore) -> None:
+        self.reading, self.writing = reading, writing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.writing if name in _WRITES else self.reading, name)
+
+    def adopt(self, epoch: Any) -> None:
+        self.reading.adopt(epoch)
+        self.writing.adopt(epoch)
+
+
+class Site:
+    """A primary, its replica, and one process that follows."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._stack = stack
+        self.clock, self.journal = FakeClock(), Silent()
+        self._deposed = TunedServer(folder / "deposed")
+        self._elected = TunedServer(folder / "elected", replicaof=f"127.0.0.1 {self._deposed.port}")
+        for server in (self._deposed, self._elected):
+            server.start()
+            stack.callback(server.stop)
+        until(lambda: "state=online" in info(self._deposed.port).get("slave0", ""))
+        self.deposed = self._connect(self._deposed)
+        self.deposed.initialise(new_epoch())
+        self.deposed.deny_token(TokenId("before"), LATER)
+        self.elected = self._connect(self._elected)
+        until(lambda: self._has_all())
+        self.store = Split(self.deposed, self.deposed)
+        self.process = self._follow(self.store)
+
+    def elect(self) -> None:
+        """Promote the replica. The process reads it from now on, and writes where it wrote."""
+        until(self._has_all)
+        say(self._elected.port, "REPLICAOF NO ONE")
+        self.elected.open_log()
+        self.store.reading = self.elected
+
+    def notice(self) -> None:
+        """The process comes to write where it reads, and does what it owes."""
+        self.store.writing = self.elected
+        self.process.beat("p")
+        self.process.upkeep.do()
+
+    def newcomer(self) -> Replica:
+        """A process that has just started on the server that was elected."""
+        return self._follow(self._connect(self._elected))
+
+    def _has_all(self) -> bool:
+        offset = info(self._deposed.port)["master_repl_offset"]
+        return f"offset={offset}," in info(self._deposed.port)["slave0"]
+
+    def _connect(self, server: TunedServer) -> RedisStore:
+        store = RedisStore.connect(server.url, clock=self.clock)
+        self._stack.callback(store.close)
+        return store
+
+    def _follow(self, store: Any) -> Replica:
+        replica = Replica(store, self.clock, self.journal, ReplicaConfig())
+        replica.load()
+        replica.beat("p")
+        return replica
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def known(replica: Replica) -> set[object]:
+    """What is denied, and who was raised."""
+    return {id_ for id_, _ in replica.revocations.denylist.items()} | {*replica.revocations.generations}
+
+
+@pytest.mark.parametrize("name", OWN_WRITES)
+def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_it(
+    site: Site, name: str
+) -> None:
+    """It has the fact, so that sending it there once more confirms it, and changes nothing."""
+    site.elect()
+    written = OWN_WRITES[name](site.deposed)
+    site.elected.deny_token(TokenId("meanwhile"), LATER)
+    site.process.beat("p")
+    site.process.learn(written)
+    for _ in range(3):  # as often as it is tried
+        with pytest.raises(StoreUnavailableError, match="another history"):
+            site.process.upkeep.do()
+        site.process.beat("p")
+    site.notice()
+
+    assert known(site.newcomer()) == known(site.process)
+    assert site.process.upkeep.owed == 0
+
+
+@pytest.mark.parametrize("name", OWN_WRITES)
+def test_what_the_deposed_one_confirms_before_the_other_has_gone_as_far_is_sent_again(
+    site: Site, name: str
+) -> None:
+    """The elected one ends before the place that was confirmed, and then has another entry there."""
+    site.process.learn(OWN_WRITES["a denial"](site.deposed))
+    site.process.beat("p")
+    site.elect()
+    (fact, link), *_ = OWN_WRITES[name](site.deposed).changes
+    assert not isinstance(fact, RecordChanged)
+    site.process.owe(replace(fact, origin=link) if isinstance(fact, GenerationRaised) else fact)
+    site.process.upkeep.do()
+    assert site.process.upkeep.owed == 0, "confirmed, but not yet read"
+    site.elected.deny_token(TokenId("meanwhile"), LATER)
+    site.process.beat("p")
+    site.notice()
+
+    assert known(site.newcomer()) == known(site.process)
+
+
+@pytest.mark.parametrize("name", OWN_WRITES)
+def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last(
+    site: Site, name: str
+) -> None:
+    site.elect()
+    site.process.learn(OWN_WRITES[name](site.deposed))
+    site.process.learn(site.elected.deny_token(TokenId("on-elected"), LATER))
+    site.process.beat("p")
+    site.notice()
+
+    assert known(site.newcomer()) == known(site.process) >= {"on-elected"}
+
+
+def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
+    """Both have the new epoch, and only one of them what is put back."""
+    for number in range(600):
+        site.process.learn(site.deposed.deny_token(TokenId(f"t{number}"), LATER))
+    site.process.beat("p")
+    say(site._deposed.port, "DEL {idn}:log")
+    for number in range(600):
+        say(site._deposed.port, f"DEL {{idn}}:deny:t{number}")
+    site.process.beat("p")  # which finds entries missing, and renews the epoch
+    site.elect()
+    site.process.upkeep.do()
+    site.elected.deny_token(TokenId("meanwhile"), LATER)
+    site.process.beat("p")
+    site.notice()
+
+    assert known(site.newcomer()) == known(site.process) >= {f"t{number}" for number in range(600)}
