@@ -1,6 +1,7 @@
 """Logs: events with fields, as JSON lines or for people, on standard error. Implements the port Journal.
 
-Never a sentence with values in it, and never a secret: what is logged is named field by field.
+Never a sentence with values in it, and never a secret: what is logged is named field by field. Control
+characters are escaped in both forms, and in what libraries log: a terminal may be reading.
 """
 
 import json
@@ -15,13 +16,16 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from identity_service.domain.visible import escape, escape_json
 from identity_service.line_writer import LineWriter
 
 
 def configure(level: str, log_format: Literal["json", "console"]) -> None:
     """Set up logging for this process; called once, by the composition root."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_LibraryFormatter())
     logging.getLogger("identity").setLevel(threshold)
     processors, loggers = _for_programs() if log_format == "json" else _for_people()
     structlog.configure(
@@ -37,6 +41,7 @@ def _for_people() -> tuple[list[Processor], Callable[..., object]]:
     rendering: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _escape_fields,
         structlog.dev.ConsoleRenderer(),
     ]
     return rendering, structlog.WriteLoggerFactory(file=sys.stderr)
@@ -54,6 +59,25 @@ def _for_programs() -> tuple[list[Processor], Callable[..., object]]:
     return [_stamp, _render], lambda *_: logger
 
 
+class _LibraryFormatter(logging.Formatter):
+    """Formats what libraries log: the message on one line, and the lines of a traceback marked as such."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is logging's
+        return escape(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # the name is logging's
+        return "\n".join(f"  | {escape(line)}" for line in super().formatException(ei).splitlines())
+
+
+def _escape_fields(_: object, __: str, event: EventDict) -> EventDict:
+    """The renderer for people prints texts as they are, and spells out what else there is by its repr."""
+    return {escape(name): _escaped(value) for name, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    return value if isinstance(value, bool | int | float | None) else escape(f"{value}")
+
+
 class _LineLogger:
     """What structlog hands a finished line to, by the name of its level."""
 
@@ -69,9 +93,11 @@ def _stamp(_: object, level: str, event: EventDict) -> EventDict:
 
 def _render(_: object, __: str, event: EventDict) -> bytes:
     try:
-        return orjson.dumps(event, repr, orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(event, repr, orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a text that is not Unicode, a number of more than 64 bits
-        return f"{json.dumps(event, default=str)}\n".encode()
+        line = f"{json.dumps(event, default=str)}\n".encode()
+    # Most lines are of ASCII, in which JSON leaves one control character alone: DEL.
+    return line if line.isascii() and b"\x7f" not in line else escape_json(line.decode()).encode()
 
 
 def _lines_dropped(count: int) -> bytes:

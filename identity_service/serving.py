@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
 from identity_service import last_resort, logs, open_files
 from identity_service.domain.errors import ConfigurationError, IdentityError
+from identity_service.domain.visible import escape_lines
 from identity_service.exit_codes import Exit, code_of_refusal
 from identity_service.settings import Settings
 from identity_service.signals import SignalThread
@@ -123,4 +124,4 @@ def _stop_with_parent(stop: StopOrder) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{escape_lines(text)}\n")

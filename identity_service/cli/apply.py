@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from identity_client import IdentityError as CallError
 from identity_service.cli.options import YesOption
-from identity_service.cli.output import Exit, JsonFlag, code_of, fail, say, show
+from identity_service.cli.output import Exit, JsonFlag, code_of, fail, put, put_styled, say, show
 from identity_service.cli.records import confirm
 from identity_service.cli.remote import Service, remote
 from identity_service.cli.remote_records import RemoteRecords
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
+from identity_service.domain.visible import escape
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals.apply import carry_out, plan
 from identity_service.principals.plan import Action, Declaration, Step
@@ -76,7 +75,7 @@ class _Outcome:
         except ConfigurationError as error:
             self._refused, self.code = str(error).split("\n"), Exit.FAILED
         except CallError as error:
-            self._refused, self.code = [str(error)], code_of(error)
+            self._refused, self.code = [escape(str(error))], code_of(error)
 
     def _keep(self, client_id: str, secret: Secret) -> None:
         self._secrets[client_id] = secret.reveal()
@@ -115,15 +114,14 @@ def _read(file: Path) -> Declaration:
 
 def _print_steps(steps: Sequence[Step]) -> None:
     """`+` is made, `~` is changed field by field, `-` is deleted."""
-    console = Console(highlight=False, soft_wrap=True)
     if not steps:
-        console.print("nothing to do")
+        put("nothing to do")
     for step in steps:
-        line = Text(f"{_MARKS[step.action]} {step.kind} {step.name}", style=_STYLES[step.action])
-        console.print(line.append(" (gets a secret)" if step.secret else ""))
+        secret = " (gets a secret)" if step.secret else ""
+        put_styled((f"{_MARKS[step.action]} {step.kind} {step.name}{secret}", _STYLES[step.action]))
         for difference in step.differences:
             before = f"{json.dumps(difference.before)} → " if step.action is Action.CHANGE else ""
-            console.print(Text(f"    {difference.field}: {before}{json.dumps(difference.after)}"))
+            put(f"    {difference.field}: {before}{json.dumps(difference.after)}")
 
 
 def _plain(step: Step) -> dict[str, object]:

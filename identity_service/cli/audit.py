@@ -1,7 +1,6 @@
 """`identity audit`: what happened, and what happens."""
 
 import json
-import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -10,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from identity_client.values import moment
 from identity_service.cli.following import follow
-from identity_service.cli.output import Exit, JsonFlag, fail, say, show_table
+from identity_service.cli.output import Exit, JsonFlag, fail, put, put_json, say, show_table
 from identity_service.cli.records import first
 from identity_service.cli.remote import Service, remote
 from identity_service.domain.audit import AuditKind, AuditType
@@ -87,13 +86,16 @@ def tail(
 def _print(row: dict[str, Any], *, as_json: bool) -> None:
     """One line, at once."""
     if as_json:
-        line = json.dumps(row, default=str)
+        put_json(row)
     else:
         said = {name: value for name, value in row.items() if value and name not in _LEADING} | row["details"]
-        pairs = "  ".join(f"{name}={value}" for name, value in said.items())
-        line = f"{row['time']:%Y-%m-%d %H:%M:%S}  {row['type']:<22}  {pairs}"
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+        pairs = "  ".join(f"{name}={_delimited(value)}" for name, value in said.items())
+        put(f"{row['time']:%Y-%m-%d %H:%M:%S}  {row['type']:<22}  {pairs}")
+
+
+def _delimited(value: str) -> str:
+    """The value in quotes if it could be taken for more than one, as `lost  actor=root` could."""
+    return json.dumps(value, ensure_ascii=False) if any(c.isspace() or c in '"=' for c in value) else value
 
 
 def _row(event: pb.AuditEvent) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_client.values import moment
 from identity_service.cli.output import Exit, fail
+from identity_service.domain.visible import escape
 
 T = TypeVar("T")
 
@@ -54,5 +55,5 @@ def read_new_password(*, from_stdin: bool) -> str:
 
 def confirm(question: str, *, yes: bool) -> None:
     """Ask, unless that was answered beforehand."""
-    if not yes and not typer.confirm(question, err=True):
+    if not yes and not typer.confirm(escape(question), err=True):
         fail("nothing was changed", Exit.FAILED)

@@ -1,7 +1,5 @@
 """`identity restore`: makes a store of a backup, and says what is possible again."""
 
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,7 +9,7 @@ import typer
 from identity_service import copies
 from identity_service.cli.backup import held_counts
 from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
-from identity_service.cli.output import JsonFlag, show
+from identity_service.cli.output import JsonFlag, put, put_json, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
@@ -81,7 +79,8 @@ def _print(restored: Restored) -> None:
     lines = ["", f"What was possible on {manifest.time:%F %T} UTC is possible again:"]
     lines += [f"  {line}" for line in _regained(restored.regained)]
     lines += ["", "Know, and do:", *(f"  - {line}" for line in _ADVICE)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    for line in lines:
+        put(line)
 
 
 def _regained(regained: Regained | None) -> Iterator[str]:
@@ -113,4 +112,4 @@ def _print_json(restored: Restored) -> None:
         "possible_again": again,
         "advice": list(_ADVICE),
     }
-    sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+    put_json(values, indent=2)

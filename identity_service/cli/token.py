@@ -13,7 +13,7 @@ from identity_client import Rejected, TokenSet
 from identity_client.assertions import SERVICE_ISSUER
 from identity_service.cli.caller import client_secret_of_environment, read_client_secret, read_password
 from identity_service.cli.options import AudienceOption, EncryptOption, ScopeOption
-from identity_service.cli.output import Exit, JsonFlag, fail, say, show
+from identity_service.cli.output import Exit, JsonFlag, fail, put, say, show
 from identity_service.cli.proofs import client_proof
 from identity_service.cli.remote import Service, bearer_of_environment, connected, remote
 from identity_service.jose.strict import decode_base64url, parse_object
@@ -261,6 +261,6 @@ def show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
     if only is None:
         show(values, as_json=as_json)
     elif only in values:
-        sys.stdout.write(f"{values[only] or ''}\n")
+        put(str(values[only] or ""))
     else:
         fail(f"--print: there is no {only}; one of {', '.join(values)}", Exit.USAGE)

@@ -1,16 +1,12 @@
 """`identity watch`: what takes tokens back, live. Reconnects and resumes where it was."""
 
-import json
 import signal
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from identity_client import (
     GenerationRaised,
@@ -21,7 +17,7 @@ from identity_client import (
     TokenDenied,
 )
 from identity_service.cli.following import follow
-from identity_service.cli.output import Exit, JsonFlag, fail
+from identity_service.cli.output import Exit, JsonFlag, fail, put_json, put_styled
 from identity_service.cli.remote import Service, connected
 
 
@@ -91,22 +87,19 @@ class _Json:
     """One object a line, at once."""
 
     def show(self, line: dict[str, object]) -> None:
-        sys.stdout.write(json.dumps(line, default=_plain) + "\n")
-        sys.stdout.flush()
+        put_json(
+            {name: _plain(value) if isinstance(value, datetime) else value for name, value in line.items()}
+        )
 
 
 class _Human:
     """The time, the event, and its values."""
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-
     def show(self, line: dict[str, object]) -> None:
         values = dict(line)
-        text = Text(f"{datetime.now(UTC):%H:%M:%S}  ", style="dim")
-        text.append(f"{values.pop('event')!s:<18}", style="bold")
-        text.append("  ".join(_plain(value) for value in values.values()))
-        self._console.print(text)
+        event = f"{values.pop('event')!s:<18}"
+        rest = "  ".join(_plain(value) for value in values.values())
+        put_styled((f"{datetime.now(UTC):%H:%M:%S}  ", "dim"), (event, "bold"), (rest, ""))
 
 
 def _plain(value: object) -> str:

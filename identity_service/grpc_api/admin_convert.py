@@ -17,6 +17,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
+from identity_service.domain.visible import NO_CONTROLS, has_controls
 from identity_service.services.admin_sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin_users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
@@ -150,6 +151,8 @@ def to_id(field: str, text: str) -> str:
     """What names a record. Raises InvalidRequestError; whether there is one is for the store to say."""
     if not 1 <= len(text) <= _MAX_ID_CHARS:
         raise InvalidRequestError.of(field, f"must have 1 to {_MAX_ID_CHARS} characters")
+    if has_controls(text):
+        raise InvalidRequestError.of(field, NO_CONTROLS)
     return text
 
 
@@ -165,6 +168,8 @@ def to_reason(text: str) -> str:
     """Raises InvalidRequestError."""
     if len(text) > MAX_REASON_CHARS:
         raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
+    if has_controls(text):
+        raise InvalidRequestError.of("reason", NO_CONTROLS)
     return text
 
 
@@ -186,8 +191,7 @@ def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
 
 def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
     """Which sessions to end. Raises InvalidRequestError."""
-    if len(request.reason) > MAX_REASON_CHARS:
-        raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
+    to_reason(request.reason)
     kept = (
         SessionId(to_id("except_session_id", request.except_session_id))
         if request.except_session_id

@@ -7,6 +7,7 @@ from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
+from identity_service.domain.visible import NO_CONTROLS, has_controls
 from identity_service.services.authenticate import (
     ClientAssertion,
     ClientCertificate,
@@ -42,11 +43,13 @@ def _jwt(text: str, path: str) -> Secret:
 
 def _client_secret(value: token_pb2.ClientSecret, path: str) -> ClientSecret:
     require(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
+    refuse_controls(path, client_id=value.client_id)
     return ClientSecret(client_id=PrincipalId(value.client_id), secret=Secret(value.client_secret))
 
 
 def _password(value: token_pb2.Password, path: str) -> Password:
     require(path, username=(value.username, 128), password=(value.password, 1024))
+    refuse_controls(path, username=value.username, client_id=value.client_id)
     violations = [*too_long(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))]
     if violations:
         raise InvalidRequestError(*violations)
@@ -67,6 +70,17 @@ def require(path: str, **fields: tuple[str, int]) -> None:
         if not value
     ]
     violations = [*missing, *too_long(path, **fields)]
+    if violations:
+        raise InvalidRequestError(*violations)
+
+
+def refuse_controls(path: str = "", **fields: str) -> None:
+    """Raises InvalidRequestError if a text for people holds what could change how others are shown."""
+    violations = [
+        FieldViolation(field=f"{path}.{name}" if path else name, description=NO_CONTROLS)
+        for name, value in fields.items()
+        if has_controls(value)
+    ]
     if violations:
         raise InvalidRequestError(*violations)
 

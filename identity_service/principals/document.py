@@ -11,6 +11,8 @@ from typing import Final
 
 import yaml
 
+from identity_service.domain.visible import escape
+
 _TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "bool", "null", "float", "timestamp", "value", "merge")
@@ -34,7 +36,7 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"{_written(self.path)}: {self.what}" if self.path else self.what
+        return escape(f"{_written(self.path)}: {self.what}" if self.path else self.what)
 
 
 @dataclass(slots=True)

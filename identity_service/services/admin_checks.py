@@ -21,6 +21,7 @@ from identity_service.domain.principals import (
     is_certificate_name,
     is_username,
 )
+from identity_service.domain.visible import NO_CONTROLS, has_controls
 
 MAX_NAME_CHARS: Final = 128
 MAX_ALLOWED_AUDIENCES: Final = 100
@@ -83,6 +84,7 @@ def _wrong_names(
         f"{path}.display_name",
         f"must have at most {MAX_NAME_CHARS} characters",
     )
+    yield from _wrong(not has_controls(display_name), f"{path}.display_name", NO_CONTROLS)
     yield from _wrong_audiences(f"{path}.audiences", audiences)
     yield from _too_many(f"{path}.scopes", scopes, MAX_SCOPES)
     yield from _wrong(

@@ -11,6 +11,7 @@ from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import is_audience
 from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule
 from identity_service.domain.ports import PublicKeyChecker
+from identity_service.domain.visible import has_controls
 from identity_service.services.admin_checks import MAX_DURATION, is_client_id
 
 MAX_ISSUER_CHARS: Final = 256
@@ -75,13 +76,16 @@ def _wrong_rules(rules: tuple[TrustRule, ...]) -> Found:
         if not _are_claims(rule.claims):
             yield (
                 f"rules[{index}].claims",
-                f"must have 1 to {MAX_CLAIMS} entries, names and values of 1 to {MAX_CLAIM_CHARS} characters",
+                f"must have 1 to {MAX_CLAIMS} entries, names and values of 1 to {MAX_CLAIM_CHARS} characters "
+                "without control characters",
             )
 
 
 def _are_claims(claims: Mapping[str, str]) -> bool:
     return 1 <= len(claims) <= MAX_CLAIMS and all(
-        1 <= len(text) <= MAX_CLAIM_CHARS for pair in claims.items() for text in pair
+        1 <= len(text) <= MAX_CLAIM_CHARS and not has_controls(text)
+        for pair in claims.items()
+        for text in pair
     )
 
 

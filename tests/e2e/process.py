@@ -141,6 +141,11 @@ class Running:
         if self.process.poll() is None:
             self.kill()
 
+    @property
+    def store(self) -> str:
+        """The URL of its store."""
+        return self._installation.store
+
     def client(self, **options: Any) -> IdentityClient:
         """A client that waits for an answer as long as a machine may take that is very busy."""
         patient = {"timeout": timedelta(seconds=PATIENCE)}
