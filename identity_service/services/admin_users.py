@@ -67,7 +67,7 @@ class Users:
         )
         check_user(user)
         if new.password:
-            user = replace(user, password_hash=self._hash(new.password))
+            user = replace(user, password_hash=self._hash(new.password, user.username))
         event = AuditEvent.of(AuditType.USER_CREATED, origin, target=user.user_id)
         return self._records.create(user, event)
 
@@ -136,8 +136,8 @@ class Users:
 
         Raises InvalidRequestError, NotFoundError, ServerBusyError.
         """
-        self.get(user_id)  # nobody's password is not worth hashing
-        hashed = self._hash(password)
+        user = self.get(user_id).record  # nobody's password is not worth hashing
+        hashed = self._hash(password, user.username)
         event = AuditEvent.of(AuditType.PASSWORD_SET, origin, target=user_id, revoked=revoke)
 
         def decide(user: User) -> Changed[User]:
@@ -145,10 +145,12 @@ class Users:
 
         return self._records.change(User, user_id, decide, expected=None)
 
-    def _hash(self, password: Secret) -> str:
+    def _hash(self, password: Secret, username: str) -> str:
         """NIST SP 800-63B: a length and a list of what is tried first, no rules of composition."""
         if not MIN_PASSWORD_CHARS <= len(password.reveal()) <= MAX_PASSWORD_CHARS:
             raise InvalidRequestError.of("password", "must have 8 to 1,024 characters")
+        if normalize_username(password.reveal()) == normalize_username(username):
+            raise InvalidRequestError.of("password", "must not be the username; choose another")
         if self._is_common(password):
             raise InvalidRequestError.of("password", "is one of the commonly used ones; choose another")
         return self._hasher.hash(password)

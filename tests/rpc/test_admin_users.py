@@ -102,6 +102,16 @@ def test_a_password_that_is_easily_found_is_refused(world: World, admin: Adminis
     assert text not in admin.refused("SetPassword", user_id=user_id, password=text).message
 
 
+@pytest.mark.parametrize("text", ["ana-maria-lopez", "Ana-Maria-LOPEZ", "  ana-maria-lopez "])
+def test_a_username_is_no_password(world: World, admin: Administrator, text: str) -> None:
+    """It is the first that anybody tries; however it is spelled, since usernames are compared so."""
+    named = {"username": "Ana-Maria-Lopez"}
+    assert admin.invalid("CreateUser", user=named, password=text) == ["password"]
+    user_id = create(admin, "Ana-Maria-Lopez").user_id
+    assert admin.invalid("SetPassword", user_id=user_id, password=text) == ["password"]
+    assert admin.call("SetPassword", user_id=user_id, password=f"{text} at home").user.has_password
+
+
 def test_an_empty_password_is_none_to_set(world: World, admin: Administrator) -> None:
     user_id = create(admin).user_id
 
