@@ -117,7 +117,7 @@ def _service() -> Iterator[tuple[str, str, list[str]]]:
         )
         clock = SystemClock()
         store = open_store(settings, clock)
-        administrator = office_administration(store, open_hasher(settings), clock)
+        administrator = office_administration(store, open_hasher(settings), clock, settings.issuer)
         Office(settings=settings, store=store, administrator=administrator, clock=clock).initialise()
         reports = Client(
             client_id=PrincipalId("reports"), audiences=frozenset(_ASKS), scopes=frozenset({"read", "write"})

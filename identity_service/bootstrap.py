@@ -92,7 +92,7 @@ def open_office(settings: Settings) -> Iterator[Office]:
         yield Office(
             settings=settings,
             store=store,
-            administrator=office_administration(store, hasher, clock),
+            administrator=office_administration(store, hasher, clock, settings.issuer),
             clock=clock,
         )
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from identity_service.domain.attempts import AttemptCounter, AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.keys import KeyPolicy
-from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
+from identity_service.domain.ports import Clock, IssuerKeys, Journal, PasswordHasher
 from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -69,7 +69,7 @@ class UseCases:
         self.directory = Directory(store)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
-        issuers = Issuers(store, parts.issuer_keys)
+        issuers = Issuers(store, parts.issuer_keys, own=settings.issuer)
         replica.subscribe(issuers.on_change)
         self.trail = StoredTrail(store, parts.journal, clock, _trail_config(settings))
 
@@ -127,7 +127,18 @@ class UseCases:
             grace=settings.refresh_grace,
             known_scopes=config.known_scopes,
         )
-        self.administration = _administration(store, parts.hasher, clock, self.trail, replica)
+        self.administration = Administration(
+            AdministrationParts(
+                store=store,
+                clock=clock,
+                trail=self.trail,
+                hasher=parts.hasher,
+                is_common=is_common,
+                keys=StrictKeyChecker(),
+                issuer=settings.issuer,
+                replica=replica,
+            )
+        )
         self.rewrap = Rewrap(store, parts.vault, replica, self.trail)
         self.rotation = Rotation(
             store,
@@ -147,23 +158,20 @@ class UseCases:
         )
 
 
-def office_administration(store: Store, hasher: PasswordHasher, clock: Clock) -> Administration:
-    """Administration of a store by a process that serves nobody, as the command line is."""
-    return _administration(store, hasher, clock, LoggedTrail(LogJournal()), None)
+def office_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
+    """Administration of a store by a process that serves nobody, as the command line is.
 
-
-def _administration(
-    store: Store, hasher: PasswordHasher, clock: Clock, trail: AuditTrail, replica: ReplicaView | None
-) -> Administration:
+    `issuer` = the `iss` of this service's own tokens.
+    """
     return Administration(
         AdministrationParts(
             store=store,
             clock=clock,
-            trail=trail,
+            trail=LoggedTrail(LogJournal()),
             hasher=hasher,
             is_common=is_common,
             keys=StrictKeyChecker(),
-            replica=replica,
+            issuer=issuer,
         )
     )
 

@@ -45,7 +45,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
-    yield _attempt("master key", lambda: _nothing(settings.read_master_key()))
+    yield _attempt("master key", lambda: _nothing(opening.open_sealer(settings)))
     yield from _check_tls(settings, SystemClock().now())
     try:
         findings = opening.check_store(settings)

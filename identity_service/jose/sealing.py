@@ -16,6 +16,8 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
 
 MIN_MASTER_KEY_CHARS: Final = 32
+_MIN_DISTINCT: Final = 3
+"""Characters. What is random has more: of a million keys of 32 hexadecimal digits not one has so few."""
 _LABEL: Final = b"identityapi.v1 master key"
 
 
@@ -34,7 +36,7 @@ class Sealer:
     def __init__(self, master_key: Secret, other: Secret | None = None) -> None:
         """`other` = a master key that opens as well, while one is changed for the other.
 
-        Raises ConfigurationError where a master key is too short to be random.
+        Raises ConfigurationError where a master key is not random: short, blank, or a character repeated.
         """
         self._key = _derive(master_key)
         self._other = _derive(other) if other is not None else None
@@ -81,6 +83,11 @@ class Sealer:
 
 def _derive(master_key: Secret) -> OctKey:
     text = master_key.reveal()
+    if len({*text.strip()}) < _MIN_DISTINCT:
+        raise ConfigurationError(
+            "the master key is blank, or repeats one or two characters; "
+            "make one with `openssl rand -base64 32`"
+        )
     if len(text) < MIN_MASTER_KEY_CHARS:
         raise ConfigurationError(
             f"the master key must have at least {MIN_MASTER_KEY_CHARS} characters; "

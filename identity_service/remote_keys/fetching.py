@@ -5,21 +5,32 @@ the environment is used: where one is needed, a file that something else keeps u
 """
 
 import re
+import socket
 import ssl
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from identity_service.domain.errors import ConfigurationError
 
 _STEP_SECONDS: Final = 3.0
-"""For connecting, and for each part of the answer."""
+"""For connecting to one address, and for each part of the answer."""
+_HEADERS: Final = {
+    "accept": "application/json",
+    # Asked for as it is, and not unpacked if it comes otherwise: a small answer could be a large one.
+    "accept-encoding": "identity",
+    "connection": "close",
+}
 _CHUNK_BYTES: Final = 16 * 1024
 _MAX_AGE: Final = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})\b", re.IGNORECASE)
 _NO_CACHE: Final = re.compile(r"(?:^|,)\s*no-(?:cache|store)\b", re.IGNORECASE)
@@ -46,54 +57,154 @@ class HttpsFetcher:
         Args:
             ca_file: PEM, whom the issuers' certificates must come from; None = those of the system.
             max_bytes: of one document.
-            max_seconds: for all of it, however steadily it comes.
+            max_seconds: from the first connection to the last byte, however steadily they come. To find the
+                addresses of a name is left to the system, which has a limit of its own.
         """
         self._ca_file = ca_file
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         if ca_file is not None:
-            _ = self._pool  # what is wrong with the file shall be found at start
+            _ = self._context  # what is wrong with the file shall be found at start
 
     def __call__(self, url: str) -> Document:
         """Raises FetchError."""
+        with _Deadline(self._max_seconds) as deadline:
+            try:
+                found = self._fetch(url, deadline)
+            except (HTTPError, OSError, ValueError) as error:
+                deadline.require()
+                # Only the kind of error: its text may hold all of the URL.
+                raise FetchError(_kind(error)) from None
+            deadline.require()  # an answer without a length ends where its connection was cut
+            return found
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
         try:
-            response = self._pool.request(
-                "GET", url, redirect=False, preload_content=False, decode_content=False
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise ConfigurationError(f"issuer_ca_file: {self._ca_file} cannot be read: {error}") from error
+
+    def _fetch(self, url: str, deadline: "_Deadline") -> Document:
+        parts = urllib3.util.parse_url(url)
+        # A connection for each request: issuers are asked a few times an hour.
+        options: dict[str, Any] = {"timeout": _STEP_SECONDS, "retries": False, "deadline": deadline}
+        pool = (
+            _HttpsPool(parts.host or "", parts.port, ssl_context=self._context, **options)
+            if parts.scheme == "https"
+            else _HttpPool(parts.host or "", parts.port, **options)
+        )
+        with pool:
+            response = pool.urlopen(
+                "GET",
+                parts.request_uri,
+                headers=_HEADERS,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
             )
             try:
                 return self._read(response)
             finally:
                 response.close()
-        except (HTTPError, OSError, ValueError) as error:
-            # Only the kind of error: its text may hold all of the URL.
-            raise FetchError(_kind(error)) from None
-
-    @cached_property
-    def _pool(self) -> urllib3.PoolManager:
-        try:
-            context = ssl.create_default_context(cafile=self._ca_file)
-        except OSError as error:
-            raise ConfigurationError(f"issuer_ca_file: {self._ca_file} cannot be read: {error}") from error
-        return urllib3.PoolManager(
-            ssl_context=context,
-            timeout=urllib3.Timeout(connect=_STEP_SECONDS, read=_STEP_SECONDS),
-            retries=False,
-            # Asked for as it is, and not unpacked if it comes otherwise: a small answer could be a large one.
-            headers={"accept": "application/json", "accept-encoding": "identity", "connection": "close"},
-        )
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
         if response.status != 200:
             raise FetchError(f"it answers with status {response.status}")
-        deadline = time.monotonic() + self._max_seconds
         body = b""
         while chunk := response.read1(_CHUNK_BYTES):
             body += chunk
             if len(body) > self._max_bytes:
                 raise FetchError(f"its answer is longer than {self._max_bytes} bytes")
-            if time.monotonic() > deadline:
-                raise FetchError(f"its answer takes longer than {self._max_seconds} seconds")
         return Document(body=body, max_age=_max_age(response.headers.get("cache-control", "")))
+
+
+class _Deadline:
+    """Ends one request after so many seconds by cutting its connection.
+
+    The timeouts of the library are for one step each: a server that sends a byte now and then meets them all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._passed = False
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def require(self) -> None:
+        """Raises FetchError once the time is over."""
+        if self._passed:
+            raise FetchError(f"its answer takes longer than {self._seconds} seconds")
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Try the addresses of the host one after the other. Raises OSError."""
+        failure: OSError = TimeoutError()
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            left = self._end - time.monotonic()
+            if left <= 0:
+                break
+            connected = socket.socket(family, kind, protocol)
+            try:
+                connected.settimeout(min(_STEP_SECONDS, left))
+                connected.connect(address)
+            except OSError as error:
+                connected.close()
+                failure = error
+            else:
+                return connected
+        raise failure
+
+    def watch(self, connected: socket.socket) -> None:
+        """Cut this connection when the time is over, or at once if it is over."""
+        with self._lock:
+            self._socket = connected
+        if self._passed:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._passed = True
+        with self._lock, suppress(OSError):
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _Http(HTTPConnection):
+    """A connection that ends at the deadline of its request."""
+
+    def __init__(self, *args: Any, deadline: _Deadline, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._deadline = deadline
+
+    def _new_conn(self) -> socket.socket:
+        return self._deadline.connect(self._dns_host, self.port)
+
+    def connect(self) -> None:
+        super().connect()
+        self._deadline.watch(self.sock)
+
+
+class _Https(_Http, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Https
 
 
 def _max_age(cache_control: str) -> timedelta | None:

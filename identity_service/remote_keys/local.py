@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from identity_service.domain.errors import IssuerUnreachableError
@@ -77,7 +78,7 @@ class FileKeys:
         try:
             identity = _identity(self._path.stat())
             if identity != self._identity:
-                with self._path.open("rb") as file:
+                with open(self._path, "rb", opener=_open_at_once) as file:
                     identity = _identity(os.fstat(file.fileno()))
                     keys = self._read(file.read(self._max_bytes + 1))
                 self._keys, self._identity = keys, identity
@@ -94,5 +95,13 @@ class FileKeys:
             self._journal.record("issuer_keys_failed", issuer=self._issuer, why=why)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """To open a named pipe waits for a writer, and every caller with it; this does not."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _identity(stat: os.stat_result) -> tuple[int, ...]:
+    """Tell this state of a file from others. Raises ValueError if it is no regular file."""
+    if not S_ISREG(stat.st_mode):
+        raise ValueError("it is no regular file: name a file that holds a key set")
     return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -25,6 +25,8 @@ class AdministrationParts:
     is_common: Callable[[Secret], bool]
     """Whether a password is one of those that everybody tries first."""
     keys: PublicKeyChecker
+    issuer: str
+    """The name that this service's own tokens have as `iss`."""
     replica: ReplicaView | None = None
     """Of the process that answers calls; the command line has none."""
 
@@ -37,4 +39,4 @@ class Administration:
         records = Records(store, parts.trail, parts.replica)
         self.clients = Clients(store, records, keys, clock)
         self.users = Users(store, records, parts.hasher, parts.is_common, clock)
-        self.issuers = TrustedIssuers(store, records, keys, clock)
+        self.issuers = TrustedIssuers(store, records, keys, clock, own=parts.issuer)

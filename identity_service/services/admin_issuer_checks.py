@@ -31,16 +31,21 @@ def is_issuer(text: str) -> bool:
     return 1 <= len(text) <= MAX_ISSUER_CHARS and text.isprintable() and not any(c.isspace() for c in text)
 
 
-def check_issuer(issuer: TrustedIssuer, keys: PublicKeyChecker) -> None:
-    """Raises InvalidRequestError."""
-    found = [*_wrong_issuer(issuer), *_wrong_keys(issuer, keys), *_wrong_rules(issuer.rules)]
+def check_issuer(issuer: TrustedIssuer, keys: PublicKeyChecker, *, own: str | None = None) -> None:
+    """Check all that a record says. `own` = this service's own issuer name, where it is known.
+
+    Raises InvalidRequestError.
+    """
+    found = [*_wrong_issuer(issuer, own), *_wrong_keys(issuer, keys), *_wrong_rules(issuer.rules)]
     if found:
         raise InvalidRequestError(
             *(FieldViolation(field=f"{_PATH}.{field}", description=text) for field, text in found)
         )
 
 
-def _wrong_issuer(issuer: TrustedIssuer) -> Found:
+def _wrong_issuer(issuer: TrustedIssuer, own: str | None) -> Found:
+    if issuer.issuer == own:
+        yield "issuer", "must not be this service's own: its tokens are exchanged as `subject_token`"
     if not is_issuer(issuer.issuer):
         yield "issuer", f"must be 1 to {MAX_ISSUER_CHARS} visible characters"
     if len(issuer.audiences) > MAX_AUDIENCES:

@@ -22,7 +22,11 @@ ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "singl
 class TrustedIssuers:
     """The use cases of administration that are about trusted issuers."""
 
-    def __init__(self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str
+    ) -> None:
+        """`own` = this service's issuer name, which no other issuer may have."""
+        self._own = own
         self._store = store
         self._records = records
         self._keys = keys
@@ -30,7 +34,7 @@ class TrustedIssuers:
 
     def create(self, issuer: TrustedIssuer, *, origin: Origin = NOWHERE) -> Versioned[TrustedIssuer]:
         """Raises InvalidRequestError, AlreadyExistsError."""
-        check_issuer(issuer, self._keys)
+        check_issuer(issuer, self._keys, own=self._own)
         event = AuditEvent.of(AuditType.ISSUER_TRUSTED, origin, target=issuer.issuer)
         return self._records.create(replace(issuer, create_time=self._clock.now()), event)
 
@@ -62,7 +66,7 @@ class TrustedIssuers:
 
         def decide(issuer: TrustedIssuer) -> Changed[TrustedIssuer]:
             changed = replace(issuer, **values)
-            check_issuer(changed, self._keys)
+            check_issuer(changed, self._keys, own=self._own)
             event = AuditEvent.of(
                 AuditType.ISSUER_UPDATED,
                 origin,

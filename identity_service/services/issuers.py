@@ -15,7 +15,9 @@ from identity_service.domain.store import Store, all_records
 class Issuers:
     """Finds trusted issuers, and tells those who hold their keys which there are."""
 
-    def __init__(self, store: Store, keys: IssuerKeys) -> None:
+    def __init__(self, store: Store, keys: IssuerKeys, *, own: str) -> None:
+        """`own` = this service's issuer name: a record of that name, of an older version, is not trusted."""
+        self._own = own
         self._store = store
         self._keys = keys
         self._issuers: Mapping[str, TrustedIssuer] = {}
@@ -33,6 +35,7 @@ class Issuers:
         if change is not None and change.kind is not RecordKind.ISSUER:
             return
         with self._reading:  # so that what was read last is what stays
-            found = {each.record.issuer: each.record for each in all_records(self._store, TrustedIssuer)}
+            records = (each.record for each in all_records(self._store, TrustedIssuer))
+            found = {each.issuer: each for each in records if each.issuer != self._own}
             self._keys.follow(tuple(found.values()))
             self._issuers = found

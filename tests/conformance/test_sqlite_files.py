@@ -1,6 +1,7 @@
 """The files of the embedded store are removed, moved and written over while processes have them open."""
 
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError, UnsafeStoreError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
@@ -329,3 +330,38 @@ def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on
     with pytest.raises(UnsafeStoreError, match="put a backup in its place"):
         file_store.deny_token(TokenId("t"), LATER)
     assert journal.names == ["store_refused"]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o666, 0o604])
+def test_what_others_may_read_or_write_is_left_to_its_owner(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "identity.db"
+    SqliteStore.open(str(path), clock=FakeClock()).close()
+    beside = [path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))]
+    for name in beside:
+        name.touch()
+        name.chmod(mode)
+
+    store = SqliteStore.open(str(path), clock=FakeClock())
+
+    assert [stat.S_IMODE(name.stat().st_mode) for name in beside] == [0o600] * 3
+    store.close()
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o660, False), (0o644, True), (0o606, True)])
+def test_what_only_another_owner_could_change_is_refused_unless_it_is_the_group_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
+) -> None:
+    """As on a volume whose group the platform gives to a process that runs under another user each time."""
+
+    def chmod(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    path = tmp_path / "identity.db"
+    SqliteStore.open(str(path), clock=FakeClock()).close()
+    path.chmod(mode)
+    monkeypatch.setattr(Path, "chmod", chmod)
+    if not refused:
+        SqliteStore.open(str(path), clock=FakeClock()).close()
+        return
+    with pytest.raises(ConfigurationError, match=f"chmod o= {path}"):
+        SqliteStore.open(str(path), clock=FakeClock())

@@ -81,7 +81,7 @@ class Parties:
     def _make_accounts(self) -> Accounts:
         settings = settings_for_tests()
         store = self.target.open(self.clocks["A"], self.events)
-        administrator = office_administration(store, PASSWORDS, self.clocks["A"])
+        administrator = office_administration(store, PASSWORDS, self.clocks["A"], settings.issuer)
         office = Office(settings=settings, store=store, administrator=administrator, clock=self.clocks["A"])
         made = office.initialise()
         credentials = {"admin": client_secret(made.client_id, made.client_secret.reveal())}

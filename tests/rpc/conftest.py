@@ -81,7 +81,7 @@ def running(
 
 def new_office(settings: Settings, store: CopyableStore, clock: ShiftedClock) -> tuple[Office, Account]:
     """A virgin store, initialised; its office and its first administrator."""
-    administrator = office_administration(store, open_hasher(settings), clock)
+    administrator = office_administration(store, open_hasher(settings), clock, settings.issuer)
     office = Office(settings=settings, store=store, administrator=administrator, clock=clock)
     made = office.initialise()
     credential = client_secret(made.client_id, made.client_secret.reveal())

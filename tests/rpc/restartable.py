@@ -108,7 +108,7 @@ class Restartable:
                 "CopyableStore", self.store
             )  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
-            administrator = office_administration(store, hasher, self.clock)
+            administrator = office_administration(store, hasher, self.clock, settings.issuer)
             office = Office(settings=settings, store=store, administrator=administrator, clock=self.clock)
             self._admin = self._admin or _initialise(office)
             service = Service(settings, clock=self.clock, store=store)

@@ -7,6 +7,7 @@ its locks: on POSIX, closing any descriptor of a file drops every lock that the 
 
 import fcntl
 import os
+import stat
 import struct
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 
 _POLL: Final = 0.005
 _SHARED_FIRST: Final = 0x40000000 + 2
@@ -54,10 +55,31 @@ def _id_of(path: str) -> FileId | None:
 def create_private(path: Path) -> None:
     """Make the file where there is none, readable by its owner only; SQLite's other files follow it.
 
-    An existing file is not opened: closing it would drop the locks that this process has on it.
+    From one that exists, and from SQLite's files beside it, the permissions of others are taken. No file is
+    opened: closing it would drop the locks that this process has on it.
+
+    Raises ConfigurationError: others may read or write it, and only its owner may change that; OSError.
     """
     with suppress(FileExistsError):
         path.touch(mode=0o600, exist_ok=False)
+    for name in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            _take_from_others(name)
+
+
+def _take_from_others(path: Path) -> None:
+    """Leave a file to its owner. One of another owner may stay open to a group of this process."""
+    mode = path.stat().st_mode
+    if not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return
+    try:
+        path.chmod(stat.S_IMODE(mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
+    except PermissionError:
+        if mode & stat.S_IRWXO:
+            raise ConfigurationError(
+                f"store: others may read or write {path}, and this user may not change that; "
+                f"run `chmod o= {path}` as its owner"
+            ) from None
 
 
 @contextmanager

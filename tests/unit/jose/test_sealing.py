@@ -105,3 +105,16 @@ def test_a_spoilt_public_key_is_refused_with_its_id(sealer: Sealer) -> None:
 
     with pytest.raises(ConfigurationError, match=key.key_id):
         Vault(sealer).open_verifying(replace(key, public_jwk="{}"))
+
+
+@pytest.mark.parametrize("text", [" " * 40, "x" * 40, "\n\t " * 20, "ab" * 20, f"  {'x' * 40}  "])
+def test_a_master_key_that_anybody_guesses_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="openssl rand") as refused:
+        Sealer(Secret(text))
+    assert text.strip() not in str(refused.value) or not text.strip()
+
+
+@pytest.mark.parametrize("text", ["0123456789abcdef" * 2, "k" * 40 + "01"])
+def test_other_master_keys_of_older_stores_still_open(text: str) -> None:
+    """A key that was taken before may not be refused now unless it protects nothing."""
+    assert Sealer(Secret(text)).open(Sealer(Secret(text)).seal("s", "k"), "k") == "s"

@@ -62,7 +62,7 @@ def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
     with ExitStack() as cleanup:
         hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, processes=1, queue=1))
         store = cleanup.enter_context(contextlib.closing(SqliteStore.open(path, clock=clock)))
-        directory = office_administration(store, hasher, clock)
+        directory = office_administration(store, hasher, clock, "own")
         if new:
             store.initialise(new_epoch())
             store.create(first_party_client())

@@ -126,11 +126,22 @@ def test_what_is_no_http_is_said(fetch: HttpsFetcher) -> None:
         fetch(url)
 
 
-def test_an_answer_that_trickles_in_is_not_waited_for() -> None:
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Odd: ",
+        b"HTTP/1.1 200 ",
+        b"",
+    ],
+    ids=["body", "body without a length", "header", "status line", "from the start"],
+)
+def test_an_answer_that_trickles_in_is_not_waited_for(begin: bytes) -> None:
     given_up = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        connection.sendall(begin)
         with suppress(OSError):
             while not given_up.wait(0.01):
                 connection.sendall(b"x")

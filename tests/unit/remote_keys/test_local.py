@@ -1,5 +1,7 @@
 """The keys of an issuer from a file or from its record."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,34 @@ def test_only_algorithms_that_are_accepted_of_the_issuer_count(site: Site) -> No
     site.held.follow([issuer])
 
     assert site.held.find(issuer, "old") is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "socket", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> None:
+    """To open a pipe that nobody writes to would hold up every caller."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        match kind:
+            case "pipe":
+                os.mkfifo(site.path)
+            case "folder":
+                site.path.mkdir()
+            case "socket":
+                listener.bind(str(site.path))
+            case _:
+                site.path.symlink_to("/dev/zero")
+        with pytest.raises(IssuerUnreachableError):
+            site.knows("old")
+    (failed,) = site.journal.named("issuer_keys_failed")
+    assert "no regular file" in failed["why"]
+
+
+def test_a_file_that_becomes_a_pipe_while_it_is_opened_holds_nobody_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write(OLD)
+    found = site.path.stat()
+    site.path.unlink()
+    os.mkfifo(site.path)
+    monkeypatch.setattr(Path, "stat", lambda _: found)
+    with pytest.raises(IssuerUnreachableError):
+        site.knows("old")

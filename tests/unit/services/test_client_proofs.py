@@ -113,7 +113,7 @@ class Site:
         rule = TrustRule(claims={"sub": "*"}, client_id=CLIENT, per_subject=True)
         store.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
         store.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
-        issuers = Issuers(store, Keys())
+        issuers = Issuers(store, Keys(), own="own")
         issuers.on_change(None)
         view: Any = View(self.revocations)
         self.proofs = ClientProofs(

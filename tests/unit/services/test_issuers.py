@@ -48,7 +48,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     for name in names:
         store.create(named(name))
     keys = Keys()
-    issuers = Issuers(store, keys)
+    issuers = Issuers(store, keys, own="own")
 
     issuers.on_change(None)
 
@@ -59,7 +59,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
 def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
-    issuers = Issuers(store, Keys())
+    issuers = Issuers(store, Keys(), own="own")
     issuers.on_change(None)
     store.create(named("https://new.example"))
 
@@ -70,7 +70,7 @@ def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_sto
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
     store.create(named("https://issuer.example"))
-    issuers = Issuers(store, Keys())
+    issuers = Issuers(store, Keys(), own="own")
     issuers.on_change(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
@@ -79,9 +79,22 @@ def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
 
 def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     keys = Keys()
-    issuers = Issuers(store, keys)
+    issuers = Issuers(store, keys, own="own")
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
         issuers.on_change(changed(kind, "x"))
 
     assert keys.followed == []
+
+
+def test_our_own_name_is_trusted_for_nobody_else(store: SqliteStore) -> None:
+    """An older version took such a record, or `issuer` was changed to a name that was trusted before."""
+    for name in ("own", "https://other.example"):
+        store.create(named(name))
+    keys = Keys()
+    issuers = Issuers(store, keys, own="own")
+
+    issuers.on_change(None)
+
+    assert issuers.find("own") is None
+    assert keys.followed == [["https://other.example"]]
