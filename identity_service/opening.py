@@ -76,7 +76,11 @@ def _demands(settings: Settings, *, insist: bool) -> Demands:
 
 def open_sealer(settings: Settings) -> Sealer:
     """Return what seals under the master key. Raises ConfigurationError: there is none, or a short one."""
-    return Sealer(settings.read_master_key(), settings.read_other_master_key())
+    return Sealer(
+        settings.read_master_key(),
+        settings.read_other_master_key(),
+        untrimmed=settings.untrimmed_master_key(),
+    )
 
 
 def open_vault(settings: Settings) -> Vault:

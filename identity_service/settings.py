@@ -313,7 +313,7 @@ class Settings(LimitSettings):
     def read_master_key(self) -> Secret:
         """The master key. Raises ConfigurationError: none is set, or its file is open to others."""
         if self.master_key is not None:
-            return Secret(self.master_key.get_secret_value())
+            return Secret(self.master_key.get_secret_value().strip())
         if self.master_key_file is None:
             raise ConfigurationError(
                 "master_key: is not set; make one with `openssl rand -base64 32`, keep it in a file of mode "
@@ -321,10 +321,15 @@ class Settings(LimitSettings):
             )
         return read_secret_file("master_key_file", self.master_key_file)
 
+    def untrimmed_master_key(self) -> Secret | None:
+        """The master key with the blanks around it, if it has some: older versions used them, too."""
+        written = self.master_key.get_secret_value() if self.master_key is not None else ""
+        return Secret(written) if written != written.strip() else None
+
     def read_other_master_key(self) -> Secret | None:
         """The other master key, where there is one. Raises ConfigurationError."""
         if self.other_master_key is not None:
-            return Secret(self.other_master_key.get_secret_value())
+            return Secret(self.other_master_key.get_secret_value().strip())
         if self.other_master_key_file is None:
             return None
         return read_secret_file("other_master_key_file", self.other_master_key_file)

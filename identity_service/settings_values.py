@@ -3,6 +3,7 @@
 Knows no single setting.
 """
 
+import os
 import re
 import stat
 from datetime import timedelta
@@ -112,11 +113,30 @@ def _mask_url(url: str) -> str:
     return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"
 
 
+def _others_may_read(file: os.stat_result) -> bool:
+    """Whether others than root and this process may read or write the file.
+
+    A file of root that a group of this process may read is how the kubelet mounts a Secret: the group is
+    that of the pod alone (`fsGroup`).
+    """
+    group = file.st_mode & stat.S_IRWXG
+    if file.st_mode & stat.S_IRWXO:
+        return True
+    is_mounted = file.st_uid == 0 and file.st_gid != 0 and file.st_gid in (os.getegid(), *os.getgroups())
+    return bool(group) and not (is_mounted and group == stat.S_IRGRP)
+
+
 def read_secret_file(name: str, path: Path) -> Secret:
-    """The secret in the file that the setting `name` names. Raises ConfigurationError."""
+    """The secret in the file that the setting `name` names, without blanks around it.
+
+    Raises ConfigurationError.
+    """
     try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigurationError(f"{name}: others may read {path}; run `chmod 600 {path}`")
+        if _others_may_read(path.stat()):
+            raise ConfigurationError(
+                f"{name}: others may read {path}; run `chmod 600 {path}`. For a Secret that Kubernetes mounts "
+                "set `defaultMode: 0440` of the volume and `fsGroup` in the securityContext of the pod"
+            )
         return Secret(path.read_text(encoding="utf-8").strip())
     except UnicodeDecodeError:
         # `from None`: the library's error carries the content.

@@ -13,7 +13,7 @@ import typer
 
 from identity_client import AccessTokens, ClientOptions, IdentityClient, PermissionDeniedError, TokenSet
 from identity_service.cli.accounts import DEMO_ACCOUNTS, read_accounts
-from identity_service.cli.output import Exit, fail, say
+from identity_service.cli.output import Exit, fail, say, say_trimmed
 from identity_service.jose.strict import decode_base64url, parse_object
 from identity_service.settings_values import is_loopback
 
@@ -55,7 +55,7 @@ class Caller:
 
     def _token(self) -> str | None:
         """What the command line says outweighs the environment."""
-        return None if self.username or self.client_id else os.environ.get("IDENTITY_TOKEN")
+        return None if self.username or self.client_id else secret_of("IDENTITY_TOKEN")
 
     def _credential(self) -> "_Secret | _Password | None":
         if self.username:
@@ -112,9 +112,23 @@ def subject_of(token: str) -> str:
         return ""
 
 
+def secret_of(name: str, *, blanks: str | None = None) -> str:
+    """A secret from the environment without the line break that a file or a Secret often ends with.
+
+    `blanks` = what is left out at its ends; None = all blanks.
+    """
+    written = os.environ.get(name, "")
+    secret = written.strip(blanks)
+    if secret != written:
+        say_trimmed(name)
+    return secret
+
+
 def read_password() -> str:
     """The caller's own password: IDENTITY_PASSWORD, or asked for."""
-    return os.environ.get("IDENTITY_PASSWORD") or typer.prompt("Password", hide_input=True, err=True)
+    return secret_of("IDENTITY_PASSWORD", blanks="\r\n") or typer.prompt(
+        "Password", hide_input=True, err=True
+    )
 
 
 def read_client_secret() -> str:
@@ -124,7 +138,7 @@ def read_client_secret() -> str:
 
 def client_secret_of_environment() -> str | None:
     """IDENTITY_CLIENT_SECRET, or what the file IDENTITY_CLIENT_SECRET_FILE holds."""
-    if secret := os.environ.get("IDENTITY_CLIENT_SECRET"):
+    if secret := secret_of("IDENTITY_CLIENT_SECRET"):
         return secret
     path = os.environ.get("IDENTITY_CLIENT_SECRET_FILE")
     if not path:

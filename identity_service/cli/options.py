@@ -8,6 +8,7 @@ import typer
 
 from identity_client.requests import Encryption
 from identity_service import logs
+from identity_service.cli.output import say_trimmed
 from identity_service.settings import Settings
 from identity_service.settings_sources import LoadedSettings, load_settings
 
@@ -30,7 +31,10 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def load(config: Path | None, **flags: object) -> LoadedSettings:
     """The settings with these flags on top. Raises ConfigurationError."""
-    return load_settings(flags, config_file=config, environ=os.environ)
+    loaded = load_settings(flags, config_file=config, environ=os.environ)
+    if loaded.settings.untrimmed_master_key() is not None:
+        say_trimmed("master_key")
+    return loaded
 
 
 def settings_for_office(config: Path | None, store: str | None) -> Settings:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -83,6 +84,12 @@ def put_styled(*parts: tuple[str, str]) -> None:
 def say(text: str) -> None:
     """A remark beside the result, on stderr so that it is in nobody's way."""
     sys.stderr.write(f"{escape_lines(text)}\n")
+
+
+@cache
+def say_trimmed(name: str) -> None:
+    """Say once that the blanks or line breaks around this secret are not taken for a part of it."""
+    say(f"identity: {name}: the line breaks or blanks around it are left out; store it without them")
 
 
 def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:

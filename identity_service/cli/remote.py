@@ -5,7 +5,6 @@ A command names what it needs as its first parameter, `service`; `remote` adds t
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import typer
 
 from identity_client import AdminClient, ClientOptions, IdentityClient, TlsOptions, TrustClient
 from identity_client.renewal import SERVICE_AUDIENCE
-from identity_service.cli.caller import Caller, subject_of
+from identity_service.cli.caller import Caller, secret_of, subject_of
 from identity_service.cli.output import Exit, fail, failures
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
@@ -69,7 +68,7 @@ class Service:
 
 def bearer_of_environment() -> str | None:
     """The caller's own token, where one is set: most calls need none."""
-    return os.environ.get("IDENTITY_TOKEN")
+    return secret_of("IDENTITY_TOKEN") or None
 
 
 def remote(command: Callable[..., None]) -> Callable[..., None]:

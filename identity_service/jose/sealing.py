@@ -33,13 +33,19 @@ _REGISTRY: Final = _Registry(algorithms=["dir", "A256GCM"])
 class Sealer:
     """Seals and opens texts, each bound to the name of what it belongs to: a record, a line of a backup."""
 
-    def __init__(self, master_key: Secret, other: Secret | None = None) -> None:
-        """`other` = a master key that opens as well, while one is changed for the other.
+    def __init__(
+        self, master_key: Secret, other: Secret | None = None, *, untrimmed: Secret | None = None
+    ) -> None:
+        """
+        Args:
+            master_key: seals and opens.
+            other: opens as well, while one is changed for the other.
+            untrimmed: opens as well: the master key as older versions took it from a variable.
 
         Raises ConfigurationError where a master key is not random: short, blank, or a character repeated.
         """
         self._key = _derive(master_key)
-        self._other = _derive(other) if other is not None else None
+        self._others = [_derive(each) for each in (other, untrimmed) if each is not None]
 
     def seal(self, secret: str, key_id: str) -> str:
         """A compact JWE that `open` gives back for the same `key_id` only."""
@@ -48,7 +54,7 @@ class Sealer:
 
     def open(self, sealed: str, key_id: str) -> str:
         """Raises ConfigurationError: another master key sealed it, or it belongs to another record."""
-        opened = self._decrypt(sealed, self._key) or self._decrypt(sealed, self._other)
+        opened = self._opened(sealed)
         if opened is None:
             raise ConfigurationError(
                 f"the master key does not open the key {key_id} of this store; set master_key or "
@@ -63,7 +69,7 @@ class Sealer:
 
         Any other text than the one that `seal` returned is None: the library takes one spelling of base64url.
         """
-        opened = self._decrypt(sealed, self._key) or self._decrypt(sealed, self._other)
+        opened = self._opened(sealed)
         if opened is None or opened.protected.get("kid") != name or opened.plaintext is None:
             return None
         return opened.plaintext.decode()
@@ -72,9 +78,11 @@ class Sealer:
         """Whether it opens with the master key alone, without the other one."""
         return self._decrypt(sealed, self._key) is not None
 
-    def _decrypt(self, sealed: str, key: OctKey | None) -> jwe.CompactEncryption | None:
-        if key is None:
-            return None
+    def _opened(self, sealed: str) -> jwe.CompactEncryption | None:
+        attempts = (self._decrypt(sealed, key) for key in (self._key, *self._others))
+        return next((opened for opened in attempts if opened is not None), None)
+
+    def _decrypt(self, sealed: str, key: OctKey) -> jwe.CompactEncryption | None:
         try:
             return jwe.decrypt_compact(sealed, key, registry=_REGISTRY)
         except (JoseError, ValueError):

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from identity_service.cli.app import app
+from identity_service.cli.output import say_trimmed
 from tests.cli.conftest import PASSWORD, Run, Served
 from tests.ports import refusing_address
 
@@ -135,3 +136,41 @@ def test_the_variables_of_commands_are_no_settings(run: Run) -> None:
     )
 
     run("config", "check", **{f"IDENTITY_{name}": "1" for name in names})
+
+
+def test_line_breaks_around_secrets_of_the_environment_are_left_out_and_said_once(
+    run: Run, admin: Run, served: Served
+) -> None:
+    say_trimmed.cache_clear()
+    secret = f"{served.client_secret}\n"
+    done = run("client", "list", **(served.environ | {"IDENTITY_CLIENT_SECRET": secret}))
+
+    assert done.stderr.count("IDENTITY_CLIENT_SECRET: the line breaks or blanks around it are left out") == 1
+    ask = (
+        "token",
+        "issue",
+        "--client-id",
+        served.client_id,
+        "-a",
+        "identity-service",
+        "-s",
+        "identity.admin",
+    )
+    token = admin(*ask, "--print", "access_token").stdout
+    assert token.endswith("\n")
+    assert "client_id" in run("client", "list", IDENTITY_TARGET=served.target, IDENTITY_TOKEN=token).stdout
+    again = run("client", "list", **(served.environ | {"IDENTITY_CLIENT_SECRET": secret}))
+    assert "left out" not in again.stderr
+
+
+def test_a_password_of_the_environment_keeps_its_blanks(run: Run, admin: Run, served: Served) -> None:
+    password = "  correct horse battery staple  "
+    admin("user", "create", "blank", "-a", "api", "--password-stdin", stdin=f"{password}\n")
+
+    for written, code in ((f"{password}\n", 0), (password.strip(), 3)):
+        run(
+            *("token", "issue", "--username", "blank"),
+            code=code,
+            IDENTITY_PASSWORD=written,
+            IDENTITY_TARGET=served.target,
+        )
