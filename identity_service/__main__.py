@@ -1,7 +1,10 @@
 """`python -m identity_service` and the command `identity`."""
 
+from identity_service.signals import end_on_sigterm_as_init
+
 
 def main() -> None:
+    end_on_sigterm_as_init()
     # Here, since the processes that hash passwords load this module too, and need nothing of it.
     from identity_service.cli.app import app
 

@@ -134,8 +134,8 @@ def read_secret_file(name: str, path: Path) -> Secret:
     try:
         if _others_may_read(path.stat()):
             raise ConfigurationError(
-                f"{name}: others may read {path}; run `chmod 600 {path}`. For a Secret that Kubernetes mounts "
-                "set `defaultMode: 0440` of the volume and `fsGroup` in the securityContext of the pod"
+                f"{name}: others may read {path}; run `chmod 600 {path}`. For a Secret that Kubernetes "
+                "mounts set `defaultMode: 0440` of the volume and `fsGroup` in the securityContext of the pod"
             )
         return Secret(path.read_text(encoding="utf-8").strip())
     except UnicodeDecodeError:

@@ -1,0 +1,136 @@
+"""The service as the first process of a container, for which the system ignores signals by default.
+
+SIGTERM ends it all the same. Each is the first process of a namespace of its own, which takes the right to make one.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+from typing import Final
+
+import pytest
+
+from tests.e2e.process import Installation
+from tests.patience import PATIENCE, until
+from tests.ports import reserve_port
+
+_STEPS: Final = [step * 0.05 for step in range(30)]
+"""Seconds after the process runs its own code: those that a start takes, and some in which it serves."""
+_AT_ONCE: Final = 3
+_ENDED: Final = 128 + signal.SIGTERM
+
+
+def _can_make_namespaces() -> bool:
+    try:
+        return (
+            subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, timeout=PATIENCE).returncode
+            == 0
+        )
+    except OSError:
+        return False
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not _can_make_namespaces(), reason="no process may be the first of a namespace here"),
+]
+
+
+@contextmanager
+def first_process(*words: str, installation: Installation, **changes: str) -> Iterator["First"]:
+    """Run this program of Python as the first process of a new namespace."""
+    log = installation.folder / "first.log"
+    with log.open("wb") as written:
+        outside = subprocess.Popen(
+            ["unshare", "--pid", "--fork", "--kill-child", sys.executable, *words],
+            cwd=installation.folder,
+            env=installation.environ | changes,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+        )
+    try:
+        yield First(outside, log)
+    finally:
+        if outside.poll() is None:
+            outside.kill()  # and with it, by `--kill-child`, the process inside
+            outside.wait(PATIENCE)
+
+
+class First:
+    """The process outside of the namespace, which ends as the one inside does."""
+
+    def __init__(self, outside: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._outside = outside
+        self._log = log
+        until(lambda: bool(self._children()) or outside.poll() is not None)
+        (self.pid,) = self._children()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def handles_sigterm(self) -> bool:
+        """What the system says of the process."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+    def terminate(self) -> int:
+        """SIGTERM; returns what it exits with."""
+        os.kill(self.pid, signal.SIGTERM)
+        return self._outside.wait(PATIENCE)
+
+    def _children(self) -> list[int]:
+        pid = self._outside.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("engine", ["grpcio", "envoy"])
+def test_sigterm_ends_the_first_process_whenever_it_comes(tmp_path: Path, engine: str) -> None:
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    installation.init()
+
+    def stop_after(seconds: float) -> int:
+        folder = tmp_path / f"{seconds:.2f}"
+        folder.mkdir()
+        own = Installation(folder, installation.store)
+        words = (
+            "-m",
+            "identity_service",
+            "serve",
+            "--engine",
+            engine,
+            "--listen",
+            f"127.0.0.1:{reserve_port()}",
+        )
+        with first_process(*words, installation=own) as first:
+            until(lambda: first.handles_sigterm)
+            sleep(seconds)  # what is tried here is a time
+            code = first.terminate()
+            assert code in (0, _ENDED), first.log
+            assert (code == 0) == ("stopping" in first.log), (code, first.log)
+            return code
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        codes = list(pool.map(stop_after, _STEPS))
+    assert codes[0] == _ENDED, "nothing was begun"
+
+
+def test_sigterm_ends_the_first_process_while_it_imports(tmp_path: Path) -> None:
+    """A library that takes for ever to load stands for a slow disk."""
+    (tmp_path / "typer.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(1000)\n")
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    with first_process(
+        "-m", "identity_service", "serve", installation=installation, PYTHONPATH=path
+    ) as first:
+        until(lambda: "loading" in first.log)
+        assert first.terminate() == _ENDED
