@@ -18,6 +18,14 @@ _USER: Final = "ana"
 _PASSWORD: Final = "correct horse battery staple"
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _STORE: Final = "sqlite:///identity.db"
+_PATIENT: Final = f"""
+from identity_service import last_resort
+last_resort.SERVING = {PATIENCE}
+from identity_service.__main__ import main
+main()
+"""
+"""The service, with as much time to stop as a machine may take that is very busy: how long it has is for
+tests/e2e/test_stopping.py to say. Here it is to end by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +100,8 @@ def site(engine: str, prepared: Prepared, folder: Path, settings: Mapping[str, s
     shutil.copytree(prepared.folder, folder, dirs_exist_ok=True)
     own = {"IDENTITY_ENGINE": engine, "IDENTITY_DRAIN_GRACE": "1s"}
     names = {f"IDENTITY_{name.upper()}": value for name, value in settings.items()}
-    installation = Installation(folder, _STORE, dict(prepared.environment) | own | names)
+    environment = dict(prepared.environment) | own | names
+    installation = Installation(folder, _STORE, environment, program=("-c", _PATIENT))
     with installation.serve() as running:
         until(lambda: "serving on" in installation.log)
         yield Site(installation, running, prepared)

@@ -41,6 +41,8 @@ class Installation:
     folder: Path
     store: str
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "identity_service")
+    """What Python is started with for the service."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -96,7 +98,7 @@ class Installation:
     def start(self, words: tuple[str, ...], port: int) -> "subprocess.Popen[bytes]":
         with (self.folder / "service.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "identity_service", "serve", "--listen", f"127.0.0.1:{port}", *words],
+                [sys.executable, *self.program, "serve", "--listen", f"127.0.0.1:{port}", *words],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """The service as the first process of a container, for which the system ignores signals by default.
 
-SIGTERM ends it all the same. Each is the first process of a namespace of its own, which takes the right to make one.
+SIGTERM ends it all the same. Each is the first process of a namespace of its own.
 """
 
 import os
