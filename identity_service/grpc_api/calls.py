@@ -11,6 +11,7 @@ import grpc
 
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
+from identity_service.jose.certificates import has_sound_key
 
 MethodT = TypeVar("MethodT", bound=Callable[..., object])
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
@@ -48,11 +49,14 @@ def peer_of(context: grpc.ServicerContext) -> str:
 
 
 def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
-    """The client certificate of the connection, verified by the handshake; None where there is none."""
+    """The client certificate of the connection, verified by the handshake; None where there is none.
+
+    One whose key is weak counts as none: whoever computes the key could show the certificate as well.
+    """
     # The stubs say otherwise, but every value is a list of bytes.
     properties = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
     pem = next(iter(properties.get(_PEM, ())), None)
-    if pem is None:
+    if pem is None or not has_sound_key(pem):
         return None
     sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).digest()
     names = {f"sha256:{sha256.hex()}"}

@@ -6,6 +6,7 @@ No message holds any part of a key.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -14,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from identity_service.jose.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
+
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 """Those that every client of gRPC offers; of Ed25519 and P-521 the handshake makes nothing."""
-_MIN_RSA_BITS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,11 @@ def check_authorities(bundle: bytes) -> Sequence[CertificateFacts]:
     certificates = _read_certificates(bundle)
     if not all(_is_authority(certificate) for certificate in certificates):
         raise ValueError("holds a certificate that is none of an authority")
+    for certificate in certificates:
+        try:
+            _check_public_key(certificate)
+        except ValueError as error:
+            raise ValueError(f"holds a certificate of an authority whose key is refused: {error}") from None
     return [_facts(certificate) for certificate in certificates]
 
 
@@ -67,11 +74,27 @@ def _read_key(pem: bytes) -> PrivateKeyTypes:
         # What the library says may hold a part of the file.
         raise ValueError("the key file holds no private key in PEM, or half of one") from None
     usable = (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES)) or (
-        isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS
+        isinstance(key, rsa.RSAPrivateKey) and MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
     )
     if not usable:
-        raise ValueError("the key must be of P-256, P-384, or RSA of 2048 bits or more")
+        raise ValueError(f"the key must be of P-256, P-384, or RSA of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
+    _check_rsa(key.public_key())
     return key
+
+
+def _check_public_key(certificate: x509.Certificate) -> None:
+    """Refuse an RSA key that can be factored or is too long. Raises ValueError."""
+    try:
+        key = certificate.public_key()
+    except UnsupportedAlgorithm:
+        return  # of another kind, which TLS accepts or not
+    _check_rsa(key)
+
+
+def _check_rsa(key: object) -> None:
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        check_rsa(numbers.n, numbers.e)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
@@ -90,6 +113,19 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
     return CertificateFacts(
         names=names, start_time=certificate.not_valid_before_utc, expire_time=certificate.not_valid_after_utc
     )
+
+
+@lru_cache(maxsize=256)
+def has_sound_key(pem: bytes) -> bool:
+    """Return whether the key of a certificate may prove anything; False if it cannot be read.
+
+    The handshake has verified the certificate, but not that others cannot compute its private key (ROCA).
+    """
+    try:
+        _check_public_key(x509.load_pem_x509_certificate(pem))
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry
 
 from identity_service.domain.ids import KeyId
-from identity_service.jose.claims import read_text
 from identity_service.jose.encryption import SERVICE_ALGORITHM, EncryptionKey, ServiceDecryptionKey
-from identity_service.jose.keys import MIN_RSA_BITS, PRIVATE_MEMBERS, GeneratedKey, thumbprint
-from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+from identity_service.jose.key_members import check_members, check_use
+from identity_service.jose.keys import PRIVATE_MEMBERS, GeneratedKey, thumbprint
+from identity_service.jose.strict import JsonObject, parse_object
 
 MAX_KEY_CHARS: Final = 4 * 1024
 MAX_RSA_BITS: Final = 4096
@@ -69,6 +69,7 @@ def load_service_key(jwk_text: str) -> ServiceDecryptionKey:
     jwk = parse_object(jwk_text.encode())
     if (jwk.get("kty"), jwk.get("crv"), jwk.get("alg")) != ("EC", SERVICE_CURVE, SERVICE_ALGORITHM):
         raise ValueError(f"the key is not one for {SERVICE_ALGORITHM} on {SERVICE_CURVE}")
+    check_use(jwk, "enc", _AGREEMENT.operations)
     key = _import(jwk)
     if not isinstance(key, ECKey) or not key.is_private:
         raise ValueError("the key has no private part")
@@ -123,20 +124,21 @@ def _check_kind(jwk: JsonObject, algorithm: str, spec: EncryptionSpec) -> None:
 
 def _check_permissions(jwk: JsonObject, spec: EncryptionSpec) -> None:
     """RFC 7517 sections 4.2 and 4.3: what the key says that it is for."""
-    if jwk.get("use", "enc") != "enc":
-        raise ValueError("must be for encryption: its `use` says otherwise")
-    operations = jwk.get("key_ops")
     # The public half of a key agreement has no operation of its own: others write an empty list.
-    if operations is None or (operations == [] and spec is _AGREEMENT):
-        return
-    if not isinstance(operations, list) or not any(operation in spec.operations for operation in operations):
-        raise ValueError("must be for encryption: its `key_ops` say otherwise")
+    if spec is _AGREEMENT and jwk.get("key_ops") == []:
+        jwk = {name: value for name, value in jwk.items() if name != "key_ops"}
+    try:
+        check_use(jwk, "enc", spec.operations)
+    except ValueError as error:
+        raise ValueError(f"must be for encryption: {error}") from None
 
 
 def _import(jwk: JsonObject) -> Any:
     """The key without what it says of itself, which was checked. Raises ValueError."""
-    if jwk.get("kty") == "RSA":
-        _check_modulus(jwk)
+    try:
+        check_members(jwk, max_rsa_bits=MAX_RSA_BITS)
+    except ValueError as error:
+        raise ValueError(f"must be a well-formed key: {error}") from None
     members = {n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
     try:
         key = JWKRegistry.import_key(members)
@@ -144,13 +146,6 @@ def _import(jwk: JsonObject) -> Any:
     except (JoseError, TypeError, KeyError, ValueError):
         raise ValueError("must be a well-formed key") from None
     return key
-
-
-def _check_modulus(jwk: JsonObject) -> None:
-    """Before the library computes anything with it."""
-    bits = int.from_bytes(decode_base64url(read_text(jwk, "n"))).bit_length()
-    if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-        raise ValueError(f"must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
 
 
 def _is_visible(text: str) -> bool:

@@ -4,13 +4,13 @@ A key that is meant for something else is passed over, as section 5 asks; a set 
 large or ambiguous is refused as a whole. Fetches nothing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.jose.claims import MAX_KEY_ID_CHARS
-from identity_service.jose.keys import PRIVATE_MEMBERS, JwsKey, load
+from identity_service.jose.key_members import check_members
+from identity_service.jose.keys import PRIVATE_MEMBERS, JwsKey, load, load_checked
 from identity_service.jose.strict import JsonObject, parse_object
 
 MAX_SET_BYTES: Final = 64 * 1024
@@ -59,11 +59,14 @@ def _read_key(jwk: JsonObject, algorithms: Sequence[str]) -> JwsKey | None:
         return None  # a key whose secret part everybody can read proves nothing
     if jwk.get("use") == _SPIFFE_USE:
         jwk = jwk | {"use": "sig"}
-    text = json.dumps(jwk)
+    try:
+        check_members(jwk)  # once, not for each algorithm
+    except ValueError:
+        return None
     for algorithm in algorithms:
         if algorithm in ISSUER_ALGORITHMS:
             try:
-                return load(text, algorithm, private=False)
+                return load_checked(jwk, algorithm, private=False)
             except ValueError:
                 continue
     return None

@@ -18,10 +18,10 @@ from jwt.algorithms import Algorithm
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
 from identity_service.jose import ecdsa, ml_dsa
+from identity_service.jose.key_members import check_members, check_use
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 RSA_BITS: Final = 3072
-MIN_RSA_BITS: Final = 2048
 MIN_HMAC_BYTES: Final = 32
 _ED25519_PRIME: Final = 2**255 - 19
 _ED25519_Y_OF_ORDER_8: Final = int.from_bytes(
@@ -171,11 +171,19 @@ def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
     """Read a JWK for one algorithm and one use.
 
     Raises:
-        ValueError: another type, curve, `use`, `key_ops` or `alg`; too small; not on its curve.
+        ValueError: another type, curve, `use`, `key_ops` or `alg`; a member that `key_members` refuses; too
+            small; not on its curve.
         ConfigurationError: the algorithm is not known.
     """
-    spec = require_algorithm(algorithm)
+    require_algorithm(algorithm)
     jwk = parse_object(jwk_text.encode())
+    check_members(jwk)
+    return load_checked(jwk, algorithm, private=private)
+
+
+def load_checked(jwk: JsonObject, algorithm: str, *, private: bool) -> JwsKey:
+    """Open a key whose members `check_members` has passed. Raises as `load` does."""
+    spec = require_algorithm(algorithm)
     if jwk.get("kty") != spec.key_type or jwk.get("crv", spec.curve) != spec.curve:
         raise ValueError(f"the key is not one for {algorithm}")
     _check_permissions(jwk, algorithm, "sign" if private else "verify")
@@ -197,18 +205,12 @@ def _check_permissions(jwk: JsonObject, algorithm: str, operation: str) -> None:
     """RFC 7517 sections 4.2 to 4.4: what the key says that it is for."""
     if jwk.get("alg", algorithm) != algorithm:
         raise ValueError("the key is for another algorithm")
-    if jwk.get("use", "sig") != "sig":
-        raise ValueError("the key is not for signatures")
-    operations = jwk.get("key_ops", [operation])
-    if not isinstance(operations, list) or operation not in operations:
-        raise ValueError(f"the key may not {operation}")
+    check_use(jwk, "sig", {operation})
 
 
 def _check_strength(key: Any) -> None:
     if isinstance(key, bytes) and len(key) < MIN_HMAC_BYTES:
         raise ValueError(f"an HMAC key must have at least {MIN_HMAC_BYTES} bytes")
-    if isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
-        raise ValueError(f"an RSA key must have at least {MIN_RSA_BITS} bits")
     if isinstance(key, ed25519.Ed25519PublicKey) and _has_small_order(key):
         raise ValueError("the key is a point of small order: whatever is signed would verify with it")
 

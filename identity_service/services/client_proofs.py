@@ -4,7 +4,7 @@ Each says whose it is and why it is refused; the caller hears only that it is. I
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -146,9 +146,16 @@ class ClientProofs:
         return AuthenticatedClient(client=client, subject=subject, generations=generations)
 
     def _key_of(self, proven: AuthenticatedClient | None, key_id: str) -> VerifyingKey | None:
-        """The key of this id among those that the client has registered."""
-        keys = map(self._reader.open_key, proven.client.public_keys if proven is not None else ())
-        return next((key for key in keys if key.key_id == key_id), None)
+        """Return the key of this id among those that the client has registered, or None.
+
+        A key that was registered under other rules and is refused now is passed over; the others count.
+        """
+        for text in proven.client.public_keys if proven is not None else ():
+            with suppress(ValueError):
+                key = self._reader.open_key(text)
+                if key.key_id == key_id:
+                    return key
+        return None
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
         until = assertion.expire_time + self._config.leeway

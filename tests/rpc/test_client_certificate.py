@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from identity_service.domain.principals import Grant
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests import weak_keys
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World, failure, password
-from tests.tls import Certifier
+from tests.tls import Certifier, Holder
 
 CERTIFICATE = token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
 APP = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
@@ -93,3 +96,32 @@ def test_a_connection_without_a_certificate_is_told_so(start_world: StartWorld) 
     found = failure(refused.value)
     assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REFUSED")
     assert found.message == "the connection has no certificate: connect with TLS and show one"
+
+
+def test_a_certificate_whose_key_can_be_computed_counts_as_none(
+    start_world: StartWorld, certifier: Certifier, tmp_path: Path
+) -> None:
+    """CVE-2017-15361. The handshake takes it: gRPC knows nothing of how a key was made."""
+    good, weak = rsa.generate_private_key(65537, 2048), weak_keys.roca_key()
+    holders, authorities = [], b""
+    for name, key in (("good", good), ("weak", weak)):
+        made = weak_keys.certify(key.public_key(), f"{name}.example")
+        holder = Holder(certificate_file=tmp_path / f"{name}.pem", key_file=tmp_path / f"{name}.key")
+        holder.certificate_file.write_bytes(made.certificate)
+        holder.key_file.write_bytes(weak_keys.pem(key))
+        holders.append(holder)
+        authorities += made.authority
+    (tmp_path / "authorities.pem").write_bytes(authorities)
+    world = start_world(**certifier.server().settings(tls_client_ca=tmp_path / "authorities.pem"))
+    world.new_client("reports", public=True, certificates=("dns:good.example", "dns:weak.example"))
+
+    def issue(holder: Holder) -> token_pb2.TokenSet:
+        with certifier.channel(world.target, holder) as channel:
+            return (
+                replace(world, channel=channel).stub.Issue(pb.IssueRequest(credential=CERTIFICATE)).token_set
+            )
+
+    assert issue(holders[0]).access_token
+    with pytest.raises(grpc.RpcError) as refused:
+        issue(holders[1])
+    assert failure(refused.value).message.startswith("the connection has no certificate")

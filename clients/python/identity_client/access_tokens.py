@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from identity_client.key_members import check_members, check_use
 from identity_client.strict import JsonObject, decode_base64url, parse_object
 from identity_client.values import Actor, Verified
 
@@ -114,6 +115,8 @@ def open_key(jwk_text: str, algorithm: str) -> VerifyingKey | None:
     jwk = parse_object(jwk_text.encode())
     if (jwk.get("kty"), jwk.get("crv")) != expected or jwk.get("alg", algorithm) != algorithm:
         raise ValueError(f"the key is not one for {algorithm}")
+    check_use(jwk, "sig", {"verify"})
+    check_members(jwk)
     if algorithm in _CURVES:
         return _EcKey(jwk, algorithm)
     if algorithm not in _ML_DSA:
@@ -152,8 +155,6 @@ class _EcKey:
         self.algorithm = algorithm
         curve, self._hashed, self._size = _CURVES[algorithm]
         x, y = (decode_base64url(_text(jwk, name)) for name in ("x", "y"))
-        if len(x) != self._size or len(y) != self._size:
-            raise ValueError(f"the key is not a well-formed one for {algorithm}")
         self._key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
 
     def verify(self, message: bytes, signature: bytes) -> bool:

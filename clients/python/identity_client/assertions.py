@@ -20,6 +20,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from identity_client.key_members import check_members, check_rsa, check_use
+
 SERVICE_ISSUER: Final = "identity-service"
 """The name of the service in `aud`, where its operator has set no other (setting `issuer`)."""
 
@@ -53,8 +55,12 @@ class AssertionSigner:
             audience: the issuer name of the service.
             lifetime: of one assertion; at most 5 minutes.
 
-        Raises ValueError: a key of another kind.
+        Raises ValueError: a key of another kind, or an RSA key that is too short or long or can be
+        factored.
         """
+        if isinstance(private_key, rsa.RSAPrivateKey):
+            numbers = private_key.public_key().public_numbers()
+            check_rsa(numbers.n, numbers.e)
         self._client_id = client_id
         self._key = private_key
         self._algorithm = algorithm or _algorithm_of(private_key)
@@ -75,6 +81,11 @@ class AssertionSigner:
         if not data.lstrip().startswith(b"{"):
             return cls(client_id, load_pem_private_key(data, password=None), **options)
         jwk = json.loads(data)
+        try:
+            check_use(jwk, "sig", {"sign"})
+            check_members(jwk)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         try:
             key = jwt.PyJWK(jwk, options.get("algorithm")).key
         except jwt.PyJWTError:

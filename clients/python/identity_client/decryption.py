@@ -19,6 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from identity_client.key_members import check_members, check_rsa, check_use
 from identity_client.strict import decode_base64url, parse_object
 
 _CONTENT: Final = "A256GCM"
@@ -26,7 +27,6 @@ _MAX_TOKEN_CHARS: Final = 8 * 1024
 _MAX_HEADER_CHARS: Final = 1024
 _IV_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 4096
 _AGREEMENTS: Final = {"ECDH-ES": 0, "ECDH-ES+A128KW": 40, "ECDH-ES+A256KW": 40}
 """Algorithm → the bytes of the encrypted key, which is a content key of 256 bits under AES Key Wrap."""
@@ -71,8 +71,10 @@ class DecryptionKey:
         if kind != "RSA" and self._curve not in _COORDINATE_BYTES:
             raise ValueError("the key must be on P-256, P-384, P-521 or X25519")
         _check_permissions(private_jwk, kind)
-        bits = _modulus_bits(private_jwk)
-        _check_bits(bits)
+        try:
+            check_members(private_jwk, max_rsa_bits=_MAX_RSA_BITS)
+        except ValueError as error:
+            raise ValueError(f"the key is not well-formed: {error}") from None
         members = {n: v for n, v in private_jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
         try:
             self._key = library.jwk.JWKRegistry.import_key(members)
@@ -82,7 +84,8 @@ class DecryptionKey:
         if not self._key.is_private:
             raise ValueError("the key is a public one; opening needs the private one")
         self.key_id: str = key_id or private_jwk.get("kid") or self._key.thumbprint()
-        self._wrapped_bytes = _AGREEMENTS[self.algorithm] if bits is None else (bits + 7) // 8
+        rsa_bytes = len(decode_base64url(private_jwk["n"])) if kind == "RSA" else 0
+        self._wrapped_bytes = rsa_bytes or _AGREEMENTS[self.algorithm]
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> Self:
@@ -178,7 +181,8 @@ def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: holds no private key that can be read without a password") from None
     kind = library.jwk.ECKey if isinstance(private, ec.EllipticCurvePrivateKey) else library.jwk.OKPKey
     if isinstance(private, rsa.RSAPrivateKey):
-        _check_bits(private.key_size)
+        numbers = private.public_key().public_numbers()
+        check_rsa(numbers.n, numbers.e, max_bits=_MAX_RSA_BITS)  # before the library warns of it
         kind = library.jwk.RSAKey
     try:
         jwk: dict[str, Any] = kind.import_key(data).as_dict(private=True)
@@ -187,27 +191,9 @@ def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
     return jwk
 
 
-def _check_bits(bits: int | None) -> None:
-    """Of an RSA key, before the library computes anything with it."""
-    if bits is not None and not _MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
-        raise ValueError(f"an RSA key must have {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits")
-
-
-def _modulus_bits(jwk: Mapping[str, Any]) -> int | None:
-    """None for a key of another kind. Raises ValueError."""
-    if jwk.get("kty") != "RSA":
-        return None
-    modulus = jwk.get("n")
-    if not isinstance(modulus, str):
-        raise ValueError("the key is not well-formed")  # noqa: TRY004  # a value of a file, not of a caller
-    return int.from_bytes(decode_base64url(modulus)).bit_length()
-
-
 def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:
     """RFC 7517 sections 4.2 and 4.3."""
-    operations = jwk.get("key_ops")
-    allowed = operations is None or (
-        isinstance(operations, list) and _OPERATIONS[kind] & set(map(str, operations))
-    )
-    if jwk.get("use", "enc") != "enc" or not allowed:
-        raise ValueError("the key is not for opening anything: its use or key_ops say otherwise")
+    try:
+        check_use(jwk, "enc", _OPERATIONS[kind])
+    except ValueError as error:
+        raise ValueError(f"the key is not for opening anything: {error}") from None

@@ -1,7 +1,8 @@
 """Proofs of clients: what the order of reading and the time that it takes must not give away."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
 from tests.jwts import PartyKey, assertion_claims
+from tests.weak_keys import ROCA, Numbers, rsa_jwk
 
 KEY = PartyKey.make()
 CLIENT = PrincipalId("reports")
@@ -101,6 +103,7 @@ class Site:
     """A client with every kind of proof, and what checks them."""
 
     def __init__(self, store: SqliteStore) -> None:
+        self._store = store
         self.reader, self.revocations = CountingReader(), Revocations()
         self.directory = RaisingDirectory(store, self.revocations)
         store.create(
@@ -119,6 +122,12 @@ class Site:
         self.proofs = ClientProofs(
             store, view, self.directory, issuers, Keys(), self.reader, SystemClock(), CONFIG
         )
+
+    def register(self, *public_keys: str) -> None:
+        found = self._store.get(Client, CLIENT)
+        assert found is not None
+        changed = replace(found.record, public_keys=public_keys)
+        self._store.update(changed, expected=found.revision)
 
     def assertion(self, client_id: str = "reports", **header: Any) -> Secret:
         return Secret(KEY.jwt(assertion_claims(client_id, SystemClock().now()), **header))
@@ -199,3 +208,15 @@ def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
         named[client_id] = refused.value.account
 
     assert named == {"reports": "reports", "nobody": ""}
+
+
+def test_a_registered_key_that_is_refused_now_disables_no_other_one(site: Site) -> None:
+    """Keys that were registered before the rules became stricter stay in the store."""
+    weak = json.dumps(rsa_jwk(Numbers(ROCA), kid="weak", alg="RS256"))
+    site.register(weak, KEY.public_jwk)
+
+    assert site.proofs.by_assertion(site.assertion()).client.client_id == CLIENT
+    before = site.reader.verifications
+    with pytest.raises(CredentialRefusedError):
+        site.proofs.by_assertion(site.assertion(kid="weak"))
+    assert site.reader.verifications == before + 1, "a refusal takes as long as one by a good key"

@@ -1,0 +1,383 @@
+"""The checks of a key's members, and that they are made wherever a key from outside enters the service."""
+
+import json
+import random
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc.jwk import ECKey, OKPKey
+
+import identity_client
+from identity_client import key_members as of_the_client
+from identity_service.domain.ids import base64url
+from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.jose import key_members
+from identity_service.jose.certificates import check_authorities, check_pair, has_sound_key
+from identity_service.jose.encryption_keys import generate_service_key, load_service_key, read_encryption_key
+from identity_service.jose.jwks import open_public_key, read_key_set
+from identity_service.jose.key_members import check_members, check_rsa, check_use, has_roca_fingerprint
+from identity_service.jose.keys import ALGORITHMS, GeneratedKey, load
+from identity_service.jose.public_keys import StrictKeyChecker
+from identity_service.jose.strict import decode_base64url
+from tests import weak_keys
+from tests.jwts import PartyKey, key_set
+from tests.weak_keys import ODD, ROCA, ROCA_P, ROCA_Q, WEAK, Numbers, base64url_number, certify, rsa_jwk
+
+GOOD = rsa_jwk(Numbers(ODD))
+FIELDS = {"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32, "X25519": 32}
+CURVES = pytest.mark.parametrize("curve", FIELDS)
+WEAK_KEYS = pytest.mark.parametrize("numbers", WEAK.values(), ids=WEAK)
+
+
+def on_curve(curve: str) -> dict[str, Any]:
+    key: Any = (ECKey if curve.startswith("P-") else OKPKey).generate_key(curve)  # type: ignore[arg-type]
+    return dict(key.as_dict(private=True))
+
+
+def more_octets(text: str) -> str:
+    return base64url(bytes(1) + decode_base64url(text))
+
+
+def fewer_octets(text: str) -> str:
+    return base64url(decode_base64url(text)[1:])
+
+
+def test_the_client_checks_what_the_service_checks() -> None:
+    service, client = Path(key_members.__file__).read_text(), Path(of_the_client.__file__).read_text()
+
+    assert service.count("identity_service.jose") == 1
+    assert client == service.replace("identity_service.jose", identity_client.__name__)
+
+
+# ROCA
+
+
+def test_the_roca_key_of_these_tests_has_primes_as_the_faulty_generator_made_them() -> None:
+    for prime in (ROCA_P, ROCA_Q):
+        assert prime.bit_length() == 1024
+        assert all(pow(base, prime - 1, prime) == 1 for base in (2, 3, 5, 7, 11, 13))
+        assert has_roca_fingerprint(prime)
+
+
+def test_a_modulus_with_the_fingerprint_of_roca_is_refused() -> None:
+    assert has_roca_fingerprint(ROCA)
+    with pytest.raises(ValueError, match="CVE-2017-15361"):
+        check_rsa(ROCA, 65537)
+
+
+@pytest.mark.parametrize("prime", [3, 5, 97, 163, 167])
+def test_a_modulus_that_one_prime_divides_has_no_fingerprint(prime: int) -> None:
+    """The generator never makes one, whatever the order of 65,537 modulo that prime."""
+    assert not has_roca_fingerprint(ROCA * prime)
+
+
+def test_the_fingerprint_needs_every_prime() -> None:
+    """Modulo 11, 65,537 has the powers 1 and 10 alone: a modulus that differs there only is none of ROCA."""
+    others = key_members._ROCA_PRODUCT // 11
+
+    assert has_roca_fingerprint(ROCA + key_members._ROCA_PRODUCT)
+    assert sum(has_roca_fingerprint(ROCA + others * step) for step in range(11)) == 2
+
+
+def test_the_fingerprint_is_rare_among_other_moduli() -> None:
+    """A chance of 1 in 240 million each, so that 500 fixed ones have none of it."""
+    chosen = random.Random(2017)  # noqa: S311  # no secret, and the same each time
+
+    assert not any(has_roca_fingerprint(chosen.getrandbits(2048) | 2**2047 | 1) for _ in range(500))
+
+
+# Numbers
+
+
+@WEAK_KEYS
+def test_weak_numbers_are_refused_with_the_member_and_what_to_do(numbers: Numbers) -> None:
+    with pytest.raises(ValueError, match=r"\(`[ne]`\).*make a new key"):
+        check_rsa(*numbers)
+    with pytest.raises(ValueError, match=r"\(`[ne]`\).*make a new key"):
+        check_members(rsa_jwk(numbers))
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 4, 2**16, 2**64 + 1, 2**4000 + 1])
+def test_an_exponent_is_odd_at_least_3_and_of_64_bits_at_most(exponent: int) -> None:
+    with pytest.raises(ValueError, match=r"`e`.*65537"):
+        check_rsa(ODD, exponent)
+    with pytest.raises(ValueError, match=r"`e`.*65537"):
+        check_members(rsa_jwk(Numbers(ODD, exponent)))
+
+
+@pytest.mark.parametrize("numbers", [(2**2048 - 1, 3), (2**2047 + 1, 65537), (2**8192 - 1, 2**64 - 1)])
+def test_numbers_at_the_bounds_are_accepted(numbers: tuple[int, int]) -> None:
+    check_rsa(*numbers)
+    check_members(rsa_jwk(Numbers(*numbers)))
+
+
+def test_a_smaller_bound_may_be_set() -> None:
+    check_members(rsa_jwk(Numbers(2**4096 - 1)), max_rsa_bits=4096)
+    with pytest.raises(ValueError, match="2048 to 4096 bits"):
+        check_members(rsa_jwk(Numbers(2**4096 + 1)), max_rsa_bits=4096)
+
+
+@pytest.mark.parametrize("name", ["n", "e"])
+def test_a_long_text_is_refused_before_it_is_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def noted(text: str) -> bytes:
+        decoded.append(text)
+        return decode_base64url(text)
+
+    monkeypatch.setattr(key_members, "decode_base64url", noted)
+    long = "_" * 100_000
+
+    with pytest.raises(ValueError, match=name):
+        check_members(GOOD | {name: long})
+    assert long not in decoded
+
+
+# Spelling
+
+
+@pytest.mark.parametrize("name", ["n", "e"])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: text + "=", "without padding"),
+        (lambda text: text + "==", "without padding"),
+        (lambda text: text[:-1] + "+", "without padding"),
+        (lambda text: text[:-1] + "\ud800", "without padding"),
+        (more_octets, "zero octets"),
+        (lambda _: "", "zero octets"),
+        (lambda _: "AA", "zero octets"),
+        (lambda _: None, "a text"),
+        (lambda _: 65537, "a text"),
+        (lambda text: [text], "a text"),
+    ],
+)
+def test_a_number_has_one_spelling(name: str, change: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must .*{why}"):
+        check_members(GOOD | {name: change(GOOD[name])})
+
+
+def test_a_number_that_is_missing_is_named() -> None:
+    for name in ("n", "e"):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            check_members({member: value for member, value in GOOD.items() if member != name})
+
+
+@pytest.mark.parametrize("name", ["d", "p", "q", "dp", "dq", "qi"])
+def test_a_private_number_of_rsa_has_no_padding_and_is_not_shown(name: str) -> None:
+    jwk = weak_keys.rsa_jwk(Numbers(ODD)) | {name: base64url_number(ROCA_P)}
+
+    check_members(jwk)
+    with pytest.raises(ValueError, match=f"`{name}` must be base64url without padding") as error:
+        check_members(jwk | {name: jwk[name] + "="})
+    assert jwk[name][:8] not in str(error.value)
+
+
+@CURVES
+@pytest.mark.parametrize("change", [more_octets, fewer_octets, lambda text: text + "=", lambda _: None])
+def test_coordinates_and_scalars_have_the_length_of_their_field(curve: str, change: Any) -> None:
+    jwk = on_curve(curve)
+    check_members(jwk)
+
+    for name in jwk.keys() & {"x", "y", "d"}:
+        assert len(decode_base64url(jwk[name])) == FIELDS[curve]
+        with pytest.raises(ValueError, match=f"`{name}` must .*export the key again") as error:
+            check_members(jwk | {name: change(jwk[name])})
+        assert jwk["d"][:8] not in str(error.value)
+
+
+@CURVES
+def test_a_coordinate_that_begins_with_zeros_keeps_them(curve: str) -> None:
+    """RFC 7518 section 6.2.1.2: the length is that of the field, whatever the number."""
+    check_members(on_curve(curve) | {"x": base64url(bytes(FIELDS[curve] - 1) + b"x")})
+
+
+@pytest.mark.parametrize(
+    "jwk", [{}, {"kty": "oct", "k": "="}, {"kty": ["RSA"]}, {"kty": "EC", "crv": ["P-256"]}, {"kty": "EC"}]
+)
+def test_keys_of_other_kinds_are_left_to_who_asks(jwk: dict[str, Any]) -> None:
+    check_members(jwk)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_key_that_this_service_makes_passes(generated: dict[str, GeneratedKey], algorithm: str) -> None:
+    made = generated[algorithm]
+
+    check_members(json.loads(made.private_jwk))
+    check_members(json.loads(made.public_jwk or made.private_jwk))
+
+
+# What it is for
+
+
+@pytest.mark.parametrize(
+    "jwk", [{}, {"use": "sig"}, {"key_ops": ["verify"]}, {"key_ops": ["sign", "verify"]}]
+)
+def test_a_key_that_allows_it_passes(jwk: dict[str, Any]) -> None:
+    check_use(jwk, "sig", {"verify"})
+
+
+@pytest.mark.parametrize(
+    "jwk",
+    [
+        {"use": None},
+        {"use": "enc"},
+        {"use": ["sig"]},
+        {"key_ops": None},
+        {"key_ops": "verify"},
+        {"key_ops": {"verify": 1}},
+        {"key_ops": []},
+        {"key_ops": ["sign"]},
+        {"key_ops": ["verify", 1]},
+        {"key_ops": [["verify"]]},
+        {"key_ops": ["verify", "verify"]},
+    ],
+    ids=json.dumps,
+)
+def test_a_key_that_forbids_it_or_says_it_wrongly_is_refused(jwk: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"`{next(iter(jwk))}` of the key"):
+        check_use(jwk, "sig", {"verify"})
+
+
+# Where keys enter
+
+
+@WEAK_KEYS
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+def test_a_weak_key_verifies_nothing(numbers: Numbers, algorithm: str) -> None:
+    text = json.dumps(rsa_jwk(numbers, alg=algorithm))
+
+    for read in (
+        lambda: load(text, algorithm, private=False),
+        lambda: open_public_key(text),
+        lambda: StrictKeyChecker().check_key(text),
+    ):
+        with pytest.raises(ValueError, match="make a new key"):
+            read()
+
+
+def test_a_weak_key_does_not_sign() -> None:
+    with pytest.raises(ValueError, match="ROCA"):
+        load(json.dumps(weak_keys.roca_jwk()), "RS256", private=True)
+
+
+@WEAK_KEYS
+def test_nothing_is_encrypted_to_a_weak_key(numbers: Numbers) -> None:
+    text = json.dumps(rsa_jwk(numbers, alg="RSA-OAEP-256"))
+
+    for read in (read_encryption_key, StrictKeyChecker().check_encryption_key):
+        with pytest.raises(ValueError, match="make a new key"):
+            read(text)
+
+
+@WEAK_KEYS
+@pytest.mark.parametrize("alg", ["RS256", None])
+def test_a_weak_key_of_an_issuer_is_passed_over_and_its_others_count(
+    numbers: Numbers, alg: str | None
+) -> None:
+    weak, good = rsa_jwk(numbers, **({"alg": alg} if alg else {})), PartyKey.make("ES256", "good").public()
+
+    assert list(read_key_set(key_set(weak, good).encode(), ISSUER_ALGORITHMS)) == ["good"]
+    with pytest.raises(ValueError, match="holds no key"):
+        StrictKeyChecker().check_key_set(key_set(weak), ISSUER_ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"use": False}, {"key_ops": None}, {"key_ops": ["verify", "verify"]}], ids=str
+)
+def test_a_key_of_an_issuer_that_says_wrongly_what_it_is_for_is_passed_over(changes: dict[str, Any]) -> None:
+    odd, good = PartyKey.make("ES256", "odd"), PartyKey.make("ES256", "good").public()
+
+    assert list(read_key_set(key_set(odd.public() | changes, good).encode(), ISSUER_ALGORITHMS)) == ["good"]
+
+
+def test_the_numbers_of_a_key_are_checked_once_for_all_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(key_members, "has_roca_fingerprint", checked.append)
+
+    read_key_set(key_set(GOOD).encode(), ["RS256", "PS256", "ES256"])
+    read_key_set(key_set(GOOD | {"use": "enc"}).encode(), ["RS256", "PS256", "ES256"])
+
+    assert checked == [ODD, ODD]
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.parametrize("change", [more_octets, lambda text: text + "="])
+def test_a_padded_coordinate_is_refused_wherever_a_key_is_registered(name: str, change: Any) -> None:
+    jwk = PartyKey.make("ES256").public()
+    padded = jwk | {name: change(jwk[name])}
+    checker = StrictKeyChecker()
+
+    checker.check_key(json.dumps(jwk))
+    checker.check_encryption_key(json.dumps(jwk | {"alg": "ECDH-ES", "use": "enc"}))
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        checker.check_key(json.dumps(padded))
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        checker.check_encryption_key(json.dumps(padded | {"alg": "ECDH-ES", "use": "enc"}))
+    assert not read_key_set(key_set(padded).encode(), ISSUER_ALGORITHMS)
+
+
+def test_a_padded_ed25519_key_is_refused() -> None:
+    jwk = PartyKey.make("EdDSA").public()
+
+    for changed in (jwk["x"] + "=", more_octets(jwk["x"])):
+        with pytest.raises(ValueError, match="`x`"):
+            StrictKeyChecker().check_key(json.dumps(jwk | {"x": changed}))
+
+
+@pytest.mark.parametrize("changes", [{"key_ops": None}, {"key_ops": "deriveKey"}, {"use": None}], ids=str)
+def test_a_registered_encryption_key_says_rightly_what_it_is_for(changes: dict[str, Any]) -> None:
+    jwk = PartyKey.make("ES256").public(alg="ECDH-ES", use="enc") | changes
+
+    with pytest.raises(ValueError, match=r"must be for encryption: the `(use|key_ops)`"):
+        read_encryption_key(json.dumps(jwk))
+
+
+@pytest.mark.parametrize("changes", [{"use": "sig"}, {"key_ops": ["sign"]}, {"key_ops": None}], ids=str)
+def test_the_key_that_opens_tokens_here_is_for_that(changes: dict[str, Any]) -> None:
+    private = json.loads(generate_service_key().private_jwk)
+
+    assert load_service_key(json.dumps(private)).key_id
+    with pytest.raises(ValueError, match=r"`(use|key_ops)` of the key"):
+        load_service_key(json.dumps(private | changes))
+
+
+# Certificates
+
+
+def test_a_certificate_for_tls_has_no_weak_key() -> None:
+    key = weak_keys.roca_key()
+    certificate = certify(key.public_key(), "localhost").certificate
+
+    with pytest.raises(ValueError, match="ROCA"):
+        check_pair(certificate, weak_keys.pem(key))
+    good = rsa.generate_private_key(65537, 2048)
+    facts = check_pair(certify(good.public_key(), "localhost").certificate, weak_keys.pem(good))
+    assert facts.names == ("localhost",)
+
+
+@WEAK_KEYS
+def test_an_authority_of_clients_has_no_weak_key(numbers: Numbers) -> None:
+    certified = certify(weak_keys.public_key(numbers), authority=True)
+
+    with pytest.raises(ValueError, match=r"an authority whose key is refused.*make a new key"):
+        check_authorities(certified.authority + certified.certificate)
+    good = certify(weak_keys.public_key(Numbers(ODD)), authority=True)
+    assert len(check_authorities(good.authority + good.certificate)) == 2
+
+
+@WEAK_KEYS
+def test_a_certificate_with_a_weak_key_proves_nothing(numbers: Numbers) -> None:
+    certified = certify(weak_keys.public_key(numbers), "reports.example")
+
+    assert not has_sound_key(certified.certificate)
+    assert has_sound_key(certified.authority)
+    assert has_sound_key(certify(weak_keys.public_key(Numbers(ODD)), "reports.example").certificate)
+
+
+@pytest.mark.parametrize("content", [b"", b"no PEM", secrets.token_bytes(40)])
+def test_what_is_no_certificate_proves_nothing(content: bytes) -> None:
+    assert not has_sound_key(content)
