@@ -2,7 +2,6 @@
 
 import json
 import random
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +377,6 @@ def test_a_certificate_with_a_weak_key_proves_nothing(numbers: Numbers) -> None:
     assert has_sound_key(certify(weak_keys.public_key(Numbers(ODD)), "reports.example").certificate)
 
 
-@pytest.mark.parametrize("content", [b"", b"no PEM", secrets.token_bytes(40)])
+@pytest.mark.parametrize("content", [b"", b"no PEM", bytes(range(40))], ids=["empty", "text", "bytes"])
 def test_what_is_no_certificate_proves_nothing(content: bytes) -> None:
     assert not has_sound_key(content)
