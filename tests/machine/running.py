@@ -18,7 +18,7 @@ from tests.machine.facts import Kind
 from tests.machine.faults import CLOCKS, Machine
 
 ROUNDS: Final = int(os.environ.get("CRASH_ROUNDS", "0"))
-EXAMPLES: Final = ROUNDS or 25
+EXAMPLES: Final = ROUNDS or 18
 STEPS: Final = 28
 ON_EACH_STORE: Final = {
     *(f"revoke by {kind}" for kind in Kind),
