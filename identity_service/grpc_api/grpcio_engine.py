@@ -155,6 +155,8 @@ def _options(config: GrpcioConfig) -> list[tuple[str, int]]:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # The core waits for the answer to its own ping by this option alone, for 60 s if it is not set.
+        ("grpc.http2.ping_timeout_ms", 20_000),
         # Two servers on one port would share it silently; a port that is taken is an error instead.
         ("grpc.so_reuseport", int(config.share_port)),
     ]

@@ -73,10 +73,19 @@ class SlowClient:
         self._h2.reset_stream(stream, CANCEL)
         self._flush()
 
-    def ignore_limit(self) -> None:
-        """Wait for the server's settings, and open more streams than they allow from now on."""
+    def ping(self) -> None:
+        """Send a ping, and wait for no answer."""
+        self._h2.ping(bytes(8))
+        self._flush()
+
+    def acknowledge_settings(self) -> None:
+        """Wait for the server's settings, which reading acknowledges."""
         while SettingCodes.MAX_CONCURRENT_STREAMS not in self._h2.remote_settings:
             self.read()
+
+    def ignore_limit(self) -> None:
+        """Wait for the server's settings, and open more streams than they allow from now on."""
+        self.acknowledge_settings()
         self._h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
         self._h2.remote_settings.acknowledge()
 

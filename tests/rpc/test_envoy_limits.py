@@ -208,6 +208,12 @@ def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_d
                 client.read()
 
 
+def test_a_connection_that_is_old_is_asked_to_leave(start: Start) -> None:
+    with start(max_connection_age=timedelta(seconds=1)) as world, SlowClient(world.target) as client:
+        while not client.closed:
+            client.read()
+
+
 def test_a_handshake_that_does_not_end_is_ended(start: Start, tmp_path: Path) -> None:
     tls = Certifier(tmp_path / "tls").server().settings()
     with start(request_timeout=timedelta(seconds=1), **tls) as world, connected(world) as sock:
