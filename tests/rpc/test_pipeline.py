@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -325,3 +326,29 @@ def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
     assert world.issue(client).access_token
     logged = "".join(capfd.readouterr())
     assert logged.count("token_issued") == 1
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("busy", ["memory", "work"])
+def test_each_kind_of_work_has_threads_of_its_own(start_world: StartWorld, busy: str) -> None:
+    """What answers from memory goes on while all threads for the store are busy, and the other way round."""
+    world = start_world()
+    client = world.new_client()
+    token = world.issue(client).access_token
+    threads = getattr(world.service._server._pools, busy)
+    release = threading.Event()
+    held = [threads.submit(release.wait) for _ in range(threads.count)]
+    calls: dict[str, tuple[Any, Message]] = {
+        "memory": (world.stub.Verify, pb.VerifyRequest(token=token, any_audience=True)),
+        "work": (world.stub.Issue, pb.IssueRequest(credential=client.credential)),
+    }
+    held_up, request = calls.pop(busy)
+    ((goes_on, other_request),) = calls.values()
+
+    waiting = held_up.future(request, timeout=PATIENCE)
+    assert goes_on(other_request, timeout=PATIENCE).ByteSize()
+    assert not waiting.done()
+
+    release.set()
+    wait(held)
+    assert waiting.result().ByteSize()

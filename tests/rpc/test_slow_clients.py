@@ -22,6 +22,7 @@ from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
 from tests.patience import PATIENCE
 from tests.rpc import raw_http2
 from tests.rpc.conftest import StartWorld
+from tests.rpc.slow_http2 import SlowClient
 from tests.rpc.test_watch import watching
 from tests.rpc.world import Failure, World, failure
 
@@ -32,6 +33,7 @@ KEYS = "/identityapi.v1.TrustService/GetKeys"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 CANCELLED = str(grpc.StatusCode.CANCELLED.value[0])
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 HALF_A_MESSAGE = b"\0\0\0\0\x64half"
 EMPTY = bytes(5)
 
@@ -64,7 +66,7 @@ def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: Star
 
 @pytest.mark.in_process
 def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWorld) -> None:
-    """In Envoy its own timeout ends such a call: tests/e2e/test_envoy_bounds.py."""
+    """In Envoy its own timeout ends such a call: tests/rpc/test_envoy_limits.py."""
     world = start_world(request_timeout=SOON)
 
     answer = raw_http2.call(world.target, VERIFY, b"", end=False)
@@ -140,6 +142,19 @@ def is_admitted(world: World, token: str) -> bool:
     with suppress(grpc.RpcError):
         return world.verify(token).HasField("verified")
     return False
+
+
+def test_unfinished_requests_beyond_the_bound_of_an_address_are_refused(start_world: StartWorld) -> None:
+    world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
+
+    with SlowClient(world.target) as client:
+        first = client.call(VERIFY, HALF_A_MESSAGE)
+        answer = client.answer(client.call(VERIFY, HALF_A_MESSAGE))
+        assert not client.has_ended(first)
+
+    assert answer.grpc_status == RESOURCE_EXHAUSTED
+    message = answer.headers["grpc-message"].replace("%20", " ")
+    assert "too many unfinished requests from your address (1)" in message
 
 
 def test_an_exempt_address_has_no_bound_of_its_own(start_world: StartWorld) -> None:

@@ -1,0 +1,26 @@
+"""Names that are drawn: long enough that they cannot be guessed."""
+
+import base64
+from collections.abc import Callable
+
+import pytest
+
+from identity_service.domain.ids import new_session_id, new_token_id
+
+MANY = 1_000
+BITS = 128
+
+
+@pytest.mark.parametrize("draw", [new_token_id, new_session_id])
+def test_ids_of_tokens_and_sessions_have_128_random_bits(draw: Callable[[], str]) -> None:
+    """Every bit is zero in some of many ids and one in others: none of them is fixed."""
+    drawn = [base64.urlsafe_b64decode(draw() + "==") for _ in range(MANY)]
+    numbers = [int.from_bytes(raw) for raw in drawn]
+    ever_one, always_one = 0, 2**BITS - 1
+    for number in numbers:
+        ever_one |= number
+        always_one &= number
+
+    assert {len(raw) * 8 for raw in drawn} == {BITS}
+    assert len(set(numbers)) == MANY
+    assert (ever_one, always_one) == (2**BITS - 1, 0)
