@@ -38,6 +38,7 @@ CLIENT_VARIABLES: Final = frozenset(
         "PASSWORD",
         "TOKEN",
         "AUDIENCE",
+        "HTTP_PROXY",
     )
 )
 """Variables of the command line and the examples, which are no settings of the server."""

@@ -29,6 +29,7 @@ class Service:
 
     target: str
     tls: TlsOptions | None
+    http_proxy: bool
     caller: Caller
 
     def identity(self, *, bearer: str | None = None) -> IdentityClient:
@@ -63,7 +64,7 @@ class Service:
             yield client, subject_of(token or "")
 
     def _options(self, bearer: str | Callable[[], str] | None = None) -> ClientOptions:
-        return ClientOptions(tls=self.tls, bearer=bearer)
+        return ClientOptions(tls=self.tls, bearer=bearer, http_proxy=self.http_proxy)
 
 
 def bearer_of_environment() -> str | None:
@@ -129,6 +130,14 @@ def _service(
         str | None,
         typer.Option("--client-id", help="Who calls; the secret is IDENTITY_CLIENT_SECRET, or asked for."),
     ] = None,
+    http_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--http-proxy",
+            envvar="IDENTITY_HTTP_PROXY",
+            help="Connect through the proxy that http_proxy or https_proxy of the environment names.",
+        ),
+    ] = False,
     service_audience: Annotated[
         str,
         typer.Option(
@@ -146,7 +155,7 @@ def _service(
             fail(f"{path}: there is no such file", Exit.USAGE)
     options = TlsOptions(ca_file=ca, certificate_file=cert, key_file=key) if tls or ca or cert else None
     caller = Caller(username=caller_username, client_id=caller_client_id, audience=service_audience)
-    return Service(target=target, tls=options, caller=caller)
+    return Service(target=target, tls=options, http_proxy=http_proxy, caller=caller)
 
 
 _OPTIONS: Final = tuple(inspect.signature(_service).parameters.values())

@@ -13,11 +13,16 @@ from typing import Any, Final
 
 import structlog
 
+from identity_service.domain.errors import NotReadyError
+
 _NO_NAMES: Final[dict[str, Any]] = {}
 
 
 class Threads(ThreadPoolExecutor):
-    """At most `count` threads, made as they are needed; what comes while all are busy waits in line."""
+    """At most `count` threads, made as they are needed; what comes while all are busy waits in line.
+
+    Where the system gives no further thread, those that there are do all the work.
+    """
 
     def __init__(self, count: int, name: str) -> None:
         super().__init__(1)  # makes no thread itself, since nothing is submitted to it
@@ -35,7 +40,10 @@ class Threads(ThreadPoolExecutor):
         return future
 
     def start(self, fn: Callable[..., None], *args: Any) -> None:
-        """Run this function, for whose end nobody can wait. Raises RuntimeError after `shutdown`."""
+        """Run this function, for whose end nobody can wait.
+
+        Raises RuntimeError after `shutdown`; NotReadyError if there is no thread, and the system gives none.
+        """
         self._give(_Job(None, fn, args, _NO_NAMES))
 
     @property
@@ -60,7 +68,24 @@ class Threads(ThreadPoolExecutor):
                 return
             self._made += 1
             name = f"{self._name}-{self._made}"
-        threading.Thread(target=self._work, args=[job], name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=[job], name=name, daemon=True).start()
+        except RuntimeError:  # a limit of processes, or of memory
+            self._manage_without(job)
+
+    def _manage_without(self, job: "_Job") -> None:
+        """Leave the job to the threads that there are. Raises NotReadyError if there is none."""
+        with self._guard:
+            self._made -= 1
+            if self._idle:
+                self._idle.pop().give(job)
+            elif self._made:
+                self._line.append(job)
+            else:
+                raise NotReadyError(
+                    "the system gives this process no thread; try another one, and raise the limits of "
+                    "processes and memory of this one"
+                )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Take nothing more, and let the threads end when they have no more to do; waits for none."""

@@ -28,7 +28,11 @@ CHEAP_PASSWORDS = {
     "IDENTITY_ARGON2_MEMORY_KIB": "64",
     "IDENTITY_ARGON2_PARALLELISM": "1",
 }
-_SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
+_SOON = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 100),
+]
 """gRPC would wait longer each time, up to seconds after the service has begun to serve."""
 _LOOK: Final = 1.0
 """Seconds after which a test that waits for a service looks whether its process has ended."""

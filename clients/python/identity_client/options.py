@@ -30,6 +30,10 @@ _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 """More than the longest pause: of many clients that come at once the last is not served at once."""
 
 
+_PING_TIMEOUT: Final = timedelta(seconds=20)
+"""For the answer to a ping, after which the connection is given up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
     """Options of a client; the defaults suit a service in the same region."""
@@ -41,12 +45,17 @@ class ClientOptions:
     initial_backoff: timedelta = timedelta(milliseconds=100)
     """Before the first retry, at least 10 ms; doubles with each, with jitter, up to two seconds."""
     keepalive: timedelta = timedelta(seconds=30)
-    """Between pings on an idle connection; the service permits no less than 20 seconds."""
+    """Between pings on an idle connection; the service permits no less than 20 seconds. Without an answer for
+    20 seconds the connection is given up."""
     max_message_bytes: int = 16 * 2**20
     """Of one answer; as much as the service allows by default, so that a full VerifyBatch fits."""
     bearer: str | Callable[[], str] | None = field(default=None, repr=False)
     """The caller's own access token, or what gives it for each call; needed to revoke more than a
     token that one holds, and to verify where the service asks for it. `AccessTokens` renews one."""
+    http_proxy: bool = False
+    """Whether to connect through the proxy that `http_proxy` or `https_proxy` of the environment names,
+    unless `no_proxy` excepts the target. Off by default: such a proxy is for the Web, and would see every
+    token of a connection without TLS."""
     tls: TlsOptions | None = None
     """How the connection is encrypted; None = not at all, for a service on the same machine."""
 
@@ -56,6 +65,7 @@ class ClientOptions:
             *(self.tls.channel_arguments() if self.tls is not None else ()),
             ("grpc.service_config", json.dumps(self._service_config())),
             ("grpc.enable_retries", 1),
+            ("grpc.enable_http_proxy", int(self.http_proxy)),
             # gRPC waits a second, and a call's retries are used up by then: a server that is being replaced
             # resets who connects in that moment, and takes who comes back. Unbounded it would wait up to two
             # minutes: a service that was away for 48 s was found by its watchers 35 s after it was back.
@@ -65,6 +75,9 @@ class ClientOptions:
             ("grpc.min_reconnect_backoff_ms", _milliseconds(_CONNECT_TIMEOUT)),
             ("grpc.keepalive_time_ms", _milliseconds(self.keepalive)),
             ("grpc.keepalive_permit_without_calls", 1),
+            # Both: the core goes by the second, which is a minute if it is not set.
+            ("grpc.keepalive_timeout_ms", _milliseconds(_PING_TIMEOUT)),
+            ("grpc.http2.ping_timeout_ms", _milliseconds(_PING_TIMEOUT)),
             ("grpc.max_receive_message_length", self.max_message_bytes),
         ]
 

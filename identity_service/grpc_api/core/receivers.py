@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 import grpc._server as internals
 
-from identity_service.domain.errors import ShuttingDownError
+from identity_service.domain.errors import IdentityError, NotReadyError, ShuttingDownError
 from identity_service.grpc_api.core.calls import CoreStream, OpenCall
 from identity_service.grpc_api.core.open_calls import OpenCalls
 from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
@@ -59,9 +59,13 @@ class Receiver(ThreadPoolExecutor):
         try:
             self._pool.start(function, *args)
         except RuntimeError:
-            error = ShuttingDownError("this process is stopping; reconnect")
-            call.abort(to_status(error, new_request_id()))
-            self._calls.ending(call)
+            self._refuse(call, ShuttingDownError("this process is stopping; reconnect"))
+        except NotReadyError as error:
+            self._refuse(call, error)
+
+    def _refuse(self, call: OpenCall, error: IdentityError) -> None:
+        call.abort(to_status(error, new_request_id()))
+        self._calls.ending(call)
 
     def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
         raise NotImplementedError

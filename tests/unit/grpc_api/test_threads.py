@@ -1,10 +1,11 @@
 """The threads that run handlers: how many there are, who goes first, what a call that fails leaves."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from identity_service.domain.errors import NotReadyError
 from identity_service.grpc_api.threads import Threads
 from tests.patience import PATIENCE
 
@@ -82,3 +83,46 @@ def test_what_waited_in_line_is_dropped_where_that_was_asked_for() -> None:
 
     held.result(PATIENCE)
     assert waits.cancelled()
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on the system gives this process no further thread."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.parametrize("how", ["submit", "start"])
+def test_where_there_is_no_thread_a_job_is_refused_at_once_each_time(
+    threads: Threads, no_more_threads: Callable[[], None], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_more_threads()
+    for _ in range(5):  # more than there may be threads: none was counted
+        with pytest.raises(NotReadyError, match="limits of processes and memory"):
+            getattr(threads, how)(pow, 2, 3)
+    assert (threads.busy, threads.waiting) == (0, 0)
+
+    monkeypatch.undo()
+    assert threads.submit(pow, 2, 3).result(PATIENCE) == 8
+
+
+def test_where_the_system_gives_no_further_thread_those_that_there_are_do_the_work(
+    threads: Threads, no_more_threads: Callable[[], None]
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    threads.submit(hold)
+    assert begun.wait(PATIENCE)
+    no_more_threads()
+    waiting = [threads.submit(pow, number, 2) for number in range(3)]
+    assert (threads.busy, threads.waiting) == (1, 3)
+
+    go_on.set()
+    assert [future.result(PATIENCE) for future in waiting] == [0, 1, 4]

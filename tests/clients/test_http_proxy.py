@@ -1,0 +1,85 @@
+"""Proxies of the environment: no connection goes through one, unless the caller says so."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from identity_client import ClientOptions, IdentityClient, Rejected, UnavailableError
+from identity_client.connection import open_channel
+from tests.e2e.process import Installation
+from tests.patience import PATIENCE
+
+_PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
+
+
+class Proxy:
+    """Listens as a proxy would, refuses everything, and remembers what it was asked."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self.url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        self.asked: list[str] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE)
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                with connection:
+                    self.asked.append(connection.recv(1000).decode().partition("\r\n")[0])
+                    connection.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = Proxy(server)
+        for name in _PROXIES:
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield proxy
+        proxy.close()
+
+
+def test_the_proxy_of_the_environment_is_left_alone_by_clients_and_commands(
+    tmp_path: Path, proxy: Proxy
+) -> None:
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    installation.init()
+    with installation.serve() as service:
+        options = ClientOptions(timeout=timedelta(seconds=PATIENCE))
+        with IdentityClient(service.target, options=options) as client:
+            assert isinstance(client.verify("no token", any_audience=True), Rejected)
+        assert service.json("client", "list")
+    assert proxy.asked == []
+
+
+def test_a_caller_who_says_so_connects_through_it(proxy: Proxy) -> None:
+    """It refuses, which shows that the connection would have gone through it."""
+    target = "identity.example:50051"
+    options = ClientOptions(http_proxy=True, max_attempts=1)
+    with open_channel(target, options, own_connection=True) as channel:
+        client = IdentityClient(options=options, channel=channel)
+        with pytest.raises(UnavailableError):
+            client.verify("no token", any_audience=True)
+    assert proxy.asked
+    assert set(proxy.asked) == {f"CONNECT {target} HTTP/1.1"}
+
+
+def test_a_command_that_is_told_so_connects_through_it(tmp_path: Path, proxy: Proxy) -> None:
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    told = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
+    done = installation.run("token", "verify", "no token", "--any-audience", **told)
+    assert done.returncode != 0
+    assert set(proxy.asked) == {"CONNECT identity.example:50051 HTTP/1.1"}
