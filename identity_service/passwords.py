@@ -10,8 +10,7 @@ import os
 import threading
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,8 @@ from typing import Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
 import argon2
+import structlog
+from argon2.low_level import error_to_str
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.secret import Secret
@@ -26,7 +27,9 @@ from identity_service.domain.secret import Secret
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_POOLS: Final[WeakSet[ProcessPoolExecutor]] = WeakSet()
+_POOLS: Final[WeakSet[Executor]] = WeakSet()
+_NO_MEMORY: Final = error_to_str(-22)
+"""What the library says if the system gives it no memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
 _NICENESS: Final = 19
 """The least that there is."""
 
@@ -70,7 +73,10 @@ class Argon2Hasher:
             raise ServerBusyError("too many passwords are being checked; try again")
         try:
             return _pool(self._processes).submit(work, *args, **kwargs).result()
-        except BrokenProcessPool as error:  # as when the system had to end one, to have memory again
+        except MemoryError as error:
+            raise ServerBusyError("there is no memory to check passwords at the moment; try again") from error
+        except (BrokenExecutor, OSError, RuntimeError) as error:
+            # The system had to end a process to have memory again, or gives no further process or thread.
             _pool.cache_clear()
             raise ServerBusyError("passwords cannot be checked at the moment; try again") from error
         finally:
@@ -78,13 +84,21 @@ class Argon2Hasher:
 
 
 @cache
-def _pool(processes: int) -> ProcessPoolExecutor:
+def _pool(processes: int) -> Executor:
     """The processes that hash, started when they are first needed; they end with this one.
 
     They are no threads, since a thread that gives way to others while it holds the interpreter's lock
-    makes all of them wait (`docs/decisions/0011`).
+    makes all of them wait (`docs/decisions/0011`). Where the system has no semaphores for processes, as
+    without a writable `/dev/shm`, threads hash all the same, and give way to nobody.
     """
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_yield_to_others)
+    pool: Executor
+    try:
+        pool = ProcessPoolExecutor(
+            processes, multiprocessing.get_context("spawn"), initializer=_yield_to_others
+        )
+    except OSError as error:
+        structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
+        pool = ThreadPoolExecutor(processes, "identity-password")
     _POOLS.add(pool)
     return pool
 
@@ -97,14 +111,26 @@ def end_processes() -> None:
 
 
 def _hash(hasher: argon2.PasswordHasher, password: str) -> str:
-    return hasher.hash(password)
+    try:
+        return hasher.hash(password)
+    except argon2.exceptions.HashingError as error:
+        raise _meant(error) from None
 
 
 def _matches(hasher: argon2.PasswordHasher, phc: str, password: str) -> bool:
     try:
         return hasher.verify(phc, password)
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+    except argon2.exceptions.InvalidHashError:
         return False
+    except argon2.exceptions.VerificationError as error:
+        if isinstance(_meant(error), MemoryError):
+            raise MemoryError from None  # noqa: TRY004  # the password may be right
+        return False
+
+
+def _meant(error: argon2.exceptions.Argon2Error) -> Exception:
+    """Return MemoryError for a lack of memory, or the error itself."""
+    return MemoryError() if _NO_MEMORY in str(error) else error
 
 
 def is_common(password: Secret) -> bool:

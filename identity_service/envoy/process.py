@@ -40,6 +40,7 @@ class EnvoyProcess:
     def __init__(self) -> None:
         self.pipe, self._theirs = multiprocessing.Pipe()
         """To the application inside."""
+        _require_temporary_directory()
         # Before the directory, since it takes a while: until Envoy runs, nothing else would remove that.
         self._environ = get_envoy_environ()
         self._stack = ExitStack()
@@ -157,3 +158,14 @@ def _arguments(written: Path, drain_grace: timedelta) -> Sequence[str]:
         *("--drain-time-s", str(max(1, round(drain_grace.total_seconds())))),
         *("--log-level", "error"),
     )
+
+
+def _require_temporary_directory() -> None:
+    """Raise ConfigurationError if there is none that may be written to."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        raise ConfigurationError(
+            "engine: envoy needs a directory that it may write to; set TMPDIR to one in memory, such as a "
+            "volume `emptyDir: {medium: Memory}`"
+        ) from error

@@ -1,18 +1,22 @@
 """Hashing passwords: the right one only, in processes that give way, that come back and that end."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import argon2
 import pytest
 
+from identity_service import passwords
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.secret import Secret
-from identity_service.passwords import Argon2Config, Argon2Hasher, _pool
+from identity_service.passwords import Argon2Config, Argon2Hasher, _hash, _pool, end_processes
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -96,3 +100,46 @@ def test_the_process_ends_when_its_parent_is_killed() -> None:
         parent.kill()
 
     assert ends(pid)
+
+
+def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
+    """Two tebibytes, which no machine gives."""
+    right = hasher.hash(RIGHT)
+    dear = right.replace("m=64,", f"m={2**31},")
+    assert dear != right
+
+    with pytest.raises(ServerBusyError, match="no memory"):
+        hasher.verify(dear, RIGHT)
+    with pytest.raises(ServerBusyError, match="no memory"):
+        Argon2Hasher._run(hasher, _hash, argon2.PasswordHasher(1, 2**31, 1), "any")
+    assert hasher.verify(right, RIGHT), "the next one is checked"
+
+
+def test_where_there_are_no_semaphores_threads_hash(
+    hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    _pool.cache_clear()
+    monkeypatch.setattr(passwords, "ProcessPoolExecutor", refuse)
+    try:
+        assert hasher.verify(hasher.hash(RIGHT), RIGHT)
+        assert not hasher.verify(hasher.hash(RIGHT), Secret("wrong"))
+        assert worker() == os.getpid()
+    finally:
+        end_processes()
+
+
+def test_where_no_process_can_be_started_passwords_are_refused_and_tried_again(
+    hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        _pool.cache_clear()
+        patch.setattr(ProcessPoolExecutor, "submit", refuse)
+        with pytest.raises(ServerBusyError):
+            hasher.hash(RIGHT)
+    assert hasher.verify(hasher.hash(RIGHT), RIGHT)
