@@ -6,6 +6,7 @@ many run as there are processes, and who finds the queue full is told to come ag
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import threading
 import unicodedata
@@ -100,11 +101,14 @@ def _pool(processes: int) -> Executor:
         structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
         pool = ThreadPoolExecutor(processes, "identity-password")
     _POOLS.add(pool)
+    # A worker that ends waits for its children, which wait for an order from the pool, which comes through a
+    # queue that is closed with priority 10: this comes before all of it.
+    multiprocessing.util.Finalize(None, end_processes, exitpriority=100)
     return pool
 
 
 def end_processes() -> None:
-    """End what hashes now: an interpreter inside another program waits for it for ever when it ends."""
+    """End what hashes now: an interpreter inside another program, or a worker, would wait for it for ever."""
     for pool in [*_POOLS]:
         pool.shutdown(cancel_futures=True)
     _pool.cache_clear()

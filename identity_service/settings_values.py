@@ -92,12 +92,20 @@ def mask(name: str, value: object) -> str:
     if isinstance(value, SecretStr):
         return "***"
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}s"
+        return _duration_text(value)
     if isinstance(value, tuple):
         return " ".join(value)
     if name == "store" and isinstance(value, str):
         return _mask_url(value)
     return "" if value is None else str(value)
+
+
+def _duration_text(value: timedelta) -> str:
+    """As a setting takes it: whole days as such, all else in seconds, without an exponent."""
+    days, rest = divmod(value, timedelta(days=1))
+    if days and not rest:
+        return f"{days}d"
+    return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
 
 
 def _mask_url(url: str) -> str:

@@ -16,7 +16,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
 
-from identity_client import IdentityError
+from identity_client import IdentityError, UnauthenticatedError
 from identity_service.exit_codes import Exit
 from tests.e2e.descendants import Descendants
 from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, hang_at
@@ -113,6 +113,27 @@ def unread_health_watch(target: str) -> Iterator[None]:
         sock.sendall(connection.data_to_send())
         assert sock.recv(65536)
         yield
+
+
+@on_all_setups
+@pytest.mark.parametrize("how", ["terminated", "killed"])
+def test_a_service_that_has_checked_passwords_ends_by_itself(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...], how: str
+) -> None:
+    """Long before it is forced to: a worker once waited for what hashes, which waited for it."""
+    installation.environment["IDENTITY_DRAIN_GRACE"] = "60s"
+    with installation.serve(*words) as service, service.client() as client:
+        for _ in range(4):
+            with pytest.raises(UnauthenticatedError):
+                client.issue_with_password("nobody", PASSWORD)
+        if how == "killed":
+            service.kill()
+        else:
+            assert service.terminate() == 0
+
+        until(lambda: not descendants.alive())
+
+    assert "stop_forced" not in installation.log
 
 
 @on_each_engine
