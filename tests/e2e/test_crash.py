@@ -9,7 +9,7 @@ from identity_client import IdentityError, Rejected, Verified
 from tests.e2e.process import Installation
 from tests.ports import reserve_port
 
-ROUNDS = int(os.environ.get("CRASH_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "10"))
 PASSWORD = "correct horse battery staple"
 
 

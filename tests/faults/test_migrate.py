@@ -27,7 +27,7 @@ from tests.faults.revoking import Revoking
 from tests.patience import PATIENCE, until
 from tests.redis_server import ask
 
-ROUNDS: Final = FULL // 10 or 3
+ROUNDS: Final = FULL // 10 or 2
 """Of SIGKILL."""
 DENIALS: Final = 10_000
 """So many that writing them takes longer than starting Python."""
