@@ -101,10 +101,18 @@ def _pool(processes: int) -> Executor:
         structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
         pool = ThreadPoolExecutor(processes, "identity-password")
     _POOLS.add(pool)
-    # A worker that ends waits for its children, which wait for an order from the pool, which comes through a
-    # queue that is closed with priority 10: this comes before all of it.
-    multiprocessing.util.Finalize(None, end_processes, exitpriority=100)
+    _end_them_first()
     return pool
+
+
+@cache
+def _end_them_first() -> None:
+    """Let `end_processes` be the first that is done when this process ends; only the first call counts.
+
+    A worker that ends waits for its children, which wait for an order from the pool, which comes through a
+    queue that is closed with priority 10.
+    """
+    multiprocessing.util.Finalize(None, end_processes, exitpriority=100)
 
 
 def end_processes() -> None:

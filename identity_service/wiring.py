@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from identity_service.domain.attempts import AttemptCounter, AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.keys import KeyPolicy
-from identity_service.domain.ports import Clock, IssuerKeys, Journal, PasswordHasher
+from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
 from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -127,17 +127,8 @@ class UseCases:
             grace=settings.refresh_grace,
             known_scopes=config.known_scopes,
         )
-        self.administration = Administration(
-            AdministrationParts(
-                store=store,
-                clock=clock,
-                trail=self.trail,
-                hasher=parts.hasher,
-                is_common=is_common,
-                keys=StrictKeyChecker(),
-                issuer=settings.issuer,
-                replica=replica,
-            )
+        self.administration = _administration(
+            store, parts.hasher, clock, settings.issuer, self.trail, replica
         )
         self.rewrap = Rewrap(store, parts.vault, replica, self.trail)
         self.rotation = Rotation(
@@ -163,15 +154,27 @@ def office_administration(store: Store, hasher: PasswordHasher, clock: Clock, is
 
     `issuer` = the `iss` of this service's own tokens.
     """
+    return _administration(store, hasher, clock, issuer, LoggedTrail(LogJournal()), None)
+
+
+def _administration(
+    store: Store,
+    hasher: PasswordHasher,
+    clock: Clock,
+    issuer: str,
+    trail: AuditTrail,
+    replica: ReplicaView | None,
+) -> Administration:
     return Administration(
         AdministrationParts(
             store=store,
             clock=clock,
-            trail=LoggedTrail(LogJournal()),
+            trail=trail,
             hasher=hasher,
             is_common=is_common,
             keys=StrictKeyChecker(),
             issuer=issuer,
+            replica=replica,
         )
     )
 

@@ -17,7 +17,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
-from identity_service.domain.visible import NO_CONTROLS, has_controls
+from identity_service.grpc_api.credentials import refuse_controls
 from identity_service.services.admin_sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin_users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
@@ -151,8 +151,7 @@ def to_id(field: str, text: str) -> str:
     """What names a record. Raises InvalidRequestError; whether there is one is for the store to say."""
     if not 1 <= len(text) <= _MAX_ID_CHARS:
         raise InvalidRequestError.of(field, f"must have 1 to {_MAX_ID_CHARS} characters")
-    if has_controls(text):
-        raise InvalidRequestError.of(field, NO_CONTROLS)
+    refuse_controls(**{field: text})
     return text
 
 
@@ -168,8 +167,7 @@ def to_reason(text: str) -> str:
     """Raises InvalidRequestError."""
     if len(text) > MAX_REASON_CHARS:
         raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
-    if has_controls(text):
-        raise InvalidRequestError.of("reason", NO_CONTROLS)
+    refuse_controls(reason=text)
     return text
 
 

@@ -142,7 +142,7 @@ class Upkeep:
             owed = list(self._owed)
         if not owed:
             return
-        for chunk in batched(owed, _CHUNK):
+        for chunk in _batched(owed, _CHUNK):
             end = self._log.restore(chunk).end
             with self._lock:
                 for fact in chunk:
@@ -156,7 +156,7 @@ class Upkeep:
         if losses == self._made_good:
             return
         sent = absent = 0
-        for chunk in batched(self._revocations.facts(), _CHUNK):
+        for chunk in _batched(self._revocations.facts(), _CHUNK):
             put_back = self._log.restore(chunk)
             self._require_followed((), put_back.end)
             sent += len(chunk)
@@ -217,7 +217,7 @@ class Upkeep:
         return goal, keep
 
 
-def batched(facts: Iterable[Fact], size: int) -> Iterable[tuple[Fact, ...]]:
+def _batched(facts: Iterable[Fact], size: int) -> Iterable[tuple[Fact, ...]]:
     """Cut into tuples of this size; the last may be shorter."""
     remaining = iter(facts)
     while chunk := tuple(islice(remaining, size)):

@@ -47,6 +47,8 @@ class Installation:
     environment: dict[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = ("-m", "identity_service")
     """What Python is started with for the service."""
+    launcher: tuple[str, ...] = ()
+    """What starts Python for the service, with its arguments; none = the test itself."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -100,9 +102,10 @@ class Installation:
         return Running(self, words, port or reserve_port())
 
     def start(self, words: tuple[str, ...], port: int) -> "subprocess.Popen[bytes]":
+        serve = [*self.program, "serve", "--listen", f"127.0.0.1:{port}", *words]
         with (self.folder / "service.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, *self.program, "serve", "--listen", f"127.0.0.1:{port}", *words],
+                [*self.launcher, sys.executable, *serve],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

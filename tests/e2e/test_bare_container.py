@@ -3,13 +3,12 @@
 Each runs in a namespace of its own, in which these are mounted so.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.e2e.namespaces import can_unshare
 from tests.e2e.process import Installation
 from tests.faults.copied_site import PASSWORD
 from tests.patience import PATIENCE
@@ -22,45 +21,29 @@ if [ -d /dev/shm ]; then mount -t tmpfs -o ro none /dev/shm; fi
 mount -o remount,ro,bind /
 shift
 unset HOME
+cd /
 exec "$@"
 """
 _ENTER: Final = ["unshare", "--mount", "sh", "-c", _MOUNTS, "sh"]
 
 
-def _can_mount() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--mount", "true"], check=False, timeout=PATIENCE)
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not _can_mount(), reason="nothing may be mounted here"),
+    pytest.mark.skipif(not can_unshare("--mount"), reason="nothing may be mounted here"),
 ]
 
 
-class Bare(Installation):
-    """An installation whose service may write to its own folder alone."""
-
-    def start(self, words: tuple[str, ...], port: int) -> "subprocess.Popen[bytes]":
-        serve = [sys.executable, "-m", "identity_service", "serve", "--listen", f"127.0.0.1:{port}", *words]
-        with (self.folder / "service.log").open("ab") as log:
-            return subprocess.Popen(
-                [*_ENTER, str(self.folder), *serve],
-                cwd="/",
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+def bare(folder: Path, **environment: str) -> Installation:
+    """An initialised store whose service may write to this folder alone."""
+    installation = Installation(folder, f"sqlite:///{folder}/identity.db", environment)
+    installation.init()
+    installation.launcher = (*_ENTER, str(folder))
+    return installation
 
 
 @pytest.mark.parametrize("engine", ["grpcio", "envoy"])
 def test_people_sign_in_where_nothing_but_the_store_can_be_written(tmp_path: Path, engine: str) -> None:
-    installation = Bare(tmp_path, f"sqlite:///{tmp_path}/identity.db", {"TMPDIR": str(tmp_path)})
-    installation.init()
+    installation = bare(tmp_path, TMPDIR=str(tmp_path))
     with installation.serve("--engine", engine) as service:
         words = ("user", "create", "ana", "--audience", "api", "--password-stdin")
         service.json(*words, stdin=PASSWORD)
@@ -72,8 +55,7 @@ def test_people_sign_in_where_nothing_but_the_store_can_be_written(tmp_path: Pat
 
 
 def test_envoy_says_that_it_needs_a_directory_to_write_to(tmp_path: Path) -> None:
-    installation = Bare(tmp_path, f"sqlite:///{tmp_path}/identity.db")
-    installation.init()
+    installation = bare(tmp_path)
     process = installation.start(("--engine", "envoy"), reserve_port())
 
     assert process.wait(PATIENCE) == 1

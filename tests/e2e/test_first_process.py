@@ -16,29 +16,21 @@ from typing import Final
 
 import pytest
 
+from tests.e2e.namespaces import can_unshare
 from tests.e2e.process import Installation
 from tests.patience import PATIENCE, until
-from tests.ports import reserve_port
+from tests.ports import reserve_address
 
 _STEPS: Final = [step * 0.05 for step in range(30)]
 """Seconds after the process runs its own code: those that a start takes, and some in which it serves."""
 _AT_ONCE: Final = 3
+_SERVE: Final = ("-m", "identity_service", "serve")
 _ENDED: Final = 128 + signal.SIGTERM
-
-
-def _can_make_namespaces() -> bool:
-    try:
-        return (
-            subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, timeout=PATIENCE).returncode
-            == 0
-        )
-    except OSError:
-        return False
 
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not _can_make_namespaces(), reason="no process may be the first of a namespace here"),
+    pytest.mark.skipif(not can_unshare("--pid", "--fork"), reason="namespaces are not permitted here"),
 ]
 
 
@@ -102,15 +94,7 @@ def test_sigterm_ends_the_first_process_whenever_it_comes(tmp_path: Path, engine
         folder = tmp_path / f"{seconds:.2f}"
         folder.mkdir()
         own = Installation(folder, installation.store)
-        words = (
-            "-m",
-            "identity_service",
-            "serve",
-            "--engine",
-            engine,
-            "--listen",
-            f"127.0.0.1:{reserve_port()}",
-        )
+        words = (*_SERVE, "--engine", engine, "--listen", reserve_address())
         with first_process(*words, installation=own) as first:
             until(lambda: first.handles_sigterm)
             sleep(seconds)  # what is tried here is a time
@@ -129,8 +113,6 @@ def test_sigterm_ends_the_first_process_while_it_imports(tmp_path: Path) -> None
     (tmp_path / "typer.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(1000)\n")
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    with first_process(
-        "-m", "identity_service", "serve", installation=installation, PYTHONPATH=path
-    ) as first:
+    with first_process(*_SERVE, installation=installation, PYTHONPATH=path) as first:
         until(lambda: "loading" in first.log)
         assert first.terminate() == _ENDED
