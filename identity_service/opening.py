@@ -20,6 +20,7 @@ from identity_service.limiting import MemoryAttempts
 from identity_service.passwords import Argon2Config, Argon2Hasher
 from identity_service.remote_keys.fetching import HttpsFetcher
 from identity_service.remote_keys.holder import HeldIssuerKeys
+from identity_service.remote_keys.servers import KeyServer, KeyServers
 from identity_service.services.admin import Administration
 from identity_service.settings import LONGEST_SESSION, Settings
 from identity_service.storage.redis import RedisStore
@@ -159,12 +160,21 @@ def open_hasher(settings: Settings) -> Argon2Hasher:
     )
 
 
+def open_key_servers(settings: Settings) -> KeyServers:
+    """Authorities and tokens for fetching keys. Raises ConfigurationError."""
+    servers = [
+        KeyServer(url=server.url, ca_file=server.ca_file, token_file=server.token_file)
+        for server in settings.jwks_servers
+    ]
+    return KeyServers(settings.issuer_ca_file, servers)
+
+
 def open_issuer_keys(settings: Settings, clock: Clock, journal: Journal) -> HeldIssuerKeys:
     """The keys of trusted issuers, none yet. Raises ConfigurationError.
 
     At most a quarter of the threads that do slow work may wait for issuers.
     """
-    fetch = HttpsFetcher(settings.issuer_ca_file, max_bytes=MAX_SET_BYTES)
+    fetch = HttpsFetcher(open_key_servers(settings), max_bytes=MAX_SET_BYTES)
     return HeldIssuerKeys(fetch, clock, journal, waiting=max(1, settings.work_threads // 4))
 
 

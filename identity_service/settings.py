@@ -20,6 +20,7 @@ from pydantic import (
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
+from identity_service.settings_jwks import JwksServers
 from identity_service.settings_limits import LimitSettings
 from identity_service.settings_values import (
     Duration,
@@ -139,7 +140,12 @@ class Settings(LimitSettings):
         None, description="YAML: clients, users and trusted issuers to keep as it says"
     )
     issuer_ca_file: Path | None = Field(
-        None, description="PEM: whom https URLs of trusted issuers must come from; default: the system's CAs"
+        None, description="PEM: authorities of servers that publish keys of issuers; default: the system's"
+    )
+    jwks_servers: JwksServers = Field(
+        (),
+        max_length=100,
+        description="such servers with their own authorities, or that want a token: url, ca_file, token_file",
     )
     verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
     work_threads: int = Field(

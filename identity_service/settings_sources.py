@@ -128,7 +128,11 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         message = reword(problem)
-        name = ".".join(str(part) for part in problem["loc"][:1])
+        name, *within = [str(part) for part in problem["loc"]] or [""]
         source = f" (from {sources[name]})" if name in sources else ""
-        lines.append(f"{name}: {message}{source}" if name else message)
+        # Of a list of texts the list alone is named; of a list of mappings, which one of them.
+        place = (
+            f"{name}[{within[0]}]{''.join(f'.{part}' for part in within[1:])}" if len(within) > 1 else name
+        )
+        lines.append(f"{place}: {message}{source}" if name else message)
     return "\n".join(lines)

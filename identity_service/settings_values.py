@@ -94,7 +94,7 @@ def mask(name: str, value: object) -> str:
     if isinstance(value, timedelta):
         return _duration_text(value)
     if isinstance(value, tuple):
-        return " ".join(value)
+        return " ".join(map(str, value))
     if name == "store" and isinstance(value, str):
         return _mask_url(value)
     return "" if value is None else str(value)

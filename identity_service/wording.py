@@ -23,6 +23,8 @@ def reword(problem: ErrorDetails) -> str:
     match problem["type"]:
         case "missing":
             return "is missing"
+        case "extra_forbidden":
+            return "is not known here"
         case "literal_error" | "enum":
             return f"must be {bounds['expected']}"
         case "greater_than_equal":

@@ -14,7 +14,10 @@ from tests.ports import reserve_port
 
 @dataclass(kw_only=True)
 class IssuerServer:
-    """Answers every GET with `body`; while `open` is cleared, only once it is set again."""
+    """Answers every GET with `body`; while `open` is cleared, only once it is set again.
+
+    What answers otherwise overrides `answer`.
+    """
 
     body: bytes = b'{"keys": []}'
     status: int = 200
@@ -25,12 +28,20 @@ class IssuerServer:
     """The paths that were asked for."""
     seen_headers: list[Mapping[str, str]] = field(default_factory=list)
 
+    def answer(self, path: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body for a GET; `headers` are those of the request, names in lower case."""
+        return self.status, self.headers, self.body
+
     def publish(self, *keys: PartyKey) -> None:
         self.body = key_set(*(key.public() for key in keys)).encode()
 
     @property
+    def origin(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}"
+
+    @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}/keys"
+        return f"{self.origin}/keys"
 
     def __enter__(self) -> Self:
         self.open.set()
@@ -63,14 +74,16 @@ class IssuerServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.requests.append(self.path)
-                issuer.seen_headers.append(dict(self.headers))
+                seen = {name.lower(): value for name, value in self.headers.items()}
+                issuer.seen_headers.append(seen)
                 issuer.open.wait(PATIENCE)
-                self.send_response(issuer.status)
-                for name, value in issuer.headers.items():
+                status, headers, body = issuer.answer(self.path, seen)
+                self.send_response(status)
+                for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(issuer.body)))
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(issuer.body)
+                self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 """Not among the output of the tests."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import typer
 
 from identity_service import bootstrap, opening
+from identity_service.cli.doctor_issuers import issuer_findings
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.clock import SystemClock
@@ -35,7 +36,7 @@ class Check(NamedTuple):
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, master key, TLS, store, clock and keys. Exit 1 when something must be mended."""
+    """Check settings, master key, TLS, store, clock, keys and issuers. Exit 1 if something must be mended."""
     with failures(as_json=as_json):
         settings = settings_for_office(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
@@ -66,6 +67,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield _attempt("clock", lambda: _check_clock(office, settings))
         yield from _check_processes(office, settings)
         yield _attempt("keys", lambda: _check_keys(office, settings))
+        yield from _check_issuers(office, settings)
 
 
 def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
@@ -146,6 +148,15 @@ def _check_processes(office: bootstrap.Office, settings: Settings) -> Iterator[C
             yield Check(name, "warn", f"last heartbeat {silent.total_seconds():.0f} s ago: ended, or cut off")
         elif beat.status:
             yield Check(name, "ok" if beat.status == FRESH else "FAIL", beat.status)
+
+
+def _check_issuers(office: bootstrap.Office, settings: Settings) -> Iterator[Check]:
+    """Whether the keys of each trusted issuer can be had from here."""
+    try:
+        for finding in issuer_findings(office, settings):
+            yield Check("issuer", "ok" if finding.good else "FAIL", finding.text)
+    except IdentityError as error:
+        yield Check("issuers", "FAIL", str(error))
 
 
 def _check_keys(office: bootstrap.Office, settings: Settings) -> str:

@@ -126,6 +126,10 @@ class JwsKey:
         except (InvalidSignature, UnsupportedAlgorithm, ValueError):
             return False
 
+    def equals(self, other: "JwsKey") -> bool:
+        """Return whether both have the same key and algorithm, whatever their ids."""
+        return self.algorithm == other.algorithm and bool(self._key == other._key)  # noqa: SLF001  # of the same class
+
     def __repr__(self) -> str:
         return f"JwsKey({self.key_id!r}, {self.algorithm!r})"
 
@@ -179,6 +183,16 @@ def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
     jwk = parse_object(jwk_text.encode())
     check_members(jwk)
     return load_checked(jwk, algorithm, private=private)
+
+
+def is_for(jwk: JsonObject, algorithm: str) -> bool:
+    """Return whether a JWK has the type, the curve and the `alg` of an algorithm. Looks at no key."""
+    spec = ALGORITHMS[algorithm]
+    return (
+        jwk.get("kty") == spec.key_type
+        and jwk.get("crv", spec.curve) == spec.curve
+        and jwk.get("alg", algorithm) == algorithm
+    )
 
 
 def load_checked(jwk: JsonObject, algorithm: str, *, private: bool) -> JwsKey:

@@ -3,14 +3,14 @@
 Implements the port PublicKeyChecker. No message holds any part of a key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.jose.encryption_keys import read_encryption_key
-from identity_service.jose.jwks import read_key_set
+from identity_service.jose.jwks import read_key_set, stated_members
 from identity_service.jose.keys import PRIVATE_MEMBERS, load
-from identity_service.jose.strict import JsonObject, parse_object
+from identity_service.jose.strict import JsonObject, parse_around_faults, parse_object
 
 MAX_KEY_CHARS: Final = 4 * 1024
 MAX_SET_CHARS: Final = 64 * 1024
@@ -40,21 +40,19 @@ class StrictKeyChecker:
     def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
         if len(jwks) > MAX_SET_CHARS:
             raise ValueError("must have at most 64 KiB")
-        keys = _object(jwks).get("keys")
+        keys = _object(jwks, parse_around_faults).get("keys")
         if not isinstance(keys, list) or not 1 <= len(keys) <= _MAX_SET_KEYS:
             raise ValueError(f"must have a list `keys` of 1 to {_MAX_SET_KEYS} keys")
-        if not all(isinstance(key, dict) for key in keys):
-            raise ValueError("every one of `keys` must be a JWK")
-        _refuse_private(keys)
+        _refuse_private(stated_members(key) for key in keys if isinstance(key, dict))
         # RFC 7517 section 5: a key of another kind is no error, it is just not used.
-        if not read_key_set(jwks.encode(), algorithms):
-            names = ", ".join(algorithms)
-            raise ValueError(f"holds no key that is well-formed, with a `kid` and for one of {names}")
+        found = read_key_set(jwks.encode(), algorithms)
+        if not found.keys:
+            raise ValueError(f"holds no key that can be used; {found.unused[0]}")
 
 
-def _object(text: str) -> JsonObject:
+def _object(text: str, parse: Callable[[bytes], JsonObject] = parse_object) -> JsonObject:
     try:
-        return parse_object(text.encode())
+        return parse(text.encode())
     except ValueError:
         # What the parser says may hold a part of the text.
         raise ValueError("must be a JSON object without duplicate members") from None

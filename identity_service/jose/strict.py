@@ -7,6 +7,7 @@ RFC 8725 section 3 ask for the opposite.
 import binascii
 import json
 import string
+from collections.abc import Callable
 from typing import Any, Final
 
 MAX_DEPTH: Final = 16
@@ -18,6 +19,9 @@ _SLACK: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 """The last characters that leave no bit over, by length modulo 4."""
 
 JsonObject = dict[str, Any]
+
+MALFORMED: Final = object()
+"""Stands for a value that is not well-formed."""
 
 
 def decode_base64url(text: str) -> bytes:
@@ -45,6 +49,21 @@ def parse_object(data: bytes) -> JsonObject:
     if b"\\u" in data:
         # Half of a surrogate pair is no text (RFC 7493 section 2.1): nobody could write it down again.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def parse_around_faults(data: bytes) -> JsonObject:
+    """Parse a JSON object, with MALFORMED in place of each value inside that `parse_object` would refuse.
+
+    One faulty element of a list then does not take the others with it. That is for values that are each
+    checked before their use, and written down nowhere: they may hold half of a surrogate pair. Raises
+    ValueError for what is no JSON, is nested too deeply, or has a member of the outermost object twice.
+    """
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check_depth(data)
+    value = _TOLERANT_DECODER.decode(data.decode("utf-8"))
+    if type(value) is not dict:
+        raise ValueError("not a JSON object")
     return value
 
 
@@ -91,6 +110,22 @@ def _no_constant(_: str) -> Any:
     raise ValueError("not a JSON number")
 
 
+def _or_malformed(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read_or_mark(text: Any) -> Any:
+        try:
+            return read(text)
+        except ValueError:
+            return MALFORMED
+
+    return read_or_mark
+
+
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_no_constant
+)
+_TOLERANT_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_or_malformed(_unique),
+    parse_int=_or_malformed(_integer),
+    parse_float=_or_malformed(_float),
+    parse_constant=_or_malformed(_no_constant),
 )

@@ -12,8 +12,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,11 +20,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from identity_service.domain.errors import ConfigurationError
+from identity_service.remote_keys.servers import KeyServers
 
 _STEP_SECONDS: Final = 3.0
 """For connecting to one address, and for each part of the answer."""
 _HEADERS: Final = {
-    "accept": "application/json",
+    # A kube-apiserver answers with 406 if its own type of a key set is not among those that are asked for.
+    "accept": "application/jwk-set+json, application/json, */*;q=0.1",
     # Asked for as it is, and not unpacked if it comes otherwise: a small answer could be a large one.
     "accept-encoding": "identity",
     "connection": "close",
@@ -52,25 +52,25 @@ class Document:
 class HttpsFetcher:
     """Fetches from any issuer. Any thread may call it."""
 
-    def __init__(self, ca_file: Path | None, *, max_bytes: int, max_seconds: float = 10.0) -> None:
+    def __init__(self, servers: KeyServers, *, max_bytes: int, max_seconds: float = 10.0) -> None:
         """
         Args:
-            ca_file: PEM, whom the issuers' certificates must come from; None = those of the system.
+            servers: authorities and tokens.
             max_bytes: of one document.
             max_seconds: from the first connection to the last byte, however steadily they come. To find the
                 addresses of a name is left to the system, which has a limit of its own.
         """
-        self._ca_file = ca_file
+        self._servers = servers
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        if ca_file is not None:
-            _ = self._context  # what is wrong with the file shall be found at start
 
     def __call__(self, url: str) -> Document:
         """Raises FetchError."""
         with _Deadline(self._max_seconds) as deadline:
             try:
                 found = self._fetch(url, deadline)
+            except ConfigurationError as error:
+                raise FetchError(str(error)) from None
             except (HTTPError, OSError, ValueError) as error:
                 deadline.require()
                 # Only the kind of error: its text may hold all of the URL.
@@ -78,19 +78,12 @@ class HttpsFetcher:
             deadline.require()  # an answer without a length ends where its connection was cut
             return found
 
-    @cached_property
-    def _context(self) -> ssl.SSLContext:
-        try:
-            return ssl.create_default_context(cafile=self._ca_file)
-        except OSError as error:
-            raise ConfigurationError(f"issuer_ca_file: {self._ca_file} cannot be read: {error}") from error
-
     def _fetch(self, url: str, deadline: "_Deadline") -> Document:
         parts = urllib3.util.parse_url(url)
         # A connection for each request: issuers are asked a few times an hour.
         options: dict[str, Any] = {"timeout": _STEP_SECONDS, "retries": False, "deadline": deadline}
         pool = (
-            _HttpsPool(parts.host or "", parts.port, ssl_context=self._context, **options)
+            _HttpsPool(parts.host or "", parts.port, ssl_context=self._servers.tls_for(parts), **options)
             if parts.scheme == "https"
             else _HttpPool(parts.host or "", parts.port, **options)
         )
@@ -98,7 +91,7 @@ class HttpsFetcher:
             response = pool.urlopen(
                 "GET",
                 parts.request_uri,
-                headers=_HEADERS,
+                headers={**_HEADERS, **self._servers.headers_for(parts)},
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
@@ -110,7 +103,8 @@ class HttpsFetcher:
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
         if response.status != 200:
-            raise FetchError(f"it answers with status {response.status}")
+            advice = "; set a token_file for it in jwks_servers" if response.status in (401, 403) else ""
+            raise FetchError(f"it answers with status {response.status}{advice}")
         body = b""
         while chunk := response.read1(_CHUNK_BYTES):
             body += chunk

@@ -10,9 +10,9 @@ from typing import Protocol
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.ports import Clock, Journal, VerifyingKey
-from identity_service.jose.jwks import MAX_SET_BYTES, read_key_set
+from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 from identity_service.remote_keys.local import FileKeys, InlineKeys
-from identity_service.remote_keys.remote import Fetch, Keys, RefreshPolicy, RemoteKeys, Waiting
+from identity_service.remote_keys.remote import Fetch, RefreshPolicy, RemoteKeys, Waiting
 
 
 class KeysOfIssuer(Protocol):
@@ -85,7 +85,7 @@ class HeldIssuerKeys:
             keys.close()
 
     def _open(self, source: _Source) -> KeysOfIssuer:
-        read: Callable[[bytes], Keys] = partial(read_key_set, algorithms=source.algorithms)
+        read: Callable[[bytes], KeySet] = partial(read_key_set, algorithms=source.algorithms)
         if source.uri is not None:
             return RemoteKeys(
                 source.issuer,

@@ -5,16 +5,17 @@ nobody but those who show its tokens, of whom few may wait. Knows no HTTP and re
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, Journal, VerifyingKey
+from identity_service.jose.jwks import KeySet
 from identity_service.remote_keys.fetching import Document, FetchError
+from identity_service.remote_keys.told import keys_read
 
-Keys = Mapping[str, VerifyingKey]
 Fetch = Callable[[str], Document]
 _LONGEST_PAUSE: Final = 300.0
 
@@ -74,7 +75,7 @@ class RemoteKeys:
         url: str,
         *,
         fetch: Fetch,
-        read: Callable[[bytes], Keys],
+        read: Callable[[bytes], KeySet],
         clock: Clock,
         journal: Journal,
         policy: RefreshPolicy,
@@ -89,7 +90,7 @@ class RemoteKeys:
         self._policy = policy
         self._waiting = waiting
         self._changed = threading.Condition()
-        self._keys: Keys = {}
+        self._found = KeySet(keys={})
         self._expire = 0.0
         self._good = False
         """Whether the last attempt succeeded."""
@@ -126,7 +127,7 @@ class RemoteKeys:
             self._changed.notify_all()
 
     def _known(self, key_id: str) -> VerifyingKey | None:
-        return self._keys.get(key_id) if self._clock.monotonic() < self._expire else None
+        return self._found.keys.get(key_id) if self._clock.monotonic() < self._expire else None
 
     def _await_attempt(self) -> None:
         wanted = self._attempts + 1
@@ -146,7 +147,7 @@ class RemoteKeys:
         while self._await_turn():
             try:
                 document = self._fetch(self._url)
-                keys = self._read(document.body)
+                found = self._read(document.body)
             except FetchError as error:
                 self._fail(str(error))
             except ValueError as error:
@@ -154,7 +155,7 @@ class RemoteKeys:
             except Exception as error:  # noqa: BLE001  # one odd answer must not end all later attempts
                 self._fail(f"its answer cannot be used: {type(error).__name__}")
             else:
-                self._succeed(keys, self._policy.age_of(document))
+                self._succeed(found, self._policy.age_of(document))
 
     def _await_turn(self) -> bool:
         with self._changed:
@@ -166,12 +167,13 @@ class RemoteKeys:
                 self._changed.wait(left)
             return False
 
-    def _succeed(self, keys: Keys, age: float) -> None:
+    def _succeed(self, found: KeySet, age: float) -> None:
         with self._changed:
             now = self._clock.monotonic()
-            if self._keys.keys() != keys.keys() or self._failures:
-                self._journal.record("issuer_keys_read", issuer=self._issuer, keys=len(keys))
-            self._keys = keys
+            known = self._found
+            if known.keys.keys() != found.keys.keys() or known.unused != found.unused or self._failures:
+                keys_read(self._journal, self._issuer, found)
+            self._found = found
             self._due, self._expire = now + age, now + age + self._policy.kept.total_seconds()
             self._failures = 0
             self._conclude(now, good=True)

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import is_audience
 from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule
 from identity_service.domain.ports import PublicKeyChecker
+from identity_service.domain.urls import MAX_URL_CHARS, SAFE_URL, is_safe_url
 from identity_service.domain.visible import has_controls
 from identity_service.services.admin_checks import MAX_DURATION, is_client_id
 
@@ -19,7 +18,6 @@ MAX_AUDIENCES: Final = 16
 MAX_RULES: Final = 100
 MAX_CLAIMS: Final = 20
 MAX_CLAIM_CHARS: Final = 512
-MAX_SOURCE_CHARS: Final = 2048
 
 _PATH: Final = "trusted_issuer"
 Found = Iterator[tuple[str, str]]
@@ -61,8 +59,8 @@ def _wrong_issuer(issuer: TrustedIssuer, own: str | None) -> Found:
 def _wrong_keys(issuer: TrustedIssuer, keys: PublicKeyChecker) -> Found:
     if [issuer.jwks_uri, issuer.jwks_file, issuer.jwks].count(None) != 2:
         yield "keys", "exactly one of jwks_uri, jwks_file and jwks must be set"
-    if issuer.jwks_uri is not None and not _is_safe_url(issuer.jwks_uri):
-        yield "jwks_uri", "must be an https URL (http on loopback only) without user, password or fragment"
+    if issuer.jwks_uri is not None and not is_safe_url(issuer.jwks_uri):
+        yield "jwks_uri", f"must be {SAFE_URL}"
     if issuer.jwks_file is not None and not _is_absolute_path(issuer.jwks_file):
         yield "jwks_file", "must be the absolute path of a file"
     if issuer.jwks is not None and set(issuer.algorithms) <= set(ISSUER_ALGORITHMS):
@@ -94,28 +92,5 @@ def _are_claims(claims: Mapping[str, str]) -> bool:
     )
 
 
-def _is_safe_url(text: str) -> bool:
-    """Keys that somebody on the way can replace prove nothing: https, or a way that leaves no machine."""
-    if not (len(text) <= MAX_SOURCE_CHARS and text.isascii() and text.isprintable() and " " not in text):
-        return False
-    try:
-        url = urlsplit(text)
-        host, _ = url.hostname, url.port
-    except ValueError:
-        return False
-    if not host or "@" in url.netloc or "#" in text:
-        return False
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _is_absolute_path(text: str) -> bool:
-    return len(text) <= MAX_SOURCE_CHARS and text.isprintable() and PurePosixPath(text).is_absolute()
+    return len(text) <= MAX_URL_CHARS and text.isprintable() and PurePosixPath(text).is_absolute()

@@ -1,5 +1,6 @@
 """`identity doctor`: each finding with what mends it, until there is none."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 
 from identity_service.clock import SystemClock
 from identity_service.domain.copying import CopiedItem, CopiedUse, Fence
-from identity_service.domain.ids import Epoch
+from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run
+from tests.issuer_server import IssuerServer
+from tests.jwts import PartyKey, key_set
 from tests.redis_server import RedisServer, ask
 
 
@@ -154,3 +158,58 @@ def test_a_copy_that_was_not_finished_is_named_and_nothing_starts_on_it(
     assert line["result"] == "FAIL"
     for text in (*started, line["advice"]):
         assert "was not finished: run it again (`identity restore FILE --replace`" in text
+
+
+@pytest.fixture
+def trust(run: Run, tmp_path: Path) -> Callable[..., None]:
+    """Trust an issuer, as an administrator would with a service."""
+    run("init")
+
+    def trust(issuer: str, **keys: str) -> None:
+        store = SqliteStore.open(str(tmp_path / "identity.db"), clock=SystemClock())
+        rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("x"))
+        store.create(TrustedIssuer(issuer=issuer, rules=(rule,), **keys))  # type: ignore[arg-type]
+        store.close()
+
+    return trust
+
+
+def test_it_reads_the_keys_of_each_issuer(
+    trust: Callable[..., None], run_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    good, odd = PartyKey.make("RS256", "good").public(), {"kty": "XYZ", "kid": "odd\x1b"}
+    path = tmp_path / "keys.json"
+    path.write_text(key_set(odd))
+    with IssuerServer(body=key_set(good, odd).encode()) as server:
+        trust("https://a.example", jwks_uri=server.url)
+        trust("https://b.example", jwks_file=str(path))
+        trust("https://c.example", jwks=key_set(good))
+        trust("https://d.example", jwks_file="/no/such/file")
+        lines = [line for line in run_json("doctor", code=1) if line["check"] == "issuer"]
+    trust("https://e.example", jwks_uri=server.url)
+    lines += [line for line in run_json("doctor", code=1) if "//e" in line["advice"]]
+
+    assert [line["result"] for line in lines] == ["ok", "FAIL", "ok", "FAIL", "FAIL"]
+    why = "it is for none of the algorithms that are accepted: ES256, ES384, EdDSA, RS256, PS256"
+    assert [line["advice"] for line in lines[:4]] == [
+        f"https://a.example: 1 keys, 1 not used: odd\x1b: {why}",
+        f"https://b.example: 0 keys, 1 not used: odd\x1b: {why}",
+        "https://c.example: 1 keys",
+        "https://d.example: /no/such/file cannot be read: No such file or directory",
+    ]
+    assert lines[4]["advice"].startswith("https://e.example: its keys cannot be read: it cannot be reached")
+
+
+def test_it_says_that_a_token_for_fetching_cannot_be_read(
+    trust: Callable[..., None], run_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    trust("https://a.example", jwks_uri="https://a.example/keys")
+    entry = [{"url": "https://a.example", "token_file": str(tmp_path / "token")}]
+
+    (line,) = (
+        line
+        for line in run_json("doctor", code=1, IDENTITY_JWKS_SERVERS=json.dumps(entry))
+        if line["check"] == "issuers"
+    )
+
+    assert line["advice"].startswith("jwks_servers: token_file of https://a.example: ")

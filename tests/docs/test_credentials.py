@@ -1,24 +1,22 @@
 """docs/credentials.md: every recipe of it, against a real service, with the platforms played by the test."""
 
-import base64
-import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import Block, put_program, sections
+from tests.docs.reader import Reader, claims
+from tests.docs.recipes import put_program, sections
 from tests.jwts import PartyKey, assertion_claims, key_set
 from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld, certifier, start_world
-from tests.rpc.world import PASSWORD, World
+from tests.rpc.world import PASSWORD
 from tests.tls import Certifier
 
 __all__ = ["certifier", "start_world"]
 
 PAGE = sections("credentials.md")
-TARGET, MTLS_TARGET = "127.0.0.1:50051", "127.0.0.1:50052"
+MTLS_TARGET = "127.0.0.1:50052"
 SUBJECTS = {
     "Client secret": "reports",
     "Password": None,
@@ -30,37 +28,11 @@ SUBJECTS = {
 """By section with recipes: whom its tokens speak for; None = a person, whose id is made up."""
 
 
-@dataclass(kw_only=True)
-class Reader:
-    """Somebody with a shell in an empty folder, an administrator's secret and a service."""
-
-    world: World
-    folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-
-    def follow(self, section: str) -> list[str]:
-        """The tokens that the recipe prints."""
-        places = self.places | {TARGET: self.world.target}
-        printed = [block.run(self.folder, self._environment(block), places) for block in PAGE[section]]
-        return [text.splitlines()[-1] for text in printed if text.startswith("eyJ")]
-
-    def _environment(self, block: Block) -> dict[str, str]:
-        """As the page says: what creates something runs as an administrator, all else as anybody."""
-        secret = self.world.admin.credential.client_secret
-        admin = {"IDENTITY_CLIENT_ID": secret.client_id, "IDENTITY_CLIENT_SECRET": secret.client_secret}
-        return {
-            "IDENTITY_TARGET": self.world.target,
-            **self.environment,
-            **(admin if " create " in block.code else {}),
-        }
-
-
 @pytest.fixture
 def reader(start_world: StartWorld, tmp_path: Path) -> Reader:
     folder = tmp_path / "reader"
     folder.mkdir()
-    return Reader(world=start_world(), folder=folder)
+    return Reader(page=PAGE, world=start_world(), folder=folder)
 
 
 @pytest.fixture
@@ -82,14 +54,12 @@ def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Pat
         mtls_listen=mutual,
     )
     return Reader(
-        world=world, folder=folder, environment={"IDENTITY_CA": "tls/ca.pem"}, places={MTLS_TARGET: mutual}
+        page=PAGE,
+        world=world,
+        folder=folder,
+        environment={"IDENTITY_CA": "tls/ca.pem"},
+        places={MTLS_TARGET: mutual},
     )
-
-
-def claims(token: str) -> dict[str, object]:
-    payload = token.split(".")[1]
-    found: dict[str, object] = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    return found
 
 
 def check(tokens: list[str], section: str) -> None:

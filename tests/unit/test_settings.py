@@ -289,3 +289,71 @@ def test_the_variables_that_kubernetes_sets_for_a_service_are_no_settings() -> N
     }
 
     assert load_settings(environ=environ).settings == load_settings(environ={}).settings
+
+
+class TestJwksServers:
+    ENTRY = '{"url": "https://Kubernetes.default.svc", "ca_file": "/ca.crt", "token_file": "/token"}'
+
+    @pytest.mark.parametrize("source", ["file", "inline", "environment"])
+    def test_they_come_from_a_file_or_as_json_from_the_environment(self, source: str) -> None:
+        environ = {}
+        if source == "environment":
+            environ["IDENTITY_JWKS_SERVERS"] = f"[{self.ENTRY}]"
+        elif source == "inline":
+            inline = self.ENTRY.replace('":', '" =')
+            Path("identity.toml").write_text(f"jwks_servers = [{inline}]")
+        else:
+            lines = self.ENTRY.strip("{}").replace('":', '" =').replace(", ", "\n")
+            Path("identity.toml").write_text(f"[[jwks_servers]]\n{lines}\n")
+
+        (server,) = load_settings(environ=environ).settings.jwks_servers
+
+        assert (server.url, server.ca_file, server.token_file) == (
+            "https://Kubernetes.default.svc",
+            Path("/ca.crt"),
+            Path("/token"),
+        )
+
+    def test_they_are_shown(self) -> None:
+        settings = load_settings(environ={"IDENTITY_JWKS_SERVERS": f"[{self.ENTRY}]"}).settings
+
+        assert settings.masked()["jwks_servers"] == (
+            "https://Kubernetes.default.svc (ca_file /ca.crt, token_file /token)"
+        )
+
+    def test_an_empty_variable_names_none(self) -> None:
+        assert load_settings(environ={"IDENTITY_JWKS_SERVERS": ""}).settings.jwks_servers == ()
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("{", "jwks_servers: must be a list such as"),
+            ("5", "jwks_servers: must be a list such as"),
+            ("{}", "jwks_servers: must be a list such as"),
+            ("[5]", "jwks_servers: must be a mapping"),
+            ('[{"url": "https://a"}]', "jwks_servers: must have a ca_file, a token_file or both"),
+            ('[{"ca_file": "/ca"}]', "jwks_servers[0].url: is missing"),
+            ('[{"url": 5, "ca_file": "/ca"}]', "jwks_servers[0].url: must be text"),
+            ('[{"url": "https://a", "ca_file": 5}]', "jwks_servers[0].ca_file: must be the path of a file"),
+            ('[{"url": "https://a", "ca": "/ca"}]', "jwks_servers[0].ca: is not known here"),
+            ('[{"url": "http://a", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            ('[{"url": "https://a/b", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            ('[{"url": "https://a?b", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            ('[{"url": "https://u:p@a", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            ('[{"url": "https://a:x", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            (
+                '[{"url": "https://a", "ca_file": "/ca"}, {"url": "https://A:443/", "token_file": "/t"}]',
+                "jwks_servers: https://A:443 stands twice",
+            ),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, text: str, expected: str) -> None:
+        said = refused({"IDENTITY_JWKS_SERVERS": text})
+
+        assert said.startswith(expected)
+        assert said.endswith("(from IDENTITY_JWKS_SERVERS)")
+
+    def test_loopback_needs_no_tls(self) -> None:
+        text = '[{"url": "http://127.0.0.1:8080", "token_file": "/token"}]'
+
+        assert load_settings(environ={"IDENTITY_JWKS_SERVERS": text}).settings.jwks_servers

@@ -9,6 +9,7 @@
 Knows nothing of what is sent. Never puts a URL into an error: it holds the password.
 """
 
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -156,11 +157,19 @@ def _pool(address: Address, timeout: float) -> Any:
             protocol=2,
             **_patience(timeout),
         )
+        if issubclass(source.connection_class, redis.SSLConnection):
+            _believe_as_before_python_313(source.connection_kwargs)
         source.make_connection()  # opens nothing, but objects to options that it does not know
     except (ValueError, TypeError, redis.RedisError):
         # Without its cause: the library quotes the URL, and with it parts of the password.
         raise _malformed() from None
     return source
+
+
+def _believe_as_before_python_313(options: dict[str, Any]) -> None:
+    """Accept authorities without key identifiers, as are common in clusters, unless the URL decides."""
+    if not {"ssl_include_verify_flags", "ssl_exclude_verify_flags"} & options.keys():
+        options["ssl_exclude_verify_flags"] = [ssl.VERIFY_X509_STRICT]
 
 
 def _patience(timeout: float) -> dict[str, Any]:

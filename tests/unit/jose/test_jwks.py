@@ -18,8 +18,13 @@ RSA = PartyKey.make("RS256", "r1")
 
 def read(*jwks: Any, algorithms: tuple[str, ...] = ISSUER_ALGORITHMS) -> dict[str, str]:
     """The algorithm of each key that is taken."""
-    found = read_key_set(key_set(*jwks).encode(), algorithms)
+    found = read_key_set(key_set(*jwks).encode(), algorithms).keys
     return {key_id: key.algorithm for key_id, key in found.items()}
+
+
+def unused(*jwks: Any) -> list[str]:
+    """Why the others are left out."""
+    return list(read_key_set(key_set(*jwks).encode(), ISSUER_ALGORITHMS).unused)
 
 
 @pytest.mark.parametrize("algorithm", ISSUER_ALGORITHMS)
@@ -27,7 +32,7 @@ def test_a_key_verifies_what_its_private_part_signed(algorithm: str) -> None:
     key = PartyKey.make(algorithm, "k1")
     header, claims, signature = key.jwt({"sub": "x"}).split(".")
 
-    found = read_key_set(key_set(key.public()).encode(), ISSUER_ALGORITHMS)["k1"]
+    found = read_key_set(key_set(key.public()).encode(), ISSUER_ALGORITHMS).keys["k1"]
 
     assert found.verify(f"{header}.{claims}".encode(), decode_base64url(signature))
     assert not found.verify(f"{header}.{claims}x".encode(), decode_base64url(signature))
@@ -94,9 +99,112 @@ def test_a_key_of_an_algorithm_that_is_not_accepted_is_passed_over() -> None:
     assert read(KEY.public(), RSA.public(), algorithms=("RS256",)) == {"r1": "RS256"}
 
 
-def test_two_keys_of_one_id_make_the_set_useless() -> None:
-    with pytest.raises(ValueError, match="same kid"):
-        read(KEY.public(), PartyKey.make("ES256", "k1").public())
+def test_two_keys_of_one_id_are_both_left_out_and_the_others_count() -> None:
+    other, third = PartyKey.make("ES256", "k1").public(), PartyKey.make("ES256", "k1").public()
+
+    assert read(KEY.public(), RSA.public(), other, third) == {"r1": "RS256"}
+    assert unused(KEY.public(), RSA.public(), other, third) == [
+        "k1: several keys have this `kid`; the issuer must give each its own"
+    ]
+
+
+def test_a_key_for_two_algorithms_under_one_id_is_left_out() -> None:
+    assert read(RSA.public(), RSA.public(alg="PS256")) == {}
+
+
+def test_the_same_key_twice_counts_once() -> None:
+    """As of an issuer that signs with one key for two purposes, and lists the keys of both."""
+    assert read(KEY.public(), KEY.public(use=None), KEY.public(x5t="AAAA")) == {"k1": "ES256"}
+    assert unused(KEY.public(), KEY.public(use=None)) == []
+
+
+UNSAID: list[dict[str, object]] = [
+    {"use": None},
+    {"use": ""},
+    {"alg": None},
+    {"alg": ""},
+    {"key_ops": None},
+    {"crv": ""},
+    {"crv": None},
+    {"x": None, "y": "", "d": None, "k": "", "x5u": None, "oth": None},
+]
+
+
+@pytest.mark.parametrize("members", UNSAID, ids=str)
+def test_a_member_that_says_nothing_is_as_one_that_is_absent(members: dict[str, object]) -> None:
+    """Some software writes each member that it knows."""
+    assert read(RSA.public() | members) == {"r1": "RS256"}
+    assert unused(RSA.public() | members) == []
+
+
+def test_a_certificate_chain_beside_a_key_is_not_looked_at() -> None:
+    chain: dict[str, object] = {
+        "x5c": ["no certificate"],
+        "x5t": 5,
+        "x5t#S256": "",
+        "issuer": "https://other",
+    }
+
+    assert read(RSA.public() | chain) == {"r1": "RS256"}
+
+
+ODD: dict[str, str] = {
+    "a member twice": '{"kty": "RSA", "kty": "RSA", "kid": "odd", "n": "AQAB", "e": "AQAB"}',
+    "a member twice further in": '{"kid": "odd", "x5c": {"a": 1, "a": 2}}',
+    "no number": '{"kid": "odd", "iat": NaN}',
+    "a number beyond measure": '{"kid": "odd", "iat": 1e999}',
+    "a long number": f'{{"kid": "odd", "iat": {"9" * 5000}}}',
+    "half a surrogate pair": '{"kid": "\\ud800", "kty": "EC"}',
+    "null": "null",
+    "a text": '"key"',
+    "a list": "[]",
+    "nothing": "{}",
+    "a key type that nobody knows": '{"kty": "XYZ", "kid": "odd"}',
+    "a key type that is a number": '{"kty": 5, "kid": "odd"}',
+    "a curve that is a list": '{"kty": "EC", "kid": "odd", "crv": ["P-256"]}',
+    "ML-DSA": '{"kty": "AKP", "alg": "ML-DSA-44", "kid": "odd", "pub": "AAAA"}',
+    "ES512": '{"kty": "EC", "alg": "ES512", "crv": "P-521", "kid": "odd", "x": "AAAA", "y": "AAAA"}',
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("form", ["{odd}, {good}", "{good}, {odd}"], ids=["first", "last"])
+def test_an_odd_key_is_left_out_and_the_others_count(odd: str, form: str) -> None:
+    text = f'{{"keys": [{form.format(odd=odd, good=json.dumps(KEY.public()))}]}}'
+
+    found = read_key_set(text.encode(), ISSUER_ALGORITHMS)
+
+    assert list(found.keys) == ["k1"]
+    (why,) = found.unused
+    assert why.startswith(("odd: ", "keys[", "\ud800: "))
+
+
+def test_each_key_that_is_left_out_is_named_with_its_reason() -> None:
+    published = json.loads(PartyKey.make("ES256", "k2").private_jwk) | {"kid": "k2"}
+    set_ = [
+        RSA.public(use="enc"),
+        published,
+        KEY.public(kid=None),
+        KEY.public(kid="odd", x="AAAA"),
+        KEY.public(alg="ES512"),
+        {"kid": "o", "kty": "oct", "k": "c" * 43},
+    ]
+
+    assert unused(*set_) == [
+        'r1: the `use` of the key must be "sig", or absent; give a key that is for this',
+        "k2: its secret part was published, so it proves nothing; the issuer must replace it",
+        "keys[2]: it has no `kid` of 1 to 256 characters",
+        "odd: `x` must have exactly 32 octets, as the curve has; export the key again",
+        "k1: it is for none of the algorithms that are accepted: ES256, ES384, EdDSA, RS256, PS256",
+        "o: its secret part was published, so it proves nothing; the issuer must replace it",
+    ]
+
+
+def test_no_reason_holds_any_part_of_a_key() -> None:
+    published = json.loads(PartyKey.make("ES256", "k2").private_jwk) | {"kid": "k2"}
+
+    for member in ("d", "x", "y"):
+        assert published[member] not in "".join(unused(published, published | {"d": None, "x": 5}))
 
 
 def test_the_same_id_on_a_key_that_is_for_something_else_does_no_harm() -> None:
@@ -110,8 +218,7 @@ def test_the_same_id_on_a_key_that_is_for_something_else_does_no_harm() -> None:
         "[]",
         "{}",
         '{"keys": {}}',
-        '{"keys": ["k"]}',
-        '{"keys": [null]}',
+        '{"keys": null}',
         '{"keys": [], "keys": []}',
         json.dumps({"keys": [{"kid": str(n)} for n in range(MAX_SET_KEYS + 1)]}),
         '{"keys": []}' + " " * MAX_SET_BYTES,

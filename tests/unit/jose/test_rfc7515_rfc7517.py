@@ -128,11 +128,11 @@ def test_none_of_them_is_an_access_token_or_an_assertion(generated: dict[str, Ge
 def test_of_the_set_of_rfc_7517_the_key_that_is_not_for_encryption_is_used() -> None:
     found = read_key_set(json.dumps(KEY_SET).encode(), ISSUER_ALGORITHMS)
 
-    assert {key_id: key.algorithm for key_id, key in found.items()} == {"2011-04-29": "RS256"}
+    assert {key_id: key.algorithm for key_id, key in found.keys.items()} == {"2011-04-29": "RS256"}
     free = {"keys": [{n: v for n, v in KEY_SET["keys"][0].items() if n != "use"}]}
-    assert list(read_key_set(json.dumps(free).encode(), ISSUER_ALGORITHMS)) == ["1"]
+    assert list(read_key_set(json.dumps(free).encode(), ISSUER_ALGORITHMS).keys) == ["1"]
 
 
 def test_no_symmetric_key_of_rfc_7517_is_used() -> None:
-    assert not read_key_set(json.dumps(SYMMETRIC).encode(), [*ISSUER_ALGORITHMS, "HS256"])
+    assert not read_key_set(json.dumps(SYMMETRIC).encode(), [*ISSUER_ALGORITHMS, "HS256"]).keys
     assert keys.load(json.dumps(SYMMETRIC["keys"][1]), "HS256", private=False).key_id

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.remote_keys.fetching import FetchError, HttpsFetcher
+from identity_service.remote_keys.servers import KeyServers
 from tests.issuer_server import IssuerServer
+from tests.tls import Certifier
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def issuer() -> Iterator[IssuerServer]:
 
 @pytest.fixture
 def fetch() -> HttpsFetcher:
-    return HttpsFetcher(None, max_bytes=1000)
+    return HttpsFetcher(KeyServers(), max_bytes=1000)
 
 
 def test_a_document_is_fetched(fetch: HttpsFetcher, issuer: IssuerServer) -> None:
@@ -66,6 +68,16 @@ def test_any_other_status_is_no_document(fetch: HttpsFetcher, issuer: IssuerServ
         with pytest.raises(FetchError, match=str(status)):
             fetch(issuer.url)
         assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_wants_a_token_is_told_apart(
+    fetch: HttpsFetcher, issuer: IssuerServer, status: int
+) -> None:
+    issuer.status = status
+
+    with pytest.raises(FetchError, match=f"status {status}; set a token_file for it in jwks_servers"):
+        fetch(issuer.url)
 
 
 def test_what_is_too_long_is_not_read_to_its_end(fetch: HttpsFetcher, issuer: IssuerServer) -> None:
@@ -148,7 +160,7 @@ def test_an_answer_that_trickles_in_is_not_waited_for(begin: bytes) -> None:
 
     with answering(trickle) as url:
         with pytest.raises(FetchError, match=r"longer than 0\.1 seconds"):
-            HttpsFetcher(None, max_bytes=1000, max_seconds=0.1)(url)
+            HttpsFetcher(KeyServers(), max_bytes=1000, max_seconds=0.1)(url)
         given_up.set()
 
 
@@ -189,9 +201,19 @@ class TestOverTls:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate)
         with IssuerServer(body=b"the keys", tls=tls) as issuer:
-            assert HttpsFetcher(certificate, max_bytes=1000)(issuer.url).body == b"the keys"
+            assert HttpsFetcher(KeyServers(certificate), max_bytes=1000)(issuer.url).body == b"the keys"
             with pytest.raises(FetchError, match="self-signed certificate"):
                 fetch(issuer.url)
+
+    def test_what_the_file_holds_is_believed_without_its_root(self, tmp_path: Path) -> None:
+        """As by Go, by curl with `--cacert`, and by the defaults of Python 3.13."""
+        holder = Certifier(tmp_path / "root").server()
+        own = tmp_path / "own.pem"
+        own.write_bytes(holder.certificate_file.read_bytes())
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(holder.certificate_file, holder.key_file)
+        with IssuerServer(body=b"the keys", tls=tls) as issuer:
+            assert HttpsFetcher(KeyServers(own), max_bytes=1000)(issuer.url).body == b"the keys"
 
     @pytest.mark.parametrize("content", [None, "no certificate"])
     def test_a_file_that_holds_no_authority_is_found_at_start(
@@ -202,4 +224,4 @@ class TestOverTls:
             path.write_text(content)
 
         with pytest.raises(ConfigurationError, match="issuer_ca_file"):
-            HttpsFetcher(path, max_bytes=1000)
+            KeyServers(path)

@@ -1,0 +1,62 @@
+"""What `identity doctor` finds out about trusted issuers: it reads the keys of each, as a service would."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from identity_service import bootstrap, opening
+from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.store import all_records
+from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
+from identity_service.remote_keys.fetching import FetchError, HttpsFetcher
+from identity_service.remote_keys.files import read_file
+from identity_service.settings import Settings
+
+_MOST_ISSUERS: Final = 20
+"""That are asked: each may take 10 s to answer."""
+_MOST_REASONS: Final = 5
+
+
+class Finding(NamedTuple):
+    """Of one issuer."""
+
+    good: bool
+    text: str
+
+
+def issuer_findings(office: bootstrap.Office, settings: Settings) -> Iterator[Finding]:
+    """Read the keys of each trusted issuer, of the first twenty.
+
+    Raises ConfigurationError for an authority or a token that cannot be read.
+    """
+    fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
+    for found in islice(all_records(office.store, TrustedIssuer), _MOST_ISSUERS):
+        issuer = found.record
+        try:
+            keys = read_key_set(_content(issuer, fetch), issuer.algorithms)
+        except (FetchError, ValueError) as error:
+            yield Finding(good=False, text=f"{issuer.issuer}: its keys cannot be read: {error}")
+        except OSError as error:
+            yield Finding(
+                good=False, text=f"{issuer.issuer}: {issuer.jwks_file} cannot be read: {error.strerror}"
+            )
+        else:
+            text = f"{issuer.issuer}: {len(keys.keys)} keys{_unused(keys)}"
+            yield Finding(good=bool(keys.keys), text=text)
+
+
+def _content(issuer: TrustedIssuer, fetch: HttpsFetcher) -> bytes:
+    if issuer.jwks_uri is not None:
+        return fetch(issuer.jwks_uri).body
+    if issuer.jwks_file is not None:
+        return read_file(Path(issuer.jwks_file), MAX_SET_BYTES)[0]
+    return (issuer.jwks or "").encode()
+
+
+def _unused(keys: KeySet) -> str:
+    if not keys.unused:
+        return ""
+    more = len(keys.unused) - _MOST_REASONS
+    reasons = [*keys.unused[:_MOST_REASONS], *([f"and {more} more"] if more > 0 else [])]
+    return f", {len(keys.unused)} not used: {'; '.join(reasons)}"

@@ -1,0 +1,37 @@
+"""URLs that this service fetches from: which of them may be used."""
+
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+MAX_URL_CHARS: Final = 2048
+SAFE_URL: Final = "an https URL (http on loopback only) without user, password or fragment"
+
+
+def is_safe_url(text: str) -> bool:
+    """Return whether a URL is SAFE_URL, in ASCII: keys that can be replaced on their way prove nothing."""
+    if not (len(text) <= MAX_URL_CHARS and text.isascii() and text.isprintable() and " " not in text):
+        return False
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        return False
+    if not host or "@" in url.netloc or "#" in text or "\\" in text:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+
+
+def server_of(text: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL that is safe."""
+    url = urlsplit(text)
+    return url.scheme, url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

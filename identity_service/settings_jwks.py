@@ -1,0 +1,66 @@
+"""The setting `jwks_servers`: servers that publish keys of issuers, and what it takes to fetch from them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+
+from identity_service.domain.urls import is_safe_url, server_of
+
+_FORM: Final = 'must be a list such as [{"url": "https://host:port", "ca_file": "…", "token_file": "…"}]'
+
+
+class JwksServer(BaseModel):
+    """One server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str
+    ca_file: Path | None = None
+    token_file: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if not is_safe_url(value) or urlsplit(value).path.strip("/") or "?" in value:
+            raise ValueError(
+                "must be https://host or https://host:port, without a path (http on loopback only)"
+            )
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_files(self) -> "JwksServer":
+        if self.ca_file is None and self.token_file is None:
+            raise ValueError("must have a ca_file, a token_file or both")
+        return self
+
+    def __str__(self) -> str:
+        files = (("ca_file", self.ca_file), ("token_file", self.token_file))
+        return f"{self.url} ({', '.join(f'{name} {path}' for name, path in files if path)})"
+
+
+def _read(value: object) -> object:
+    """The environment has no lists: JSON there."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "[]")
+        except ValueError:
+            raise ValueError(_FORM) from None
+    if not isinstance(value, list | tuple):
+        raise ValueError(_FORM)  # noqa: TRY004  # pydantic reports ValueError alone
+    return value
+
+
+def _check_twice(servers: Sequence[JwksServer]) -> Sequence[JwksServer]:
+    found: set[tuple[str, str, int]] = set()
+    for server in servers:
+        if server_of(server.url) in found:
+            raise ValueError(f"{server.url} stands twice; give it one entry with both files")
+        found.add(server_of(server.url))
+    return servers
+
+
+JwksServers = Annotated[tuple[JwksServer, ...], BeforeValidator(_read), AfterValidator(_check_twice)]

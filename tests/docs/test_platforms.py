@@ -1,0 +1,131 @@
+"""docs/platforms.md: every recipe of it, against a real service and stand-ins for the platforms."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.reader import Reader, claims
+from tests.docs.recipes import DOCS, sections
+from tests.issuer_server import IssuerServer
+from tests.platforms.authorities import EKS, KUBEADM, ClusterAuthority, Shape
+from tests.platforms.facts import PLATFORMS, SPIRE_DISCOVERY, Platform
+from tests.platforms.kubernetes import JWKS_PATH, KubeApiserver
+from tests.rpc.conftest import StartWorld, start_world
+
+__all__ = ["start_world"]
+
+PAGE = sections("platforms.md")
+API_SERVER = "https://kubernetes.default.svc"
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_FILES = {
+    "EKS": "/var/run/secrets/identity/token",
+    "GitHub Actions": "github.jwt",
+    "GitLab": "gitlab.jwt",
+    "Entra": "entra.jwt",
+    "Google": "google.jwt",
+    "SPIFFE": "/run/spire/identity.jwt",
+}
+"""By section: where the workload has its token."""
+
+MakeReader = Callable[..., Reader]
+
+
+@pytest.fixture
+def make_reader(start_world: StartWorld, tmp_path: Path) -> MakeReader:
+    def make(**settings: Any) -> Reader:
+        folder = tmp_path / "reader"
+        folder.mkdir()
+        return Reader(page=PAGE, world=start_world(**settings), folder=folder)
+
+    return make
+
+
+@pytest.fixture
+def running() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def put_token(reader: Reader, place: str, token: str) -> None:
+    """Where the page says that the workload has it, as seen from the reader's folder."""
+    here = reader.folder / Path(place).name
+    here.write_text(f"{token}\n")
+    reader.places[place] = str(here)
+
+
+def platform_of(section: str) -> Platform:
+    return SPIRE_DISCOVERY if section == "SPIFFE" else PLATFORMS[section]
+
+
+def place_of_keys(section: str) -> str:
+    """The URL of the keys on the page."""
+    found: str
+    (found,) = {url for block in PAGE[section] for url in re.findall(r"--jwks-uri (\S+)", block.code)}
+    return found
+
+
+@pytest.mark.parametrize("section", TOKEN_FILES)
+def test_a_platform_whose_keys_everybody_may_read(
+    make_reader: MakeReader, running: ExitStack, section: str
+) -> None:
+    platform = platform_of(section)
+    server = running.enter_context(IssuerServer())
+    platform.publish(server)
+    reader = make_reader()
+    place = place_of_keys(section)
+    assert place.endswith(platform.path)
+    reader.places[place] = server.origin + platform.path
+    put_token(reader, TOKEN_FILES[section], platform.token(datetime.now(UTC)))
+
+    (token,) = reader.follow(section)
+
+    said = claims(token)
+    assert (said["sub"], said["aud"]) == (("deploy" if section.startswith("Git") else "reports"), ["api"])
+    assert said["scope"] == ("write" if section.startswith("Git") else "read")
+
+
+@pytest.mark.parametrize("shape", [KUBEADM, EKS], ids=["kubeadm", "EKS"])
+def test_a_cluster_with_an_authority_of_its_own(
+    make_reader: MakeReader, running: ExitStack, tmp_path: Path, shape: Shape
+) -> None:
+    mounted = tmp_path / "serviceaccount"
+    authority = ClusterAuthority(mounted, shape)
+    server = running.enter_context(KubeApiserver(tls=authority.server(), tokens={"of.the.pod"}))
+    (mounted / "token").write_text("of.the.pod")
+    reader = make_reader(**settings_of_the_page({API_SERVER: server.origin, SERVICE_ACCOUNT: str(mounted)}))
+    reader.places[API_SERVER + JWKS_PATH] = server.url
+    jwt = server.token(datetime.now(UTC), "billing:reports", audience="identity-service")
+    put_token(reader, "/var/run/secrets/identity/token", jwt)
+
+    (token,) = reader.follow("Kubernetes")
+
+    assert (claims(token)["sub"], claims(token)["scope"]) == ("reports", "read")
+
+
+def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:
+    """What its recipe for a cluster writes into identity.toml, and as a variable of a pod: the same."""
+    text = (DOCS / "platforms.md").read_text(encoding="utf-8")
+    (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (variable,) = re.findall(r"value: >-\n(.*?)```", text, re.DOTALL)
+    for place, here in places.items():
+        toml, variable = toml.replace(place, here), variable.replace(place, here)
+    settings = tomllib.loads(toml)
+    assert {"jwks_servers": _folded(variable)} == settings
+    return settings
+
+
+def _folded(text: str) -> Any:
+    """A folded scalar of YAML that holds JSON."""
+    return json.loads(" ".join(text.split()))
+
+
+def test_every_section_with_a_recipe_is_tried_here() -> None:
+    tried = {*TOKEN_FILES, "Kubernetes"}
+    assert {section for section, blocks in PAGE.items() if any(b.language == "sh" for b in blocks)} == tried

@@ -1,0 +1,5 @@
+"""A service for each test of this folder, whose keys come from a stand-in for a platform."""
+
+from tests.rpc.conftest import start_world, still_at
+
+__all__ = ["start_world", "still_at"]

@@ -1,0 +1,113 @@
+"""Platforms as trusted issuers: what each of them publishes and signs proves a client."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grpc
+import pytest
+
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identity_service.jose.public_keys import StrictKeyChecker
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.issuer_server import IssuerServer
+from tests.jwts import PartyKey
+from tests.platforms.facts import PLATFORMS, Platform
+from tests.rpc.conftest import StartWorld
+from tests.rpc.world import World, failure
+
+EACH = pytest.mark.parametrize("platform", PLATFORMS.values(), ids=PLATFORMS)
+ODD: Mapping[str, Mapping[str, Any]] = {
+    "an unknown type": {"kty": "XYZ", "kid": "odd"},
+    "null for all that it does not say": {
+        **PartyKey.make("RS256", "odd").public(),
+        **dict.fromkeys(("use", "key_ops", "crv", "d", "k", "x", "y", "x5u")),
+    },
+    "an empty curve": {**PartyKey.make("RS256", "odd").public(), "crv": ""},
+    "no id": PartyKey.make("ES256").public(kid=None),
+    "a secret part": json.loads(PartyKey.make("ES256").private_jwk) | {"kid": "odd"},
+    "padded": {"kty": "RSA", "kid": "odd", "n": "AQAB==", "e": "AQAB"},
+}
+
+
+@pytest.fixture
+def server() -> Iterator[IssuerServer]:
+    with IssuerServer() as server:
+        yield server
+
+
+def trusting(start_world: StartWorld, platform: Platform, server: IssuerServer) -> World:
+    world = start_world()
+    world.new_client(public=True)
+    rule = TrustRule(claims=platform.rule, client_id=PrincipalId("reports"))
+    audiences = platform.claims(world.clock.now())["aud"]
+    issuer = TrustedIssuer(
+        issuer=platform.issuer,
+        jwks_uri=server.origin + platform.path,
+        rules=(rule,),
+        audiences=tuple(audiences) if isinstance(audiences, list) else (audiences,),
+    )
+    world.office.administrator.issuers.create(issuer)
+    world.verify("x", strong=True)
+    return world
+
+
+def attempt(world: World, platform: Platform, **changes: Any) -> str:
+    """The reason of the refusal of a token of this platform, or "" where it proves the client."""
+    jwt = platform.token(world.clock.now(), **changes)
+    credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=jwt))
+    try:
+        issued = world.stub.Issue(pb.IssueRequest(credential=credential)).token_set
+    except grpc.RpcError as error:
+        return failure(error).reason
+    return world.reason(issued.access_token)
+
+
+@EACH
+def test_a_token_of_the_platform_proves_its_client_and_no_other(
+    start_world: StartWorld, server: IssuerServer, platform: Platform
+) -> None:
+    platform.publish(server)
+    world = trusting(start_world, platform, server)
+
+    assert attempt(world, platform) == ""
+    assert attempt(world, platform, **platform.wrong) == "CREDENTIAL_REFUSED"
+    assert attempt(world, platform, aud="somebody else") == "CREDENTIAL_REFUSED"
+    assert attempt(world, platform, iss="https://elsewhere.example") == "CREDENTIAL_REFUSED"
+    assert server.requests == [platform.path]
+
+
+@EACH
+def test_odd_keys_beside_it_do_no_harm(
+    start_world: StartWorld, server: IssuerServer, platform: Platform
+) -> None:
+    platform.publish(server, *ODD.values())
+    world = trusting(start_world, platform, server)
+
+    assert attempt(world, platform) == ""
+
+
+@EACH
+def test_a_second_key_with_its_id_disables_that_id_alone(
+    start_world: StartWorld, server: IssuerServer, platform: Platform
+) -> None:
+    twin = PartyKey.make(platform.signer.algorithm, platform.signer.key_id)
+    other = PartyKey.make("ES256", "other")
+    platform.publish(server, twin.public(), other.public())
+    world = trusting(start_world, platform, server)
+
+    assert attempt(world, platform) == "CREDENTIAL_REFUSED"
+    by_other = other.jwt(dict(platform.claims(world.clock.now())))
+    credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=by_other))
+    assert world.stub.Issue(pb.IssueRequest(credential=credential)).token_set.access_token
+
+
+@EACH
+def test_its_keys_may_be_written_into_the_record(platform: Platform) -> None:
+    """As `identity issuer create --jwks` does."""
+    server = IssuerServer()
+    platform.publish(server, ODD["an unknown type"], ODD["null for all that it does not say"])
+
+    StrictKeyChecker().check_key_set(server.body.decode(), ("ES256", "RS256"))
