@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-faults fuzz check format proto lock bench soak clean
+.PHONY: help run dev-certs test test-newest test-faults fuzz check format proto lock bench soak clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,16 +21,36 @@ dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, a
 # Much of their time the tests wait for servers, so three processes suit two cores; two where each test starts several
 # servers. Those share nothing, so that each test goes to the process that is free; else a module stays in one process,
 # and tests/conftest.py puts those that take longest first. ARGS chooses some tests: ARGS="tests/unit -k keys".
+STAGE := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations=5
+
 test: .venv/.dev  ## Install what is needed and run all the tests
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report= --durations=5 \
-	  --ignore tests/e2e --ignore tests/faults
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-append --cov-report=term --durations=5 \
-	  tests/e2e tests/faults
+	@$(STAGE) -m covered --cov --cov-report= tests/unit tests/rpc
+	@$(STAGE) -m "not covered" --ignore tests/e2e --ignore tests/faults
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --durations=5 tests/e2e tests/faults
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
+	@$(MAKE) --no-print-directory test-newest
 endif
+
+# What depends most on the version of Python: keys, TLS, processes, threads and what the service finds around it.
+NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests/e2e/test_random_user.py \
+  tests/e2e/test_stopping.py::test_a_service_that_has_checked_passwords_ends_by_itself tests/platforms \
+  tests/unit/jose/test_jwks.py tests/unit/jose/test_key_members.py tests/unit/remote_keys \
+  tests/unit/test_settings.py tests/unit/test_settings_secrets.py tests/unit/test_signals.py \
+  tests/unit/grpc_api/test_threads.py tests/clients/test_http_proxy.py tests/docs/test_platforms.py
+
+test-newest: .venv/.dev  ## A part of the tests with the newest Python of this machine, in .venv-newest
+	@newest=$$($(BIN)/python -m tests.newest_python); \
+	if [ -z "$$newest" ]; then echo "There is no newer Python here; the tests ran with that of .venv alone."; exit 0; fi; \
+	echo "Installing into .venv-newest with $$newest ..."; \
+	set -e; \
+	[ -x .venv-newest/bin/python ] || "$$newest" -m venv .venv-newest; \
+	newest=".venv-newest/bin/python -m"; \
+	$$newest pip --disable-pip-version-check install --quiet --require-hashes --requirement constraints-dev.txt; \
+	$$newest pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .; \
+	$$newest pytest -n 3 --dist worksteal $(NEWEST)
 
 test-faults: .venv/.dev  ## The faults in their full form: more than an hour
 	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py tests/machine $(ARGS)
@@ -76,7 +96,7 @@ soak: .venv/.dev  ## A million calls: does memory stay flat? (about eight minute
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:  ## Remove what the targets made, except var/ (the store and its keys)
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
 
 .venv/bin/python:

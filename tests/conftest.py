@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -31,6 +33,7 @@ settings.load_profile("any machine")
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare each process of the run, those of xdist among them."""
     leaks.pytest_configure(config)
+    config.pluginmanager.register(CoverageMarks())
     give_default_signals_to_children()
     choose_server()
 
@@ -43,6 +46,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+_MEASURED: Final = tuple(Path(__file__).parent / name for name in ("unit/domain", "unit/services", "rpc"))
+_MEASURED_ON: Final = {"world": "sqlite", "start_world": "grpcio"}
+
+
+class CoverageMarks:
+    """Marks the tests that the coverage is measured with: of `tests/rpc` those on one store and engine.
+
+    To measure slows a test down by a third to a half, and the others add nothing to it.
+    """
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Mark one test."""
+        callspec = getattr(item, "callspec", None)
+        params = {} if callspec is None else callspec.params
+        if (
+            any(item.path.is_relative_to(folder) for folder in _MEASURED)
+            and all(params.get(name, kind) == kind for name, kind in _MEASURED_ON.items())
+            and not item.get_closest_marker("no_cover")
+        ):
+            item.add_marker("covered")
 
 
 @pytest.fixture(scope="session")
