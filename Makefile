@@ -18,9 +18,9 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# Much of their time the tests wait for servers, so three processes suit two cores; two where each test starts several
-# servers. Those share nothing, so that each test goes to the process that is free; else a module stays in one process,
-# and tests/conftest.py puts those that take longest first. ARGS chooses some tests: ARGS="tests/unit -k keys".
+# Much of their time the tests wait for servers, so three processes suit two cores. Tests of e2e and faults share nothing,
+# so that each goes to the process that is free; of the others a module stays in one process, and tests/conftest.py puts
+# those that take longest first. ARGS chooses some tests: ARGS="tests/unit -k keys".
 STAGE := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations=5
 
 test: .venv/.dev  ## Install what is needed and run all the tests
@@ -29,7 +29,7 @@ ifdef ARGS
 else
 	@$(STAGE) -m covered --cov --cov-report= tests/unit tests/rpc
 	@$(STAGE) -m "not covered" --ignore tests/e2e --ignore tests/faults
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --durations=5 tests/e2e tests/faults
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --durations=5 tests/e2e tests/faults
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
 	@$(MAKE) --no-print-directory test-newest
 endif
