@@ -69,7 +69,8 @@ class LimitSettings(BaseModel):
     )
     limits_exempt: tuple[str, ...] = Field(
         ("127.0.0.1", "::1", UNIX),
-        description="addresses and networks (CIDR) without limits for one address; `unix` = Unix sockets",
+        description="addresses and networks (CIDR) without limits for one address; `unix` = Unix sockets, "
+        "empty = none",
     )
 
     @field_validator("limits_exempt", mode="before")

@@ -134,5 +134,14 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
         place = (
             f"{name}[{within[0]}]{''.join(f'.{part}' for part in within[1:])}" if len(within) > 1 else name
         )
-        lines.append(f"{place}: {message}{source}" if name else message)
+        if name:
+            lines.append(f"{place}: {message}{source}")
+        else:
+            lines += [_with_source(line, sources) for line in message.split("\n")]
     return "\n".join(lines)
+
+
+def _with_source(line: str, sources: Mapping[str, str]) -> str:
+    """Name the source of the setting with which the line begins, if somebody has set it."""
+    source = sources.get(line.partition(":")[0], "default")
+    return line if source == "default" else f"{line} (from {source})"

@@ -28,9 +28,9 @@ def reword(problem: ErrorDetails) -> str:
         case "literal_error" | "enum":
             return f"must be {bounds['expected']}"
         case "greater_than_equal":
-            return f"must be at least {bounds['ge']}"
+            return f"must be at least {bounds['ge']:,}"
         case "less_than_equal":
-            return f"must be at most {bounds['le']}"
+            return f"must be at most {bounds['le']:,}"
         case "string_too_short":
             return f"must have at least {bounds['min_length']} characters"
         case "too_short":

@@ -46,8 +46,8 @@ def list_events(
     """Show events, the newest first."""
     if traffic := [name for name in type_ or () if name in _TRAFFIC]:
         say(
-            f"{', '.join(traffic)}: events of traffic are in the log of the service, and shown here only if "
-            'it runs with audit_traffic = "store"; see docs/audit.md'
+            f"{', '.join(traffic)}: events of traffic are shown here only from the time on that the service "
+            'runs with audit_traffic = "store"; those before are in its log alone, see docs/audit.md'
         )
     start, end = _time("--since", since), _time("--until", until)
     with service.admin() as admin:

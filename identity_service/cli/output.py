@@ -93,10 +93,11 @@ def say_trimmed(name: str) -> None:
 
 
 def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:
-    """Say what went wrong and end. The line breaks in `message` must be this program's own."""
+    """Say what went wrong, in a line for each problem, and end. Line breaks must be this program's own."""
     if as_json:
         _print_json({"error": message, "reason": reason})
-    say(f"identity: {message}")
+    for line in message.split("\n"):
+        say(f"identity: {line}")
     raise typer.Exit(code)
 
 

@@ -128,7 +128,7 @@ class Quota:
                 return
         self._refused(setting, address)
         raise ServerBusyError(
-            f"too many {self._what} {where} ({bound:,}); retry later or use another instance"
+            f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
         )
 
     def give_back(self, address: str) -> None:
@@ -195,5 +195,7 @@ class Limits:
         self._journal.record("limit_reached", setting=setting, peer=address, times=times)
 
     def _quota(self, name: str, what: str, bound: Bound) -> Quota:
-        self._counts[name] = self._counts[f"{name}_per_peer"] = 0
+        self._counts[name] = 0
+        if bound.per_peer < bound.total:  # else one address is never refused before all are
+            self._counts[f"{name}_per_peer"] = 0
         return Quota(name, what, bound, self.hit)

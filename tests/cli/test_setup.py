@@ -35,6 +35,12 @@ def test_init_with_a_setting_that_cannot_be_leaves_the_store_virgin(run: Run) ->
     run("init")
 
 
+def test_each_wrong_setting_has_a_line_that_names_the_program(run: Run) -> None:
+    said = run("init", code=1, IDENTITY_ALGORITHM="none", IDENTITY_WORKERS="x").stderr.splitlines()
+
+    assert [line.split(": ")[:2] for line in said] == [["identity", "workers"], ["identity", "algorithm"]]
+
+
 def test_config_show_says_where_values_come_from_and_masks_secrets(
     run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ def test_what_the_metrics_call_a_limit_is_the_name_of_its_setting() -> None:
     known = set(LimitSettings.model_fields)
 
     assert {quota.name for quota in limits.quotas} <= known
-    assert limits.refusals.keys() <= known | {"max_audit_tails_per_peer"}
+    assert limits.refusals.keys() <= known
 
 
 def test_the_engines_and_the_settings_have_the_same_defaults() -> None:

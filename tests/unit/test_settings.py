@@ -271,6 +271,20 @@ def test_what_is_wrong_is_said_in_plain_words(line: str, expected: str) -> None:
     assert refused() == f"{line.partition(' ')[0]}: {expected} (from identity.toml)"
 
 
+def test_each_setting_of_a_combination_names_its_source() -> None:
+    Path("identity.toml").write_text("envoy_memory = 5\n")
+
+    assert refused({"IDENTITY_MTLS_LISTEN": "127.0.0.1:1"}).split("\n") == [
+        "mtls_listen: needs tls_client_ca, the authorities of the certificates that it asks for "
+        "(from IDENTITY_MTLS_LISTEN)",
+        "envoy_memory: must be 0, or at least 134217728 (128 MiB) (from identity.toml)",
+    ]
+
+
+def test_large_bounds_are_readable() -> None:
+    assert "must be at most 1,000,000 " in refused({"IDENTITY_MAX_CALLS": "1000001"})
+
+
 def test_a_file_that_is_named_must_exist() -> None:
     assert "no such file" in refused({"IDENTITY_CONFIG": "missing.toml"})
     with pytest.raises(ConfigurationError, match="no such file"):
