@@ -239,9 +239,9 @@ class Service:
             senders,
             gate,
             limits,
-            drain_grace=settings.drain_grace,
             reflection=settings.reflection,
         )
+        self._drain_grace = settings.drain_grace
         self._stopping = threading.Event()
         self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
 
@@ -268,10 +268,14 @@ class Service:
         self._health.start()
         return port
 
-    def stop(self) -> bool:
-        """NOT_SERVING, drain, release everything; returns whether every call could end in time."""
+    def stop(self, grace: timedelta | None = None) -> bool:
+        """NOT_SERVING, drain, release everything; returns whether every call could end in time.
+
+        Args:
+            grace: how long calls in progress may take; None = `drain_grace`.
+        """
         self._stopping.set()
-        done = self._server.stop()
+        done = self._server.stop(self._drain_grace if grace is None else grace)
         if self._principals is not None:
             self._principals.close()
         self._keeper.close()

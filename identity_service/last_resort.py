@@ -5,10 +5,13 @@ sees how the inner one ended. None is later than `drain_grace` + 5 s, `_NATIVE` 
 """
 
 import faulthandler
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 from identity_service import logs
@@ -22,6 +25,8 @@ SUPERVISING: Final = 4.25
 """The parent of workers."""
 BETWEEN: Final = 0.75
 """How long after an inner process's last resort the outer process kills that."""
+ORPHANED_GRACE: Final = timedelta(seconds=0.25)
+"""What `drain_grace` is at most for a process whose parent has ended."""
 _NATIVE: Final = 0.75
 """How long after that a thread in C ends the process: only if the last resort itself cannot run."""
 _STEP: Final = 0.5
@@ -38,8 +43,9 @@ class LastResort:
 
     def __init__(self) -> None:
         self._seconds = 0.0
-        self._armed = threading.Event()
-        self._arming = threading.Lock()
+        self._end: float | None = None
+        """When, by the steady clock; None = not armed."""
+        self._changed = threading.Condition()
         self._before: list[Callable[[], None]] = []
         # Now, since a process that hangs may not be able to start a thread.
         threading.Thread(target=self._run, name="identity-last-resort", daemon=True).start()
@@ -49,23 +55,28 @@ class LastResort:
         self._before.append(clean_up)
 
     def arm(self, seconds: float) -> None:
-        """End the process in so many seconds. Any thread may call it; only the first call counts."""
-        with self._arming:
-            if self._armed.is_set():
+        """End the process in so many seconds. Any thread may call it; the earliest end counts."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            if self._end is not None and self._end <= end:
                 return
-            self._seconds = seconds
-            self._armed.set()
+            self._seconds, self._end = seconds, end
+            self._changed.notify()
         with suppress(OSError, RuntimeError):  # the system has no room for one more file or thread
             faulthandler.dump_traceback_later(seconds + _NATIVE, exit=True, file=_stderr_that_never_blocks())
 
     def _run(self) -> None:
-        self._armed.wait()
-        threading.Event().wait(self._seconds)
+        with self._changed:
+            while (left := self._left()) > 0:
+                self._changed.wait(None if left == math.inf else left)
         try:
             for step in [*self._before, self._say]:
                 _do_within(step, _STEP)
         finally:
             os._exit(Exit.FORCED)
+
+    def _left(self) -> float:
+        return math.inf if self._end is None else self._end - time.monotonic()
 
     def _say(self) -> None:
         own = ("identity-last-resort", "identity-last-step", "identity-log", "identity-signals")

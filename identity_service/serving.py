@@ -33,11 +33,19 @@ class StopOrder:
     def __init__(self, drain_grace: timedelta) -> None:
         self._ordered = threading.Event()
         self._seconds = drain_grace.total_seconds() + last_resort.SERVING
+        self.grace = drain_grace
+        """How long calls in progress may take."""
         self.last_resort = last_resort.LastResort()
 
     def give(self) -> None:
         """Give the order from any thread; a further one changes nothing."""
         self.last_resort.arm(self._seconds)
+        self._ordered.set()
+
+    def give_without_parent(self) -> None:
+        """Give the order to end soon, also if it was given before: the parent has ended."""
+        self.grace = min(self.grace, last_resort.ORPHANED_GRACE)
+        self.last_resort.arm(self.grace.total_seconds() + last_resort.SERVING)
         self._ordered.set()
 
     def wait(self) -> None:
@@ -88,7 +96,7 @@ def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None],
     announce(service.start())
     stop.wait()
     _say("identity-service: stopping")
-    return service.stop()
+    return service.stop(stop.grace)
 
 
 class _Service(Protocol):
@@ -96,7 +104,7 @@ class _Service(Protocol):
 
     def start(self) -> int: ...
 
-    def stop(self) -> bool: ...
+    def stop(self, grace: timedelta) -> bool: ...
 
 
 def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
@@ -120,7 +128,7 @@ def _stop_with_parent(stop: StopOrder) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        stop.give()
+        stop.give_without_parent()
 
 
 def _say(text: str) -> None:

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -41,8 +42,6 @@ class Inside:
         self._begun = False
         self._directory: Path | None = None
         self._last_resort: LastResort | None = None
-        self._seconds = last_resort.INSIDE
-        """How long the service may take to stop, and Envoy to end after its parent."""
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await (self._live(receive, send) if scope["type"] == "lifespan" else self._app(scope, receive, send))
@@ -82,7 +81,6 @@ class Inside:
             self.end_without_parent()
             raise
         logs.configure(plan.settings.log_level, plan.settings.log_format)
-        self._seconds += plan.settings.drain_grace.total_seconds()
         # Before the start, which may take for ever while the parent ends.
         threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
         try:
@@ -98,14 +96,14 @@ class Inside:
             pipe.send(None)
 
     def _obey(self, pipe: Connection) -> None:
-        """Stop the service when the parent says so, and end Envoy when the parent has ended."""
+        """Stop the service when the parent sends how long calls may take, and end Envoy when it has ended."""
         with suppress(EOFError, OSError):
             while True:
-                pipe.recv()
-                self._arm()
+                grace: timedelta = pipe.recv()
+                self._arm(grace.total_seconds() + last_resort.INSIDE)
                 done = False
                 try:
-                    done = self.stop()
+                    done = self.stop(grace)
                 finally:
                     self._remove_directory()  # the parent may be killed before it can
                     pipe.send(done)
@@ -116,16 +114,16 @@ class Inside:
 
         All of it within the time of the last resort, which then removes it, too.
         """
-        self._arm()
+        self._arm(last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE)
         try:
-            self.stop()
+            self.stop(last_resort.ORPHANED_GRACE)
         finally:
             self._remove_directory()
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _arm(self) -> None:
+    def _arm(self, seconds: float) -> None:
         if self._last_resort is not None:
-            self._last_resort.arm(self._seconds)
+            self._last_resort.arm(seconds)
 
     def _remove_directory(self) -> None:
         if self._directory is not None:
@@ -145,12 +143,12 @@ class Inside:
             self._hand_over = HandOver(service.certificates, self._directory)
             self._hand_over.start()
 
-    def stop(self) -> bool:
-        """Whether every call could end in time; True where nothing runs."""
+    def stop(self, grace: timedelta | None = None) -> bool:
+        """Stop as `Service.stop` does, and return what that does; True where nothing runs."""
         service, self.service = self.service, None
         if self._hand_over is not None:
             self._hand_over.close()
-        return service is None or service.stop()
+        return service is None or service.stop(grace)
 
 
 def sendable(error: BaseException) -> BaseException:

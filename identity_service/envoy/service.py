@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from typing import Final
 
 from identity_service import last_resort
@@ -57,20 +58,20 @@ class EnvoyService:
             self._release()
             raise
 
-    def stop(self) -> bool:
+    def stop(self, grace: timedelta | None = None) -> bool:
         """Drain, and end Envoy; returns whether every call could end in time.
 
-        Envoy is killed if the service in it has not ended in time. Raises ConfigurationError if Envoy ended
-        before this call.
+        Calls in progress may take `grace`; None = `drain_grace`. Envoy is killed if the service in it has not
+        ended in time. Raises ConfigurationError if Envoy ended before this call.
         """
         self._stopping = True
-        grace = self._settings.drain_grace.total_seconds()
-        deadline = time.monotonic() + grace + last_resort.INSIDE + last_resort.BETWEEN
+        grace = self._settings.drain_grace if grace is None else grace
+        deadline = time.monotonic() + grace.total_seconds() + last_resort.INSIDE + last_resort.BETWEEN
         envoy, done = self._envoy, False
         if envoy is not None:
             envoy.drain(_until(deadline))
             with suppress(OSError, EOFError):
-                envoy.pipe.send("stop")
+                envoy.pipe.send(grace)
                 done = envoy.pipe.poll(_until(deadline)) and envoy.pipe.recv()
         self._release(_until(deadline))
         if self._died:

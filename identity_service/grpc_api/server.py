@@ -74,13 +74,10 @@ class Server:
         gate: CallerGate,
         limits: Limits,
         *,
-        drain_grace: timedelta,
         reflection: bool,
     ) -> None:
-        """`drain_grace` = how long calls in progress may take to end when the server stops."""
         self._engine = engine
         self._pools = pools
-        self._drain_grace = drain_grace.total_seconds()
         self._pipeline = Pipeline(engine, gate, pools.work, limits=limits)
         self._health = HealthServicer(senders)
         self._senders = senders
@@ -110,10 +107,10 @@ class Server:
         for name in ("", *_SERVICES):
             self._health.set(name, status)
 
-    def stop(self) -> bool:
-        """NOT_SERVING, refuse new calls, let those in progress end; returns whether all did in time."""
+    def stop(self, grace: timedelta) -> bool:
+        """NOT_SERVING, refuse new calls, let those in progress end; returns whether all did in `grace`."""
         self._health.enter_graceful_shutdown()
         self._senders.stop()
-        done = self._engine.stop(self._drain_grace)
+        done = self._engine.stop(grace.total_seconds())
         self._pools.shutdown()
         return done

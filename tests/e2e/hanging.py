@@ -18,7 +18,7 @@ TIMES = {times}
 METHOD = "{method}"
 
 
-def hang(service):
+def hang(service, *_):
     sys.stderr.write("{said}\\n")
     sys.stderr.flush()
     threading.Event().wait()

@@ -97,22 +97,31 @@ def killed(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextlib.contextmanager
-def unread_health_watch(target: str) -> Iterator[None]:
-    """A stream of Health.Watch whose client lets the server send nothing (RFC 9113 section 6.9.2)."""
+def raw_call(target: str, path: str, data: bytes, *, end: bool) -> Iterator[None]:
+    """A call whose client lets the server send nothing (RFC 9113 section 6.9.2)."""
     host, _, port = target.rpartition(":")
     connection = H2Connection(H2Configuration())
     connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 0
     connection.local_settings.acknowledge()
     connection.initiate_connection()
-    path = "/grpc.health.v1.Health/Watch"
     headers = {":method": "POST", ":path": path, ":scheme": "http", ":authority": target}
     headers |= {"content-type": "application/grpc", "te": "trailers"}
     connection.send_headers(1, list(headers.items()))
-    connection.send_data(1, b"\0\0\0\0\0", end_stream=True)
+    connection.send_data(1, data, end_stream=end)
     with socket.create_connection((host, int(port)), PATIENCE) as sock:
         sock.sendall(connection.data_to_send())
         assert sock.recv(65536)
         yield
+
+
+def unread_health_watch(target: str) -> contextlib.AbstractContextManager[None]:
+    """A stream of Health.Watch that is not read."""
+    return raw_call(target, "/grpc.health.v1.Health/Watch", b"\0\0\0\0\0", end=True)
+
+
+def unfinished_call(target: str) -> contextlib.AbstractContextManager[None]:
+    """A call of Verify of whose message only the first byte comes."""
+    return raw_call(target, "/identityapi.v1.IdentityService/Verify", b"\0", end=False)
 
 
 @on_all_setups
@@ -238,6 +247,39 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
         before = descendants.alive()
         stack.enter_context(signing_in(service))
         until(lambda: bool(descendants.running(WORKER) - before))
+
+        service.kill()
+
+        until(lambda: not descendants.alive())
+
+
+@on_all_setups
+def test_nothing_outlives_a_service_that_is_killed_while_calls_are_in_progress(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    """They would be given ten minutes."""
+    installation.environment |= {"IDENTITY_DRAIN_GRACE": "10m", "IDENTITY_REQUEST_TIMEOUT": "10m"}
+    with installation.serve(*words) as service, contextlib.ExitStack() as stack:
+        until(lambda: serving(installation))
+        for _ in range(8):  # so many that each worker has some
+            stack.enter_context(unfinished_call(service.target))
+
+        service.kill()
+
+        until(lambda: not descendants.alive())
+
+
+@on_all_setups
+def test_nothing_outlives_a_service_that_is_killed_while_it_drains(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    installation.environment |= {"IDENTITY_DRAIN_GRACE": "10m", "IDENTITY_REQUEST_TIMEOUT": "10m"}
+    with installation.serve(*words) as service, contextlib.ExitStack() as stack:
+        until(lambda: serving(installation))
+        for _ in range(8):
+            stack.enter_context(unfinished_call(service.target))
+        os.kill(service.process.pid, signal.SIGTERM)
+        until(lambda: "identity-service: stopping" in installation.log)
 
         service.kill()
 

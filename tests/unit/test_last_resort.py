@@ -29,7 +29,7 @@ class Service:
     def start(self):
         return 1
 
-    def stop(self):
+    def stop(self, grace):
         return True
 
 def order(*_):
@@ -44,7 +44,7 @@ def serve(service):
 """
 _STOP_HANGS = """
 class Hangs(Service):
-    def stop(self):
+    def stop(self, grace):
         never_ends()
 
 serve(lambda _: Hangs())
@@ -66,7 +66,7 @@ _NATIVE_CODE_KEEPS_THE_LOCK = """
 last_resort._NATIVE = 0.2
 
 class Hangs(Service):
-    def stop(self):
+    def stop(self, grace):
         ctypes.PyDLL(None).sleep(1_000_000)  # it keeps the interpreter's lock
 
 serve(lambda _: Hangs())
@@ -77,10 +77,27 @@ class Hangs(Service):
         stop.last_resort.before_end(never_ends)
         stop.last_resort.before_end(lambda: os.write(1, b"cleaned up"))
 
-    def stop(self):
+    def stop(self, grace):
         never_ends()
 
 serve(Hangs)
+"""
+
+_IS_ORPHANED_WHILE_IT_STOPS = """
+settings.drain_grace = timedelta(minutes=10)
+
+class Hangs(Service):
+    def stop(self, grace):
+        stop.give_without_parent()
+        print(stop.grace, flush=True)
+        never_ends()
+
+def begin(ordered):
+    global stop
+    stop = ordered
+    return Hangs()
+
+serve(begin)
 """
 
 
@@ -131,6 +148,13 @@ def test_what_must_be_cleaned_up_is_even_if_other_cleaning_up_hangs() -> None:
 
     assert done.returncode == Exit.FORCED
     assert done.stdout == "cleaned up"
+
+
+def test_a_process_whose_parent_ends_while_it_stops_has_less_time_from_then_on() -> None:
+    done = run(_IS_ORPHANED_WHILE_IT_STOPS)
+
+    assert done.returncode == Exit.FORCED
+    assert done.stdout == "0:00:00.250000\n"
 
 
 def test_a_log_that_nothing_reads_does_not_keep_it_from_ending() -> None:

@@ -31,7 +31,7 @@ class Service:
     def start(self):
         return 1
 
-    def stop(self):
+    def stop(self, grace):
         return True
 """
 _SERVES = """
@@ -68,7 +68,7 @@ print(workers.run(None, tell_soon) == 0)
 """
 _ORDERED_AGAIN = """
 class Draining(Service):
-    def stop(self):
+    def stop(self, grace):
         # As when a shell signals the whole group and the supervisor its workers.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
