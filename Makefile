@@ -42,11 +42,10 @@ NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests
   tests/unit/grpc_api/test_threads.py tests/clients/test_http_proxy.py tests/docs/test_platforms.py
 
 test-newest: .venv/.dev  ## A part of the tests with the newest Python of this machine, in .venv-newest
-	@newest=$$($(BIN)/python -m tests.newest_python); \
+	@set -e; newest=$$($(BIN)/python -m tests.newest_python); \
 	if [ -z "$$newest" ]; then echo "There is no newer Python here; the tests ran with that of .venv alone."; exit 0; fi; \
 	echo "Installing into .venv-newest with $$newest ..."; \
-	set -e; \
-	[ -x .venv-newest/bin/python ] || "$$newest" -m venv .venv-newest; \
+	[ "$$(.venv-newest/bin/python -V 2>&1)" = "$$($$newest -V)" ] || "$$newest" -m venv --clear .venv-newest; \
 	newest=".venv-newest/bin/python -m"; \
 	$$newest pip --disable-pip-version-check install --quiet --require-hashes --requirement constraints-dev.txt; \
 	$$newest pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .; \

@@ -62,8 +62,9 @@ class LastResort:
                 return
             self._seconds, self._end = seconds, end
             self._changed.notify()
-        with suppress(OSError, RuntimeError):  # the system has no room for one more file or thread
-            faulthandler.dump_traceback_later(seconds + _NATIVE, exit=True, file=_stderr_that_never_blocks())
+            with suppress(OSError, RuntimeError):  # the system has no room for one more file or thread
+                file = _stderr_that_never_blocks()
+                faulthandler.dump_traceback_later(seconds + _NATIVE, exit=True, file=file)
 
     def _run(self) -> None:
         with self._changed:

@@ -1,15 +1,16 @@
 """The setting `jwks_servers`: servers that publish keys of issuers, and what it takes to fetch from them."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from identity_service.domain.urls import is_safe_url, server_of
 
+_SERVER: Final = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?/?")
 _FORM: Final = 'must be a list such as [{"url": "https://host:port", "ca_file": "…", "token_file": "…"}]'
 
 
@@ -25,7 +26,7 @@ class JwksServer(BaseModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if not is_safe_url(value) or urlsplit(value).path.strip("/") or "?" in value:
+        if not is_safe_url(value) or not _SERVER.fullmatch(value):
             raise ValueError(
                 "must be https://host or https://host:port, without a path (http on loopback only)"
             )

@@ -45,6 +45,8 @@ CLIENT_VARIABLES: Final = frozenset(
 
 _SERVICE_LINKS: Final = re.compile(r"IDENTITY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets in every pod for a Service named `identity` or `identity-service`."""
+_OF_AZURE: Final = frozenset({"IDENTITY_ENDPOINT", "IDENTITY_HEADER"})
+"""Variables of App Service, Functions and Container Apps for a managed identity; the second is a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,9 @@ def load_settings(
     variables = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES and not _SERVICE_LINKS.fullmatch(name)
+        if name.startswith(PREFIX)
+        and name not in CLIENT_VARIABLES | _OF_AZURE
+        and not _SERVICE_LINKS.fullmatch(name)
     }
     flags = {name: value for name, value in overrides.items() if value is not None}
     for found, source in (

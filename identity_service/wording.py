@@ -17,27 +17,31 @@ _KINDS: Final = {
 """Of a value, by the first word of pydantic's name for what is wrong with it."""
 
 
+_BOUNDS: Final = {
+    "literal_error": ("expected", "must be {}"),
+    "enum": ("expected", "must be {}"),
+    "greater_than_equal": ("ge", "must be at least {:,}"),
+    "less_than_equal": ("le", "must be at most {:,}"),
+    "string_too_short": ("min_length", "must have at least {} characters"),
+    "string_too_long": ("max_length", "must have at most {} characters"),
+    "too_short": ("min_length", "must have at least {} entries"),
+    "too_long": ("max_length", "must have at most {} entries"),
+}
+"""By pydantic's name for what is wrong: what it calls the bound, and what must be."""
+
+
 def reword(problem: ErrorDetails) -> str:
     """What must be; pydantic speaks of inputs, parsing and strings."""
-    bounds = problem.get("ctx", {})
-    match problem["type"]:
+    kind = problem["type"]
+    if kind in _BOUNDS:
+        bound, text = _BOUNDS[kind]
+        return text.format(problem["ctx"][bound])
+    match kind:
         case "missing":
             return "is missing"
         case "extra_forbidden":
             return "is not known here"
-        case "literal_error" | "enum":
-            return f"must be {bounds['expected']}"
-        case "greater_than_equal":
-            return f"must be at least {bounds['ge']:,}"
-        case "less_than_equal":
-            return f"must be at most {bounds['le']:,}"
-        case "string_too_short":
-            return f"must have at least {bounds['min_length']} characters"
-        case "too_short":
-            return f"must have at least {bounds['min_length']} entries"
-        case "string_too_long":
-            return f"must have at most {bounds['max_length']} characters"
         case "value_error":
             return problem["msg"].removeprefix("Value error, ")
-        case kind:
+        case _:
             return f"must be {_KINDS.get(kind.partition('_')[0], 'another kind of value')}"

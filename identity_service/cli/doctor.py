@@ -154,7 +154,7 @@ def _check_issuers(office: bootstrap.Office, settings: Settings) -> Iterator[Che
     """Whether the keys of each trusted issuer can be had from here."""
     try:
         for finding in issuer_findings(office, settings):
-            yield Check("issuer", "ok" if finding.good else "FAIL", finding.text)
+            yield Check("issuer", finding.result, finding.text)
     except IdentityError as error:
         yield Check("issuers", "FAIL", str(error))
 

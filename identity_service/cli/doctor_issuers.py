@@ -21,7 +21,8 @@ _MOST_REASONS: Final = 5
 class Finding(NamedTuple):
     """Of one issuer."""
 
-    good: bool
+    result: str
+    """ok, warn or FAIL."""
     text: str
 
 
@@ -31,19 +32,20 @@ def issuer_findings(office: bootstrap.Office, settings: Settings) -> Iterator[Fi
     Raises ConfigurationError for an authority or a token that cannot be read.
     """
     fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
-    for found in islice(all_records(office.store, TrustedIssuer), _MOST_ISSUERS):
+    records = all_records(office.store, TrustedIssuer)
+    for found in islice(records, _MOST_ISSUERS):
         issuer = found.record
         try:
             keys = read_key_set(_content(issuer, fetch), issuer.algorithms)
         except (FetchError, ValueError) as error:
-            yield Finding(good=False, text=f"{issuer.issuer}: its keys cannot be read: {error}")
+            yield Finding("FAIL", f"{issuer.issuer}: its keys cannot be read: {error}")
         except OSError as error:
-            yield Finding(
-                good=False, text=f"{issuer.issuer}: {issuer.jwks_file} cannot be read: {error.strerror}"
-            )
+            yield Finding("FAIL", f"{issuer.issuer}: {issuer.jwks_file} cannot be read: {error.strerror}")
         else:
             text = f"{issuer.issuer}: {len(keys.keys)} keys{_unused(keys)}"
-            yield Finding(good=bool(keys.keys), text=text)
+            yield Finding("ok" if keys.keys else "FAIL", text)
+    if more := sum(1 for _ in records):
+        yield Finding("warn", f"the keys of {more} more issuers were not read: the log of the service tells")
 
 
 def _content(issuer: TrustedIssuer, fetch: HttpsFetcher) -> bytes:

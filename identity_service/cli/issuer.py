@@ -170,6 +170,10 @@ def _rules(
         if any(not equals for _, equals, _ in pairs):
             fail("--claim must be name=value", Exit.USAGE)
         wanted = {name: value for name, _, value in pairs}
+        if len(wanted) < len(pairs):
+            fail(
+                "--claim: name each claim once; alternatives are rules of their own, see --rules", Exit.USAGE
+            )
         return {"rules": [pb.TrustRule(claims=wanted, client_id=client, per_subject=per_subject)]}
     if file is None:
         return {}

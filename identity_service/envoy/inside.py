@@ -7,6 +7,7 @@ ended, however it did, reading from the pipe says so, and Envoy ends as well.
 import asyncio
 import gc
 import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import shutil
@@ -30,6 +31,9 @@ from identity_service.last_resort import LastResort
 from identity_service.passwords import end_processes
 
 _FOR_ENVOY_ALONE: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+
+_WITHOUT_PARENT: Final = last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE
+"""Seconds in which all ends once the parent has ended."""
 
 
 class Inside:
@@ -101,20 +105,34 @@ class Inside:
             while True:
                 grace: timedelta = pipe.recv()
                 self._arm(grace.total_seconds() + last_resort.INSIDE)
-                done = False
+                done, stopped = False, threading.Event()
+                with suppress(RuntimeError):  # the system has no room for another thread
+                    threading.Thread(
+                        target=self._hurry_without_parent, args=[pipe, stopped], daemon=True
+                    ).start()
                 try:
                     done = self.stop(grace)
                 finally:
+                    stopped.set()
                     self._remove_directory()  # the parent may be killed before it can
                     pipe.send(done)
         self.end_without_parent()
+
+    def _hurry_without_parent(self, pipe: Connection, stopped: threading.Event) -> None:
+        """Bring the last resort forward if the parent ends before the service has stopped.
+
+        While the parent waits for the answer it sends nothing: if there is something to read, it has ended.
+        """
+        multiprocessing.connection.wait([pipe])
+        if not stopped.is_set():
+            self._arm(_WITHOUT_PARENT)
 
     def end_without_parent(self) -> None:
         """Stop the service, remove what the parent wrote for Envoy, and end Envoy: the parent has ended.
 
         All of it within the time of the last resort, which then removes it, too.
         """
-        self._arm(last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE)
+        self._arm(_WITHOUT_PARENT)
         try:
             self.stop(last_resort.ORPHANED_GRACE)
         finally:

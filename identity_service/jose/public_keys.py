@@ -1,16 +1,17 @@
 """Public keys of others, checked before they are kept: those of clients and of trusted issuers.
 
-Implements the port PublicKeyChecker. No message holds any part of a key.
+Implements the port PublicKeyChecker. No message holds any part of a key but its `kid`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.domain.visible import escape
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.jose.jwks import read_key_set, stated_members
 from identity_service.jose.keys import PRIVATE_MEMBERS, load
-from identity_service.jose.strict import JsonObject, parse_around_faults, parse_object
+from identity_service.jose.strict import JsonObject, parse_object
 
 MAX_KEY_CHARS: Final = 4 * 1024
 MAX_SET_CHARS: Final = 64 * 1024
@@ -40,19 +41,21 @@ class StrictKeyChecker:
     def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
         if len(jwks) > MAX_SET_CHARS:
             raise ValueError("must have at most 64 KiB")
-        keys = _object(jwks, parse_around_faults).get("keys")
+        keys = _object(jwks).get("keys")
         if not isinstance(keys, list) or not 1 <= len(keys) <= _MAX_SET_KEYS:
             raise ValueError(f"must have a list `keys` of 1 to {_MAX_SET_KEYS} keys")
-        _refuse_private(stated_members(key) for key in keys if isinstance(key, dict))
+        if not all(isinstance(key, dict) for key in keys):
+            raise ValueError("every one of `keys` must be a JWK")
+        _refuse_private(map(stated_members, keys))
         # RFC 7517 section 5: a key of another kind is no error, it is just not used.
         found = read_key_set(jwks.encode(), algorithms)
         if not found.keys:
-            raise ValueError(f"holds no key that can be used; {found.unused[0]}")
+            raise ValueError(f"holds no key that can be used; {escape(found.unused[0])}")
 
 
-def _object(text: str, parse: Callable[[bytes], JsonObject] = parse_object) -> JsonObject:
+def _object(text: str) -> JsonObject:
     try:
-        return parse(text.encode())
+        return parse_object(text.encode())
     except ValueError:
         # What the parser says may hold a part of the text.
         raise ValueError("must be a JSON object without duplicate members") from None

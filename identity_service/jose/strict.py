@@ -62,6 +62,8 @@ def parse_around_faults(data: bytes) -> JsonObject:
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
     value = _TOLERANT_DECODER.decode(data.decode("utf-8"))
+    if value is MALFORMED:
+        raise ValueError("a member stands twice")
     if type(value) is not dict:
         raise ValueError("not a JSON object")
     return value

@@ -88,23 +88,27 @@ class HttpsFetcher:
             else _HttpPool(parts.host or "", parts.port, **options)
         )
         with pool:
+            own_headers = self._servers.headers_for(parts)
             response = pool.urlopen(
                 "GET",
                 parts.request_uri,
-                headers={**_HEADERS, **self._servers.headers_for(parts)},
+                headers={**_HEADERS, **own_headers},
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
             )
             try:
+                if response.status in (401, 403) and not own_headers:
+                    raise FetchError(
+                        f"it answers with status {response.status}; set a token_file for it in jwks_servers"
+                    )
                 return self._read(response)
             finally:
                 response.close()
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
         if response.status != 200:
-            advice = "; set a token_file for it in jwks_servers" if response.status in (401, 403) else ""
-            raise FetchError(f"it answers with status {response.status}{advice}")
+            raise FetchError(f"it answers with status {response.status}")
         body = b""
         while chunk := response.read1(_CHUNK_BYTES):
             body += chunk

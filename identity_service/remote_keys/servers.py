@@ -14,7 +14,7 @@ from typing import Final
 from urllib3.util import Url, parse_url
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.remote_keys.files import read_file
+from identity_service.remote_keys.files import read_file, state_of
 
 _MAX_TOKEN_BYTES: Final = 16 * 1024
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
@@ -66,12 +66,9 @@ class KeyServers:
         setting = f"jwks_servers: token_file of {server.url}"
         try:
             content, _ = read_file(server.token_file, _MAX_TOKEN_BYTES)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{setting}: {server.token_file} cannot be read: {error.strerror}"
-            ) from None
-        except ValueError as error:
-            raise ConfigurationError(f"{setting}: {server.token_file} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigurationError(f"{setting}: {server.token_file} cannot be read: {why}") from None
         token = content.decode("latin-1").strip()
         if not _TOKEN.fullmatch(token):
             raise ConfigurationError(
@@ -82,9 +79,13 @@ class KeyServers:
 
 def _tls(setting: str, ca_file: Path | None) -> ssl.SSLContext:
     try:
+        if ca_file is not None:
+            state_of(ca_file.stat())  # to open a pipe would wait for a writer
         context = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+    except ssl.SSLError:
+        raise ConfigurationError(f"{setting}: {ca_file} cannot be read: it holds no certificate") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"{setting}: {ca_file} cannot be read: {why}") from None
     # The same on each version of Python. From 3.13 on the defaults refuse the authorities of many clusters,
     # which have no key identifiers, and believe an intermediate authority without its root.

@@ -200,6 +200,18 @@ def test_it_reads_the_keys_of_each_issuer(
     assert lines[4]["advice"].startswith("https://e.example: its keys cannot be read: it cannot be reached")
 
 
+def test_it_says_how_many_issuers_it_did_not_ask(
+    trust: Callable[..., None], run_json: Callable[..., Any]
+) -> None:
+    for number in range(22):
+        trust(f"https://{number:02}.example", jwks=key_set(PartyKey.make("ES256").public()))
+
+    lines = [line for line in run_json("doctor") if line["check"] == "issuer"]
+
+    assert [line["result"] for line in lines] == ["ok"] * 20 + ["warn"]
+    assert "the keys of 2 more issuers were not read" in lines[-1]["advice"]
+
+
 def test_it_says_that_a_token_for_fetching_cannot_be_read(
     trust: Callable[..., None], run_json: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_keys_and_rules_come_from_files(admin_json: RunJson, tmp_path: Path) -> 
         (("--jwks-uri", "https://a.example", "--jwks-file", "/x"), "name one", 2),
         (("--jwks-uri", "https://a.example", "--client", "a"), "--claim", 2),
         (("--jwks-uri", "https://a.example", "--client", "a", "--claim", "x"), "name=value", 2),
+        (("--jwks-uri", "https://a.example", "--client", "a", "--claim", "x=y", "--claim", "x=z"), "once", 2),
         (("--jwks-uri", "https://a.example", "--rules", "none.json"), "none.json", 2),
         (("--jwks-uri", "https://a.example", "--rules", "bad.json"), "JSON list", 2),
     ],

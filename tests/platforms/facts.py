@@ -95,7 +95,7 @@ GITHUB: Final = Platform(
         "runner_environment": "github-hosted",
         "sha": "0f661a4a011d77cb21fa4dc7013d9b6f928666ed",
     },
-    rule={"repository_id": "957014466", "ref": "refs/heads/main"},
+    rule={"repository_id": "957014466", "ref": "refs/heads/main", "event_name": "push"},
     wrong={"sub": "repo:example/other:ref:refs/heads/main", "repository_id": "957014467"},
 )
 
@@ -127,7 +127,7 @@ GITLAB: Final = Platform(
         "ref_protected": "true",
         "groups_direct": ["example"],
     },
-    rule={"project_id": "20", "ref_protected": "true"},
+    rule={"project_id": "20", "ref_protected": "true", "ref": "main", "ref_type": "branch"},
     wrong={"project_id": "21"},
 )
 
@@ -154,8 +154,11 @@ ENTRA: Final = Platform(
         "uti": "n8oGmZ5nHkS5Wc0AAA",
         "ver": "2.0",
     },
-    rule={"azp": "5e1f2d3c-4b5a-4697-8877-665544332211"},
-    wrong={"azp": "00000000-4b5a-4697-8877-665544332211"},
+    rule={
+        "azp": "5e1f2d3c-4b5a-4697-8877-665544332211",
+        "oid": "c0ffee00-1b2d-4c3e-9f5a-6b7c8d9e0f11",
+    },
+    wrong={"oid": "11111111-1b2d-4c3e-9f5a-6b7c8d9e0f11"},
 )
 
 GOOGLE: Final = Platform(

@@ -1,5 +1,6 @@
 """Settings: where a value comes from, and what cannot be."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from datetime import timedelta
@@ -299,10 +300,15 @@ def test_the_variables_that_kubernetes_sets_for_a_service_are_no_settings() -> N
         "IDENTITY_PORT": "tcp://10.0.0.7:50051",
         "IDENTITY_PORT_50051_TCP_ADDR": "10.0.0.7",
         "IDENTITY_SERVICE_SERVICE_HOST": "10.0.0.7",
+        "IDENTITY_ENDPOINT": "http://169.254.255.2:8081/msi/token",  # of Azure
+        "IDENTITY_HEADER": "69f7bd30-0d09-4e5e-8f6a-4f2a8b9d1c3e",
         "IDENTITY_SERVICE_PORT_50051_TCP": "tcp://10.0.0.7:50051",
     }
 
     assert load_settings(environ=environ).settings == load_settings(environ={}).settings
+
+
+MANY = json.dumps([{"url": f"https://host{number}", "ca_file": "/ca"} for number in range(101)])
 
 
 class TestJwksServers:
@@ -354,6 +360,9 @@ class TestJwksServers:
             ('[{"url": "https://a/b", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
             ('[{"url": "https://a?b", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
             ('[{"url": "https://u:p@a", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            ('[{"url": "https://a%61", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            ('[{"url": "https://[v1.x]", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
+            (MANY, "jwks_servers: must have at most 100 entries"),
             ('[{"url": "https://a:x", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
             (
                 '[{"url": "https://a", "ca_file": "/ca"}, {"url": "https://A:443/", "token_file": "/t"}]',

@@ -167,3 +167,25 @@ def test_a_certificate_with_a_weak_key_proves_nothing(numbers: Numbers) -> None:
 @pytest.mark.parametrize("content", [b"", b"no PEM", bytes(range(40))], ids=["empty", "text", "bytes"])
 def test_what_is_no_certificate_proves_nothing(content: bytes) -> None:
     assert not has_sound_key(content)
+
+
+SECRET = json.loads(PartyKey.make("ES256", "secret").private_jwk)["d"]
+PRIVATE = json.dumps(PartyKey.make("ES256").public() | {"d": SECRET})
+
+
+@pytest.mark.parametrize(
+    "private",
+    [PRIVATE, PRIVATE.replace('"d"', '"d": "x", "d"'), f"[{PRIVATE}]", f'"{SECRET}"'],
+    ids=["a key", "a member twice", "in a list", "a text"],
+)
+def test_no_private_key_is_kept_beside_a_good_one(private: str) -> None:
+    text = f'{{"keys": [{json.dumps(PartyKey.make("ES256", "good").public())}, {private}]}}'
+
+    with pytest.raises(ValueError, match=r".") as refused:
+        StrictKeyChecker().check_key_set(text, ISSUER_ALGORITHMS)
+    assert SECRET not in str(refused.value)
+
+
+def test_what_is_said_of_a_set_can_be_printed() -> None:
+    with pytest.raises(ValueError, match=r"odd\\x1b: it is for none"):
+        StrictKeyChecker().check_key_set('{"keys": [{"kid": "odd\\u001b", "kty": "X"}]}', ISSUER_ALGORITHMS)

@@ -100,7 +100,7 @@ def test_the_example_of_the_documentation_is_such_a_file() -> None:
         "deployer",
         "kiosk",
         "ana",
-        "https://ci.example",
+        "https://gitlab.com",
     ]
 
 

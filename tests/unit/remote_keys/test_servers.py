@@ -106,6 +106,23 @@ def test_a_token_that_goes_away_is_an_answer_that_says_so(issuer: IssuerServer, 
     assert issuer.requests == []
 
 
+def test_a_server_that_refuses_the_token_is_not_said_to_want_one(
+    issuer: IssuerServer, token_file: Path
+) -> None:
+    issuer.status = 403
+
+    with pytest.raises(FetchError, match="status 403") as refused:
+        HttpsFetcher(with_token(issuer.origin, token_file), max_bytes=100)(issuer.url)
+    assert "token_file" not in str(refused.value)
+
+
+def test_a_pipe_in_place_of_an_authority_holds_up_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        KeyServers(tmp_path / "ca.pem")
+
+
 def test_a_pipe_in_place_of_a_token_holds_up_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "token")
 
