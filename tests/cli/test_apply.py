@@ -93,7 +93,7 @@ def test_a_file_that_is_wrong_changes_nothing_and_names_all_of_it(admin: Run) ->
 
     assert result.stderr.split("\n")[:2] == [
         "identity: p.yaml:3: clients.bad.scope: is not known; did you mean scopes?",
-        "p.yaml:4: user: is not known; did you mean users?",
+        "identity: p.yaml:4: user: is not known; did you mean users?",
     ]
     assert "p.yaml:3" in json.loads(result.stdout)["error"]
     admin("client", "show", "good", code=1)
