@@ -37,6 +37,8 @@ _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections
 _HEAP_IS_READ: Final = "0.25s"
 _SHRINK, _RESET_FROM, _RESET_ALL, _REFUSE = 0.8, 0.85, 0.95, 0.9
 """Parts of the memory bound from which Envoy returns free memory, resets large streams, and refuses calls."""
+_RELEASED: Final = 256 * 2**20
+"""Bytes of free memory that Envoy gives back to the system each second: an allocator keeps it else."""
 _LARGE_STREAM: Final = 15
 """A stream counts as large if Envoy holds 2 to this power of its bytes, 32 KiB."""
 
@@ -66,6 +68,7 @@ def bootstrap(limits: EnvoyLimits) -> Mapping[str, Any]:
     """Return the fields of the bootstrap configuration that bound the whole process."""
     return {
         "overload_manager": _overload_manager(limits),
+        "memory_allocator_manager": {"bytes_to_release": _RELEASED, "memory_release_interval": "1s"},
         "layered_runtime": {
             "layers": [
                 {
