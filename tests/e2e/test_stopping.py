@@ -142,7 +142,8 @@ def test_a_service_that_has_checked_passwords_ends_by_itself(
 
         until(lambda: not descendants.alive())
 
-    assert "stop_forced" not in installation.log
+    # What has lost its parent ends by force after 1.5 s, which a busy machine may need for the orderly way.
+    assert how == "killed" or "stop_forced" not in installation.log
 
 
 @on_each_engine
