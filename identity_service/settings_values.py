@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
+from identity_service.domain.urls import is_loopback_host
 
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
@@ -79,13 +79,7 @@ StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
 
 def is_loopback(listen: str) -> bool:
     """Whether host:port is reached from this machine only."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(listen.rpartition(":")[0].strip("[]"))
 
 
 def mask(name: str, value: object) -> str:

@@ -19,7 +19,7 @@ def is_safe_url(text: str) -> bool:
         return False
     if not host or "@" in url.netloc or "#" in text or "\\" in text:
         return False
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+    return url.scheme == "https" or (url.scheme == "http" and is_loopback_host(host))
 
 
 def server_of(text: str) -> tuple[str, str, int]:
@@ -28,7 +28,8 @@ def server_of(text: str) -> tuple[str, str, int]:
     return url.scheme, url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host name or address, without brackets, is that of this machine alone."""
     if host == "localhost":
         return True
     try:
