@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
-from identityapi.v1 import identity_service_pb2 as pb
-from identityapi.v1 import token_pb2
 from tests.jwts import PartyKey
 from tests.platforms.authorities import EKS, KUBEADM, KUBEADM_OLD, ClusterAuthority, Shape
 from tests.platforms.kubernetes import KubeApiserver, signing_key
+from tests.platforms.signing_in import outcome
 from tests.rpc.conftest import StartWorld
-from tests.rpc.world import World, failure
+from tests.rpc.world import World
 
 ACCOUNT = "billing:reports"
 POD_TOKEN = "the.pod.token"
@@ -84,12 +82,7 @@ def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object]
 def attempt(world: World, cluster: Cluster, **claims: Any) -> str:
     """The reason of the refusal of a pod's token, or "" where it proves the client."""
     jwt = cluster.server.token(world.clock.now(), ACCOUNT, audience="identity-service", **claims)
-    credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=jwt))
-    try:
-        issued = world.stub.Issue(pb.IssueRequest(credential=credential)).token_set
-    except grpc.RpcError as error:
-        return failure(error).reason
-    return world.reason(issued.access_token)
+    return outcome(world, jwt)
 
 
 SHAPES = {"kubeadm": KUBEADM, "kubeadm of old": KUBEADM_OLD, "EKS": EKS}

@@ -4,19 +4,17 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import grpc
 import pytest
 
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.jose.public_keys import StrictKeyChecker
-from identityapi.v1 import identity_service_pb2 as pb
-from identityapi.v1 import token_pb2
 from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey
 from tests.platforms.facts import PLATFORMS, Platform
+from tests.platforms.signing_in import outcome
 from tests.rpc.conftest import StartWorld
-from tests.rpc.world import World, failure
+from tests.rpc.world import World
 
 EACH = pytest.mark.parametrize("platform", PLATFORMS.values(), ids=PLATFORMS)
 ODD: Mapping[str, Mapping[str, Any]] = {
@@ -57,12 +55,7 @@ def trusting(start_world: StartWorld, platform: Platform, server: IssuerServer) 
 def attempt(world: World, platform: Platform, **changes: Any) -> str:
     """The reason of the refusal of a token of this platform, or "" where it proves the client."""
     jwt = platform.token(world.clock.now(), **changes)
-    credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=jwt))
-    try:
-        issued = world.stub.Issue(pb.IssueRequest(credential=credential)).token_set
-    except grpc.RpcError as error:
-        return failure(error).reason
-    return world.reason(issued.access_token)
+    return outcome(world, jwt)
 
 
 @EACH
@@ -99,9 +92,7 @@ def test_a_second_key_with_its_id_disables_that_id_alone(
     world = trusting(start_world, platform, server)
 
     assert attempt(world, platform) == "CREDENTIAL_REFUSED"
-    by_other = other.jwt(dict(platform.claims(world.clock.now())))
-    credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=by_other))
-    assert world.stub.Issue(pb.IssueRequest(credential=credential)).token_set.access_token
+    assert outcome(world, other.jwt(dict(platform.claims(world.clock.now())))) == ""
 
 
 @EACH

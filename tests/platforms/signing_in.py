@@ -1,0 +1,17 @@
+"""What comes of a platform's token at a service. Asserts nothing."""
+
+import grpc
+
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
+from tests.rpc.world import World, failure
+
+
+def outcome(world: World, jwt: str) -> str:
+    """The reason of the refusal of this token, or "" where it proves a client."""
+    credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=jwt))
+    try:
+        issued = world.stub.Issue(pb.IssueRequest(credential=credential)).token_set
+    except grpc.RpcError as error:
+        return failure(error).reason
+    return world.reason(issued.access_token)
