@@ -198,13 +198,9 @@ class Service:
         replica.follow(hub)
         replica.subscribe(hub.on_change)
         self._metrics.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
-        senders = Senders(
-            send_timeout=settings.send_timeout,
-            heartbeat=settings.watch_heartbeat,
-            beat=hub.beat,
-        )
         self._limits = limits = Limits(limits_config(settings), journal)
         self._metrics.show_limits(limits)
+        senders = Senders(limits=limits, heartbeat=settings.watch_heartbeat, beat=hub.beat)
         pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
         self.certificates = self._open_certificates(settings, journal)
         """Those that clients are shown; None = plain text."""

@@ -20,6 +20,8 @@ UNIX: Final = "unix"
 _ADDRESSES: Final = 4096
 _SAID_EVERY: Final = 10.0
 """Seconds between two log lines about one limit."""
+_WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
+"""Settings of limits that end calls and streams, and do not count what is open."""
 _PEER_KIND: Final = "ipvN:"
 
 
@@ -157,8 +159,7 @@ class Limits:
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
-        self._counts["request_timeout"] = self._counts["send_timeout"] = 0
+        self._counts = dict.fromkeys(_WITHOUT_QUOTA, 0)
         self.calls = self._quota("max_calls", "open calls", config.calls)
         self.receives = self._quota("max_receives", "unfinished requests", config.receives)
         self.streams: Mapping[Streams, Quota] = {

@@ -13,6 +13,10 @@ class ResponseStream(Protocol):
     and returns at once; the stream stays open until `end`, `cancel`, or the client ends it.
     """
 
+    @property
+    def address(self) -> str:
+        """Return the address that the client counts for, as `Peers.address_of` gives it; empty if exempt."""
+
     def send(self, message: bytes, taken: Callable[[], None]) -> None:
         """Begin to send one message. Call it again only after `taken` was called.
 

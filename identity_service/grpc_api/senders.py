@@ -15,6 +15,7 @@ import structlog
 
 from identity_service.domain.errors import ShuttingDownError, WatcherTooSlowError
 from identity_service.grpc_api.errors import RpcStatus, to_status
+from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.response_stream import ResponseStream
 
 _TICK: Final = 0.05
@@ -30,7 +31,7 @@ class Source(Protocol):
 
     @property
     def overflowed(self) -> bool:
-        """Whether more waits than may: the stream is ended, since its client reads too slowly."""
+        """Return whether more than `watch_queue` messages wait: the client reads too slowly."""
 
     def take(self) -> bytes | None:
         """Return the next message, or None if nothing waits; `Senders.wake` is called when something does."""
@@ -42,7 +43,7 @@ class Source(Protocol):
 class _Open:
     """One open stream and its source."""
 
-    __slots__ = ("gone", "request_id", "since", "source", "stream")
+    __slots__ = ("gone", "limited", "request_id", "since", "source", "stream")
 
     def __init__(
         self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]
@@ -53,19 +54,22 @@ class _Open:
         self.gone = gone
         self.since: float | None = None
         """When the message that its client has not taken yet was sent; None = there is none."""
+        self.limited = False
+        """Whether a limit has ended the stream."""
 
 
 class Senders:
     """Any thread may call any method."""
 
-    def __init__(self, *, send_timeout: timedelta, heartbeat: timedelta, beat: Callable[[], None]) -> None:
+    def __init__(self, *, limits: Limits, heartbeat: timedelta, beat: Callable[[], None]) -> None:
         """
         Args:
-            send_timeout: how long a client may take to read one message.
+            limits: say how long a client may take to read one message, and count the streams ended for it.
             heartbeat: between two calls of `beat`.
             beat: queues a heartbeat for every watcher.
         """
-        self._timeout = send_timeout.total_seconds()
+        self._limits = limits
+        self._timeout = limits.config.send_timeout.total_seconds()
         self._heartbeat = heartbeat.total_seconds()
         self._beat = beat
         self._ready: SimpleQueue[_Open | None] = SimpleQueue()
@@ -137,6 +141,7 @@ class Senders:
             if opened.source.overflowed:
                 error = WatcherTooSlowError("reads more slowly than changes come; reconnect and resume")
                 opened.stream.end(to_status(error, opened.request_id))
+                self._count(opened, "watch_queue")
                 return
             message = opened.source.take()
             if message is not None:
@@ -168,7 +173,14 @@ class Senders:
             for opened in streams:
                 since = opened.since
                 if since is not None and now - since > self._timeout:
-                    opened.stream.cancel()  # nothing more could be told to it
+                    opened.stream.cancel()  # its client could not read a status either
+                    self._count(opened, "send_timeout")
+
+    def _count(self, opened: _Open, setting: str) -> None:
+        """Count that a limit has ended this stream, once for each stream."""
+        if not opened.limited:
+            opened.limited = True
+            self._limits.hit(setting, opened.stream.address)
 
 
 def _stopping(request_id: str) -> RpcStatus:

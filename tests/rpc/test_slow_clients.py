@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from identity_service.domain.ids import TokenId
 from identity_service.grpc_api.core.calls import OpenCall
 from identity_service.grpc_api.core.check import why_not
 from identityapi.v1 import admin_service_pb2 as admin_pb
@@ -30,12 +31,16 @@ SOON = timedelta(milliseconds=300)
 VERIFY = "/identityapi.v1.IdentityService/Verify"
 ISSUE = "/identityapi.v1.IdentityService/Issue"
 KEYS = "/identityapi.v1.TrustService/GetKeys"
+WATCH = "/identityapi.v1.TrustService/Watch"
+HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 CANCELLED = str(grpc.StatusCode.CANCELLED.value[0])
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 HALF_A_MESSAGE = b"\0\0\0\0\x64half"
 EMPTY = bytes(5)
+SMALL_WINDOW = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+"""A connection of its own, whose window stays at 64 KiB."""
 
 
 def refused(call: Any) -> Failure:
@@ -53,7 +58,7 @@ def reflect(world: World, requests: Iterator[Any]) -> Any:
     return call(requests, timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("path", [VERIFY, ISSUE, "/grpc.health.v1.Health/Watch", REFLECTION])
+@pytest.mark.parametrize("path", [VERIFY, ISSUE, HEALTH_WATCH, REFLECTION])
 def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: StartWorld, path: str) -> None:
     world = start_world(request_timeout=SOON, reflection=True)
 
@@ -95,6 +100,37 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
     world.until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("path", [WATCH, HEALTH_WATCH])
+def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: StartWorld, path: str) -> None:
+    """In Envoy what is idle ends such a stream, after 2 minutes."""
+    world = start_world(send_timeout=SOON, limits_exempt=())
+
+    answer = raw_http2.call(world.target, path, EMPTY, window=0)
+
+    assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
+    world.until(lambda: world.service._limits.calls.open == 0)
+    assert world.service._limits.refusals["send_timeout"] == 1
+
+
+@pytest.mark.in_process
+def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world: StartWorld) -> None:
+    """What waits in Envoy does not count: it takes much from the service before it waits for its client."""
+    world = start_world(send_timeout=timedelta(seconds=2 * PATIENCE), watch_queue=10)
+    with grpc.insecure_channel(world.target, options=SMALL_WINDOW) as channel:
+        stream = trust_rpc.TrustServiceStub(channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)
+        next(stream)
+        for number in range(40):
+            name = TokenId(f"{number:04}" + "x" * 20_000)
+            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))
+            # One by one, since changes that are read together are one message.
+            world.until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
+        error = refused(lambda: list(stream))
+
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "WATCHER_TOO_SLOW")
+    assert world.service._limits.refusals["watch_queue"] == 1
 
 
 @pytest.mark.in_process

@@ -167,7 +167,7 @@ class AsgiEngine:
             await refuse(send, *_status(error, context), context)
         else:
             if known is None:
-                await self._run(method, call, message, scope["path"])
+                await self._run(method, call, message, scope["path"], address)
             else:
                 await answer_known(send, known)
 
@@ -221,14 +221,14 @@ class AsgiEngine:
         )
         return method.instant(body[PREFIX_BYTES:], context) if whole else None
 
-    async def _run(self, method: Method, call: Call, message: bytes, path: str) -> None:
-        """Raises GoneError."""
+    async def _run(self, method: Method, call: Call, message: bytes, path: str, address: str) -> None:
+        """Serve a call whose request is here, and send its status. Raises GoneError."""
         context = call.context
         try:
             if method.takes_stream:
                 await converse(method, call, message, self._send_timeout)
             elif method.gives_stream:
-                stream = AsgiStream(call, asyncio.get_running_loop(), self._send_timeout)
+                stream = AsgiStream(call, address, asyncio.get_running_loop(), self._send_timeout)
                 await stream.serve(method, message)
             else:
                 await serve_unary(method, call, message)

@@ -16,8 +16,17 @@ from identity_service.grpc_api.errors import RpcStatus
 class AsgiStream:
     """Implements `ResponseStream`. `_write`, `_end` and `_set_ended` are called on the event loop alone."""
 
-    def __init__(self, call: Call, loop: asyncio.AbstractEventLoop, send_timeout: float) -> None:
-        """`send_timeout` = seconds for what was sent last, once the stream has been ended."""
+    def __init__(
+        self, call: Call, address: str, loop: asyncio.AbstractEventLoop, send_timeout: float
+    ) -> None:
+        """
+        Args:
+            call: whose answer the stream is.
+            address: that the client counts for; empty if exempt.
+            loop: that serves the call.
+            send_timeout: seconds for what was sent last, once the stream has been ended.
+        """
+        self.address = address
         self._call = call
         self._loop = loop
         self._send_timeout = send_timeout

@@ -88,6 +88,10 @@ class CoreStream:
         self._call = call
         self._ending = ending
 
+    @property
+    def address(self) -> str:
+        return self._call.address
+
     def send(self, message: bytes, taken: Callable[[], None]) -> None:
         state = self._call.state
 
