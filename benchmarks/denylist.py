@@ -18,12 +18,12 @@ from benchmarks.measure import FAILURES, Bench, Figures, Findings, alternate, re
 from benchmarks.processes import BenchmarkError, Cores, on_core
 from benchmarks.service import Service
 from benchmarks.sides import GrpcSide
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import new_token_id
 from identity_service.domain.log import TokenDenied
-from identity_service.logs import LogJournal
+from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.redis import RedisStore
-from identity_service.storage.replica import Replica, ReplicaConfig
+from identity_service.telemetry.logs import LogJournal
 
 MILLION: Final = 1_000_000
 SIZES: Final = (1_000, 10_000, 100_000, MILLION)

@@ -22,14 +22,14 @@ from benchmarks import names
 from benchmarks.measure import Bench, Figures, Findings
 from benchmarks.processes import BenchmarkError, Cores, on_core
 from identity_client import IdentityClient, LocalVerifier, Verified
-from identity_service import logs
+from identity_service.adapters.clock import SystemClock
 from identity_service.bootstrap import Office, Service
-from identity_service.clock import SystemClock
+from identity_service.composition.opening import open_hasher, open_store
+from identity_service.composition.wiring import office_administration
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client
-from identity_service.opening import open_hasher, open_store
 from identity_service.settings import Settings
-from identity_service.wiring import office_administration
+from identity_service.telemetry import logs
 
 _TOKENS: Final = 2000
 _SECONDS: Final = 300.0

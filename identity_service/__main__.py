@@ -1,6 +1,6 @@
 """`python -m identity_service` and the command `identity`."""
 
-from identity_service.signals import end_on_sigterm_as_init
+from identity_service.process.signals import end_on_sigterm_as_init
 
 
 def main() -> None:

@@ -14,8 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from identity_service import logs
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
+from identity_service.composition.opening import (
+    key_policy,
+    limits_config,
+    open_counter,
+    open_hasher,
+    open_issuer_keys,
+    open_principals,
+    open_store,
+    open_vault,
+    tls_files,
+)
+from identity_service.composition.wiring import Parts, UseCases, office_administration
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import Marks
 from identity_service.domain.ports import Clock, Journal
@@ -32,27 +43,16 @@ from identity_service.grpc_api.server import Engine, Pools, Server
 from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
-from identity_service.metrics import Metrics
-from identity_service.opening import (
-    key_policy,
-    limits_config,
-    open_counter,
-    open_hasher,
-    open_issuer_keys,
-    open_principals,
-    open_store,
-    open_vault,
-    tls_files,
-)
-from identity_service.services.admin import Administration
+from identity_service.replication.follower import Follower
+from identity_service.replication.maintenance import retention_for
+from identity_service.replication.replica import Replica, ReplicaConfig
+from identity_service.services.admin.administration import Administration
 from identity_service.services.key_keeper import KeyKeeper
 from identity_service.services.setup import Initialised, initialise
 from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
-from identity_service.storage.follower import Follower
-from identity_service.storage.replica import Replica, ReplicaConfig
-from identity_service.storage.upkeep import retention_for
-from identity_service.wiring import Parts, UseCases, office_administration
+from identity_service.telemetry import logs
+from identity_service.telemetry.metrics import Metrics
 
 _HEALTH_INTERVAL = 0.25
 _MOMENT = 0.5

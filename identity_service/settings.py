@@ -1,4 +1,4 @@
-"""Settings: what the operator decides, with its bounds. `settings_sources.py` says where it comes from.
+"""Settings: what the operator decides, with its bounds. `config/sources.py` says where it comes from.
 
 Knows no source and no secret but the master key, which it hides.
 """
@@ -18,11 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.secret import Secret
-from identity_service.settings_jwks import JwksServers
-from identity_service.settings_limits import LimitSettings
-from identity_service.settings_values import (
+from identity_service.config.jwks_servers import JwksServers
+from identity_service.config.limits import LimitSettings
+from identity_service.config.values import (
     Duration,
     StoreUrl,
     is_loopback,
@@ -30,6 +28,8 @@ from identity_service.settings_values import (
     read_secret_file,
     within,
 )
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.secret import Secret
 
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 

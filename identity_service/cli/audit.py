@@ -12,8 +12,8 @@ from identity_service.cli.following import follow
 from identity_service.cli.output import Exit, JsonFlag, fail, put, put_json, say, show_table
 from identity_service.cli.records import first
 from identity_service.cli.remote import Service, remote
+from identity_service.config.values import Duration
 from identity_service.domain.audit import AuditKind, AuditType
-from identity_service.settings_values import Duration
 from identityapi.v1 import audit_pb2 as pb
 
 app = typer.Typer(help="What happened: who did what to whom, from where.", no_args_is_help=True)

@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service import copies
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
+from identity_service.composition import copies
 
 _NEVER: Final = ("sessions", "audit_events")
 """What no backup holds."""

@@ -14,8 +14,8 @@ import typer
 from identity_client import AccessTokens, ClientOptions, IdentityClient, PermissionDeniedError, TokenSet
 from identity_service.cli.accounts import DEMO_ACCOUNTS, read_accounts
 from identity_service.cli.output import Exit, fail, say, say_trimmed
+from identity_service.config.values import is_loopback
 from identity_service.jose.strict import decode_base64url, parse_object
-from identity_service.settings_values import is_loopback
 
 DEVICE: Final = "identity command line"
 """How the session of a command is called while it lasts."""

@@ -12,17 +12,18 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from identity_service import bootstrap, opening
+from identity_service import bootstrap
 from identity_service.cli.accounts import DEMO_ACCOUNTS, Accounts, read_accounts
 from identity_service.cli.output import say
 from identity_service.cli.private_files import write_private
+from identity_service.composition import opening
+from identity_service.config.sources import LoadedSettings
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
-from identity_service.services.admin import NewUser
+from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
-from identity_service.settings_sources import LoadedSettings
 
 _FOLDER: Final = Path("var")
 _MASTER_KEY: Final = _FOLDER / "master.key"

@@ -7,11 +7,13 @@ from typing import Final, NamedTuple
 
 import typer
 
-from identity_service import bootstrap, opening
+from identity_service import bootstrap
+from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
-from identity_service.clock import SystemClock
+from identity_service.composition import opening
+from identity_service.config.values import is_loopback
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import ConfigurationError, IdentityError, StoreFencedError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
@@ -19,9 +21,8 @@ from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
 from identity_service.grpc_api.tls import check_files
 from identity_service.jose.certificates import CertificateFacts
+from identity_service.replication.replica import FRESH
 from identity_service.settings import Settings
-from identity_service.settings_values import is_loopback
-from identity_service.storage.replica import FRESH
 
 _SOON: Final = 0.2
 """Of a certificate's life: by then, whatever renews it should have done so."""

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from identity_service import copies, logs
 from identity_service.cli.options import ConfigOption, load
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
+from identity_service.composition import copies
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
+from identity_service.telemetry import logs
 
 
 def migrate(

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from identity_client.requests import Encryption
-from identity_service import logs
 from identity_service.cli.output import say_trimmed
+from identity_service.config.sources import LoadedSettings, load_settings
 from identity_service.settings import Settings
-from identity_service.settings_sources import LoadedSettings, load_settings
+from identity_service.telemetry import logs
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file. Default: ./identity.toml where it exists.")

@@ -23,8 +23,8 @@ from identity_client import UnauthenticatedError as CallUnauthenticatedError
 from identity_client import UnavailableError as CallUnavailableError
 from identity_service.domain import errors
 from identity_service.domain.visible import escape, escape_lines, to_json
-from identity_service.exit_codes import Exit as Exit
-from identity_service.exit_codes import code_of_refusal
+from identity_service.process.exit_codes import Exit as Exit
+from identity_service.process.exit_codes import code_of_refusal
 
 _WHOLE_LINES: Final = 10_000
 """Columns: for a pipe or a file, where no row should be broken."""

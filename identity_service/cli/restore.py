@@ -6,13 +6,13 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service import copies
 from identity_service.cli.backup import held_counts
 from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
 from identity_service.cli.output import JsonFlag, put, put_json, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
+from identity_service.composition import copies
 from identity_service.services.regained import Named, Regained
 from identity_service.services.restore import Restored
 

@@ -7,16 +7,19 @@ from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap, last_resort, logs, serving
-from identity_service.addresses import reserved
+from identity_service import bootstrap
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.domain.errors import ConfigurationError
+from identity_service.process import last_resort
+from identity_service.process.addresses import reserved
+from identity_service.process.signals import SignalThread
+from identity_service.serving import server_process
+from identity_service.serving.workers import Workers
 from identity_service.settings import Settings
-from identity_service.signals import SignalThread
-from identity_service.workers import Workers
+from identity_service.telemetry import logs
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -71,8 +74,8 @@ def serve(
 
         if settings.workers:
             _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)
-        elif not serving.serve(settings, announce):
-            fail(serving.CUT_OFF, Exit.FAILED)
+        elif not server_process.serve(settings, announce):
+            fail(server_process.CUT_OFF, Exit.FAILED)
 
 
 def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
@@ -82,7 +85,10 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
         if settings.mtls_listen:
             places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
         workers = Workers(
-            serving.work, logs.LogJournal(), count=settings.workers, grace=lambda plan: plan.drain_grace
+            server_process.work,
+            logs.LogJournal(),
+            count=settings.workers,
+            grace=lambda plan: plan.drain_grace,
         )
 
         def renewed() -> Settings:

@@ -1,7 +1,7 @@
 """Whether a store is set up as the settings promise: asked before a command serves from it or fills it."""
 
-from identity_service import opening
 from identity_service.cli.output import say
+from identity_service.composition import opening
 from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.settings import Settings
 

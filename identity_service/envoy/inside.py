@@ -20,15 +20,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-import identity_service.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
-from identity_service import last_resort, logs
+import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
+from identity_service.adapters.password_hashing import end_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import HandOver
 from identity_service.envoy.plan import DIRECTORY, PIPE, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
-from identity_service.last_resort import LastResort
-from identity_service.passwords import end_processes
+from identity_service.process import last_resort
+from identity_service.process.last_resort import LastResort
+from identity_service.telemetry import logs
 
 _FOR_ENVOY_ALONE: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
 

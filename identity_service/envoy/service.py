@@ -7,8 +7,7 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Final
 
-from identity_service import last_resort
-from identity_service.addresses import reserved
+from identity_service.composition.opening import tls_files
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Journal
 from identity_service.envoy.certificates import hand_over
@@ -17,7 +16,8 @@ from identity_service.envoy.limits import EnvoyLimits, default_memory
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import PATIENCE, EnvoyProcess
 from identity_service.grpc_api.tls import Certificates
-from identity_service.opening import tls_files
+from identity_service.process import last_resort
+from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
 
 _APP: Final = "identity_service.envoy.inside:app"

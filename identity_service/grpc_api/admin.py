@@ -15,11 +15,11 @@ from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.paging import Page
 from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.trust_messages import from_key
-from identity_service.services.admin import Administration
-from identity_service.services.admin_clients import CLIENT_FIELDS
-from identity_service.services.admin_issuers import ISSUER_FIELDS
-from identity_service.services.admin_sessions import OfClient, Sessions
-from identity_service.services.admin_users import USER_FIELDS
+from identity_service.services.admin.administration import Administration
+from identity_service.services.admin.clients import CLIENT_FIELDS
+from identity_service.services.admin.issuers import ISSUER_FIELDS
+from identity_service.services.admin.sessions import OfClient, Sessions
+from identity_service.services.admin.users import USER_FIELDS
 from identity_service.services.keyring import KeyRing
 from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation

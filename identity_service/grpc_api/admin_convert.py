@@ -18,8 +18,8 @@ from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
 from identity_service.grpc_api.credentials import refuse_controls
-from identity_service.services.admin_sessions import AllBut, OfClient, OfSubject, OneSession
-from identity_service.services.admin_users import NewUser
+from identity_service.services.admin.sessions import AllBut, OfClient, OfSubject, OneSession
+from identity_service.services.admin.users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import principal_pb2, trust_service_pb2
 

@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from identity_service.config.validation_messages import reword
 from identity_service.domain.errors import ConfigurationError, FieldViolation, InvalidRequestError
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.ports import PublicKeyChecker
@@ -19,9 +20,8 @@ from identity_service.domain.principals import Client, StoredSecret, User, norma
 from identity_service.principals.document import Document, Path, read_document
 from identity_service.principals.plan import Declaration, Declared, Wanted, name_of
 from identity_service.principals.schema import SECTIONS, DeclaredPrincipals, DeclaredRule
-from identity_service.services.admin_checks import check_client, check_user
-from identity_service.services.admin_issuer_checks import check_issuer
-from identity_service.wording import reword
+from identity_service.services.admin.checks import check_client, check_user
+from identity_service.services.admin.issuer_checks import check_issuer
 
 MAX_FILE_BYTES: Final = 4 * 2**20
 _PART: Final = re.compile(r"[^.\[\]]+|\[[0-9]+\]")

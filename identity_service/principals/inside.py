@@ -12,7 +12,7 @@ from identity_service.domain.principals import Client, User
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Versioned
 from identity_service.principals.plan import Declared, Found
-from identity_service.services.admin import Administration, NewUser
+from identity_service.services.admin.administration import Administration, NewUser
 
 _PAGE = 500
 

@@ -1,7 +1,7 @@
 """What a principals file may hold, and which records that means. Strict: nothing is guessed or passed over.
 
 Owns the names of the file, which are those of the protos. Knows no YAML and no bounds of values: those
-are checked as for every other administrator (services/admin_checks.py).
+are checked as for every other administrator (services/admin/checks.py).
 """
 
 import json
@@ -10,14 +10,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from identity_service.config.values import Duration
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.principals import Client, Grant, OnReuse, User, normalize_certificate_name
 from identity_service.principals.plan import KINDS, Declaration, Wanted
-from identity_service.services.admin_clients import CLIENT_FIELDS
-from identity_service.services.admin_issuers import ISSUER_FIELDS
-from identity_service.services.admin_users import USER_FIELDS
-from identity_service.settings_values import Duration
+from identity_service.services.admin.clients import CLIENT_FIELDS
+from identity_service.services.admin.issuers import ISSUER_FIELDS
+from identity_service.services.admin.users import USER_FIELDS
 
 
 def _empty(value: object) -> object:

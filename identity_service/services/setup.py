@@ -16,7 +16,7 @@ from identity_service.domain.ports import Clock, KeyVault
 from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store, all_records
-from identity_service.services.admin import Administration
+from identity_service.services.admin.administration import Administration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

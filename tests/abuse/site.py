@@ -19,7 +19,7 @@ _PASSWORD: Final = "correct horse battery staple"
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _STORE: Final = "sqlite:///identity.db"
 _PATIENT: Final = f"""
-from identity_service import last_resort
+from identity_service.process import last_resort
 last_resort.SERVING = {PATIENCE}
 from identity_service.__main__ import main
 main()

@@ -10,8 +10,8 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from identity_service import logs
 from identity_service.cli.app import app
+from identity_service.telemetry import logs
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 
 Run = Callable[..., Result]

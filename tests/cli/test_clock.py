@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from identity_client import UnavailableError, Verified
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.log import Marks
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run

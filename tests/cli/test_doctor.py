@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.copying import CopiedItem, CopiedUse, Fence
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule

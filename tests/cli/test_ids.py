@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from identity_service.cli.ids import with_ids_last
+from identity_service.composition.opening import open_vault
 from identity_service.domain.ids import SessionId, TokenId
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.opening import open_vault
 from identity_service.services import issue, token_maker
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run, RunJson

@@ -9,16 +9,16 @@ import structlog
 import typer
 from rich.text import Text
 
-from identity_service import logs
+from identity_service.adapters.clock import SystemClock
 from identity_service.cli.output import failures, put_styled, show, show_table
-from identity_service.clock import SystemClock
+from identity_service.composition.opening import open_store
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId
 from identity_service.domain.sessions import Session
 from identity_service.domain.visible import has_controls
-from identity_service.opening import open_store
 from identity_service.settings import Settings
+from identity_service.telemetry import logs
 from tests.cli.conftest import PASSWORD, Run, RunJson, Served
 from tests.e2e.process import MASTER_KEY
 

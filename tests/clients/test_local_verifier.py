@@ -23,9 +23,9 @@ from identity_client import (
 )
 from identity_client.strict import decode_base64url, parse_object
 from identity_service.bootstrap import Service
+from identity_service.composition.opening import open_vault
 from identity_service.domain.keys import KeyPurpose
 from identity_service.jose import strict as service_strict
-from identity_service.opening import open_vault
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import token_pb2
 from tests.fuzz.test_corpus import WORDS

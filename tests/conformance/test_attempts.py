@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.domain.attempts import (
     CLAIM_LIFETIME,
     AttemptCounter,
@@ -32,7 +33,6 @@ from identity_service.domain.attempts import (
 )
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import TokenId, new_epoch
-from identity_service.limiting import MemoryAttempts
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.attempts import RedisAttempts

@@ -14,8 +14,8 @@ from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, n
 from identity_service.domain.log import GenerationRaised, RecordKind, Revision, TokenDenied
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
+from identity_service.replication.replica import Replica
 from identity_service.storage.redis.log import RedisLog
-from identity_service.storage.replica import Replica
 from identity_service.storage.sqlite import changes
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_user, entries_of

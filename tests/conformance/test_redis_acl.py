@@ -21,7 +21,7 @@ from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epo
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.attempts import RedisAttempts
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.conformance.copies import FENCE, Copied
 from tests.redis_server import RedisServer, packaged_server

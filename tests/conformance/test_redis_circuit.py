@@ -10,7 +10,7 @@ import pytest
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import new_epoch
 from identity_service.storage.redis import RedisStore
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance.conftest import STORE_SECONDS
 from tests.redis_topology import TunedServer, until
 

@@ -16,9 +16,10 @@ from identity_service.domain.errors import (
     UnsafeStoreError,
 )
 from identity_service.domain.ids import Epoch, SessionId, TokenId, new_epoch
-from identity_service.storage.redis import RedisStore, connection, keyspace
-from identity_service.storage.redis.checks import Demands
-from identity_service.storage.redis.cluster import slot_of
+from identity_service.storage.redis import RedisStore, keyspace
+from identity_service.storage.redis.client import connection
+from identity_service.storage.redis.client.cluster import slot_of
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.redis_topology import ClusterGroup, node_id, paused, say, until
 

@@ -13,8 +13,8 @@ from identity_service.domain.errors import NotConfirmedError, NotFoundError, Sto
 from identity_service.domain.ids import new_epoch
 from identity_service.domain.log import RecordKind
 from identity_service.storage.redis import RedisStore, keyspace
-from identity_service.storage.redis.checks import Demands
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.redis_server import RedisServer, packaged_server
 from tests.redis_topology import TunedServer, info, paused, say, stop_all, until

@@ -12,7 +12,7 @@ from identity_service.domain.log import Appended, RecordKind, Revision, TokenDen
 from identity_service.domain.principals import User, first_party_client
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.redis_server import RedisServer, ask
 

@@ -11,8 +11,9 @@ import pytest
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.settings import Settings
-from identity_service.storage.redis import RedisStore, node
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis import RedisStore
+from identity_service.storage.redis.client import node
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.redis_server import binary, packaged_server
 from tests.redis_topology import SentinelGroup, TunedServer, say, until

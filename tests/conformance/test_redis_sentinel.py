@@ -10,7 +10,7 @@ import pytest
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.storage.redis import RedisStore, keyspace
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.redis_topology import SentinelGroup, paused, say, until
 
 DEMANDS = Demands(durability="replicas:1")

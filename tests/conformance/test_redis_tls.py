@@ -8,7 +8,7 @@ import pytest
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.ids import new_epoch
 from identity_service.storage.redis import RedisStore
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.redis_tls import Certificate, RedisTls, skipped_without_tls
 from tests.redis_topology import TunedServer

@@ -12,7 +12,7 @@ import pytest
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import SessionId, TokenId, new_epoch
 from identity_service.storage.redis import RedisStore, keyspace
-from identity_service.storage.redis.cluster import slot_of
+from identity_service.storage.redis.client.cluster import slot_of
 from tests.conformance import samples
 from tests.redis_tls import RedisTls, skipped_without_tls
 from tests.redis_topology import ClusterGroup, say, until

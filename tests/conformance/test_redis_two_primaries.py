@@ -14,8 +14,8 @@ import pytest
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import GenerationRaised, RecordChanged
+from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.redis import RedisStore
-from identity_service.storage.replica import Replica, ReplicaConfig
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER
 from tests.conformance.test_repair import OWN_WRITES, Silent

@@ -18,8 +18,8 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.store import Store
-from identity_service.storage.replica import Replica, ReplicaConfig
-from identity_service.storage.upkeep import retention_for
+from identity_service.replication.maintenance import retention_for
+from identity_service.replication.replica import Replica, ReplicaConfig
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, deny, entries_of
 

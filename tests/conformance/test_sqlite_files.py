@@ -22,7 +22,7 @@ from tests.conformance.samples import LATER, MUTATIONS, READS, deny, entries_of
 PROCESS = """
 import os, sys
 from datetime import UTC, datetime
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import TokenId
 from identity_service.storage.sqlite import SqliteStore

@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 WRITER = """
 import sys
 from datetime import UTC, datetime
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import new_token_id
 from identity_service.storage.sqlite import SqliteStore
 
@@ -35,7 +35,7 @@ store.close()
 
 OPENER = """
 import sys
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.storage.sqlite import SqliteStore
 
 sys.stdin.readline()

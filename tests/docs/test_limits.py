@@ -4,9 +4,9 @@ import re
 from datetime import timedelta
 from typing import Final
 
+from identity_service.config.limits import LimitSettings
+from identity_service.config.values import mask
 from identity_service.grpc_api.limits import Limits, LimitsConfig
-from identity_service.settings_limits import LimitSettings
-from identity_service.settings_values import mask
 from tests.docs.recipes import DOCS
 from tests.journals import RecordingJournal
 

@@ -25,7 +25,7 @@ def hang(service, *_):
 
 
 def change(module):
-    if module.__name__ == "identity_service.last_resort":
+    if module.__name__ == "identity_service.process.last_resort":
         vars(module).update(TIMES)
     elif METHOD:
         setattr(module.Service, METHOD, hang)
@@ -52,7 +52,7 @@ class Changing:
         return spec
 
 
-sys.meta_path.insert(0, Changing("identity_service.last_resort", "identity_service.bootstrap"))
+sys.meta_path.insert(0, Changing("identity_service.process.last_resort", "identity_service.bootstrap"))
 '''
 _FAR: Final = 60.0
 """Seconds between one process's last resort and the next one's: so much may a busy machine be late."""
@@ -67,7 +67,7 @@ def hang_at(installation: Installation, method: str, times: Mapping[str, float])
 
     Args:
         method: of `bootstrap.Service`; empty for none.
-        times: those of `identity_service.last_resort`, so that what is expected comes first by far.
+        times: those of `identity_service.process.last_resort`, so that what is expected comes first by far.
     """
     folder = installation.folder / "hanging"
     folder.mkdir()

@@ -17,7 +17,7 @@ from h2.connection import H2Connection
 from h2.settings import SettingCodes
 
 from identity_client import IdentityError, UnauthenticatedError
-from identity_service.exit_codes import Exit
+from identity_service.process.exit_codes import Exit
 from tests.e2e.descendants import Descendants
 from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, hang_at
 from tests.e2e.process import Installation, Running

@@ -22,14 +22,14 @@ from identity_client import (
     UnavailableError,
     Verified,
 )
+from identity_service.adapters.clock import SystemClock
 from identity_service.bootstrap import open_office
-from identity_service.clock import SystemClock
+from identity_service.composition.opening import open_store
 from identity_service.domain.ids import PrincipalId, TokenId
 from identity_service.domain.log import TokenDenied
 from identity_service.domain.principals import Client as ClientRecord
 from identity_service.domain.secret import Secret
-from identity_service.opening import open_store
-from identity_service.services.admin import NewUser
+from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running

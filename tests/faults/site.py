@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from identity_client import IdentityError, UnavailableError
 from identity_service.bootstrap import open_office
 from identity_service.domain.secret import Secret
-from identity_service.services.admin import NewUser
+from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation

@@ -11,9 +11,9 @@ from typing import Final
 import pytest
 
 from identity_client import LocalVerifier, TokenSet
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
+from identity_service.composition.opening import open_store
 from identity_service.domain.log import TokenDenied
-from identity_service.opening import open_store
 from identity_service.settings import Settings
 from identity_service.storage.upgrade import WATCHED
 from tests.e2e.process import MASTER_KEY, Installation, Running

@@ -2,7 +2,8 @@
 
 import pytest
 
-from identity_service.storage.redis import circuit, node
+from identity_service.storage.redis.client import circuit_breaker as circuit
+from identity_service.storage.redis.client import node
 
 
 @pytest.fixture(autouse=True)

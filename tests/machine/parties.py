@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from identity_service.bootstrap import Office
+from identity_service.composition.opening import open_hasher
+from identity_service.composition.wiring import office_administration
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
-from identity_service.opening import open_hasher
-from identity_service.services.admin import NewUser
-from identity_service.wiring import office_administration
+from identity_service.services.admin.administration import NewUser
 from identityapi.v1 import token_pb2
 from tests.machine.clocks import SteppedClock, TrueTime
 from tests.machine.facts import Fact, Party, Token

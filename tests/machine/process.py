@@ -13,13 +13,14 @@ from unittest.mock import patch
 
 import grpc
 
-from identity_service import bootstrap, logs
+from identity_service import bootstrap
 from identity_service.bootstrap import Service
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
 from identity_service.domain.ports import Journal, PasswordHasher
 from identity_service.domain.store import ChangeLog
-from identity_service.storage.replica import Replica
+from identity_service.replication.replica import Replica
+from identity_service.telemetry import logs
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc

@@ -10,7 +10,7 @@ from identity_service.domain.log import RecordKind
 from identity_service.domain.ports import Journal
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.redis import RedisStore, keyspace
-from identity_service.storage.redis.checks import Demands
+from identity_service.storage.redis.client.server_checks import Demands
 from tests.machine.clocks import SteppedClock
 from tests.machine.facts import Kind
 from tests.machine.stores import Held, spot

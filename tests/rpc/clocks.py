@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from tests.patience import PATIENCE
 
 Staleness = Callable[[], float | None]

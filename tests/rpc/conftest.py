@@ -10,11 +10,11 @@ import grpc
 import pytest
 
 from identity_service.bootstrap import Office, Service
+from identity_service.composition.opening import open_hasher
+from identity_service.composition.wiring import office_administration
 from identity_service.domain.copying import CopyableStore
-from identity_service.opening import open_hasher
 from identity_service.settings import Settings
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
-from identity_service.wiring import office_administration
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator

@@ -9,16 +9,16 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from identity_service.addresses import reserved
+from identity_service.composition.opening import tls_files
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import EnvoyProcess
 from identity_service.envoy.service import envoy_config, ports
 from identity_service.grpc_api.tls import Certificates, TlsFiles
-from identity_service.logs import LogJournal
-from identity_service.opening import tls_files
+from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
+from identity_service.telemetry.logs import LogJournal
 from tests.ports import reserve_address
 from tests.rpc.envoy_inside import CallOrder, StalenessOrder, StartOrder, StoreAddress
 

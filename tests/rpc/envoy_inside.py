@@ -9,7 +9,7 @@ from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
 
-from identity_service import bootstrap, logs
+from identity_service import bootstrap
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import Clock
 from identity_service.envoy.inside import Inside, sendable
@@ -17,6 +17,7 @@ from identity_service.envoy.plan import Plan
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.telemetry import logs
 from tests.rpc.clocks import SharedClock
 
 

@@ -12,11 +12,11 @@ from typing import Any, Final, cast
 import grpc
 
 from identity_service.bootstrap import Office, Service
+from identity_service.composition.opening import open_hasher
+from identity_service.composition.wiring import office_administration
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.opening import open_hasher
 from identity_service.settings import Settings
-from identity_service.wiring import office_administration
 from tests.rpc.world import Account, ShiftedClock, World, client_secret, staleness_of
 
 LOCAL: Final = ("close", "adopt", "wait")

@@ -221,7 +221,7 @@ def test_all_sessions_but_one_end_also_where_there_are_more_than_a_page(
     world: World, admin: Administrator, ana: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of three, and sessions that began in the same moment."""
-    monkeypatch.setattr("identity_service.services.admin_sessions._BATCH", 3)
+    monkeypatch.setattr("identity_service.services.admin.sessions._BATCH", 3)
     tokens = [sign_in(world, ana) for _ in range(10)]
     kept = tokens[4]
 

@@ -11,12 +11,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from identity_service.adapters.clock import SystemClock
 from identity_service.bootstrap import Service, open_office
-from identity_service.clock import SystemClock
+from identity_service.composition.opening import open_store
 from identity_service.domain.log import LogPage
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
-from identity_service.opening import open_store
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc

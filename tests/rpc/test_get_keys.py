@@ -12,13 +12,13 @@ import grpc
 import jwt
 import pytest
 
+from identity_service.adapters.clock import SystemClock
 from identity_service.bootstrap import Service, open_office
-from identity_service.clock import SystemClock
+from identity_service.composition.opening import open_store, open_vault
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
-from identity_service.opening import open_store, open_vault
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
 from tests.patience import PATIENCE

@@ -10,8 +10,8 @@ import pytest
 from identity_service.domain.ids import Link
 from identity_service.domain.log import RecordKind, Revision
 from identity_service.grpc_api import convert
+from identity_service.replication.replica import Replica
 from identity_service.services.verify import Verifier
-from identity_service.storage.replica import Replica
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.rpc.administrator import Administrator

@@ -7,11 +7,11 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from identity_service.composition.opening import open_vault
 from identity_service.domain import refresh_tokens
 from identity_service.domain.ids import SessionId
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.principals import OnReuse
-from identity_service.opening import open_vault
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2

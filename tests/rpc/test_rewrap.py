@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from identity_service.bootstrap import Service
+from identity_service.composition.opening import open_vault
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import StoredKey
 from identity_service.domain.store import Store
-from identity_service.opening import open_vault
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import admin_service_pb2 as pb

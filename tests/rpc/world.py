@@ -18,7 +18,7 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
-from identity_service.services.admin import NewUser
+from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc

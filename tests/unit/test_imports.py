@@ -13,7 +13,9 @@ print(*sorted({{name.split(".")[0] for name in sys.modules}}))
 """
 
 
-@pytest.mark.parametrize("module", ["identity_service.serving", "identity_service.envoy.inside"])
+@pytest.mark.parametrize(
+    "module", ["identity_service.serving.server_process", "identity_service.envoy.inside"]
+)
 def test_who_serves_loads_nothing_of_the_command_line(module: str) -> None:
     program = _LOADED.format(module=module)
 
@@ -23,5 +25,5 @@ def test_who_serves_loads_nothing_of_the_command_line(module: str) -> None:
 
 
 def test_who_needs_rich_still_gets_it() -> None:
-    program = "import identity_service.serving, rich.console"
+    program = "import identity_service.serving.server_process, rich.console"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -18,7 +18,7 @@ from identity_service.domain.attempts import (
     Verdict,
 )
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.writing import Writing
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from identity_service.domain.audit import AuditEvent, AuditFilter, AuditKind, StoredEvent
 from identity_service.storage.audit_codec import MAX_LOOKED_AT, RingSizes, decode_event, encode_event
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.values import time_of
 from identity_service.storage.redis.writing import Writing
 

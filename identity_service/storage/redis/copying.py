@@ -12,7 +12,7 @@ from identity_service.storage.copies import require_copyable
 from identity_service.storage.fence import decode_fence, encode_fence
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.importing import Import, clear
 from identity_service.storage.redis.log import RedisLog

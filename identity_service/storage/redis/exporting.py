@@ -36,7 +36,7 @@ from identity_service.storage.copies import revocations_in
 from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import Records
 from identity_service.storage.redis.values import entries_of, head_of, time_of

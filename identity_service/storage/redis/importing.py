@@ -25,7 +25,7 @@ from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.codec import dumps, encode_record, encode_session, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import event_words
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.log import FENCE
 from identity_service.storage.redis.values import time_text
 

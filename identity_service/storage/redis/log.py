@@ -23,7 +23,7 @@ from identity_service.domain.log import (
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import STATUS_LENGTH
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.connection import Connection, RunScript
+from identity_service.storage.redis.client.connection import Connection, RunScript
 from identity_service.storage.redis.values import (
     entries_of,
     generations_of,

@@ -25,7 +25,7 @@ from identity_service.storage.codec import (
 from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.values import raise_prefix
 from identity_service.storage.redis.writing import Writing, appended
 

@@ -23,7 +23,7 @@ from identity_service.storage.codec import decode_record, decode_session, encode
 from identity_service.storage.damage import reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import AuditLog
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.records import versioned
 from identity_service.storage.redis.values import generations_of, time_of, time_text
 from identity_service.storage.redis.writing import Writing

@@ -36,8 +36,8 @@ from identity_service.storage.audit_codec import AUDIT_ENTRIES, RingSizes
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.redis.audit import AuditLog
-from identity_service.storage.redis.checks import Demands, Finding
-from identity_service.storage.redis.connection import Connection
+from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.redis.copying import RedisCopying
 from identity_service.storage.redis.log import FENCE, RedisLog
 from identity_service.storage.redis.records import Records

@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
+from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
+from identity_service.composition.wiring import office_administration
 from identity_service.domain.audit import AuditFilter
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
 from identity_service.jose.public_keys import StrictKeyChecker
-from identity_service.passwords import Argon2Config, Argon2Hasher
 from identity_service.principals.apply import carry_out, plan
 from identity_service.principals.file import read_principals
 from identity_service.principals.inside import OwnRecords
 from identity_service.principals.plan import Declaration, Step
-from identity_service.services.admin import Administration
+from identity_service.services.admin.administration import Administration
 from identity_service.storage.sqlite import SqliteStore
-from identity_service.wiring import office_administration
 
 
 @dataclass(kw_only=True)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.errors import (
     CredentialRefusedError,
@@ -17,7 +18,6 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
     TooManyAttemptsError,
 )
-from identity_service.limiting import MemoryAttempts
 from identity_service.services.attempts import AttemptGuard, WaitPolicy, address_of
 from tests.patience import PATIENCE, until
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.assertions import UnverifiedAssertion
 from identity_service.domain.errors import CredentialRefusedError
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, new_epoch

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from identity_service.clock import SystemClock
+from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.log import RecordChanged, RecordKind

@@ -19,8 +19,8 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.revocations import Revocations
 from identity_service.grpc_api.trust_messages import WatchRenderer
+from identity_service.replication.history import History
 from identity_service.services.watch import WatchConfig, Watcher, WatchHub
-from identity_service.storage.history import History
 from identityapi.v1 import trust_service_pb2 as pb
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

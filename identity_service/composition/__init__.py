@@ -1,0 +1,1 @@
+"""The composition root: opens what the settings name, and wires the use cases."""

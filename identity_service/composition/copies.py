@@ -1,0 +1,128 @@
+"""Wires backup, restore and migration: which stores, file and keys each of them works on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from identity_service.adapters.clock import SystemClock
+from identity_service.composition.opening import key_policy, open_sealer, open_store, open_vault
+from identity_service.domain.copying import CopyableStore
+from identity_service.domain.errors import ConfigurationError, StoreDamagedError
+from identity_service.domain.ports import Clock
+from identity_service.services.backup import BackedUp, back_up
+from identity_service.services.migrate import Migration, Place
+from identity_service.services.openable import require_openable
+from identity_service.services.restore import Restore, RestoreConfig
+from identity_service.settings import Settings
+from identity_service.storage.backup_file import NewBackup, OpenBackup
+from identity_service.storage.sqlite.database import MEMORY
+from identity_service.storage.upgrade import WATCHED, require_stopped
+
+_SQLITE: Final = "sqlite:///"
+_HEARTBEATS: Final = 4
+"""So many heartbeats of a process may be awaited before it counts as stopped."""
+
+
+def make_backup(settings: Settings, path: Path) -> BackedUp:
+    """Write a backup of the settings' store; see `services/backup.py`.
+
+    Raises ConfigurationError, StoreUnavailableError.
+    """
+    _require_existing(settings)
+    writer, version = NewBackup(path, open_sealer(settings)), metadata.version("identity-service")
+    vault = open_vault(settings)
+    with _opened(settings, SystemClock()) as store:
+        return back_up(
+            store.copying,
+            writer,
+            check_key=lambda key: require_openable(vault, key),
+            issuer=settings.issuer,
+            version=version,
+        )
+
+
+@contextmanager
+def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
+    """Open a backup, and the settings' store to put it into.
+
+    Raises ConfigurationError, StoreUnavailableError.
+    """
+    _require_lasting(settings)
+    clock = SystemClock()
+    with (
+        OpenBackup.open(path, open_sealer(settings)) as reader,
+        _opened(settings, clock, may_be_damaged=True) as store,
+    ):
+        watched = max(WATCHED, _HEARTBEATS * settings.beat_interval.total_seconds())
+        yield Restore(
+            store,
+            reader,
+            open_vault(settings),
+            clock,
+            RestoreConfig(algorithm=settings.algorithm, policy=key_policy(settings)),
+            lambda: require_stopped(lambda: _heartbeats(store), _still_runs, watched=watched),
+        )
+
+
+@contextmanager
+def opened_migration(source: Settings, target: Settings) -> Iterator[Migration]:
+    """Open two stores to copy one into the other. Raises ConfigurationError, StoreUnavailableError."""
+    _require_existing(source)
+    _require_lasting(target)
+    clock = SystemClock()
+    with _opened(source, clock) as from_, _opened(target, clock) as to:
+        yield Migration(
+            Place(store=from_, url=store_name(source)), Place(store=to, url=store_name(target)), clock
+        )
+
+
+def _require_lasting(settings: Settings) -> None:
+    """Raise ConfigurationError if the store would be gone when the command has filled it."""
+    if settings.store.removeprefix(_SQLITE) == MEMORY:
+        raise ConfigurationError(
+            f"the store {settings.store} is in memory, and ends with this command: name a file, as in "
+            f"{_SQLITE}identity.db, or a Redis"
+        )
+
+
+def _require_existing(settings: Settings) -> None:
+    """Raise ConfigurationError if an embedded store has no file yet: opening it would make one."""
+    if not settings.store.startswith(_SQLITE) or settings.store.removeprefix(_SQLITE) == MEMORY:
+        return
+    path = Path(settings.store.removeprefix(_SQLITE))
+    if not path.exists():
+        raise ConfigurationError(f"there is no store at {path.absolute()}: check the URL {settings.store}")
+
+
+def store_name(settings: Settings) -> str:
+    """Return the URL of the settings' store without passwords, the same one from whatever folder."""
+    url = settings.masked()["store"]
+    if not url.startswith(_SQLITE):
+        return url
+    return _SQLITE + str(Path(url.removeprefix(_SQLITE)).resolve())
+
+
+@contextmanager
+def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -> Iterator[CopyableStore]:
+    store = open_store(settings, clock, may_be_damaged=may_be_damaged)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _heartbeats(store: CopyableStore) -> dict[str, object]:
+    """The last heartbeat of each process; none, if the store is so damaged that no process can write one."""
+    try:
+        return {beat.process: beat.time for beat in store.heartbeats()}
+    except StoreDamagedError:
+        return {}
+
+
+def _still_runs(process: str) -> str:
+    return (
+        f"the process {process} serves from this store: its heartbeats arrive. Stop every process of the "
+        "service that uses the store (`identity doctor` lists them), then run this again; nothing was changed"
+    )

@@ -1,0 +1,191 @@
+"""Opens what the settings name: the store, the vault of keys, the hasher of passwords, the principals."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from identity_service.adapters.attempt_counter import MemoryAttempts
+from identity_service.adapters.clock import SystemClock
+from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
+from identity_service.adapters.remote_keys.fetching import HttpsFetcher
+from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
+from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
+from identity_service.domain.attempts import AttemptCounter
+from identity_service.domain.copying import CopyableStore
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.keys import KeyPolicy, KeyPurpose
+from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.store import Store
+from identity_service.grpc_api.limits import Bound, LimitsConfig
+from identity_service.grpc_api.tls import TlsFiles
+from identity_service.jose.jwks import MAX_SET_BYTES
+from identity_service.jose.public_keys import StrictKeyChecker
+from identity_service.jose.sealing import Sealer
+from identity_service.jose.vault import Vault
+from identity_service.replication.maintenance import retention_for
+from identity_service.services.admin.administration import Administration
+from identity_service.settings import LONGEST_SESSION, Settings
+from identity_service.storage.redis import RedisStore
+from identity_service.storage.redis.client.server_checks import Demands, Finding
+from identity_service.storage.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from identity_service.principals.keeper import PrincipalsKeeper
+
+
+def open_store(
+    settings: Settings, clock: Clock, journal: Journal | None = None, *, may_be_damaged: bool = False
+) -> CopyableStore:
+    """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
+
+    With a journal, no server is used that cannot give what the settings promise, and the journal says so.
+    With `may_be_damaged` also one whose head is damaged, since it is about to be replaced.
+    """
+    scheme, _, rest = settings.store.partition("://")
+    if scheme == "sqlite":
+        return SqliteStore.open(
+            rest.removeprefix("/"),
+            clock=clock,
+            audit_entries=settings.audit_entries,
+            audit_traffic_entries=settings.audit_traffic_entries,
+            journal=journal,
+            may_be_damaged=may_be_damaged,
+        )
+    if scheme.startswith("redis"):
+        demands = _demands(settings, insist=journal is not None)
+        return RedisStore.connect(
+            settings.store,
+            demands=demands,
+            wall_clock=clock,
+            journal=journal,
+            audit_entries=settings.audit_entries,
+            audit_traffic_entries=settings.audit_traffic_entries,
+            may_be_damaged=may_be_damaged,
+        )
+    raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
+
+
+def _demands(settings: Settings, *, insist: bool) -> Demands:
+    return Demands(
+        durability=settings.durability,
+        allow_unsafe=settings.allow_unsafe_redis,
+        config_unchecked=settings.redis_config_unchecked,
+        max_staleness=settings.max_staleness,
+        leeway=settings.leeway,
+        insist=insist,
+    )
+
+
+def open_sealer(settings: Settings) -> Sealer:
+    """Return what seals under the master key. Raises ConfigurationError: there is none, or a short one."""
+    return Sealer(
+        settings.read_master_key(),
+        settings.read_other_master_key(),
+        untrimmed=settings.untrimmed_master_key(),
+    )
+
+
+def open_vault(settings: Settings) -> Vault:
+    """What makes and opens keys. Raises ConfigurationError: no master key, or a short one."""
+    return Vault(open_sealer(settings))
+
+
+def check_store(settings: Settings) -> Sequence[Finding]:
+    """What in the store's set-up goes against the settings; an embedded store has nothing to set up."""
+    if settings.store.startswith("sqlite:"):
+        return ()
+    demands = _demands(settings, insist=False)
+    store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock(), may_be_damaged=True)
+    try:
+        return store.check_all(demands)
+    finally:
+        store.close()
+
+
+def open_counter(store: Store, clock: Clock) -> AttemptCounter:
+    """Return what counts attempts at passwords, for all processes on the store."""
+    return store.attempts() if isinstance(store, RedisStore | SqliteStore) else MemoryAttempts(clock.boot)
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Where the certificates of the gRPC port lie; None = it speaks plain text."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return TlsFiles(
+        certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca
+    )
+
+
+def limits_config(settings: Settings) -> LimitsConfig:
+    """What clients may hold open."""
+    return LimitsConfig(
+        calls=Bound(total=settings.max_calls, per_peer=settings.max_calls_per_peer),
+        receives=Bound(total=settings.max_receives, per_peer=settings.max_receives_per_peer),
+        watchers=Bound(total=settings.max_watchers, per_peer=settings.max_watchers_per_peer),
+        health_watchers=Bound(
+            total=settings.max_health_watchers, per_peer=settings.max_health_watchers_per_peer
+        ),
+        reflection_streams=Bound(
+            total=settings.max_reflection_streams, per_peer=settings.max_reflection_streams_per_peer
+        ),
+        audit_tails=Bound(total=settings.max_audit_tails, per_peer=settings.max_audit_tails),
+        exempt=settings.limits_exempt,
+        request_timeout=settings.request_timeout,
+        send_timeout=settings.send_timeout,
+    )
+
+
+def key_policy(settings: Settings) -> KeyPolicy:
+    """When keys follow each other, and how long what they made may live."""
+    return KeyPolicy(
+        rotate_every=settings.rotate_every,
+        publish_before=settings.publish_before,
+        lifetimes={
+            KeyPurpose.SIGN: retention_for(settings.max_access_token_lifetime, settings.leeway),
+            KeyPurpose.ENCRYPT: retention_for(settings.max_access_token_lifetime, settings.leeway),
+            # A session of before session_lifetime was shortened may be older than it says now.
+            KeyPurpose.REFRESH: LONGEST_SESSION,
+        },
+    )
+
+
+def open_hasher(settings: Settings) -> Argon2Hasher:
+    return Argon2Hasher(
+        Argon2Config(
+            time_cost=settings.argon2_time_cost,
+            memory_kib=settings.argon2_memory_kib,
+            parallelism=settings.argon2_parallelism,
+            processes=settings.password_processes,
+            queue=settings.password_queue,
+        )
+    )
+
+
+def open_key_servers(settings: Settings) -> KeyServers:
+    """Authorities and tokens for fetching keys. Raises ConfigurationError."""
+    servers = [
+        KeyServer(url=server.url, ca_file=server.ca_file, token_file=server.token_file)
+        for server in settings.jwks_servers
+    ]
+    return KeyServers(settings.issuer_ca_file, servers)
+
+
+def open_issuer_keys(settings: Settings, clock: Clock, journal: Journal) -> HeldIssuerKeys:
+    """The keys of trusted issuers, none yet. Raises ConfigurationError.
+
+    At most a quarter of the threads that do slow work may wait for issuers.
+    """
+    fetch = HttpsFetcher(open_key_servers(settings), max_bytes=MAX_SET_BYTES)
+    return HeldIssuerKeys(fetch, clock, journal, waiting=max(1, settings.work_threads // 4))
+
+
+def open_principals(
+    settings: Settings, directory: Administration, journal: Journal
+) -> "PrincipalsKeeper | None":
+    """What keeps the records as `principals_file` says; None = nobody asked for it."""
+    if settings.principals_file is None:
+        return None
+    # Here, since their schema and YAML take megabytes of a process that mostly needs neither.
+    from identity_service.principals.inside import OwnRecords
+    from identity_service.principals.keeper import PrincipalsKeeper
+
+    return PrincipalsKeeper(settings.principals_file, OwnRecords(directory), StrictKeyChecker(), journal)

@@ -1,0 +1,222 @@
+"""Wires the use cases: which of them needs what. Opens nothing, starts nothing.
+
+keys, directory ← store                      (kept in memory, read again as the log says)
+issuer, refresher, revoker, verifier, …      (one object for each use case)
+"""
+
+from dataclasses import dataclass
+
+from identity_service.adapters.attempt_counter import MemoryAttempts
+from identity_service.adapters.password_hashing import is_common
+from identity_service.domain.attempts import AttemptCounter, AttemptPolicies, AttemptPolicy
+from identity_service.domain.grants import LifetimeBounds
+from identity_service.domain.keys import KeyPolicy
+from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
+from identity_service.domain.store import Store
+from identity_service.grpc_api import answers
+from identity_service.jose.access_tokens import AccessTokenCodec
+from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.encryption_keys import RegisteredKeys
+from identity_service.jose.keys import ALGORITHMS
+from identity_service.jose.public_keys import StrictKeyChecker
+from identity_service.jose.vault import Vault
+from identity_service.replication.replica import Replica
+from identity_service.services.admin.administration import Administration, AdministrationParts
+from identity_service.services.admin.sessions import Sessions
+from identity_service.services.attempts import AttemptGuard, WaitPolicy
+from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig
+from identity_service.services.authenticate import Authenticator
+from identity_service.services.client_proofs import ClientProofs, ProofConfig
+from identity_service.services.directory import Directory
+from identity_service.services.exchange import Exchanger
+from identity_service.services.issue import Issuer
+from identity_service.services.issuers import Issuers
+from identity_service.services.keyring import KeyRing
+from identity_service.services.recipients import Recipients
+from identity_service.services.refresh import Refresher
+from identity_service.services.revoke import RevokeConfig, Revoker
+from identity_service.services.rewrap import Rewrap
+from identity_service.services.rotation import Rotation
+from identity_service.services.token_maker import IssueConfig, TokenMaker
+from identity_service.services.verify import Verifier
+from identity_service.settings import Settings
+from identity_service.telemetry.logs import LogJournal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the use cases are made of."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    replica: Replica
+    vault: Vault
+    hasher: PasswordHasher
+    journal: Journal
+    key_policy: KeyPolicy
+    issuer_keys: IssuerKeys
+    attempts: AttemptCounter
+    """Counts attempts at passwords, for all processes that share the store."""
+
+
+class UseCases:
+    """One object for each use case."""
+
+    def __init__(self, parts: Parts) -> None:
+        settings, clock, store, replica = parts.settings, parts.clock, parts.store, parts.replica
+        self.keys = KeyRing(store, parts.vault, clock, replica.revocations, parts.key_policy)
+        self.directory = Directory(store)
+        replica.subscribe(self.keys.on_change)
+        replica.subscribe(self.directory.on_change)
+        issuers = Issuers(store, parts.issuer_keys, own=settings.issuer)
+        replica.subscribe(issuers.on_change)
+        self.trail = StoredTrail(store, parts.journal, clock, _trail_config(settings))
+
+        codec = AccessTokenCodec(self.keys, settings.issuer)
+        config = _issue_config(settings)
+        proofs = ClientProofs(
+            store,
+            replica,
+            self.directory,
+            issuers,
+            parts.issuer_keys,
+            StrictAssertions(),
+            clock,
+            ProofConfig(audience=settings.issuer, leeway=settings.leeway),
+        )
+        self.guard = AttemptGuard(
+            parts.attempts,
+            MemoryAttempts(clock.boot),
+            _attempt_policies(settings),
+            clock.monotonic,
+            _wait_policy(settings),
+        )
+        authenticator = Authenticator(
+            store,
+            replica,
+            self.directory,
+            parts.hasher,
+            clock,
+            proofs,
+            guard=self.guard,
+            audit=self.trail,
+        )
+        recipients = Recipients(self.keys, self.directory, RegisteredKeys())
+        maker = TokenMaker(codec, self.keys, clock, config)
+        self.verifier = Verifier(
+            codec,
+            self.keys,
+            replica,
+            clock,
+            answers.render,
+            leeway=settings.leeway,
+            cache_bytes=settings.cache_bytes // 4 * 3,
+            serve_stale=settings.on_stale == "serve",
+        )
+        self.revoker = Revoker(store, replica, codec, self.keys, clock, self.trail, _revoke_config(settings))
+        self.refresher = Refresher(
+            store,
+            replica,
+            authenticator,
+            self.keys,
+            maker,
+            recipients,
+            self.revoker,
+            self.trail,
+            grace=settings.refresh_grace,
+            known_scopes=config.known_scopes,
+        )
+        self.administration = _administration(
+            store, parts.hasher, clock, settings.issuer, self.trail, replica
+        )
+        self.rewrap = Rewrap(store, parts.vault, replica, self.trail)
+        self.rotation = Rotation(
+            store,
+            parts.vault,
+            replica,
+            clock,
+            self.trail,
+            parts.key_policy,
+            tuple(ALGORITHMS),
+        )
+        self.sessions = Sessions(store, replica, self.revoker, clock)
+        exchanger = Exchanger(
+            authenticator, self.verifier, maker, recipients, clock, self.trail, config.lifetimes
+        )
+        self.issuer = Issuer(
+            authenticator, maker, self.keys, store, replica, self.trail, exchanger, recipients, config
+        )
+
+
+def office_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
+    """Administration of a store by a process that serves nobody, as the command line is.
+
+    `issuer` = the `iss` of this service's own tokens.
+    """
+    return _administration(store, hasher, clock, issuer, LoggedTrail(LogJournal()), None)
+
+
+def _administration(
+    store: Store,
+    hasher: PasswordHasher,
+    clock: Clock,
+    issuer: str,
+    trail: AuditTrail,
+    replica: ReplicaView | None,
+) -> Administration:
+    return Administration(
+        AdministrationParts(
+            store=store,
+            clock=clock,
+            trail=trail,
+            hasher=hasher,
+            is_common=is_common,
+            keys=StrictKeyChecker(),
+            issuer=issuer,
+            replica=replica,
+        )
+    )
+
+
+def _attempt_policies(settings: Settings) -> AttemptPolicies:
+    lockout = settings.attempts_lockout
+    return AttemptPolicies(
+        account=AttemptPolicy(free=10 * settings.attempts_per_account, lockout=lockout),
+        account_at_peer=AttemptPolicy(free=settings.attempts_per_account, lockout=lockout),
+        client=AttemptPolicy(free=20, lockout=lockout),
+        peer=AttemptPolicy(free=settings.attempts_per_peer, lockout=lockout, forgive=False),
+    )
+
+
+def _wait_policy(settings: Settings) -> WaitPolicy:
+    """As many attempts wait as passwords may, so long as threads are left for everything else."""
+    hashing = settings.password_processes + settings.password_queue
+    return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
+
+
+def _trail_config(settings: Settings) -> TrailConfig:
+    return TrailConfig(
+        queue=settings.audit_queue,
+        burst=settings.audit_burst,
+        store_traffic=settings.audit_traffic == "store",
+    )
+
+
+def _issue_config(settings: Settings) -> IssueConfig:
+    return IssueConfig(
+        issuer=settings.issuer,
+        lifetimes=LifetimeBounds(
+            default=settings.access_token_lifetime, maximum=settings.max_access_token_lifetime
+        ),
+        session_lifetime=settings.session_lifetime,
+        known_scopes=frozenset(settings.known_scopes),
+    )
+
+
+def _revoke_config(settings: Settings) -> RevokeConfig:
+    return RevokeConfig(
+        longest_lifetime=settings.max_access_token_lifetime,
+        session_lifetime=settings.session_lifetime,
+        leeway=settings.leeway,
+    )

@@ -1,0 +1,1 @@
+"""Where the values of the settings come from, and how they are read and checked."""

@@ -1,0 +1,93 @@
+"""The settings that bound what clients may hold open; docs/limits.md says what each client sees."""
+
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, field_validator
+
+from identity_service.config.values import Duration, within
+from identity_service.grpc_api.limits import UNIX, network_of
+
+_MOST: Final = 1_000_000
+
+
+class LimitSettings(BaseModel):
+    """A part of `Settings`."""
+
+    max_message_bytes: int = Field(
+        16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message; 64 KiB to 64 MiB"
+    )
+    max_connections: int = Field(
+        20_000, ge=1, le=_MOST, description="connections at once; further ones are closed; 1 to 1,000,000"
+    )
+    max_streams_per_connection: int = Field(
+        100, ge=1, le=10_000, description="calls at once on one connection; further ones wait; 1 to 10,000"
+    )
+    max_calls: int = Field(4096, ge=1, le=_MOST, description="open calls at once; 1 to 1,000,000")
+    max_calls_per_peer: int = Field(
+        512, ge=1, le=_MOST, description="open calls at once from one address; 1 to 1,000,000"
+    )
+    max_receives: int = Field(
+        1024, ge=1, le=_MOST, description="calls at once whose request has not arrived whole; 1 to 1,000,000"
+    )
+    max_receives_per_peer: int = Field(
+        32, ge=1, le=_MOST, description="the same, from one address; 1 to 1,000,000"
+    )
+    request_timeout: Annotated[Duration, within("100ms", "10m")] = Field(
+        timedelta(seconds=10), description="for a request to arrive whole, then the call ends; 100ms to 10m"
+    )
+    send_timeout: Annotated[Duration, within("100ms", "5m")] = Field(
+        timedelta(seconds=5),
+        description="for a client to read an answer, or one message of a stream; 100ms to 5m",
+    )
+    max_watchers: int = Field(2000, ge=0, le=100_000, description="streams of Watch at once; 0 to 100,000")
+    max_watchers_per_peer: int = Field(
+        256, ge=0, le=100_000, description="the same, from one address; 0 to 100,000"
+    )
+    watch_queue: int = Field(
+        1000, ge=10, le=1_000_000, description="messages that one watcher may have waiting; 10 to 1,000,000"
+    )
+    max_health_watchers: int = Field(
+        1000, ge=0, le=100_000, description="streams of grpc.health.v1 Watch at once; 0 to 100,000"
+    )
+    max_health_watchers_per_peer: int = Field(
+        32, ge=0, le=100_000, description="the same, from one address; 0 to 100,000"
+    )
+    max_reflection_streams: int = Field(
+        64, ge=0, le=10_000, description="streams of server reflection at once; 0 to 10,000"
+    )
+    max_reflection_streams_per_peer: int = Field(
+        8, ge=0, le=10_000, description="the same, from one address; 0 to 10,000"
+    )
+    max_audit_tails: int = Field(8, ge=0, le=1000, description="calls of TailAuditEvents at once; 0 to 1,000")
+    envoy_memory: int = Field(
+        0,
+        ge=0,
+        le=2**44,
+        description="bytes of heap of Envoy, with the service inside, near which calls are refused: 0, or "
+        "128 MiB to 16 TiB; 0 = half the memory of the container or machine, shared by the workers",
+    )
+    limits_exempt: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1", UNIX),
+        description="addresses and networks (CIDR) without limits for one address; `unix` = Unix sockets, "
+        "empty = none",
+    )
+
+    @field_validator("limits_exempt", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        """The environment has no lists: entries separated by commas or spaces."""
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("limits_exempt")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if text != UNIX:
+                try:
+                    network_of(text)
+                except ValueError:
+                    raise ValueError(
+                        f"{text[:64]!r} is no address or network such as 10.0.0.7 or 10.0.0.0/8, nor `unix`"
+                    ) from None
+        return value

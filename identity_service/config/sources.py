@@ -1,0 +1,151 @@
+"""Where settings come from: defaults < identity.toml < IDENTITY_* environment < flags.
+
+Remembers for each value where it came from, which is why pydantic-settings does not do the merging.
+An unknown key is an error that names the nearest known one: a misspelt setting never falls back to
+its default in silence.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import ValidationError
+
+from identity_service.config.validation_messages import reword
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.visible import escape
+from identity_service.settings import Settings
+
+PREFIX: Final = "IDENTITY_"
+CLIENT_VARIABLES: Final = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        "CONFIG",
+        "TARGET",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "CLIENT_SECRET_FILE",
+        "TLS",
+        "CA",
+        "CERT",
+        "KEY",
+        "USERNAME",
+        "PASSWORD",
+        "TOKEN",
+        "AUDIENCE",
+        "HTTP_PROXY",
+    )
+)
+"""Variables of the command line and the examples, which are no settings of the server."""
+
+_SERVICE_LINKS: Final = re.compile(r"IDENTITY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+"""Variables that Kubernetes sets in every pod for a Service named `identity` or `identity-service`."""
+_OF_AZURE: Final = frozenset({"IDENTITY_ENDPOINT", "IDENTITY_HEADER"})
+"""Variables of App Service, Functions and Container Apps for a managed identity; the second is a secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSettings:
+    """Settings, and for each where its value came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load_settings(
+    overrides: Mapping[str, object] = MappingProxyType({}),
+    *,
+    config_file: Path | None = None,
+    environ: Mapping[str, str],
+) -> LoadedSettings:
+    """Merge the sources into settings.
+
+    Args:
+        overrides: flags of the command line; None = not given.
+        config_file: a file that must exist; None = IDENTITY_CONFIG, else ./identity.toml if it is there.
+        environ: the environment.
+
+    Raises ConfigurationError: an unknown key, or a value that cannot be.
+    """
+    values: dict[str, object] = {}
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    path = config_file or (Path(environ["IDENTITY_CONFIG"]) if "IDENTITY_CONFIG" in environ else None)
+    variables = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+        and name not in CLIENT_VARIABLES | _OF_AZURE
+        and not _SERVICE_LINKS.fullmatch(name)
+    }
+    flags = {name: value for name, value in overrides.items() if value is not None}
+    for found, source in (
+        (_read_file(path), str(path or "identity.toml")),
+        (variables, "environment"),
+        (flags, "flag"),
+    ):
+        _check_known(found, source)
+        values |= found
+        sources |= {name: _source(source, name) for name in found}
+    try:
+        return LoadedSettings(settings=Settings(**values), sources=sources)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, sources)) from None
+
+
+def _read_file(path: Path | None) -> dict[str, object]:
+    try:
+        with (path or Path("identity.toml")).open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        if path is None:
+            return {}
+        raise ConfigurationError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError:
+        # `from None`: the library's error carries the content, and the master key may be in it.
+        raise ConfigurationError(f"{path or 'identity.toml'}: must be UTF-8 text") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path or 'identity.toml'}: cannot be read: {error}") from error
+
+
+def _check_known(found: Iterable[str], source: str) -> None:
+    for name in found:
+        if name not in Settings.model_fields:
+            shown = f"{PREFIX}{name.upper()}" if source == "environment" else name
+            nearest = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.5)
+            hint = f"; did you mean {nearest[0]}?" if nearest else "; see `identity config show`"
+            raise ConfigurationError(f"{escape(shown)}: is no setting{hint}")
+
+
+def _source(source: str, name: str) -> str:
+    if source == "environment":
+        return f"{PREFIX}{name.upper()}"
+    return f"flag --{name.replace('_', '-')}" if source == "flag" else source
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """One line for each field, without the value: it may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        message = reword(problem)
+        name, *within = [str(part) for part in problem["loc"]] or [""]
+        source = f" (from {sources[name]})" if name in sources else ""
+        # Of a list of texts the list alone is named; of a list of mappings, which one of them.
+        place = (
+            f"{name}[{within[0]}]{''.join(f'.{part}' for part in within[1:])}" if len(within) > 1 else name
+        )
+        if name:
+            lines.append(f"{place}: {message}{source}")
+        else:
+            lines += [_with_source(line, sources) for line in message.split("\n")]
+    return "\n".join(lines)
+
+
+def _with_source(line: str, sources: Mapping[str, str]) -> str:
+    """Name the source of the setting with which the line begins, if somebody has set it."""
+    source = sources.get(line.partition(":")[0], "default")
+    return line if source == "default" else f"{line} (from {source})"

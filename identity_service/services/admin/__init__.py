@@ -1,0 +1,1 @@
+"""The use cases of administrators: clients, users, sessions, trusted issuers."""

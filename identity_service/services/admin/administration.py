@@ -1,0 +1,42 @@
+"""Administration of the directory as one thing: clients, users, trusted issuers. Wires, decides nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from identity_service.domain.ports import AuditTrail, Clock, PasswordHasher, PublicKeyChecker, ReplicaView
+from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store
+from identity_service.services.admin.clients import Clients
+from identity_service.services.admin.issuers import TrustedIssuers
+from identity_service.services.admin.records import Records
+from identity_service.services.admin.users import NewUser, Users
+
+__all__ = ["Administration", "AdministrationParts", "NewUser"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdministrationParts:
+    """What administration is made of."""
+
+    store: Store
+    clock: Clock
+    trail: AuditTrail
+    hasher: PasswordHasher
+    is_common: Callable[[Secret], bool]
+    """Whether a password is one of those that everybody tries first."""
+    keys: PublicKeyChecker
+    issuer: str
+    """The name that this service's own tokens have as `iss`."""
+    replica: ReplicaView | None = None
+    """Of the process that answers calls; the command line has none."""
+
+
+class Administration:
+    """The use cases that change the directory."""
+
+    def __init__(self, parts: AdministrationParts) -> None:
+        store, clock, keys = parts.store, parts.clock, parts.keys
+        records = Records(store, parts.trail, parts.replica)
+        self.clients = Clients(store, records, keys, clock)
+        self.users = Users(store, records, parts.hasher, parts.is_common, clock)
+        self.issuers = TrustedIssuers(store, records, keys, clock, own=parts.issuer)

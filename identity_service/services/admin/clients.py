@@ -1,0 +1,177 @@
+"""Administration of clients. Who may call it is decided at the door."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import InvalidRequestError
+from identity_service.domain.log import RecordKind, Revision
+from identity_service.domain.origin import NOWHERE, Origin
+from identity_service.domain.ports import Clock, PublicKeyChecker
+from identity_service.domain.principals import Client, Grant, StoredSecret, normalize_certificate_name
+from identity_service.domain.secret import Secret
+from identity_service.domain.secrets import new_client_secret, stored
+from identity_service.domain.store import Store, Versioned
+from identity_service.services.admin.checks import check_client
+from identity_service.services.admin.records import Changed, Records, differing, names
+
+CLIENT_FIELDS: Final = (
+    "display_name",
+    "grants",
+    "audiences",
+    "scopes",
+    "max_lifetime",
+    "on_reuse",
+    "disabled",
+    "certificates",
+    "public_keys",
+    "require_binding",
+    "exchange_audiences",
+    "encryption_key",
+)
+"""What an administrator may change; the secrets have a method of their own."""
+
+MAX_OVERLAP: Final = timedelta(days=30)
+MAX_SECRETS: Final = 5
+"""Of one client in force at once."""
+
+
+class Clients:
+    """The use cases of administration that are about clients."""
+
+    def __init__(self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
+        self._store = store
+        self._records = records
+        self._keys = keys
+        self._clock = clock
+
+    def create(
+        self, client: Client, *, no_secret: bool = False, origin: Origin = NOWHERE
+    ) -> tuple[Versioned[Client], Secret | None]:
+        """Create a client; its secret is returned once and kept only as a hash.
+
+        Raises InvalidRequestError, AlreadyExistsError (the id, or one of its certificates).
+        """
+        now = self._clock.now()
+        secret = None if no_secret else new_client_secret()
+        made = replace(
+            _normalized(client),
+            secrets=() if secret is None else (_stored(secret, now),),
+            create_time=now,
+        )
+        check_client(made, self._keys)
+        event = AuditEvent.of(AuditType.CLIENT_CREATED, origin, target=made.client_id)
+        return self._records.create(made, event), secret
+
+    def get(self, client_id: str) -> Versioned[Client]:
+        """Raises NotFoundError."""
+        return self._records.get(Client, client_id)
+
+    def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[Client]]:
+        """By id, those after `after`."""
+        return self._store.list_records(Client, after=after, limit=limit)
+
+    def update(
+        self,
+        wanted: Client,
+        fields: Collection[str],
+        *,
+        expected: Revision | None = None,
+        origin: Origin = NOWHERE,
+    ) -> Versioned[Client]:
+        """Give the client of this id the values that `wanted` has in `fields`, a part of CLIENT_FIELDS.
+
+        Disabling it refuses all that was issued to it or through it, in the same step.
+
+        Raises InvalidRequestError, NotFoundError, StaleEtagError, AlreadyExistsError (a certificate).
+        """
+        wanted = _normalized(wanted)
+        values = {name: getattr(wanted, name) for name in fields}
+
+        def decide(client: Client) -> Changed[Client]:
+            changed = replace(client, **values)
+            check_client(changed, self._keys)
+            if changed.disabled and origin.actor == client.client_id:
+                raise InvalidRequestError.of(
+                    "client.disabled", "must not be you: you would lock yourself out"
+                )
+            fields_changed = list(differing(client, changed, fields))
+            event = AuditEvent.of(
+                AuditType.CLIENT_UPDATED,
+                origin,
+                target=client.client_id,
+                fields=names(fields_changed),
+                disabled=changed.disabled if "disabled" in fields_changed else None,
+            )
+            return Changed(record=changed, event=event, revoke=changed.disabled and not client.disabled)
+
+        return self._records.change(Client, wanted.client_id, decide, expected=expected)
+
+    def delete(
+        self, client_id: str, *, expected: Revision | None = None, origin: Origin = NOWHERE
+    ) -> Revision:
+        """Delete the client and revoke all that was issued to it or through it.
+
+        Raises InvalidRequestError, NotFoundError, StaleEtagError.
+        """
+        if origin.actor == client_id:
+            raise InvalidRequestError.of("client_id", "must not be you: you would lock yourself out")
+        event = AuditEvent.of(AuditType.CLIENT_DELETED, origin, target=client_id)
+        return self._records.delete(RecordKind.CLIENT, client_id, event, expected=expected)
+
+    def rotate_secret(
+        self,
+        client_id: str,
+        *,
+        overlap: timedelta = timedelta(0),
+        revoke: bool = False,
+        expected: Revision | None = None,
+        origin: Origin = NOWHERE,
+    ) -> tuple[Versioned[Client], Secret]:
+        """Give the client a new secret; the old ones work for `overlap` more (at most 30 days).
+
+        With `revoke`, everything issued to the client so far is refused at once.
+
+        Raises InvalidRequestError, NotFoundError, StaleEtagError.
+        """
+        if not timedelta(0) <= overlap <= MAX_OVERLAP:
+            raise InvalidRequestError.of("overlap", "must be from 0 to 30 days")
+        secret, now = new_client_secret(), self._clock.now()
+        event = AuditEvent.of(
+            AuditType.CLIENT_SECRET_ROTATED,
+            origin,
+            target=client_id,
+            overlap_seconds=int(overlap.total_seconds()),
+            revoked=revoke,
+        )
+
+        def decide(client: Client) -> Changed[Client]:
+            if client.is_public and Grant.PASSWORD in client.grants:
+                # With one, nobody who signs in through it as before would be let in any more.
+                raise InvalidRequestError.of("client_id", "names a public client, which has no secret")
+            kept = _ending(client.secrets, now, overlap)
+            if len(kept) >= MAX_SECRETS:
+                raise InvalidRequestError.of(
+                    "overlap", f"must be 0: {MAX_SECRETS} secrets of this client are in force already"
+                )
+            changed = replace(client, secrets=(_stored(secret, now), *kept))
+            return Changed(record=changed, event=event, revoke=revoke)
+
+        return self._records.change(Client, client_id, decide, expected=expected), secret
+
+
+def _ending(secrets: Sequence[StoredSecret], now: datetime, overlap: timedelta) -> tuple[StoredSecret, ...]:
+    """The secrets that still work for a while, none of them longer than before."""
+    end = now + overlap
+    ending = [(secret, min(secret.expire_time or end, end)) for secret in secrets]
+    return tuple(replace(secret, expire_time=time) for secret, time in ending if time > now)
+
+
+def _stored(secret: Secret, now: datetime) -> StoredSecret:
+    return replace(stored(secret), create_time=now)
+
+
+def _normalized(client: Client) -> Client:
+    return replace(client, certificates=frozenset(map(normalize_certificate_name, client.certificates)))

@@ -1,0 +1,156 @@
+"""Administration of users. Who may call it is decided at the door."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import InvalidRequestError, NotFoundError
+from identity_service.domain.ids import new_user_id
+from identity_service.domain.log import RecordKind, Revision
+from identity_service.domain.origin import NOWHERE, Origin
+from identity_service.domain.ports import Clock, PasswordHasher
+from identity_service.domain.principals import User, normalize_username
+from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store, Versioned
+from identity_service.services.admin.checks import check_user
+from identity_service.services.admin.records import Changed, Records, differing, names
+
+USER_FIELDS: Final = ("username", "display_name", "audiences", "scopes", "disabled")
+"""What an administrator may change; the password has a method of its own."""
+
+MIN_PASSWORD_CHARS: Final = 8
+MAX_PASSWORD_CHARS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUser:
+    """A user to create; the id is made."""
+
+    username: str
+    password: Secret | None = None
+    """None or empty = cannot sign in by password."""
+    display_name: str = ""
+    audiences: Collection[str] = ()
+    scopes: Collection[str] = ()
+    disabled: bool = False
+
+
+class Users:
+    """The use cases of administration that are about users."""
+
+    def __init__(
+        self,
+        store: Store,
+        records: Records,
+        hasher: PasswordHasher,
+        is_common: Callable[[Secret], bool],
+        clock: Clock,
+    ) -> None:
+        """`is_common` = whether a password is one of those that everybody tries first."""
+        self._store = store
+        self._records = records
+        self._hasher = hasher
+        self._is_common = is_common
+        self._clock = clock
+
+    def create(self, new: NewUser, *, origin: Origin = NOWHERE) -> Versioned[User]:
+        """Raises InvalidRequestError, AlreadyExistsError (the username), ServerBusyError."""
+        user = User(
+            user_id=new_user_id(),
+            username=new.username,
+            display_name=new.display_name,
+            audiences=frozenset(new.audiences),
+            scopes=frozenset(new.scopes),
+            disabled=new.disabled,
+            create_time=self._clock.now(),
+        )
+        check_user(user)
+        if new.password:
+            user = replace(user, password_hash=self._hash(new.password, user.username))
+        event = AuditEvent.of(AuditType.USER_CREATED, origin, target=user.user_id)
+        return self._records.create(user, event)
+
+    def get(self, user_id: str) -> Versioned[User]:
+        """Raises NotFoundError."""
+        return self._records.get(User, user_id)
+
+    def find(self, username: str) -> Versioned[User]:
+        """By username. Raises NotFoundError."""
+        found = self._store.find_user(normalize_username(username))
+        if found is None:
+            raise NotFoundError("there is no such record")
+        return found
+
+    def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[User]]:
+        """By id, those after `after`."""
+        return self._store.list_records(User, after=after, limit=limit)
+
+    def update(
+        self,
+        wanted: User,
+        fields: Collection[str],
+        *,
+        expected: Revision | None = None,
+        origin: Origin = NOWHERE,
+    ) -> Versioned[User]:
+        """Give the user of this id the values that `wanted` has in `fields`, a part of USER_FIELDS.
+
+        Disabling them ends all of their sessions and tokens, in the same step.
+
+        Raises InvalidRequestError, NotFoundError, StaleEtagError, AlreadyExistsError (the username).
+        """
+        values = {name: getattr(wanted, name) for name in fields}
+
+        def decide(user: User) -> Changed[User]:
+            changed = replace(user, **values)
+            check_user(changed)
+            if changed.disabled and origin.actor == user.user_id:
+                raise InvalidRequestError.of("user.disabled", "must not be you: you would lock yourself out")
+            fields_changed = list(differing(user, changed, fields))
+            event = AuditEvent.of(
+                AuditType.USER_UPDATED,
+                origin,
+                target=user.user_id,
+                fields=names(fields_changed),
+                disabled=changed.disabled if "disabled" in fields_changed else None,
+            )
+            return Changed(record=changed, event=event, revoke=changed.disabled and not user.disabled)
+
+        return self._records.change(User, wanted.user_id, decide, expected=expected)
+
+    def delete(self, user_id: str, *, expected: Revision | None = None, origin: Origin = NOWHERE) -> Revision:
+        """Delete the user and revoke all that was issued to them.
+
+        Raises InvalidRequestError, NotFoundError, StaleEtagError.
+        """
+        if origin.actor == user_id:
+            raise InvalidRequestError.of("user_id", "must not be you: you would lock yourself out")
+        event = AuditEvent.of(AuditType.USER_DELETED, origin, target=user_id)
+        return self._records.delete(RecordKind.USER, user_id, event, expected=expected)
+
+    def set_password(
+        self, user_id: str, password: Secret, *, revoke: bool = True, origin: Origin = NOWHERE
+    ) -> Versioned[User]:
+        """Set a password; unless `revoke` is False, all sessions and tokens of the user end at once.
+
+        Raises InvalidRequestError, NotFoundError, ServerBusyError.
+        """
+        user = self.get(user_id).record  # nobody's password is not worth hashing
+        hashed = self._hash(password, user.username)
+        event = AuditEvent.of(AuditType.PASSWORD_SET, origin, target=user_id, revoked=revoke)
+
+        def decide(user: User) -> Changed[User]:
+            return Changed(record=replace(user, password_hash=hashed), event=event, revoke=revoke)
+
+        return self._records.change(User, user_id, decide, expected=None)
+
+    def _hash(self, password: Secret, username: str) -> str:
+        """NIST SP 800-63B: a length and a list of what is tried first, no rules of composition."""
+        if not MIN_PASSWORD_CHARS <= len(password.reveal()) <= MAX_PASSWORD_CHARS:
+            raise InvalidRequestError.of("password", "must have 8 to 1,024 characters")
+        if normalize_username(password.reveal()) == normalize_username(username):
+            raise InvalidRequestError.of("password", "must not be the username; choose another")
+        if self._is_common(password):
+            raise InvalidRequestError.of("password", "is one of the commonly used ones; choose another")
+        return self._hasher.hash(password)

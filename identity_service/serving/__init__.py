@@ -1,0 +1,1 @@
+"""The service as one or several processes that listen."""

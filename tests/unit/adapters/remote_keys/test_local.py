@@ -1,0 +1,147 @@
+"""The keys of an issuer from a file or from its record."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from identity_service.adapters.remote_keys.fetching import Document
+from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
+from identity_service.domain.errors import IssuerUnreachableError
+from identity_service.domain.issuers import TrustedIssuer
+from tests.jwts import PartyKey, key_set
+from tests.unit.adapters.remote_keys.test_remote import Clock, Journal
+
+OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
+
+
+class Site:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock, self.journal = Clock(), Journal()
+        self.held = HeldIssuerKeys(_fetch_nothing, self.clock, self.journal, waiting=2)
+        self.issuer = TrustedIssuer(issuer="cluster", jwks_file=str(path))
+        self.held.follow([self.issuer])
+
+    def write(self, *keys: PartyKey) -> None:
+        """As who keeps such a file up to date should: in one step."""
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(key_set(*(key.public() for key in keys)))
+        fresh.replace(self.path)
+
+    def knows(self, key_id: str) -> bool:
+        return self.held.find(self.issuer, key_id) is not None
+
+
+def _fetch_nothing(_: str) -> Document:
+    raise AssertionError("there is nothing to fetch")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "keys.json")
+
+
+def test_a_file_is_read_again_when_it_was_replaced(site: Site) -> None:
+    site.write(OLD)
+    assert site.knows("old")
+
+    site.write(NEW)
+    site.clock.ahead += 1.1
+
+    assert (site.knows("old"), site.knows("new")) == (False, True)
+
+
+def test_a_file_is_looked_at_once_a_second_at_most(site: Site) -> None:
+    site.write(OLD)
+    assert site.knows("old")
+
+    site.write(NEW)
+
+    assert not site.knows("new")
+
+
+def test_a_file_that_is_not_there_is_unreachable_until_it_is(site: Site) -> None:
+    with pytest.raises(IssuerUnreachableError):
+        site.knows("old")
+    assert site.journal.named("issuer_keys_failed") == [{"issuer": "cluster", "why": "it cannot be read"}]
+
+    site.write(OLD)
+    site.clock.ahead += 1.1
+    assert site.knows("old")
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "x" * 70_000])
+def test_the_last_good_keys_stay_for_a_day(site: Site, content: str | None) -> None:
+    site.write(OLD)
+    assert site.knows("old")
+
+    if content is None:
+        site.path.unlink()
+    else:
+        site.path.write_text(content)
+    for _ in range(3):
+        site.clock.ahead += 2
+        assert site.knows("old")
+    assert len(site.journal.named("issuer_keys_failed")) == 1
+    site.clock.ahead += 86400
+
+    with pytest.raises(IssuerUnreachableError):
+        site.knows("old")
+
+
+def test_keys_of_the_record_itself_need_nothing_else(site: Site) -> None:
+    issuer = TrustedIssuer(issuer="ci", jwks=key_set(OLD.public()))
+    site.held.follow([issuer])
+
+    assert site.held.find(issuer, "old") is not None
+    assert site.held.find(issuer, "new") is None
+
+
+def test_a_record_whose_keys_cannot_be_used_harms_no_other(site: Site) -> None:
+    broken = TrustedIssuer(issuer="broken", jwks="{}")
+    good = TrustedIssuer(issuer="ci", jwks=key_set(OLD.public()))
+    site.held.follow([broken, good])
+
+    assert site.held.find(broken, "old") is None
+    assert site.held.find(good, "old") is not None
+    assert site.journal.named("issuer_keys_failed")[0]["issuer"] == "broken"
+
+
+def test_only_algorithms_that_are_accepted_of_the_issuer_count(site: Site) -> None:
+    issuer = TrustedIssuer(issuer="ci", jwks=key_set(OLD.public()), algorithms=("RS256",))
+    site.held.follow([issuer])
+
+    assert site.held.find(issuer, "old") is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "socket", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> None:
+    """To open a pipe that nobody writes to would hold up every caller."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        match kind:
+            case "pipe":
+                os.mkfifo(site.path)
+            case "folder":
+                site.path.mkdir()
+            case "socket":
+                listener.bind(str(site.path))
+            case _:
+                site.path.symlink_to("/dev/zero")
+        with pytest.raises(IssuerUnreachableError):
+            site.knows("old")
+    (failed,) = site.journal.named("issuer_keys_failed")
+    assert "no regular file" in failed["why"]
+
+
+def test_a_file_that_becomes_a_pipe_while_it_is_opened_holds_nobody_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write(OLD)
+    found = site.path.stat()
+    site.path.unlink()
+    os.mkfifo(site.path)
+    monkeypatch.setattr(Path, "stat", lambda _: found)
+    with pytest.raises(IssuerUnreachableError):
+        site.knows("old")

@@ -1,0 +1,307 @@
+"""The keys of an issuer behind a URL: rotated, lost and found, hammered, slow; against a real server."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from identity_service.adapters.clock import SystemClock
+from identity_service.adapters.remote_keys.fetching import Document, HttpsFetcher
+from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
+from identity_service.adapters.remote_keys.remote import RefreshPolicy
+from identity_service.adapters.remote_keys.servers import KeyServers
+from identity_service.domain.errors import IssuerUnreachableError
+from identity_service.domain.issuers import TrustedIssuer
+from tests.issuer_server import IssuerServer
+from tests.jwts import PartyKey
+from tests.patience import PATIENCE, until
+
+OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
+QUICK = RefreshPolicy(floor=timedelta(milliseconds=50), patience=timedelta(seconds=5))
+"""So that a test need not wait for the floor."""
+USUAL = RefreshPolicy()
+
+
+class Clock(SystemClock):
+    """Steady, and can be moved on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead = 0.0
+
+    def unix(self) -> float:
+        return self.now().timestamp()
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def boot(self) -> float:
+        return self.monotonic()
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self.events if name == event]
+
+
+class Site:
+    """Issuers, each with a server of its own, and what holds their keys."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.clock, self.journal = Clock(), Journal()
+        self._stack = stack
+
+    def server(self, *keys: PartyKey) -> IssuerServer:
+        server = self._stack.enter_context(IssuerServer())
+        server.publish(*keys)
+        return server
+
+    def hold(
+        self, *servers: IssuerServer, policy: RefreshPolicy = QUICK, waiting: int = 8
+    ) -> tuple[HeldIssuerKeys, list[TrustedIssuer]]:
+        fetch = HttpsFetcher(KeyServers(), max_bytes=64 * 1024)
+        held = HeldIssuerKeys(fetch, self.clock, self.journal, waiting=waiting, policy=policy)
+        self._stack.callback(held.close)
+        issuers = [TrustedIssuer(issuer=server.url, jwks_uri=server.url) for server in servers]
+        held.follow(issuers)
+        return held, issuers
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(stack)
+
+
+def test_keys_are_fetched_before_anybody_asks(site: Site) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server, policy=USUAL)
+    until(lambda: len(site.journal.named("issuer_keys_read")) == 1)
+
+    for _ in range(100):
+        found = held.find(issuer, "old")
+        assert found is not None
+        assert found.key_id == "old"
+    assert len(server.requests) == 1
+
+
+def test_a_key_that_was_rotated_in_is_found(site: Site) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server)
+    assert held.find(issuer, "old") is not None
+
+    server.publish(NEW)
+    until(lambda: held.find(issuer, "new") is not None)
+
+    assert held.find(issuer, "old") is None
+
+
+def test_invented_key_ids_do_not_hammer_the_issuer(site: Site) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server, policy=USUAL)
+    assert held.find(issuer, "old") is not None
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda number: held.find(issuer, f"invented-{number}"), range(500)))
+    assert found == [None] * 500
+    assert len(server.requests) == 1
+
+    site.clock.ahead += 11  # past the floor, of which each lets one request through
+    assert held.find(issuer, "invented") is None
+    assert held.find(issuer, "invented, too") is None
+    assert len(server.requests) == 2
+
+
+def test_callers_at_once_share_one_request(site: Site) -> None:
+    server = site.server(OLD)
+    server.open.clear()
+    held, (issuer,) = site.hold(server, policy=USUAL, waiting=64)
+
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(held.find, issuer, "old") for _ in range(16)]
+        until(lambda: len(server.requests) == 1)
+        server.open.set()
+        keys = [each.result() for each in asked]
+
+    assert all(key is not None for key in keys)
+    assert len(server.requests) == 1
+
+
+def test_an_issuer_that_was_never_reached_is_unreachable_and_not_refused(site: Site) -> None:
+    server = site.server(OLD)
+    server.stop()
+    held, (issuer,) = site.hold(server)
+    with pytest.raises(IssuerUnreachableError, match="try again"):
+        held.find(issuer, "old")
+
+    server.start()
+
+    def back() -> bool:
+        try:
+            return held.find(issuer, "old") is not None
+        except IssuerUnreachableError:
+            return False
+
+    until(back)
+    assert "cannot be reached" in site.journal.named("issuer_keys_failed")[0]["why"]
+
+
+def answer(**values: Any) -> Callable[[IssuerServer], None]:
+    def spoil(server: IssuerServer) -> None:
+        for name, value in values.items():
+            setattr(server, name, value)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        answer(status=503),
+        answer(body=b"<html>"),
+        answer(body=b" " * 70_000),
+        answer(body=b'{"keys": null}'),
+        IssuerServer.stop,
+    ],
+    ids=["unwell", "garbage", "too long", "no list of keys", "away"],
+)
+def test_the_last_good_keys_stay_while_no_new_ones_are_to_be_had(
+    site: Site, spoil: Callable[[IssuerServer], None]
+) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server)
+    assert held.find(issuer, "old") is not None
+
+    spoil(server)
+    site.clock.ahead += 3600
+    assert held.find(issuer, "old") is not None
+    until(lambda: len(site.journal.named("issuer_keys_failed")) > 0)
+
+    assert held.find(issuer, "old") is not None
+    with pytest.raises(IssuerUnreachableError):
+        held.find(issuer, "new")  # which may well be one: nobody can say
+    site.clock.ahead += 25 * 3600
+    with pytest.raises(IssuerUnreachableError):
+        held.find(issuer, "old")
+
+
+def test_a_set_that_was_emptied_withdraws_its_keys(site: Site) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server)
+    assert held.find(issuer, "old") is not None
+
+    server.publish()
+    site.clock.ahead += 3600
+    until(lambda: held.find(issuer, "old") is None)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept", "fetched_again"),
+    [("", 890, 910), ("max-age=1", 290, 310), ("no-store", 290, 310), ("max-age=99999999", 86390, 86410)],
+)
+def test_keys_are_fetched_again_by_age_within_bounds(
+    site: Site, said: str, kept: int, fetched_again: int
+) -> None:
+    server = site.server(OLD)
+    server.headers = {"Cache-Control": said}
+    held, (issuer,) = site.hold(server, policy=USUAL)
+    assert held.find(issuer, "old") is not None
+    server.publish(NEW)
+
+    site.clock.ahead = kept
+    assert held.find(issuer, "old") is not None
+    assert len(server.requests) == 1
+
+    site.clock.ahead = fetched_again
+    assert held.find(issuer, "new") is not None
+    assert len(server.requests) == 2
+
+
+def test_a_refresh_by_age_needs_nobody_to_ask(site: Site) -> None:
+    server = site.server(OLD)
+    tenth = timedelta(milliseconds=100)
+    site.hold(server, policy=RefreshPolicy(floor=tenth / 10, age=tenth, least_age=tenth))
+
+    until(lambda: len(server.requests) >= 3)
+
+
+def test_a_slow_issuer_holds_up_nobody_else(site: Site) -> None:
+    slow, quick = site.server(OLD), site.server(NEW)
+    slow.open.clear()
+    held, (slow_one, quick_one) = site.hold(slow, quick, policy=USUAL, waiting=8)
+    until(lambda: len(slow.requests) == 1)
+
+    with ThreadPoolExecutor(16) as pool:
+        waiting = [pool.submit(held.find, slow_one, "old") for _ in range(16)]
+        until(lambda: sum(each.done() for each in waiting) == 12)
+        refused = [each for each in waiting if each.done()]
+        assert held.find(quick_one, "new") is not None
+        slow.open.set()
+
+        assert all(isinstance(each.exception(), IssuerUnreachableError) for each in refused)
+        assert all(each.result() is not None for each in waiting if each not in refused)
+
+
+def test_nobody_waits_longer_than_a_callers_patience(site: Site) -> None:
+    slow = site.server(OLD)
+    slow.open.clear()
+    policy = RefreshPolicy(patience=timedelta(milliseconds=50))
+    held, (issuer,) = site.hold(slow, policy=policy)
+
+    with pytest.raises(IssuerUnreachableError):
+        held.find(issuer, "old")
+
+
+def test_an_answer_that_cannot_be_used_at_all_ends_no_later_attempt(site: Site) -> None:
+    answers: list[Document | RuntimeError] = [RuntimeError("a bug"), Document(body=b'{"keys": []}')]
+    asked = threading.Event()
+
+    def fetch(_: str) -> Document:
+        answer = answers.pop(0)
+        if isinstance(answer, RuntimeError):
+            raise answer
+        asked.set()
+        return answer
+
+    held = HeldIssuerKeys(fetch, site.clock, site.journal, waiting=8, policy=QUICK)
+    held.follow([TrustedIssuer(issuer="x", jwks_uri="https://x.example")])
+
+    assert asked.wait(PATIENCE)
+    held.close()
+    assert site.journal.named("issuer_keys_failed")[0]["why"].endswith("RuntimeError")
+
+
+def test_an_issuer_that_is_trusted_no_more_is_asked_no_more(site: Site) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server)
+    assert held.find(issuer, "old") is not None
+    (thread,) = (each for each in threading.enumerate() if each.name == "identity-issuer")
+
+    held.follow([])
+
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    with pytest.raises(IssuerUnreachableError):
+        held.find(issuer, "old")
+
+
+def test_a_record_that_changes_in_other_things_fetches_nothing(site: Site) -> None:
+    server = site.server(OLD)
+    held, (issuer,) = site.hold(server)
+    assert held.find(issuer, "old") is not None
+
+    changed = TrustedIssuer(issuer=issuer.issuer, jwks_uri=issuer.jwks_uri, single_use=True)
+    held.follow([changed])
+
+    assert held.find(changed, "old") is not None
+    assert len(server.requests) == 1

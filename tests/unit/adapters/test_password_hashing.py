@@ -1,0 +1,145 @@
+"""Hashing passwords: the right one only, in processes that give way, that come back and that end."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import argon2
+import pytest
+
+from identity_service.adapters import password_hashing as passwords
+from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher, _hash, _pool, end_processes
+from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.secret import Secret
+from tests.patience import PATIENCE
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+CHEAP = Argon2Config(time_cost=1, memory_kib=64, parallelism=1)
+RIGHT = Secret("correct horse battery staple")
+
+
+@pytest.fixture
+def hasher() -> Argon2Hasher:
+    return Argon2Hasher(CHEAP)
+
+
+def worker() -> int:
+    """The id of the process that hashes."""
+    return _pool(CHEAP.processes).submit(os.getpid).result(PATIENCE)
+
+
+def ends(pid: int) -> bool:
+    """Whether the process is gone, or waits to be buried, in the end."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize(("shown", "right"), [(RIGHT, True), (Secret("correct horse"), False)])
+def test_the_right_password_alone_is_right(hasher: Argon2Hasher, shown: Secret, right: bool) -> None:
+    assert hasher.verify(hasher.hash(RIGHT), shown) is right
+
+
+def test_no_password_is_right_for_nobody(hasher: Argon2Hasher) -> None:
+    assert not hasher.verify(None, Secret("the password of nobody"))
+
+
+def test_two_ways_to_write_a_letter_are_one_password(hasher: Argon2Hasher) -> None:
+    composed, decomposed = Secret("caf\u00e9 au lait"), Secret("cafe\u0301 au lait")
+
+    assert hasher.verify(hasher.hash(composed), decomposed)
+
+
+def test_a_damaged_hash_matches_nothing(hasher: Argon2Hasher) -> None:
+    assert not hasher.verify("$argon2id$v=19$", RIGHT)
+
+
+def test_hashing_has_a_process_of_its_own_that_gives_way_to_all_others() -> None:
+    pid = worker()
+
+    assert pid != os.getpid()
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+
+
+def test_who_loses_its_process_is_told_to_come_again_and_then_served(hasher: Argon2Hasher) -> None:
+    phc = hasher.hash(RIGHT)
+    os.kill(worker(), signal.SIGKILL)
+
+    with pytest.raises(ServerBusyError, match="try again"):
+        hasher.verify(phc, RIGHT)
+
+    assert hasher.verify(phc, RIGHT)
+
+
+def test_the_process_ends_when_its_parent_is_killed() -> None:
+    program = textwrap.dedent("""
+        import os, time
+        from identity_service.adapters.password_hashing import _pool
+        if __name__ == "__main__":
+            print(_pool(1).submit(os.getpid).result(), flush=True)
+            time.sleep(60)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+
+    assert ends(pid)
+
+
+def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
+    """Two tebibytes, which no machine gives."""
+    right = hasher.hash(RIGHT)
+    dear = right.replace("m=64,", f"m={2**31},")
+    assert dear != right
+
+    with pytest.raises(ServerBusyError, match="no memory"):
+        hasher.verify(dear, RIGHT)
+    with pytest.raises(ServerBusyError, match="no memory"):
+        Argon2Hasher._run(hasher, _hash, argon2.PasswordHasher(1, 2**31, 1), "any")
+    assert hasher.verify(right, RIGHT), "the next one is checked"
+
+
+def test_where_there_are_no_semaphores_threads_hash(
+    hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    _pool.cache_clear()
+    monkeypatch.setattr(passwords, "ProcessPoolExecutor", refuse)
+    try:
+        assert hasher.verify(hasher.hash(RIGHT), RIGHT)
+        assert not hasher.verify(hasher.hash(RIGHT), Secret("wrong"))
+        assert worker() == os.getpid()
+    finally:
+        end_processes()
+
+
+def test_where_no_process_can_be_started_passwords_are_refused_and_tried_again(
+    hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        _pool.cache_clear()
+        patch.setattr(ProcessPoolExecutor, "submit", refuse)
+        with pytest.raises(ServerBusyError):
+            hasher.hash(RIGHT)
+    assert hasher.verify(hasher.hash(RIGHT), RIGHT)

@@ -1,0 +1,57 @@
+"""The limit of open files follows max_connections as far as the system allows."""
+
+import resource
+
+import pytest
+
+from identity_service.process import open_files
+from tests.journals import RecordingJournal
+
+Limit = tuple[int, int]
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> list[Limit]:
+    """What the process has, the newest last; begins with 1,024 of at most 4,096."""
+    history: list[Limit] = [(1024, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: history[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: history.append(new))
+    return history
+
+
+def test_it_is_raised_to_what_the_connections_need(limit: list[Limit]) -> None:
+    journal = RecordingJournal()
+
+    open_files.allow(2000, journal)
+
+    assert limit[-1] == (2256, 4096)
+    assert journal.events == []
+
+
+def test_what_is_enough_is_left_as_it_is(limit: list[Limit]) -> None:
+    open_files.allow(100, RecordingJournal())
+
+    assert limit == [(1024, 4096)]
+
+
+def test_where_the_system_allows_less_the_operator_is_told(limit: list[Limit]) -> None:
+    journal = RecordingJournal()
+
+    open_files.allow(20_000, journal)
+
+    assert limit[-1] == (4096, 4096)
+    assert journal.named("files_limited") == [{"max_connections": 20_000, "open_files": 4096}]
+
+
+def test_a_system_that_refuses_to_raise_it_is_no_reason_not_to_start(
+    limit: list[Limit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int, new: Limit) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    journal = RecordingJournal()
+
+    open_files.allow(2000, journal)
+
+    assert journal.named("files_limited") == [{"max_connections": 2000, "open_files": 1024}]

@@ -1,0 +1,153 @@
+"""The threads beside a replica: they outlive what nobody foresaw, and confirm nothing meanwhile."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from identity_service.adapters.clock import SystemClock
+from identity_service.domain.copying import Fence
+from identity_service.domain.errors import ReplicaStaleError, StoreFencedError
+from identity_service.domain.ids import Epoch, TokenId, new_epoch
+from identity_service.domain.log import Head, RecordChanged, TokenDenied
+from identity_service.replication.follower import Follower
+from identity_service.replication.replica import Replica, ReplicaConfig
+from identity_service.storage.sqlite import SqliteStore
+from tests.patience import PATIENCE, until
+from tests.rpc.clocks import ShiftedClock
+
+FENCE = Fence(target="redis://other.example:6379/0", epoch=Epoch("e1"))
+MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+        self.recorded = threading.Condition()
+
+    def record(self, event: str, **fields: object) -> None:
+        with self.recorded:
+            self.events.append((event, fields))
+            self.recorded.notify_all()
+
+    def wait_for(self, event: str) -> dict[str, object]:
+        def found() -> list[dict[str, object]]:
+            return [fields for name, fields in self.events if name == event]
+
+        with self.recorded:
+            assert self.recorded.wait_for(found, PATIENCE), f"no {event}: {self.events}"
+            return found()[0]
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(str(tmp_path / "i.db"), clock=SystemClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def replica(store: SqliteStore, clock: ShiftedClock, journal: Journal) -> Replica:
+    return Replica(store, clock, journal, ReplicaConfig(max_staleness=MAX_STALENESS))
+
+
+@pytest.fixture
+def following(store: SqliteStore, replica: Replica, journal: Journal) -> Iterator[Follower]:
+    follower = Follower(store, replica, journal, process="p", beat_interval=timedelta(milliseconds=20))
+    yield follower
+    follower.close()
+    follower.join(timeout=PATIENCE)
+
+
+def test_a_bug_makes_it_stale_and_not_blind_for_ever(
+    store: SqliteStore, replica: Replica, clock: ShiftedClock, journal: Journal, following: Follower
+) -> None:
+    broken = threading.Event()
+
+    def subscriber(change: RecordChanged | None) -> None:
+        if broken.is_set():
+            raise KeyError("a value that no log may show")
+
+    class Listener:
+        def folded(self, *_: object) -> None:
+            subscriber(None)
+
+        def replaced(self, *_: object) -> None: ...
+
+    replica.follow(Listener())
+    following.start()
+    replica.require_fresh()
+    broken.set()
+    store.deny_token(TokenId("t1"), SystemClock().now() + timedelta(hours=1))
+
+    assert journal.wait_for("follower_bug")["error"] == "KeyError"
+    assert "no log may show" not in str(journal.events)
+    clock.age(MAX_STALENESS.total_seconds() + 1)
+    until(lambda: not replica.is_fresh())
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()
+    broken.clear()
+    until(replica.is_fresh)
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
+    store: SqliteStore,
+    replica: Replica,
+    clock: ShiftedClock,
+    journal: Journal,
+    following: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats, beat = threading.Semaphore(0), store.beat
+
+    def counted(process: str, retention: timedelta = timedelta(0), **more: Any) -> Head:
+        beats.release()
+        return beat(process, retention, **more)
+
+    monkeypatch.setattr(store, "beat", counted)
+    following.start()
+    store.copying.fence(FENCE)
+    assert FENCE.target in str(journal.wait_for("store_moved")["error"])
+    replica.upkeep.owe(TokenDenied(token_id=TokenId("t1"), deny_until=SystemClock().now()))
+    for _ in range(10):
+        assert beats.acquire(timeout=PATIENCE)
+    clock.age(MAX_STALENESS.total_seconds() + 1)
+
+    with pytest.raises(StoreFencedError, match=FENCE.target) as refused:
+        replica.require_fresh()
+    assert refused.value.target == FENCE.target
+    assert replica.status == str(refused.value)
+    replica.catch_up()
+    with pytest.raises(StoreFencedError):
+        replica.require_fresh()
+    assert [name for name, _ in journal.events].count("store_moved") == 1
+    assert not [name for name, _ in journal.events if name in ("store_lost", "follower_bug")]
+
+    store.copying.lift_fence()
+    until(replica.is_fresh)
+    store.copying.fence(FENCE)
+    until(lambda: [name for name, _ in journal.events].count("store_moved") == 2)
+
+
+def test_a_process_does_not_start_on_a_store_that_was_moved(
+    store: SqliteStore, following: Follower, journal: Journal
+) -> None:
+    store.copying.fence(FENCE)
+    with pytest.raises(StoreFencedError, match="set the service's `store` to that one"):
+        following.start()
+    assert not journal.events

@@ -1,0 +1,952 @@
+"""The replica: folds the log, knows how far and how fresh it is, and refuses what it cannot know.
+
+The log here is a list in memory that tests may spoil; the real stores pass the conformance suite.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from identity_service.domain.errors import (
+    ClockSkewedError,
+    NotReadyError,
+    ReplicaStaleError,
+    RevisionNotReachedError,
+    StoreDamagedError,
+    StoreUnavailableError,
+    UnavailableError,
+    UnsafeStoreError,
+)
+from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, TokenId
+from identity_service.domain.log import (
+    Appended,
+    Change,
+    Fact,
+    Generation,
+    GenerationRaised,
+    Head,
+    Heartbeat,
+    LogEntry,
+    LogPage,
+    Marks,
+    PutBack,
+    RecordChanged,
+    RecordKind,
+    Revision,
+    TokenDenied,
+)
+from identity_service.domain.store import NO_MARKS
+from identity_service.replication.replica import Replica, ReplicaConfig
+from tests.patience import PATIENCE
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    """`wall` is set by hand; time that passes (`steady`) moves the wall clock as well."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = NOW, 100.0
+
+    def now(self) -> datetime:
+        return self.wall + timedelta(seconds=self.steady - 100)
+
+    def unix(self) -> float:
+        return self.now().timestamp()
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def boot(self) -> float:
+        return self.monotonic()
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def record(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+
+
+class MemoryLog:
+    """Implements the port ChangeLog with a list."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.epoch, self.entries, self.reads = Epoch("e1"), list[LogEntry](), 0
+        self.adopted: Epoch | None = None
+        self.raised: dict[PrincipalId, Generation] = {}
+        self.floor, self.ended, self.restored = 0, 0, list[Fact]()
+        self._clock = clock
+
+    def append(self, change: Change) -> LogEntry:
+        position = self.head().position + 1
+        previous = self.entries[-1].link if self.entries else NO_LINK
+        entry = LogEntry(
+            position=position,
+            link=Link(f"{self.epoch}-{position}"),
+            previous_link=previous,
+            change=change,
+        )
+        self.entries.append(entry)
+        return entry
+
+    def head(self) -> Head:
+        last = self.entries[-1] if self.entries else None
+        return Head(
+            epoch=self.epoch,
+            position=max(self.ended, last.position if last else 0),
+            link=last.link if last else NO_LINK,
+            time=self._clock.now(),
+            floor=self.floor,
+        )
+
+    def read(self, after: int, limit: int) -> LogPage:
+        self.reads += 1
+        found = [entry for entry in self.entries if entry.position > after]
+        return LogPage(entries=tuple(found[:limit]), head=self.head())
+
+    def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
+        return self.read(after, limit).entries
+
+    def wait(self, after: int, timeout: float) -> None:
+        raise AssertionError("the replica does not wait")
+
+    def beat(
+        self,
+        process: str,
+        retention: timedelta = timedelta(0),
+        *,
+        marks: Marks = NO_MARKS,
+        status: str = "",
+    ) -> Head:
+        return self.head()
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        return ()
+
+    def rebuild(self) -> int:
+        return 0
+
+    def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        if found == self.epoch:
+            self.epoch, self.floor = epoch, self.head().position
+            self.ended = self.floor
+        return self.epoch
+
+    def restore(self, facts: Sequence[Fact]) -> PutBack:
+        self.restored += facts
+        return PutBack(end=self.head().revision, absent=len(facts))
+
+    def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
+        raise AssertionError("nothing is old enough")
+
+    def generations(self) -> Mapping[PrincipalId, Generation]:
+        return self.raised
+
+    def adopt(self, epoch: Epoch) -> None:
+        self.adopted = epoch
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log(clock: Clock) -> MemoryLog:
+    return MemoryLog(clock)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def replica(log: MemoryLog, clock: Clock, journal: Journal) -> Replica:
+    return Replica(log, clock, journal, ReplicaConfig())
+
+
+def denied(name: str, until: datetime = NOW + timedelta(hours=1)) -> TokenDenied:
+    return TokenDenied(token_id=TokenId(name), deny_until=until)
+
+
+def test_it_is_not_ready_before_it_has_read_the_log(replica: Replica, log: MemoryLog) -> None:
+    for require in (replica.require_ready, replica.require_fresh, lambda: replica.reach(None)):
+        with pytest.raises(NotReadyError):
+            require()
+
+    replica.load()
+    replica.require_ready()
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()  # no beat has confirmed it yet
+    replica.beat("p")
+    replica.require_fresh()
+    assert log.adopted == "e1"
+
+
+def test_loading_reads_generations_and_the_whole_log(replica: Replica, log: MemoryLog) -> None:
+    log.raised[PrincipalId("old")] = Generation(number=3, link=Link("x"))
+    for number in range(2500):
+        log.append(denied(f"t{number}"))
+
+    replica.load()
+
+    assert len(replica.revocations.denylist) == 2500
+    assert replica.revocations.generations[PrincipalId("old")].number == 3
+    assert replica.revision == Revision(epoch=Epoch("e1"), position=2500, link=Link("e1-2500"))
+
+
+class Trouble(MemoryLog):
+    """At the third read something happens to the log."""
+
+    def __init__(self, clock: Clock, happen: Callable[[], None]) -> None:
+        super().__init__(clock)
+        self.happen = happen
+
+    def read(self, after: int, limit: int) -> LogPage:
+        if self.reads == 3:
+            self.reads += 1
+            self.happen()
+        return super().read(after, limit)
+
+
+def test_a_long_log_is_read_on_where_a_read_has_failed(clock: Clock, journal: Journal) -> None:
+    def fail() -> None:
+        raise StoreUnavailableError("away")
+
+    log = Trouble(clock, fail)
+    for number in range(4500):
+        log.append(denied(f"t{number}"))
+    replica = Replica(log, clock, journal, ReplicaConfig())
+
+    with pytest.raises(StoreUnavailableError):
+        replica.load()
+    assert 0 < replica.revision.position < 4500
+    replica.catch_up()
+
+    assert len(replica.revocations.denylist) == 4500
+    assert journal.events == []
+
+
+def test_a_long_log_that_is_replaced_while_it_is_read_is_read_again(clock: Clock, journal: Journal) -> None:
+    def replace_it() -> None:
+        long.epoch, long.entries = Epoch("e2"), []
+        for number in range(3500):
+            long.append(denied(f"other{number}"))
+
+    long = Trouble(clock, replace_it)
+    for number in range(4500):
+        long.append(denied(f"t{number}"))
+    replica = Replica(long, clock, journal, ReplicaConfig())
+
+    replica.load()
+
+    assert replica.revision == Revision(epoch=Epoch("e2"), position=3500, link=Link("e2-3500"))
+    assert {f"other{number}" for number in range(3500)} <= set(replica.revocations.denylist.until)
+    assert journal.events == ["log_replaced"]
+
+
+def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
+    replica: Replica, log: MemoryLog, journal: Journal
+) -> None:
+    for number in range(1, 6501):
+        log.append(denied(f"t{number}"))
+    log.entries, log.floor = log.entries[:1500] + log.entries[2700:], 2700
+
+    replica.load()
+
+    assert len(replica.revocations.denylist) == 6500 - 1200
+    assert replica.revision.position == 6500
+    assert journal.events == []
+
+
+def test_those_who_follow_hear_of_the_end_of_a_log_whose_last_entries_are_missing(
+    replica: Replica, log: MemoryLog
+) -> None:
+    """Else a watcher stays at the entry before, until something is revoked, though it knows all there is."""
+    told: list[Revision] = []
+
+    class Listener:
+        def replaced(self, revision: Revision) -> None:
+            told.append(revision)
+
+        def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+            told.append(revision)
+
+    replica.follow(Listener())
+    for number in range(10):
+        log.append(denied(f"t{number}"))
+    log.floor = log.ended = 10
+    del log.entries[3:]
+
+    replica.load()
+
+    assert replica.revision.position == 10
+    assert told[-1] == replica.revision
+
+
+def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: Journal) -> None:
+    asked = threading.Event()
+
+    class Log(MemoryLog):
+        def read(self, after: int, limit: int) -> LogPage:
+            if after == 1000:
+                asked.set()
+            return super().read(after, limit)
+
+    class Listener:
+        def replaced(self, revision: Revision) -> None: ...
+
+        def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+            assert asked.wait(PATIENCE)
+
+    log = Log(clock)
+    for number in range(1500):
+        log.append(denied(f"t{number}"))
+    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica.follow(Listener())
+
+    replica.load()
+
+    assert replica.revision.position == 1500
+
+
+def test_staleness_counts_from_when_the_beat_was_sent(replica: Replica, clock: Clock) -> None:
+    replica.load()
+    replica.beat("p")
+    clock.steady += 5
+    replica.require_fresh()
+    assert replica.staleness == 5
+    clock.steady += 0.1
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()
+    assert not replica.is_fresh()
+    replica.beat("p")
+    assert replica.is_fresh()
+
+
+@pytest.mark.parametrize("kind", [StoreDamagedError, UnsafeStoreError])
+def test_what_must_be_mended_is_told_instead_of_that_the_process_is_stale(
+    replica: Replica,
+    log: MemoryLog,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[UnavailableError],
+) -> None:
+    """Also if other reads of the same store fail by an error that says nothing."""
+    replica.load()
+    replica.beat("p")
+    clock.steady += 6
+
+    def fails(error: UnavailableError) -> Callable[..., Any]:
+        def call(*_: object, **__: object) -> Any:
+            raise error
+
+        return call
+
+    with monkeypatch.context() as broken:
+        broken.setattr(log, "beat", fails(kind("the file x is damaged")))
+        broken.setattr(log, "read", fails(StoreUnavailableError("the store cannot be read")))
+        calls: list[Callable[[], None]] = [lambda: replica.beat("p"), replica.catch_up]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError):
+                call()
+            with pytest.raises(kind, match="the file x is damaged"):
+                replica.require_fresh()
+    replica.beat("p")
+    replica.require_fresh()
+    clock.steady += 6
+    with pytest.raises(ReplicaStaleError):
+        replica.require_fresh()
+
+
+def test_a_beat_counts_only_once_its_head_has_been_read(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    replica.beat("p")
+    log.append(denied("t1"))
+    clock.steady += 1
+
+    def broken(after: int, limit: int) -> LogPage:
+        raise StoreUnavailableError("cut off between the two")
+
+    monkeypatch.setattr(log, "read", broken)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    assert replica.staleness == 1
+
+    monkeypatch.undo()
+    clock.steady += 1
+    replica.catch_up()
+    assert replica.staleness == 1
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_clock_that_differs_too_much_is_an_error_until_it_does_not(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    for difference, fine in ((9, True), (11, False), (-11, False), (-9, True)):
+        head = replace(log.head(), time=NOW + timedelta(seconds=difference))
+        monkeypatch.setattr(log, "beat", lambda *_, head=head, **__: head)
+        replica.beat("p")
+        if fine:
+            replica.require_fresh()
+        else:
+            with pytest.raises(ClockSkewedError):
+                replica.require_fresh()
+
+
+def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    real = log.head()
+    clock.wall += timedelta(hours=5)
+    monkeypatch.setattr(log, "beat", lambda *_, **__: real)
+    replica.beat("p")
+    clock.wall -= timedelta(hours=5)
+    replica.beat("p")
+
+    assert "t1" in replica.revocations.denylist
+    # As long as this clock may be set back so far that the token has not expired by it.
+    clock.steady += timedelta(hours=1, minutes=1, seconds=9).total_seconds()
+    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.now()))
+    replica.beat("p")
+    assert "t1" in replica.revocations.denylist
+    clock.steady += 3600
+    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.now()))
+    replica.beat("p")
+    assert "t1" not in replica.revocations.denylist
+
+
+@pytest.mark.parametrize("hours", [1, 5, 30])
+def test_a_clock_that_the_store_shares_may_be_ahead_for_a_moment_and_nothing_is_forgotten(
+    replica: Replica, log: MemoryLog, clock: Clock, hours: int
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    replica.beat("p")
+    clock.wall += timedelta(hours=hours)
+    with pytest.raises(ClockSkewedError, match="was set"):
+        replica.require_fresh()
+    replica.beat("p")
+    replica.require_fresh()
+    reads = log.reads
+
+    clock.wall -= timedelta(hours=hours)
+    with pytest.raises(ClockSkewedError):
+        replica.require_fresh()
+    replica.beat("p")
+    replica.require_fresh()
+
+    assert "t1" in replica.revocations.denylist
+    assert log.reads == reads, "the clock is the one by which the log was read"
+
+
+def test_a_clock_that_was_ahead_when_the_log_was_read_makes_it_read_again_once_it_is_right(
+    replica: Replica, log: MemoryLog, clock: Clock
+) -> None:
+    log.append(denied("t1"))
+    clock.wall += timedelta(hours=5)
+    replica.load()
+    replica.beat("p")
+    assert "t1" not in replica.revocations.denylist
+
+    clock.wall -= timedelta(hours=5)
+    replica.beat("p")
+
+    replica.require_fresh()
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_clock_that_was_set_back_is_not_accepted_before_the_log_was_read_again(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    replica.beat("p")
+
+    def broken(after: int, limit: int) -> LogPage:
+        raise StoreUnavailableError("cut off between the two")
+
+    monkeypatch.setattr(log, "read", broken)
+    clock.wall -= timedelta(hours=1)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    assert not replica.is_fresh()
+    monkeypatch.undo()
+    replica.beat("p")
+    assert replica.is_fresh()
+
+
+def test_a_clock_far_behind_what_the_store_remembers_is_refused_until_an_operator_accepts_it(
+    replica: Replica, log: MemoryLog, clock: Clock, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+    for mark, status in ((timedelta(hours=4), "identity clock accept"), (timedelta(0), "fresh")):
+        head = replace(log.head(), marks=Marks(time=clock.now() + mark))
+        monkeypatch.setattr(log, "beat", lambda *_, head=head, **__: head)
+        for _ in range(2):
+            replica.beat("p")
+            assert status in replica.status
+    assert [event for event in journal.events if "clock" in event] == ["clock_refused", "clock_accepted"]
+
+
+def test_the_store_is_told_the_time_only_after_it_has_held_for_ten_minutes(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[datetime | None] = []
+    real = log.beat
+
+    def beat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
+        told.append(marks.time)
+        return real(process)
+
+    monkeypatch.setattr(log, "beat", beat)
+    replica.load()
+    replica.beat("p")
+    clock.wall += timedelta(hours=1)
+    replica.beat("p")
+    clock.steady += 599
+    replica.beat("p")
+    clock.steady += 1
+    replica.beat("p")
+
+    assert told == [None, None, None, clock.now()]
+
+
+def test_what_this_process_wrote_is_known_at_once_and_the_revision_stays(
+    replica: Replica, log: MemoryLog
+) -> None:
+    replica.load()
+    before, entry = replica.revision, log.append(denied("t1"))
+    heard: list[Any] = []
+    replica.subscribe(heard.append)
+    changed = RecordChanged(kind=RecordKind.CLIENT, id="c")
+
+    replica.learn(
+        Appended(
+            revision=Revision(epoch=log.epoch, position=entry.position, link=entry.link),
+            changes=((entry.change, entry.link), (changed, Link("x"))),
+        )
+    )
+
+    assert "t1" in replica.revocations.denylist
+    assert replica.revision == before
+    assert heard == [changed]
+
+
+def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryLog) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    reads = log.reads
+
+    replica.reach(replica.revision)
+    assert log.reads == reads
+    log.append(denied("t2"))
+    replica.reach(Revision(epoch=log.epoch, position=2, link=log.entries[-1].link))
+    assert log.reads == reads + 1
+    assert "t2" in replica.revocations.denylist
+    replica.reach(Revision(epoch=Epoch("other"), position=99, link=Link("l")))  # another log: as strong
+    assert log.reads == reads + 2
+
+
+@pytest.mark.parametrize("link", [Link("l"), None], ids=["a link", "no link"])
+def test_a_place_past_the_end_is_not_reached_after_one_read(
+    replica: Replica, log: MemoryLog, journal: Journal, link: Link | None
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    reads = log.reads
+    with pytest.raises(RevisionNotReachedError):
+        replica.reach(Revision(epoch=log.epoch, position=2, link=link))
+    assert log.reads == reads + 1
+    assert journal.events == []
+
+
+STRANGERS: dict[str, Revision] = {
+    "another link": Revision(epoch=Epoch("e1"), position=1, link=Link("other")),
+    "another link at the end": Revision(epoch=Epoch("e1"), position=2, link=Link("other")),
+    "no link": Revision(epoch=Epoch("e1"), position=2, link=None),
+    "another epoch": Revision(epoch=Epoch("e0"), position=1, link=Link("e1-1")),
+    "another epoch, far ahead": Revision(epoch=Epoch("e0"), position=2**63 - 1, link=Link("x")),
+    "another epoch's start": Revision(epoch=Epoch("e0"), position=0, link=NO_LINK),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_its_start(
+    replica: Replica, log: MemoryLog, journal: Journal, monkeypatch: pytest.MonkeyPatch, stranger: str
+) -> None:
+    """As `strong`: what there is is known then. Nothing that a client names makes a process reload."""
+    log.append(denied("t1"))
+    log.append(denied("t2"))
+    replica.load()
+    log.append(denied("t3"))
+    asked: list[int] = []
+    real = log.read
+
+    def read(after: int, limit: int) -> LogPage:
+        asked.append(after)
+        return real(after, limit)
+
+    monkeypatch.setattr(log, "read", read)
+
+    for _ in range(5):
+        replica.reach(STRANGERS[stranger])
+
+    assert "t3" in replica.revocations.denylist
+    assert min(asked) == 2, "from where this process had read"
+    assert len(asked) <= 2 * 5
+    assert log.epoch == "e1"
+    assert journal.events == ["revision_unrecognised"], "once"
+
+
+def test_a_place_of_too_long_ago_acts_as_strong(replica: Replica, log: MemoryLog, journal: Journal) -> None:
+    first = log.append(denied("t1"))
+    for number in range(10_000):
+        log.append(denied(f"n{number}"))
+    replica.load()
+    reads = log.reads
+    replica.reach(Revision(epoch=log.epoch, position=1, link=first.link))
+    assert log.reads == reads + 1
+    assert journal.events == ["revision_unrecognised"]
+
+
+def test_what_this_process_has_read_is_reached_without_the_store(
+    replica: Replica, log: MemoryLog, journal: Journal
+) -> None:
+    entries = [log.append(denied(f"t{number}")) for number in range(2500)]
+    replica.load()
+    reads = log.reads
+    for entry in entries:
+        replica.reach(Revision(epoch=log.epoch, position=entry.position, link=entry.link))
+    replica.reach(Revision(epoch=log.epoch, position=0, link=NO_LINK))
+    assert log.reads == reads
+    assert journal.events == []
+
+
+def test_a_heartbeat_of_another_history_confirms_nothing(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store was put back, and is away again before this process can read of it."""
+    log.append(denied("t1"))
+    log.append(denied("t2"))
+    replica.load()
+    replica.beat("p")
+    clock.steady += 3.0
+    log.entries[:] = []
+    log.append(denied("u1"))
+    other = replace(log.head(), link=Link("other"))
+    monkeypatch.setattr(log, "beat", lambda *_, **__: other)
+    monkeypatch.setattr(log, "read", _away)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    replica._confirm()  # as the follower does at the end of a read that had begun before
+    assert replica.staleness == 3.0
+
+
+def _away(after: int, limit: int) -> LogPage:
+    raise StoreUnavailableError("away")
+
+
+def test_a_record_that_changed_is_announced_before_the_revision_passes_it(
+    replica: Replica, log: MemoryLog
+) -> None:
+    replica.load()
+    seen: list[tuple[object, int]] = []
+    replica.subscribe(lambda change: seen.append((change, replica.revision.position)))
+    changed = RecordChanged(kind=RecordKind.KEY, id="k1")
+    log.append(changed)
+
+    replica.catch_up()
+
+    assert seen == [(changed, 0)]
+    assert replica.revision.position == 1
+
+
+def test_a_subscriber_that_fails_holds_the_revision_back(replica: Replica, log: MemoryLog) -> None:
+    replica.load()
+    fail = True
+
+    def subscriber(_: RecordChanged | None) -> None:
+        if fail:
+            raise StoreUnavailableError("cannot read the key")
+
+    replica.subscribe(subscriber)
+    log.append(RecordChanged(kind=RecordKind.KEY, id="k1"))
+    with pytest.raises(StoreUnavailableError):
+        replica.catch_up()
+    assert replica.revision.position == 0
+    fail = False
+    replica.catch_up()
+    assert replica.revision.position == 1
+
+
+@pytest.mark.parametrize(
+    "how", ["another epoch", "emptied", "shortened", "rewritten", "rewritten and longer"]
+)
+def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
+    replica: Replica, log: MemoryLog, journal: Journal, how: str
+) -> None:
+    for name in ("t1", "t2", "t3"):
+        log.append(denied(name))
+    replica.load()
+    replica.beat("p")
+    kept = {"another epoch": 3, "emptied": 0, "shortened": 2, "rewritten": 2, "rewritten and longer": 2}[how]
+    log.entries = log.entries[:kept]
+    if how == "another epoch":
+        log.epoch = Epoch("e2")
+    if how.startswith("rewritten"):
+        log.epoch = Epoch("x")
+        log.append(denied("n1"))
+        log.append(denied("n2")) if how.endswith("longer") else None
+        log.epoch = Epoch("e1")
+
+    replica.beat("p")
+
+    assert journal.events == ["log_replaced"] + ["epoch_renewed"] * (how != "another epoch")
+    assert all(name in replica.revocations.denylist for name in ("t1", "t2", "t3"))
+    assert ("n1" in replica.revocations.denylist) == how.startswith("rewritten")
+    assert replica.revision == log.head().revision
+    assert replica.is_fresh()
+
+    replica.upkeep.do()
+    assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} >= {"t1", "t2", "t3"}
+
+
+def test_a_replaced_log_is_repaired_also_when_reading_it_fails_at_first(
+    replica: Replica, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("t1", "t2", "t3"):
+        log.append(denied(name))
+    replica.load()
+    log.entries, log.epoch = log.entries[:1], Epoch("e2")
+    real, calls = log.read, list[int]()
+
+    def breaks_once(after: int, limit: int) -> LogPage:
+        calls.append(after)
+        if len(calls) == 2:  # the first page of the log that is there now
+            raise StoreUnavailableError("cut off in the middle")
+        return real(after, limit)
+
+    monkeypatch.setattr(log, "read", breaks_once)
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    replica.beat("p")
+    replica.upkeep.do()
+
+    assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} == {"t1", "t2", "t3"}
+
+
+def test_a_log_with_a_gap_gets_a_new_epoch_under_which_the_gap_is_known(
+    replica: Replica, log: MemoryLog
+) -> None:
+    for number in range(2000):
+        log.append(denied(f"t{number}"))
+    del log.entries[1500]
+
+    replica.load()
+
+    assert log.epoch != "e1"
+    assert log.floor == 2000
+    assert len(replica.revocations.denylist) == 1999
+    log.append(denied("next"))
+    replica.beat("p")
+    assert "next" in replica.revocations.denylist
+    assert replica.is_fresh()
+
+
+def test_a_log_that_is_replaced_all_the_time_is_not_read_for_ever(
+    replica: Replica, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.load()
+
+    def another(after: int, limit: int) -> LogPage:
+        log.epoch = Epoch(f"{log.epoch}x")
+        return LogPage(entries=(), head=log.head())
+
+    monkeypatch.setattr(log, "read", another)
+    with pytest.raises(StoreUnavailableError, match="again and again"):
+        replica.catch_up()
+
+
+def test_who_was_away_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
+    replica: Replica, log: MemoryLog, journal: Journal
+) -> None:
+    log.append(denied("t1"))
+    replica.load()
+    for number in range(2, 6):
+        log.append(denied(f"t{number}"))
+    del log.entries[:4]
+    log.floor = 4
+    log.raised[PrincipalId("p")] = Generation(number=1, link=Link("trimmed"))
+
+    replica.beat("p")
+
+    assert log.epoch == "e1"
+    assert journal.events == ["log_trimmed_meanwhile"]
+    assert {"t1", "t5"} <= {id_ for id_, _ in replica.revocations.denylist.items()}
+    assert replica.revocations.generations[PrincipalId("p")].number == 1
+    replica.upkeep.do()
+    assert log.restored == []
+
+
+def test_a_new_process_reads_a_trimmed_log_from_where_it_begins(replica: Replica, log: MemoryLog) -> None:
+    for number in range(1, 6):
+        log.append(denied(f"t{number}"))
+    del log.entries[:3]
+    log.floor = 3
+
+    replica.load()
+
+    assert log.epoch == "e1"
+    assert replica.revision.position == 5
+
+
+def test_callers_share_a_read_that_began_after_they_came(replica: Replica, log: MemoryLog) -> None:
+    replica.load()
+    reads = log.reads
+    replica._reads_begun += 1  # one is in progress; it began before this caller came
+    replica.catch_up()
+    assert log.reads == reads + 1
+
+
+def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, log: MemoryLog) -> None:
+    replica.load()
+    entry = log.append(GenerationRaised(principal=PrincipalId("p"), number=1))
+    replica.catch_up()
+
+    assert replica.revocations.generations[PrincipalId("p")] == Generation(number=1, link=entry.link)
+
+
+def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
+    replica: Replica, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Watchers are told the generations at once, and keep two links of one number for ever."""
+    alice, read_table = PrincipalId("alice"), log.generations
+    told: list[Mapping[PrincipalId, Generation]] = []
+
+    class Listener:
+        def replaced(self, revision: Revision) -> None:
+            told.append(dict(replica.revocations.generations))
+
+        def folded(self, revision: Revision, changes: object) -> None:
+            """Of no interest here."""
+
+    log.raised = {alice: Generation(number=1, link=Link("one"))}
+    replica.load()
+    replica.follow(Listener())
+    raised = Generation(number=2, link=Link("two"))
+
+    def overtaken() -> Mapping[PrincipalId, Generation]:
+        found = dict(read_table())
+        change = GenerationRaised(principal=alice, number=2)
+        entry = log.append(change)._replace(link=raised.link)
+        log.entries[-1], log.raised = entry, {alice: raised}
+        replica.learn(Appended(revision=log.head().revision, changes=((change, raised.link),)))
+        return found
+
+    monkeypatch.setattr(log, "generations", overtaken)
+    replica._reader.start_over()
+
+    assert told == [{alice: raised}]
+
+
+@pytest.mark.parametrize("fails", ["generations", "a subscriber"])
+def test_a_clock_that_was_set_back_is_not_accepted_by_a_read_that_could_not_begin(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    clock.wall += timedelta(hours=5)
+    log.append(denied("t1"))
+    replica.load()
+    replica.beat("p")
+    assert "t1" not in replica.revocations.denylist
+    is_away = [False]
+
+    def away(*_: object) -> Any:
+        if is_away[0]:
+            raise StoreUnavailableError("away")
+        return {}
+
+    if fails == "generations":
+        monkeypatch.setattr(log, "generations", away)
+    else:
+        replica.subscribe(away)
+    clock.wall -= timedelta(hours=5)
+    is_away[0] = True
+    with pytest.raises(StoreUnavailableError):
+        replica.beat("p")
+    replica.catch_up()
+    assert not replica.is_fresh()
+    is_away[0] = False
+    replica.beat("p")
+
+    replica.require_fresh()
+    assert "t1" in replica.revocations.denylist
+
+
+def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_anything_is_answered(
+    clock: Clock, journal: Journal
+) -> None:
+    class ShrinkingLog(MemoryLog):
+        complete = True
+
+        def head(self) -> Head:
+            return replace(super().head(), complete=self.complete)
+
+        def read(self, after: int, limit: int) -> LogPage:
+            if self.reads == 2:
+                self.lost, self.entries = self.entries[1500:2500], self.entries[:1500] + self.entries[2500:]
+            return super().read(after, limit)
+
+        def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+            self.complete = False
+            return super().renew(found, epoch)
+
+        def rebuild(self) -> int:
+            for entry in self.lost:
+                self.append(entry.change)
+            self.ended, self.complete = 0, True
+            return len(self.lost)
+
+    log = ShrinkingLog(clock)
+    for number in range(4000):
+        log.append(denied(f"t{number}"))
+    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica.load()
+
+    assert len(replica.revocations.denylist) == 4000
+    assert "log_rebuilt" in journal.events
+
+
+def test_a_process_whose_clock_differs_from_the_stores_tells_it_no_time(
+    replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would undo what an operator has accepted for the others, again and again."""
+    told: list[datetime | None] = []
+    behind = timedelta(0)
+
+    def beat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
+        told.append(marks.time)
+        return replace(log.head(), time=clock.now() - behind)
+
+    monkeypatch.setattr(log, "beat", beat)
+    replica.load()
+    replica.beat("p")
+    clock.steady += 600
+    replica.beat("p")
+    assert told[-1] == clock.now()
+    behind = timedelta(hours=4)
+    replica.beat("p")
+    replica.beat("p")
+
+    assert told[-1] is None

@@ -1,0 +1,209 @@
+"""Own writes against what is read, in either order: lost, there, or too long ago to say."""
+
+import pytest
+
+from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, TokenId
+from identity_service.domain.log import (
+    Appended,
+    Change,
+    Fact,
+    GenerationRaised,
+    Head,
+    LogEntry,
+    RecordChanged,
+    RecordKind,
+    Revision,
+    TokenDenied,
+)
+from identity_service.replication.history import History
+from identity_service.replication.unconfirmed import Missing, Unread
+from tests.unit.replication.test_replica import NOW
+
+FACT = TokenDenied(token_id=TokenId("own"), deny_until=NOW)
+RECORD = RecordChanged(kind=RecordKind.CLIENT, id="c")
+RAISED = GenerationRaised(principal=PrincipalId("c"), number=1)
+NOTHING = Missing()
+LOST, UNSURE = Missing(lost=[FACT]), Missing(unsure=[FACT])
+
+
+class Site:
+    """What a process follows, and what it remembers of its own writes."""
+
+    def __init__(self) -> None:
+        self.unread = Unread()
+        self.end = 0
+        self.begin("e")
+
+    def begin(self, epoch: str) -> None:
+        self.history, self.end = History(Epoch(epoch)), 0
+        self.unread.begin(self.history)
+
+    def read(self, *links: str) -> Missing:
+        """A page with the entries of these links."""
+        entries = [LogEntry(self.end + n, Link(link), NO_LINK, FACT) for n, link in enumerate(links, 1)]
+        self.end += len(links)
+        self.history.add(entries, place(self.end, links[-1]))
+        return self.unread.read(self.end)
+
+    def add(self, position: int, link: str = "own", epoch: str = "e", time: float = 1.0) -> Missing:
+        return self.unread.add(written(position, link, epoch), time)
+
+
+def place(position: int, link: str, epoch: str = "e") -> Revision:
+    return Revision(epoch=Epoch(epoch), position=position, link=Link(link))
+
+
+def written(
+    position: int, link: str = "own", epoch: str = "e", changes: tuple[Change, ...] = (FACT,)
+) -> Appended:
+    return Appended(
+        revision=place(position, link, epoch), changes=tuple((change, Link(link)) for change in changes)
+    )
+
+
+def head(position: int, epoch: str = "e") -> Head:
+    return Head(epoch=Epoch(epoch), position=position, link=Link("any"), time=NOW)
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.mark.parametrize("first", ["the writer", "the reader"])
+def test_what_stands_at_its_place_is_there_whoever_was_first(site: Site, first: str) -> None:
+    if first == "the writer":
+        assert site.add(2) == NOTHING
+    assert site.read("a", "own", "b") == NOTHING
+    if first == "the reader":
+        assert site.add(2) == NOTHING
+    assert site.read("c") == NOTHING
+    assert site.unread.beaten(head(0), sent=9.0) == NOTHING, "and is not asked about again"
+
+
+@pytest.mark.parametrize("first", ["the writer", "the reader"])
+def test_what_another_entry_took_the_place_of_is_lost_whoever_was_first(site: Site, first: str) -> None:
+    found = [site.add(2)] if first == "the writer" else []
+    found += [site.read("a", "other", "b")]
+    found += [site.add(2)] if first == "the reader" else []
+    assert sorted(found, key=lambda missing: len(missing.lost)) == [NOTHING, LOST]
+    assert site.read("c") == NOTHING, "once"
+
+
+def test_what_was_read_too_long_ago_to_compare_is_sent_again_without_an_alarm(site: Site) -> None:
+    site.read("own", *("x" for _ in range(10_000)))
+    assert site.add(1) == UNSURE
+    assert site.read("y") == NOTHING
+
+
+def test_what_is_ahead_of_the_reader_waits_for_it(site: Site) -> None:
+    site.read("a")
+    assert site.add(3) == NOTHING
+    assert site.read("b") == NOTHING
+    assert site.read("other") == LOST
+
+
+@pytest.mark.parametrize("began", ["before", "after"])
+def test_a_write_to_a_log_that_is_no_more_is_sent_to_the_one_that_is_there(site: Site, began: str) -> None:
+    """All that was known when the new one was found is sent to it; this may have come to be known after."""
+    if began == "before":
+        site.begin("f")
+        assert site.add(1) == UNSURE
+    else:
+        site.add(1)
+        site.begin("f")
+    assert site.read("a", "b") == NOTHING
+
+
+def test_reading_the_same_log_again_from_its_start_forgets_no_write(site: Site) -> None:
+    site.read("a")
+    site.add(2)
+    site.begin("e")
+    assert site.add(1, "a") == NOTHING, "not read any more: it waits"
+    assert site.read("a") == NOTHING
+    assert site.read("other") == LOST
+
+
+def test_a_write_that_was_trimmed_before_it_was_read_is_sent_again_without_an_alarm(site: Site) -> None:
+    site.add(2)
+    site.history.add([], place(9, "i"))
+    assert site.unread.read(9) == UNSURE
+
+
+def test_a_head_that_ends_before_a_write_has_lost_it(site: Site) -> None:
+    site.add(2, time=1.0)
+    assert site.unread.beaten(head(1), sent=2.0) == LOST
+    assert site.unread.beaten(head(1), sent=3.0) == NOTHING, "once"
+    assert site.read("a", "other") == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("position", "epoch", "sent"),
+    [(2, "e", 2.0), (3, "e", 2.0), (1, "f", 2.0), (1, "e", 0.5)],
+    ids=["ends with it", "goes on after it", "another log", "sent before it was acknowledged"],
+)
+def test_a_head_that_proves_nothing_loses_nothing(site: Site, position: int, epoch: str, sent: float) -> None:
+    site.add(2, time=1.0)
+    assert site.unread.beaten(head(position, epoch), sent) == NOTHING
+    assert site.read("a", "own") == NOTHING
+
+
+def test_a_record_is_what_the_store_says_and_never_sent_again(site: Site) -> None:
+    assert site.unread.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
+    assert site.read("other") == NOTHING
+    assert site.unread.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
+
+
+@pytest.mark.parametrize("first", ["the writer", "the reader"])
+def test_of_a_record_and_a_raise_each_is_held_against_its_own_place(site: Site, first: str) -> None:
+    both = Appended(revision=place(3, "gen"), changes=((RECORD, Link("rec")), (RAISED, Link("gen"))))
+    found = [site.unread.add(both, 1.0)] if first == "the writer" else []
+    found += [site.read("a", "rec", "other")]
+    found += [site.unread.add(both, 1.0)] if first == "the reader" else []
+    (lost,) = (fact for missing in found for fact in missing.lost)
+    assert lost == GenerationRaised(principal=PrincipalId("c"), number=1, origin=Link("gen"))
+
+
+@pytest.mark.parametrize("first", ["the writer", "the reader"])
+def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str) -> None:
+    """While a deposed primary takes writes, two servers may acknowledge one each."""
+    found = [site.read("other")] if first == "the reader" else []
+    found += [site.add(1), site.add(1, "other")]
+    found += [site.read("other")] if first == "the writer" else []
+    assert [missing for missing in found if missing] == [LOST]
+
+
+def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(site: Site) -> None:
+    assert not site.unread.sent([FACT], place(2, "end"), 1.0)
+    assert not site.read("a", "end")
+    assert not site.unread.sent([FACT], place(2, "end"), 1.0), "nor if it was read before"
+    assert not site.unread.sent([FACT], place(0, ""), 1.0), "the start lies in every history"
+    assert not site.unread.beaten(head(0), sent=9.0)
+
+
+@pytest.mark.parametrize("how", ["read before", "read after", "the log is shorter"])
+@pytest.mark.parametrize("facts", [[FACT], []], ids=["facts", "a repair"])
+def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact], how: str) -> None:
+    if how == "read before":
+        site.read("a", "b")
+    found = [site.unread.sent(facts, place(2, "end"), 1.0)]
+    found.append(
+        site.unread.beaten(head(1), sent=2.0) if how == "the log is shorter" else site.read("a", "b")
+    )
+    expected = Missing(lost=facts) if facts else Missing(repairs=1)
+    assert [missing for missing in found if missing] == [expected]
+    assert not site.read("c"), "once"
+
+
+def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
+    """What is known when the other log is found is sent to it: of a repair that is all there is."""
+    assert site.unread.sent([FACT], place(2, "end", "f"), 1.0) == UNSURE
+    assert not site.unread.sent([], place(2, "end", "f"), 1.0)
+
+
+def test_a_raise_that_is_repeated_at_the_end_of_another_log_is_not_held_against_it(site: Site) -> None:
+    repeated = Appended(revision=place(5, "end"), changes=((RAISED, Link("gen")),))
+    found = site.unread.add(repeated, 1.0)
+    assert found.lost == []
+    assert [fact.origin for fact in found.unsure if isinstance(fact, GenerationRaised)] == [Link("gen")]
+    assert site.read("a", "b", "c", "d", "end") == NOTHING

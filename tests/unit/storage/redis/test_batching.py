@@ -1,0 +1,123 @@
+"""Calls that go out together: who leads, who goes with whom, and what a failure means for whom."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from identity_service.storage.redis.client.batching import Convoy, Ride
+from tests.patience import PATIENCE
+
+
+class Server:
+    """Answers each number with its double; holds the first conversation until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.conversations: list[list[int]] = []
+        self.fail_at: int | None = None
+        self.most_at_once = 0
+        self._now = 0
+
+    def talk(self, rides: Sequence[Ride[int, int]]) -> None:
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        self.conversations.append([ride.request for ride in rides])
+        if len(self.conversations) == 1:
+            self.begun.set()
+            assert self.go_on.wait(PATIENCE)
+        for ride in rides:
+            if ride.request == self.fail_at:
+                self._now -= 1
+                raise ConnectionError
+            ride.answers.append(2 * ride.request)
+        self._now -= 1
+
+
+class Line(deque[Ride[int, int]]):
+    """Tells when somebody has joined it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joined = threading.Semaphore(0)
+
+    def append(self, ride: Ride[int, int]) -> None:
+        super().append(ride)
+        self.joined.release()
+
+
+def start(
+    server: Server, convoy: Convoy[int, int], threads: ThreadPoolExecutor, count: int
+) -> list[Future[int]]:
+    """One call that is under way, and the others behind it."""
+    convoy._waiting = line = Line()
+    futures = []
+    for number in range(count):
+        futures.append(threads.submit(convoy.go, number))
+        assert line.joined.acquire(timeout=PATIENCE)
+        assert server.begun.wait(PATIENCE)
+    return futures
+
+
+def test_a_call_alone_waits_for_nobody() -> None:
+    server = Server()
+    server.go_on.set()
+    convoy = Convoy(server.talk)
+
+    assert [convoy.go(1), convoy.go(2)] == [2, 4]
+    assert server.conversations == [[1], [2]]
+
+
+def test_those_who_come_meanwhile_go_together_and_each_gets_its_own_answer() -> None:
+    server = Server()
+    convoy = Convoy(server.talk)
+    with ThreadPoolExecutor(8) as threads:
+        futures = start(server, convoy, threads, 8)
+        server.go_on.set()
+
+        assert [future.result(PATIENCE) for future in futures] == [2 * number for number in range(8)]
+
+    assert server.conversations == [[0], [1, 2, 3, 4, 5, 6, 7]]
+    assert server.most_at_once == 1
+
+
+def test_what_was_answered_before_a_failure_is_an_answer_and_the_rest_fails() -> None:
+    server = Server()
+    convoy = Convoy(server.talk)
+    server.fail_at = 2
+    with ThreadPoolExecutor(4) as threads:
+        futures = start(server, convoy, threads, 4)
+        server.go_on.set()
+
+        assert [futures[0].result(PATIENCE), futures[1].result(PATIENCE)] == [0, 2]
+        for future in futures[2:]:
+            with pytest.raises(ConnectionError):
+                future.result(PATIENCE)
+
+
+def test_a_failure_is_also_that_of_those_who_wait_and_the_next_call_is_asked_anew() -> None:
+    server = Server()
+    convoy = Convoy(server.talk)
+    server.fail_at = 0
+    with ThreadPoolExecutor(4) as threads:
+        futures = start(server, convoy, threads, 4)
+        server.go_on.set()
+
+        for future in futures:
+            with pytest.raises(ConnectionError):
+                future.result(PATIENCE)
+
+    assert server.conversations == [[0]]
+    assert convoy.go(5) == 10
+
+
+def test_many_threads_all_get_their_own_answers() -> None:
+    server = Server()
+    server.go_on.set()
+    convoy = Convoy(server.talk)
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(convoy.go, range(5000))) == [2 * number for number in range(5000)]
+
+    assert server.most_at_once == 1

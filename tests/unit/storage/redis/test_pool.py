@@ -1,0 +1,185 @@
+"""Lending connections: bounded, the last used first, and nothing stays open after the end."""
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from identity_service.domain.errors import StoreUnavailableError
+from identity_service.storage.redis.client.durability import Confirmation
+from identity_service.storage.redis.client.pool import Greet, Pool, Wire
+from tests.patience import PATIENCE
+
+
+class FakeWire:
+    """A connection that remembers what became of it."""
+
+    def __init__(self, *, spoilt: bool = False) -> None:
+        self.is_connected = False
+        self.opened = 0
+        self._sock: socket.socket | None = None
+        self._spoilt = spoilt
+
+    def connect(self) -> None:
+        self.is_connected = True
+        self.opened += 1
+
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None:
+        raise NotImplementedError
+
+    def read_response(self) -> Any:
+        raise NotImplementedError
+
+    def can_read(self) -> bool:
+        return self._spoilt
+
+    def disconnect(self) -> None:
+        self.is_connected = False
+
+
+def a_pool(
+    make: Callable[[], Wire] = FakeWire, greet: Greet = lambda _: None, *, size: int = 1, patience: float = 0
+) -> Pool:
+    return Pool(make, greet, size=size, patience=patience)
+
+
+def test_the_connection_that_was_used_last_is_lent_first() -> None:
+    pool = a_pool(size=2)
+    first, second = pool.take(checked=False), pool.take(checked=False)
+    pool.give(second)
+    pool.give(first)
+
+    assert pool.take(checked=False) is first
+    assert pool.take(checked=False) is second
+
+
+def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
+    pool = a_pool(patience=0.01)
+    pool.take(checked=False)
+
+    with pytest.raises(StoreUnavailableError, match="in use"):
+        pool.take(checked=False)
+
+
+def test_who_waits_gets_the_connection_that_is_given_back() -> None:
+    pool = a_pool(patience=10)
+    line = pool.take(checked=False)
+    threading.Timer(0.01, pool.give, [line]).start()
+
+    assert pool.take(checked=False) is line
+
+
+@pytest.mark.parametrize(("checked", "opened"), [(True, 2), (False, 1)])
+def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: int) -> None:
+    wire = FakeWire(spoilt=True)
+    pool = a_pool(lambda: wire)
+    pool.give(pool.take(checked=False))
+
+    pool.take(checked=checked)
+
+    assert wire.opened == opened
+
+
+def test_what_was_found_out_about_the_server_stays_with_the_connection() -> None:
+    found = Confirmation(command="WAIT", needed=1)
+    greeted: list[Wire] = []
+
+    def greet(wire: Wire) -> Confirmation:
+        greeted.append(wire)
+        return found
+
+    pool = a_pool(greet=greet)
+    line = pool.take(checked=False)
+    pool.give(line)
+    pool.take(checked=False)
+
+    assert line.confirmation is found
+    assert greeted == [line.wire]
+
+
+def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in_use_meanwhile() -> None:
+    wire = FakeWire()
+    greeted: list[Wire] = []
+    pool = a_pool(lambda: wire, greeted.append)
+    line = pool.take(checked=False)
+    pool.distrust()
+    pool.give(line)
+
+    pool.take(checked=False)
+
+    assert wire.opened == 2
+    assert greeted == [wire, wire]
+
+
+def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None:
+    refusals = [StoreUnavailableError("unsafe")]
+    wire = FakeWire()
+
+    def greet(_: Wire) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    pool = a_pool(lambda: wire, greet)
+    with pytest.raises(StoreUnavailableError, match="unsafe"):
+        pool.take(checked=False)
+
+    assert not wire.is_connected
+    assert pool.take(checked=False).wire is wire
+
+
+def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
+    failures = [ValueError("no")]
+
+    def make() -> FakeWire:
+        if failures:
+            raise failures.pop()
+        return FakeWire()
+
+    pool = a_pool(make)
+    with pytest.raises(ValueError, match="no"):
+        pool.take(checked=False)
+
+    assert pool.take(checked=False).wire.is_connected
+
+
+def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
+    pool = a_pool()
+    idle = pool.take(checked=False)
+    pool.give(idle)
+
+    pool.close()
+
+    assert not idle.wire.is_connected
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        pool.take(checked=False)
+
+
+def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect() -> None:
+    ours, servers = socket.socketpair()
+    with ours, servers:
+        ours.settimeout(PATIENCE)
+        wire = FakeWire()
+        wire._sock = ours
+        pool = a_pool(lambda: wire)
+        line = pool.take(checked=False)
+
+        pool.close()
+
+        assert ours.recv(1) == b""
+        assert wire.is_connected, "its socket must not vanish while another thread uses it"
+        pool.give(line)
+        assert not wire.is_connected
+
+
+def test_a_connection_that_was_opened_while_the_pool_closed_does_not_stay_open() -> None:
+    wire = FakeWire()
+    pool = a_pool(lambda: wire)
+    line = pool.take(checked=False)
+    pool.close()
+    wire.connect()
+
+    pool.give(line)
+
+    assert not wire.is_connected

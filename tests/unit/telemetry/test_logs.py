@@ -1,0 +1,99 @@
+"""The log of a server: what a line looks like, and that nobody who logs waits for whoever reads."""
+
+import json
+import threading
+
+import pytest
+from structlog.testing import capture_logs
+
+from identity_service.telemetry.line_writer import LineWriter
+from identity_service.telemetry.logs import LogJournal, _render, _stamp
+from tests.patience import PATIENCE
+
+
+class Reader:
+    """Takes lines; does not come back from the first write before it is let go."""
+
+    def __init__(self) -> None:
+        self.reading, self.go_on, self.said = threading.Event(), threading.Event(), threading.Event()
+        self.lines: list[bytes] = []
+
+    def write(self, lines: bytes) -> None:
+        self.reading.set()
+        assert self.go_on.wait(PATIENCE)
+        self.lines += lines.splitlines()
+        if b"dropped 2" in self.lines:
+            self.said.set()
+
+
+def a_writer(reader: Reader, waiting: int = 100) -> LineWriter:
+    return LineWriter(reader.write, lambda count: f"dropped {count}\n".encode(), waiting=waiting)
+
+
+def test_lines_are_written_in_order_and_none_is_lost_at_the_end() -> None:
+    reader = Reader()
+    reader.go_on.set()
+    writer = a_writer(reader, waiting=3000)
+    lines = [f"{number}".encode() for number in range(2500)]
+    for line in lines:
+        writer.put(line + b"\n")
+
+    writer.close(PATIENCE)
+
+    assert reader.lines == lines
+
+
+def test_where_nobody_reads_nobody_waits_and_what_is_dropped_is_counted() -> None:
+    reader = Reader()
+    writer = a_writer(reader, waiting=3)
+    writer.put(b"first\n")
+    assert reader.reading.wait(PATIENCE)
+
+    for number in range(5):
+        writer.put(f"{number}\n".encode())
+    reader.go_on.set()
+
+    assert reader.said.wait(PATIENCE)
+    writer.close(PATIENCE)
+    assert reader.lines == [b"first", b"0", b"1", b"2", b"dropped 2"]
+
+
+def test_a_reader_who_is_gone_ends_nothing() -> None:
+    tried, again = threading.Event(), threading.Event()
+
+    def write(_: bytes) -> None:
+        (again if tried.is_set() else tried).set()
+        raise BrokenPipeError
+
+    writer = LineWriter(write, lambda _: b"")
+    writer.put(b"one\n")
+    assert tried.wait(PATIENCE)
+    writer.put(b"two\n")
+
+    assert again.wait(PATIENCE)
+    writer.close(PATIENCE)
+
+
+def test_a_line_is_json_with_level_and_time_in_utc() -> None:
+    line = _render(None, "info", _stamp(None, "info", {"event": "token_issued", "jti": "a\nb"}))
+
+    read = json.loads(line)
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert (read["event"], read["level"], read["jti"]) == ("token_issued", "info", "a\nb")
+    assert read["timestamp"].endswith("Z")
+
+
+def test_what_the_fast_way_cannot_write_is_written_all_the_same() -> None:
+    odd = {"event": "odd", "text": "\ud800", "number": 2**70, "object": object}
+
+    assert json.loads(_render(None, "info", odd))["text"] == "\ud800"
+    assert json.loads(_render(None, "info", odd))["number"] == 2**70
+
+
+@pytest.mark.parametrize(("event", "level"), [("store_refused", "error"), ("store_mended", "info")])
+def test_an_event_that_somebody_has_to_act_on_is_an_error(event: str, level: str) -> None:
+    with capture_logs() as lines:
+        LogJournal().record(event, what="something")
+
+    assert lines == [{"event": event, "log_level": level, "what": "something"}]
