@@ -23,7 +23,7 @@ from identity_service.domain.ids import new_token_id
 from identity_service.domain.log import TokenDenied
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.redis import RedisStore
-from identity_service.telemetry.logs import LogJournal
+from identity_service.telemetry.logs import StructuredEventLog
 
 MILLION: Final = 1_000_000
 SIZES: Final = (1_000, 10_000, 100_000, MILLION)
@@ -122,7 +122,7 @@ def _await_rewrite(url: str) -> None:
 def _replica_seconds(url: str, cores: Cores) -> float:
     """How long a replica takes from nothing to all of the log, without a service around it."""
     store = RedisStore.connect(url, timeout=10)
-    replica = Replica(store, SystemClock(), LogJournal(), ReplicaConfig())
+    replica = Replica(store, SystemClock(), StructuredEventLog(), ReplicaConfig())
     with on_core(cores.server):
         begun = time.monotonic()
         replica.load()

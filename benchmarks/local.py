@@ -23,9 +23,9 @@ from benchmarks.measure import Bench, Figures, Findings
 from benchmarks.processes import BenchmarkError, Cores, on_core
 from identity_client import IdentityClient, LocalVerifier, Verified
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Office, Service
+from identity_service.bootstrap import Service, StoreAdmin
 from identity_service.composition.opening import open_hasher, open_store
-from identity_service.composition.wiring import office_administration
+from identity_service.composition.wiring import store_administration
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.settings import Settings
@@ -117,8 +117,8 @@ def _service() -> Iterator[tuple[str, str, list[str]]]:
         )
         clock = SystemClock()
         store = open_store(settings, clock)
-        administrator = office_administration(store, open_hasher(settings), clock, settings.issuer)
-        Office(settings=settings, store=store, administrator=administrator, clock=clock).initialise()
+        administrator = store_administration(store, open_hasher(settings), clock, settings.issuer)
+        StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock).initialise()
         reports = Client(
             client_id=PrincipalId("reports"), audiences=frozenset(_ASKS), scopes=frozenset({"read", "write"})
         )

@@ -26,14 +26,14 @@ from identity_service.composition.opening import (
     open_vault,
     tls_files,
 )
-from identity_service.composition.wiring import Parts, UseCases, office_administration
+from identity_service.composition.wiring import Parts, UseCases, store_administration
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import Marks
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.asgi.engine import AsgiEngine
-from identity_service.grpc_api.audit import AuditDesk
+from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.callers import CallerGate
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
@@ -61,7 +61,7 @@ _KEYS_INTERVAL = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Office:
+class StoreAdmin:
     """What the command line needs to administer a store directly."""
 
     settings: Settings
@@ -83,16 +83,16 @@ class Office:
 
 
 @contextmanager
-def open_office(settings: Settings) -> Iterator[Office]:
+def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
     """Open the store for administration, and close it again."""
     clock = SystemClock()
     store = open_store(settings, clock)
     hasher = open_hasher(settings)
     try:
-        yield Office(
+        yield StoreAdmin(
             settings=settings,
             store=store,
-            administrator=office_administration(store, hasher, clock, settings.issuer),
+            administrator=store_administration(store, hasher, clock, settings.issuer),
             clock=clock,
         )
     finally:
@@ -120,15 +120,15 @@ class Service:
         clock = clock or SystemClock()
         self._metrics = Metrics()
         self._metrics_listen = settings.metrics_listen
-        journal = self._metrics.counting(logs.LogJournal())
+        event_log = self._metrics.counting(logs.StructuredEventLog())
         vault = open_vault(settings)
-        self._store = store = store or open_store(settings, clock, journal)
+        self._store = store = store or open_store(settings, clock, event_log)
         self._hasher = open_hasher(settings)
-        self._issuer_keys = open_issuer_keys(settings, clock, journal)
+        self._issuer_keys = open_issuer_keys(settings, clock, event_log)
         self._replica = replica = Replica(
             store,
             clock,
-            journal,
+            event_log,
             ReplicaConfig(
                 max_staleness=settings.max_staleness,
                 leeway=settings.leeway,
@@ -144,9 +144,9 @@ class Service:
         self._follower = Follower(
             store,
             replica,
-            journal,
+            event_log,
             process=secrets.token_hex(8),
-            beat_interval=settings.beat_interval,
+            heartbeat_interval=settings.heartbeat_interval,
         )
         self._metrics.watch(replica)
         use = UseCases(
@@ -157,15 +157,15 @@ class Service:
                 replica=replica,
                 vault=vault,
                 hasher=self._hasher,
-                journal=journal,
+                event_log=event_log,
                 key_policy=key_policy(settings),
                 issuer_keys=self._issuer_keys,
                 attempts=open_counter(store, clock),
             )
         )
         self._keys = use.keys
-        self._keeper = KeyKeeper(use.rotation.maintain, journal, interval=_KEYS_INTERVAL)
-        self._principals = open_principals(settings, use.administration, journal)
+        self._keeper = KeyKeeper(use.rotation.maintain, event_log, interval=_KEYS_INTERVAL)
+        self._principals = open_principals(settings, use.administration, event_log)
         self._trail = use.trail
         self._metrics.gauge(
             "identity_audit_dropped", "Audit events that found the queue full.", lambda: self._trail.dropped
@@ -198,11 +198,13 @@ class Service:
         replica.follow(hub)
         replica.subscribe(hub.on_change)
         self._metrics.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
-        self._limits = limits = Limits(limits_config(settings), journal)
+        self._limits = limits = Limits(limits_config(settings), event_log)
         self._metrics.show_limits(limits)
-        senders = Senders(limits=limits, heartbeat=settings.watch_heartbeat, beat=hub.beat)
+        senders = Senders(
+            limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
+        )
         pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
-        self.certificates = self._open_certificates(settings, journal)
+        self.certificates = self._open_certificates(settings, event_log)
         """Those that clients are shown; None = plain text."""
         self.app: AsgiEngine | None = None
         """The ASGI application, where an ASGI server listens."""
@@ -211,7 +213,7 @@ class Service:
             engine = self.app = AsgiEngine(pools.memory, limits, max_message_bytes=settings.max_message_bytes)
         else:
             config = _grpcio_config(settings, share_port=share_port)
-            engine = GrpcioEngine(config, pools.memory, limits, journal, self.certificates)
+            engine = GrpcioEngine(config, pools.memory, limits, event_log, self.certificates)
         self._server = Server(
             engine,
             pools,
@@ -230,7 +232,7 @@ class Service:
                 use.keys,
                 use.rotation,
                 use.rewrap,
-                AuditDesk(store, senders),
+                AuditHandlers(store, senders),
             ),
             senders,
             gate,
@@ -284,11 +286,11 @@ class Service:
         self._metrics.close()
         return done
 
-    def _open_certificates(self, settings: Settings, journal: Journal) -> Certificates | None:
+    def _open_certificates(self, settings: Settings, event_log: EventLog) -> Certificates | None:
         files = tls_files(settings)
         if files is None:
             return None
-        certificates = Certificates(files, journal)
+        certificates = Certificates(files, event_log)
         self._metrics.gauge(
             "identity_tls_expire_time",
             "When the certificate expires, in Unix seconds.",

@@ -96,13 +96,13 @@ class Settings(LimitSettings):
         timedelta(seconds=60),
         description="how long a rotated refresh token gives its successor again; at most 1h",
     )
-    beat_interval: Annotated[Duration, within("10ms", "1m")] = Field(
+    heartbeat_interval: Annotated[Duration, within("10ms", "1m")] = Field(
         timedelta(milliseconds=500), description="between heartbeats to the store; 10ms to 1m"
     )
     max_staleness: Annotated[Duration, within("50ms", "1h")] = Field(
         timedelta(seconds=5),
         description="since the last confirmed heartbeat, then calls are UNAVAILABLE; "
-        "more than two beat_interval, 50ms to 1h",
+        "more than two heartbeat_interval, 50ms to 1h",
     )
     on_stale: Literal["refuse", "serve"] = Field("refuse", description="what Verify does when too stale")
     durability: str = Field(
@@ -267,8 +267,8 @@ class Settings(LimitSettings):
     def _wrong_durations(self) -> Iterator[str]:
         if self.access_token_lifetime > self.max_access_token_lifetime:
             yield "access_token_lifetime: must not be longer than max_access_token_lifetime"
-        if self.max_staleness <= 2 * self.beat_interval:
-            yield "max_staleness: must be longer than two times beat_interval"
+        if self.max_staleness <= 2 * self.heartbeat_interval:
+            yield "max_staleness: must be longer than two times heartbeat_interval"
         if self.durability.startswith("replicas:") and self.store.startswith("sqlite:"):
             yield "durability: replicas:N needs Redis; an embedded store has none"
 

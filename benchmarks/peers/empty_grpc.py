@@ -19,8 +19,8 @@ from identity_service.settings import Settings
 _THREADS: Final = Settings.model_fields["verify_threads"].default
 
 
-class _Journal:
-    """Implements the port Journal."""
+class _EventLog:
+    """Implements the port EventLog."""
 
     def record(self, event: str, **fields: object) -> None:
         print(event, fields, file=sys.stderr)
@@ -33,9 +33,11 @@ def _empty(data: bytes, _context: grpc.ServicerContext) -> Empty:
 
 def main() -> None:
     """Serve until terminated."""
-    journal = _Journal()
-    limits = Limits(LimitsConfig(), journal)
-    server = GrpcioEngine(GrpcioConfig(listen="127.0.0.1:0"), Threads(_THREADS, "yardstick"), limits, journal)
+    event_log = _EventLog()
+    limits = Limits(LimitsConfig(), event_log)
+    server = GrpcioEngine(
+        GrpcioConfig(listen="127.0.0.1:0"), Threads(_THREADS, "yardstick"), limits, event_log
+    )
     handler: Any = grpc.unary_unary_rpc_method_handler(_empty, response_serializer=Empty.SerializeToString)
     handlers = {YARDSTICK_METHOD: handler}
     # Both, as generated code does.

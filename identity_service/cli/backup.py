@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
+from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.composition import copies
@@ -32,7 +32,7 @@ def backup(
     master key; it can be restored only with that. It holds no sessions and no audit events.
     """
     with stoppable("no backup was written", as_json=as_json):
-        settings = settings_for_office(config, store)
+        settings = settings_for_store_admin(config, store)
         made = copies.make_backup(settings, file)
         about = {"file": str(file), "time": made.manifest.time, "revision": made.manifest.revision}
         show({**about, "issuer": made.manifest.issuer, **held_counts(made.counts)}, as_json=as_json)

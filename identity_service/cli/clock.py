@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from identity_service import bootstrap
-from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
+from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_store_admin
 from identity_service.cli.output import JsonFlag, failures, show
 from identity_service.cli.records import confirm
 from identity_service.domain.audit import AuditEvent, AuditType
@@ -28,13 +28,13 @@ def accept(
     `identity token revoke --everything`.
     """
     with failures(as_json=as_json):
-        settings = settings_for_office(config, store)
-        with bootstrap.open_office(settings) as office:
-            now, before = office.clock.now(), office.store.head().marks.time
+        settings = settings_for_store_admin(config, store)
+        with bootstrap.open_store_admin(settings) as store_admin:
+            now, before = store_admin.clock.now(), store_admin.store.head().marks.time
             remembered = f"{before:%F %T} UTC" if before is not None else "no time"
             confirm(f"The store remembers {remembered}. Is it {now:%F %T} UTC now?", yes=yes)
             event = AuditEvent.of(
                 AuditType.CLOCK_ACCEPTED, reason=reason, remembered=before.isoformat() if before else None
             )
-            office.store.accept_clock(now, audit=event)
+            store_admin.store.accept_clock(now, audit=event)
         show({"remembered": before, "accepted": now}, as_json=as_json)

@@ -56,12 +56,12 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
             say("store: this Redis may lose acknowledged revocations when it crashes; going on at durability")
             say("       `unsynced`, for trying out only. `identity serve` without --dev would refuse.")
             settings = lowered
-    with bootstrap.open_office(settings) as office:
+    with bootstrap.open_store_admin(settings) as store_admin:
         try:
-            admin = office.initialise()
+            admin = store_admin.initialise()
         except AlreadyExistsError:
             return settings, _known_accounts(settings)
-        _, secret = office.administrator.clients.create(
+        _, secret = store_admin.administrator.clients.create(
             Client(
                 client_id=PrincipalId("demo"),
                 display_name="Demo",
@@ -70,7 +70,7 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
             )
         )
         password = secrets.token_urlsafe(12)
-        office.administrator.users.create(
+        store_admin.administrator.users.create(
             NewUser(username="ana", password=Secret(password), audiences=(_AUDIENCE,), scopes=_SCOPES)
         )
     accounts = {

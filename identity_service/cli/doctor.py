@@ -10,7 +10,7 @@ import typer
 from identity_service import bootstrap
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
-from identity_service.cli.options import ConfigOption, StoreOption, settings_for_office
+from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.composition import opening
 from identity_service.config.values import is_loopback
@@ -39,7 +39,7 @@ class Check(NamedTuple):
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Check settings, master key, TLS, store, clock, keys and issuers. Exit 1 if something must be mended."""
     with failures(as_json=as_json):
-        settings = settings_for_office(config, store)
+        settings = settings_for_store_admin(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
         show_table([line._asdict() for line in report], as_json=as_json, empty="")
         if any(line.result == "FAIL" for line in report):
@@ -63,12 +63,12 @@ def _checks(settings: Settings) -> Iterator[Check]:
         )
     if not findings:
         yield Check("store set-up", "ok", f"durability {settings.durability}")
-    with bootstrap.open_office(settings) as office:
-        yield _attempt("initialised", lambda: _check_initialised(office))
-        yield _attempt("clock", lambda: _check_clock(office, settings))
-        yield from _check_processes(office, settings)
-        yield _attempt("keys", lambda: _check_keys(office, settings))
-        yield from _check_issuers(office, settings)
+    with bootstrap.open_store_admin(settings) as store_admin:
+        yield _attempt("initialised", lambda: _check_initialised(store_admin))
+        yield _attempt("clock", lambda: _check_clock(store_admin, settings))
+        yield from _check_processes(store_admin, settings)
+        yield _attempt("keys", lambda: _check_keys(store_admin, settings))
+        yield from _check_issuers(store_admin, settings)
 
 
 def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
@@ -113,21 +113,21 @@ def _nothing(_: object) -> str:
     return ""
 
 
-def _check_initialised(office: bootstrap.Office) -> str:
+def _check_initialised(store_admin: bootstrap.StoreAdmin) -> str:
     """Raise an error if no service can start on the store: it has no head, or was moved to another one."""
-    office.store.head()
-    fence = office.store.copying.fenced()
+    store_admin.store.head()
+    fence = store_admin.store.copying.fenced()
     if fence is not None:
         raise StoreFencedError(fence.target)
     return ""
 
 
-def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
-    difference = abs((office.store.head().time - office.clock.now()).total_seconds())
+def _check_clock(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
+    difference = abs((store_admin.store.head().time - store_admin.clock.now()).total_seconds())
     if difference > settings.leeway.total_seconds():
         raise IdentityError(f"differs from the store's by {difference:.0f} s; run NTP on both machines")
-    remembered = office.store.head().marks.time
-    if remembered is not None and office.clock.now() < remembered - LONGEST_BACK:
+    remembered = store_admin.store.head().marks.time
+    if remembered is not None and store_admin.clock.now() < remembered - LONGEST_BACK:
         raise IdentityError(
             f"is behind {remembered:%F %T} UTC, which the store remembers; set it right, or run "
             "`identity clock accept` if it is right"
@@ -135,36 +135,36 @@ def _check_clock(office: bootstrap.Office, settings: Settings) -> str:
     return f"differs from the store's by {difference:.3f} s"
 
 
-def _check_processes(office: bootstrap.Office, settings: Settings) -> Iterator[Check]:
+def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
     """What each process that serves from this store last said of itself, with its heartbeat."""
     try:
-        now, beats = office.store.head().time, office.store.heartbeats()
+        now, heartbeats = store_admin.store.head().time, store_admin.store.heartbeats()
     except IdentityError:
         return  # which another check says
-    silent_after = max(settings.max_staleness, 2 * settings.beat_interval)
-    for beat in beats:
-        silent = now - beat.time
-        name = f"process {beat.process}"
+    silent_after = max(settings.max_staleness, 2 * settings.heartbeat_interval)
+    for heartbeat in heartbeats:
+        silent = now - heartbeat.time
+        name = f"process {heartbeat.process}"
         if silent > silent_after:
             yield Check(name, "warn", f"last heartbeat {silent.total_seconds():.0f} s ago: ended, or cut off")
-        elif beat.status:
-            yield Check(name, "ok" if beat.status == FRESH else "FAIL", beat.status)
+        elif heartbeat.status:
+            yield Check(name, "ok" if heartbeat.status == FRESH else "FAIL", heartbeat.status)
 
 
-def _check_issuers(office: bootstrap.Office, settings: Settings) -> Iterator[Check]:
+def _check_issuers(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
     """Whether the keys of each trusted issuer can be had from here."""
     try:
-        for finding in issuer_findings(office, settings):
+        for finding in issuer_findings(store_admin, settings):
             yield Check("issuer", finding.result, finding.text)
     except IdentityError as error:
         yield Check("issuers", "FAIL", str(error))
 
 
-def _check_keys(office: bootstrap.Office, settings: Settings) -> str:
-    keys = [found.record for found in all_records(office.store, StoredKey)]
+def _check_keys(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
+    keys = [found.record for found in all_records(store_admin.store, StoredKey)]
     vault = opening.open_vault(settings)
     for purpose in KeyPurpose:
-        if key_in_use(keys, purpose, office.clock.now()) is None:
+        if key_in_use(keys, purpose, store_admin.clock.now()) is None:
             raise IdentityError(
                 f"no key of purpose `{purpose}`: restore a backup, or run `identity init` on a new store"
             )

@@ -27,13 +27,13 @@ class Finding(NamedTuple):
     text: str
 
 
-def issuer_findings(office: bootstrap.Office, settings: Settings) -> Iterator[Finding]:
+def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Finding]:
     """Read the keys of each trusted issuer, of the first twenty.
 
     Raises ConfigurationError for an authority or a token that cannot be read.
     """
     fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
-    records = all_records(office.store, TrustedIssuer)
+    records = all_records(store_admin.store, TrustedIssuer)
     for found in islice(records, _MOST_ISSUERS):
         issuer = found.record
         try:

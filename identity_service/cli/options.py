@@ -37,7 +37,7 @@ def load(config: Path | None, **flags: object) -> LoadedSettings:
     return loaded
 
 
-def settings_for_office(config: Path | None, store: str | None) -> Settings:
+def settings_for_store_admin(config: Path | None, store: str | None) -> Settings:
     """The settings of a command that works on the store directly; it logs warnings only."""
     settings = load(config, store=store).settings
     logs.configure("warning", "console")

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from identity_service.cli.backup import held_counts
-from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_office
+from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_store_admin
 from identity_service.cli.output import JsonFlag, put, put_json, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable
@@ -50,7 +50,7 @@ def restore(
     you know what to disable and what to rotate.
     """
     with stoppable("the restore was not finished; run the same command again", as_json=as_json):
-        settings = settings_for_office(config, store)
+        settings = settings_for_store_admin(config, store)
         check_store(settings)
         with copies.opened_restore(settings, file) as use_case:
             prepared = use_case.prepare(replace=replace)

@@ -9,7 +9,7 @@ import typer
 
 from identity_service import bootstrap
 from identity_service.cli import dev
-from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_office
+from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.domain.errors import ConfigurationError
@@ -25,9 +25,9 @@ from identity_service.telemetry import logs
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Initialise a virgin store: its keys, and the first administrator, whose secret is shown once."""
     with failures(as_json=as_json):
-        settings = settings_for_office(config, store)
-        with bootstrap.open_office(settings) as office:
-            made = office.initialise()
+        settings = settings_for_store_admin(config, store)
+        with bootstrap.open_store_admin(settings) as store_admin:
+            made = store_admin.initialise()
         show(
             {"client_id": made.client_id, "client_secret": made.client_secret.reveal()},
             as_json=as_json,
@@ -86,7 +86,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
             places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
         workers = Workers(
             server_process.work,
-            logs.LogJournal(),
+            logs.StructuredEventLog(),
             count=settings.workers,
             grace=lambda plan: plan.drain_grace,
         )

@@ -11,10 +11,10 @@ import typer
 from identity_client import (
     GenerationRaised,
     KeySet,
-    News,
     Revocation,
     SessionEnded,
     TokenDenied,
+    WatchEvent,
 )
 from identity_service.cli.following import follow
 from identity_service.cli.output import Exit, JsonFlag, fail, put_json, put_styled
@@ -48,7 +48,7 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _lines(news: News, *, verbose: bool) -> Iterator[dict[str, object]]:
+def _lines(news: WatchEvent, *, verbose: bool) -> Iterator[dict[str, object]]:
     """One for each thing that a message says."""
     if news.restarted:
         yield {"event": "restarted"}

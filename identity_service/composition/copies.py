@@ -55,7 +55,7 @@ def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
         OpenBackup.open(path, open_sealer(settings)) as reader,
         _opened(settings, clock, may_be_damaged=True) as store,
     ):
-        watched = max(WATCHED, _HEARTBEATS * settings.beat_interval.total_seconds())
+        watched = max(WATCHED, _HEARTBEATS * settings.heartbeat_interval.total_seconds())
         yield Restore(
             store,
             reader,
@@ -116,7 +116,7 @@ def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -
 def _heartbeats(store: CopyableStore) -> dict[str, object]:
     """The last heartbeat of each process; none, if the store is so damaged that no process can write one."""
     try:
-        return {beat.process: beat.time for beat in store.heartbeats()}
+        return {heartbeat.process: heartbeat.time for heartbeat in store.heartbeats()}
     except StoreDamagedError:
         return {}
 

@@ -13,7 +13,7 @@ from identity_service.domain.attempts import AttemptCounter
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.store import Store
 from identity_service.grpc_api.limits import Bound, LimitsConfig
 from identity_service.grpc_api.tls import TlsFiles
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def open_store(
-    settings: Settings, clock: Clock, journal: Journal | None = None, *, may_be_damaged: bool = False
+    settings: Settings, clock: Clock, event_log: EventLog | None = None, *, may_be_damaged: bool = False
 ) -> CopyableStore:
     """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
 
@@ -47,16 +47,16 @@ def open_store(
             clock=clock,
             audit_entries=settings.audit_entries,
             audit_traffic_entries=settings.audit_traffic_entries,
-            journal=journal,
+            event_log=event_log,
             may_be_damaged=may_be_damaged,
         )
     if scheme.startswith("redis"):
-        demands = _demands(settings, insist=journal is not None)
+        demands = _demands(settings, insist=event_log is not None)
         return RedisStore.connect(
             settings.store,
             demands=demands,
             wall_clock=clock,
-            journal=journal,
+            event_log=event_log,
             audit_entries=settings.audit_entries,
             audit_traffic_entries=settings.audit_traffic_entries,
             may_be_damaged=may_be_damaged,
@@ -169,17 +169,17 @@ def open_key_servers(settings: Settings) -> KeyServers:
     return KeyServers(settings.issuer_ca_file, servers)
 
 
-def open_issuer_keys(settings: Settings, clock: Clock, journal: Journal) -> HeldIssuerKeys:
+def open_issuer_keys(settings: Settings, clock: Clock, event_log: EventLog) -> HeldIssuerKeys:
     """The keys of trusted issuers, none yet. Raises ConfigurationError.
 
     At most a quarter of the threads that do slow work may wait for issuers.
     """
     fetch = HttpsFetcher(open_key_servers(settings), max_bytes=MAX_SET_BYTES)
-    return HeldIssuerKeys(fetch, clock, journal, waiting=max(1, settings.work_threads // 4))
+    return HeldIssuerKeys(fetch, clock, event_log, waiting=max(1, settings.work_threads // 4))
 
 
 def open_principals(
-    settings: Settings, directory: Administration, journal: Journal
+    settings: Settings, directory: Administration, event_log: EventLog
 ) -> "PrincipalsKeeper | None":
     """What keeps the records as `principals_file` says; None = nobody asked for it."""
     if settings.principals_file is None:
@@ -188,4 +188,4 @@ def open_principals(
     from identity_service.principals.inside import OwnRecords
     from identity_service.principals.keeper import PrincipalsKeeper
 
-    return PrincipalsKeeper(settings.principals_file, OwnRecords(directory), StrictKeyChecker(), journal)
+    return PrincipalsKeeper(settings.principals_file, OwnRecords(directory), StrictKeyChecker(), event_log)

@@ -11,7 +11,7 @@ from identity_service.adapters.password_hashing import is_common
 from identity_service.domain.attempts import AttemptCounter, AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.keys import KeyPolicy
-from identity_service.domain.ports import AuditTrail, Clock, IssuerKeys, Journal, PasswordHasher, ReplicaView
+from identity_service.domain.ports import AuditTrail, Clock, EventLog, IssuerKeys, PasswordHasher, ReplicaView
 from identity_service.domain.store import Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -40,7 +40,7 @@ from identity_service.services.rotation import Rotation
 from identity_service.services.token_maker import IssueConfig, TokenMaker
 from identity_service.services.verify import Verifier
 from identity_service.settings import Settings
-from identity_service.telemetry.logs import LogJournal
+from identity_service.telemetry.logs import StructuredEventLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Parts:
     replica: Replica
     vault: Vault
     hasher: PasswordHasher
-    journal: Journal
+    event_log: EventLog
     key_policy: KeyPolicy
     issuer_keys: IssuerKeys
     attempts: AttemptCounter
@@ -71,7 +71,7 @@ class UseCases:
         replica.subscribe(self.directory.on_change)
         issuers = Issuers(store, parts.issuer_keys, own=settings.issuer)
         replica.subscribe(issuers.on_change)
-        self.trail = StoredTrail(store, parts.journal, clock, _trail_config(settings))
+        self.trail = StoredTrail(store, parts.event_log, clock, _trail_config(settings))
 
         codec = AccessTokenCodec(self.keys, settings.issuer)
         config = _issue_config(settings)
@@ -149,12 +149,12 @@ class UseCases:
         )
 
 
-def office_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
+def store_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
     """Administration of a store by a process that serves nobody, as the command line is.
 
     `issuer` = the `iss` of this service's own tokens.
     """
-    return _administration(store, hasher, clock, issuer, LoggedTrail(LogJournal()), None)
+    return _administration(store, hasher, clock, issuer, LoggedTrail(StructuredEventLog()), None)
 
 
 def _administration(

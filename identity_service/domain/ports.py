@@ -269,11 +269,11 @@ class ReplicaView(Protocol):
     def learn(self, appended: Appended) -> None:
         """Know at once what this process wrote itself; the revision stays where it is."""
 
-    def owe(self, fact: Fact) -> None:
+    def add_unconfirmed(self, fact: Fact) -> None:
         """Know this from now on, and send it until the store has it: nobody can say whether it arrived."""
 
 
-class Journal(Protocol):
+class EventLog(Protocol):
     """Where events go that an operator or auditor wants to see: names and fields, never a secret."""
 
     def record(self, event: str, **fields: object) -> None: ...

@@ -95,7 +95,7 @@ class ChangeLog(Protocol):
     def wait(self, after: int, timeout: float) -> None:
         """Return when there may be entries after `after`, or after `timeout` seconds. May return early."""
 
-    def beat(
+    def heartbeat(
         self,
         process: str,
         retention: timedelta = timedelta(0),

@@ -9,7 +9,7 @@ from typing import Final
 
 from identity_service.composition.opening import tls_files
 from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig, Listening
 from identity_service.envoy.limits import EnvoyLimits, default_memory
@@ -31,7 +31,7 @@ class EnvoyService:
     def __init__(
         self,
         settings: Settings,
-        journal: Journal,
+        event_log: EventLog,
         *,
         share_port: bool = False,
         ended: Callable[[], None],
@@ -42,7 +42,7 @@ class EnvoyService:
             ended: called from another thread when Envoy ends though nobody stopped it.
         """
         self._settings = settings
-        self._journal = journal
+        self._event_log = event_log
         self._share_port = share_port
         self._on_end = ended
         self._stack = ExitStack()
@@ -89,7 +89,7 @@ class EnvoyService:
         self._envoy = envoy = EnvoyProcess()
         files = tls_files(settings)
         if files is not None:
-            hand_over(Certificates(files, self._journal).latest(), envoy.directory)
+            hand_over(Certificates(files, self._event_log).latest(), envoy.directory)
         envoy.launch(_APP, ports(settings, addresses), envoy_config(settings))
         try:
             envoy.pipe.send(Plan(settings=settings, python=sys.executable))
@@ -108,7 +108,7 @@ class EnvoyService:
 
     def _note_end(self, code: int) -> None:
         self._died = not self._stopping
-        self._journal.record("envoy_ended", code=code)
+        self._event_log.record("envoy_ended", code=code)
         self._on_end()
 
     def _release(self, patience: float = PATIENCE) -> None:

@@ -10,7 +10,7 @@ from identity_service.grpc_api.admin_answers import (
     from_trusted_issuer,
     from_user,
 )
-from identity_service.grpc_api.audit import AuditDesk
+from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.paging import Page
 from identity_service.grpc_api.response_stream import ResponseStream
@@ -37,7 +37,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         keys: KeyRing,
         rotation: Rotation,
         rewrap: Rewrap,
-        audit: AuditDesk,
+        audit: AuditHandlers,
     ) -> None:
         self._clients = directory.clients
         self._users = directory.users

@@ -27,7 +27,7 @@ _TYPES: Final = frozenset(AuditType)
 _MAX_TYPES: Final = 20
 
 
-class AuditDesk:
+class AuditHandlers:
     """Shows audit events."""
 
     def __init__(self, store: Store, senders: Senders) -> None:

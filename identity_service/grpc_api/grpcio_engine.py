@@ -7,7 +7,7 @@ from typing import Any, Final
 import grpc
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import WaitingThreads
 from identity_service.grpc_api.core.receivers import Completions
@@ -55,7 +55,7 @@ class GrpcioEngine:
         config: GrpcioConfig,
         threads: Threads,
         limits: Limits,
-        journal: Journal,
+        event_log: EventLog,
         certificates: Certificates | None = None,
     ) -> None:
         """
@@ -71,7 +71,7 @@ class GrpcioEngine:
         self._threads = threads
         self._serving: Completions | WaitingThreads = Completions(limits)
         if reason := why_not():
-            journal.record("grpcio_fallback", reason=reason)
+            event_log.record("grpcio_fallback", reason=reason)
             self._serving = WaitingThreads()
         self._server = grpc.server(
             self._serving.default,

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.policy import Streams
 from identity_service.services.attempts import address_of
 
@@ -149,12 +149,12 @@ class Limits:
     """All the quotas of one process."""
 
     def __init__(
-        self, config: LimitsConfig, journal: Journal, monotonic: Callable[[], float] = time.monotonic
+        self, config: LimitsConfig, event_log: EventLog, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         """Raises ValueError if an entry of `exempt` is no network."""
         self.config = config
         self.peers = Peers(config.exempt)
-        self._journal = journal
+        self._event_log = event_log
         self.monotonic = monotonic
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
@@ -193,7 +193,7 @@ class Limits:
                 return
             self._said[setting] = now
             times = self._unsaid.pop(setting)
-        self._journal.record("limit_reached", setting=setting, peer=address, times=times)
+        self._event_log.record("limit_reached", setting=setting, peer=address, times=times)
 
     def _quota(self, name: str, what: str, bound: Bound) -> Quota:
         self._counts[name] = 0

@@ -61,17 +61,17 @@ class _Open:
 class Senders:
     """Any thread may call any method."""
 
-    def __init__(self, *, limits: Limits, heartbeat: timedelta, beat: Callable[[], None]) -> None:
+    def __init__(self, *, limits: Limits, heartbeat: timedelta, send_heartbeats: Callable[[], None]) -> None:
         """
         Args:
             limits: say how long a client may take to read one message, and count the streams ended for it.
-            heartbeat: between two calls of `beat`.
-            beat: queues a heartbeat for every watcher.
+            heartbeat: between two calls of `send_heartbeats`.
+            send_heartbeats: queues a heartbeat for every watcher.
         """
         self._limits = limits
         self._timeout = limits.config.send_timeout.total_seconds()
-        self._heartbeat = heartbeat.total_seconds()
-        self._beat = beat
+        self._interval = heartbeat.total_seconds()
+        self._send_heartbeats = send_heartbeats
         self._ready: SimpleQueue[_Open | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._streams: dict[Source, _Open] = {}
@@ -162,12 +162,12 @@ class Senders:
             opened.stream.send(message, lambda: opened.stream.end(end))
 
     def _keep_time(self) -> None:
-        next_beat = time.monotonic() + self._heartbeat
+        next_heartbeat = time.monotonic() + self._interval
         while not self._stop.wait(_TICK):
             now = time.monotonic()
-            if now >= next_beat:
-                next_beat = now + self._heartbeat
-                self._beat()
+            if now >= next_heartbeat:
+                next_heartbeat = now + self._interval
+                self._send_heartbeats()
             with self._lock:
                 streams = list(self._streams.values())
             for opened in streams:

@@ -15,7 +15,7 @@ from typing import Final
 import grpc
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.jose.certificates import CertificateFacts, check_authorities, check_pair
 
 _SETTLE: Final = 0.25
@@ -57,10 +57,10 @@ class Content:
 class Certificates:
     """The certificates in use. Any thread may ask."""
 
-    def __init__(self, files: TlsFiles, journal: Journal) -> None:
+    def __init__(self, files: TlsFiles, event_log: EventLog) -> None:
         """Reads the files. Raises ConfigurationError: one is unreadable, or they do not fit together."""
         self._files = files
-        self._journal = journal
+        self._event_log = event_log
         self._lock = threading.Lock()
         self._content = _read(files)
         self._facts = _check(self._content, files)
@@ -102,12 +102,12 @@ class Certificates:
                     self._facts = _check(found, self._files)
                     self._content = found
                     expire_time = self._facts.certificate.expire_time.isoformat()
-                    self._journal.record("tls_reloaded", expire_time=expire_time)
+                    self._event_log.record("tls_reloaded", expire_time=expire_time)
                 self._refused = ""
             except ConfigurationError as error:
                 if self._refused != str(error):
                     self._refused = str(error)
-                    self._journal.record("tls_refused", error=str(error))
+                    self._event_log.record("tls_refused", error=str(error))
             return self._content
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from identity_service.domain.errors import ConfigurationError, UnavailableError
-from identity_service.domain.ports import Journal, PublicKeyChecker
+from identity_service.domain.ports import EventLog, PublicKeyChecker
 from identity_service.domain.secret import Secret
 from identity_service.principals.apply import PrincipalRecords, carry_out, plan
 from identity_service.principals.file import read_principals
@@ -28,14 +28,14 @@ class PrincipalsKeeper:
         path: Path,
         records: PrincipalRecords,
         keys: PublicKeyChecker,
-        journal: Journal,
+        event_log: EventLog,
         *,
         interval: float = INTERVAL,
     ) -> None:
         self._path = path
         self._records = records
         self._keys = keys
-        self._journal = journal
+        self._event_log = event_log
         self._interval = interval
         self._looked = b""
         """The digest of the content at the last look."""
@@ -74,7 +74,7 @@ class PrincipalsKeeper:
             self._apply(content)
         except ConfigurationError as error:
             problems = str(error).split("\n")
-            self._journal.record("principals_refused", file=str(self._path), problems=problems)
+            self._event_log.record("principals_refused", file=str(self._path), problems=problems)
         except UnavailableError:
             return  # the next look tries again
         self._done = digest
@@ -92,11 +92,11 @@ class PrincipalsKeeper:
         steps = plan(declaration, self._records)
         carry_out(steps, self._records, self._say_unseen)
         changes = [f"{step.action} {step.kind} {step.name}" for step in steps]
-        self._journal.record("principals_applied", file=str(self._path), changes=changes)
+        self._event_log.record("principals_applied", file=str(self._path), changes=changes)
 
     def _say_unseen(self, client_id: str, _: Secret) -> None:
         """Nobody is there to be shown the secret: `identity client rotate-secret` gives one to somebody."""
-        self._journal.record("client_secret_unseen", client_id=client_id)
+        self._event_log.record("client_secret_unseen", client_id=client_id)
 
 
 def _digest(content: bytes | None) -> bytes:

@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 
 _BESIDE: Final = 256
 """Open files beside the connections of clients: the store, logs, pipes of processes that hash passwords."""
 
 
-def allow(connections: int, journal: Journal) -> None:
+def allow(connections: int, event_log: EventLog) -> None:
     """Raise this process's limit of open files so that it can hold so many connections.
 
     It can be raised up to the hard limit only. If that is less, the event `files_limited` says how many there
@@ -28,4 +28,4 @@ def allow(connections: int, journal: Journal) -> None:
     except (ValueError, OSError):  # a system with a lower limit of its own, as macOS has
         allowed = soft
     if allowed < connections:
-        journal.record("files_limited", max_connections=connections, open_files=allowed)
+        event_log.record("files_limited", max_connections=connections, open_files=allowed)

@@ -15,7 +15,7 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
 from identity_service.domain.log import Head, LogPage, Revision
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.domain.store import ChangeLog
 from identity_service.replication.read_ahead import read_ahead
 
@@ -45,7 +45,7 @@ class LogReader:
     def __init__(
         self,
         log: ChangeLog,
-        journal: Journal,
+        event_log: EventLog,
         *,
         begin: Callable[[Head], None],
         fold: Callable[[LogPage, Cursor], None],
@@ -56,7 +56,7 @@ class LogReader:
             fold: takes a page that follows the last one, and the place up to which all is read with it.
         """
         self._log = log
-        self._journal = journal
+        self._event_log = event_log
         self._begin = begin
         self._fold = fold
         self._from_start = True
@@ -89,7 +89,7 @@ class LogReader:
             if head.complete:
                 return
             with contextlib.suppress(StoreReplacedError):
-                self._journal.record("log_rebuilt", facts=self._log.rebuild())
+                self._event_log.record("log_rebuilt", facts=self._log.rebuild())
                 return
         raise StoreUnavailableError("entries vanish from the change log again and again while it is rebuilt")
 
@@ -115,7 +115,7 @@ class LogReader:
     def renew(self, found: Head | None) -> None:
         """Give the log a new epoch, unless somebody else was first: then all start over and repair it."""
         holds = self._log.renew(found.epoch if found is not None else None, new_epoch())
-        self._journal.record("epoch_renewed", epoch=holds)
+        self._event_log.record("epoch_renewed", epoch=holds)
 
     def _read_on(self) -> LogPage:
         try:
@@ -140,12 +140,12 @@ class LogReader:
         cursor = self.cursor
         same = found.epoch == cursor.epoch
         if same and not self._from_start and cursor.position < found.floor:
-            self._journal.record("log_trimmed_meanwhile", known=str(cursor.revision), floor=found.floor)
+            self._event_log.record("log_trimmed_meanwhile", known=str(cursor.revision), floor=found.floor)
             self.start_over()
             return
         if found.epoch != self._announced or same:  # reading it may fail again and again: it is said once
             self._announced = found.epoch
-            self._journal.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
+            self._event_log.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
         if same:
             self.renew(found)
         self.start_over()

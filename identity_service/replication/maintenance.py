@@ -1,4 +1,4 @@
-"""Upkeep: puts back what a log has lost, sends again what it may not have taken, and trims it.
+"""LogMaintenance: puts back what a log has lost, sends again what it may not have taken, and trims it.
 
 Owns what this process owes to the log. Starts no thread (`follower.py` does) and decides no answer.
 """
@@ -13,7 +13,7 @@ from typing import Final
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import StoreDamagedError, StoreUnavailableError
 from identity_service.domain.log import Fact, Head, Revision, SessionEnded, TokenDenied
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import ChangeLog
 
@@ -28,7 +28,7 @@ _TRIM_STEP: Final = 2_000
 """Positions that one call forgets at most."""
 
 
-class Upkeep:
+class LogMaintenance:
     """What one process does for the log beside reading it. Any thread may call any method."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Upkeep:
         log: ChangeLog,
         revocations: Revocations,
         clock: Clock,
-        journal: Journal,
+        event_log: EventLog,
         *,
         sent: Callable[[Sequence[Fact], Revision], bool],
     ) -> None:
@@ -50,9 +50,9 @@ class Upkeep:
         self._log = log
         self._revocations = revocations
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._lock = threading.Lock()
-        self._owed: dict[Fact, None] = {}
+        self._unconfirmed: dict[Fact, None] = {}
         self._losses = 0
         self._made_good = 0
         self._marks: deque[tuple[float, int]] = deque()
@@ -64,17 +64,17 @@ class Upkeep:
         self._work = threading.Event()
 
     @property
-    def owed(self) -> int:
+    def unconfirmed(self) -> int:
         """How many facts the store has not confirmed."""
-        return len(self._owed)
+        return len(self._unconfirmed)
 
-    def owe(self, fact: Fact) -> None:
+    def add_unconfirmed(self, fact: Fact) -> None:
         """Send this fact until the store has confirmed it. Beyond 10,000 the oldest are dropped."""
         with self._lock:
-            self._owed[fact] = None
-            if len(self._owed) > _OWED_AT_MOST:
-                del self._owed[next(iter(self._owed))]
-                self._journal.record("resend_dropped")
+            self._unconfirmed[fact] = None
+            if len(self._unconfirmed) > _OWED_AT_MOST:
+                del self._unconfirmed[next(iter(self._unconfirmed))]
+                self._event_log.record("resend_dropped")
         self._work.set()
 
     def owe_everything(self) -> None:
@@ -139,16 +139,16 @@ class Upkeep:
 
     def _restore_owed(self) -> None:
         with self._lock:
-            owed = list(self._owed)
-        if not owed:
+            unconfirmed = list(self._unconfirmed)
+        if not unconfirmed:
             return
-        for chunk in _batched(owed, _CHUNK):
+        for chunk in _batched(unconfirmed, _CHUNK):
             end = self._log.restore(chunk).end
             with self._lock:
                 for fact in chunk:
-                    self._owed.pop(fact, None)
+                    self._unconfirmed.pop(fact, None)
             self._require_followed(chunk, end)
-        self._journal.record("revocations_sent_again", count=len(owed))
+        self._event_log.record("revocations_sent_again", count=len(unconfirmed))
 
     def _restore_everything(self) -> None:
         with self._lock:
@@ -162,7 +162,7 @@ class Upkeep:
             sent += len(chunk)
             absent += put_back.absent
         self._made_good = losses
-        self._journal.record("log_repaired", known=sent, absent=absent)
+        self._event_log.record("log_repaired", known=sent, absent=absent)
 
     def _rebuild(self) -> None:
         with self._lock:
@@ -170,10 +170,10 @@ class Upkeep:
         if not wanted or self._log.head().complete:  # another process may have been faster
             return
         try:
-            self._journal.record("log_rebuilt", facts=self._log.rebuild())
+            self._event_log.record("log_rebuilt", facts=self._log.rebuild())
         except StoreDamagedError as error:
             self._rebuild_after = self._clock.monotonic() + _REBUILD_PAUSE
-            self._journal.record("log_incomplete", error=str(error))
+            self._event_log.record("log_incomplete", error=str(error))
 
     def _require_followed(self, facts: Sequence[Fact], end: Revision) -> None:
         """Raise StoreUnavailableError, and owe them again, if this place lies in another history."""
@@ -198,7 +198,7 @@ class Upkeep:
                 break
             floor = reached
         if floor > begun:
-            self._journal.record("log_trimmed", entries=floor - begun)
+            self._event_log.record("log_trimmed", entries=floor - begun)
 
     def _still_counting(self, floor: int, goal: int) -> tuple[int, Sequence[Fact]]:
         """Return how far to trim at once, and the denials up to there that a clock may need.

@@ -3,17 +3,17 @@
 import threading
 from typing import Final
 
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 
 _PAUSE: Final = 60.0
 
 
-class LimitedEvent:
+class RateLimitedEvent:
     """Counts how often something happens between two records of it. Any thread may call it."""
 
-    def __init__(self, event: str, journal: Journal, clock: Clock) -> None:
+    def __init__(self, event: str, event_log: EventLog, clock: Clock) -> None:
         self._event = event
-        self._journal = journal
+        self._event_log = event_log
         self._clock = clock
         self._lock = threading.Lock()
         self._count = 0
@@ -27,4 +27,4 @@ class LimitedEvent:
             if now - self._recorded < _PAUSE:
                 return
             count, self._count, self._recorded = self._count, 0, now
-        self._journal.record(self._event, count=count)
+        self._event_log.record(self._event, count=count)

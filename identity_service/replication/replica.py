@@ -27,21 +27,21 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Appended, Fact, Head, LogPage, Marks, RecordChanged, Revision
-from identity_service.domain.ports import Clock, Journal, LogListener
+from identity_service.domain.ports import Clock, EventLog, LogListener
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import NO_MARKS, ChangeLog
 from identity_service.replication.history import History
 from identity_service.replication.log_reader import Cursor, LogReader
-from identity_service.replication.maintenance import Upkeep, retention_for
-from identity_service.replication.rate_limited_event import LimitedEvent
-from identity_service.replication.unconfirmed import Missing, Unread
+from identity_service.replication.maintenance import LogMaintenance, retention_for
+from identity_service.replication.rate_limited_event import RateLimitedEvent
+from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
 from identity_service.replication.wall_clock import ClockSample, WallClock
 
 FRESH: Final = "fresh"
 """The status of a process that may answer."""
 _NAMED: Final = (NoSigningKeyError, UnsafeStoreError, StoreDamagedError)
 """Errors whose message says what to mend: callers are told them instead of that this process is stale."""
-_PENDING_BEATS: Final = 64
+_PENDING_HEARTBEATS: Final = 64
 _LOADS: Final = 5
 
 
@@ -63,34 +63,34 @@ class ReplicaConfig:
 class Replica:
     """Implements the port ReplicaView, and folds what the follower brings."""
 
-    def __init__(self, log: ChangeLog, clock: Clock, journal: Journal, config: ReplicaConfig) -> None:
+    def __init__(self, log: ChangeLog, clock: Clock, event_log: EventLog, config: ReplicaConfig) -> None:
         self._log = log
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._config = config
         self._max_staleness = config.max_staleness.total_seconds()
         self._revocations = Revocations()
         self._subscribers: list[Callable[[RecordChanged | None], None]] = []
         self._listeners: list[LogListener] = []
-        self._reader = LogReader(log, journal, begin=self._begin, fold=self._fold)
+        self._reader = LogReader(log, event_log, begin=self._begin, fold=self._fold)
         self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
         self._ready = False
         self._trouble: UnavailableError | None = None
         self._fenced: StoreFencedError | None = None
         """Why the last heartbeat was refused, if the store was moved: reading it goes well all the same."""
-        self._wall_clock = WallClock(clock, journal, leeway=config.leeway)
+        self._wall_clock = WallClock(clock, event_log, leeway=config.leeway)
         self._confirmed: float | None = None
         self._marks = config.marks
-        self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_BEATS)
+        self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_HEARTBEATS)
         self._reading = threading.Lock()
         self._reads_begun = 0
         self._reads_done = 0
         self._folding = threading.Lock()
         self._waiting = threading.BoundedSemaphore(config.strong_limit)
         self._history = History(Epoch(""))
-        self._unread = Unread()
-        self._unrecognised = LimitedEvent("revision_unrecognised", journal, clock)
-        self.upkeep = Upkeep(log, self._revocations, clock, journal, sent=self._sent)
+        self._unread = UnconfirmedWrites()
+        self._unrecognised = RateLimitedEvent("revision_unrecognised", event_log, clock)
+        self.maintenance = LogMaintenance(log, self._revocations, clock, event_log, sent=self._sent)
 
     @property
     def revision(self) -> Revision:
@@ -205,10 +205,10 @@ class Replica:
             if isinstance(change, RecordChanged):
                 self._notify(change)
 
-    def owe(self, fact: Fact) -> None:
+    def add_unconfirmed(self, fact: Fact) -> None:
         with self._folding:
             self._revocations.apply(fact, NO_LINK)
-        self.upkeep.owe(fact)
+        self.maintenance.add_unconfirmed(fact)
 
     # What the follower calls.
 
@@ -245,14 +245,14 @@ class Replica:
             with self._folding:
                 self._revocations.history_is_read()
             if replaced:
-                self.upkeep.owe_everything()
+                self.maintenance.owe_everything()
             self._reads_done, self._trouble = number, None
             self._confirm()
 
-    def beat(self, process: str) -> None:
+    def heartbeat(self, process: str) -> None:
         """One heartbeat: measures staleness, finds a replaced log, prompts a catch-up that was missed."""
         try:
-            self._beat(process)
+            self._heartbeat(process)
         except (UnsafeStoreError, StoreDamagedError) as error:
             self._trouble = error
             raise
@@ -263,22 +263,22 @@ class Replica:
         if isinstance(self._trouble, UnsafeStoreError | StoreDamagedError):
             self._trouble = None
 
-    def _beat(self, process: str) -> None:
+    def _heartbeat(self, process: str) -> None:
         try:
-            head = self._beat_once(process)
+            head = self._heartbeat_once(process)
         except StoreUninitializedError:
             if not self._ready:
                 raise
             self.catch_up()  # which gives a log that was emptied a new epoch
-            head = self._beat_once(process)
+            head = self._heartbeat_once(process)
         if head.epoch != self._revision.epoch:
-            self._beat_once(process)  # the log has a new epoch, and only a beat of that one counts
+            self._heartbeat_once(process)  # the log has a new epoch, and only a beat of that one counts
 
-    def _beat_once(self, process: str) -> Head:
+    def _heartbeat_once(self, process: str) -> Head:
         sample = self._wall_clock.sample()
         # With the longest that it knows of, so that a store which lost its marks has them back.
         marks = replace(self._marks, time=self._wall_clock.held_time())
-        head = self._log.beat(process, self._retention(), marks=marks, status=self.status)
+        head = self._log.heartbeat(process, self._retention(), marks=marks, status=self.status)
         self._keep_marks(head)
         verdict = self._judge_clock(sample, head)
         if not head.whole:
@@ -291,9 +291,9 @@ class Replica:
             self.catch_up()
         self._confirm()
         self._send_again(self._unread.beaten(head, sample.steady))
-        self.upkeep.held(head, self._revision.position, marks.time)
+        self.maintenance.held(head, self._revision.position, marks.time)
         if not head.complete:
-            self.upkeep.owe_rebuild()
+            self.maintenance.owe_rebuild()
         return head
 
     def _retention(self) -> timedelta:
@@ -339,8 +339,8 @@ class Replica:
         self._keep_marks(head)
         self._history = History(head.epoch)
         self._unread.begin(self._history)
-        of_this_log = [beat for beat in tuple(self._pending) if beat[1].epoch == head.epoch]
-        self._pending = deque(of_this_log, maxlen=_PENDING_BEATS)
+        of_this_log = [heartbeat for heartbeat in tuple(self._pending) if heartbeat[1].epoch == head.epoch]
+        self._pending = deque(of_this_log, maxlen=_PENDING_HEARTBEATS)
         self._revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
         for listener in self._listeners:
             listener.replaced(self._revision)
@@ -365,11 +365,11 @@ class Replica:
     def _send_again(self, missing: Missing) -> None:
         """Send what this process was told to be durable and what the log does not have, or may not have."""
         if missing.lost:
-            self._journal.record("own_writes_lost", count=len(missing.lost))
+            self._event_log.record("own_writes_lost", count=len(missing.lost))
         for fact in (*missing.lost, *missing.unsure):
-            self.upkeep.owe(fact)
+            self.maintenance.add_unconfirmed(fact)
         if missing.repairs:
-            self.upkeep.owe_everything()
+            self.maintenance.owe_everything()
 
     def _sent(self, facts: Sequence[Fact], end: Revision) -> bool:
         """A server has taken facts: unless the place that it names is read, they are sent again."""

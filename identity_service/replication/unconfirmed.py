@@ -39,7 +39,7 @@ class Missing:
         return bool(self.lost or self.unsure or self.repairs)
 
 
-class Unread:
+class UnconfirmedWrites:
     """Remembers own writes by their entries, in one log. Any thread may call any method."""
 
     def __init__(self) -> None:

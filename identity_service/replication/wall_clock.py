@@ -12,7 +12,7 @@ from typing import Final
 from identity_service.domain.clock_guard import STEP, ClockGuard, ClockVerdict
 from identity_service.domain.errors import ClockSkewedError
 from identity_service.domain.log import Head
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 
 _EVENTS: Final = {
     ClockVerdict.MOVING: "clock_is_being_set",
@@ -36,9 +36,9 @@ class WallClock:
     One thread at a time calls `judge`, `begin` and `forgettable`; any thread calls the others.
     """
 
-    def __init__(self, clock: Clock, journal: Journal, *, leeway: timedelta) -> None:
+    def __init__(self, clock: Clock, event_log: EventLog, *, leeway: timedelta) -> None:
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._leeway = leeway
         self._guard = ClockGuard(clock, leeway=leeway)
         self._skew: timedelta | None = None
@@ -75,9 +75,9 @@ class WallClock:
             after = self._guard.accepted
             step = 0.0 if isnan(before) else after - before
             if self._verdict is not verdict or abs(step) > STEP:
-                self._journal.record("clock_accepted", step_seconds=round(step))
+                self._event_log.record("clock_accepted", step_seconds=round(step))
         elif verdict is not self._verdict:
-            self._journal.record(_EVENTS[verdict])
+            self._event_log.record(_EVENTS[verdict])
         self._verdict = verdict
         return verdict
 

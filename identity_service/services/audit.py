@@ -12,7 +12,7 @@ from typing import Final
 from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
 from identity_service.domain.errors import CredentialRefusedError, IdentityError, UnavailableError
 from identity_service.domain.origin import Origin
-from identity_service.domain.ports import AuditTrail, Clock, Journal
+from identity_service.domain.ports import AuditTrail, Clock, EventLog
 from identity_service.domain.store import Store
 from identity_service.services.folding import DONE_KEYS, Folding, FoldRule
 
@@ -40,8 +40,8 @@ class TrailConfig:
 class LoggedTrail:
     """Events go to the log alone, where nothing runs that could store them later."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, event_log: EventLog) -> None:
+        self._event_log = event_log
 
     def record(self, event: AuditEvent) -> None:
         self._log(event)
@@ -59,7 +59,7 @@ class LoggedTrail:
             fields["peer"] = event.peer
         if event.reason:
             fields["reason"] = event.reason
-        self._journal.record(event.type.value, **fields)
+        self._event_log.record(event.type.value, **fields)
 
 
 @dataclass(slots=True)
@@ -79,8 +79,8 @@ class StoredTrail(LoggedTrail):
     what was folded.
     """
 
-    def __init__(self, store: Store, journal: Journal, clock: Clock, config: TrailConfig) -> None:
-        super().__init__(journal)
+    def __init__(self, store: Store, event_log: EventLog, clock: Clock, config: TrailConfig) -> None:
+        super().__init__(event_log)
         self._store = store
         self._config = config
         self._folding = Folding(clock, done=FoldRule(whole=config.burst, keys=DONE_KEYS))

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from identity_service.domain.errors import IdentityError, StoreFencedError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 
 
 class KeyKeeper:
     """Calls `maintain` again and again until it is closed. Every process has one; a lease picks who acts."""
 
-    def __init__(self, maintain: Callable[[], int], journal: Journal, *, interval: timedelta) -> None:
+    def __init__(self, maintain: Callable[[], int], event_log: EventLog, *, interval: timedelta) -> None:
         self._maintain = maintain
-        self._journal = journal
+        self._event_log = event_log
         self._interval = interval.total_seconds()
         self._stop = threading.Event()
         self._failing = False
@@ -43,7 +43,7 @@ class KeyKeeper:
 
     def _fail(self, why: str) -> None:
         if not self._failing and not self._stop.is_set():
-            self._journal.record("keys_not_maintained", error=why)
+            self._event_log.record("keys_not_maintained", error=why)
         self._failing = True
 
     def _run(self) -> None:

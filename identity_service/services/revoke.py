@@ -31,7 +31,7 @@ from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
-from identity_service.services.owing import owing
+from identity_service.services.unconfirmed import resent_until_confirmed
 
 _LONG_OVER: Final = timedelta(hours=36)
 """A token that expired so long ago stays expired, whatever may be wrong with this process's clock."""
@@ -128,7 +128,7 @@ class Revoker:
 
     def end_session(self, session_id: SessionId, event: AuditEvent) -> Revision:
         """End one sign-in: its access tokens now, its refresh tokens until its last day."""
-        with owing(self._replica, self._session_ended(session_id, self._marks())):
+        with resent_until_confirmed(self._replica, self._session_ended(session_id, self._marks())):
             fact = self._session_ended(session_id, self._marks_in_store())
             appended = self._store.end_session(
                 session_id, deny_until=fact.deny_until, end_until=fact.end_until, audit=event
@@ -220,7 +220,7 @@ class Revoker:
         """Deny a token id until the end that follows from the longest that was ever configured."""
         event = _event(AuditType.TOKEN_REVOKED, token_id, request)
         until = whole_minute(end(self._marks()))
-        with owing(self._replica, TokenDenied(token_id=token_id, deny_until=until)):
+        with resent_until_confirmed(self._replica, TokenDenied(token_id=token_id, deny_until=until)):
             until = whole_minute(end(self._marks_in_store()))
             appended = self._store.deny_token(token_id, until, audit=event)
         return self._learned(appended, event)
@@ -229,7 +229,9 @@ class Revoker:
         event = _event(AuditType.PRINCIPAL_REVOKED, principal, request)
         known = self._replica.revocations.generations.get(principal)
         above, link = known.number if known is not None else 0, new_link()
-        with owing(self._replica, GenerationRaised(principal=principal, number=above + 1, origin=link)):
+        with resent_until_confirmed(
+            self._replica, GenerationRaised(principal=principal, number=above + 1, origin=link)
+        ):
             appended = self._store.raise_generation(
                 principal, above=above, request_id=request.request_id, link=link, audit=event
             )

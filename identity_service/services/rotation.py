@@ -24,7 +24,7 @@ from identity_service.domain.log import GenerationRaised, RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, Clock, KeyVault, ReplicaView
 from identity_service.domain.store import Store, Versioned, all_records
-from identity_service.services.owing import owing
+from identity_service.services.unconfirmed import resent_until_confirmed
 
 _ATTEMPTS: Final = 8
 _LEASE: Final = timedelta(seconds=10)
@@ -103,7 +103,7 @@ class Rotation:
         )
         principal, link = key_principal(key_id), new_link()
         raised = GenerationRaised(principal=principal, number=1, origin=link)
-        with owing(self._replica, raised):
+        with resent_until_confirmed(self._replica, raised):
             appended = self._store.raise_generation(
                 principal, above=0, request_id=f"retire/{key_id}", link=link, audit=event
             )

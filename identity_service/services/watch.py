@@ -152,7 +152,7 @@ class WatchHub:
         with self._lock:
             self._watchers.discard(watcher)
 
-    def beat(self) -> None:
+    def send_heartbeats(self) -> None:
         """Send a heartbeat to every watcher that waits for one.
 
         None is sent while the wall clock of this process is not accepted: a heartbeat vouches for its time.

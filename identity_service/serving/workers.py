@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Final, Generic, TypeVar
 
 from identity_service.domain.errors import IdentityError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.process.last_resort import BETWEEN, SERVING
 
 P = TypeVar("P")
@@ -63,14 +63,14 @@ class Workers(Generic[P]):
     def __init__(
         self,
         work: Callable[[P, Connection], None],
-        journal: Journal,
+        event_log: EventLog,
         *,
         count: int,
         grace: Callable[[P], timedelta],
     ) -> None:
         """`work` = what each process does, importable; `grace` = how long it may take to end, by its plan."""
         self._work = work
-        self._journal = journal
+        self._event_log = event_log
         self._grace = grace
         self._spawning = multiprocessing.get_context("spawn")
         self._team: dict[int, _Worker | None] = dict.fromkeys(range(count))
@@ -159,7 +159,7 @@ class Workers(Generic[P]):
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
         except OSError as error:
-            self._journal.record("worker_not_started", error=str(error))
+            self._event_log.record("worker_not_started", error=str(error))
             return None
         says.close()  # so that the end of the worker is the end of the pipe
         return _Worker(process, hears, self._grace(plan).total_seconds())
@@ -175,7 +175,7 @@ class Workers(Generic[P]):
         self._rest()
         self._reap()
         if self._crashes >= _CRASHES + len(self._team):
-            self._journal.record("workers_give_up", crashes=self._crashes)
+            self._event_log.record("workers_give_up", crashes=self._crashes)
             self._gave_up = self._stopping = True
         if not self._stopping:
             self._replace_fallen(plan)
@@ -199,7 +199,7 @@ class Workers(Generic[P]):
         now = time.monotonic()
         for index, worker in self._team.items():
             if worker is not None and not worker.process.is_alive():
-                self._journal.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
+                self._event_log.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
                 self._note_crash(index, now - worker.born)
         for worker in [*self._leaving]:
             if now >= worker.deadline:
@@ -210,7 +210,7 @@ class Workers(Generic[P]):
                 # Told to end before it knew how to: nothing was cut off.
                 if worker.serves and worker.process.exitcode not in (0, -signal.SIGTERM):
                     code = worker.process.exitcode
-                    self._journal.record("worker_cut_off", pid=worker.process.pid, code=code)
+                    self._event_log.record("worker_cut_off", pid=worker.process.pid, code=code)
                     self._cut_off |= self._stopping
 
     def _note_crash(self, index: int, age: float) -> None:
@@ -233,7 +233,7 @@ class Workers(Generic[P]):
         try:
             wanted = new_plan()
         except IdentityError as error:
-            self._journal.record("workers_not_renewed", error=str(error))
+            self._event_log.record("workers_not_renewed", error=str(error))
             return plan
         for index in self._team:
             new = self._next = self._start(wanted)
@@ -242,7 +242,7 @@ class Workers(Generic[P]):
             if new is None or not ready:
                 if not self._stopping:
                     code = new.process.exitcode if new is not None else None
-                    self._journal.record("workers_not_renewed", renewed=index, code=code)
+                    self._event_log.record("workers_not_renewed", renewed=index, code=code)
                 if new is not None:
                     self._tell_to_end(new)
                 return plan
@@ -252,12 +252,12 @@ class Workers(Generic[P]):
             if old is not None:
                 self._tell_to_end(old)
         self._crashes = 0
-        self._journal.record("workers_renewed", workers=len(self._team))
+        self._event_log.record("workers_renewed", workers=len(self._team))
         return wanted
 
     def _tell_to_end(self, worker: _Worker) -> None:
         if not worker.process.is_alive():
-            self._journal.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
+            self._event_log.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
             return
         worker.process.terminate()
         worker.deadline = time.monotonic() + worker.grace + _MARGIN

@@ -41,6 +41,6 @@ def require_stopped(
     while before and time.monotonic() < deadline:
         time.sleep(_POLL)
         now = read()
-        alive = sorted(process for process, beat in now.items() if before.get(process) != beat)
+        alive = sorted(process for process, heartbeat in now.items() if before.get(process) != heartbeat)
         if alive:
             raise ConfigurationError(problem(alive[0]))

@@ -1,4 +1,4 @@
-"""Logs: events with fields, as JSON lines or for people, on standard error. Implements the port Journal.
+"""Logs: events with fields, as JSON lines or for people, on standard error. Implements the port EventLog.
 
 Never a sentence with values in it, and never a secret: what is logged is named field by field. Control
 characters are escaped in both forms, and in what libraries log: a terminal may be reading.
@@ -145,8 +145,8 @@ _WARNINGS: Final = frozenset(
 """Events that say that the store or the clock has lost something, or may have."""
 
 
-class LogJournal:
-    """Implements the port Journal with the structured log."""
+class StructuredEventLog:
+    """Implements the port EventLog with the structured log."""
 
     def __init__(self) -> None:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.journal")

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.limits import Limits
 from identity_service.replication.replica import Replica
 
@@ -88,9 +88,9 @@ class Metrics:
                 lambda: float(len(replica.revocations.denylist)),
             ),
             (
-                "identity_owed_revocations",
+                "identity_unconfirmed_revocations",
                 "Revocations that the store has not confirmed, and that are sent until it does.",
-                lambda: float(replica.upkeep.owed),
+                lambda: float(replica.maintenance.unconfirmed),
             ),
         ):
             self.gauge(name, what, read)
@@ -103,9 +103,9 @@ class Metrics:
         """Show a value that is read when somebody asks."""
         Gauge(name, what, registry=self._registry).set_function(read)
 
-    def counting(self, journal: Journal) -> Journal:
+    def counting(self, event_log: EventLog) -> EventLog:
         """A journal that counts some of the events on their way."""
-        return _CountingJournal(journal, self._events)
+        return _CountingEventLog(event_log, self._events)
 
     def serve(self, listen: str) -> int:
         """Answer HTTP at host:port (`/metrics`); returns the port. Raises ConfigurationError."""
@@ -152,14 +152,14 @@ class _LimitsCollector(Collector):
         yield reached
 
 
-class _CountingJournal:
-    """Implements the port Journal."""
+class _CountingEventLog:
+    """Implements the port EventLog."""
 
-    def __init__(self, journal: Journal, events: Counter) -> None:
-        self._journal = journal
+    def __init__(self, event_log: EventLog, events: Counter) -> None:
+        self._event_log = event_log
         self._events = events
 
     def record(self, event: str, **fields: object) -> None:
         if event in _COUNTED:
             self._events.labels(event).inc()
-        self._journal.record(event, **fields)
+        self._event_log.record(event, **fields)

@@ -26,15 +26,15 @@ class _Pace:
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self._last: float | None = None
-        self._owed = 0.0
+        self._unconfirmed = 0.0
 
     def due(self, now: float) -> int:
         """Return how many are due now; at most those of a tenth of a second."""
         elapsed = _TICK if self._last is None else min(now - self._last, 0.1)
         self._last = now
-        self._owed += elapsed * self._rate
-        many = int(self._owed)
-        self._owed -= many
+        self._unconfirmed += elapsed * self._rate
+        many = int(self._unconfirmed)
+        self._unconfirmed -= many
         return many
 
 

@@ -42,7 +42,7 @@ def test_by_a_platforms_token(start_world: StartWorld, run: Run, tmp_path: Path)
     world.new_client(public=True)
     rule = TrustRule(claims={"sub": "job"}, client_id=PrincipalId("reports"))
     issuer = TrustedIssuer(issuer="https://ci.example", jwks=key_set(KEY.public()), rules=(rule,))
-    world.office.administrator.issuers.create(issuer)
+    world.store_admin.administrator.issuers.create(issuer)
     world.verify("x", strong=True)
     path = tmp_path / "token"
     claims = assertion_claims("", datetime.now(UTC), iss="https://ci.example", sub="job")

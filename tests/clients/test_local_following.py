@@ -17,7 +17,7 @@ from identity_client import (
 )
 from identity_client import local as module
 from identity_client.backoff import Backoff
-from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, TokenDenied
+from identity_client.trust import GenerationRaised, KeySet, PublicKey, TokenDenied, WatchEvent
 from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.log import Generation
 from identity_service.jose import keys
@@ -34,29 +34,29 @@ _KEY = PublicKey(
     jwk=_MADE.public_jwk or "",
     activate_time=datetime(2026, 1, 1, tzinfo=UTC),
 )
-KEYS = News(keys=KeySet(jwks="", keys=(_KEY,), max_age=timedelta(minutes=1)))
-RESTARTED = News(restarted=True)
+KEYS = WatchEvent(keys=KeySet(jwks="", keys=(_KEY,), max_age=timedelta(minutes=1)))
+RESTARTED = WatchEvent(restarted=True)
 
 
-def heartbeat(revision: str = "", ago: float = 0.0) -> News:
+def heartbeat(revision: str = "", ago: float = 0.0) -> WatchEvent:
     sent = datetime.now(UTC) - timedelta(seconds=ago)
-    return News(revision=revision, time=sent, staleness=timedelta(0))
+    return WatchEvent(revision=revision, time=sent, staleness=timedelta(0))
 
 
 class Script:
     """A service that sends what a test puts here; None ends the stream."""
 
     def __init__(self) -> None:
-        self.messages: queue.Queue[News | None] = queue.Queue()
+        self.messages: queue.Queue[WatchEvent | None] = queue.Queue()
         self.resumed: list[str] = []
         self.max_silence: list[timedelta] = []
         self.failure: IdentityError = UnavailableError("it ended", code=grpc.StatusCode.UNAVAILABLE)
 
-    def put(self, *messages: News | None) -> None:
+    def put(self, *messages: WatchEvent | None) -> None:
         for message in messages:
             self.messages.put(message)
 
-    def watch(self, resume_after: str = "", *, max_silence: timedelta) -> Iterator[News]:
+    def watch(self, resume_after: str = "", *, max_silence: timedelta) -> Iterator[WatchEvent]:
         self.resumed.append(resume_after)
         self.max_silence.append(max_silence)
         while (message := self.messages.get()) is not None:
@@ -95,7 +95,7 @@ def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
     with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
         verifier.wait_ready(timedelta(milliseconds=100))
 
-    script.put(News(revision="e.1"), heartbeat("e.1"))
+    script.put(WatchEvent(revision="e.1"), heartbeat("e.1"))
     verifier.wait_ready()
     assert judges(verifier)
 
@@ -134,12 +134,14 @@ def test_everything_has_been_told_again_once_the_revision_comes(
 ) -> None:
     """What was known stays, and the next stream is resumed there, by the whole text of the revision."""
     denied = TokenDenied(token_id="t1", deny_until=datetime(2100, 1, 1, tzinfo=UTC))
-    script.put(KEYS, News(revocations=(denied,)), heartbeat("e.7.AbC-_xyz012"), None)
+    script.put(KEYS, WatchEvent(revocations=(denied,)), heartbeat("e.7.AbC-_xyz012"), None)
     until(lambda: script.resumed == ["", "e.7.AbC-_xyz012"], PATIENCE)
 
     script.put(RESTARTED, KEYS)
     until(lambda: not judges(verifier), PATIENCE)
-    script.put(News(revocations=(GenerationRaised(principal="*", number=1, link="l"),), revision="e.9.l-_"))
+    script.put(
+        WatchEvent(revocations=(GenerationRaised(principal="*", number=1, link="l"),), revision="e.9.l-_")
+    )
     until(lambda: judges(verifier), PATIENCE)
     script.put(None)
 
@@ -187,7 +189,7 @@ def test_only_a_heartbeat_makes_the_pauses_short_again(
     resets: list[None] = []
     monkeypatch.setattr(Backoff, "reset", lambda _: resets.append(None))
     with LocalVerifier(issuer="i"):
-        script.put(RESTARTED, KEYS, News(revision="e.1"), None)
+        script.put(RESTARTED, KEYS, WatchEvent(revision="e.1"), None)
         until(lambda: script.resumed == ["", "e.1"], PATIENCE)
         assert resets == []
 
@@ -243,7 +245,7 @@ def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes
     token = issued(everyone="1.a")
     assert "a generation that was not told yet" in judged(verifier, token)
 
-    script.put(News(revocations=(raised(1, "a"),), revision="e.2"), heartbeat("e.2"))
+    script.put(WatchEvent(revocations=(raised(1, "a"),), revision="e.2"), heartbeat("e.2"))
     until(lambda: judged(verifier, token) == "", PATIENCE)
 
 
@@ -251,7 +253,7 @@ def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes
 def test_a_token_of_a_history_that_was_lost_is_revoked_once_the_service_has_confirmed_what_it_knows(
     script: Script, verifier: LocalVerifier, known: GenerationRaised | None
 ) -> None:
-    script.put(KEYS, News(revocations=(known,) if known else ()), heartbeat("e.1"))
+    script.put(KEYS, WatchEvent(revocations=(known,) if known else ()), heartbeat("e.1"))
     verifier.wait_ready()
     token = issued(everyone="2.a")
     assert "a generation that was not told yet" in judged(verifier, token)

@@ -14,7 +14,7 @@ from identity_service.domain.log import RecordKind
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import token_pb2
-from tests.clients.test_local_verifier import BEAT, not_fresh, said
+from tests.clients.test_local_verifier import HEARTBEAT, not_fresh, said
 from tests.faults.test_emptied import dumped, put_back
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator
@@ -28,7 +28,7 @@ from tests.rpc.world import API, World, staleness_of
 def world(redis_server: RedisServer) -> Iterator[World]:
     redis_server.start()
     redis_server.flush()
-    settings = settings_for_tests(watch_heartbeat=BEAT)
+    settings = settings_for_tests(watch_heartbeat=HEARTBEAT)
     with running(settings, lambda clock: RedisStore.connect(redis_server.url, clock=clock)) as world:
         yield world
 

@@ -38,7 +38,7 @@ from tests.rpc.test_key_rotation import keys
 from tests.rpc.test_rfc8725 import Pen, key_of
 from tests.rpc.world import API, World
 
-BEAT = timedelta(milliseconds=50)
+HEARTBEAT = timedelta(milliseconds=50)
 CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
 """The SHA-256 of another one than those that are shown here."""
 
@@ -47,7 +47,7 @@ CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
 def start(tmp_path: Path) -> Callable[..., Any]:
     @contextmanager
     def started(**changes: object) -> Iterator[World]:
-        settings = settings_for_tests(watch_heartbeat=BEAT, publish_before=timedelta(0), **changes)
+        settings = settings_for_tests(watch_heartbeat=HEARTBEAT, publish_before=timedelta(0), **changes)
         with running(settings, lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock)) as world:
             yield world
 
@@ -246,9 +246,11 @@ def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tm
         token, other = (world.issue(world.new_client(name)).access_token for name in ("a", "b"))
         verifier = LocalVerifier(world.target, issuer=world.settings.issuer)
         verifier.wait_ready()
-        office, listen = world.office, world.target
+        store_admin, listen = world.store_admin, world.target
     store = SqliteStore.open(str(tmp_path / "i.db"), clock=world.clock)
-    again = Service(office.settings.model_copy(update={"listen": listen}), clock=world.clock, store=store)
+    again = Service(
+        store_admin.settings.model_copy(update={"listen": listen}), clock=world.clock, store=store
+    )
     again.start()
     try:
         with IdentityClient(listen) as client, verifier:

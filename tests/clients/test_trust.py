@@ -11,12 +11,12 @@ from identity_client import (
     ClientOptions,
     GenerationRaised,
     InvalidArgumentError,
-    News,
     SessionEnded,
     TokenDenied,
     TrustClient,
     UnauthenticatedError,
     UnavailableError,
+    WatchEvent,
 )
 from identity_client.trust import _news
 from identity_service.storage.sqlite import SqliteStore
@@ -33,7 +33,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def until_known(watch: Iterator[News]) -> list[News]:
+def until_known(watch: Iterator[WatchEvent]) -> list[WatchEvent]:
     """What comes up to the first revision."""
     seen = []
     for news in watch:

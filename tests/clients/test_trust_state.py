@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from identity_client.access_tokens import SignedToken
-from identity_client.trust import GenerationRaised, KeySet, News, PublicKey, SessionEnded, TokenDenied
+from identity_client.trust import GenerationRaised, KeySet, PublicKey, SessionEnded, TokenDenied, WatchEvent
 from identity_client.trust_state import TrustState
 from identity_client.values import Actor, Verified
 from identity_service.jose import keys
@@ -44,7 +44,7 @@ def signed(generations: dict[str, tuple[int, str]] | None = None, **changes: obj
 
 def told(*revocations: TokenDenied | SessionEnded | GenerationRaised) -> TrustState:
     state = TrustState()
-    state.fold(News(revocations=revocations))
+    state.fold(WatchEvent(revocations=revocations))
     return state
 
 
@@ -102,40 +102,40 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
 
     assert refuses(state, signed({"ana": (1, "a")}))
     assert refuses(state, signed({"ana": (1, "b")}))
-    state.fold(News(revocations=(raised("ana", 2, "c"),)))
+    state.fold(WatchEvent(revocations=(raised("ana", 2, "c"),)))
     assert not refuses(state, signed({"ana": (2, "c")}))
 
 
 def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
     """A store that was put back, and then raised as well: its number is the lower one."""
     state = told(raised("ana", 5, "lost"))
-    state.fold(News(restarted=True))
-    state.fold(News(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
+    state.fold(WatchEvent(restarted=True))
+    state.fold(WatchEvent(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
     for held in ((5, "lost"), (4, "new")):
         assert refuses(state, signed({"ana": held}))
 
-    state.fold(News(revocations=(raised("ana", 6, "repaired"),)))
+    state.fold(WatchEvent(revocations=(raised("ana", 6, "repaired"),)))
     assert not refuses(state, signed({"ana": (6, "repaired")}))
 
 
 def test_a_raise_after_everything_was_told_again_refuses_what_only_this_client_remembers() -> None:
     state = told(raised("ana", 5, "lost"))
-    state.fold(News(restarted=True))
-    state.fold(News(revision="e.9.x"))
+    state.fold(WatchEvent(restarted=True))
+    state.fold(WatchEvent(revision="e.9.x"))
     assert not refuses(state, signed({"ana": (5, "lost")}))
-    state.fold(News(revocations=(raised("ana", 1, "new"),)))
+    state.fold(WatchEvent(revocations=(raised("ana", 1, "new"),)))
     assert refuses(state, signed({"ana": (5, "lost")}))
 
 
 def test_a_raise_is_not_doubted_that_is_told_again_by_a_process_that_lags() -> None:
     state = told(raised("ana", 5, "e"))
     for _ in range(2):  # a stream that ends while it tells everything is begun anew
-        state.fold(News(restarted=True))
-        state.fold(News(revocations=(raised("ana", 4, "d"),)))
+        state.fold(WatchEvent(restarted=True))
+        state.fold(WatchEvent(revocations=(raised("ana", 4, "d"),)))
         assert refuses(state, signed({"ana": (5, "e")}))
-    state.fold(News(revocations=(raised("ana", 5, "e"),)))
+    state.fold(WatchEvent(revocations=(raised("ana", 5, "e"),)))
     assert not refuses(state, signed({"ana": (5, "e")}))
-    state.fold(News(revocations=(raised("ana", 4, "d"),)))
+    state.fold(WatchEvent(revocations=(raised("ana", 4, "d"),)))
     assert not refuses(state, signed({"ana": (5, "e")}))
 
 
@@ -150,8 +150,10 @@ def test_a_token_is_ahead_that_names_a_higher_generation_than_was_told(
 
 
 def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
-    def denied(minutes: float) -> News:
-        return News(revocations=(TokenDenied(token_id="t1", deny_until=NOW + timedelta(minutes=minutes)),))
+    def denied(minutes: float) -> WatchEvent:
+        return WatchEvent(
+            revocations=(TokenDenied(token_id="t1", deny_until=NOW + timedelta(minutes=minutes)),)
+        )
 
     state, token = TrustState(), signed()
     for minutes in (5, 10, 1):
@@ -164,14 +166,14 @@ def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
 
 def test_not_all_is_known_before_the_first_revision_and_while_everything_is_told_again() -> None:
     state = TrustState()
-    steps: Sequence[tuple[News, bool]] = [
-        (News(restarted=True), False),
-        (News(revocations=(raised("bob"),)), False),
-        (News(revision="e.1"), True),
-        (News(revision="e.2"), True),
-        (News(restarted=True), False),
-        (News(revocations=(raised("ana"),)), False),
-        (News(revision="f.1"), True),
+    steps: Sequence[tuple[WatchEvent, bool]] = [
+        (WatchEvent(restarted=True), False),
+        (WatchEvent(revocations=(raised("bob"),)), False),
+        (WatchEvent(revision="e.1"), True),
+        (WatchEvent(revision="e.2"), True),
+        (WatchEvent(restarted=True), False),
+        (WatchEvent(revocations=(raised("ana"),)), False),
+        (WatchEvent(revision="f.1"), True),
     ]
 
     for news, complete in steps:
@@ -189,8 +191,8 @@ def test_a_set_of_keys_replaces_the_one_before_and_a_retired_key_stays_so() -> N
         for key in made
     ]
 
-    def key_set(*some: PublicKey) -> News:
-        return News(keys=KeySet(jwks="", keys=some, max_age=timedelta(minutes=1)))
+    def key_set(*some: PublicKey) -> WatchEvent:
+        return WatchEvent(keys=KeySet(jwks="", keys=some, max_age=timedelta(minutes=1)))
 
     state = TrustState()
     state.fold(key_set(*published))
@@ -198,7 +200,7 @@ def test_a_set_of_keys_replaces_the_one_before_and_a_retired_key_stays_so() -> N
     state.fold(key_set(published[0]))
     assert state.keys == {made[0].key_id: first}, "opened once"
     # A process that lags behind may publish it for a moment longer.
-    state.fold(News(revocations=(raised(f"*key:{made[0].key_id}"),)))
+    state.fold(WatchEvent(revocations=(raised(f"*key:{made[0].key_id}"),)))
     state.fold(key_set(*published))
     token = SignedToken(
         says=signed().says, key_id=made[0].key_id, valid_from=0, valid_until=1, generations={}
@@ -210,7 +212,7 @@ def test_what_is_no_key_is_no_news() -> None:
     bad = PublicKey(key_id="k", algorithm="ES256", state="SIGNING", jwk='{"kty":"EC"}', activate_time=NOW)
 
     with pytest.raises(ValueError, match="key"):
-        TrustState().fold(News(keys=KeySet(jwks="", keys=(bad,), max_age=timedelta(0)), revision="e.1"))
+        TrustState().fold(WatchEvent(keys=KeySet(jwks="", keys=(bad,), max_age=timedelta(0)), revision="e.1"))
 
 
 def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
@@ -233,11 +235,11 @@ def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
 def test_a_watch_that_ends_while_everything_is_told_again_begins_anew() -> None:
     """The service would recognise the older revision, and tell nothing of what was forgotten here."""
     state = TrustState()
-    state.fold(News(restarted=True))
-    state.fold(News(revision="e.5.l"))
+    state.fold(WatchEvent(restarted=True))
+    state.fold(WatchEvent(revision="e.5.l"))
     assert (state.revision, state.complete) == ("e.5.l", True)
 
-    state.fold(News(restarted=True))
+    state.fold(WatchEvent(restarted=True))
     assert (state.revision, state.complete) == ("", False)
-    state.fold(News(restarted=True, revision="e.6.l"))
+    state.fold(WatchEvent(restarted=True, revision="e.6.l"))
     assert (state.revision, state.complete) == ("e.6.l", True)

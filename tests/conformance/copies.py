@@ -47,7 +47,7 @@ WRITES: dict[str, Callable[[Store], object]] = {
     **samples.MUTATIONS,
     "initialise": lambda s: s.initialise(new_epoch()),
     "accept_clock": lambda s: s.accept_clock(TIME),
-    "beat": lambda s: s.beat("p1", timedelta(hours=1)),
+    "heartbeat": lambda s: s.heartbeat("p1", timedelta(hours=1)),
     "renew": lambda s: s.renew(s.head().epoch, new_epoch()),
     "restore": lambda s: s.restore([TokenDenied(token_id=TokenId("t-new"), deny_until=LATER)]),
     "rebuild": lambda s: s.rebuild(),
@@ -63,7 +63,7 @@ HERE_ALONE = {"adopt", "close"}
 
 def fill(store: Store) -> None:
     """Put one of everything into an initialised store."""
-    store.beat("p1", RETENTION, marks=MARKS)
+    store.heartbeat("p1", RETENTION, marks=MARKS)
     for record in (samples.a_client(), samples.a_user(), samples.a_key(), samples.an_issuer()):
         store.create(record)
     changed = store.create(samples.a_user("u_2", "bob"))

@@ -41,12 +41,12 @@ def forgotten(replica: Replica, names: list[str]) -> list[str]:
 
 def assert_complete(backend: Backend, names: list[str]) -> Silent:
     """Start a process: it knows every revocation, and nothing else; returns what it logged."""
-    _, newcomer, journal = follow(backend)
+    _, newcomer, event_log = follow(backend)
     assert forgotten(newcomer, names) == []
     assert newcomer.is_fresh()
     controls = [f"{name}-control" for name in names]
     assert len(forgotten(newcomer, controls)) == 3 * len(names), "the same without a revocation is not denied"
-    return journal
+    return event_log
 
 
 def renewed_once(store: Store, backend: Backend) -> None:
@@ -56,9 +56,9 @@ def renewed_once(store: Store, backend: Backend) -> None:
     replica.catch_up()
     position = store.head().position
     backend.remove_entries(position, position)
-    replica.beat("p")
-    replica.upkeep.do()
-    replica.beat("p")
+    replica.heartbeat("p")
+    replica.maintenance.do()
+    replica.heartbeat("p")
     assert store.head().floor == position
     store.adopt(store.head().epoch)
 
@@ -177,17 +177,17 @@ def test_a_generation_that_was_taken_away_comes_back_from_the_log(store: Store, 
 def test_a_generation_comes_back_from_a_process_that_knows_it(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
-    own, replica, journal = follow(backend)
+    own, replica, event_log = follow(backend)
     without_its_entry(store, clock)
     replica.catch_up()
     assert PrincipalId("p-old") in replica.revocations.generations
     backend.forget_generation(PrincipalId("p-old"))
     own.renew(own.head().epoch, new_epoch())
 
-    replica.beat("p")
-    replica.upkeep.do()
+    replica.heartbeat("p")
+    replica.maintenance.do()
     assert own.head().complete
-    assert journal.of("log_incomplete") == []
+    assert event_log.of("log_incomplete") == []
     assert_complete(backend, ["old"])
 
 
@@ -221,19 +221,19 @@ def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
 ) -> None:
     """A process that has begun to serve knows every generation; here none of those is left."""
     without_its_entry(store, clock)
-    own, replica, journal = follow(backend)
+    own, replica, event_log = follow(backend)
     backend.forget_generation(PrincipalId("p-old"))
     own.renew(own.head().epoch, new_epoch())
     replica.revocations._generations.clear()
 
     for _ in range(3):
-        replica.beat("p")
-        replica.upkeep.do()
-    assert len(journal.of("log_incomplete")) == 1
+        replica.heartbeat("p")
+        replica.maintenance.do()
+    assert len(event_log.of("log_incomplete")) == 1
     clock.advance(timedelta(seconds=61))
-    replica.beat("p")
-    replica.upkeep.do()
-    assert len(journal.of("log_incomplete")) == 2
+    replica.heartbeat("p")
+    replica.maintenance.do()
+    assert len(event_log.of("log_incomplete")) == 2
     assert not own.head().complete
 
 
@@ -246,35 +246,35 @@ def test_a_running_process_finds_entries_gone_below_the_floor(store: Store, back
     for name in names:
         revoke(store, name)
     renewed_once(store, backend)
-    own, replica, journal = follow(backend)
+    own, replica, event_log = follow(backend)
     backend.remove_entries(1, 2 * COUNT)
     assert not own.head().whole
 
-    replica.beat("p")
-    replica.upkeep.do()
+    replica.heartbeat("p")
+    replica.maintenance.do()
     assert own.head().whole
     assert own.head().complete
-    assert len(journal.of("epoch_renewed")) == 1
+    assert len(event_log.of("epoch_renewed")) == 1
     assert_complete(backend, names)
 
 
 def test_a_running_process_finishes_what_another_one_left(store: Store, backend: Backend) -> None:
-    own, replica, journal = follow(backend)
+    own, replica, event_log = follow(backend)
     revoke(store, "unknown-here")
     backend.lose_log()
     own.renew(own.head().epoch, new_epoch())
 
-    replica.beat("p")
-    replica.upkeep.do()
+    replica.heartbeat("p")
+    replica.maintenance.do()
     assert own.head().complete
-    assert journal.of("log_rebuilt") == [{"facts": 2}]
-    replica.beat("p")
+    assert event_log.of("log_rebuilt") == [{"facts": 2}]
+    replica.heartbeat("p")
     assert forgotten(replica, ["unknown-here"]) == []
 
 
 def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
     """Else each of these would renew the epoch of a log that has lost nothing."""
-    store.beat("p", timedelta(hours=1))
+    store.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),
         lambda: revoke(store, "a"),
@@ -294,7 +294,7 @@ def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: F
         write()
         found = backend.open().head()
         assert (found.whole, found.complete) == (True, True)
-        assert store.beat("p").whole
+        assert store.heartbeat("p").whole
     assert store.head().floor == 5
 
 
@@ -317,7 +317,7 @@ def _power_off(*_: object) -> None:
 
 def without_its_entry(store: Store, clock: FakeClock) -> None:
     """Raise a generation and trim its entry, as the log does after a day."""
-    store.beat("p", timedelta(hours=1))
+    store.heartbeat("p", timedelta(hours=1))
     store.raise_generation(PrincipalId("p-old"), above=0, request_id=None)
     clock.advance(timedelta(hours=2))
     store.deny_token(TokenId("t-old"), MUCH_LATER)

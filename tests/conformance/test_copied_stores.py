@@ -125,7 +125,7 @@ def filled(store: CopyableStore, clock: FakeClock) -> CopyableStore:
     assert [found.session_id for found in store.list_sessions(PrincipalId("u_1"))] == ["sid-1"]
     assert store.consume("used", LATER)
     store.append_audit([an_event("before")])
-    store.beat("gone", timedelta(hours=3), marks=Marks(lifetime=timedelta(hours=2)))
+    store.heartbeat("gone", timedelta(hours=3), marks=Marks(lifetime=timedelta(hours=2)))
     clock.advance(timedelta(seconds=5))
     return store
 
@@ -164,7 +164,7 @@ def restored(store: CopyableStore, path: Path, clock: FakeClock, *, replace: boo
             clock,
             RestoreConfig(algorithm="ES256", policy=POLICY),
             lambda: require_stopped(
-                lambda: {beat.process: beat.time for beat in store.heartbeats()},
+                lambda: {heartbeat.process: heartbeat.time for heartbeat in store.heartbeats()},
                 lambda process: f"{process} serves",
                 watched=_WATCHED,
             ),
@@ -249,7 +249,7 @@ def test_a_restore_waits_for_no_process_that_has_stopped(stores: Stores, kind: s
     def beating() -> Any:
         reads.append(1)
         stores.clock.advance(timedelta(milliseconds=500))
-        store.beat("alive")
+        store.heartbeat("alive")
         return heartbeats()
 
     store.heartbeats = beating  # type: ignore[method-assign]
@@ -293,7 +293,7 @@ def test_any_store_moves_to_any_other(stores: Stores, from_: str, to: str) -> No
 
 WRITES: Final[list[Callable[[CopyableStore], object]]] = [
     deny,
-    lambda store: store.beat("p"),
+    lambda store: store.heartbeat("p"),
     lambda store: store.consume("again", LATER),
     lambda store: store.create_session(a_session("sid-9")),
     lambda store: store.create(a_client("nine", certificates=frozenset())),

@@ -103,11 +103,11 @@ def test_the_copy_serves_as_the_source_did(both: tuple[Backend, Backend]) -> Non
     fill(source)
     copy(source, target)
 
-    _, replica, journal = follow(both[1])
+    _, replica, event_log = follow(both[1])
     known = replica.revocations
     assert {f't{number} "\N{SNOWMAN}\\' for number in range(5)} <= {id_ for id_, _ in known.denylist.items()}
     assert known.generations == source.generations()
-    assert not journal.events, "nothing is missing, and nothing is repaired"
+    assert not event_log.events, "nothing is missing, and nothing is repaired"
     store = both[1].open()
     state, before = (which.read_session(SessionId("s-alive")) for which in (store, source))
     assert state is not None

@@ -249,7 +249,7 @@ def assert_is_refused(store: CopyableStore) -> None:
     for call in (
         lambda: store.initialise(new_epoch()),
         store.head,
-        lambda: store.beat("p1"),
+        lambda: store.heartbeat("p1"),
         lambda: store.renew(None, new_epoch()),
         lambda: store.renew(Epoch("e"), new_epoch()),
         lambda: deny(store),

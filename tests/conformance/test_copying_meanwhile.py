@@ -195,7 +195,7 @@ def test_a_new_epoch_ends_a_copy_in_progress(store: CopyableStore, backend: Back
 
 
 def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: CopyableStore, backend: Backend) -> None:
-    store.beat("p1", timedelta(seconds=1))
+    store.heartbeat("p1", timedelta(seconds=1))
     deny(store, 3)
     other = backend.open()
     with store.copying.export(whole=False) as (_, items):

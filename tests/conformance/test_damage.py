@@ -50,7 +50,7 @@ ON_REDIS: dict[str, tuple[tuple[Spoil, ...], str, Call]] = {
     "head: another type": (
         replaced("{idn}:log:head"),
         r"`{idn}:log:head` is not a hash",
-        lambda s: s.beat("p"),
+        lambda s: s.heartbeat("p"),
     ),
     "head: a newer format": (
         (redis_command("HSET", "{idn}:log:head", "format", "3"),),
@@ -78,7 +78,7 @@ ON_REDIS: dict[str, tuple[tuple[Spoil, ...], str, Call]] = {
         r"`{idn}:log` is of the type list",
         lambda s: s.deny_token(TokenId("t9"), LATER),
     ),
-    "log: heartbeat": (replaced("{idn}:log"), r"`{idn}:log` is not a stream", lambda s: s.beat("p")),
+    "log: heartbeat": (replaced("{idn}:log"), r"`{idn}:log` is not a stream", lambda s: s.heartbeat("p")),
     "log: a foreign entry": (
         (redis_command("XADD", "{idn}:log", "17-0", "foo", "bar"),),
         r"`{idn}:log entry 17-0` is none that this version knows",
@@ -161,7 +161,7 @@ ON_REDIS: dict[str, tuple[tuple[Spoil, ...], str, Call]] = {
 }
 ON_SQLITE: dict[str, tuple[tuple[Spoil, ...], str, Call]] = {
     "head": ((sql("UPDATE log_head SET position = 'abc'"),), "`log_head`", lambda s: s.head()),
-    "head: marks": ((sql("UPDATE log_head SET lifetime = 'abc'"),), "`log_head`", lambda s: s.beat("p")),
+    "head: marks": ((sql("UPDATE log_head SET lifetime = 'abc'"),), "`log_head`", lambda s: s.heartbeat("p")),
     "log: no JSON": (
         (sql("UPDATE log SET change = '{' WHERE position = 2"),),
         "`log, position 2`",
@@ -228,7 +228,7 @@ def test_damage_is_an_error_that_names_the_key(
 
 def test_a_foreign_entry_makes_a_process_stale_until_it_is_taken_away(store: Store, backend: Backend) -> None:
     fill(store)
-    _, replica, journal = follow(backend)
+    _, replica, event_log = follow(backend)
     foreign = store.head().position + 1
     redis_command("XADD", "{idn}:log", f"{foreign}-0", "foo", "bar")(backend)
     sql(
@@ -242,9 +242,9 @@ def test_a_foreign_entry_makes_a_process_stale_until_it_is_taken_away(store: Sto
 
     backend.remove_entries(foreign, foreign)
     for _ in range(2):
-        replica.beat("p")
-        replica.upkeep.do()
+        replica.heartbeat("p")
+        replica.maintenance.do()
     assert replica.is_fresh()
     assert {"t1", "s1"} <= {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert len(journal.of("log_replaced")) <= 1
+    assert len(event_log.of("log_replaced")) <= 1
     assert follow(backend)[1].is_fresh()

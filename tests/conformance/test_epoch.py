@@ -62,7 +62,7 @@ def test_an_uninitialised_store_has_no_head(backend: Backend) -> None:
     with pytest.raises(StoreUninitializedError):
         store.read(0, 10)
     with pytest.raises(StoreUninitializedError):
-        store.beat("process-1")
+        store.heartbeat("process-1")
 
 
 @each_mutation
@@ -82,7 +82,7 @@ def test_an_emptied_store_refuses_to_change(store: Store, backend: Backend, muta
     with pytest.raises(StoreUninitializedError):
         mutate(store)
     with pytest.raises(StoreUninitializedError):
-        store.beat("process-1")
+        store.heartbeat("process-1")
 
 
 @each_mutation
@@ -113,7 +113,7 @@ def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backe
     assert new.epoch != old.epoch
     assert store.head() == new
     new = replace(new, marks=Marks(latest=new.time))
-    assert store.beat("process-1") == new
+    assert store.heartbeat("process-1") == new
     page = store.read(old.position, 10)
     assert page.head == new
     assert page.entries[0].previous_link != old.link

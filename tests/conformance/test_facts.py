@@ -144,7 +144,7 @@ def test_generations_never_expire(store: Store, clock: FakeClock) -> None:
     store.raise_generation(ALICE, above=0, request_id=None)
     raised = store.generations()
     clock.advance(timedelta(days=3650))
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert store.generations() == raised
 
 
@@ -169,7 +169,7 @@ def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, cloc
 
     clock.advance(timedelta(hours=23))
     for _ in range(5):
-        store.beat("p")
+        store.heartbeat("p")
     assert store.read_session(SessionId("s1")) is None, "by that clock it is over"
     assert not store.list_sessions(PrincipalId("u_1"))
     clock.advance(timedelta(hours=-23))

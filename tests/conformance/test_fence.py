@@ -55,13 +55,13 @@ def test_it_stands_for_every_process_that_opens_the_store(fenced: CopyableStore,
     again = backend.open()
     assert again.copying.fenced() == FENCE
     with pytest.raises(StoreFencedError):
-        again.beat("p2")
+        again.heartbeat("p2")
 
 
 def test_writes_are_taken_again_once_it_is_lifted(fenced: CopyableStore, backend: Backend) -> None:
     backend.open().copying.lift_fence()
     assert fenced.copying.fenced() is None
-    fenced.beat("p1")
+    fenced.heartbeat("p1")
     fenced.create_session(samples.a_session("s-new"))
     assert fenced.consume("jti-2", samples.LATER)
     samples.deny(fenced)
@@ -121,8 +121,8 @@ def test_a_fence_that_cannot_be_read_is_named(fenced: CopyableStore, backend: Ba
     else:
         with backend.client() as client:  # type: ignore[attr-defined]  # of both other kinds
             client.hset("{idn}:log:head", "fence", "[]")
-    for call in (fenced.copying.fenced, lambda: fenced.beat("p", timedelta(0))):
+    for call in (fenced.copying.fenced, lambda: fenced.heartbeat("p", timedelta(0))):
         with pytest.raises(StoreDamagedError, match="fence"):
             call()
     fenced.copying.lift_fence()
-    fenced.beat("p")
+    fenced.heartbeat("p")

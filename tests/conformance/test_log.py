@@ -97,20 +97,20 @@ def test_a_long_log_is_read_whole(store: Store) -> None:
     assert [e.change for e in entries] == [TokenDenied(token_id=i, deny_until=LATER) for i in ids]
 
 
-def test_sessions_and_beats_append_nothing(store: Store) -> None:
+def test_sessions_and_heartbeats_append_nothing(store: Store) -> None:
     session = a_session()
     store.create_session(session)
     store.replace_session(session, expected_version=1)
     store.read_session(session.session_id)
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert store.head().position == 0
 
 
-def test_a_beat_returns_the_head(store: Store) -> None:
+def test_a_heartbeat_returns_the_head(store: Store) -> None:
     deny(store, 2)
-    assert store.beat("process-1") == store.head()
-    assert store.beat("process-1") == store.head()
-    assert store.beat("process-2") == store.head()
+    assert store.heartbeat("process-1") == store.head()
+    assert store.heartbeat("process-1") == store.head()
+    assert store.heartbeat("process-2") == store.head()
 
 
 def test_two_instances_append_to_one_log(store: Store, backend: Backend) -> None:

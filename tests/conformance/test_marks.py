@@ -24,37 +24,37 @@ def test_a_new_store_has_no_marks(store: Store) -> None:
 def test_a_heartbeat_raises_the_marks_and_lowers_none(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
-    store.beat("p", marks=Marks(lifetime=HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON))
+    store.heartbeat("p", marks=Marks(lifetime=HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON))
     lower = Marks(lifetime=2 * HOUR, session=HOUR, leeway=timedelta(0), time=NOON - HOUR)
 
     now = clock.now()
     raised = Marks(lifetime=2 * HOUR, session=2 * HOUR, leeway=HOUR / 60, time=NOON, latest=now)
-    assert backend.open().beat("q", marks=lower).marks == raised
-    assert store.beat("p").marks == raised
+    assert backend.open().heartbeat("q", marks=lower).marks == raised
+    assert store.heartbeat("p").marks == raised
     assert store.head().marks == raised
     assert store.read(0, 10).head.marks == raised
 
 
 def test_an_operator_sets_the_latest_steady_time_back(store: Store, backend: Backend) -> None:
-    store.beat("p", marks=Marks(lifetime=HOUR, time=NOON))
+    store.heartbeat("p", marks=Marks(lifetime=HOUR, time=NOON))
     for count in (1, 2):
         head = backend.open().accept_clock(NOON - count * HOUR)
         accepted = NOON - count * HOUR
         assert head.marks == Marks(lifetime=HOUR, time=accepted, latest=accepted)
     assert store.head().marks.time == NOON - 2 * HOUR
-    assert store.beat("p").marks.time == NOON - 2 * HOUR
+    assert store.heartbeat("p").marks.time == NOON - 2 * HOUR
 
 
 def test_the_latest_time_of_any_heartbeat_is_kept_however_short_the_clock_showed_it(
     store: Store, clock: FakeClock
 ) -> None:
-    store.beat("p")
+    store.heartbeat("p")
     clock.advance(30 * HOUR)
     ahead = clock.now()
-    store.beat("p")
+    store.heartbeat("p")
     clock.advance(-30 * HOUR)
 
-    marks = store.beat("q").marks
+    marks = store.heartbeat("q").marks
     assert (marks.time, marks.latest) == (None, ahead)
 
 
@@ -70,12 +70,12 @@ def test_a_store_without_an_epoch_accepts_no_clock(backend: Backend) -> None:
 
 
 def test_heartbeats_of_the_last_hour_are_listed_with_their_status(store: Store, clock: FakeClock) -> None:
-    store.beat("gone", status="long ago")
+    store.heartbeat("gone", status="long ago")
     clock.advance(HOUR - timedelta(seconds=1))
-    store.beat("q")
-    store.beat("p", status="old")
+    store.heartbeat("q")
+    store.heartbeat("p", status="old")
     clock.advance(timedelta(seconds=1))
-    store.beat("p", status="clock ok; store ok")
+    store.heartbeat("p", status="clock ok; store ok")
 
     assert store.heartbeats() == (
         Heartbeat(process="p", time=clock.now(), status="clock ok; store ok"),
@@ -84,17 +84,17 @@ def test_heartbeats_of_the_last_hour_are_listed_with_their_status(store: Store, 
 
 
 def test_a_long_status_is_cut(store: Store) -> None:
-    store.beat("p", status="x" * (STATUS_LENGTH + 1))
+    store.heartbeat("p", status="x" * (STATUS_LENGTH + 1))
     assert store.heartbeats()[0].status == "x" * STATUS_LENGTH
 
 
 def test_a_process_gives_the_longest_that_it_knows_to_a_store_that_lost_it(
     store: Store, backend: Backend
 ) -> None:
-    store.beat("gone", marks=Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60, time=NOON))
+    store.heartbeat("gone", marks=Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60, time=NOON))
     _, replica, _ = follow(backend)
     backend.wipe()
-    replica.beat("p")
+    replica.heartbeat("p")
 
     now = backend.clock.now()
     known = Marks(lifetime=9 * HOUR, session=8 * HOUR, leeway=HOUR / 60, latest=now)

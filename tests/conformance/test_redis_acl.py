@@ -97,7 +97,7 @@ def use_everything(store: RedisStore) -> None:
         claim = counter.claim([Limit(name, AttemptPolicy(free=5)) for name in ("one", "other")])
         assert not isinstance(claim, Paused | Occupied)
         claim.settle(verdict)
-    head = store.beat("p1", timedelta(microseconds=1))  # so that there is something to trim
+    head = store.heartbeat("p1", timedelta(microseconds=1))  # so that there is something to trim
     changes = [entry.change for entry in store.read(0, 100).entries]
     store.restore([change for change in changes if not isinstance(change, RecordChanged)])
     store.wait(0, 0.01)
@@ -186,20 +186,20 @@ def test_a_right_that_is_taken_away_at_run_time_is_missed_by_the_next_heartbeat_
     server: RedisServer,
 ) -> None:
     store = connect(server, for_this(server, documented()))
-    store.beat("p1")
+    store.heartbeat("p1")
     say(server.port, "ACL SETUSER identity -config|get")
 
     with pytest.raises(UnsafeStoreError, match="CONFIG GET"):
-        until(lambda: bool(store.beat("p1")) and False)
+        until(lambda: bool(store.heartbeat("p1")) and False)
 
     say(server.port, "ACL SETUSER identity +config|get")
-    until(lambda: beats(store))
+    until(lambda: heartbeats(store))
     store.close()
 
 
-def beats(store: RedisStore) -> bool:
+def heartbeats(store: RedisStore) -> bool:
     try:
-        store.beat("p1")
+        store.heartbeat("p1")
     except StoreUnavailableError:
         return False
     return True

@@ -24,14 +24,14 @@ def server(tmp_path: Path) -> Iterator[TunedServer]:
 
 
 @pytest.fixture
-def journal() -> "Events":
+def event_log() -> "Events":
     return Events()
 
 
 @pytest.fixture
-def store(server: TunedServer, journal: "Events") -> Iterator[RedisStore]:
+def store(server: TunedServer, event_log: "Events") -> Iterator[RedisStore]:
     store = RedisStore.connect(
-        server.url, timeout=STORE_SECONDS, demands=Demands(durability="local"), journal=journal
+        server.url, timeout=STORE_SECONDS, demands=Demands(durability="local"), event_log=event_log
     )
     store.initialise(new_epoch())
     yield store
@@ -39,7 +39,7 @@ def store(server: TunedServer, journal: "Events") -> Iterator[RedisStore]:
 
 
 class Events:
-    """Implements the port `Journal`: what was recorded, with what it was about."""
+    """Implements the port `EventLog`: what was recorded, with what it was about."""
 
     def __init__(self) -> None:
         self.all: list[tuple[str, object]] = []
@@ -93,7 +93,7 @@ def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisSt
 
 
 def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
-    server: TunedServer, store: RedisStore, journal: Events
+    server: TunedServer, store: RedisStore, event_log: Events
 ) -> None:
     """The restart forgot what was set by hand; the log says so once, not once for each call."""
     server.kill()
@@ -104,14 +104,14 @@ def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
     fail(store, 0.5)
     with pytest.raises(StoreUnavailableError, match=r"not set up safely|away"):
         store.head()
-    assert {event for event, _ in journal.all} == {"store_refused"}
-    assert len(journal.all) == 2
+    assert {event for event, _ in event_log.all} == {"store_refused"}
+    assert len(event_log.all) == 2
 
     server.configure("maxmemory-policy", "noeviction")
     server.configure("appendfsync", "always")
 
     until(lambda: answers(store))
-    assert journal.all[-1][0] == "store_mended"
+    assert event_log.all[-1][0] == "store_mended"
 
 
 def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, store: RedisStore) -> None:
@@ -123,11 +123,13 @@ def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, st
         until(lambda: bool(store.head()) and False)
 
 
-def test_who_does_not_insist_is_told_and_served(server: TunedServer, journal: Events) -> None:
+def test_who_does_not_insist_is_told_and_served(server: TunedServer, event_log: Events) -> None:
     server.configure("maxmemory-policy", "allkeys-lru")
 
-    store = RedisStore.connect(server.url, demands=Demands(durability="local", insist=False), journal=journal)
+    store = RedisStore.connect(
+        server.url, demands=Demands(durability="local", insist=False), event_log=event_log
+    )
     store.initialise(new_epoch())
     store.close()
 
-    assert [event for event, _ in journal.all] == ["store_refused"]
+    assert [event for event, _ in event_log.all] == ["store_refused"]

@@ -203,10 +203,10 @@ def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup)
 def test_a_confirmation_counts_only_what_has_this_write(replicated: ClusterGroup) -> None:
     store = RedisStore.connect(replicated.url, timeout=2.0, demands=Demands(durability="replicas:1"))
     store.initialise(new_epoch())
-    store.beat("p1", timedelta(days=1))
+    store.heartbeat("p1", timedelta(days=1))
 
     with paused(replicated.replica), pytest.raises(NotConfirmedError):
-        store.beat("p2", timedelta(days=1))
+        store.heartbeat("p2", timedelta(days=1))
     store.close()
 
 
@@ -235,7 +235,7 @@ def test_what_the_server_of_idn_no_longer_keeps_at_run_time_stops_every_revocati
     replicated.home.configure(name, wrong)
 
     with pytest.raises(UnsafeStoreError, match=f"{name} {right}"):
-        until(lambda: bool(store.beat("p1", timedelta(days=1))) and False)
+        until(lambda: bool(store.heartbeat("p1", timedelta(days=1))) and False)
     assert not denied(store, "meanwhile")
 
     replicated.home.configure(name, right)

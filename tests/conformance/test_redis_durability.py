@@ -71,10 +71,10 @@ def connected(server: RedisServer, durability: str, *, timeout: float = 5.0) -> 
 def test_a_write_is_acknowledged_once_the_replica_has_it(primary: RedisServer, replica: RedisServer) -> None:
     store = opened(primary, "replicas:1")
 
-    appended = store.beat("p1", RETENTION)
+    appended = store.heartbeat("p1", RETENTION)
 
     assert appended.position == 0
-    assert say(replica.port, f"EXISTS {keyspace.beat('p1')}") == ":1\r\n"
+    assert say(replica.port, f"EXISTS {keyspace.heartbeat('p1')}") == ":1\r\n"
     store.close()
 
 
@@ -83,13 +83,13 @@ def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered
 ) -> None:
     opened(primary, "unsynced").close()
     connection = connected(primary, "replicas:1", timeout=2.0)
-    keys: list[str] = [keyspace.HEAD, keyspace.beat("p1"), keyspace.LOG]
+    keys: list[str] = [keyspace.HEAD, keyspace.heartbeat("p1"), keyspace.LOG]
     keys += [keyspace.HEARTBEATS, keyspace.GENERATIONS]
     words: list[str | int] = ["", 60, "p1", "", "1.0", "0", "0", "0", ""]
-    answer = connection.run("beat", keys, words, durable=True)
+    answer = connection.run("heartbeat", keys, words, durable=True)
 
     with paused(replica), pytest.raises(NotConfirmedError) as error:
-        connection.run("beat", keys, words, durable=True)
+        connection.run("heartbeat", keys, words, durable=True)
 
     assert isinstance(error.value.answer, list)
     assert error.value.answer[0] == answer[0]
@@ -107,7 +107,7 @@ def test_what_need_not_be_durable_does_not_wait_for_the_replica(
         assert store.replace_session(session, expected_version=1)
         assert store.read_session(session.session_id) is not None
         with pytest.raises(NotConfirmedError):
-            store.beat("p1", RETENTION)
+            store.heartbeat("p1", RETENTION)
     store.close()
 
 
@@ -135,7 +135,7 @@ def test_more_replicas_than_there_are_never_confirm(primary: RedisServer, replic
     store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:2"), timeout=2.0)
 
     with pytest.raises(NotConfirmedError):
-        store.beat("p1", RETENTION)
+        store.heartbeat("p1", RETENTION)
     store.close()
 
 
@@ -143,12 +143,12 @@ def test_scripts_that_the_server_has_forgotten_are_taught_and_confirmed(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     store = opened(primary, "replicas:1")
-    store.beat("p1", RETENTION)
+    store.heartbeat("p1", RETENTION)
     say(primary.port, "SCRIPT FLUSH")
 
-    store.beat("p2", RETENTION)
+    store.heartbeat("p2", RETENTION)
 
-    assert say(replica.port, f"EXISTS {keyspace.beat('p2')}") == ":1\r\n"
+    assert say(replica.port, f"EXISTS {keyspace.heartbeat('p2')}") == ":1\r\n"
     store.close()
 
 
@@ -158,12 +158,12 @@ def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: R
     waited = 0.0
     for number in range(3):
         begun = time.monotonic()
-        store.beat(f"p{number}", RETENTION)
+        store.heartbeat(f"p{number}", RETENTION)
         waited = max(waited, time.monotonic() - begun)
     disk.kill()
     disk.start()
 
-    assert say(disk.port, f"EXISTS {keyspace.beat('p2')}") == ":1\r\n"
+    assert say(disk.port, f"EXISTS {keyspace.heartbeat('p2')}") == ":1\r\n"
     assert waited > 0.1  # a sync each second cannot have been faster for all of three in a row
     store.close()
 
@@ -172,35 +172,35 @@ def test_a_server_that_syncs_every_write_and_can_tell_is_asked_all_the_same(disk
     """Its answer would come just as well without the file, from the moment that it is turned off."""
     disk.configure("appendfsync", "always")
     store = opened(disk, "local")
-    store.beat("p1", RETENTION)  # the connection has looked at the server a moment ago
+    store.heartbeat("p1", RETENTION)  # the connection has looked at the server a moment ago
 
     disk.configure("appendonly", "no")
     with pytest.raises(NotConfirmedError, match="CONFIG SET appendonly yes"):
-        store.beat("p2", RETENTION)
+        store.heartbeat("p2", RETENTION)
 
     disk.configure("appendonly", "yes")
-    until(lambda: _beats(store))
+    until(lambda: _heartbeats(store))
     store.close()
 
 
 def test_a_server_that_stops_writing_its_file_confirms_nothing(disk: RedisServer) -> None:
     store = opened(disk, "local", timeout=20)
-    store.beat("p1", RETENTION)
+    store.heartbeat("p1", RETENTION)
     disk.configure("appendonly", "no")
 
     with pytest.raises(NotConfirmedError):
-        store.beat("p2", RETENTION)
+        store.heartbeat("p2", RETENTION)
     with pytest.raises(StoreUnavailableError, match="not set up safely"):
-        store.beat("p3", RETENTION)
+        store.heartbeat("p3", RETENTION)
 
     disk.configure("appendonly", "yes")
-    until(lambda: _beats(store))
+    until(lambda: _heartbeats(store))
     store.close()
 
 
-def _beats(store: RedisStore) -> bool:
+def _heartbeats(store: RedisStore) -> bool:
     try:
-        store.beat("p4", RETENTION)
+        store.heartbeat("p4", RETENTION)
     except StoreUnavailableError:
         return False
     return True

@@ -128,7 +128,7 @@ def test_a_fact_is_there_once_and_answered(
 def test_a_heartbeat_is_sent_again(store: RedisStore, proxy: Proxy, direct: RedisStore) -> None:
     proxy.lose_next_reply()
 
-    assert store.beat("p1").revision == direct.head().revision
+    assert store.heartbeat("p1").revision == direct.head().revision
     assert proxy.lost == 1
 
 

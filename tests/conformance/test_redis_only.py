@@ -41,7 +41,7 @@ def test_the_keys_are_those_of_the_documentation(server: RedisServer, store: Red
     store.create(first_party_client())
     store.create(samples.a_user())
     store.create_session(replace(samples.a_session(expire_time=soon()), session_id=SessionId("s2")))
-    store.beat("p1")
+    store.heartbeat("p1")
 
     found = lines(server, "KEYS *")
 
@@ -299,10 +299,10 @@ def test_an_entry_that_was_added_and_taken_away_again_stops_no_write(
     id_ = answer.split(b"\r\n")[1]
     ask(server.port, b"XDEL {idn}:log " + id_ + b"\r\n")
 
-    head = store.beat("p")
+    head = store.heartbeat("p")
     assert not head.whole
     store.adopt(store.renew(head.epoch, new_epoch()))
-    assert store.beat("p").whole
+    assert store.heartbeat("p").whole
     store.deny_token(TokenId("t2"), samples.LATER)
     assert [entry.change for entry in store.read(0, 10).entries] == [
         TokenDenied(token_id=TokenId(name), deny_until=samples.LATER) for name in ("t1", "t2")

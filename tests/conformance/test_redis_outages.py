@@ -41,10 +41,10 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: RedisServer, 
     server.pause()
     try:
         with pytest.raises(StoreUnavailableError):
-            store.beat("p1")
+            store.heartbeat("p1")
     finally:
         server.resume()
-    assert store.beat("p1").position == 0
+    assert store.heartbeat("p1").position == 0
 
 
 def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
@@ -98,7 +98,7 @@ def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: Re
     ask(server.port, b"REPLICAOF 127.0.0.1 1\r\n")
 
     with pytest.raises(StoreUnavailableError, match="ReadOnly"):
-        store.beat("p1")
+        store.heartbeat("p1")
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis://:hunter2@127.0.0.1:{}/0"])

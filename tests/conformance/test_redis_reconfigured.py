@@ -22,7 +22,7 @@ RETENTION = timedelta(days=1)
 
 
 class Events:
-    """Implements the port `Journal`."""
+    """Implements the port `EventLog`."""
 
     def __init__(self) -> None:
         self.all: list[tuple[str, dict[str, object]]] = []
@@ -36,7 +36,7 @@ class Events:
 
 
 @pytest.fixture
-def journal() -> Events:
+def event_log() -> Events:
     return Events()
 
 
@@ -49,7 +49,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_heartbeat_by_default_looks_at_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
-    assert node._LOOK_INTERVAL < Settings().beat_interval.total_seconds() < 1
+    assert node._LOOK_INTERVAL < Settings().heartbeat_interval.total_seconds() < 1
 
 
 @pytest.fixture(params=["the one on PATH", "the packaged one"])
@@ -61,11 +61,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TunedServ
     server.stop()
 
 
-def opened(server: TunedServer, journal: Events, **demands: Any) -> RedisStore:
+def opened(server: TunedServer, event_log: Events, **demands: Any) -> RedisStore:
     demanded = Demands(**{"durability": "local"} | demands)
-    store = RedisStore.connect(server.url, timeout=1.0, demands=demanded, journal=journal)
+    store = RedisStore.connect(server.url, timeout=1.0, demands=demanded, event_log=event_log)
     store.initialise(new_epoch())
-    store.beat("control", RETENTION)
+    store.heartbeat("control", RETENTION)
     return store
 
 
@@ -88,33 +88,33 @@ def fails(call: Callable[[], object]) -> bool:
     ],
 )
 def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
-    server: TunedServer, journal: Events, name: str, wrong: str, right: str
+    server: TunedServer, event_log: Events, name: str, wrong: str, right: str
 ) -> None:
-    with closing(opened(server, journal)) as store:
+    with closing(opened(server, event_log)) as store:
         server.configure(name, wrong)
 
-        assert fails(lambda: store.beat("p", RETENTION))
+        assert fails(lambda: store.heartbeat("p", RETENTION))
         for call in (*samples.MUTATIONS.values(), *samples.READS.values()):
             with pytest.raises(UnsafeStoreError, match=f"CONFIG SET {name} {right}"):
                 call(store)
 
         server.configure(name, right)
-        until(lambda: not fails(lambda: store.beat("p", RETENTION)))
+        until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
         store.deny_token(TokenId("after"), samples.LATER)
-    assert journal.names == ["store_refused", "store_mended"]
-    assert f"CONFIG SET {name} {right}" in str(journal.all[0][1]["fix"])
+    assert event_log.names == ["store_refused", "store_mended"]
+    assert f"CONFIG SET {name} {right}" in str(event_log.all[0][1]["fix"])
 
 
 def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_can_tell(
-    tmp_path: Path, journal: Events
+    tmp_path: Path, event_log: Events
 ) -> None:
     """Not one, however short ago the set-up was looked at."""
     server = TunedServer(tmp_path, binary=packaged_server())
     server.start()
     try:
-        with closing(opened(server, journal)) as store:
+        with closing(opened(server, event_log)) as store:
             for _ in range(10):
-                until(lambda: not fails(lambda: store.beat("just looked", RETENTION)))
+                until(lambda: not fails(lambda: store.heartbeat("just looked", RETENTION)))
                 server.configure("appendonly", "no")
                 assert fails(lambda: store.deny_token(TokenId("t1"), samples.LATER))
                 server.configure("appendonly", "yes")
@@ -123,36 +123,36 @@ def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_
 
 
 def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_again(
-    server: TunedServer, journal: Events
+    server: TunedServer, event_log: Events
 ) -> None:
-    with closing(opened(server, journal)) as store:
+    with closing(opened(server, event_log)) as store:
         say(server.port, "REPLICAOF 127.0.0.1 1")
 
-        until(lambda: fails(lambda: store.beat("p", RETENTION)))
+        until(lambda: fails(lambda: store.heartbeat("p", RETENTION)))
         with pytest.raises(UnsafeStoreError, match="is a replica"):
             until(lambda: bool(store.head()) and False)
 
         say(server.port, "REPLICAOF NO ONE")
-        until(lambda: not fails(lambda: store.beat("p", RETENTION)))
-    assert journal.names == ["store_refused", "store_mended"]
+        until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
+    assert event_log.names == ["store_refused", "store_mended"]
 
 
 def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
-    tmp_path: Path, journal: Events
+    tmp_path: Path, event_log: Events
 ) -> None:
     """Below 7.2 nothing else tells: until its first rewrite is done, a crash loses what is in memory."""
     server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
     server.start()
     try:
-        with closing(opened(server, journal)) as store:
+        with closing(opened(server, event_log)) as store:
             for number in range(400):
                 say(server.port, f"SET filler{number} x")
             server.configure("appendonly", "no")
-            until(lambda: fails(lambda: store.beat("p", RETENTION)))
+            until(lambda: fails(lambda: store.heartbeat("p", RETENTION)))
             server.configure("appendonly", "yes")
             until(lambda: "aof_rewrite_in_progress:1" in say(server.port, "INFO persistence"))
 
-            until(lambda: not fails(lambda: store.beat("p", RETENTION)))
+            until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
 
             assert "aof_rewrite_in_progress:0" in say(server.port, "INFO persistence")
     finally:
@@ -160,22 +160,24 @@ def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
 
 
 def test_a_primary_that_no_longer_needs_its_replicas_is_found_where_a_failover_may_come(
-    tmp_path: Path, journal: Events
+    tmp_path: Path, event_log: Events
 ) -> None:
     group = SentinelGroup(tmp_path)
     try:
         group.start()
         demands = Demands(durability="replicas:1")
-        with closing(RedisStore.connect(group.url, timeout=1.0, demands=demands, journal=journal)) as store:
+        with closing(
+            RedisStore.connect(group.url, timeout=1.0, demands=demands, event_log=event_log)
+        ) as store:
             store.initialise(new_epoch())
-            store.beat("control", RETENTION)
+            store.heartbeat("control", RETENTION)
             group.primary.configure("min-replicas-to-write", "0")
 
             with pytest.raises(UnsafeStoreError, match="min-replicas-to-write 1"):
-                until(lambda: bool(store.beat("p", RETENTION)) and False)
+                until(lambda: bool(store.heartbeat("p", RETENTION)) and False)
 
             group.primary.configure("min-replicas-to-write", "1")
-            until(lambda: not fails(lambda: store.beat("p", RETENTION)))
+            until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
     finally:
         group.stop()
-    assert journal.names == ["store_refused", "store_mended"]
+    assert event_log.names == ["store_refused", "store_mended"]

@@ -49,20 +49,20 @@ def denied(store: RedisStore, token_id: str) -> bool:
 def test_the_primary_is_found_and_another_one_followed_after_it_has_died(
     group: SentinelGroup, store: RedisStore
 ) -> None:
-    store.beat("before", timedelta(days=1))
+    store.heartbeat("before", timedelta(days=1))
     group.primary.kill()
 
     until(lambda: denied(store, "after"))
 
     assert say(group.elected, f"EXISTS {keyspace.denial(TokenId('after'))}") == ":1\r\n"
-    assert say(group.elected, f"EXISTS {keyspace.beat('before')}") == ":1\r\n"
+    assert say(group.elected, f"EXISTS {keyspace.heartbeat('before')}") == ":1\r\n"
 
 
 def test_a_primary_that_was_only_silent_gets_no_more_writes_when_it_is_back(
     group: SentinelGroup, store: RedisStore
 ) -> None:
     """Its connections are still open in the pool, and for a while it takes itself for the primary."""
-    store.beat("before", timedelta(days=1))
+    store.heartbeat("before", timedelta(days=1))
     with paused(group.primary):
         until(lambda: denied(store, "meanwhile"))
 

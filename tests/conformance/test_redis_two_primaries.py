@@ -43,7 +43,7 @@ class Site:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
-        self.clock, self.journal = FakeClock(), Silent()
+        self.clock, self.event_log = FakeClock(), Silent()
         self._deposed = TunedServer(folder / "deposed")
         self._elected = TunedServer(folder / "elected", replicaof=f"127.0.0.1 {self._deposed.port}")
         for server in (self._deposed, self._elected):
@@ -68,8 +68,8 @@ class Site:
     def notice(self) -> None:
         """The process comes to write where it reads, and does what it owes."""
         self.store.writing = self.elected
-        self.process.beat("p")
-        self.process.upkeep.do()
+        self.process.heartbeat("p")
+        self.process.maintenance.do()
 
     def newcomer(self) -> Replica:
         """A process that has just started on the server that was elected."""
@@ -85,9 +85,9 @@ class Site:
         return store
 
     def _follow(self, store: Any) -> Replica:
-        replica = Replica(store, self.clock, self.journal, ReplicaConfig())
+        replica = Replica(store, self.clock, self.event_log, ReplicaConfig())
         replica.load()
-        replica.beat("p")
+        replica.heartbeat("p")
         return replica
 
 
@@ -110,16 +110,16 @@ def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_i
     site.elect()
     written = OWN_WRITES[name](site.deposed)
     site.elected.deny_token(TokenId("meanwhile"), LATER)
-    site.process.beat("p")
+    site.process.heartbeat("p")
     site.process.learn(written)
     for _ in range(3):  # as often as it is tried
         with pytest.raises(StoreUnavailableError, match="another history"):
-            site.process.upkeep.do()
-        site.process.beat("p")
+            site.process.maintenance.do()
+        site.process.heartbeat("p")
     site.notice()
 
     assert known(site.newcomer()) == known(site.process)
-    assert site.process.upkeep.owed == 0
+    assert site.process.maintenance.unconfirmed == 0
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
@@ -128,15 +128,15 @@ def test_what_the_deposed_one_confirms_before_the_other_has_gone_as_far_is_sent_
 ) -> None:
     """The elected one ends before the place that was confirmed, and then has another entry there."""
     site.process.learn(OWN_WRITES["a denial"](site.deposed))
-    site.process.beat("p")
+    site.process.heartbeat("p")
     site.elect()
     (fact, link), *_ = OWN_WRITES[name](site.deposed).changes
     assert not isinstance(fact, RecordChanged)
-    site.process.owe(replace(fact, origin=link) if isinstance(fact, GenerationRaised) else fact)
-    site.process.upkeep.do()
-    assert site.process.upkeep.owed == 0, "confirmed, but not yet read"
+    site.process.add_unconfirmed(replace(fact, origin=link) if isinstance(fact, GenerationRaised) else fact)
+    site.process.maintenance.do()
+    assert site.process.maintenance.unconfirmed == 0, "confirmed, but not yet read"
     site.elected.deny_token(TokenId("meanwhile"), LATER)
-    site.process.beat("p")
+    site.process.heartbeat("p")
     site.notice()
 
     assert known(site.newcomer()) == known(site.process)
@@ -149,7 +149,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
     site.elect()
     site.process.learn(OWN_WRITES[name](site.deposed))
     site.process.learn(site.elected.deny_token(TokenId("on-elected"), LATER))
-    site.process.beat("p")
+    site.process.heartbeat("p")
     site.notice()
 
     assert known(site.newcomer()) == known(site.process) >= {"on-elected"}
@@ -159,15 +159,15 @@ def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Si
     """Both have the new epoch, and only one of them what is put back."""
     for number in range(600):
         site.process.learn(site.deposed.deny_token(TokenId(f"t{number}"), LATER))
-    site.process.beat("p")
+    site.process.heartbeat("p")
     say(site._deposed.port, "DEL {idn}:log")
     for number in range(600):
         say(site._deposed.port, f"DEL {{idn}}:deny:t{number}")
-    site.process.beat("p")  # which finds entries missing, and renews the epoch
+    site.process.heartbeat("p")  # which finds entries missing, and renews the epoch
     site.elect()
-    site.process.upkeep.do()
+    site.process.maintenance.do()
     site.elected.deny_token(TokenId("meanwhile"), LATER)
-    site.process.beat("p")
+    site.process.heartbeat("p")
     site.notice()
 
     assert known(site.newcomer()) == known(site.process) >= {f"t{number}" for number in range(600)}

@@ -39,7 +39,7 @@ OWN_WRITES: dict[str, Callable[[Store], Appended]] = {
 
 
 class Silent:
-    """Implements the port Journal; keeps the events."""
+    """Implements the port EventLog; keeps the events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
@@ -53,11 +53,11 @@ class Silent:
 
 def follow(backend: Backend) -> tuple[Store, Replica, Silent]:
     """Another process: its own store, and a replica that has read the log."""
-    store, journal = backend.open(), Silent()
-    replica = Replica(store, backend.clock, journal, ReplicaConfig(retention=RETENTION))
+    store, event_log = backend.open(), Silent()
+    replica = Replica(store, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
     replica.load()
-    replica.beat("p")
-    return store, replica, journal
+    replica.heartbeat("p")
+    return store, replica, event_log
 
 
 def changes(store: Store) -> list[object]:
@@ -106,14 +106,14 @@ def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
 ) -> None:
     deny(store, 3)
     backend.lose_entries(1, rewind=False)
-    assert not store.beat("p").whole
+    assert not store.heartbeat("p").whole
 
     store.renew(store.head().epoch, Epoch("n1"))
     store.adopt(Epoch("n1"))
-    assert store.beat("p").whole
+    assert store.heartbeat("p").whole
     deny(store)
     assert [entry.position for entry in entries_of(store)] == [1, 4]
-    assert store.beat("p").whole
+    assert store.heartbeat("p").whole
 
 
 # restore
@@ -201,7 +201,7 @@ def test_a_caller_may_say_how_a_raise_will_be_known(store: Store) -> None:
 
 
 def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock: FakeClock) -> None:
-    store.beat("p", RETENTION)
+    store.heartbeat("p", RETENTION)
     deny(store, 3)
     clock.advance(RETENTION - timedelta(seconds=1))
     deny(store, 2)
@@ -210,14 +210,14 @@ def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock:
     assert store.trim(4) == 0
     assert store.trim(3) == 3
     assert [entry.position for entry in entries_of(store)] == [4, 5]
-    head = store.beat("p")
+    head = store.heartbeat("p")
     assert (head.floor, head.whole, head.position) == (3, True, 5)
 
 
 def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
     store: Store, clock: FakeClock
 ) -> None:
-    store.beat("p", RETENTION)
+    store.heartbeat("p", RETENTION)
     deny(store, 3)
     store.end_session(SessionId("s1"), deny_until=LATER, end_until=LATER)
     clock.advance(RETENTION)
@@ -230,12 +230,12 @@ def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
 
     assert [entry.position for entry in entries_of(store)] == [5, 6, 7, 8]
     assert [entry.change for entry in entries_of(store)[1:]] == keep
-    head = store.beat("p")
+    head = store.heartbeat("p")
     assert (head.floor, head.whole, head.position) == (4, True, 8)
 
 
 def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> None:
-    store.beat("p", RETENTION)
+    store.heartbeat("p", RETENTION)
     deny(store, 3)
     (first, *_) = entries_of(store)
     assert isinstance(first.change, TokenDenied)
@@ -250,7 +250,7 @@ def test_nothing_is_forgotten_before_anybody_has_said_for_how_long(store: Store,
 
 
 def test_the_last_entry_is_never_forgotten(store: Store, clock: FakeClock) -> None:
-    store.beat("p", RETENTION)
+    store.heartbeat("p", RETENTION)
     deny(store, 2)
     clock.advance(2 * RETENTION)
     assert store.trim(2) == 0
@@ -259,8 +259,8 @@ def test_the_last_entry_is_never_forgotten(store: Store, clock: FakeClock) -> No
 
 
 def test_the_retention_is_the_longest_that_anybody_asked_for(store: Store, clock: FakeClock) -> None:
-    store.beat("p", 2 * RETENTION)
-    assert store.beat("q", RETENTION).retention == 2 * RETENTION
+    store.heartbeat("p", 2 * RETENTION)
+    assert store.heartbeat("q", RETENTION).retention == 2 * RETENTION
     deny(store, 2)
     clock.advance(RETENTION)
     assert store.trim(1) == 0
@@ -278,7 +278,7 @@ SPOILS: dict[str, Callable[[Backend], None]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
-def test_what_a_log_lost_is_back_after_one_beat_of_each(
+def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
     store: Store, backend: Backend, spoil: Callable[[Backend], None]
 ) -> None:
     store.restore(FACTS)
@@ -286,7 +286,7 @@ def test_what_a_log_lost_is_back_after_one_beat_of_each(
     spoil(backend)
 
     threads = [
-        threading.Thread(target=lambda r=replica: (r.beat("p"), r.upkeep.do()))
+        threading.Thread(target=lambda r=replica: (r.heartbeat("p"), r.maintenance.do()))
         for _, replica, _ in (first, second)
     ]
     for thread in threads:
@@ -295,8 +295,8 @@ def test_what_a_log_lost_is_back_after_one_beat_of_each(
         thread.join()
 
     for _, replica, _ in (first, second):
-        replica.beat("p")
-        replica.upkeep.do()
+        replica.heartbeat("p")
+        replica.maintenance.do()
         assert replica.is_fresh()
     newcomer = follow(backend)[1]
     assert {"t1", "s1"} == {id_ for id_, _ in newcomer.revocations.denylist.items()}
@@ -316,9 +316,9 @@ def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Back
     early = follow(backend)
     deny(early[0], 5)
 
-    late[1].beat("p")
-    late[1].upkeep.do()
-    early[1].beat("p")
+    late[1].heartbeat("p")
+    late[1].maintenance.do()
+    early[1].heartbeat("p")
 
     assert "only-late" in early[1].revocations.denylist
     assert "s1" in early[1].revocations.denylist
@@ -331,15 +331,15 @@ def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
 ) -> None:
     """The log matches what everybody had read, so that nobody else can see the loss."""
     deny(store, 2)
-    (own, writer, journal), (_, other, _) = follow(backend), follow(backend)
+    (own, writer, event_log), (_, other, _) = follow(backend), follow(backend)
     writer.learn(OWN_WRITES[name](own))
     backend.lose_entries(2, rewind=True, generations=True)
     if overtaken:
         deny(store)
 
-    writer.beat("p")
-    writer.upkeep.do()
-    other.beat("q")
+    writer.heartbeat("p")
+    writer.maintenance.do()
+    other.heartbeat("q")
 
     newcomer = follow(backend)[1]
     for replica in (other, newcomer):
@@ -347,20 +347,20 @@ def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
             assert replica.revocations.generations[ALICE].number >= 1
         else:
             assert {"t1", "s1"} & {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert journal.of("own_writes_lost") == [{"count": 1}]
-    assert journal.of("epoch_renewed") == []
+    assert event_log.of("own_writes_lost") == [{"count": 1}]
+    assert event_log.of("epoch_renewed") == []
 
 
 def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) -> None:
-    own, writer, journal = follow(backend)
+    own, writer, event_log = follow(backend)
     for number in range(3):
         writer.learn(own.deny_token(TokenId(f"t{number}"), LATER))
-    writer.beat("p")
+    writer.heartbeat("p")
     writer.learn(own.deny_token(TokenId("t0"), LATER))
-    writer.beat("p")
-    writer.beat("p")
-    writer.upkeep.do()
-    assert journal.of("own_writes_lost") == []
+    writer.heartbeat("p")
+    writer.heartbeat("p")
+    writer.maintenance.do()
+    assert event_log.of("own_writes_lost") == []
     assert store.head().position == 3
 
 
@@ -369,32 +369,32 @@ def test_what_is_read_before_its_writer_remembers_it_is_not_lost(
     store: Store, backend: Backend, name: str
 ) -> None:
     """The follower is often faster than the thread that wrote."""
-    own, writer, journal = follow(backend)
+    own, writer, event_log = follow(backend)
     appended = OWN_WRITES[name](own)
     writer.catch_up()
     writer.learn(appended)
     deny(store)
-    writer.beat("p")
-    writer.upkeep.do()
+    writer.heartbeat("p")
+    writer.maintenance.do()
 
-    assert journal.events == []
+    assert event_log.events == []
     assert len(entries_of(store)) == 2, "nothing was sent again"
 
 
 def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend: Backend) -> None:
     """Its place is then the end of the log, where another entry stands."""
-    own, writer, journal = follow(backend)
+    own, writer, event_log = follow(backend)
     writer.learn(own.raise_generation(ALICE, above=0, request_id="r"))
     deny(store)
     store.adopt(store.renew(store.head().epoch, new_epoch()))
-    writer.beat("p")
-    writer.upkeep.do()
+    writer.heartbeat("p")
+    writer.maintenance.do()
     writer.learn(own.raise_generation(ALICE, above=0, request_id="r"))
     deny(store)
-    writer.beat("p")
-    writer.upkeep.do()
+    writer.heartbeat("p")
+    writer.maintenance.do()
 
-    assert journal.of("own_writes_lost") == []
+    assert event_log.of("own_writes_lost") == []
     assert [entry.position for entry in entries_of(store)] == [1, 2, 3], "nothing was sent that was there"
 
 
@@ -404,24 +404,24 @@ def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_
 ) -> None:
     """Its writer comes to remember it only after all that was known then has been sent to the new log."""
     deny(store)
-    own, writer, journal = follow(backend)
+    own, writer, event_log = follow(backend)
     appended = OWN_WRITES[name](own)
     backend.lose_entries(1, rewind=True, generations=True)
     backend.forget_denial(TokenId("t1"))
     backend.forget_end(SessionId("s1"))
     store.adopt(store.renew(store.head().epoch, new_epoch()))
-    writer.beat("p")
-    writer.upkeep.do()
+    writer.heartbeat("p")
+    writer.maintenance.do()
     assert len(entries_of(store)) == 1
     writer.learn(appended)
-    writer.upkeep.do()
+    writer.maintenance.do()
 
     (fact,) = (change for change, _ in appended.changes)
     newcomer = follow(backend)[1]
     assert fact in [without_origin(known) for known in newcomer.revocations.facts()] or (
         isinstance(fact, SessionEnded) and fact.session_id in newcomer.revocations.denylist
     )
-    assert journal.of("own_writes_lost") == []
+    assert event_log.of("own_writes_lost") == []
 
 
 def without_origin(fact: Fact) -> Fact:
@@ -431,25 +431,25 @@ def without_origin(fact: Fact) -> Fact:
 def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
     store: Store, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, replica, journal = follow(backend)
-    replica.owe(FACTS[0])
+    own, replica, event_log = follow(backend)
+    replica.add_unconfirmed(FACTS[0])
     assert "t1" in replica.revocations.denylist, "denied here at once"
 
     monkeypatch.setattr(own, "restore", _fail)
     with pytest.raises(StoreReplacedError):
-        replica.upkeep.do()
+        replica.maintenance.do()
     assert changes(store) == []
     monkeypatch.undo()
-    replica.upkeep.do()
-    replica.upkeep.do()
+    replica.maintenance.do()
+    replica.maintenance.do()
     assert changes(store) == FACTS[:1]
-    assert journal.of("revocations_sent_again") == [{"count": 1}]
+    assert event_log.of("revocations_sent_again") == [{"count": 1}]
 
 
 def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backend: Backend) -> None:
     """After FLUSHALL the keys are gone too, and reading begins anew until there are some."""
     deny(store, 3)
-    _, replica, journal = follow(backend)
+    _, replica, event_log = follow(backend)
     keyless = [True]
 
     def on_change(_: object) -> None:
@@ -461,14 +461,14 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backe
     for _ in range(20):
         with pytest.raises(NoSigningKeyError):
             replica.catch_up()
-    assert len(journal.of("log_replaced")) == 1
+    assert len(event_log.of("log_replaced")) == 1
     keyless[0] = False
 
     replica.catch_up()
-    assert len(journal.of("log_replaced")) == 1
+    assert len(event_log.of("log_replaced")) == 1
     backend.wipe()
     replica.catch_up()
-    assert len(journal.of("log_replaced")) == 2, "another one is said"
+    assert len(event_log.of("log_replaced")) == 2, "another one is said"
 
 
 def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
@@ -480,12 +480,12 @@ def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
         store.deny_token(TokenId(f"t{number}"), clock.now() - timedelta(hours=4))
     for _ in range(30):
         clock.advance(RETENTION / 20)
-        replica.beat("p")
-        replica.upkeep.do()
+        replica.heartbeat("p")
+        replica.maintenance.do()
     assert store.head().floor == 4
 
     newcomer = follow(backend)[1]
-    newcomer.upkeep.do()
+    newcomer.maintenance.do()
     assert newcomer.is_fresh()
     assert store.head().floor == 4
 

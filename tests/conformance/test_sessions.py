@@ -120,7 +120,7 @@ def test_a_session_goes_away_at_its_expire_time(store: Store, clock: FakeClock) 
     assert store.read_session(SID) is None
     assert not store.replace_session(session, expected_version=version)
     for _ in range(3):
-        store.beat("process-1")
+        store.heartbeat("process-1")
     assert store.read_session(SID) is None
 
 
@@ -147,7 +147,7 @@ def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: 
     store.create_session(session)
     store.end_session(SID, deny_until=clock.now() + timedelta(minutes=15), end_until=session.expire_time)
     clock.advance(timedelta(days=29, hours=23))
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert read(store).ended
 
 

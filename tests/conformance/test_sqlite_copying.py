@@ -32,7 +32,7 @@ def test_it_holds_up_no_call_and_sees_one_moment(file_store: SqliteStore) -> Non
             call(file_store)
         for name in ("deny_token", "end_session", "raise_generation", "create", "create_session"):
             MUTATIONS[name](file_store)
-        file_store.beat("p1")
+        file_store.heartbeat("p1")
         copied = Copied(items)
     assert sorted(copied.denials) == sorted(denied)
     assert not copied.records

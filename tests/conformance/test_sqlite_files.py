@@ -47,7 +47,7 @@ for line in sys.stdin:
 """Another process: does what it is told line by line, and says what came of it."""
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
 
@@ -91,13 +91,13 @@ class Process:
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal()
+def event_log() -> EventLog:
+    return EventLog()
 
 
 @pytest.fixture
-def file_store(path: Path, journal: Journal) -> Iterator[SqliteStore]:
-    store = SqliteStore.open(str(path), clock=FakeClock(), journal=journal)
+def file_store(path: Path, event_log: EventLog) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
     store.initialise(new_epoch())
     yield store
     store.close()
@@ -143,7 +143,7 @@ def revoke(store: SqliteStore, name: str) -> None:
 
 @pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
 def test_a_log_that_was_removed_is_saved_before_the_next_write_is_acknowledged(
-    file_store: SqliteStore, path: Path, journal: Journal, endings: tuple[str, ...]
+    file_store: SqliteStore, path: Path, event_log: EventLog, endings: tuple[str, ...]
 ) -> None:
     revoke(file_store, "before")
     remove_log(path, *endings)
@@ -151,7 +151,7 @@ def test_a_log_that_was_removed_is_saved_before_the_next_write_is_acknowledged(
     revoke(file_store, "after")
 
     assert denied_in(path) == {"before", "after"}
-    assert journal.events == [("store_reopened", {"file": str(path), "kept": True})]
+    assert event_log.events == [("store_reopened", {"file": str(path), "kept": True})]
 
 
 def test_a_log_that_is_removed_within_a_write_is_saved_before_that_is_acknowledged(
@@ -169,11 +169,11 @@ def test_a_log_that_is_removed_within_a_write_is_saved_before_that_is_acknowledg
     assert denied_in(path) == {"before"}
 
 
-def test_a_log_that_was_removed_is_saved_by_reads_by_beats_and_when_the_store_is_closed(
-    path: Path, journal: Journal
+def test_a_log_that_was_removed_is_saved_by_reads_by_heartbeats_and_when_the_store_is_closed(
+    path: Path, event_log: EventLog
 ) -> None:
-    for number, step in enumerate((SqliteStore.head, lambda s: s.beat("p"), SqliteStore.close)):
-        store = SqliteStore.open(str(path), clock=FakeClock(), journal=journal)
+    for number, step in enumerate((SqliteStore.head, lambda s: s.heartbeat("p"), SqliteStore.close)):
+        store = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
         if not number:
             store.initialise(new_epoch())
         store.adopt(store.head().epoch)
@@ -219,7 +219,7 @@ def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: P
 
 
 def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
-    file_store: SqliteStore, path: Path, process: Callable[[], Process], journal: Journal
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: EventLog
 ) -> None:
     """The first one to notice saves the log of all; the others take up the new one."""
     others = [process(), process()]
@@ -235,7 +235,7 @@ def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
         e.change.token_id for e in entries_of(file_store) if isinstance(e.change, TokenDenied)
     } == expected
     assert denied_in(path) == expected
-    assert journal.events == [("store_reopened", {"file": str(path), "kept": False})]
+    assert event_log.events == [("store_reopened", {"file": str(path), "kept": False})]
 
 
 def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_acknowledged(
@@ -263,7 +263,7 @@ def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_ackno
 
 
 def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged_beside_it(
-    file_store: SqliteStore, path: Path, process: Callable[[], Process], journal: Journal
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: EventLog
 ) -> None:
     """Both would write, and neither would read what the other has written."""
     write_log_into_file(path)  # so that the other one finds a store
@@ -276,9 +276,9 @@ def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged
         with pytest.raises(UnsafeStoreError, match="another process has begun another"):
             revoke(file_store, "split")
     with pytest.raises(UnsafeStoreError, match=str(path)):
-        file_store.beat("p")
+        file_store.heartbeat("p")
 
-    assert journal.names == ["store_refused"]
+    assert event_log.names == ["store_refused"]
     assert newcomer.say("deny theirs-too") == "ok"
     (copy,) = path.parent.glob("*.rescued-*")
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -302,7 +302,7 @@ def test_closing_leaves_alone_what_another_process_has_begun(
 
 
 def test_a_file_that_is_moved_back_is_used_again(
-    file_store: SqliteStore, path: Path, journal: Journal
+    file_store: SqliteStore, path: Path, event_log: EventLog
 ) -> None:
     deny(file_store)
     away = path.with_suffix(".away")
@@ -314,11 +314,11 @@ def test_a_file_that_is_moved_back_is_used_again(
 
     deny(file_store)
     assert file_store.head().position == 2
-    assert journal.names == ["store_refused", "store_mended"]
+    assert event_log.names == ["store_refused", "store_mended"]
 
 
 def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on(
-    file_store: SqliteStore, path: Path, journal: Journal
+    file_store: SqliteStore, path: Path, event_log: EventLog
 ) -> None:
     deny(file_store, 50)
     with file_store._database._writer.held() as connection:
@@ -329,7 +329,7 @@ def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on
         file_store._database.wait(lambda: False, 0.01)
     with pytest.raises(UnsafeStoreError, match="put a backup in its place"):
         file_store.deny_token(TokenId("t"), LATER)
-    assert journal.names == ["store_refused"]
+    assert event_log.names == ["store_refused"]
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o666, 0o604])

@@ -140,7 +140,7 @@ def test_a_file_that_was_replaced_is_found_by_the_next_call(
         case _:
             path.rename(path.with_suffix(".old"))
     with pytest.raises(UnsafeStoreError, match=str(path)):
-        file_store.beat("process-1")
+        file_store.heartbeat("process-1")
     for call in (*MUTATIONS.values(), *READS.values()):
         with pytest.raises(UnsafeStoreError, match=str(path)):
             call(file_store)
@@ -199,7 +199,7 @@ def test_an_error_of_this_program_is_not_reported_as_an_outage(file_store: Sqlit
 # What is forgotten, and what never is.
 
 
-def test_expired_rows_go_with_the_beats_a_bounded_number_at_a_time(path: Path) -> None:
+def test_expired_rows_go_with_the_heartbeats_a_bounded_number_at_a_time(path: Path) -> None:
     clock = FakeClock()
     store = SqliteStore.open(str(path), clock=clock)
     store.initialise(new_epoch())
@@ -210,12 +210,12 @@ def test_expired_rows_go_with_the_beats_a_bounded_number_at_a_time(path: Path) -
             store.raise_generation(PrincipalId("u_1"), above=0, request_id=f"request-{number}")
             store.end_session(a_session().session_id, deny_until=SOON, end_until=LATER)
     clock.advance(LATER - clock.now())
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [150, 150, 3, 3]
     clock.advance(LATER - SOON + timedelta(days=1))
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [50, 50, 0, 0]
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert [count(path, t) for t in ("sessions", "denied")] == [0, 0]
     assert [count(path, t) for t in ("log", "generations", "beats")] == [156, 1, 1]
     store.close()
@@ -234,7 +234,7 @@ def test_writes_alone_keep_the_denials_from_piling_up(path: Path) -> None:
     store.close()
 
 
-def test_what_was_used_up_is_forgotten_by_writes_and_by_beats(path: Path) -> None:
+def test_what_was_used_up_is_forgotten_by_writes_and_by_heartbeats(path: Path) -> None:
     clock = FakeClock()
     with closing(SqliteStore.open(str(path), clock=clock)) as store:
         store.initialise(new_epoch())
@@ -244,7 +244,7 @@ def test_what_was_used_up_is_forgotten_by_writes_and_by_beats(path: Path) -> Non
         for number in range(5):
             store.consume(f"new-{number}", MUCH_LATER)
         assert count(path, "used") == 20 - 2 * 5 + 5
-        store.beat("process-1")
+        store.heartbeat("process-1")
         assert count(path, "used") == 5
 
 
@@ -276,10 +276,10 @@ def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteSt
 def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: SqliteStore) -> None:
     """Beats and sessions are commits too: they must not keep a waiter beyond its timeout."""
 
-    def look_while_somebody_beats() -> bool:
-        memory_store.beat("process-1")
+    def look_while_somebody_heartbeats() -> bool:
+        memory_store.heartbeat("process-1")
         return False
 
     begun = time.monotonic()
-    memory_store._database.wait(look_while_somebody_beats, 0.2)
+    memory_store._database.wait(look_while_somebody_heartbeats, 0.2)
     assert 0.15 <= time.monotonic() - begun < PATIENCE

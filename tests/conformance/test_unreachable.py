@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 CALLS: dict[str, Callable[[Store], object]] = {
     **MUTATIONS,
     **READS,
-    "beat": lambda s: s.beat("process-1"),
+    "heartbeat": lambda s: s.heartbeat("process-1"),
     "initialise": lambda s: s.initialise(new_epoch()),
 }
 

@@ -33,7 +33,7 @@ class Old(Protocol):
 
     backend: Backend
 
-    def beat(self, time: float) -> None:
+    def heartbeat(self, time: float) -> None:
         """Write a heartbeat as that version does."""
 
     def lose_entries(self) -> None:
@@ -49,7 +49,7 @@ class OldFile:
         with closing(sqlite3.connect(backend.path)) as connection:
             connection.executescript((DATA / "v0_1_0.sql").read_text())
 
-    def beat(self, time: float) -> None:
+    def heartbeat(self, time: float) -> None:
         self.backend.execute("INSERT OR REPLACE INTO beats (process, time) VALUES ('p-old', ?)", time)
 
     def lose_entries(self) -> None:
@@ -71,7 +71,7 @@ class OldKeys:
             for line in (DATA / "v0_1_0.redis.jsonl").read_text().splitlines():
                 client.execute_command(*json.loads(line))
 
-    def beat(self, time: float) -> None:
+    def heartbeat(self, time: float) -> None:
         with self.backend.client() as client:
             client.set("{idn}:beat:p-old", str(time))
 
@@ -125,12 +125,12 @@ def assert_everything_is_there(store: Store) -> None:
 
 def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
     position = len(entries_of(old.backend.open()))
-    store, replica, journal = follow(old.backend)
+    store, replica, event_log = follow(old.backend)
     known = replica.revocations
     assert {f"t{n}" for n in range(5)} | {"s-ended"} == {id_ for id_, _ in known.denylist.items()}
     assert known.generations.keys() == {"u_1"}
     assert "t9" not in known.denylist
-    assert journal.of("log_rebuilt") == [{"facts": 0}], "nobody has counted before"
+    assert event_log.of("log_rebuilt") == [{"facts": 0}], "nobody has counted before"
     head = old.backend.open().head()
     assert (head.epoch, head.position, head.whole, head.complete) == ("e0", position, True, True)
     assert head.marks.lifetime >= timedelta(hours=24)
@@ -140,9 +140,11 @@ def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
 
 def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
     old.lose_entries()
-    _, replica, journal = follow(old.backend)
+    _, replica, event_log = follow(old.backend)
     assert {f"t{n}" for n in range(5)} <= {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert [event["facts"] for event in journal.of("log_rebuilt")] == [3, 0], "and once the gap was read over"
+    assert [event["facts"] for event in event_log.of("log_rebuilt")] == [3, 0], (
+        "and once the gap was read over"
+    )
     assert old.backend.open().head().complete
 
 
@@ -180,20 +182,20 @@ def test_a_new_store_is_refused_by_version_0_1_0_too(store: Store, backend: Back
 
 def test_it_is_not_upgraded_while_a_process_of_version_0_1_0_runs(old: Old) -> None:
     before, stop = old.read_head(), threading.Event()
-    beats = threading.Thread(target=lambda: _beat(old, stop))
-    beats.start()
+    heartbeats = threading.Thread(target=lambda: _heartbeat(old, stop))
+    heartbeats.start()
     try:
         with pytest.raises(ConfigurationError, match=r"p-old still writes heartbeats.*stop every process"):
             old.backend.open()
     finally:
         stop.set()
-        beats.join()
+        heartbeats.join()
     assert old.read_head() == before, "nothing was changed"
     old.backend.open().raise_generation(PrincipalId("u_1"), above=0, request_id=None)
 
 
-def _beat(old: Old, stop: threading.Event) -> None:
+def _heartbeat(old: Old, stop: threading.Event) -> None:
     time = 4_102_444_900.0
     while not stop.wait(0.05):
         time += 0.05
-        old.beat(time)
+        old.heartbeat(time)

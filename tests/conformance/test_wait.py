@@ -103,7 +103,7 @@ def test_a_follower_that_waits_and_reads_misses_nothing(
 def test_a_waiting_call_keeps_nobody_from_writing(store: Store, in_background: InBackground) -> None:
     waiting = in_background(until_closed(store, after=10_000))
     deny(store, 10)
-    store.beat("process-1")
+    store.heartbeat("process-1")
     assert not waiting.done()
     store.close()
     waiting.result(LONG)

@@ -8,7 +8,7 @@ from identity_service.config.limits import LimitSettings
 from identity_service.config.values import mask
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from tests.docs.recipes import DOCS
-from tests.journals import RecordingJournal
+from tests.event_logs import RecordingEventLog
 
 _ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|", re.MULTILINE)
 
@@ -25,7 +25,7 @@ def test_every_limit_stands_there_with_its_default() -> None:
 
 
 def test_what_the_metrics_call_a_limit_is_the_name_of_its_setting() -> None:
-    limits = Limits(LimitsConfig(), RecordingJournal())
+    limits = Limits(LimitsConfig(), RecordingEventLog())
     known = set(LimitSettings.model_fields)
 
     assert {quota.name for quota in limits.quotas} <= known

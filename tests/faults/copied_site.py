@@ -23,7 +23,7 @@ from identity_client import (
     Verified,
 )
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import open_office
+from identity_service.bootstrap import open_store_admin
 from identity_service.composition.opening import open_store
 from identity_service.domain.ids import PrincipalId, TokenId
 from identity_service.domain.log import TokenDenied
@@ -77,20 +77,20 @@ class CopiedSite:
         """Initialise a store with all accounts."""
         cheap = {n.removeprefix("IDENTITY_").lower(): int(value) for n, value in CHEAP_PASSWORDS.items()}
         settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
-        with open_office(settings) as office:
-            admin = office.initialise()
+        with open_store_admin(settings) as store_admin:
+            admin = store_admin.initialise()
             record = ClientRecord(client_id=PrincipalId("reports"), audiences=frozenset({AUDIENCE}))
-            _, secret = office.administrator.clients.create(record)
+            _, secret = store_admin.administrator.clients.create(record)
             assert secret is not None
             self.secret = secret.reveal()
             for name in (*live_users(), *victims()):
-                office.administrator.users.create(
+                store_admin.administrator.users.create(
                     NewUser(username=name, password=Secret(PASSWORD), audiences=(AUDIENCE,))
                 )
         self.environment = {
             "IDENTITY_CLIENT_ID": admin.client_id,
             "IDENTITY_CLIENT_SECRET": admin.client_secret.reveal(),
-            "IDENTITY_BEAT_INTERVAL": "100ms",
+            "IDENTITY_HEARTBEAT_INTERVAL": "100ms",
         }
         return self.installation(store)
 

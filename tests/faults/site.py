@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import IdentityError, UnavailableError
-from identity_service.bootstrap import open_office
+from identity_service.bootstrap import open_store_admin
 from identity_service.domain.secret import Secret
 from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
@@ -59,7 +59,7 @@ class Site:
         settings = {
             "IDENTITY_DURABILITY": durability,
             "IDENTITY_MAX_STALENESS": f"{max_staleness}s",
-            "IDENTITY_BEAT_INTERVAL": "100ms",
+            "IDENTITY_HEARTBEAT_INTERVAL": "100ms",
             "IDENTITY_ACCESS_TOKEN_LIFETIME": f"{TOKEN_LIFETIME.total_seconds():.0f}s",
         }
         self._installations = []
@@ -191,9 +191,9 @@ def _set_up(store: str, processes: int) -> Accounts:
     password = Secret(PASSWORD)
     cheap = {name.removeprefix("IDENTITY_").lower(): int(value) for name, value in CHEAP_PASSWORDS.items()}
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
-    with open_office(settings) as office:
-        admin = office.initialise()
-        create = office.administrator.users.create
+    with open_store_admin(settings) as store_admin:
+        admin = store_admin.initialise()
+        create = store_admin.administrator.users.create
         create(NewUser(username="ana", password=password, audiences=("api",)))
         names = [f"bob-{number}" for number in range(processes)]
         users = [

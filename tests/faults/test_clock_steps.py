@@ -131,7 +131,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
                 server.start()
                 stack.callback(server.stop)
                 store = server.url
-            quick = {"IDENTITY_BEAT_INTERVAL": "100ms", "IDENTITY_WATCH_HEARTBEAT": "100ms"}
+            quick = {"IDENTITY_HEARTBEAT_INTERVAL": "100ms", "IDENTITY_WATCH_HEARTBEAT": "100ms"}
             installation = Installation(tmp_path, store, {**clock.environment, **quick})
             installation.init()
             machine = Machine(clock=clock, installation=installation)

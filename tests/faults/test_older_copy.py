@@ -24,7 +24,7 @@ from identity_client import (
     TrustClient,
     Verified,
 )
-from identity_client.trust import GenerationRaised, News
+from identity_client.trust import GenerationRaised, WatchEvent
 from tests.e2e.process import Installation, Running
 from tests.faults.administrator_tokens import said_by
 from tests.faults.conftest import FULL
@@ -96,7 +96,7 @@ class Site:
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     settings = {
         "IDENTITY_ISSUER": ISSUER,
-        "IDENTITY_BEAT_INTERVAL": "100ms",
+        "IDENTITY_HEARTBEAT_INTERVAL": "100ms",
         "IDENTITY_ACCESS_TOKEN_LIFETIME": "10m",
     }
     data = tmp_path / "data"
@@ -269,7 +269,7 @@ def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
     assert len(site.installation.events("epoch_renewed")) == 1
 
 
-def told(client: TrustClient, resume_after: str) -> list[News]:
+def told(client: TrustClient, resume_after: str) -> list[WatchEvent]:
     """What a watcher is told up to the first heartbeat."""
     found = []
     for news in client.watch(resume_after=resume_after):

@@ -102,7 +102,7 @@ def test_what_was_acknowledged_while_the_file_was_turned_off_is_not_accepted_aft
 def test_a_broken_promise_is_named_until_it_is_mended_and_then_all_is_well_without_a_restart(
     server: RedisServer, installation: Installation, name: str, value: str
 ) -> None:
-    installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_BEAT_INTERVAL": "200ms"}
+    installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_HEARTBEAT_INTERVAL": "200ms"}
     with installation.serve() as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, 3)
         assert acknowledges(client, tokens[0])

@@ -93,7 +93,7 @@ def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
 def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
     installation: Installation, tmp_path: Path
 ) -> None:
-    installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_BEAT_INTERVAL": "200ms"}
+    installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_HEARTBEAT_INTERVAL": "200ms"}
     file = tmp_path / "identity.db"
     with installation.serve() as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, 3)

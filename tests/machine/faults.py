@@ -200,7 +200,7 @@ class Machine(Clients):
         if what == "generations":
             # A process that raises one anew before it has read of the first raise counts it twice: a start is
             # refused then, until the store is put back as a whole. That takes both within one heartbeat.
-            self.site.beat_all()
+            self.site.heartbeat_all()
         with self._damage(when) as done:
             done += self._delete_entries(begin, size) if what == "entries" else self._delete_one(what, which)
         self._heal_if(heals)

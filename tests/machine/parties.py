@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from identity_service.bootstrap import Office
+from identity_service.bootstrap import StoreAdmin
 from identity_service.composition.opening import open_hasher
-from identity_service.composition.wiring import office_administration
+from identity_service.composition.wiring import store_administration
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.domain.revocations import Revocations
@@ -81,9 +81,11 @@ class Parties:
     def _make_accounts(self) -> Accounts:
         settings = settings_for_tests()
         store = self.target.open(self.clocks["A"], self.events)
-        administrator = office_administration(store, PASSWORDS, self.clocks["A"], settings.issuer)
-        office = Office(settings=settings, store=store, administrator=administrator, clock=self.clocks["A"])
-        made = office.initialise()
+        administrator = store_administration(store, PASSWORDS, self.clocks["A"], settings.issuer)
+        store_admin = StoreAdmin(
+            settings=settings, store=store, administrator=administrator, clock=self.clocks["A"]
+        )
+        made = store_admin.initialise()
         credentials = {"admin": client_secret(made.client_id, made.client_secret.reveal())}
         principals: dict[str, tuple[PrincipalId, ...]] = {"admin": (EVERYONE, made.client_id)}
         for name in ("client", "control"):
@@ -133,9 +135,9 @@ class Parties:
         process.stop()
         self.note_losses()
 
-    def beat(self, process: Process) -> bool:
+    def heartbeat(self, process: Process) -> bool:
         """One heartbeat; whatever has an entry in the log is known afterwards."""
-        if not process.beat():
+        if not process.heartbeat():
             return False
         self._read[identity(process)] = self.step
         for fact in self.living_facts():
@@ -143,11 +145,11 @@ class Parties:
                 fact.known.add(identity(process))
         return True
 
-    def beat_all(self) -> None:
+    def heartbeat_all(self) -> None:
         """One heartbeat of each process that works."""
         self.time.pass_(HEARTBEAT)
         for process in self.working:
-            self.beat(process)
+            self.heartbeat(process)
 
     def settle(self, heartbeats: int = SETTLING) -> None:
         """Let all that work have heartbeats; afterwards each knows what any of them, or the store, held."""
@@ -158,7 +160,7 @@ class Parties:
             if fact.is_stored(held) or any(fact.is_remembered(memory) for memory in memories)
         ]
         for _ in range(heartbeats):
-            self.beat_all()
+            self.heartbeat_all()
         after = self.target.held()
         for fact in told:
             fact.logged = fact.is_logged(after)

@@ -17,7 +17,7 @@ from identity_service import bootstrap
 from identity_service.bootstrap import Service
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
-from identity_service.domain.ports import Journal, PasswordHasher
+from identity_service.domain.ports import EventLog, PasswordHasher
 from identity_service.domain.store import ChangeLog
 from identity_service.replication.replica import Replica
 from identity_service.telemetry import logs
@@ -30,7 +30,7 @@ from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import failure
 
-OpenStore = Callable[[SteppedClock, Journal], CopyableStore]
+OpenStore = Callable[[SteppedClock, EventLog], CopyableStore]
 
 HEARTBEAT: Final = 0.5
 """Seconds between two heartbeats, as by default."""
@@ -42,7 +42,7 @@ REFUSALS: Final = frozenset(
 
 
 class Events:
-    """Implements the port `Journal`: counts what the process and its store record."""
+    """Implements the port `EventLog`: counts what the process and its store record."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
@@ -55,22 +55,28 @@ class _Follower:
     """In the place of `Follower`: the caller's thread has a heartbeat, and then the upkeep."""
 
     def __init__(
-        self, log: ChangeLog, replica: Replica, journal: Journal, *, process: str, beat_interval: timedelta
+        self,
+        log: ChangeLog,
+        replica: Replica,
+        event_log: EventLog,
+        *,
+        process: str,
+        heartbeat_interval: timedelta,
     ) -> None:
         self._replica = replica
         self._process = process
 
     def start(self) -> None:
         self._replica.load()
-        self._replica.beat(self._process)
+        self._replica.heartbeat(self._process)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Raises UnavailableError."""
-        self._replica.beat(self._process)
+        self._replica.heartbeat(self._process)
 
     def keep_up(self) -> None:
         """Raises UnavailableError."""
-        self._replica.upkeep.do()
+        self._replica.maintenance.do()
 
     def close(self) -> None:
         """There is no thread."""
@@ -82,7 +88,7 @@ class _Follower:
 class _KeyKeeper:
     """In the place of `KeyKeeper`."""
 
-    def __init__(self, maintain: Callable[[], int], journal: Journal, *, interval: timedelta) -> None:
+    def __init__(self, maintain: Callable[[], int], event_log: EventLog, *, interval: timedelta) -> None:
         self.maintain = maintain
 
     def start(self) -> None:
@@ -165,7 +171,7 @@ class Process:
                 patch.object(bootstrap, "Follower", _Follower),
                 patch.object(bootstrap, "KeyKeeper", _KeyKeeper),
                 patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
-                patch.object(logs, "LogJournal", lambda: self.events),
+                patch.object(logs, "StructuredEventLog", lambda: self.events),
             ):
                 service = Service(settings, clock=self.clock, store=store)
             cleanup.callback(service.stop)
@@ -186,12 +192,12 @@ class Process:
         self.paused = False
         self._running.close()
 
-    def beat(self) -> bool:
+    def heartbeat(self) -> bool:
         """One heartbeat, then the upkeep; returns whether the heartbeat was confirmed."""
         follower: Any = self.service._follower
         keeper: Any = self.service._keeper
         try:
-            follower.beat()
+            follower.heartbeat()
         except UnavailableError as error:
             self.trouble = f"{type(error).__name__}: {error}"
             return False
@@ -201,7 +207,7 @@ class Process:
                 task()
             except IdentityError as error:
                 self.trouble = f"{type(error).__name__}: {error}"
-        self.service._hub.beat()
+        self.service._hub.send_heartbeats()
         return True
 
     def _stop_with(self, service: Service) -> None:

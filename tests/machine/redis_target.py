@@ -7,7 +7,7 @@ import redis
 
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import RecordKind
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.client.server_checks import Demands
@@ -62,9 +62,9 @@ class RedisTarget:
         self._copy: dict[bytes, tuple[bytes, int]] = {}
         self._deleted: dict[str, dict[bytes, tuple[bytes, Any]]] = {}
 
-    def open(self, clock: SteppedClock, journal: Journal) -> CopyableStore:
+    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
         return RedisStore.connect(
-            self.server.url, clock=self._clock, demands=Demands(durability="local"), journal=journal
+            self.server.url, clock=self._clock, demands=Demands(durability="local"), event_log=event_log
         )
 
     def held(self) -> Held:
@@ -148,7 +148,7 @@ class RedisTarget:
         name, process = list(WRONG)[how], site.processes[which]
         self.server.configure(name, WRONG[name])
         done = []
-        if process.works and not process.beat():
+        if process.works and not process.heartbeat():
             done.append(f"set up wrongly: {name}")
             token = site.tokens[-1] if site.tokens else None
             if token is not None and site.revoke(process, Kind.TOKEN, token) is not None:

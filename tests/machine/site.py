@@ -82,7 +82,7 @@ class Site(Calls):
     def require_recovered(self) -> None:
         """Everything works within five seconds of heartbeats: nothing is UNAVAILABLE, no watcher is stale."""
         for _ in range(HEARTBEATS):
-            self.beat_all()
+            self.heartbeat_all()
             if all(process.is_fresh and not process.trouble for process in self.processes):
                 break
         self.settle()
@@ -140,7 +140,7 @@ class Site(Calls):
                 self.start_with_help(process)
             elif process.paused:
                 self.resume(process)
-        self.beat_all()
+        self.heartbeat_all()
         for process in self.processes:
             if process.trouble.startswith("UnsafeStoreError"):
                 self.took["file replaced under a paused process"] += 1

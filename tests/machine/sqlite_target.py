@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from identity_service.domain.copying import CopyableStore
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.sqlite import SqliteStore
 from tests.machine.clocks import SteppedClock
@@ -52,8 +52,8 @@ class SqliteTarget:
         self._moved = 0
         self._deleted: dict[str, list[tuple[str, list[str], tuple[Any, ...]]]] = {}
 
-    def open(self, clock: SteppedClock, journal: Journal) -> CopyableStore:
-        return SqliteStore.open(str(self.path), clock=clock, journal=journal)
+    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+        return SqliteStore.open(str(self.path), clock=clock, event_log=event_log)
 
     def held(self) -> Held:
         held = Held()
@@ -140,7 +140,7 @@ class SqliteTarget:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         if (token := site.issue(process, "client", 300)) is not None:
             site.revoke(process, Kind.TOKEN, token)
-        site.beat(process)
+        site.heartbeat(process)
         if crashes:
             site.stop(process)
             site.start_with_help(process)

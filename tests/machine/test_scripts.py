@@ -211,7 +211,7 @@ def test_the_first_store_is_put_back_after_an_older_copy_in_which_everything_was
             if copy is older:
                 site.start(a)
                 assert site.revoke(a, Kind.EVERYTHING, token) is not None
-            site.beat_all()
+            site.heartbeat_all()
             assert a.verify([token.text]) == ["REVOKED"]
 
     take(lambda clock: RedisTarget(redis_server, clock), play)

@@ -74,7 +74,7 @@ def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object]
     rule = TrustRule(claims={"sub": f"system:serviceaccount:{ACCOUNT}"}, client_id=PrincipalId("reports"))
     for cluster in clusters:
         issuer = TrustedIssuer(issuer=cluster.server.issuer, jwks_uri=cluster.server.url, rules=(rule,))
-        world.office.administrator.issuers.create(issuer)
+        world.store_admin.administrator.issuers.create(issuer)
     world.verify("x", strong=True)
     return world
 

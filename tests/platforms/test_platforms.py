@@ -47,7 +47,7 @@ def trusting(start_world: StartWorld, platform: Platform, server: IssuerServer) 
         rules=(rule,),
         audiences=tuple(audiences) if isinstance(audiences, list) else (audiences,),
     )
-    world.office.administrator.issuers.create(issuer)
+    world.store_admin.administrator.issuers.create(issuer)
     world.verify("x", strong=True)
     return world
 

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from identity_service.bootstrap import Office, Service
+from identity_service.bootstrap import Service, StoreAdmin
 from identity_service.composition.opening import open_hasher
-from identity_service.composition.wiring import office_administration
+from identity_service.composition.wiring import store_administration
 from identity_service.domain.copying import CopyableStore
 from identity_service.settings import Settings
 from identity_service.storage.audit_codec import AUDIT_ENTRIES
@@ -42,7 +42,7 @@ def settings_for_tests(**changes: object) -> Settings:
         "argon2_time_cost": 1,
         "argon2_memory_kib": 64,
         "argon2_parallelism": 1,
-        "beat_interval": timedelta(milliseconds=50),
+        "heartbeat_interval": timedelta(milliseconds=50),
         "max_staleness": MAX_STALENESS,
     } | changes
     return Settings(**values)
@@ -60,7 +60,7 @@ def running(
     with ExitStack() as cleanup:
         store = open_store(clock)
         cleanup.callback(store.close)
-        office, admin = new_office(settings, store, clock)
+        store_admin, admin = new_store_admin(settings, store, clock)
         clock.tick()
         service = Service(settings, clock=clock, store=store)
         target = f"127.0.0.1:{service.start()}"
@@ -71,7 +71,7 @@ def running(
             settings=settings,
             clock=clock,
             store=store,
-            office=office,
+            store_admin=store_admin,
             service=service,
             target=target,
             channel=channel,
@@ -79,13 +79,15 @@ def running(
         )
 
 
-def new_office(settings: Settings, store: CopyableStore, clock: ShiftedClock) -> tuple[Office, Account]:
+def new_store_admin(
+    settings: Settings, store: CopyableStore, clock: ShiftedClock
+) -> tuple[StoreAdmin, Account]:
     """A virgin store, initialised; its office and its first administrator."""
-    administrator = office_administration(store, open_hasher(settings), clock, settings.issuer)
-    office = Office(settings=settings, store=store, administrator=administrator, clock=clock)
-    made = office.initialise()
+    administrator = store_administration(store, open_hasher(settings), clock, settings.issuer)
+    store_admin = StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock)
+    made = store_admin.initialise()
     credential = client_secret(made.client_id, made.client_secret.reveal())
-    return office, Account(id=made.client_id, credential=credential)
+    return store_admin, Account(id=made.client_id, credential=credential)
 
 
 def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def running_in_envoy(
     with ExitStack() as cleanup:
         ours = store.open(clock)
         cleanup.callback(ours.close)
-        office, admin = new_office(settings, ours, clock)
+        store_admin, admin = new_store_admin(settings, ours, clock)
         clock.tick()
         service: Any = host.start_service(settings, store, path)
         cleanup.callback(service.stop)
@@ -129,7 +131,7 @@ def running_in_envoy(
             settings=settings,
             clock=clock,
             store=ours,
-            office=office,
+            store_admin=store_admin,
             service=service,
             target=host.target,
             channel=cleanup.enter_context(grpc.insecure_channel(host.target)),

@@ -18,7 +18,7 @@ from identity_service.envoy.service import envoy_config, ports
 from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
-from identity_service.telemetry.logs import LogJournal
+from identity_service.telemetry.logs import StructuredEventLog
 from tests.ports import reserve_address
 from tests.rpc.envoy_inside import CallOrder, StalenessOrder, StartOrder, StoreAddress
 
@@ -104,7 +104,7 @@ class EnvoyHost:
         if files is None or files == self._files:
             return
         self._files = files
-        hand_over(Certificates(files, LogJournal()).latest(), self._envoy.directory)
+        hand_over(Certificates(files, StructuredEventLog()).latest(), self._envoy.directory)
         if self.target:
             host, _, port = self.target.rpartition(":")
             leaf = files.certificate.read_text().partition("-----END")[0]

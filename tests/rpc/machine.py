@@ -173,4 +173,4 @@ class Machine(TwoSides):
         self.place.store.is_cut = False
         self.trouble = ""
         replica = self.world.service._replica
-        assert eventually(lambda: replica.is_fresh() and replica.upkeep.owed == 0)
+        assert eventually(lambda: replica.is_fresh() and replica.maintenance.unconfirmed == 0)

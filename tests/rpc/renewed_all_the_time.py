@@ -21,7 +21,7 @@ _SECONDS: Final = 6.0
 _INTERVAL: Final = 0.001
 
 
-class Journal:
+class EventLog:
     """Takes what nobody reads."""
 
     def record(self, event: str, **fields: object) -> None:
@@ -40,7 +40,7 @@ class Renewed(Certificates):
         self._contents = [
             Content(each.certificate_file.read_bytes(), each.key_file.read_bytes(), None) for each in made
         ]
-        super().__init__(files, Journal())
+        super().__init__(files, EventLog())
 
     def latest(self) -> Content:
         """Return the other certificate, if it is time."""

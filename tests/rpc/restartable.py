@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 
 import grpc
 
-from identity_service.bootstrap import Office, Service
+from identity_service.bootstrap import Service, StoreAdmin
 from identity_service.composition.opening import open_hasher
-from identity_service.composition.wiring import office_administration
+from identity_service.composition.wiring import store_administration
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.settings import Settings
@@ -23,7 +23,7 @@ LOCAL: Final = ("close", "adopt", "wait")
 """What of a store works without reaching it."""
 WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_session", "replace_session")
 """What a call of a client writes."""
-HEARTBEAT: Final = "beat"
+HEARTBEAT: Final = "heartbeat"
 """What writes a heartbeat."""
 
 
@@ -52,10 +52,10 @@ class CuttableStore:
 
         return lose_the_reply
 
-    def _one_at_a_time(self, beat: Callable[..., Any]) -> Callable[..., Any]:
+    def _one_at_a_time(self, heartbeat: Callable[..., Any]) -> Callable[..., Any]:
         def write(*words: Any, **more: Any) -> Any:
             with self._heartbeat:
-                return beat(*words, **more)
+                return heartbeat(*words, **more)
 
         return write
 
@@ -108,9 +108,11 @@ class Restartable:
                 "CopyableStore", self.store
             )  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
-            administrator = office_administration(store, hasher, self.clock, settings.issuer)
-            office = Office(settings=settings, store=store, administrator=administrator, clock=self.clock)
-            self._admin = self._admin or _initialise(office)
+            administrator = store_administration(store, hasher, self.clock, settings.issuer)
+            store_admin = StoreAdmin(
+                settings=settings, store=store, administrator=administrator, clock=self.clock
+            )
+            self._admin = self._admin or _initialise(store_admin)
             service = Service(settings, clock=self.clock, store=store)
             cleanup.callback(service.stop)
             target = f"127.0.0.1:{service.start()}"
@@ -120,7 +122,7 @@ class Restartable:
                 settings=settings,
                 clock=self.clock,
                 store=store,
-                office=office,
+                store_admin=store_admin,
                 service=service,
                 target=target,
                 channel=channel,
@@ -131,13 +133,13 @@ class Restartable:
     def wait(self, seconds: float) -> None:
         """Let time pass, and the process forget what need not be denied any more, as at each beat."""
         self.clock.advance(seconds=seconds)
-        self.world.service._replica.beat("a test")
+        self.world.service._replica.heartbeat("a test")
 
     def stop(self) -> None:
         """End the process; the store keeps what it has."""
         self._running.close()
 
 
-def _initialise(office: Office) -> Account:
-    made = office.initialise()
+def _initialise(store_admin: StoreAdmin) -> Account:
+    made = store_admin.initialise()
     return Account(id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal()))

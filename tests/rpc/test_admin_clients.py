@@ -96,7 +96,7 @@ def test_a_client_without_a_secret_is_shown_none(world: World, admin: Administra
 
 def test_no_answer_holds_a_hash_of_a_secret(world: World, admin: Administrator) -> None:
     made = create(admin)
-    kept = world.office.administrator.clients.get("reports").record.secrets[0]
+    kept = world.store_admin.administrator.clients.get("reports").record.secrets[0]
 
     assert kept.digest == stored(Secret(made.client_secret)).digest
     for answer in (made.client, get(admin), admin.call("ListClients")):
@@ -300,7 +300,7 @@ def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
     def overtaken(record: Any, **more: Any) -> Any:
         name = next(overtaking, None)
         if name is not None:
-            found = world.office.administrator.clients.get("reports")
+            found = world.store_admin.administrator.clients.get("reports")
             real(replace(found.record, display_name=name), expected=found.revision)
         return real(record, **more)
 
@@ -319,7 +319,7 @@ def test_a_change_that_is_overtaken_again_and_again_gives_up(
     real = world.store.update
 
     def overtaken(record: Any, **more: Any) -> Any:
-        found = world.office.administrator.clients.get("reports")
+        found = world.store_admin.administrator.clients.get("reports")
         real(found.record, expected=found.revision)
         return real(record, **more)
 

@@ -60,8 +60,8 @@ def raised(world: World, principal: str) -> list[int]:
 
 def settle(world: World) -> None:
     """Until nothing is owed any more."""
-    upkeep = world.service._replica.upkeep
-    world.until(lambda: upkeep.owed == 0)
+    maintenance = world.service._replica.maintenance
+    world.until(lambda: maintenance.unconfirmed == 0)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_change_that_ends_nothing_owes_nothing(
     created = admin.refused("CreateUser", user={"username": "bo"})
 
     assert {found.code, created.code} == {grpc.StatusCode.UNAVAILABLE}
-    assert world.service._replica.upkeep.owed == 0
+    assert world.service._replica.maintenance.unconfirmed == 0
     assert world.reason(tokens.access_token) == ""
 
 

@@ -65,7 +65,7 @@ def test_a_user_without_a_password_cannot_sign_in_until_they_have_one(
 def test_no_answer_holds_a_hash_of_a_password(world: World, admin: Administrator) -> None:
     made = create(admin)
 
-    kept = world.office.administrator.users.find("ana").record.password_hash
+    kept = world.store_admin.administrator.users.find("ana").record.password_hash
 
     assert kept is not None
     for answer in (made, get(admin, username="ana"), admin.call("ListUsers")):

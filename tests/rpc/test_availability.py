@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, open_office
+from identity_service.bootstrap import Service, open_store_admin
 from identity_service.composition.opening import open_store
 from identity_service.domain.log import LogPage
 from identity_service.domain.secret import Secret
@@ -181,8 +181,8 @@ def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     """The port is open at once, so that a probe finds it, but nothing is answered."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
-    with open_office(settings) as office:
-        office.initialise()
+    with open_store_admin(settings) as store_admin:
+        store_admin.initialise()
     store: Any = _SlowLog(open_store(settings, SystemClock()))
     service = Service(settings, store=store)
     starting = threading.Thread(target=service.start)

@@ -245,7 +245,7 @@ def test_a_session_from_before_its_app_had_to_be_bound_cannot_go_on(bound: Bound
     bound.by_one.refresh(tokens.refresh_token)
 
     wanted = Client(client_id=PrincipalId("app"), require_binding=True)
-    bound.world.office.administrator.clients.update(wanted, ["require_binding"])
+    bound.world.store_admin.administrator.clients.update(wanted, ["require_binding"])
 
     assert refused(lambda: bound.by_one.refresh(tokens.refresh_token)).reason == "BINDING_REQUIRED"
 

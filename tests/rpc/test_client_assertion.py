@@ -280,7 +280,7 @@ def test_a_disabled_client_proves_nothing(one: World) -> None:
 def test_a_key_that_was_taken_away_proves_nothing(one: World) -> None:
     left = tuple(key.public_jwk for key in KEYS.values() if key is not KEY)
     wanted = Client(client_id=PrincipalId("reports"), public_keys=left)
-    one.office.administrator.clients.update(wanted, ["public_keys"])
+    one.store_admin.administrator.clients.update(wanted, ["public_keys"])
     one.verify("x", strong=True)
 
     assert refusal(one, KEY.jwt(claims(one))) == "CREDENTIAL_REFUSED"

@@ -40,7 +40,7 @@ def new_audience(world: World, key: DecryptionKey = API_KEY, client_id: str = AP
 
 def set_key(world: World, key: str | None, client_id: str = API) -> None:
     wanted = Client(client_id=PrincipalId(client_id), encryption_key=key)
-    world.office.administrator.clients.update(wanted, ["encryption_key"])
+    world.store_admin.administrator.clients.update(wanted, ["encryption_key"])
 
 
 def not_possible(world: World, account: Account, **wanted: Any) -> str:

@@ -44,7 +44,7 @@ def trust(world: World, issuer: str = CLUSTER, **changes: Any) -> TrustedIssuer:
     values = {"rules": (RULE,)} | changes
     if not {"jwks", "jwks_uri", "jwks_file"} & values.keys():
         values["jwks"] = key_set(KEY.public())
-    made = world.office.administrator.issuers.create(TrustedIssuer(issuer=issuer, **values))
+    made = world.store_admin.administrator.issuers.create(TrustedIssuer(issuer=issuer, **values))
     world.verify("x", strong=True)
     return made.record
 
@@ -277,7 +277,7 @@ def test_an_issuer_that_is_trusted_no_more_proves_nobody(one: World) -> None:
     token = pod_token(one)
     assert issue(one, token).access_token
 
-    one.office.administrator.issuers.delete(CLUSTER)
+    one.store_admin.administrator.issuers.delete(CLUSTER)
     one.verify("x", strong=True)
 
     assert refusal(one, token).reason == "CREDENTIAL_REFUSED"
@@ -287,7 +287,7 @@ def test_a_rule_that_changed_counts_at_once(one: World) -> None:
     changed = TrustRule(claims={"sub": "somebody else"}, client_id=PrincipalId("reports"))
 
     wanted = TrustedIssuer(issuer=CLUSTER, rules=(changed,))
-    one.office.administrator.issuers.update(wanted, ["rules"])
+    one.store_admin.administrator.issuers.update(wanted, ["rules"])
     one.verify("x", strong=True)
 
     assert refusal(one, pod_token(one)).reason == "CREDENTIAL_REFUSED"

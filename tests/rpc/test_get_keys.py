@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, open_office
+from identity_service.bootstrap import Service, open_store_admin
 from identity_service.composition.opening import open_store, open_vault
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.keys import KeyPurpose
@@ -122,8 +122,8 @@ def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path:
     """An empty set that may be cached for minutes would make every token one of an unknown key."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
-    with open_office(settings) as office:
-        office.initialise()
+    with open_store_admin(settings) as store_admin:
+        store_admin.initialise()
     store: Any = _HeldUp(open_store(settings, SystemClock()))
     service = Service(settings, store=store)
     starting = threading.Thread(target=service.start)

@@ -122,7 +122,7 @@ def test_a_confidential_client_must_show_its_secret_with_the_password(world: Wor
 
 def test_a_rotated_secret_works_and_the_old_one_only_for_the_overlap(world: World) -> None:
     client = world.new_client()
-    world.office.administrator.clients.rotate_secret(client.id, overlap=timedelta(hours=1))
+    world.store_admin.administrator.clients.rotate_secret(client.id, overlap=timedelta(hours=1))
     _await_change(world)
 
     assert world.issue(client).access_token

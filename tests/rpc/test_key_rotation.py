@@ -67,7 +67,7 @@ def twin(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
                 settings=world.settings,
                 clock=world.clock,
                 store=store,
-                office=world.office,
+                store_admin=world.store_admin,
                 service=service,
                 target=target,
                 channel=channel,

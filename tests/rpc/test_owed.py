@@ -90,5 +90,5 @@ def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) 
 
 def _sent(world: World) -> None:
     """Until nothing is owed any more."""
-    upkeep = world.service._replica.upkeep
-    assert eventually(lambda: upkeep.owed == 0)
+    maintenance = world.service._replica.maintenance
+    assert eventually(lambda: maintenance.unconfirmed == 0)

@@ -226,7 +226,7 @@ def test_a_disabled_user_cannot_refresh(world: World, first: token_pb2.TokenSet)
 def test_rights_taken_from_a_user_are_missing_after_the_next_refresh(
     world: World, first: token_pb2.TokenSet
 ) -> None:
-    found = world.office.administrator.users.find("ana")
+    found = world.store_admin.administrator.users.find("ana")
     world.store.update(replace(found.record, scopes=frozenset({"read"})), expected=found.revision)
 
     assert list(world.refresh(first.refresh_token).scopes) == ["read"]
@@ -245,7 +245,7 @@ def _derive(world: World, tokens: token_pb2.TokenSet, *, number: int) -> str:
 
 
 def _set_on_reuse(world: World, client_id: str, on_reuse: OnReuse) -> None:
-    found = world.office.administrator.clients.get(client_id)
+    found = world.store_admin.administrator.clients.get(client_id)
     world.store.update(replace(found.record, on_reuse=on_reuse), expected=found.revision)
 
 

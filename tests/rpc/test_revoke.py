@@ -239,7 +239,7 @@ def test_disabling_and_deleting_a_principal_ends_its_tokens(world: World) -> Non
     of_client, of_user = world.issue(client), world.issue(user)
 
     world.disable_client(client)
-    world.office.administrator.users.delete(user.id)
+    world.store_admin.administrator.users.delete(user.id)
 
     assert world.reason(of_client.access_token, strong=True) == "REVOKED"
     assert world.reason(of_user.access_token, strong=True) == "REVOKED"
@@ -251,7 +251,7 @@ def test_disabling_and_deleting_a_principal_ends_its_tokens(world: World) -> Non
 
 def test_a_deleted_client_that_is_created_again_brings_nothing_back_to_life(world: World) -> None:
     tokens = world.issue(world.new_client())
-    world.office.administrator.clients.delete("reports")
+    world.store_admin.administrator.clients.delete("reports")
     again = world.new_client()
     world.verify("x", strong=True)
 
@@ -262,7 +262,7 @@ def test_a_deleted_client_that_is_created_again_brings_nothing_back_to_life(worl
 def test_a_new_password_ends_the_sessions_unless_it_is_told_not_to(
     world: World, user_tokens: token_pb2.TokenSet
 ) -> None:
-    users, user_id = world.office.administrator.users, world.user().id
+    users, user_id = world.store_admin.administrator.users, world.user().id
     users.set_password(user_id, Secret("another password"), revoke=False)
     assert world.reason(user_tokens.access_token, strong=True) == ""
 

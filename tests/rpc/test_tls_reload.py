@@ -90,7 +90,7 @@ def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_
         assert open_.issue(account).access_token
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
 
@@ -142,15 +142,15 @@ SPOILT = {
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_what_does_not_fit_together_is_not_used_and_said_once(certifier: Certifier, how: str) -> None:
-    journal, server = Journal(), certifier.server()
-    certificates = Certificates(files(server, certifier.file), journal)
+    event_log, server = EventLog(), certifier.server()
+    certificates = Certificates(files(server, certifier.file), event_log)
     good = certificates.expire_time()
 
     SPOILT[how](certifier.file.parent)
 
     assert [certificates.expire_time() for _ in range(3)] == [good] * 3
-    assert [event for event, _ in journal.events] == ["tls_refused"]
-    assert "PRIVATE" not in str(journal.events)
+    assert [event for event, _ in event_log.events] == ["tls_refused"]
+    assert "PRIVATE" not in str(event_log.events)
 
 
 @pytest.mark.parametrize("how", SPOILT)
@@ -159,7 +159,7 @@ def test_it_does_not_start_with_what_does_not_fit_together(certifier: Certifier,
     SPOILT[how](certifier.file.parent)
 
     with pytest.raises(ConfigurationError, match=r"^tls_"):
-        Certificates(files(server, certifier.file), Journal())
+        Certificates(files(server, certifier.file), EventLog())
 
 
 def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_one(
@@ -177,8 +177,8 @@ def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_on
 
 
 def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Certifier) -> None:
-    journal, server = Journal(), certifier.server()
-    certificates = Certificates(files(server), journal)
+    event_log, server = EventLog(), certifier.server()
+    certificates = Certificates(files(server), event_log)
 
     for _ in range(2):
         server.key_file.unlink()
@@ -186,7 +186,7 @@ def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Cert
         certifier.server()
         certificates.expire_time()
 
-    assert [event for event, _ in journal.events] == ["tls_refused", "tls_reloaded"] * 2
+    assert [event for event, _ in event_log.events] == ["tls_refused", "tls_reloaded"] * 2
 
 
 def test_metrics_show_when_the_certificate_expires_and_count_replacements(

@@ -203,8 +203,8 @@ def test_heartbeats_say_how_fresh_the_service_is(start_world: StartWorld) -> Non
     world = start_world(watch_heartbeat=timedelta(milliseconds=50))
     with watching(world) as watcher:
         watcher.until(lambda w: sum(m.HasField("time") for m in w.seen) >= 3)
-    beats = [m for m in watcher.seen if m.HasField("time")]
-    assert all(m.revision and m.staleness.ToTimedelta() < timedelta(seconds=5) for m in beats)
+    heartbeats = [m for m in watcher.seen if m.HasField("time")]
+    assert all(m.revision and m.staleness.ToTimedelta() < timedelta(seconds=5) for m in heartbeats)
 
 
 def test_a_change_reaches_many(start_world: StartWorld) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from identity_service.bootstrap import Office, Service
+from identity_service.bootstrap import Service, StoreAdmin
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.secret import Secret
@@ -48,7 +48,7 @@ class World:
     settings: Settings
     clock: ShiftedClock
     store: Store
-    office: Office
+    store_admin: StoreAdmin
     service: Service
     target: str
     channel: grpc.Channel
@@ -65,14 +65,14 @@ class World:
         no_secret = values.pop("public", False)
         sets = {name: frozenset(values[name]) for name in _SETS & values.keys()}
         client = Client(client_id=PrincipalId(client_id), **(values | sets))
-        _, secret = self.office.administrator.clients.create(client, no_secret=no_secret)
+        _, secret = self.store_admin.administrator.clients.create(client, no_secret=no_secret)
         text = secret.reveal() if secret is not None else ""
         return Account(id=client_id, credential=client_secret(client_id, text))
 
     def new_user(self, username: str = "ana", **changes: object) -> Account:
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")}
         values |= {"password": Secret(PASSWORD)} | changes
-        made = self.office.administrator.users.create(NewUser(username=username, **values))
+        made = self.store_admin.administrator.users.create(NewUser(username=username, **values))
         return Account(id=made.record.user_id, credential=password(username))
 
     def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Account:
@@ -82,16 +82,16 @@ class World:
 
     def user(self, username: str = "ana") -> Account:
         """One who was made before."""
-        found = self.office.administrator.users.find(username)
+        found = self.store_admin.administrator.users.find(username)
         return Account(id=found.record.user_id, credential=password(username))
 
     def disable_user(self, user: Account, *, disabled: bool = True) -> None:
         wanted = User(user_id=PrincipalId(user.id), username="", disabled=disabled)
-        self.office.administrator.users.update(wanted, ["disabled"])
+        self.store_admin.administrator.users.update(wanted, ["disabled"])
 
     def disable_client(self, client: Account) -> None:
         wanted = Client(client_id=PrincipalId(client.id), disabled=True)
-        self.office.administrator.clients.update(wanted, ["disabled"])
+        self.store_admin.administrator.clients.update(wanted, ["disabled"])
 
     # Calls
 

@@ -34,12 +34,12 @@ from identity_client.tls import TlsOptions
 from identity_client.trust import (
     GenerationRaised,
     KeySet,
-    News,
     PublicKey,
     Revocation,
     SessionEnded,
     TokenDenied,
     TrustClient,
+    WatchEvent,
 )
 from identity_client.values import Actor, Outcome, Rejected, TokenSet, Verified
 
@@ -61,7 +61,7 @@ __all__ = [
     "InvalidArgumentError",
     "KeySet",
     "LocalVerifier",
-    "News",
+    "WatchEvent",
     "NotFoundError",
     "NotFreshError",
     "NotOpenableError",

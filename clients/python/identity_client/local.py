@@ -33,9 +33,9 @@ from identity_client.freshness import (
     steady,
     wall,
 )
+from identity_client.lru_cache import LruCache
 from identity_client.options import ClientOptions
-from identity_client.recent import Recent
-from identity_client.trust import News, TrustClient
+from identity_client.trust import TrustClient, WatchEvent
 from identity_client.trust_state import LOST, RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
 
@@ -96,7 +96,7 @@ class LocalVerifier:
         self._max_silence = max_staleness / 2
         self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
         self._state = TrustState()
-        self._cache: Recent[_Known] = Recent(cache_bytes)
+        self._cache: LruCache[_Known] = LruCache(cache_bytes)
         self._trouble: Exception | None = None
         self._skewed = False
         """Whether something was told by a service whose clock was not that of this machine."""
@@ -285,7 +285,7 @@ class LocalVerifier:
             max_silence = self._max_silence * (2 if isinstance(failure, SilentError) else 1)
             self._closing.wait(backoff.next_pause(failure))
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: WatchEvent) -> None:
         if news.restarted:
             self._fresh.start_over()
         self._state.fold(news)

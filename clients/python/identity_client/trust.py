@@ -70,7 +70,7 @@ Revocation = TokenDenied | SessionEnded | GenerationRaised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class WatchEvent:
     """What one message of a watch says; any part may be empty."""
 
     revocations: tuple[Revocation, ...] = ()
@@ -114,7 +114,7 @@ class TrustClient(Connected):
         """The keys of this moment."""
         return _key_set(self._call(self._stub.GetKeys, pb.GetKeysRequest()).key_set)
 
-    def watch(self, resume_after: str = "", *, max_silence: timedelta | None = None) -> Iterator[News]:
+    def watch(self, resume_after: str = "", *, max_silence: timedelta | None = None) -> Iterator[WatchEvent]:
         """What is live, then what happens, until the stream ends or the iterator is closed.
 
         Args:
@@ -152,8 +152,8 @@ class TrustClient(Connected):
                 self._stub = rpc.TrustServiceStub(channel)
 
 
-def _news(message: pb.WatchResponse) -> News:
-    return News(
+def _news(message: pb.WatchResponse) -> WatchEvent:
+    return WatchEvent(
         revocations=tuple(_revocation(revocation) for revocation in message.revocations),
         keys=_key_set(message.key_set) if message.HasField("key_set") else None,
         revision=message.revision,

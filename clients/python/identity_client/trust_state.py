@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from identity_client.access_tokens import KEY, SignedToken, VerifyingKey, open_key
-from identity_client.trust import GenerationRaised, KeySet, News, SessionEnded, TokenDenied
+from identity_client.trust import GenerationRaised, KeySet, SessionEnded, TokenDenied, WatchEvent
 
 _BUCKET_SECONDS = 60
 _RAISED = "all tokens of one of the token's principals were revoked"
@@ -35,7 +35,7 @@ class TrustState:
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
         self._buckets: dict[int, list[str]] = {}
 
-    def fold(self, news: News) -> None:
+    def fold(self, news: WatchEvent) -> None:
         """Know what this message says. Raises ValueError: a key in it is none."""
         if news.restarted:
             self._unproven = self.generations | self._unproven

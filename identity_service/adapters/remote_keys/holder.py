@@ -11,11 +11,11 @@ from identity_service.adapters.remote_keys.local import FileKeys, InlineKeys
 from identity_service.adapters.remote_keys.remote import Fetch, RefreshPolicy, RemoteKeys, Waiting
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
-from identity_service.domain.ports import Clock, Journal, VerifyingKey
+from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 
 
-class KeysOfIssuer(Protocol):
+class IssuerKeySet(Protocol):
     """Where the keys of one issuer come from."""
 
     def find(self, key_id: str) -> VerifyingKey | None: ...
@@ -51,7 +51,7 @@ class HeldIssuerKeys:
         self,
         fetch: Fetch,
         clock: Clock,
-        journal: Journal,
+        event_log: EventLog,
         *,
         waiting: int,
         policy: RefreshPolicy | None = None,
@@ -59,11 +59,11 @@ class HeldIssuerKeys:
         """`waiting` = how many callers may wait for all issuers together; for one of them half as many."""
         self._fetch = fetch
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._policy = policy or RefreshPolicy()
         self._waiting = threading.BoundedSemaphore(waiting)
         self._waiting_for_one = max(1, waiting // 2)
-        self._sources: Mapping[_Source, KeysOfIssuer] = {}
+        self._sources: Mapping[_Source, IssuerKeySet] = {}
 
     def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
         known = self._sources
@@ -84,7 +84,7 @@ class HeldIssuerKeys:
         for keys in self._sources.values():
             keys.close()
 
-    def _open(self, source: _Source) -> KeysOfIssuer:
+    def _open(self, source: _Source) -> IssuerKeySet:
         read: Callable[[bytes], KeySet] = partial(read_key_set, algorithms=source.algorithms)
         if source.uri is not None:
             return RemoteKeys(
@@ -93,7 +93,7 @@ class HeldIssuerKeys:
                 fetch=self._fetch,
                 read=read,
                 clock=self._clock,
-                journal=self._journal,
+                event_log=self._event_log,
                 policy=self._policy,
                 waiting=Waiting.of(self._waiting, self._waiting_for_one),
             )
@@ -104,6 +104,6 @@ class HeldIssuerKeys:
                 max_bytes=MAX_SET_BYTES,
                 read=read,
                 clock=self._clock,
-                journal=self._journal,
+                event_log=self._event_log,
             )
-        return InlineKeys(source.issuer, source.inline or "", read, self._journal)
+        return InlineKeys(source.issuer, source.inline or "", read, self._event_log)

@@ -8,7 +8,7 @@ from typing import Final
 from identity_service.adapters.remote_keys.files import FileState, read_file, state_of
 from identity_service.adapters.remote_keys.told import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
-from identity_service.domain.ports import Clock, Journal, VerifyingKey
+from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
 
 _LOOK_AGAIN: Final = 1.0
@@ -19,16 +19,16 @@ _KEPT: Final = 86400.0
 class InlineKeys:
     """Keys that an administrator has written into the record."""
 
-    def __init__(self, issuer: str, jwks: str, read: Callable[[bytes], KeySet], journal: Journal) -> None:
+    def __init__(self, issuer: str, jwks: str, read: Callable[[bytes], KeySet], event_log: EventLog) -> None:
         try:
             self._keys = read(jwks.encode())
         except ValueError as error:
             self._keys = KeySet(keys={})
-            journal.record("issuer_keys_failed", issuer=issuer, why=str(error))
+            event_log.record("issuer_keys_failed", issuer=issuer, why=str(error))
 
         else:
             if self._keys.unused:
-                keys_read(journal, issuer, self._keys)
+                keys_read(event_log, issuer, self._keys)
 
     def find(self, key_id: str) -> VerifyingKey | None:
         return self._keys.keys.get(key_id)
@@ -48,14 +48,14 @@ class FileKeys:
         max_bytes: int,
         read: Callable[[bytes], KeySet],
         clock: Clock,
-        journal: Journal,
+        event_log: EventLog,
     ) -> None:
         self._issuer = issuer
         self._path = path
         self._max_bytes = max_bytes
         self._read = read
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._lock = threading.Lock()
         self._keys: KeySet | None = None
         self._state: FileState = ()
@@ -83,7 +83,7 @@ class FileKeys:
             if state_of(self._path.stat()) != self._state:
                 content, state = read_file(self._path, self._max_bytes)
                 self._keys, self._state = self._read(content), state
-                keys_read(self._journal, self._issuer, self._keys)
+                keys_read(self._event_log, self._issuer, self._keys)
         except (OSError, ValueError) as error:
             self._fail("it cannot be read" if isinstance(error, OSError) else str(error))
         else:
@@ -93,4 +93,4 @@ class FileKeys:
         """Once for each reason: it is looked at with every token."""
         if why != self._why:
             self._why = why
-            self._journal.record("issuer_keys_failed", issuer=self._issuer, why=why)
+            self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)

@@ -13,7 +13,7 @@ from typing import Final
 from identity_service.adapters.remote_keys.fetching import Document, FetchError
 from identity_service.adapters.remote_keys.told import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
-from identity_service.domain.ports import Clock, Journal, VerifyingKey
+from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
 
 Fetch = Callable[[str], Document]
@@ -77,7 +77,7 @@ class RemoteKeys:
         fetch: Fetch,
         read: Callable[[bytes], KeySet],
         clock: Clock,
-        journal: Journal,
+        event_log: EventLog,
         policy: RefreshPolicy,
         waiting: Waiting,
     ) -> None:
@@ -86,7 +86,7 @@ class RemoteKeys:
         self._fetch = fetch
         self._read = read
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._policy = policy
         self._waiting = waiting
         self._changed = threading.Condition()
@@ -172,14 +172,14 @@ class RemoteKeys:
             now = self._clock.monotonic()
             known = self._found
             if known.keys.keys() != found.keys.keys() or known.unused != found.unused or self._failures:
-                keys_read(self._journal, self._issuer, found)
+                keys_read(self._event_log, self._issuer, found)
             self._found = found
             self._due, self._expire = now + age, now + age + self._policy.kept.total_seconds()
             self._failures = 0
             self._conclude(now, good=True)
 
     def _fail(self, why: str) -> None:
-        self._journal.record("issuer_keys_failed", issuer=self._issuer, why=why)
+        self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)
         with self._changed:
             now = self._clock.monotonic()
             pause = min(self._policy.floor.total_seconds() * 2**self._failures, _LONGEST_PAUSE)

@@ -45,7 +45,7 @@ def why_not() -> str:
 
 
 class _Silent:
-    """Implements the port Journal: the check says what it found itself."""
+    """Implements the port EventLog: the check says what it found itself."""
 
     def record(self, event: str, **fields: object) -> None:
         """Forget it."""

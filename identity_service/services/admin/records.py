@@ -16,7 +16,7 @@ from identity_service.domain.log import Appended, GenerationRaised, RecordKind, 
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, User
 from identity_service.domain.store import RecordT, Store, Versioned
-from identity_service.services.owing import owing
+from identity_service.services.unconfirmed import resent_until_confirmed
 
 MAX_ATTEMPTS: Final = 8
 """How often a change without an etag is made again because somebody else was faster."""
@@ -110,7 +110,7 @@ class Records:
         if self._replica is None:
             return nullcontext()
         raised = GenerationRaised(principal=PrincipalId(id_), number=above + 1, origin=link)
-        return owing(self._replica, raised)
+        return resent_until_confirmed(self._replica, raised)
 
     def _learned(self, appended: Appended, event: AuditEvent) -> Revision:
         if self._replica is not None:

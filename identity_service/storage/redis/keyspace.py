@@ -89,7 +89,7 @@ def used(name: str) -> str:
     return USED + name
 
 
-def beat(process: str) -> str:
+def heartbeat(process: str) -> str:
     """With an empty process: what the keys of heartbeats begin with."""
     return f"{_TAG}:beat:{process}"
 

@@ -38,7 +38,7 @@ from identity_service.storage.upgrade import require_stopped
 _MAX_POSITION: Final = 2**63 - 1
 FENCE: Final = "this store is of a newer version of identity-service: run that version"
 """What version 0.1.0 finds where its head was: no hash, so that whatever it asks fails."""
-_BEAT_SECONDS: Final = 3600
+_HEARTBEAT_SECONDS: Final = 3600
 _SCANNED: Final = 1000
 """Keys that one step of a rebuild looks at, so that it holds up the server for a few milliseconds at most."""
 _WALKED: Final = 1000
@@ -75,15 +75,15 @@ class RedisLog:
     def wait(self, after: int, timeout: float) -> None:
         self._connection.wait(keys.LOG, min(after, _MAX_POSITION), timeout)
 
-    def beat(self, process: str, retention: timedelta, marks: Marks, status: str) -> Head:
+    def heartbeat(self, process: str, retention: timedelta, marks: Marks, status: str) -> Head:
         grows = (retention, marks.lifetime, marks.session, marks.leeway)
         return head_of(
             *self._connection.run(
-                "beat",
-                [keys.HEAD, keys.beat(process), keys.LOG, keys.HEARTBEATS, keys.GENERATIONS],
+                "heartbeat",
+                [keys.HEAD, keys.heartbeat(process), keys.LOG, keys.HEARTBEATS, keys.GENERATIONS],
                 [
                     self._writing.now(),
-                    _BEAT_SECONDS,
+                    _HEARTBEAT_SECONDS,
                     process,
                     status[:STATUS_LENGTH],
                     *(str(duration.total_seconds()) for duration in grows),
@@ -94,7 +94,7 @@ class RedisLog:
         )
 
     def heartbeats(self) -> Sequence[Heartbeat]:
-        words: list[str | int] = [self._writing.now(), keys.beat(""), _BEAT_SECONDS]
+        words: list[str | int] = [self._writing.now(), keys.heartbeat(""), _HEARTBEAT_SECONDS]
         return heartbeats_of(self._connection.run("list_heartbeats", [keys.HEARTBEATS], words))
 
     def upgrade(self) -> bool:
@@ -105,7 +105,9 @@ class RedisLog:
         if not self._is_old():
             return False
         # In this order: a process of this version writes heartbeats only once the store is up to date.
-        require_stopped(lambda: beats if (beats := self._old_heartbeats()) and self._is_old() else {})
+        require_stopped(
+            lambda: heartbeats if (heartbeats := self._old_heartbeats()) and self._is_old() else {}
+        )
         found = [keys.HEAD, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS]
         return bool(self._connection.run("upgrade", found, [FENCE], durable=True))
 
@@ -114,19 +116,19 @@ class RedisLog:
         return kind == "hash"
 
     def _old_heartbeats(self) -> Mapping[str, str]:
-        beats: dict[str, str] = {}
-        prefix = keys.beat("")
+        heartbeats: dict[str, str] = {}
+        prefix = keys.heartbeat("")
 
         def steps(run: RunScript) -> None:
             cursor = "0"
             while True:
                 cursor, *found = run("scan_texts", [keys.HEAD], [cursor, prefix, _SCANNED])
-                beats.update(zip(found[::2], found[1::2], strict=True))
+                heartbeats.update(zip(found[::2], found[1::2], strict=True))
                 if cursor == "0":
                     return
 
         self._connection.series(keys.HEAD, steps)
-        return {key.removeprefix(prefix): value for key, value in beats.items()}
+        return {key.removeprefix(prefix): value for key, value in heartbeats.items()}
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
         flat: list[str] = self._connection.command("HGETALL", keys.GENERATIONS)

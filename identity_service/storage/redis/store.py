@@ -28,7 +28,7 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import NO_MARKS, Record, RecordT, SessionState, SignIn, Versioned
@@ -82,7 +82,7 @@ class RedisStore:
         timeout: float = 2.0,
         demands: Demands | None = None,
         wall_clock: Clock | None = None,
-        journal: Journal | None = None,
+        event_log: EventLog | None = None,
         audit_entries: int = AUDIT_ENTRIES,
         audit_traffic_entries: int = AUDIT_ENTRIES,
         may_be_damaged: bool = False,
@@ -103,7 +103,7 @@ class RedisStore:
 
         Raises ConfigurationError, StoreUnavailableError.
         """
-        connection = Connection(url, timeout, demands=demands, clock=wall_clock, journal=journal)
+        connection = Connection(url, timeout, demands=demands, clock=wall_clock, event_log=event_log)
         store = cls(connection, clock, RingSizes(changes=audit_entries, traffic=audit_traffic_entries))
         try:
             store.open_log()
@@ -177,7 +177,7 @@ class RedisStore:
     def wait(self, after: int, timeout: float) -> None:
         self._log.wait(after, timeout)
 
-    def beat(
+    def heartbeat(
         self,
         process: str,
         retention: timedelta = timedelta(0),
@@ -185,7 +185,7 @@ class RedisStore:
         marks: Marks = NO_MARKS,
         status: str = "",
     ) -> Head:
-        return self._log.beat(process, retention, marks, status)
+        return self._log.heartbeat(process, retention, marks, status)
 
     def heartbeats(self) -> Sequence[Heartbeat]:
         return self._log.heartbeats()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite import schema
 from identity_service.storage.sqlite.connection import POLL, Connection, use_write_ahead_log
 from identity_service.storage.sqlite.files import create_private, directory_locked
@@ -30,7 +30,7 @@ _BUGS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSup
 class Database:
     """One SQLite file, or a private database in memory."""
 
-    def __init__(self, path: str, *, timeout: float, journal: Journal | None = None) -> None:
+    def __init__(self, path: str, *, timeout: float, event_log: EventLog | None = None) -> None:
         """Open or create the file.
 
         Args:
@@ -48,12 +48,12 @@ class Database:
         self._connections: list[Connection] = []
         self._guard: FileGuard | None = None
         try:
-            self._open(path, journal)
+            self._open(path, event_log)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, path: str, journal: Journal | None) -> None:
+    def _open(self, path: str, event_log: EventLog | None) -> None:
         try:
             if self._path is None:
                 self._prepare(path)
@@ -63,7 +63,7 @@ class Database:
             with directory_locked(self._path, self._timeout, alone=False):
                 self._prepare(path)
                 self._reader, self._watcher = self._connect(path), self._connect(path)
-                self._guard = FileGuard(self._path, self._connections, self._timeout, journal)
+                self._guard = FileGuard(self._path, self._connections, self._timeout, event_log)
         except sqlite3.OperationalError as error:
             raise StoreUnavailableError(f"the store {path} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:

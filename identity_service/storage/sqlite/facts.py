@@ -29,7 +29,7 @@ gone, so a clock that was ahead for hours has deleted nothing that still counts.
 _EXPIRING: Final = ("denied", "ended", "requests", "sessions", "used")
 _FORGET_PER_WRITE: Final = 2
 """Two rows go for each that comes, so no table outgrows what is alive."""
-_FORGET_PER_BEAT: Final = 100
+_FORGET_PER_HEARTBEAT: Final = 100
 
 
 def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
@@ -202,7 +202,7 @@ def generations_of(
 def forget_expired(connection: sqlite3.Connection, now: datetime) -> None:
     """Delete some of what had its time a day ago, for a store that is otherwise idle; never the log."""
     for table in _EXPIRING:
-        _forget(connection, table, now, _FORGET_PER_BEAT)
+        _forget(connection, table, now, _FORGET_PER_HEARTBEAT)
 
 
 def forget_some(connection: sqlite3.Connection, table: str, now: datetime) -> None:

@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 from urllib.parse import quote
 
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
-from identity_service.domain.ports import Journal
+from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite.connection import Connection
 from identity_service.storage.sqlite.files import (
     FileIds,
@@ -43,7 +43,7 @@ class FileGuard:
     """Looks after the files of one database; any thread may call any method."""
 
     def __init__(
-        self, path: Path, connections: Sequence[Connection], timeout: float, journal: Journal | None
+        self, path: Path, connections: Sequence[Connection], timeout: float, event_log: EventLog | None
     ) -> None:
         """
         Args:
@@ -59,7 +59,7 @@ class FileGuard:
         self._lent: list[Connection] = []
         """Those of `another`, whose blocks have not ended."""
         self._timeout = timeout
-        self._journal = journal
+        self._event_log = event_log
         self._changing = threading.Lock()
         self._ids = file_ids(self._name)
         self.is_open = True
@@ -186,8 +186,8 @@ class FileGuard:
                 with not_the_last(self._path):
                     self._disconnect()
                 self.losses += 1
-            if self._journal is not None:
-                self._journal.record("store_reopened", file=self._name, kept=kept)
+            if self._event_log is not None:
+                self._event_log.record("store_reopened", file=self._name, kept=kept)
         for connection in (*self._connections, *self._lent):
             connection.reconnect()
         self._forget_saved(self._writer.raw)  # a first read, with which SQLite makes its other files
@@ -290,15 +290,15 @@ class FileGuard:
         raise error
 
     def _refused(self, what: str, fix: str) -> UnsafeStoreError:
-        if self._journal is not None:
-            self._journal.record("store_refused", what=what, fix=fix)
+        if self._event_log is not None:
+            self._event_log.record("store_refused", what=what, fix=fix)
         return UnsafeStoreError(f"{what}: {fix}")
 
     def _mended(self) -> None:
         if self._refusal is not None:
             self._refusal = None
-            if self._journal is not None:
-                self._journal.record("store_mended")
+            if self._event_log is not None:
+                self._event_log.record("store_mended")
 
     # Other content in the same file.
 

@@ -26,7 +26,7 @@ from identity_service.domain.log import (
     RecordKind,
     Revision,
 )
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import (
@@ -71,7 +71,7 @@ class SqliteStore:
         timeout: float = 5.0,
         audit_entries: int = AUDIT_ENTRIES,
         audit_traffic_entries: int = AUDIT_ENTRIES,
-        journal: Journal | None = None,
+        event_log: EventLog | None = None,
         may_be_damaged: bool = False,
     ) -> Self:
         """Open or create the store, and follow its epoch where it has one.
@@ -89,7 +89,7 @@ class SqliteStore:
             ConfigurationError: the file is no store of this version.
             StoreUnavailableError: it cannot be opened.
         """
-        database = Database(path, timeout=timeout, journal=journal)
+        database = Database(path, timeout=timeout, event_log=event_log)
         counted = path if path == MEMORY else f"{path}-attempts"
         attempts = SqliteAttempts(counted, clock.boot, timeout=timeout)
         keep_events = RingSizes(changes=audit_entries, traffic=audit_traffic_entries)
@@ -153,7 +153,7 @@ class SqliteStore:
     def wait(self, after: int, timeout: float) -> None:
         self._database.wait(lambda: self._position() > after, timeout)
 
-    def beat(
+    def heartbeat(
         self,
         process: str,
         retention: timedelta = timedelta(0),

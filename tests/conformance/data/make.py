@@ -31,7 +31,7 @@ from tests.redis_server import RedisServer
 def fill(store: Store, clock: FakeClock) -> None:
     """Everything that a store of this version can hold."""
     store.initialise(Epoch("e0"))
-    store.beat("p-old", timedelta(hours=24, minutes=10, seconds=20))
+    store.heartbeat("p-old", timedelta(hours=24, minutes=10, seconds=20))
     store.create(a_client("billing"))
     store.create(a_user("u_1", "alice"))
     store.create(a_key("key-1"))

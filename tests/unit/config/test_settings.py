@@ -109,7 +109,11 @@ def test_every_field_that_is_wrong_has_a_line_with_its_source() -> None:
 
 
 def test_everything_that_does_not_go_together_is_said_at_once() -> None:
-    environ = {"IDENTITY_BEAT_INTERVAL": "10s", "IDENTITY_MASTER_KEY": SECRET, "IDENTITY_STRONG_LIMIT": "9"}
+    environ = {
+        "IDENTITY_HEARTBEAT_INTERVAL": "10s",
+        "IDENTITY_MASTER_KEY": SECRET,
+        "IDENTITY_STRONG_LIMIT": "9",
+    }
     lines = refused(environ, listen="0.0.0.0:1", master_key_file="key").splitlines()
 
     assert [line.partition(":")[0] for line in lines] == [
@@ -150,7 +154,7 @@ def test_an_embedded_store_has_no_replicas() -> None:
         ("session_lifetime", "1s"),
         ("leeway", "6m"),
         ("refresh_grace", "61m"),
-        ("beat_interval", "1ms"),
+        ("heartbeat_interval", "1ms"),
         ("max_staleness", "2h"),
         ("drain_grace", "11m"),
         ("max_connection_age", "0s"),
@@ -178,7 +182,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> Non
     ("environ", "named"),
     [
         ({"ACCESS_TOKEN_LIFETIME": "2h", "MAX_ACCESS_TOKEN_LIFETIME": "1h"}, "access_token_lifetime"),
-        ({"BEAT_INTERVAL": "2s", "MAX_STALENESS": "4s"}, "max_staleness"),
+        ({"HEARTBEAT_INTERVAL": "2s", "MAX_STALENESS": "4s"}, "max_staleness"),
         ({"MASTER_KEY": SECRET, "MASTER_KEY_FILE": "key"}, "master_key"),
         ({"STRONG_LIMIT": "4", "VERIFY_THREADS": "4"}, "strong_limit"),
         ({"PASSWORD_QUEUE": "100", "WORK_THREADS": "16"}, "work_threads"),
@@ -217,7 +221,7 @@ def test_pickled_settings_hold_what_was_set_and_no_defaults() -> None:
     settings = Settings(listen="127.0.0.1:1", master_key=SecretStr("k" * 32), leeway=timedelta(seconds=3))
 
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  # our own
-    assert b"beat_interval" not in pickle.dumps(settings)
+    assert b"heartbeat_interval" not in pickle.dumps(settings)
 
 
 def test_lists_come_from_the_environment_separated_by_commas_or_spaces() -> None:

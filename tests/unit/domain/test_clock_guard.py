@@ -49,25 +49,25 @@ def clock() -> Clock:
 def guard(clock: Clock) -> ClockGuard:
     guard = ClockGuard(clock, leeway=LEEWAY)
     guard.begin()
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     return guard
 
 
-def beat(guard: ClockGuard, mark: datetime | None = None) -> ClockVerdict:
+def heartbeat(guard: ClockGuard, mark: datetime | None = None) -> ClockVerdict:
     return guard.judge(guard.measure(), mark, RETENTION)
 
 
 def test_no_clock_is_accepted_before_the_log_was_read(clock: Clock) -> None:
     guard = ClockGuard(clock, leeway=LEEWAY)
     assert not guard.is_steady()
-    assert beat(guard) is ClockVerdict.READ_AGAIN
+    assert heartbeat(guard) is ClockVerdict.READ_AGAIN
 
 
 @pytest.mark.parametrize("step", [0.9, -0.9])
 def test_a_difference_that_slewing_makes_is_no_step(clock: Clock, guard: ClockGuard, step: float) -> None:
     clock.offset += step
     assert guard.is_steady()
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
 
 
 @pytest.mark.parametrize("step", [1.1, -1.1, HOUR, -HOUR])
@@ -81,7 +81,7 @@ def test_a_forward_step_is_accepted_by_the_next_heartbeat_and_makes_nothing_forg
 ) -> None:
     before = guard.forgettable()
     clock.offset += HOUR
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.is_steady()
     assert guard.forgettable() == before
 
@@ -90,18 +90,18 @@ def test_a_clock_that_comes_back_from_a_forward_step_is_accepted_without_reading
     clock: Clock, guard: ClockGuard
 ) -> None:
     clock.offset += HOUR
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.forgettable() < datetime.fromtimestamp(START + 1000, UTC)
     clock.offset -= HOUR
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
 
 
 def test_a_step_below_the_lowest_offset_needs_the_log_from_its_start(clock: Clock, guard: ClockGuard) -> None:
     clock.offset -= HOUR
-    assert beat(guard) is ClockVerdict.READ_AGAIN
+    assert heartbeat(guard) is ClockVerdict.READ_AGAIN
     assert not guard.is_steady()
     guard.begin()
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.is_steady()
 
 
@@ -109,12 +109,12 @@ def test_many_small_steps_back_need_the_log_from_its_start_as_one_does(
     clock: Clock, guard: ClockGuard
 ) -> None:
     clock.steady += 100
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     guard.forgettable()
     verdicts = []
     for _ in range(20):
         clock.offset -= 0.9
-        verdicts.append(beat(guard))
+        verdicts.append(heartbeat(guard))
         if verdicts[-1] is ClockVerdict.READ_AGAIN:
             break
     assert verdicts[-1] is ClockVerdict.READ_AGAIN
@@ -127,7 +127,7 @@ def test_a_clock_that_is_set_during_a_heartbeat_is_judged_by_the_next(
     clock.offset += HOUR
     assert guard.judge(before, None, RETENTION) is ClockVerdict.MOVING
     assert not guard.is_steady()
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
 
 
 def test_a_clock_far_behind_the_time_that_the_store_remembers_is_refused_until_it_is_not(
@@ -136,10 +136,10 @@ def test_a_clock_far_behind_the_time_that_the_store_remembers_is_refused_until_i
     mark = clock.now()
     clock.offset -= LONGEST_BACK.total_seconds() + 1
     for _ in range(2):
-        assert beat(guard, mark) is ClockVerdict.REFUSED
+        assert heartbeat(guard, mark) is ClockVerdict.REFUSED
     assert not guard.is_steady()
     clock.offset += LONGEST_BACK.total_seconds()
-    assert beat(guard, mark) is ClockVerdict.STEADY
+    assert heartbeat(guard, mark) is ClockVerdict.STEADY
 
 
 def test_an_operator_accepts_a_clock_by_setting_back_what_the_store_remembers(
@@ -147,10 +147,10 @@ def test_an_operator_accepts_a_clock_by_setting_back_what_the_store_remembers(
 ) -> None:
     mark = clock.now()
     clock.offset -= 30 * HOUR
-    assert beat(guard, mark) is ClockVerdict.REFUSED
-    assert beat(guard, clock.now()) is ClockVerdict.READ_AGAIN
+    assert heartbeat(guard, mark) is ClockVerdict.REFUSED
+    assert heartbeat(guard, clock.now()) is ClockVerdict.READ_AGAIN
     guard.begin()
-    assert beat(guard, clock.now()) is ClockVerdict.STEADY
+    assert heartbeat(guard, clock.now()) is ClockVerdict.STEADY
 
 
 def test_a_forward_offset_that_has_held_for_the_whole_retention_becomes_the_lowest(
@@ -161,7 +161,7 @@ def test_a_forward_offset_that_has_held_for_the_whole_retention_becomes_the_lowe
         before = guard.forgettable()
         assert before < clock.now() - timedelta(hours=1)
         clock.steady += RETENTION.total_seconds() * 0.7
-        assert beat(guard) is ClockVerdict.STEADY
+        assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.forgettable() > clock.now() - timedelta(minutes=1)
 
 
@@ -171,11 +171,11 @@ def test_only_a_time_that_has_held_is_told_to_the_store(clock: Clock, guard: Clo
     assert guard.held_time() == clock.now()
     right = clock.offset
     clock.offset += HOUR
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     clock.steady += HELD.total_seconds() - 1
     assert guard.held_time() is None
     clock.offset = right
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.held_time() is None
     clock.steady += HELD.total_seconds()
     assert guard.held_time() == clock.now()
@@ -183,10 +183,10 @@ def test_only_a_time_that_has_held_is_told_to_the_store(clock: Clock, guard: Clo
 
 def test_the_latest_time_that_was_accepted_is_kept(clock: Clock, guard: ClockGuard) -> None:
     clock.offset += HOUR
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     latest = clock.now()
     clock.offset -= HOUR
-    assert beat(guard) is ClockVerdict.STEADY
+    assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.highest == latest
 
 
@@ -266,11 +266,11 @@ class SteppedClocks(RuleBasedStateMachine):
         held = self.guard.held_time()
         if held is not None and (self.mark is None or held > self.mark):
             self.mark = held
-        verdict = beat(self.guard, self.mark)
+        verdict = heartbeat(self.guard, self.mark)
         self.seen[verdict.value] += 1
         if verdict is ClockVerdict.READ_AGAIN:
             self.read()
-            verdict = beat(self.guard, self.mark)
+            verdict = heartbeat(self.guard, self.mark)
         if verdict is ClockVerdict.STEADY:
             before = self.guard.forgettable().timestamp()
             self.known = {denied for denied in self.known if denied.end >= before}

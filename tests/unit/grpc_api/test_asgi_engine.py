@@ -14,7 +14,7 @@ from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
 from identity_service.grpc_api.limits import Bound, Limits, LimitsConfig
 from identity_service.grpc_api.response_stream import ResponseStream
-from tests.journals import RecordingJournal
+from tests.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")
@@ -25,7 +25,7 @@ HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
 def engine() -> Iterator[AsgiEngine]:
     with ThreadPoolExecutor(1) as pool:
         config = LimitsConfig(calls=Bound(total=2, per_peer=2))
-        yield AsgiEngine(pool, Limits(config, RecordingJournal()), max_message_bytes=1000)
+        yield AsgiEngine(pool, Limits(config, RecordingEventLog()), max_message_bytes=1000)
 
 
 def register(engine: AsgiEngine, handler: Any, **more: Any) -> None:

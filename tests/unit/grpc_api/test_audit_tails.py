@@ -12,14 +12,14 @@ from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.senders import Senders
-from tests.journals import RecordingJournal
+from tests.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 PATIENT = timedelta(seconds=PATIENCE)
 
 
 def patient() -> Limits:
-    return Limits(LimitsConfig(send_timeout=PATIENT), RecordingJournal())
+    return Limits(LimitsConfig(send_timeout=PATIENT), RecordingEventLog())
 
 
 class Stream:
@@ -64,7 +64,7 @@ class LateSenders(Senders):
     """Takes a stream over only after it was told to end it, or after a second."""
 
     def __init__(self) -> None:
-        super().__init__(limits=patient(), heartbeat=PATIENT, beat=lambda: None)
+        super().__init__(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
         self._told = threading.Event()
 
     def add(self, *args: Any) -> None:
@@ -97,7 +97,7 @@ def test_a_page_that_cannot_be_rendered_ends_its_tail_and_no_other() -> None:
         return b""
 
     rendered = threading.Event()
-    senders = Senders(limits=patient(), heartbeat=PATIENT, beat=lambda: None)
+    senders = Senders(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
     tails = AuditTails(Store(), senders, render)  # type: ignore[arg-type]
     first, second = Stream(), Stream()
 

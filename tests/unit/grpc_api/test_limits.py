@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.grpc_api.limits import UNIX, Bound, Limits, LimitsConfig, Peers, Quota
-from tests.journals import RecordingJournal
+from tests.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""
 
@@ -96,9 +96,9 @@ def test_what_is_open_never_exceeds_a_bound_and_nothing_is_kept_of_who_has_left(
 
 def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there_were() -> None:
     now = [100.0]
-    journal = RecordingJournal()
+    event_log = RecordingEventLog()
     config = LimitsConfig(calls=Bound(total=10, per_peer=1))
-    limits = Limits(config, journal, monotonic=lambda: now[0])
+    limits = Limits(config, event_log, monotonic=lambda: now[0])
     limits.calls.take(ATTACKER)
 
     for moment in (100.0, 101.0, 109.9, 110.0):
@@ -108,7 +108,7 @@ def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there
 
     assert limits.refusals["max_calls_per_peer"] == 4
     assert limits.refusals["max_calls"] == 0
-    assert journal.named("limit_reached") == [
+    assert event_log.named("limit_reached") == [
         {"setting": "max_calls_per_peer", "peer": ATTACKER, "times": 1},
         {"setting": "max_calls_per_peer", "peer": ATTACKER, "times": 3},
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
-from identity_service.composition.wiring import office_administration
+from identity_service.composition.wiring import store_administration
 from identity_service.domain.audit import AuditFilter
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.principals import Client, first_party_client
@@ -62,7 +62,7 @@ def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
     with ExitStack() as cleanup:
         hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, processes=1, queue=1))
         store = cleanup.enter_context(contextlib.closing(SqliteStore.open(path, clock=clock)))
-        directory = office_administration(store, hasher, clock, "own")
+        directory = store_administration(store, hasher, clock, "own")
         if new:
             store.initialise(new_epoch())
             store.create(first_party_client())

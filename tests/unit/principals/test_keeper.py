@@ -15,7 +15,7 @@ from tests.patience import until
 from tests.unit.principals.site import Site, open_site
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
 
@@ -44,8 +44,8 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal()
+def event_log() -> EventLog:
+    return EventLog()
 
 
 @pytest.fixture
@@ -61,19 +61,19 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keeper(file: Path, records: Sometimes, journal: Journal) -> Iterator[PrincipalsKeeper]:
-    keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), journal, interval=0.01)
+def keeper(file: Path, records: Sometimes, event_log: EventLog) -> Iterator[PrincipalsKeeper]:
+    keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), event_log, interval=0.01)
     yield keeper
     keeper.close()
 
 
 def test_it_applies_the_file_before_it_returns(
-    keeper: PrincipalsKeeper, site: Site, journal: Journal
+    keeper: PrincipalsKeeper, site: Site, event_log: EventLog
 ) -> None:
     keeper.start()
 
     assert "a" in site.clients()
-    assert journal.all("principals_applied")[0]["changes"] == ["create client a"]
+    assert event_log.all("principals_applied")[0]["changes"] == ["create client a"]
 
 
 @pytest.mark.parametrize("content", [None, "clients: {a b: , c: {x: 1}}"])
@@ -90,17 +90,19 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
     assert site.clients() == ["admin", "first-party"]
 
 
-def test_it_applies_what_changes(keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal) -> None:
+def test_it_applies_what_changes(
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
+) -> None:
     keeper.start()
     file.write_text("clients: {b: }")
 
-    until(lambda: len(journal.all("principals_applied")) == 2)
+    until(lambda: len(event_log.all("principals_applied")) == 2)
 
     assert {"a", "b"} <= set(site.clients())
 
 
 def test_it_follows_a_link_to_another_file(
-    tmp_path: Path, records: Sometimes, journal: Journal, site: Site
+    tmp_path: Path, records: Sometimes, event_log: EventLog, site: Site
 ) -> None:
     """As Kubernetes changes a ConfigMap."""
     for version, name in (("1", "a"), ("2", "b")):
@@ -108,7 +110,7 @@ def test_it_follows_a_link_to_another_file(
         (tmp_path / version / "p.yaml").write_text(f"clients: {{{name}: }}")
     (tmp_path / "data").symlink_to("1")
     keeper = PrincipalsKeeper(
-        tmp_path / "data" / "p.yaml", records, StrictKeyChecker(), journal, interval=0.01
+        tmp_path / "data" / "p.yaml", records, StrictKeyChecker(), event_log, interval=0.01
     )
     keeper.start()
     (tmp_path / "next").symlink_to("2")
@@ -119,16 +121,16 @@ def test_it_follows_a_link_to_another_file(
 
 
 def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
-    keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:
     keeper.start()
     file.write_text("clients: {b: , 'c d': }")
-    until(lambda: bool(journal.all("principals_refused")))
+    until(lambda: bool(event_log.all("principals_refused")))
     before = site.clients()
     for _ in range(5):
         keeper._look()
-    assert (before, len(journal.all("principals_refused"))) == (["a", "admin", "first-party"], 1)
-    (refused,) = journal.all("principals_refused")
+    assert (before, len(event_log.all("principals_refused"))) == (["a", "admin", "first-party"], 1)
+    (refused,) = event_log.all("principals_refused")
     assert str(refused["problems"]).startswith(f"['{file}:1: clients.c d.client_id: must be")
 
     file.write_text("clients: {b: }")
@@ -136,12 +138,12 @@ def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
 
 
 def test_a_file_that_goes_away_is_named(
-    keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:
     keeper.start()
     file.unlink()
 
-    until(lambda: bool(journal.all("principals_refused")))
+    until(lambda: bool(event_log.all("principals_refused")))
 
     assert "a" in site.clients()
 
@@ -161,7 +163,7 @@ def test_a_file_is_applied_once_two_looks_find_the_same(
 
 
 def test_while_the_store_is_away_it_tries_again(
-    keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, journal: Journal
+    keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, event_log: EventLog
 ) -> None:
     keeper._interval = 60
     keeper.start()
@@ -173,16 +175,16 @@ def test_while_the_store_is_away_it_tries_again(
     records.away = False
     keeper._look()
     assert "b" in site.clients()
-    assert not journal.all("principals_refused")
+    assert not event_log.all("principals_refused")
 
 
 def test_a_secret_that_nobody_sees_is_said_and_not_shown(
-    keeper: PrincipalsKeeper, file: Path, site: Site, journal: Journal
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:
     file.write_text("clients: {a: {secret: true}}")
     keeper.start()
 
-    assert journal.all("client_secret_unseen") == [{"client_id": "a"}]
-    assert "idcs_" not in repr(journal.events)
+    assert event_log.all("client_secret_unseen") == [{"client_id": "a"}]
+    assert "idcs_" not in repr(event_log.events)
     _, secret = site.directory.clients.rotate_secret("a")
     assert isinstance(secret, Secret)

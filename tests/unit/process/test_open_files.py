@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from identity_service.process import open_files
-from tests.journals import RecordingJournal
+from tests.event_logs import RecordingEventLog
 
 Limit = tuple[int, int]
 
@@ -20,27 +20,27 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> list[Limit]:
 
 
 def test_it_is_raised_to_what_the_connections_need(limit: list[Limit]) -> None:
-    journal = RecordingJournal()
+    event_log = RecordingEventLog()
 
-    open_files.allow(2000, journal)
+    open_files.allow(2000, event_log)
 
     assert limit[-1] == (2256, 4096)
-    assert journal.events == []
+    assert event_log.events == []
 
 
 def test_what_is_enough_is_left_as_it_is(limit: list[Limit]) -> None:
-    open_files.allow(100, RecordingJournal())
+    open_files.allow(100, RecordingEventLog())
 
     assert limit == [(1024, 4096)]
 
 
 def test_where_the_system_allows_less_the_operator_is_told(limit: list[Limit]) -> None:
-    journal = RecordingJournal()
+    event_log = RecordingEventLog()
 
-    open_files.allow(20_000, journal)
+    open_files.allow(20_000, event_log)
 
     assert limit[-1] == (4096, 4096)
-    assert journal.named("files_limited") == [{"max_connections": 20_000, "open_files": 4096}]
+    assert event_log.named("files_limited") == [{"max_connections": 20_000, "open_files": 4096}]
 
 
 def test_a_system_that_refuses_to_raise_it_is_no_reason_not_to_start(
@@ -50,8 +50,8 @@ def test_a_system_that_refuses_to_raise_it_is_no_reason_not_to_start(
         raise ValueError("current limit exceeds maximum limit")
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    journal = RecordingJournal()
+    event_log = RecordingEventLog()
 
-    open_files.allow(2000, journal)
+    open_files.allow(2000, event_log)
 
-    assert journal.named("files_limited") == [{"max_connections": 2000, "open_files": 1024}]
+    assert event_log.named("files_limited") == [{"max_connections": 2000, "open_files": 1024}]

@@ -23,7 +23,7 @@ FENCE = Fence(target="redis://other.example:6379/0", epoch=Epoch("e1"))
 MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
         self.recorded = threading.Condition()
@@ -43,8 +43,8 @@ class Journal:
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal()
+def event_log() -> EventLog:
+    return EventLog()
 
 
 @pytest.fixture
@@ -61,20 +61,20 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 @pytest.fixture
-def replica(store: SqliteStore, clock: ShiftedClock, journal: Journal) -> Replica:
-    return Replica(store, clock, journal, ReplicaConfig(max_staleness=MAX_STALENESS))
+def replica(store: SqliteStore, clock: ShiftedClock, event_log: EventLog) -> Replica:
+    return Replica(store, clock, event_log, ReplicaConfig(max_staleness=MAX_STALENESS))
 
 
 @pytest.fixture
-def following(store: SqliteStore, replica: Replica, journal: Journal) -> Iterator[Follower]:
-    follower = Follower(store, replica, journal, process="p", beat_interval=timedelta(milliseconds=20))
+def following(store: SqliteStore, replica: Replica, event_log: EventLog) -> Iterator[Follower]:
+    follower = Follower(store, replica, event_log, process="p", heartbeat_interval=timedelta(milliseconds=20))
     yield follower
     follower.close()
     follower.join(timeout=PATIENCE)
 
 
 def test_a_bug_makes_it_stale_and_not_blind_for_ever(
-    store: SqliteStore, replica: Replica, clock: ShiftedClock, journal: Journal, following: Follower
+    store: SqliteStore, replica: Replica, clock: ShiftedClock, event_log: EventLog, following: Follower
 ) -> None:
     broken = threading.Event()
 
@@ -94,8 +94,8 @@ def test_a_bug_makes_it_stale_and_not_blind_for_ever(
     broken.set()
     store.deny_token(TokenId("t1"), SystemClock().now() + timedelta(hours=1))
 
-    assert journal.wait_for("follower_bug")["error"] == "KeyError"
-    assert "no log may show" not in str(journal.events)
+    assert event_log.wait_for("follower_bug")["error"] == "KeyError"
+    assert "no log may show" not in str(event_log.events)
     clock.age(MAX_STALENESS.total_seconds() + 1)
     until(lambda: not replica.is_fresh())
     with pytest.raises(ReplicaStaleError):
@@ -109,23 +109,23 @@ def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
     store: SqliteStore,
     replica: Replica,
     clock: ShiftedClock,
-    journal: Journal,
+    event_log: EventLog,
     following: Follower,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    beats, beat = threading.Semaphore(0), store.beat
+    heartbeats, heartbeat = threading.Semaphore(0), store.heartbeat
 
     def counted(process: str, retention: timedelta = timedelta(0), **more: Any) -> Head:
-        beats.release()
-        return beat(process, retention, **more)
+        heartbeats.release()
+        return heartbeat(process, retention, **more)
 
-    monkeypatch.setattr(store, "beat", counted)
+    monkeypatch.setattr(store, "heartbeat", counted)
     following.start()
     store.copying.fence(FENCE)
-    assert FENCE.target in str(journal.wait_for("store_moved")["error"])
-    replica.upkeep.owe(TokenDenied(token_id=TokenId("t1"), deny_until=SystemClock().now()))
+    assert FENCE.target in str(event_log.wait_for("store_moved")["error"])
+    replica.maintenance.add_unconfirmed(TokenDenied(token_id=TokenId("t1"), deny_until=SystemClock().now()))
     for _ in range(10):
-        assert beats.acquire(timeout=PATIENCE)
+        assert heartbeats.acquire(timeout=PATIENCE)
     clock.age(MAX_STALENESS.total_seconds() + 1)
 
     with pytest.raises(StoreFencedError, match=FENCE.target) as refused:
@@ -135,19 +135,19 @@ def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
     replica.catch_up()
     with pytest.raises(StoreFencedError):
         replica.require_fresh()
-    assert [name for name, _ in journal.events].count("store_moved") == 1
-    assert not [name for name, _ in journal.events if name in ("store_lost", "follower_bug")]
+    assert [name for name, _ in event_log.events].count("store_moved") == 1
+    assert not [name for name, _ in event_log.events if name in ("store_lost", "follower_bug")]
 
     store.copying.lift_fence()
     until(replica.is_fresh)
     store.copying.fence(FENCE)
-    until(lambda: [name for name, _ in journal.events].count("store_moved") == 2)
+    until(lambda: [name for name, _ in event_log.events].count("store_moved") == 2)
 
 
 def test_a_process_does_not_start_on_a_store_that_was_moved(
-    store: SqliteStore, following: Follower, journal: Journal
+    store: SqliteStore, following: Follower, event_log: EventLog
 ) -> None:
     store.copying.fence(FENCE)
     with pytest.raises(StoreFencedError, match="set the service's `store` to that one"):
         following.start()
-    assert not journal.events
+    assert not event_log.events

@@ -91,7 +91,7 @@ def test_it_stays_small_however_much_is_read() -> None:
     finally:
         tracemalloc.stop()
     # Threads that other tests have left behind allocate in other files.
-    here = [tracemalloc.Filter(True, module.__file__) for module in (ids, history_module)]
+    here = [tracemalloc.Filter(True, str(module.__file__)) for module in (ids, history_module)]
     statistics = snapshot.filter_traces([*here, tracemalloc.Filter(True, __file__)]).statistics("filename")
     size = sum(statistic.size for statistic in statistics)
     assert 2**18 < size < 3 * 2**20

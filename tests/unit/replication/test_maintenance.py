@@ -1,4 +1,4 @@
-"""Upkeep: what one process owes to the log, and when it may trim."""
+"""LogMaintenance: what one process owes to the log, and when it may trim."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import Epoch, Link, SessionId, TokenId
 from identity_service.domain.log import Fact, Head, LogEntry, PutBack, Revision, SessionEnded, TokenDenied
 from identity_service.domain.revocations import Revocations
-from identity_service.replication.maintenance import Upkeep
+from identity_service.replication.maintenance import LogMaintenance
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -35,7 +35,7 @@ class Clock:
         return self.monotonic()
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
 
@@ -89,8 +89,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal()
+def event_log() -> EventLog:
+    return EventLog()
 
 
 @pytest.fixture
@@ -116,137 +116,143 @@ def following() -> Following:
 
 
 @pytest.fixture
-def upkeep(
-    log: Log, revocations: Revocations, clock: Clock, journal: Journal, following: Following
-) -> Upkeep:
-    return Upkeep(log, revocations, clock, journal, sent=following)  # type: ignore[arg-type]  # a part of it
+def maintenance(
+    log: Log, revocations: Revocations, clock: Clock, event_log: EventLog, following: Following
+) -> LogMaintenance:
+    return LogMaintenance(log, revocations, clock, event_log, sent=following)  # type: ignore[arg-type]  # a part of it
 
 
-def test_without_anything_to_do_nothing_is_written(upkeep: Upkeep, log: Log) -> None:
-    upkeep.do()
+def test_without_anything_to_do_nothing_is_written(maintenance: LogMaintenance, log: Log) -> None:
+    maintenance.do()
     assert log.writes == 0
 
 
-def test_what_is_owed_is_kept_while_the_store_is_away(upkeep: Upkeep, log: Log) -> None:
-    upkeep.owe(denied(1))
-    upkeep.owe(denied(1))
-    upkeep.owe(denied(2))
+def test_what_is_owed_is_kept_while_the_store_is_away(maintenance: LogMaintenance, log: Log) -> None:
+    maintenance.add_unconfirmed(denied(1))
+    maintenance.add_unconfirmed(denied(1))
+    maintenance.add_unconfirmed(denied(2))
     log.away = True
     with pytest.raises(StoreUnavailableError):
-        upkeep.do()
-    assert upkeep.owed == 2
+        maintenance.do()
+    assert maintenance.unconfirmed == 2
     log.away = False
-    upkeep.do()
-    assert (upkeep.owed, log.taken) == (0, [denied(1), denied(2)])
+    maintenance.do()
+    assert (maintenance.unconfirmed, log.taken) == (0, [denied(1), denied(2)])
 
 
 def test_what_another_history_took_is_tried_again_with_a_pause(
-    upkeep: Upkeep, log: Log, following: Following, revocations: Revocations, journal: Journal
+    maintenance: LogMaintenance, log: Log, following: Following, revocations: Revocations, event_log: EventLog
 ) -> None:
     """Who is told of it owes the facts again; that nothing was done makes the caller wait."""
-    upkeep.owe(denied(1))
+    maintenance.add_unconfirmed(denied(1))
     following.is_followed = False
     with pytest.raises(StoreUnavailableError, match="another history"):
-        upkeep.do()
+        maintenance.do()
     assert following.found == [((denied(1),), log.now.revision)]
     revocations.apply(denied(2), Link("l"))
-    upkeep.owe_everything()
+    maintenance.owe_everything()
     with pytest.raises(StoreUnavailableError, match="another history"):
-        upkeep.do()
+        maintenance.do()
     assert following.found[1:] == [((), log.now.revision)], "a part of all that is known"
-    assert journal.events == []
+    assert event_log.events == []
     following.is_followed = True
-    upkeep.do()
-    assert journal.events == [("log_repaired", {"known": 1, "absent": 0})]
+    maintenance.do()
+    assert event_log.events == [("log_repaired", {"known": 1, "absent": 0})]
 
 
-def test_what_is_owed_is_bounded_and_what_is_dropped_is_said(upkeep: Upkeep, journal: Journal) -> None:
+def test_what_is_owed_is_bounded_and_what_is_dropped_is_said(
+    maintenance: LogMaintenance, event_log: EventLog
+) -> None:
     for number in range(10_002):
-        upkeep.owe(denied(number))
-    assert upkeep.owed == 10_000
-    assert [event for event, _ in journal.events] == ["resend_dropped"] * 2
+        maintenance.add_unconfirmed(denied(number))
+    assert maintenance.unconfirmed == 10_000
+    assert [event for event, _ in event_log.events] == ["resend_dropped"] * 2
 
 
 def test_everything_is_sent_in_pieces_once_for_each_loss(
-    upkeep: Upkeep, log: Log, revocations: Revocations, journal: Journal
+    maintenance: LogMaintenance, log: Log, revocations: Revocations, event_log: EventLog
 ) -> None:
     for number in range(1000):
         revocations.apply(denied(number), Link("l"))
-    upkeep.owe_everything()
-    upkeep.do()
-    upkeep.do()
+    maintenance.owe_everything()
+    maintenance.do()
+    maintenance.do()
     assert log.writes == 4
-    assert journal.events == [("log_repaired", {"known": 1000, "absent": 1000})]
-    upkeep.owe_everything()
-    upkeep.do()
-    assert journal.events[1:] == [("log_repaired", {"known": 1000, "absent": 0})]
+    assert event_log.events == [("log_repaired", {"known": 1000, "absent": 1000})]
+    maintenance.owe_everything()
+    maintenance.do()
+    assert event_log.events[1:] == [("log_repaired", {"known": 1000, "absent": 0})]
 
 
 def test_a_repair_that_was_interrupted_is_done_again(
-    upkeep: Upkeep, log: Log, revocations: Revocations, journal: Journal
+    maintenance: LogMaintenance, log: Log, revocations: Revocations, event_log: EventLog
 ) -> None:
     revocations.apply(denied(1), Link("l"))
-    upkeep.owe_everything()
+    maintenance.owe_everything()
     log.away = True
     with pytest.raises(StoreUnavailableError):
-        upkeep.do()
+        maintenance.do()
     log.away = False
-    upkeep.do()
-    assert [event for event, _ in journal.events] == ["log_repaired"]
+    maintenance.do()
+    assert [event for event, _ in event_log.events] == ["log_repaired"]
 
 
-def test_only_what_was_held_for_the_retention_is_trimmed(upkeep: Upkeep, log: Log, clock: Clock) -> None:
-    upkeep.held(log.now, 10_000, NOW)
+def test_only_what_was_held_for_the_retention_is_trimmed(
+    maintenance: LogMaintenance, log: Log, clock: Clock
+) -> None:
+    maintenance.held(log.now, 10_000, NOW)
     clock.steady += 1800
-    upkeep.held(log.now, 40_000, NOW)
+    maintenance.held(log.now, 40_000, NOW)
     clock.steady += 1799
-    upkeep.held(log.now, 60_000, NOW)
-    upkeep.do()
+    maintenance.held(log.now, 60_000, NOW)
+    maintenance.do()
     assert log.now.floor == 0
     clock.steady += 1
-    upkeep.held(log.now, 60_000, NOW)
-    upkeep.do()
+    maintenance.held(log.now, 60_000, NOW)
+    maintenance.do()
     assert log.now.floor == 10_000
     clock.steady += 1800
-    upkeep.held(log.now, 70_000, NOW)
-    upkeep.do()
+    maintenance.held(log.now, 70_000, NOW)
+    maintenance.do()
     assert log.now.floor == 40_000
 
 
-def test_after_a_loss_holding_begins_anew(upkeep: Upkeep, log: Log, clock: Clock) -> None:
-    upkeep.held(log.now, 10_000, NOW)
+def test_after_a_loss_holding_begins_anew(maintenance: LogMaintenance, log: Log, clock: Clock) -> None:
+    maintenance.held(log.now, 10_000, NOW)
     clock.steady += 3000
-    upkeep.owe_everything()
-    upkeep.held(log.now, 20_000, NOW)
+    maintenance.owe_everything()
+    maintenance.held(log.now, 20_000, NOW)
     clock.steady += 3000
-    upkeep.held(log.now, 30_000, NOW)
-    upkeep.do()
+    maintenance.held(log.now, 30_000, NOW)
+    maintenance.do()
     assert log.now.floor == 0
 
 
-def test_where_no_retention_is_known_nothing_is_trimmed(upkeep: Upkeep, log: Log, clock: Clock) -> None:
+def test_where_no_retention_is_known_nothing_is_trimmed(
+    maintenance: LogMaintenance, log: Log, clock: Clock
+) -> None:
     unknown = replace(log.now, retention=timedelta(0))
     for _ in range(5):
-        upkeep.held(unknown, 10_000, NOW)
+        maintenance.held(unknown, 10_000, NOW)
         clock.steady += 1e6
-    upkeep.do()
+    maintenance.do()
     assert log.now.floor == 0
 
 
 def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
-    upkeep: Upkeep, log: Log, clock: Clock
+    maintenance: LogMaintenance, log: Log, clock: Clock
 ) -> None:
     """A clock that is set back further than the log reaches could not be told from a right one."""
     for time in (NOW, None):
-        upkeep.held(log.now, 10_000, time)
+        maintenance.held(log.now, 10_000, time)
         clock.steady += 3600
-    upkeep.held(log.now, 10_000, None)
-    upkeep.do()
+    maintenance.held(log.now, 10_000, None)
+    maintenance.do()
     assert log.now.floor == 0
 
 
 def test_what_is_trimmed_and_still_counts_by_some_clock_is_kept(
-    upkeep: Upkeep, log: Log, clock: Clock
+    maintenance: LogMaintenance, log: Log, clock: Clock
 ) -> None:
     """As a denial of a token that was issued by a clock which was a day ahead for a moment."""
     ends = {10: -LONGEST_BACK - timedelta(seconds=1), 20: -LONGEST_BACK, 30: timedelta(days=1)}
@@ -255,22 +261,24 @@ def test_what_is_trimmed_and_still_counts_by_some_clock_is_kept(
         log.entries.append(LogEntry(position, Link("l"), Link("k"), denial))
     session = SessionEnded(session_id=SessionId("s"), deny_until=LATER, end_until=LATER)
     log.entries.append(LogEntry(40, Link("l"), Link("k"), session))
-    upkeep.held(log.now, 35, NOW)
+    maintenance.held(log.now, 35, NOW)
     clock.steady += 3600
-    upkeep.held(log.now, 50, NOW)
-    upkeep.do()
+    maintenance.held(log.now, 50, NOW)
+    maintenance.do()
 
     assert log.now.floor == 35
     assert [fact.token_id for fact in log.kept if isinstance(fact, TokenDenied)] == ["t20", "t30"]
     assert len(log.kept) == 2
 
 
-def test_many_that_still_count_are_kept_in_several_steps(upkeep: Upkeep, log: Log, clock: Clock) -> None:
+def test_many_that_still_count_are_kept_in_several_steps(
+    maintenance: LogMaintenance, log: Log, clock: Clock
+) -> None:
     log.entries = [LogEntry(n, Link("l"), Link("k"), denied(n)) for n in range(1, 1001)]
-    upkeep.held(log.now, 900, NOW)
+    maintenance.held(log.now, 900, NOW)
     clock.steady += 3600
-    upkeep.held(log.now, 1000, NOW)
-    upkeep.do()
+    maintenance.held(log.now, 1000, NOW)
+    maintenance.do()
 
     assert log.now.floor == 900
     assert log.kept == [denied(number) for number in range(1, 901)]

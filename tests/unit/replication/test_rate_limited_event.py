@@ -1,10 +1,10 @@
 """An event that strangers can cause is recorded once a minute, with a count."""
 
-from identity_service.replication.rate_limited_event import LimitedEvent
+from identity_service.replication.rate_limited_event import RateLimitedEvent
 from tests.unit.replication.test_replica import Clock
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.counts: list[object] = []
 
@@ -14,15 +14,15 @@ class Journal:
 
 
 def test_the_first_is_recorded_and_those_that_follow_are_counted() -> None:
-    clock, journal = Clock(), Journal()
-    event = LimitedEvent("seen", journal, clock)
+    clock, event_log = Clock(), EventLog()
+    event = RateLimitedEvent("seen", event_log, clock)
     for _ in range(1000):
         event.happened()
-    assert journal.counts == [1]
+    assert event_log.counts == [1]
     clock.steady += 60
     event.happened()
     event.happened()
-    assert journal.counts == [1, 1000]
+    assert event_log.counts == [1, 1000]
     clock.steady += 3600
     event.happened()
-    assert journal.counts == [1, 1000, 2]
+    assert event_log.counts == [1, 1000, 2]

@@ -65,7 +65,7 @@ class Clock:
         return self.monotonic()
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[str] = []
 
@@ -116,7 +116,7 @@ class MemoryLog:
     def wait(self, after: int, timeout: float) -> None:
         raise AssertionError("the replica does not wait")
 
-    def beat(
+    def heartbeat(
         self,
         process: str,
         retention: timedelta = timedelta(0),
@@ -163,13 +163,13 @@ def log(clock: Clock) -> MemoryLog:
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal()
+def event_log() -> EventLog:
+    return EventLog()
 
 
 @pytest.fixture
-def replica(log: MemoryLog, clock: Clock, journal: Journal) -> Replica:
-    return Replica(log, clock, journal, ReplicaConfig())
+def replica(log: MemoryLog, clock: Clock, event_log: EventLog) -> Replica:
+    return Replica(log, clock, event_log, ReplicaConfig())
 
 
 def denied(name: str, until: datetime = NOW + timedelta(hours=1)) -> TokenDenied:
@@ -185,7 +185,7 @@ def test_it_is_not_ready_before_it_has_read_the_log(replica: Replica, log: Memor
     replica.require_ready()
     with pytest.raises(ReplicaStaleError):
         replica.require_fresh()  # no beat has confirmed it yet
-    replica.beat("p")
+    replica.heartbeat("p")
     replica.require_fresh()
     assert log.adopted == "e1"
 
@@ -216,14 +216,14 @@ class Trouble(MemoryLog):
         return super().read(after, limit)
 
 
-def test_a_long_log_is_read_on_where_a_read_has_failed(clock: Clock, journal: Journal) -> None:
+def test_a_long_log_is_read_on_where_a_read_has_failed(clock: Clock, event_log: EventLog) -> None:
     def fail() -> None:
         raise StoreUnavailableError("away")
 
     log = Trouble(clock, fail)
     for number in range(4500):
         log.append(denied(f"t{number}"))
-    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica = Replica(log, clock, event_log, ReplicaConfig())
 
     with pytest.raises(StoreUnavailableError):
         replica.load()
@@ -231,10 +231,12 @@ def test_a_long_log_is_read_on_where_a_read_has_failed(clock: Clock, journal: Jo
     replica.catch_up()
 
     assert len(replica.revocations.denylist) == 4500
-    assert journal.events == []
+    assert event_log.events == []
 
 
-def test_a_long_log_that_is_replaced_while_it_is_read_is_read_again(clock: Clock, journal: Journal) -> None:
+def test_a_long_log_that_is_replaced_while_it_is_read_is_read_again(
+    clock: Clock, event_log: EventLog
+) -> None:
     def replace_it() -> None:
         long.epoch, long.entries = Epoch("e2"), []
         for number in range(3500):
@@ -243,17 +245,17 @@ def test_a_long_log_that_is_replaced_while_it_is_read_is_read_again(clock: Clock
     long = Trouble(clock, replace_it)
     for number in range(4500):
         long.append(denied(f"t{number}"))
-    replica = Replica(long, clock, journal, ReplicaConfig())
+    replica = Replica(long, clock, event_log, ReplicaConfig())
 
     replica.load()
 
     assert replica.revision == Revision(epoch=Epoch("e2"), position=3500, link=Link("e2-3500"))
     assert {f"other{number}" for number in range(3500)} <= set(replica.revocations.denylist.until)
-    assert journal.events == ["log_replaced"]
+    assert event_log.events == ["log_replaced"]
 
 
 def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
-    replica: Replica, log: MemoryLog, journal: Journal
+    replica: Replica, log: MemoryLog, event_log: EventLog
 ) -> None:
     for number in range(1, 6501):
         log.append(denied(f"t{number}"))
@@ -263,7 +265,7 @@ def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
 
     assert len(replica.revocations.denylist) == 6500 - 1200
     assert replica.revision.position == 6500
-    assert journal.events == []
+    assert event_log.events == []
 
 
 def test_those_who_follow_hear_of_the_end_of_a_log_whose_last_entries_are_missing(
@@ -291,7 +293,7 @@ def test_those_who_follow_hear_of_the_end_of_a_log_whose_last_entries_are_missin
     assert told[-1] == replica.revision
 
 
-def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: Journal) -> None:
+def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, event_log: EventLog) -> None:
     asked = threading.Event()
 
     class Log(MemoryLog):
@@ -309,7 +311,7 @@ def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: J
     log = Log(clock)
     for number in range(1500):
         log.append(denied(f"t{number}"))
-    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica = Replica(log, clock, event_log, ReplicaConfig())
     replica.follow(Listener())
 
     replica.load()
@@ -317,9 +319,9 @@ def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, journal: J
     assert replica.revision.position == 1500
 
 
-def test_staleness_counts_from_when_the_beat_was_sent(replica: Replica, clock: Clock) -> None:
+def test_staleness_counts_from_when_the_heartbeat_was_sent(replica: Replica, clock: Clock) -> None:
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.steady += 5
     replica.require_fresh()
     assert replica.staleness == 5
@@ -327,7 +329,7 @@ def test_staleness_counts_from_when_the_beat_was_sent(replica: Replica, clock: C
     with pytest.raises(ReplicaStaleError):
         replica.require_fresh()
     assert not replica.is_fresh()
-    replica.beat("p")
+    replica.heartbeat("p")
     assert replica.is_fresh()
 
 
@@ -341,7 +343,7 @@ def test_what_must_be_mended_is_told_instead_of_that_the_process_is_stale(
 ) -> None:
     """Also if other reads of the same store fail by an error that says nothing."""
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.steady += 6
 
     def fails(error: UnavailableError) -> Callable[..., Any]:
@@ -351,26 +353,26 @@ def test_what_must_be_mended_is_told_instead_of_that_the_process_is_stale(
         return call
 
     with monkeypatch.context() as broken:
-        broken.setattr(log, "beat", fails(kind("the file x is damaged")))
+        broken.setattr(log, "heartbeat", fails(kind("the file x is damaged")))
         broken.setattr(log, "read", fails(StoreUnavailableError("the store cannot be read")))
-        calls: list[Callable[[], None]] = [lambda: replica.beat("p"), replica.catch_up]
+        calls: list[Callable[[], None]] = [lambda: replica.heartbeat("p"), replica.catch_up]
         for call in calls:
             with pytest.raises(StoreUnavailableError):
                 call()
             with pytest.raises(kind, match="the file x is damaged"):
                 replica.require_fresh()
-    replica.beat("p")
+    replica.heartbeat("p")
     replica.require_fresh()
     clock.steady += 6
     with pytest.raises(ReplicaStaleError):
         replica.require_fresh()
 
 
-def test_a_beat_counts_only_once_its_head_has_been_read(
+def test_a_heartbeat_counts_only_once_its_head_has_been_read(
     replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     log.append(denied("t1"))
     clock.steady += 1
 
@@ -379,7 +381,7 @@ def test_a_beat_counts_only_once_its_head_has_been_read(
 
     monkeypatch.setattr(log, "read", broken)
     with pytest.raises(StoreUnavailableError):
-        replica.beat("p")
+        replica.heartbeat("p")
     assert replica.staleness == 1
 
     monkeypatch.undo()
@@ -395,8 +397,8 @@ def test_a_clock_that_differs_too_much_is_an_error_until_it_does_not(
     replica.load()
     for difference, fine in ((9, True), (11, False), (-11, False), (-9, True)):
         head = replace(log.head(), time=NOW + timedelta(seconds=difference))
-        monkeypatch.setattr(log, "beat", lambda *_, head=head, **__: head)
-        replica.beat("p")
+        monkeypatch.setattr(log, "heartbeat", lambda *_, head=head, **__: head)
+        replica.heartbeat("p")
         if fine:
             replica.require_fresh()
         else:
@@ -411,20 +413,20 @@ def test_a_clock_that_was_stepped_ahead_makes_it_forget_nothing(
     replica.load()
     real = log.head()
     clock.wall += timedelta(hours=5)
-    monkeypatch.setattr(log, "beat", lambda *_, **__: real)
-    replica.beat("p")
+    monkeypatch.setattr(log, "heartbeat", lambda *_, **__: real)
+    replica.heartbeat("p")
     clock.wall -= timedelta(hours=5)
-    replica.beat("p")
+    replica.heartbeat("p")
 
     assert "t1" in replica.revocations.denylist
     # As long as this clock may be set back so far that the token has not expired by it.
     clock.steady += timedelta(hours=1, minutes=1, seconds=9).total_seconds()
-    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.now()))
-    replica.beat("p")
+    monkeypatch.setattr(log, "heartbeat", lambda *_, **__: replace(real, time=clock.now()))
+    replica.heartbeat("p")
     assert "t1" in replica.revocations.denylist
     clock.steady += 3600
-    monkeypatch.setattr(log, "beat", lambda *_, **__: replace(real, time=clock.now()))
-    replica.beat("p")
+    monkeypatch.setattr(log, "heartbeat", lambda *_, **__: replace(real, time=clock.now()))
+    replica.heartbeat("p")
     assert "t1" not in replica.revocations.denylist
 
 
@@ -434,18 +436,18 @@ def test_a_clock_that_the_store_shares_may_be_ahead_for_a_moment_and_nothing_is_
 ) -> None:
     log.append(denied("t1"))
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.wall += timedelta(hours=hours)
     with pytest.raises(ClockSkewedError, match="was set"):
         replica.require_fresh()
-    replica.beat("p")
+    replica.heartbeat("p")
     replica.require_fresh()
     reads = log.reads
 
     clock.wall -= timedelta(hours=hours)
     with pytest.raises(ClockSkewedError):
         replica.require_fresh()
-    replica.beat("p")
+    replica.heartbeat("p")
     replica.require_fresh()
 
     assert "t1" in replica.revocations.denylist
@@ -458,11 +460,11 @@ def test_a_clock_that_was_ahead_when_the_log_was_read_makes_it_read_again_once_i
     log.append(denied("t1"))
     clock.wall += timedelta(hours=5)
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     assert "t1" not in replica.revocations.denylist
 
     clock.wall -= timedelta(hours=5)
-    replica.beat("p")
+    replica.heartbeat("p")
 
     replica.require_fresh()
     assert "t1" in replica.revocations.denylist
@@ -472,7 +474,7 @@ def test_a_clock_that_was_set_back_is_not_accepted_before_the_log_was_read_again
     replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
 
     def broken(after: int, limit: int) -> LogPage:
         raise StoreUnavailableError("cut off between the two")
@@ -480,45 +482,45 @@ def test_a_clock_that_was_set_back_is_not_accepted_before_the_log_was_read_again
     monkeypatch.setattr(log, "read", broken)
     clock.wall -= timedelta(hours=1)
     with pytest.raises(StoreUnavailableError):
-        replica.beat("p")
+        replica.heartbeat("p")
     assert not replica.is_fresh()
     monkeypatch.undo()
-    replica.beat("p")
+    replica.heartbeat("p")
     assert replica.is_fresh()
 
 
 def test_a_clock_far_behind_what_the_store_remembers_is_refused_until_an_operator_accepts_it(
-    replica: Replica, log: MemoryLog, clock: Clock, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    replica: Replica, log: MemoryLog, clock: Clock, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica.load()
     for mark, status in ((timedelta(hours=4), "identity clock accept"), (timedelta(0), "fresh")):
         head = replace(log.head(), marks=Marks(time=clock.now() + mark))
-        monkeypatch.setattr(log, "beat", lambda *_, head=head, **__: head)
+        monkeypatch.setattr(log, "heartbeat", lambda *_, head=head, **__: head)
         for _ in range(2):
-            replica.beat("p")
+            replica.heartbeat("p")
             assert status in replica.status
-    assert [event for event in journal.events if "clock" in event] == ["clock_refused", "clock_accepted"]
+    assert [event for event in event_log.events if "clock" in event] == ["clock_refused", "clock_accepted"]
 
 
 def test_the_store_is_told_the_time_only_after_it_has_held_for_ten_minutes(
     replica: Replica, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[datetime | None] = []
-    real = log.beat
+    real = log.heartbeat
 
-    def beat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
+    def heartbeat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
         told.append(marks.time)
         return real(process)
 
-    monkeypatch.setattr(log, "beat", beat)
+    monkeypatch.setattr(log, "heartbeat", heartbeat)
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.wall += timedelta(hours=1)
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.steady += 599
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.steady += 1
-    replica.beat("p")
+    replica.heartbeat("p")
 
     assert told == [None, None, None, clock.now()]
 
@@ -561,7 +563,7 @@ def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryLog) ->
 
 @pytest.mark.parametrize("link", [Link("l"), None], ids=["a link", "no link"])
 def test_a_place_past_the_end_is_not_reached_after_one_read(
-    replica: Replica, log: MemoryLog, journal: Journal, link: Link | None
+    replica: Replica, log: MemoryLog, event_log: EventLog, link: Link | None
 ) -> None:
     log.append(denied("t1"))
     replica.load()
@@ -569,7 +571,7 @@ def test_a_place_past_the_end_is_not_reached_after_one_read(
     with pytest.raises(RevisionNotReachedError):
         replica.reach(Revision(epoch=log.epoch, position=2, link=link))
     assert log.reads == reads + 1
-    assert journal.events == []
+    assert event_log.events == []
 
 
 STRANGERS: dict[str, Revision] = {
@@ -584,7 +586,7 @@ STRANGERS: dict[str, Revision] = {
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_its_start(
-    replica: Replica, log: MemoryLog, journal: Journal, monkeypatch: pytest.MonkeyPatch, stranger: str
+    replica: Replica, log: MemoryLog, event_log: EventLog, monkeypatch: pytest.MonkeyPatch, stranger: str
 ) -> None:
     """As `strong`: what there is is known then. Nothing that a client names makes a process reload."""
     log.append(denied("t1"))
@@ -607,10 +609,12 @@ def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_i
     assert min(asked) == 2, "from where this process had read"
     assert len(asked) <= 2 * 5
     assert log.epoch == "e1"
-    assert journal.events == ["revision_unrecognised"], "once"
+    assert event_log.events == ["revision_unrecognised"], "once"
 
 
-def test_a_place_of_too_long_ago_acts_as_strong(replica: Replica, log: MemoryLog, journal: Journal) -> None:
+def test_a_place_of_too_long_ago_acts_as_strong(
+    replica: Replica, log: MemoryLog, event_log: EventLog
+) -> None:
     first = log.append(denied("t1"))
     for number in range(10_000):
         log.append(denied(f"n{number}"))
@@ -618,11 +622,11 @@ def test_a_place_of_too_long_ago_acts_as_strong(replica: Replica, log: MemoryLog
     reads = log.reads
     replica.reach(Revision(epoch=log.epoch, position=1, link=first.link))
     assert log.reads == reads + 1
-    assert journal.events == ["revision_unrecognised"]
+    assert event_log.events == ["revision_unrecognised"]
 
 
 def test_what_this_process_has_read_is_reached_without_the_store(
-    replica: Replica, log: MemoryLog, journal: Journal
+    replica: Replica, log: MemoryLog, event_log: EventLog
 ) -> None:
     entries = [log.append(denied(f"t{number}")) for number in range(2500)]
     replica.load()
@@ -631,7 +635,7 @@ def test_what_this_process_has_read_is_reached_without_the_store(
         replica.reach(Revision(epoch=log.epoch, position=entry.position, link=entry.link))
     replica.reach(Revision(epoch=log.epoch, position=0, link=NO_LINK))
     assert log.reads == reads
-    assert journal.events == []
+    assert event_log.events == []
 
 
 def test_a_heartbeat_of_another_history_confirms_nothing(
@@ -641,15 +645,15 @@ def test_a_heartbeat_of_another_history_confirms_nothing(
     log.append(denied("t1"))
     log.append(denied("t2"))
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.steady += 3.0
     log.entries[:] = []
     log.append(denied("u1"))
     other = replace(log.head(), link=Link("other"))
-    monkeypatch.setattr(log, "beat", lambda *_, **__: other)
+    monkeypatch.setattr(log, "heartbeat", lambda *_, **__: other)
     monkeypatch.setattr(log, "read", _away)
     with pytest.raises(StoreUnavailableError):
-        replica.beat("p")
+        replica.heartbeat("p")
     replica._confirm()  # as the follower does at the end of a read that had begun before
     assert replica.staleness == 3.0
 
@@ -695,12 +699,12 @@ def test_a_subscriber_that_fails_holds_the_revision_back(replica: Replica, log: 
     "how", ["another epoch", "emptied", "shortened", "rewritten", "rewritten and longer"]
 )
 def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
-    replica: Replica, log: MemoryLog, journal: Journal, how: str
+    replica: Replica, log: MemoryLog, event_log: EventLog, how: str
 ) -> None:
     for name in ("t1", "t2", "t3"):
         log.append(denied(name))
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     kept = {"another epoch": 3, "emptied": 0, "shortened": 2, "rewritten": 2, "rewritten and longer": 2}[how]
     log.entries = log.entries[:kept]
     if how == "another epoch":
@@ -711,15 +715,15 @@ def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
         log.append(denied("n2")) if how.endswith("longer") else None
         log.epoch = Epoch("e1")
 
-    replica.beat("p")
+    replica.heartbeat("p")
 
-    assert journal.events == ["log_replaced"] + ["epoch_renewed"] * (how != "another epoch")
+    assert event_log.events == ["log_replaced"] + ["epoch_renewed"] * (how != "another epoch")
     assert all(name in replica.revocations.denylist for name in ("t1", "t2", "t3"))
     assert ("n1" in replica.revocations.denylist) == how.startswith("rewritten")
     assert replica.revision == log.head().revision
     assert replica.is_fresh()
 
-    replica.upkeep.do()
+    replica.maintenance.do()
     assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} >= {"t1", "t2", "t3"}
 
 
@@ -740,9 +744,9 @@ def test_a_replaced_log_is_repaired_also_when_reading_it_fails_at_first(
 
     monkeypatch.setattr(log, "read", breaks_once)
     with pytest.raises(StoreUnavailableError):
-        replica.beat("p")
-    replica.beat("p")
-    replica.upkeep.do()
+        replica.heartbeat("p")
+    replica.heartbeat("p")
+    replica.maintenance.do()
 
     assert {fact.token_id for fact in log.restored if isinstance(fact, TokenDenied)} == {"t1", "t2", "t3"}
 
@@ -760,7 +764,7 @@ def test_a_log_with_a_gap_gets_a_new_epoch_under_which_the_gap_is_known(
     assert log.floor == 2000
     assert len(replica.revocations.denylist) == 1999
     log.append(denied("next"))
-    replica.beat("p")
+    replica.heartbeat("p")
     assert "next" in replica.revocations.denylist
     assert replica.is_fresh()
 
@@ -780,7 +784,7 @@ def test_a_log_that_is_replaced_all_the_time_is_not_read_for_ever(
 
 
 def test_who_was_away_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
-    replica: Replica, log: MemoryLog, journal: Journal
+    replica: Replica, log: MemoryLog, event_log: EventLog
 ) -> None:
     log.append(denied("t1"))
     replica.load()
@@ -790,13 +794,13 @@ def test_who_was_away_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
     log.floor = 4
     log.raised[PrincipalId("p")] = Generation(number=1, link=Link("trimmed"))
 
-    replica.beat("p")
+    replica.heartbeat("p")
 
     assert log.epoch == "e1"
-    assert journal.events == ["log_trimmed_meanwhile"]
+    assert event_log.events == ["log_trimmed_meanwhile"]
     assert {"t1", "t5"} <= {id_ for id_, _ in replica.revocations.denylist.items()}
     assert replica.revocations.generations[PrincipalId("p")].number == 1
-    replica.upkeep.do()
+    replica.maintenance.do()
     assert log.restored == []
 
 
@@ -868,7 +872,7 @@ def test_a_clock_that_was_set_back_is_not_accepted_by_a_read_that_could_not_begi
     clock.wall += timedelta(hours=5)
     log.append(denied("t1"))
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     assert "t1" not in replica.revocations.denylist
     is_away = [False]
 
@@ -884,18 +888,18 @@ def test_a_clock_that_was_set_back_is_not_accepted_by_a_read_that_could_not_begi
     clock.wall -= timedelta(hours=5)
     is_away[0] = True
     with pytest.raises(StoreUnavailableError):
-        replica.beat("p")
+        replica.heartbeat("p")
     replica.catch_up()
     assert not replica.is_fresh()
     is_away[0] = False
-    replica.beat("p")
+    replica.heartbeat("p")
 
     replica.require_fresh()
     assert "t1" in replica.revocations.denylist
 
 
 def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_anything_is_answered(
-    clock: Clock, journal: Journal
+    clock: Clock, event_log: EventLog
 ) -> None:
     class ShrinkingLog(MemoryLog):
         complete = True
@@ -921,11 +925,11 @@ def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_any
     log = ShrinkingLog(clock)
     for number in range(4000):
         log.append(denied(f"t{number}"))
-    replica = Replica(log, clock, journal, ReplicaConfig())
+    replica = Replica(log, clock, event_log, ReplicaConfig())
     replica.load()
 
     assert len(replica.revocations.denylist) == 4000
-    assert "log_rebuilt" in journal.events
+    assert "log_rebuilt" in event_log.events
 
 
 def test_a_process_whose_clock_differs_from_the_stores_tells_it_no_time(
@@ -935,18 +939,18 @@ def test_a_process_whose_clock_differs_from_the_stores_tells_it_no_time(
     told: list[datetime | None] = []
     behind = timedelta(0)
 
-    def beat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
+    def heartbeat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
         told.append(marks.time)
         return replace(log.head(), time=clock.now() - behind)
 
-    monkeypatch.setattr(log, "beat", beat)
+    monkeypatch.setattr(log, "heartbeat", heartbeat)
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     clock.steady += 600
-    replica.beat("p")
+    replica.heartbeat("p")
     assert told[-1] == clock.now()
     behind = timedelta(hours=4)
-    replica.beat("p")
-    replica.beat("p")
+    replica.heartbeat("p")
+    replica.heartbeat("p")
 
     assert told[-1] is None

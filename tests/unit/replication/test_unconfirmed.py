@@ -16,7 +16,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.replication.history import History
-from identity_service.replication.unconfirmed import Missing, Unread
+from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
 from tests.unit.replication.test_replica import NOW
 
 FACT = TokenDenied(token_id=TokenId("own"), deny_until=NOW)
@@ -30,7 +30,7 @@ class Site:
     """What a process follows, and what it remembers of its own writes."""
 
     def __init__(self) -> None:
-        self.unread = Unread()
+        self.unread = UnconfirmedWrites()
         self.end = 0
         self.begin("e")
 

@@ -35,7 +35,7 @@ class MemoryStore:
         self.epoch = Epoch(epoch) if epoch is not None else None
         self.is_unfinished = False
         self.fence_: Fence | None = None
-        self.beats: Sequence[Heartbeat] = ()
+        self.written_heartbeats: Sequence[Heartbeat] = ()
         self.adopted: Epoch | None = None
         self.rebuilt = 0
         self.faults: dict[str, list[Fault]] = {}
@@ -72,7 +72,7 @@ class MemoryStore:
         return 0
 
     def heartbeats(self) -> Sequence[Heartbeat]:
-        return self.beats
+        return self.written_heartbeats
 
     def list_records(self, kind: type[Any], *, after: str = "", limit: int = 100) -> Sequence[Versioned[Any]]:
         self._at("list_records")

@@ -22,7 +22,7 @@ from tests.conformance.backends import FakeClock
 from tests.patience import PATIENCE
 
 
-class MemoryJournal:
+class MemoryEventLog:
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, object]]] = []
         self.changed = threading.Condition()
@@ -79,8 +79,8 @@ def store() -> SlowStore:
 
 
 @pytest.fixture
-def journal() -> MemoryJournal:
-    return MemoryJournal()
+def event_log() -> MemoryEventLog:
+    return MemoryEventLog()
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ MakeTrail = Callable[..., StoredTrail]
 
 
 @pytest.fixture
-def make_trail(store: SlowStore, journal: MemoryJournal, clock: FakeClock) -> Iterator[MakeTrail]:
+def make_trail(store: SlowStore, event_log: MemoryEventLog, clock: FakeClock) -> Iterator[MakeTrail]:
     trails: list[StoredTrail] = []
 
     def make(*, queue: int = 10, burst: int = 1000, store_traffic: bool = True) -> StoredTrail:
         config = TrailConfig(queue=queue, burst=burst, store_traffic=store_traffic)
-        trails.append(StoredTrail(store, journal, clock, config))  # type: ignore[arg-type]  # all that it calls
+        trails.append(StoredTrail(store, event_log, clock, config))  # type: ignore[arg-type]  # all that it calls
         return trails[-1]
 
     yield make
@@ -181,14 +181,14 @@ def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(
 
 
 def test_a_batch_that_lacks_events_is_followed_by_a_line_that_says_how_many(
-    store: SlowStore, trail: StoredTrail, journal: MemoryJournal
+    store: SlowStore, trail: StoredTrail, event_log: MemoryEventLog
 ) -> None:
     for number in range(13):
         trail.record(numbered(number))
 
     trail.start()
 
-    assert journal.await_line(count="3")["count"] == "3"
+    assert event_log.await_line(count="3")["count"] == "3"
 
 
 def test_closing_stores_what_still_waits(store: SlowStore, trail: StoredTrail) -> None:
@@ -213,14 +213,14 @@ def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trai
 
 
 def test_an_event_that_the_store_took_with_its_change_is_logged_and_not_stored_twice(
-    store: SlowStore, trail: StoredTrail, journal: MemoryJournal
+    store: SlowStore, trail: StoredTrail, event_log: MemoryEventLog
 ) -> None:
     trail.start()
 
     trail.stored(numbered(0))
     trail.close()
 
-    assert [name for name, _ in journal.lines] == ["token_issued"]
+    assert [name for name, _ in event_log.lines] == ["token_issued"]
     assert store.events == []
 
 
@@ -229,7 +229,7 @@ def refused_call(peer: str = "192.0.2.1:1", type_: AuditType = AuditType.CALL_RE
 
 
 def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
-    store: SlowStore, make_trail: MakeTrail, journal: MemoryJournal
+    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog
 ) -> None:
     trail = make_trail(store_traffic=False)
     trail.start()
@@ -239,12 +239,12 @@ def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
     trail.record(refused_call(type_=AuditType.REFRESH_TOKEN_REUSED))
     trail.close()
 
-    assert [name for name, _ in journal.lines] == ["token_issued", "call_refused", "refresh_token_reused"]
+    assert [name for name, _ in event_log.lines] == ["token_issued", "call_refused", "refresh_token_reused"]
     assert [event.type for event in store.events] == [AuditType.REFRESH_TOKEN_REUSED]
 
 
 def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
-    store: SlowStore, make_trail: MakeTrail, journal: MemoryJournal, clock: FakeClock
+    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog, clock: FakeClock
 ) -> None:
     trail = make_trail(queue=100)
     trail.start()
@@ -257,14 +257,14 @@ def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
     clock.advance(timedelta(seconds=WINDOW))
 
     folded = str(1500 - REFUSED.whole)
-    line = journal.await_line(folded=folded)
+    line = event_log.await_line(folded=folded)
     assert (line["peer"], line["target"], line["reason"]) == ("192.0.2.1", "method", "R")
     assert store.await_events(REFUSED.whole + 1)[-1].details["folded"] == folded
-    assert [name for name, _ in journal.lines] == ["call_refused"] * (REFUSED.whole + 1)
+    assert [name for name, _ in event_log.lines] == ["call_refused"] * (REFUSED.whole + 1)
 
 
 def test_closing_writes_what_is_folded(
-    store: SlowStore, make_trail: MakeTrail, journal: MemoryJournal
+    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog
 ) -> None:
     trail = make_trail(queue=100)
     trail.start()
@@ -273,7 +273,7 @@ def test_closing_writes_what_is_folded(
 
     trail.close(timeout=PATIENCE)
 
-    assert journal.await_line(folded="7")
+    assert event_log.await_line(folded="7")
     assert store.events[-1].details["folded"] == "7"
 
 
@@ -293,13 +293,13 @@ def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_what_is_store
 
 
 def test_an_event_is_logged_with_its_fields_and_without_those_that_are_empty() -> None:
-    journal = MemoryJournal()
+    event_log = MemoryEventLog()
 
-    LoggedTrail(journal).record(
+    LoggedTrail(event_log).record(
         AuditEvent.of(AuditType.SESSION_STARTED, Origin(peer="127.0.0.1:1"), target="s", client_id="web")
     )
 
-    assert journal.lines == [
+    assert event_log.lines == [
         (
             "session_started",
             {"client_id": "web", "outcome": "done", "target": "s", "peer": "127.0.0.1:1"},

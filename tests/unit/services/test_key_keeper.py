@@ -10,7 +10,7 @@ from identity_service.services.key_keeper import KeyKeeper
 from tests.patience import PATIENCE
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, object]] = []
 
@@ -25,7 +25,7 @@ class Journal:
 )
 def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, said: str) -> None:
     """A thread that ended would let the last key sign for ever."""
-    journal, tries, went_well = Journal(), list[int](), threading.Event()
+    event_log, tries, went_well = EventLog(), list[int](), threading.Event()
 
     def maintain() -> int:
         tries.append(1)
@@ -34,10 +34,10 @@ def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, sai
         went_well.set()
         return 0
 
-    keeper = KeyKeeper(maintain, journal, interval=timedelta(milliseconds=1))
+    keeper = KeyKeeper(maintain, event_log, interval=timedelta(milliseconds=1))
     keeper.start()
     assert went_well.wait(PATIENCE)
     keeper.close()
     keeper.join(PATIENCE)
 
-    assert journal.events == [("keys_not_maintained", said)]
+    assert event_log.events == [("keys_not_maintained", said)]

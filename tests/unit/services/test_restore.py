@@ -101,7 +101,7 @@ def a_restore(
     reader = Read(ITEMS if items is None else items, damaged_at=damaged_at)
 
     def require_stopped() -> None:
-        if store.beats:
+        if store.written_heartbeats:
             raise ConfigurationError("a process serves")
 
     return Restore(store.store, reader, vault, CLOCK, config, require_stopped)
@@ -231,7 +231,7 @@ def test_a_process_that_serves_touches_nothing() -> None:
     store = old_store()
     from identity_service.domain.log import Heartbeat
 
-    store.beats = (Heartbeat(process="p1", time=BEFORE, status=""),)
+    store.written_heartbeats = (Heartbeat(process="p1", time=BEFORE, status=""),)
     assert "serves" in str(untouched(store, a_restore(store)))
 
 

@@ -108,11 +108,11 @@ def test_a_heartbeat_says_time_and_staleness_and_goes_only_to_who_waits() -> Non
     site = Site()
     idle, busy = site.open(), site.open()
     taken(idle)
-    site.hub.beat()
+    site.hub.send_heartbeats()
 
-    (beat,) = taken(idle)
-    assert beat.time.ToDatetime(UTC) == NOW
-    assert beat.staleness.ToTimedelta() == timedelta(milliseconds=250)
+    (heartbeat,) = taken(idle)
+    assert heartbeat.time.ToDatetime(UTC) == NOW
+    assert heartbeat.staleness.ToTimedelta() == timedelta(milliseconds=250)
     assert not any(message.HasField("time") for message in taken(busy))
 
 
@@ -121,10 +121,10 @@ def test_no_heartbeat_is_sent_by_a_clock_that_is_not_accepted() -> None:
     idle = site.open()
     taken(idle)
     site.replica.clock_was_set = True
-    site.hub.beat()
+    site.hub.send_heartbeats()
     assert taken(idle) == []
     site.replica.clock_was_set = False
-    site.hub.beat()
+    site.hub.send_heartbeats()
     assert len(taken(idle)) == 1
 
 
@@ -135,10 +135,10 @@ def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
     taken(watcher)
     # The replica knows more from the moment it has folded a page until it has told the hub.
     site.replica.revision = at(1)
-    site.hub.beat()
-    (beat,) = taken(watcher)
+    site.hub.send_heartbeats()
+    (heartbeat,) = taken(watcher)
 
-    assert beat.revision == "e1.0.-"
+    assert heartbeat.revision == "e1.0.-"
 
 
 def test_who_has_too_much_waiting_has_overflowed_and_the_others_go_on() -> None:
@@ -168,7 +168,7 @@ def test_who_has_left_is_told_nothing() -> None:
     taken(watcher)
     site.hub.close(watcher)
     site.deny("t1")
-    site.hub.beat()
+    site.hub.send_heartbeats()
     assert taken(watcher) == []
     assert site.woken == []
 

@@ -259,7 +259,7 @@ def test_a_snapshot_that_nobody_shares_any_more_is_not_kept() -> None:
     made = max(iter(site.open().take, None), key=len)
     before = sys.getrefcount(made)
     site.clock.steady += 60
-    site.hub.beat()
+    site.hub.send_heartbeats()
 
     assert sys.getrefcount(made) < before
 

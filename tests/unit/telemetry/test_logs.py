@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from identity_service.telemetry.line_writer import LineWriter
-from identity_service.telemetry.logs import LogJournal, _render, _stamp
+from identity_service.telemetry.logs import StructuredEventLog, _render, _stamp
 from tests.patience import PATIENCE
 
 
@@ -94,6 +94,6 @@ def test_what_the_fast_way_cannot_write_is_written_all_the_same() -> None:
 @pytest.mark.parametrize(("event", "level"), [("store_refused", "error"), ("store_mended", "info")])
 def test_an_event_that_somebody_has_to_act_on_is_an_error(event: str, level: str) -> None:
     with capture_logs() as lines:
-        LogJournal().record(event, what="something")
+        StructuredEventLog().record(event, what="something")
 
     assert lines == [{"event": event, "log_level": level, "what": "something"}]

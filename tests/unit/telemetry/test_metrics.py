@@ -17,7 +17,7 @@ from identity_service.telemetry.metrics import Metrics
 from tests.patience import PATIENCE
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[str] = []
 
@@ -42,7 +42,7 @@ def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
     clock = SystemClock()
     store = SqliteStore.open(":memory:", clock=clock)
     store.initialise(new_epoch())
-    replica = Replica(store, clock, Journal(), ReplicaConfig(max_staleness=timedelta(seconds=PATIENCE)))
+    replica = Replica(store, clock, EventLog(), ReplicaConfig(max_staleness=timedelta(seconds=PATIENCE)))
     metrics.watch(replica)
     port = metrics.serve("127.0.0.1:0")
 
@@ -50,21 +50,23 @@ def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
     assert ask(port)["identity_staleness_seconds"] == float("inf")
     store.deny_token(TokenId("t1"), datetime.now(UTC) + timedelta(hours=1))
     replica.load()
-    replica.beat("p")
-    replica.owe(TokenDenied(token_id=TokenId("t2"), deny_until=datetime.now(UTC) + timedelta(hours=1)))
+    replica.heartbeat("p")
+    replica.add_unconfirmed(
+        TokenDenied(token_id=TokenId("t2"), deny_until=datetime.now(UTC) + timedelta(hours=1))
+    )
 
     said = ask(port)
     assert said["identity_fresh"] == 1
     assert 0 <= said["identity_staleness_seconds"] < PATIENCE
     assert said["identity_log_position"] == 1
     assert said["identity_denials"] == 2
-    assert said["identity_owed_revocations"] == 1
+    assert said["identity_unconfirmed_revocations"] == 1
     store.close()
 
 
 def test_events_are_counted_on_their_way_to_the_log(metrics: Metrics) -> None:
-    journal = Journal()
-    counting = metrics.counting(journal)
+    event_log = EventLog()
+    counting = metrics.counting(event_log)
     port = metrics.serve("127.0.0.1:0")
     assert ask(port)['identity_events_total{event="log_repaired"}'] == 0
 
@@ -72,7 +74,7 @@ def test_events_are_counted_on_their_way_to_the_log(metrics: Metrics) -> None:
     counting.record("token_issued", token_id="t")
 
     assert ask(port)['identity_events_total{event="log_repaired"}'] == 1
-    assert journal.events == ["log_repaired", "token_issued"]
+    assert event_log.events == ["log_repaired", "token_issued"]
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metrics) -> None:
@@ -83,26 +85,26 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metric
 
 def test_it_says_whether_the_store_breaks_a_promise(metrics: Metrics, tmp_path: Path) -> None:
     clock, file = SystemClock(), tmp_path / "identity.db"
-    journal = metrics.counting(Journal())
-    store = SqliteStore.open(str(file), clock=clock, journal=journal)
+    event_log = metrics.counting(EventLog())
+    store = SqliteStore.open(str(file), clock=clock, event_log=event_log)
     store.initialise(new_epoch())
-    replica = Replica(store, clock, journal, ReplicaConfig(max_staleness=timedelta(0)))
+    replica = Replica(store, clock, event_log, ReplicaConfig(max_staleness=timedelta(0)))
     metrics.watch(replica)
     port = metrics.serve("127.0.0.1:0")
     replica.load()
-    replica.beat("p")
+    replica.heartbeat("p")
     assert ask(port)["identity_store_unsafe"] == 0
 
     file.rename(tmp_path / "away.db")
     with pytest.raises(UnsafeStoreError):
-        replica.beat("p")
+        replica.heartbeat("p")
     assert ask(port)["identity_store_unsafe"] == 1
     assert ask(port)['identity_events_total{event="store_refused"}'] == 1
     with pytest.raises(UnsafeStoreError, match="move it back"):
         replica.require_fresh()
 
     (tmp_path / "away.db").rename(file)
-    replica.beat("p")
+    replica.heartbeat("p")
     assert ask(port)["identity_store_unsafe"] == 0
     assert ask(port)['identity_events_total{event="store_mended"}'] == 1
     store.close()

@@ -23,7 +23,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.storage.redis.client.pool import Wire
+from identity_service.storage.redis.client.pool import RawConnection
 
 _HEALTH_CHECK_SECONDS: Final = 15
 _SENTINEL_PORT: Final = 26379
@@ -97,7 +97,7 @@ def _parse(url: str) -> Address:
     )
 
 
-def maker(address: Address) -> Callable[[float], Wire]:
+def maker(address: Address) -> Callable[[float], RawConnection]:
     """What makes a connection whose answers may take so many seconds: to the server, or to the primary.
 
     Raises ConfigurationError for options that the library does not know.
@@ -107,7 +107,7 @@ def maker(address: Address) -> Callable[[float], Wire]:
     return _from(lambda timeout: _sentinel_pool(address, timeout))
 
 
-def node_maker(address: Address, host: HostPort | None) -> Callable[[float], Wire]:
+def node_maker(address: Address, host: HostPort | None) -> Callable[[float], RawConnection]:
     """The same for one server; `host` where it is another than that of the URL."""
 
     def source(timeout: float) -> Any:
@@ -119,13 +119,13 @@ def node_maker(address: Address, host: HostPort | None) -> Callable[[float], Wir
     return _from(source)
 
 
-def _from(source: Callable[[float], Any]) -> Callable[[float], Wire]:
+def _from(source: Callable[[float], Any]) -> Callable[[float], RawConnection]:
     """Make connections as their pools do, which lend none out; one pool for each timeout."""
     sources = cache(source)
 
-    def make(timeout: float) -> Wire:
-        wire: Wire = sources(timeout).make_connection()
-        return wire
+    def make(timeout: float) -> RawConnection:
+        raw: RawConnection = sources(timeout).make_connection()
+        return raw
 
     make(_TRIED_TIMEOUT)  # opens nothing, but objects to options that it does not know
     return make

@@ -14,7 +14,7 @@ A = TypeVar("A")
 _TOGETHER: Final = 64
 
 
-class Ride(Generic[R, A]):
+class PendingCall(Generic[R, A]):
     """One call, and what became of it."""
 
     __slots__ = ("_error", "_wait", "answers", "leads", "request", "wake")
@@ -43,14 +43,14 @@ class Ride(Generic[R, A]):
         return self.answers[0]
 
 
-class Convoy(Generic[R, A]):
+class CallBatcher(Generic[R, A]):
     """Any thread may call any method."""
 
-    def __init__(self, talk: Callable[[Sequence[Ride[R, A]]], None]) -> None:
+    def __init__(self, talk: Callable[[Sequence[PendingCall[R, A]]], None]) -> None:
         """`talk` gives each ride its answer, in one conversation; what it raises is the others' outcome."""
         self._talk = talk
         self._lock = threading.Lock()
-        self._waiting: deque[Ride[R, A]] = deque()
+        self._waiting: deque[PendingCall[R, A]] = deque()
         self._under_way = False
 
     def go(self, request: R) -> A:
@@ -59,34 +59,34 @@ class Convoy(Generic[R, A]):
         Raises what the conversation failed with, also where that was the one before: what has not been asked
         yet would not fare better, and nobody shall wait twice.
         """
-        ride: Ride[R, A] = Ride(request)
+        pending: PendingCall[R, A] = PendingCall(request)
         with self._lock:
-            self._waiting.append(ride)
-            ride.leads, self._under_way = not self._under_way, True
-        if not ride.leads:
-            ride.wait()
-        if ride.leads:
-            self._lead(ride)
-        return ride.outcome()
+            self._waiting.append(pending)
+            pending.leads, self._under_way = not self._under_way, True
+        if not pending.leads:
+            pending.wait()
+        if pending.leads:
+            self._lead(pending)
+        return pending.outcome()
 
-    def _lead(self, leader: Ride[R, A]) -> None:
+    def _lead(self, leader: PendingCall[R, A]) -> None:
         with self._lock:
-            rides = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
         error: BaseException | None = None
         try:
-            self._talk(rides)
+            self._talk(batch)
         except BaseException as failure:  # noqa: BLE001  # each of them raises it
             error = failure
         with self._lock:
             if error is not None:
-                rides += self._waiting
+                batch += self._waiting
                 self._waiting.clear()
             self._under_way = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].leads = True
                 self._waiting[0].wake()
-        for ride in rides:
+        for pending in batch:
             if error is not None:
-                ride.fail(error)
-            if ride is not leader:
-                ride.wake()
+                pending.fail(error)
+            if pending is not leader:
+                pending.wake()

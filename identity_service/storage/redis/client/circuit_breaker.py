@@ -21,7 +21,7 @@ _TOLERATED: Final = 2
 """Failures in a row of a server that can be reached: one slow answer says little about the next."""
 
 
-class Circuit:
+class CircuitBreaker:
     """Closed = calls pass; open = they fail at once, but for one trial after each pause."""
 
     def __init__(

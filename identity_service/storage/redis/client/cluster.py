@@ -16,7 +16,7 @@ from redis.exceptions import ClusterDownError, MovedError
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.storage.redis.client.address import Address, HostPort, node_maker
 from identity_service.storage.redis.client.node import Node, pack
-from identity_service.storage.redis.client.pool import Wire
+from identity_service.storage.redis.client.pool import RawConnection
 
 _SLOTS: Final = 16384
 _REFRESH_INTERVAL: Final = 0.2
@@ -78,7 +78,7 @@ class Cluster:
             self._refresh(avoid=node)
         return False
 
-    def primaries(self) -> Sequence[Callable[[float], Wire]]:
+    def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
         self._refresh(wait=True)
         owners = {owner for owner in self._map.owners if owner is not None}
         home_first = sorted(owners, key=lambda owner: (not self.is_home(owner), owner))
@@ -138,15 +138,15 @@ class Cluster:
 
     def _ask(self, host: HostPort) -> _Map | None:
         """The map as this server has it, over a connection of its own; None where it gives none."""
-        wire = node_maker(self._address, host)(_ASK_TIMEOUT)
+        raw = node_maker(self._address, host)(_ASK_TIMEOUT)
         try:
-            wire.connect()
-            wire.send_packed_command([pack("CLUSTER", "SLOTS")])
-            return _map_of(wire.read_response(), host[0])
+            raw.connect()
+            raw.send_packed_command([pack("CLUSTER", "SLOTS")])
+            return _map_of(raw.read_response(), host[0])
         except (redis.RedisError, OSError, ValueError):
             return None
         finally:
-            wire.disconnect()
+            raw.disconnect()
 
 
 def slot_of(key: str) -> int:

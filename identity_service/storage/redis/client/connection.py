@@ -22,7 +22,7 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
     StoreUninitializedError,
 )
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.storage.damage import damaged
 from identity_service.storage.fence import fence_error
 from identity_service.storage.redis import keyspace as keys
@@ -30,9 +30,9 @@ from identity_service.storage.redis.client.address import Address, HostPort, mak
 from identity_service.storage.redis.client.cluster import Cluster
 from identity_service.storage.redis.client.conversation import Conversation
 from identity_service.storage.redis.client.node import Node, Request, code_of, pack
-from identity_service.storage.redis.client.pool import Greet, Wire
+from identity_service.storage.redis.client.pool import Handshake, RawConnection
 from identity_service.storage.redis.client.server_checks import Demands, Finding, judge_all
-from identity_service.storage.redis.client.server_probe import Gate, read_setup
+from identity_service.storage.redis.client.server_probe import ServerProbe, read_setup
 from identity_service.storage.redis.client.topology import OneServer, Topology
 from identity_service.storage.redis.scripts import load_scripts
 
@@ -92,7 +92,7 @@ class Connection:
         *,
         demands: Demands | None = None,
         clock: Clock | None = None,
-        journal: Journal | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
         """Connects with the first call.
 
@@ -110,7 +110,7 @@ class Connection:
         self._clock = clock
         self._timeout = timeout
         self._failover = address.kind != "single"
-        self._topology = _topology(address, timeout, demands, clock, journal)
+        self._topology = _topology(address, timeout, demands, clock, event_log)
         self._scripts = load_scripts()
 
     @property
@@ -251,12 +251,12 @@ class Connection:
         findings: dict[str, Finding] = {}
         failover = self._failover
         for make in self._topology.primaries():
-            wire = make(_LONGEST_BLOCK)
+            raw = make(_LONGEST_BLOCK)
             try:
-                wire.connect()
-                setup = read_setup(wire, self._clock)
+                raw.connect()
+                setup = read_setup(raw, self._clock)
             finally:
-                wire.disconnect()
+                raw.disconnect()
             for finding in judge_all(setup, replace(demands, failover=failover)):
                 findings.setdefault(finding.what, finding)
             failover = False  # for the others see `_topology`
@@ -268,15 +268,15 @@ def _topology(
     timeout: float,
     demands: Demands | None,
     clock: Clock | None,
-    journal: Journal | None,
+    event_log: EventLog | None,
 ) -> Topology:
-    def greet(failover: Callable[[], bool]) -> Greet:
+    def handshake(failover: Callable[[], bool]) -> Handshake:
         if demands is None:
             return lambda _: None
-        return Gate(lambda: replace(demands, failover=failover()), clock, journal).admit
+        return ServerProbe(lambda: replace(demands, failover=failover()), clock, event_log).admit
 
-    def node(make: Callable[[float], Wire], failover: Callable[[], bool]) -> Node:
-        return Node(make, greet(failover), timeout, _LONGEST_BLOCK)
+    def node(make: Callable[[float], RawConnection], failover: Callable[[], bool]) -> Node:
+        return Node(make, handshake(failover), timeout, _LONGEST_BLOCK)
 
     if address.kind != "cluster":
         make = maker(address)

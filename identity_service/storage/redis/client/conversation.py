@@ -12,7 +12,7 @@ import redis
 
 from identity_service.domain.errors import IdentityError
 from identity_service.storage.redis.client.node import Request, exchange
-from identity_service.storage.redis.client.pool import Wire
+from identity_service.storage.redis.client.pool import RawConnection
 
 _STEP: Final = 1000
 """Keys that one step of SCAN looks at, so that it holds up the server for a few milliseconds at most."""
@@ -24,7 +24,7 @@ class Conversation:
 
     def __init__(
         self,
-        wire: Wire,
+        raw: RawConnection,
         request: Callable[[str, Sequence[str], Sequence[str | int]], Request],
         translate: Callable[[Exception], IdentityError],
     ) -> None:
@@ -34,13 +34,13 @@ class Conversation:
             request: makes the call of a script from its name, keys and arguments.
             translate: turns what `redis` raises into an error of the domain.
         """
-        self._wire = wire
+        self._raw = raw
         self._request = request
         self._translate = translate
 
     def __enter__(self) -> Self:
         try:
-            self._wire.connect()
+            self._raw.connect()
         except _TROUBLE as error:
             raise self._translate(error) from error
         return self
@@ -48,13 +48,13 @@ class Conversation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wire.disconnect()
+        self._raw.disconnect()
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run a script. Raises StoreUnavailableError, and what the script refuses with."""
         request = self._request(script, keys, args)
         try:
-            return exchange(self._wire, request.packed, request.script)
+            return exchange(self._raw, request.packed, request.script)
         except _TROUBLE as error:
             raise self._translate(error) from error
 

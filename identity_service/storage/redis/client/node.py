@@ -12,10 +12,16 @@ import redis
 from redis.exceptions import NoScriptError
 
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError, UnsafeStoreError
-from identity_service.storage.redis.client.batching import Convoy, Ride
-from identity_service.storage.redis.client.circuit_breaker import Circuit
+from identity_service.storage.redis.client.batching import CallBatcher, PendingCall
+from identity_service.storage.redis.client.circuit_breaker import CircuitBreaker
 from identity_service.storage.redis.client.durability import Confirmation
-from identity_service.storage.redis.client.pool import BusyError, Greet, Line, Pool, Wire
+from identity_service.storage.redis.client.pool import (
+    BusyError,
+    Handshake,
+    Pool,
+    PooledConnection,
+    RawConnection,
+)
 
 _CONNECTIONS: Final = 64
 _WAITERS: Final = 8
@@ -46,7 +52,9 @@ class Request(NamedTuple):
 class Node:
     """Asks one server; any thread may call any method."""
 
-    def __init__(self, make: Callable[[float], Wire], greet: Greet, timeout: float, block: float) -> None:
+    def __init__(
+        self, make: Callable[[float], RawConnection], handshake: Handshake, timeout: float, block: float
+    ) -> None:
         """
         Args:
             make: gives a connection whose every answer may take so many seconds.
@@ -56,13 +64,13 @@ class Node:
             block: seconds that `wait` may take beyond that.
         """
         self._timeout = timeout
-        self._greet = greet
-        self._circuit = Circuit()
-        self._pool = Pool(lambda: make(timeout), greet, size=_CONNECTIONS, patience=timeout / 2)
+        self._handshake = handshake
+        self._circuit = CircuitBreaker()
+        self._pool = Pool(lambda: make(timeout), handshake, size=_CONNECTIONS, patience=timeout / 2)
         self._waiting = Pool(
             lambda: make(timeout + block), lambda _: None, size=_WAITERS, patience=timeout / 2
         )
-        self._convoy: Convoy[Request, Any] = Convoy(self._talk)
+        self._batcher: CallBatcher[Request, Any] = CallBatcher(self._talk)
 
     @property
     def is_away(self) -> bool:
@@ -77,7 +85,7 @@ class Node:
         begun = time.monotonic()
         try:
             if request.brief and not trial:
-                return _given(self._convoy.go(request))
+                return _given(self._batcher.go(request))
             return self._guarded(self._pool, request, trial=trial)
         except redis.ConnectionError:
             # A restart of Redis leaves dead connections in the pool, which fail at once.
@@ -92,8 +100,8 @@ class Node:
         """
         trial = self._circuit.enter()
 
-        def on(line: Line) -> None:
-            talk(lambda request: exchange(line.wire, request.packed, request.script))
+        def on(pooled: PooledConnection) -> None:
+            talk(lambda request: exchange(pooled.raw, request.packed, request.script))
 
         self._conduct(self._pool, on, checked=True, trial=trial)
 
@@ -111,38 +119,42 @@ class Node:
         self._pool.close()
         self._waiting.close()
 
-    def _talk(self, rides: Sequence[Ride[Request, Any]]) -> None:
+    def _talk(self, batch: Sequence[PendingCall[Request, Any]]) -> None:
         """One conversation about many calls. An error that the server answers with is an answer."""
 
-        def talk(line: Line) -> None:
-            _exchange_all(line.wire, rides)
+        def talk(pooled: PooledConnection) -> None:
+            _exchange_all(pooled.raw, batch)
 
         self._circuit.require_closed()
         self._conduct(self._pool, talk, checked=False, trial=False)
-        if any(code_of(ride.answers[0]) in _DEMOTED for ride in rides if _is_refusal(ride.answers[0])):
+        if any(
+            code_of(pending.answers[0]) in _DEMOTED for pending in batch if _is_refusal(pending.answers[0])
+        ):
             self.distrust()
 
     def _guarded(self, pool: Pool, request: Request, *, trial: bool) -> Any:
         """One conversation about one call."""
 
-        def talk(line: Line) -> Any:
+        def talk(pooled: PooledConnection) -> Any:
             if not request.durable:
-                return exchange(line.wire, request.packed, request.script)
-            answer = self._written(line, request)
+                return exchange(pooled.raw, request.packed, request.script)
+            answer = self._written(pooled, request)
             # After the write: what it was acknowledged on must have held when it was made.
-            if time.monotonic() - line.looked > _LOOK_INTERVAL:
-                line.look(self._greet)
+            if time.monotonic() - pooled.looked > _LOOK_INTERVAL:
+                pooled.look(self._handshake)
             return answer
 
         return self._conduct(pool, talk, checked=not request.repeatable, trial=trial)
 
-    def _conduct(self, pool: Pool, talk: Callable[[Line], Any], *, checked: bool, trial: bool) -> Any:
+    def _conduct(
+        self, pool: Pool, talk: Callable[[PooledConnection], Any], *, checked: bool, trial: bool
+    ) -> Any:
         """Hold a conversation, and tell the circuit what became of it."""
         reached = False
         try:
-            line = pool.take(checked=checked)
+            pooled = pool.take(checked=checked)
             reached = True
-            answer = _converse(pool, line, talk)
+            answer = _converse(pool, pooled, talk)
         except BusyError:
             self._circuit.abandoned(trial=trial)
             raise
@@ -169,34 +181,34 @@ class Node:
         self._circuit.succeeded()
         return answer
 
-    def _written(self, line: Line, request: Request) -> Any:
+    def _written(self, pooled: PooledConnection, request: Request) -> Any:
         """Write, and have it confirmed as the last look at the server says."""
-        if line.confirmation is None:
-            return exchange(line.wire, request.packed, request.script)
+        if pooled.confirmation is None:
+            return exchange(pooled.raw, request.packed, request.script)
         try:
-            return self._confirmed(line.wire, request, line.confirmation)
+            return self._confirmed(pooled.raw, request, pooled.confirmation)
         except NotConfirmedError as error:
-            self._explain(line, error)
+            self._explain(pooled, error)
             raise
 
-    def _explain(self, line: Line, error: NotConfirmedError) -> None:
+    def _explain(self, pooled: PooledConnection, error: NotConfirmedError) -> None:
         """Raise NotConfirmedError with the setting that is wrong, where that is why nothing was confirmed."""
-        if not line.wire.is_connected:
+        if not pooled.raw.is_connected:
             return
         try:
-            line.look(self._greet)
+            pooled.look(self._handshake)
         except UnsafeStoreError as why:
             raise NotConfirmedError(f"the write was not confirmed: {why}", error.answer) from why
         except (redis.RedisError, OSError):
-            line.wire.disconnect()  # the rest of the answers may still be under way
+            pooled.raw.disconnect()  # the rest of the answers may still be under way
 
-    def _confirmed(self, wire: Wire, request: Request, confirmation: Confirmation) -> Any:
+    def _confirmed(self, raw: RawConnection, request: Request, confirmation: Confirmation) -> Any:
         packed = request.packed + pack(*confirmation.words(self._timeout * _CONFIRM_SHARE))
-        answer, confirmed = _both(wire, packed)
+        answer, confirmed = _both(raw, packed)
         if isinstance(answer, NoScriptError) and request.script is not None:
-            wire.send_packed_command([pack("SCRIPT", "LOAD", request.script)])
-            wire.read_response()
-            answer, confirmed = _both(wire, packed)
+            raw.send_packed_command([pack("SCRIPT", "LOAD", request.script)])
+            raw.read_response()
+            answer, confirmed = _both(raw, packed)
         if isinstance(answer, redis.ResponseError):
             raise answer  # it changed nothing, so there was nothing to confirm
         if isinstance(confirmed, redis.RedisError):
@@ -207,16 +219,16 @@ class Node:
         return answer
 
 
-def _converse(pool: Pool, line: Line, talk: Callable[[Line], Any]) -> Any:
+def _converse(pool: Pool, pooled: PooledConnection, talk: Callable[[PooledConnection], Any]) -> Any:
     try:
-        return talk(line)
+        return talk(pooled)
     except (redis.ResponseError, NotConfirmedError):
         raise  # an answer like any other: the connection is as good as before
     except BaseException:
-        line.wire.disconnect()  # else the next caller might read the answer to this one
+        pooled.raw.disconnect()  # else the next caller might read the answer to this one
         raise
     finally:
-        pool.give(line)
+        pool.give(pooled)
 
 
 def _given(answer: Any) -> Any:
@@ -229,49 +241,49 @@ def _is_refusal(answer: Any) -> bool:
     return isinstance(answer, redis.ResponseError)
 
 
-def _both(wire: Wire, packed: bytes) -> tuple[Any, Any]:
+def _both(raw: RawConnection, packed: bytes) -> tuple[Any, Any]:
     """Send two commands and receive both answers, each possibly an error."""
-    wire.send_packed_command([packed])
-    answer = _answer(wire)
+    raw.send_packed_command([packed])
+    answer = _answer(raw)
     try:
-        return answer, _answer(wire)
+        return answer, _answer(raw)
     except redis.TimeoutError as error:
-        wire.disconnect()
+        raw.disconnect()
         return answer, error
 
 
-def _answer(wire: Wire) -> Any:
+def _answer(raw: RawConnection) -> Any:
     try:
-        return wire.read_response()
+        return raw.read_response()
     except redis.ResponseError as error:
         return error
 
 
-def _exchange_all(wire: Wire, rides: Sequence[Ride[Request, Any]]) -> None:
-    wire.send_packed_command([b"".join([ride.request.packed for ride in rides])])
-    for ride in rides:
-        ride.answers.append(_answer(wire))
-    for ride in rides:
-        if isinstance(ride.answers[0], NoScriptError):
-            ride.answers.clear()  # it is no answer for the caller, also where no other one comes
+def _exchange_all(raw: RawConnection, batch: Sequence[PendingCall[Request, Any]]) -> None:
+    raw.send_packed_command([b"".join([pending.request.packed for pending in batch])])
+    for pending in batch:
+        pending.answers.append(_answer(raw))
+    for pending in batch:
+        if isinstance(pending.answers[0], NoScriptError):
+            pending.answers.clear()  # it is no answer for the caller, also where no other one comes
             try:
-                ride.answers.append(exchange(wire, ride.request.packed, ride.request.script))
+                pending.answers.append(exchange(raw, pending.request.packed, pending.request.script))
             except redis.ResponseError as error:
-                ride.answers.append(error)
+                pending.answers.append(error)
 
 
-def exchange(wire: Wire, packed: bytes, script: str | None) -> Any:
+def exchange(raw: RawConnection, packed: bytes, script: str | None) -> Any:
     """Send and receive. A server that does not know the script (it was restarted) is taught it once."""
-    wire.send_packed_command([packed])
+    raw.send_packed_command([packed])
     try:
-        return wire.read_response()
+        return raw.read_response()
     except NoScriptError:
         if script is None:
             raise
-    wire.send_packed_command([pack("SCRIPT", "LOAD", script)])
-    wire.read_response()
-    wire.send_packed_command([packed])
-    return wire.read_response()
+    raw.send_packed_command([pack("SCRIPT", "LOAD", script)])
+    raw.read_response()
+    raw.send_packed_command([packed])
+    return raw.read_response()
 
 
 def pack(*words: str | int) -> bytes:

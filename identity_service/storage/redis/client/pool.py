@@ -17,7 +17,7 @@ from identity_service.domain.errors import StoreUnavailableError
 from identity_service.storage.redis.client.durability import Confirmation
 
 
-class Wire(Protocol):
+class RawConnection(Protocol):
     """What is used of a redis.Connection, which has no types of its own."""
 
     @property
@@ -34,36 +34,38 @@ class Wire(Protocol):
     def disconnect(self) -> None: ...
 
 
-Greet = Callable[[Wire], Confirmation | None]
+Handshake = Callable[[RawConnection], Confirmation | None]
 """Looks at the server behind a connection: what confirms a write there.
 
 Raises what `redis` raises, and UnsafeStoreError where nobody should talk to that server.
 """
 
 
-class Line:
+class PooledConnection:
     """A connection, and what was found out about its server when that was last looked at."""
 
-    __slots__ = ("confirmation", "era", "looked", "wire")
+    __slots__ = ("confirmation", "era", "looked", "raw")
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+    def __init__(self, raw: RawConnection) -> None:
+        self.raw = raw
         self.confirmation: Confirmation | None = None
         self.era = 0
         self.looked = float("-inf")
         """When the last look began, by the monotonic clock."""
 
-    def look(self, greet: Greet) -> None:
-        """Look at the server. Raises what `greet` raises."""
+    def look(self, handshake: Handshake) -> None:
+        """Look at the server. Raises what `handshake` raises."""
         begun = time.monotonic()
-        self.confirmation = greet(self.wire)
+        self.confirmation = handshake(self.raw)
         self.looked = begun
 
 
 class Pool:
     """Lends connections out; any thread may call any method."""
 
-    def __init__(self, make: Callable[[], Wire], greet: Greet, *, size: int, patience: float) -> None:
+    def __init__(
+        self, make: Callable[[], RawConnection], handshake: Handshake, *, size: int, patience: float
+    ) -> None:
         """
         Args:
             make: gives a connection that is not yet open.
@@ -72,15 +74,15 @@ class Pool:
             patience: seconds to wait for one that is free.
         """
         self._make = make
-        self._greet = greet
+        self._handshake = handshake
         self._patience: Final = patience
         self._free = threading.BoundedSemaphore(size)
-        self._idle: list[Line] = []
-        self._all: list[Line] = []
+        self._idle: list[PooledConnection] = []
+        self._all: list[PooledConnection] = []
         self._era = 0
         self._closed = False
 
-    def take(self, *, checked: bool) -> Line:
+    def take(self, *, checked: bool) -> PooledConnection:
         """An open connection, to be given back. `checked` = one that the server has not closed meanwhile.
 
         Raises BusyError where none is free in time, or after `close`; what `redis` and `greet` raise
@@ -90,25 +92,25 @@ class Pool:
         if not self._free.acquire(timeout=self._patience):
             raise BusyError("every connection to Redis is in use")
         try:
-            line = self._pop()
+            pooled = self._pop()
         except BaseException:
             self._free.release()
             raise
         try:
             self._require_open()
-            wire = line.wire
-            if wire.is_connected and (line.era != self._era or (checked and _is_spoilt(wire))):
-                wire.disconnect()
-            if not wire.is_connected:
-                self._open(line)
+            raw = pooled.raw
+            if raw.is_connected and (pooled.era != self._era or (checked and _is_spoilt(raw))):
+                raw.disconnect()
+            if not raw.is_connected:
+                self._open(pooled)
         except BaseException:
-            self.give(line)
+            self.give(pooled)
             raise
-        return line
+        return pooled
 
-    def give(self, line: Line) -> None:
+    def give(self, pooled: PooledConnection) -> None:
         """Take a connection back; one with an unread answer must have been disconnected."""
-        self._idle.append(line)
+        self._idle.append(pooled)
         if self._closed:
             self._disconnect_idle()
         self._free.release()
@@ -121,31 +123,31 @@ class Pool:
         """Disconnect what is idle, and hang up what is in use: who waits there gets a connection error."""
         self._closed = True
         self._disconnect_idle()
-        for line in tuple(self._all):
-            _hang_up(line.wire)
+        for pooled in tuple(self._all):
+            _hang_up(pooled.raw)
 
-    def _open(self, line: Line) -> None:
-        line.era = self._era  # before: whoever distrusts while it is being opened means this one too
+    def _open(self, pooled: PooledConnection) -> None:
+        pooled.era = self._era  # before: whoever distrusts while it is being opened means this one too
         try:
-            line.wire.connect()
-            line.look(self._greet)
+            pooled.raw.connect()
+            pooled.look(self._handshake)
             self._require_open()
         except BaseException:
-            line.wire.disconnect()
+            pooled.raw.disconnect()
             raise
 
-    def _pop(self) -> Line:
+    def _pop(self) -> PooledConnection:
         try:
             return self._idle.pop()
         except IndexError:
-            line = Line(self._make())
-            self._all.append(line)
-            return line
+            pooled = PooledConnection(self._make())
+            self._all.append(pooled)
+            return pooled
 
     def _disconnect_idle(self) -> None:
         while self._idle:
             with contextlib.suppress(redis.RedisError, OSError, IndexError):
-                self._idle.pop().wire.disconnect()
+                self._idle.pop().raw.disconnect()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -156,21 +158,21 @@ class BusyError(StoreUnavailableError):
     """This process has no connection to spare: says nothing about the server."""
 
 
-def _hang_up(wire: Wire) -> None:
+def _hang_up(raw: RawConnection) -> None:
     """End a conversation of another thread, which then disconnects.
 
     `disconnect` itself is not for others: the library would find its socket gone amid a call.
     """
-    sock: socket.socket | None = getattr(wire, "_sock", None)
+    sock: socket.socket | None = getattr(raw, "_sock", None)
     if sock is not None:
         with contextlib.suppress(OSError):
             # Not the method of a TLS socket, which also takes away what the other thread reads with.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _is_spoilt(wire: Wire) -> bool:
+def _is_spoilt(raw: RawConnection) -> bool:
     """Whether there is something to read before anything was asked: an end, or somebody else's answer."""
     try:
-        return wire.can_read()
+        return raw.can_read()
     except (redis.ConnectionError, OSError):
         return True

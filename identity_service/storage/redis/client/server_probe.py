@@ -13,10 +13,10 @@ from typing import Any, Final
 import redis
 
 from identity_service.domain.errors import UnsafeStoreError
-from identity_service.domain.ports import Clock, Journal
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.storage.redis.client.durability import Confirmation, confirmation_of
 from identity_service.storage.redis.client.node import code_of, pack
-from identity_service.storage.redis.client.pool import Wire
+from identity_service.storage.redis.client.pool import RawConnection
 from identity_service.storage.redis.client.server_checks import Demands, Finding, ServerSetup, judge_all
 
 _SETTINGS: Final = (
@@ -37,26 +37,28 @@ _QUESTIONS: Final = (
 )
 
 
-class Gate:
+class ServerProbe:
     """Admits a server that meets the demands; each that does not is one line in the journal.
 
     It is asked at every connection and again while the connection is in use: behind one address another
     server may stand by now, or the same one with another set-up.
     """
 
-    def __init__(self, demands: Callable[[], Demands], clock: Clock | None, journal: Journal | None) -> None:
+    def __init__(
+        self, demands: Callable[[], Demands], clock: Clock | None, event_log: EventLog | None
+    ) -> None:
         """`demands` is asked each time: in a cluster they depend on what lies on the server."""
         self._demands = demands
         self._clock = clock
-        self._journal = journal
+        self._event_log = event_log
         self._reporting = threading.Lock()
         self._reported: Sequence[Finding] = ()
         self._file_was_off = False
 
-    def admit(self, wire: Wire) -> Confirmation | None:
+    def admit(self, raw: RawConnection) -> Confirmation | None:
         """What confirms a write on this server. Raises UnsafeStoreError, and what `redis` raises."""
         demands = self._demands()
-        setup = read_setup(wire, self._clock)
+        setup = read_setup(raw, self._clock)
         if self._file_was_off and setup.rewriting:
             # Turned on again, the append-only file holds what there is only after it was written anew.
             setup = replace(setup, append_only=False)
@@ -76,23 +78,23 @@ class Gate:
             if [f.what for f in findings] == [f.what for f in self._reported]:
                 return
             mended, self._reported = bool(self._reported) and not findings, findings
-        if self._journal is None:
+        if self._event_log is None:
             return
         for finding in findings:
             event = "store_refused" if finding.severity == "refuse" else "store_warning"
-            self._journal.record(event, what=finding.what, fix=finding.fix)
+            self._event_log.record(event, what=finding.what, fix=finding.fix)
         if mended:
-            self._journal.record("store_mended")
+            self._event_log.record("store_mended")
 
 
-def read_setup(wire: Wire, clock: Clock | None = None) -> ServerSetup:
+def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:
     """By CONFIG GET and INFO; where the first is forbidden or unknown (managed servers), by INFO alone.
 
     Raises what `redis` raises where the server cannot be asked.
     """
     before = clock.now() if clock else None
-    wire.send_packed_command([b"".join(pack(*question) for question in _QUESTIONS)])
-    answers = [_answer(wire) for _ in _QUESTIONS]
+    raw.send_packed_command([b"".join(pack(*question) for question in _QUESTIONS)])
+    answers = [_answer(raw) for _ in _QUESTIONS]
     info_text, time, waitaof, *settings = [None if _is_refusal(answer) else answer for answer in answers]
     after = clock.now() if clock else None
     info = _info(info_text or "")
@@ -118,10 +120,10 @@ def read_setup(wire: Wire, clock: Clock | None = None) -> ServerSetup:
     )
 
 
-def _answer(wire: Wire) -> Any:
+def _answer(raw: RawConnection) -> Any:
     """The next answer, possibly an error."""
     try:
-        return wire.read_response()
+        return raw.read_response()
     except redis.ResponseError as error:
         return error
 
@@ -131,7 +133,7 @@ def _is_refusal(answer: Any) -> bool:
 
 
 def _info(text: str) -> Mapping[str, str]:
-    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    pairs = (pooled.split(":", 1) for pooled in text.splitlines() if ":" in pooled)
     return {name: value.strip() for name, value in pairs}
 
 

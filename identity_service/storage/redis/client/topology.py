@@ -9,7 +9,7 @@ from typing import Protocol
 import redis
 
 from identity_service.storage.redis.client.node import Node
-from identity_service.storage.redis.client.pool import Wire
+from identity_service.storage.redis.client.pool import RawConnection
 
 
 class Topology(Protocol):
@@ -28,7 +28,7 @@ class Topology(Protocol):
         `error` None = it is away, or its circuit says so.
         """
 
-    def primaries(self) -> Sequence[Callable[[float], Wire]]:
+    def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
         """What makes connections to each server that owns keys; that of `{idn}` comes first."""
 
     def close(self) -> None: ...
@@ -39,7 +39,7 @@ class OneServer:
 
     is_spread = False
 
-    def __init__(self, make: Callable[[float], Wire], node: Node) -> None:
+    def __init__(self, make: Callable[[float], RawConnection], node: Node) -> None:
         self._make = make
         self._node = node
 
@@ -49,7 +49,7 @@ class OneServer:
     def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:  # noqa: ARG002
         return False
 
-    def primaries(self) -> Sequence[Callable[[float], Wire]]:
+    def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
         return (self._make,)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
 from tests.jwts import PartyKey, key_set
-from tests.unit.adapters.remote_keys.test_remote import Clock, Journal
+from tests.unit.adapters.remote_keys.test_remote import Clock, EventLog
 
 OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 
@@ -19,8 +19,8 @@ OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 class Site:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.clock, self.journal = Clock(), Journal()
-        self.held = HeldIssuerKeys(_fetch_nothing, self.clock, self.journal, waiting=2)
+        self.clock, self.event_log = Clock(), EventLog()
+        self.held = HeldIssuerKeys(_fetch_nothing, self.clock, self.event_log, waiting=2)
         self.issuer = TrustedIssuer(issuer="cluster", jwks_file=str(path))
         self.held.follow([self.issuer])
 
@@ -65,7 +65,7 @@ def test_a_file_is_looked_at_once_a_second_at_most(site: Site) -> None:
 def test_a_file_that_is_not_there_is_unreachable_until_it_is(site: Site) -> None:
     with pytest.raises(IssuerUnreachableError):
         site.knows("old")
-    assert site.journal.named("issuer_keys_failed") == [{"issuer": "cluster", "why": "it cannot be read"}]
+    assert site.event_log.named("issuer_keys_failed") == [{"issuer": "cluster", "why": "it cannot be read"}]
 
     site.write(OLD)
     site.clock.ahead += 1.1
@@ -84,7 +84,7 @@ def test_the_last_good_keys_stay_for_a_day(site: Site, content: str | None) -> N
     for _ in range(3):
         site.clock.ahead += 2
         assert site.knows("old")
-    assert len(site.journal.named("issuer_keys_failed")) == 1
+    assert len(site.event_log.named("issuer_keys_failed")) == 1
     site.clock.ahead += 86400
 
     with pytest.raises(IssuerUnreachableError):
@@ -106,7 +106,7 @@ def test_a_record_whose_keys_cannot_be_used_harms_no_other(site: Site) -> None:
 
     assert site.held.find(broken, "old") is None
     assert site.held.find(good, "old") is not None
-    assert site.journal.named("issuer_keys_failed")[0]["issuer"] == "broken"
+    assert site.event_log.named("issuer_keys_failed")[0]["issuer"] == "broken"
 
 
 def test_only_algorithms_that_are_accepted_of_the_issuer_count(site: Site) -> None:
@@ -131,7 +131,7 @@ def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> No
                 site.path.symlink_to("/dev/zero")
         with pytest.raises(IssuerUnreachableError):
             site.knows("old")
-    (failed,) = site.journal.named("issuer_keys_failed")
+    (failed,) = site.event_log.named("issuer_keys_failed")
     assert "no regular file" in failed["why"]
 
 

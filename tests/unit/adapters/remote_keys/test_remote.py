@@ -43,7 +43,7 @@ class Clock(SystemClock):
         return self.monotonic()
 
 
-class Journal:
+class EventLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
@@ -58,7 +58,7 @@ class Site:
     """Issuers, each with a server of its own, and what holds their keys."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.clock, self.journal = Clock(), Journal()
+        self.clock, self.event_log = Clock(), EventLog()
         self._stack = stack
 
     def server(self, *keys: PartyKey) -> IssuerServer:
@@ -70,7 +70,7 @@ class Site:
         self, *servers: IssuerServer, policy: RefreshPolicy = QUICK, waiting: int = 8
     ) -> tuple[HeldIssuerKeys, list[TrustedIssuer]]:
         fetch = HttpsFetcher(KeyServers(), max_bytes=64 * 1024)
-        held = HeldIssuerKeys(fetch, self.clock, self.journal, waiting=waiting, policy=policy)
+        held = HeldIssuerKeys(fetch, self.clock, self.event_log, waiting=waiting, policy=policy)
         self._stack.callback(held.close)
         issuers = [TrustedIssuer(issuer=server.url, jwks_uri=server.url) for server in servers]
         held.follow(issuers)
@@ -86,7 +86,7 @@ def site() -> Iterator[Site]:
 def test_keys_are_fetched_before_anybody_asks(site: Site) -> None:
     server = site.server(OLD)
     held, (issuer,) = site.hold(server, policy=USUAL)
-    until(lambda: len(site.journal.named("issuer_keys_read")) == 1)
+    until(lambda: len(site.event_log.named("issuer_keys_read")) == 1)
 
     for _ in range(100):
         found = held.find(issuer, "old")
@@ -153,7 +153,7 @@ def test_an_issuer_that_was_never_reached_is_unreachable_and_not_refused(site: S
             return False
 
     until(back)
-    assert "cannot be reached" in site.journal.named("issuer_keys_failed")[0]["why"]
+    assert "cannot be reached" in site.event_log.named("issuer_keys_failed")[0]["why"]
 
 
 def answer(**values: Any) -> Callable[[IssuerServer], None]:
@@ -185,7 +185,7 @@ def test_the_last_good_keys_stay_while_no_new_ones_are_to_be_had(
     spoil(server)
     site.clock.ahead += 3600
     assert held.find(issuer, "old") is not None
-    until(lambda: len(site.journal.named("issuer_keys_failed")) > 0)
+    until(lambda: len(site.event_log.named("issuer_keys_failed")) > 0)
 
     assert held.find(issuer, "old") is not None
     with pytest.raises(IssuerUnreachableError):
@@ -273,12 +273,12 @@ def test_an_answer_that_cannot_be_used_at_all_ends_no_later_attempt(site: Site) 
         asked.set()
         return answer
 
-    held = HeldIssuerKeys(fetch, site.clock, site.journal, waiting=8, policy=QUICK)
+    held = HeldIssuerKeys(fetch, site.clock, site.event_log, waiting=8, policy=QUICK)
     held.follow([TrustedIssuer(issuer="x", jwks_uri="https://x.example")])
 
     assert asked.wait(PATIENCE)
     held.close()
-    assert site.journal.named("issuer_keys_failed")[0]["why"].endswith("RuntimeError")
+    assert site.event_log.named("issuer_keys_failed")[0]["why"].endswith("RuntimeError")
 
 
 def test_an_issuer_that_is_trusted_no_more_is_asked_no_more(site: Site) -> None:

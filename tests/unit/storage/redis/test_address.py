@@ -16,8 +16,8 @@ URLS = {
 
 def excluded(url: str) -> Any:
     """The flags that are taken away from the defaults of this Python."""
-    wire: Any = maker(parse(url))(1.0)
-    return wire.ssl_exclude_verify_flags
+    raw: Any = maker(parse(url))(1.0)
+    return raw.ssl_exclude_verify_flags
 
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from identity_service.storage.redis.client.batching import Convoy, Ride
+from identity_service.storage.redis.client.batching import CallBatcher, PendingCall
 from tests.patience import PATIENCE
 
 
@@ -21,42 +21,42 @@ class Server:
         self.most_at_once = 0
         self._now = 0
 
-    def talk(self, rides: Sequence[Ride[int, int]]) -> None:
+    def talk(self, batch: Sequence[PendingCall[int, int]]) -> None:
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
-        self.conversations.append([ride.request for ride in rides])
+        self.conversations.append([pending.request for pending in batch])
         if len(self.conversations) == 1:
             self.begun.set()
             assert self.go_on.wait(PATIENCE)
-        for ride in rides:
-            if ride.request == self.fail_at:
+        for pending in batch:
+            if pending.request == self.fail_at:
                 self._now -= 1
                 raise ConnectionError
-            ride.answers.append(2 * ride.request)
+            pending.answers.append(2 * pending.request)
         self._now -= 1
 
 
-class Line(deque[Ride[int, int]]):
+class PooledConnection(deque[PendingCall[int, int]]):
     """Tells when somebody has joined it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.joined = threading.Semaphore(0)
 
-    def append(self, ride: Ride[int, int]) -> None:
-        super().append(ride)
+    def append(self, pending: PendingCall[int, int]) -> None:
+        super().append(pending)
         self.joined.release()
 
 
 def start(
-    server: Server, convoy: Convoy[int, int], threads: ThreadPoolExecutor, count: int
+    server: Server, batcher: CallBatcher[int, int], threads: ThreadPoolExecutor, count: int
 ) -> list[Future[int]]:
     """One call that is under way, and the others behind it."""
-    convoy._waiting = line = Line()
+    batcher._waiting = pooled = PooledConnection()
     futures = []
     for number in range(count):
-        futures.append(threads.submit(convoy.go, number))
-        assert line.joined.acquire(timeout=PATIENCE)
+        futures.append(threads.submit(batcher.go, number))
+        assert pooled.joined.acquire(timeout=PATIENCE)
         assert server.begun.wait(PATIENCE)
     return futures
 
@@ -64,17 +64,17 @@ def start(
 def test_a_call_alone_waits_for_nobody() -> None:
     server = Server()
     server.go_on.set()
-    convoy = Convoy(server.talk)
+    batcher = CallBatcher(server.talk)
 
-    assert [convoy.go(1), convoy.go(2)] == [2, 4]
+    assert [batcher.go(1), batcher.go(2)] == [2, 4]
     assert server.conversations == [[1], [2]]
 
 
 def test_those_who_come_meanwhile_go_together_and_each_gets_its_own_answer() -> None:
     server = Server()
-    convoy = Convoy(server.talk)
+    batcher = CallBatcher(server.talk)
     with ThreadPoolExecutor(8) as threads:
-        futures = start(server, convoy, threads, 8)
+        futures = start(server, batcher, threads, 8)
         server.go_on.set()
 
         assert [future.result(PATIENCE) for future in futures] == [2 * number for number in range(8)]
@@ -85,10 +85,10 @@ def test_those_who_come_meanwhile_go_together_and_each_gets_its_own_answer() -> 
 
 def test_what_was_answered_before_a_failure_is_an_answer_and_the_rest_fails() -> None:
     server = Server()
-    convoy = Convoy(server.talk)
+    batcher = CallBatcher(server.talk)
     server.fail_at = 2
     with ThreadPoolExecutor(4) as threads:
-        futures = start(server, convoy, threads, 4)
+        futures = start(server, batcher, threads, 4)
         server.go_on.set()
 
         assert [futures[0].result(PATIENCE), futures[1].result(PATIENCE)] == [0, 2]
@@ -99,10 +99,10 @@ def test_what_was_answered_before_a_failure_is_an_answer_and_the_rest_fails() ->
 
 def test_a_failure_is_also_that_of_those_who_wait_and_the_next_call_is_asked_anew() -> None:
     server = Server()
-    convoy = Convoy(server.talk)
+    batcher = CallBatcher(server.talk)
     server.fail_at = 0
     with ThreadPoolExecutor(4) as threads:
-        futures = start(server, convoy, threads, 4)
+        futures = start(server, batcher, threads, 4)
         server.go_on.set()
 
         for future in futures:
@@ -110,14 +110,14 @@ def test_a_failure_is_also_that_of_those_who_wait_and_the_next_call_is_asked_ane
                 future.result(PATIENCE)
 
     assert server.conversations == [[0]]
-    assert convoy.go(5) == 10
+    assert batcher.go(5) == 10
 
 
 def test_many_threads_all_get_their_own_answers() -> None:
     server = Server()
     server.go_on.set()
-    convoy = Convoy(server.talk)
+    batcher = CallBatcher(server.talk)
     with ThreadPoolExecutor(16) as threads:
-        assert list(threads.map(convoy.go, range(5000))) == [2 * number for number in range(5000)]
+        assert list(threads.map(batcher.go, range(5000))) == [2 * number for number in range(5000)]
 
     assert server.most_at_once == 1

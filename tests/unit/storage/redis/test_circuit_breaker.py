@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
-from identity_service.storage.redis.client.circuit_breaker import Circuit
+from identity_service.storage.redis.client.circuit_breaker import CircuitBreaker
 
 
 class Time:
@@ -27,23 +27,25 @@ def time() -> Time:
 
 
 @pytest.fixture
-def circuit(time: Time) -> Circuit:
-    return Circuit(time.monotonic, lambda _, most: most)
+def circuit(time: Time) -> CircuitBreaker:
+    return CircuitBreaker(time.monotonic, lambda _, most: most)
 
 
-def lose(circuit: Circuit, *, times: int = 1) -> None:
+def lose(circuit: CircuitBreaker, *, times: int = 1) -> None:
     """The server cannot be reached so many times in a row, each time as soon as it is tried."""
     for _ in range(times):
         circuit.failed(trial=circuit.enter(), unreachable=True)
 
 
-def test_calls_pass_while_the_server_answers(circuit: Circuit) -> None:
+def test_calls_pass_while_the_server_answers(circuit: CircuitBreaker) -> None:
     assert circuit.enter() is False
     circuit.succeeded()
     assert circuit.enter() is False
 
 
-def test_one_call_that_finds_no_server_makes_the_others_fail_at_once(circuit: Circuit, time: Time) -> None:
+def test_one_call_that_finds_no_server_makes_the_others_fail_at_once(
+    circuit: CircuitBreaker, time: Time
+) -> None:
     lose(circuit)
     time.now += 0.05
     lose(circuit)
@@ -54,7 +56,7 @@ def test_one_call_that_finds_no_server_makes_the_others_fail_at_once(circuit: Ci
         circuit.require_closed()
 
 
-def test_slow_answers_are_tolerated_until_there_are_three_in_a_row(circuit: Circuit) -> None:
+def test_slow_answers_are_tolerated_until_there_are_three_in_a_row(circuit: CircuitBreaker) -> None:
     for _ in range(2):
         circuit.failed(trial=False, unreachable=False)
     circuit.succeeded()
@@ -67,7 +69,7 @@ def test_slow_answers_are_tolerated_until_there_are_three_in_a_row(circuit: Circ
     assert circuit.is_open
 
 
-def test_one_caller_at_a_time_tries_again(circuit: Circuit, time: Time) -> None:
+def test_one_caller_at_a_time_tries_again(circuit: CircuitBreaker, time: Time) -> None:
     lose(circuit)
     time.now += 0.05
 
@@ -76,7 +78,7 @@ def test_one_caller_at_a_time_tries_again(circuit: Circuit, time: Time) -> None:
         circuit.enter()
 
 
-def test_the_trial_that_is_answered_lets_everybody_pass(circuit: Circuit, time: Time) -> None:
+def test_the_trial_that_is_answered_lets_everybody_pass(circuit: CircuitBreaker, time: Time) -> None:
     lose(circuit)
     time.now += 0.05
     circuit.enter()
@@ -86,7 +88,9 @@ def test_the_trial_that_is_answered_lets_everybody_pass(circuit: Circuit, time: 
     assert not circuit.is_open
 
 
-def test_the_pauses_between_trials_grow_to_a_second_and_no_further(circuit: Circuit, time: Time) -> None:
+def test_the_pauses_between_trials_grow_to_a_second_and_no_further(
+    circuit: CircuitBreaker, time: Time
+) -> None:
     lose(circuit)
     time.now += 0.05
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
@@ -97,7 +101,7 @@ def test_the_pauses_between_trials_grow_to_a_second_and_no_further(circuit: Circ
         time.now += 0.07
 
 
-def test_a_trial_that_asked_nobody_leaves_the_next_caller_to_try(circuit: Circuit, time: Time) -> None:
+def test_a_trial_that_asked_nobody_leaves_the_next_caller_to_try(circuit: CircuitBreaker, time: Time) -> None:
     lose(circuit)
     time.now += 0.05
     circuit.abandoned(trial=circuit.enter())
@@ -105,7 +109,9 @@ def test_a_trial_that_asked_nobody_leaves_the_next_caller_to_try(circuit: Circui
     assert circuit.enter() is True
 
 
-def test_a_late_failure_of_an_earlier_call_does_not_prolong_the_pause(circuit: Circuit, time: Time) -> None:
+def test_a_late_failure_of_an_earlier_call_does_not_prolong_the_pause(
+    circuit: CircuitBreaker, time: Time
+) -> None:
     lose(circuit)
     time.now += 0.04
     circuit.failed(trial=False, unreachable=False)
@@ -115,7 +121,7 @@ def test_a_late_failure_of_an_earlier_call_does_not_prolong_the_pause(circuit: C
 
 
 def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fail() -> None:
-    circuit = Circuit(jitter=lambda least, most: most)
+    circuit = CircuitBreaker(jitter=lambda least, most: most)
     lose(circuit)
     passed: list[bool] = []
     caller = threading.Thread(target=lambda: passed.append(circuit.enter()))
@@ -127,7 +133,7 @@ def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fai
 
 
 def test_a_server_that_is_refused_opens_it_at_once_and_says_why_until_it_is_admitted(
-    circuit: Circuit, time: Time
+    circuit: CircuitBreaker, time: Time
 ) -> None:
     circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
 
@@ -145,7 +151,7 @@ def test_a_server_that_is_refused_opens_it_at_once_and_says_why_until_it_is_admi
     circuit.require_closed()
 
 
-def test_a_server_that_was_refused_and_is_away_by_now_is_away(circuit: Circuit, time: Time) -> None:
+def test_a_server_that_was_refused_and_is_away_by_now_is_away(circuit: CircuitBreaker, time: Time) -> None:
     circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
     time.now += 0.5
     circuit.failed(trial=circuit.enter(), unreachable=True)

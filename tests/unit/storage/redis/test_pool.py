@@ -9,7 +9,7 @@ import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.storage.redis.client.durability import Confirmation
-from identity_service.storage.redis.client.pool import Greet, Pool, Wire
+from identity_service.storage.redis.client.pool import Handshake, Pool, RawConnection
 from tests.patience import PATIENCE
 
 
@@ -40,9 +40,13 @@ class FakeWire:
 
 
 def a_pool(
-    make: Callable[[], Wire] = FakeWire, greet: Greet = lambda _: None, *, size: int = 1, patience: float = 0
+    make: Callable[[], RawConnection] = FakeWire,
+    handshake: Handshake = lambda _: None,
+    *,
+    size: int = 1,
+    patience: float = 0,
 ) -> Pool:
-    return Pool(make, greet, size=size, patience=patience)
+    return Pool(make, handshake, size=size, patience=patience)
 
 
 def test_the_connection_that_was_used_last_is_lent_first() -> None:
@@ -65,68 +69,68 @@ def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
 
 def test_who_waits_gets_the_connection_that_is_given_back() -> None:
     pool = a_pool(patience=10)
-    line = pool.take(checked=False)
-    threading.Timer(0.01, pool.give, [line]).start()
+    pooled = pool.take(checked=False)
+    threading.Timer(0.01, pool.give, [pooled]).start()
 
-    assert pool.take(checked=False) is line
+    assert pool.take(checked=False) is pooled
 
 
 @pytest.mark.parametrize(("checked", "opened"), [(True, 2), (False, 1)])
 def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: int) -> None:
-    wire = FakeWire(spoilt=True)
-    pool = a_pool(lambda: wire)
+    raw = FakeWire(spoilt=True)
+    pool = a_pool(lambda: raw)
     pool.give(pool.take(checked=False))
 
     pool.take(checked=checked)
 
-    assert wire.opened == opened
+    assert raw.opened == opened
 
 
 def test_what_was_found_out_about_the_server_stays_with_the_connection() -> None:
     found = Confirmation(command="WAIT", needed=1)
-    greeted: list[Wire] = []
+    greeted: list[RawConnection] = []
 
-    def greet(wire: Wire) -> Confirmation:
-        greeted.append(wire)
+    def handshake(raw: RawConnection) -> Confirmation:
+        greeted.append(raw)
         return found
 
-    pool = a_pool(greet=greet)
-    line = pool.take(checked=False)
-    pool.give(line)
+    pool = a_pool(handshake=handshake)
+    pooled = pool.take(checked=False)
+    pool.give(pooled)
     pool.take(checked=False)
 
-    assert line.confirmation is found
-    assert greeted == [line.wire]
+    assert pooled.confirmation is found
+    assert greeted == [pooled.raw]
 
 
 def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in_use_meanwhile() -> None:
-    wire = FakeWire()
-    greeted: list[Wire] = []
-    pool = a_pool(lambda: wire, greeted.append)
-    line = pool.take(checked=False)
+    raw = FakeWire()
+    greeted: list[RawConnection] = []
+    pool = a_pool(lambda: raw, greeted.append)
+    pooled = pool.take(checked=False)
     pool.distrust()
-    pool.give(line)
+    pool.give(pooled)
 
     pool.take(checked=False)
 
-    assert wire.opened == 2
-    assert greeted == [wire, wire]
+    assert raw.opened == 2
+    assert greeted == [raw, raw]
 
 
 def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None:
     refusals = [StoreUnavailableError("unsafe")]
-    wire = FakeWire()
+    raw = FakeWire()
 
-    def greet(_: Wire) -> None:
+    def handshake(_: RawConnection) -> None:
         if refusals:
             raise refusals.pop()
 
-    pool = a_pool(lambda: wire, greet)
+    pool = a_pool(lambda: raw, handshake)
     with pytest.raises(StoreUnavailableError, match="unsafe"):
         pool.take(checked=False)
 
-    assert not wire.is_connected
-    assert pool.take(checked=False).wire is wire
+    assert not raw.is_connected
+    assert pool.take(checked=False).raw is raw
 
 
 def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
@@ -141,7 +145,7 @@ def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     with pytest.raises(ValueError, match="no"):
         pool.take(checked=False)
 
-    assert pool.take(checked=False).wire.is_connected
+    assert pool.take(checked=False).raw.is_connected
 
 
 def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
@@ -151,7 +155,7 @@ def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
 
     pool.close()
 
-    assert not idle.wire.is_connected
+    assert not idle.raw.is_connected
     with pytest.raises(StoreUnavailableError, match="closed"):
         pool.take(checked=False)
 
@@ -160,26 +164,26 @@ def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect
     ours, servers = socket.socketpair()
     with ours, servers:
         ours.settimeout(PATIENCE)
-        wire = FakeWire()
-        wire._sock = ours
-        pool = a_pool(lambda: wire)
-        line = pool.take(checked=False)
+        raw = FakeWire()
+        raw._sock = ours
+        pool = a_pool(lambda: raw)
+        pooled = pool.take(checked=False)
 
         pool.close()
 
         assert ours.recv(1) == b""
-        assert wire.is_connected, "its socket must not vanish while another thread uses it"
-        pool.give(line)
-        assert not wire.is_connected
+        assert raw.is_connected, "its socket must not vanish while another thread uses it"
+        pool.give(pooled)
+        assert not raw.is_connected
 
 
 def test_a_connection_that_was_opened_while_the_pool_closed_does_not_stay_open() -> None:
-    wire = FakeWire()
-    pool = a_pool(lambda: wire)
-    line = pool.take(checked=False)
+    raw = FakeWire()
+    pool = a_pool(lambda: raw)
+    pooled = pool.take(checked=False)
     pool.close()
-    wire.connect()
+    raw.connect()
 
-    pool.give(line)
+    pool.give(pooled)
 
-    assert not wire.is_connected
+    assert not raw.is_connected

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Recent(Generic[V]):
+class LruCache(Generic[V]):
     """A cache of two halves: the young one becomes the old one when it is full, which is dropped."""
 
     __slots__ = ("_half", "_old", "_weight", "_young")

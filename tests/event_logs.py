@@ -1,8 +1,8 @@
 """A journal for tests: remembers what it was told."""
 
 
-class RecordingJournal:
-    """Implements the port Journal."""
+class RecordingEventLog:
+    """Implements the port EventLog."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []

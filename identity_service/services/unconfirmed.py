@@ -9,10 +9,10 @@ from identity_service.domain.ports import ReplicaView
 
 
 @contextmanager
-def owing(replica: ReplicaView, fact: Fact) -> Iterator[None]:
+def resent_until_confirmed(replica: ReplicaView, fact: Fact) -> Iterator[None]:
     """Around a write of `fact`: where nobody can say whether the store took it, this process owes it."""
     try:
         yield
     except StoreUnavailableError:
-        replica.owe(fact)
+        replica.add_unconfirmed(fact)
         raise
