@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from identity_service.adapters.clock import SystemClock
+from identity_service.adapters.password_hashing import end_processes
 from identity_service.composition.opening import (
     key_policy,
     limits_config,
@@ -97,6 +98,7 @@ def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
         )
     finally:
         store.close()
+        end_processes()
 
 
 class Service:

@@ -1,7 +1,7 @@
 """Passwords: argon2id (RFC 9106) in processes of its own behind a bounded queue, and which are too common.
 
 The only importer of `argon2` and of `zxcvbn`. Hashing takes 64 MiB and tens of milliseconds, so at most as
-many run as there are processes, and who finds the queue full is told to come again.
+many run as there are processes, and a caller that finds the queue full is told to come again.
 """
 
 import multiprocessing
@@ -11,10 +11,17 @@ import os
 import threading
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -22,15 +29,19 @@ import argon2
 import structlog
 from argon2.low_level import error_to_str
 
-from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.errors import NotReadyError, ServerBusyError, ShuttingDownError
 from identity_service.domain.secret import Secret
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _POOLS: Final[WeakSet[Executor]] = WeakSet()
+_PROCESSES: Final[WeakSet[SpawnProcess]] = WeakSet()
+"""Those that hash."""
 _NO_MEMORY: Final = error_to_str(-22)
 """What the library says if the system gives it no memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
+_NO_THREAD: Final = error_to_str(-33)
+"""What the library says if the system gives it no thread for a lane (ARGON2_THREAD_FAIL)."""
 _NICENESS: Final = 19
 """The least that there is."""
 
@@ -76,6 +87,13 @@ class Argon2Hasher:
             return _pool(self._processes).submit(work, *args, **kwargs).result()
         except MemoryError as error:
             raise ServerBusyError("there is no memory to check passwords at the moment; try again") from error
+        except _NoThreadError as error:
+            raise NotReadyError(
+                "the system gives this process no thread to check passwords; try another one, and raise the "
+                "limit of processes of this one"
+            ) from error
+        except CancelledError as error:
+            raise ShuttingDownError("this process is stopping; reconnect") from error
         except (BrokenExecutor, OSError, RuntimeError) as error:
             # The system had to end a process to have memory again, or gives no further process or thread.
             _pool.cache_clear()
@@ -94,9 +112,7 @@ def _pool(processes: int) -> Executor:
     """
     pool: Executor
     try:
-        pool = ProcessPoolExecutor(
-            processes, multiprocessing.get_context("spawn"), initializer=_yield_to_others
-        )
+        pool = ProcessPoolExecutor(processes, _HashingContext(), initializer=_yield_to_others)
     except OSError as error:
         structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
         pool = ThreadPoolExecutor(processes, "identity-password")
@@ -116,10 +132,41 @@ def _end_them_first() -> None:
 
 
 def end_processes() -> None:
-    """End what hashes now: an interpreter inside another program, or a worker, would wait for it for ever."""
+    """End the processes that hash, and fail the calls that wait for them with SHUTTING_DOWN or SERVER_BUSY.
+
+    Call it before the interpreter ends, which waits for them otherwise. They are killed, since they keep
+    nothing, and at their priority it takes a busy machine many seconds to let one end by itself.
+    """
+    kill_processes()
     for pool in [*_POOLS]:
         pool.shutdown(cancel_futures=True)
     _pool.cache_clear()
+
+
+def kill_processes() -> None:
+    """Kill the processes that hash, and wait for nothing."""
+    for process in [*_PROCESSES]:
+        if process.pid is not None:
+            process.kill()
+
+
+class _HashingProcess(SpawnProcess):
+    """A process that hashes, and that `kill_processes` finds."""
+
+    def start(self) -> None:
+        """Start it."""
+        super().start()
+        _PROCESSES.add(self)
+
+
+class _HashingContext(SpawnContext):
+    """Makes processes that hash."""
+
+    Process = _HashingProcess
+
+
+class _NoThreadError(Exception):
+    """The system gives the library no thread: the password may be right."""
 
 
 def _hash(hasher: argon2.PasswordHasher, password: str) -> str:
@@ -135,14 +182,16 @@ def _matches(hasher: argon2.PasswordHasher, phc: str, password: str) -> bool:
     except argon2.exceptions.InvalidHashError:
         return False
     except argon2.exceptions.VerificationError as error:
-        if isinstance(_meant(error), MemoryError):
-            raise MemoryError from None  # noqa: TRY004  # the password may be right
+        if (meant := _meant(error)) is not error:  # the password may be right
+            raise meant from None
         return False
 
 
 def _meant(error: argon2.exceptions.Argon2Error) -> Exception:
-    """Return MemoryError for a lack of memory, or the error itself."""
-    return MemoryError() if _NO_MEMORY in str(error) else error
+    """Return MemoryError if memory was lacking, _NoThreadError if a thread was, else the error itself."""
+    if _NO_MEMORY in str(error):
+        return MemoryError()
+    return _NoThreadError() if _NO_THREAD in str(error) else error
 
 
 def is_common(password: Secret) -> bool:

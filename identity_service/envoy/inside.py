@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
-from identity_service.adapters.password_hashing import end_processes
+from identity_service.adapters.password_hashing import end_processes, kill_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import HandOver
@@ -73,6 +73,7 @@ class Inside:
         pipe = Connection(int(os.environ[PIPE]))
         self._directory = Path(os.environ[DIRECTORY])
         self._last_resort = LastResort()
+        self._last_resort.before_end(kill_processes)
         self._last_resort.before_end(self._remove_directory)
         for name in _FOR_ENVOY_ALONE:  # what is started from here is an ordinary Python
             os.environ.pop(name, None)

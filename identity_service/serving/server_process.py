@@ -90,14 +90,15 @@ def work(settings: Settings, ready: Connection) -> None:
 
 
 def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
-    service = _open(settings, stop, share_port=share_port)
-    # What is there by now stays: a full collection need not look at all of it each time.
-    gc.collect()
-    gc.freeze()
-    announce(service.start())
-    stop.wait()
-    _say("identity-service: stopping")
-    return service.stop(stop.grace)
+    with contextlib.ExitStack() as cleanup:
+        service = _open(settings, stop, cleanup, share_port=share_port)
+        # What is there by now stays: a full collection need not look at all of it each time.
+        gc.collect()
+        gc.freeze()
+        announce(service.start())
+        stop.wait()
+        _say("identity-service: stopping")
+        return service.stop(stop.grace)
 
 
 class _Service(Protocol):
@@ -108,11 +109,17 @@ class _Service(Protocol):
     def stop(self, grace: timedelta) -> bool: ...
 
 
-def _open(settings: Settings, stop: StopOrder, *, share_port: bool) -> _Service:
+def _open(
+    settings: Settings, stop: StopOrder, cleanup: contextlib.ExitStack, *, share_port: bool
+) -> _Service:
     open_files.allow(settings.max_connections, logs.StructuredEventLog())
     if settings.engine == "grpcio":
-        from identity_service.bootstrap import Service  # a process beside Envoy needs none of it
+        # A process beside Envoy needs none of it.
+        from identity_service.adapters.password_hashing import end_processes, kill_processes
+        from identity_service.bootstrap import Service
 
+        cleanup.callback(end_processes)
+        stop.last_resort.before_end(kill_processes)
         return Service(settings, share_port=share_port)
     try:  # an extra
         from identity_service.envoy.service import EnvoyService

@@ -60,6 +60,8 @@ HANGS_INSIDE: Final = {"INSIDE": 1.0, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _F
 """The times of the last resort for a service that hangs inside Envoy."""
 HANGS_SERVING: Final = {"SERVING": 1.0, "SUPERVISING": 2 * _FAR, "BETWEEN": _FAR}
 """The same for a process that serves, which is a worker or not."""
+NEVER_FORCED: Final = {"INSIDE": _FAR, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _FAR, "BETWEEN": _FAR}
+"""The times for a service that has to end by itself, however busy the machine is: a forced end is a fault."""
 
 
 def hang_at(installation: Installation, method: str, times: Mapping[str, float]) -> None:

@@ -9,17 +9,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
 
-from identity_client import IdentityError, UnauthenticatedError
+from identity_client import IdentityError, UnauthenticatedError, UnavailableError
 from identity_service.process.exit_codes import Exit
 from tests.e2e.descendants import Descendants
-from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, hang_at
+from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, NEVER_FORCED, hang_at
 from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
@@ -98,20 +100,26 @@ def killed(process: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def raw_call(target: str, path: str, data: bytes, *, end: bool) -> Iterator[None]:
-    """A call whose client lets the server send nothing (RFC 9113 section 6.9.2)."""
+    """A call whose client lets the server send nothing (RFC 9113 section 6.9.2); without a path, no call."""
     host, _, port = target.rpartition(":")
     connection = H2Connection(H2Configuration())
     connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 0
     connection.local_settings.acknowledge()
     connection.initiate_connection()
-    headers = {":method": "POST", ":path": path, ":scheme": "http", ":authority": target}
-    headers |= {"content-type": "application/grpc", "te": "trailers"}
-    connection.send_headers(1, list(headers.items()))
-    connection.send_data(1, data, end_stream=end)
+    if path:
+        headers = {":method": "POST", ":path": path, ":scheme": "http", ":authority": target}
+        headers |= {"content-type": "application/grpc", "te": "trailers"}
+        connection.send_headers(1, list(headers.items()))
+        connection.send_data(1, data, end_stream=end)
     with socket.create_connection((host, int(port)), PATIENCE) as sock:
         sock.sendall(connection.data_to_send())
         assert sock.recv(65536)
         yield
+
+
+def connected(target: str) -> contextlib.AbstractContextManager[None]:
+    """A connection whose client makes no call and reads nothing."""
+    return raw_call(target, "", b"", end=False)
 
 
 def unread_health_watch(target: str) -> contextlib.AbstractContextManager[None]:
@@ -122,6 +130,21 @@ def unread_health_watch(target: str) -> contextlib.AbstractContextManager[None]:
 def unfinished_call(target: str) -> contextlib.AbstractContextManager[None]:
     """A call of Verify of whose message only the first byte comes."""
     return raw_call(target, "/identityapi.v1.IdentityService/Verify", b"\0", end=False)
+
+
+def hashing(descendants: Descendants) -> set[int]:
+    """The processes that hash passwords."""
+    lowest = 19
+    return {pid for pid in descendants.running(WORKER) if os.getpriority(os.PRIO_PROCESS, pid) == lowest}
+
+
+def open_calls(metrics: str) -> float:
+    """How many calls are in progress, as the metrics say."""
+    with urlopen(f"http://{metrics}/metrics") as answer:  # of this test's own service
+        lines = answer.read().decode().splitlines()
+    return next(
+        float(line.split()[1]) for line in lines if line.startswith('identity_open{setting="max_calls"}')
+    )
 
 
 @on_all_setups
@@ -144,6 +167,69 @@ def test_a_service_that_has_checked_passwords_ends_by_itself(
 
     # What has lost its parent ends by force after 1.5 s, which a busy machine may need for the orderly way.
     assert how == "killed" or "stop_forced" not in installation.log
+
+
+@on_all_setups
+def test_a_process_for_passwords_that_stands_still_does_not_keep_it_from_ending(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    """It has the lowest priority: on a busy machine it may take many seconds to end by itself."""
+    hang_at(installation, "", NEVER_FORCED)
+    with installation.serve(*words) as service, service.client() as client:
+        with pytest.raises(UnauthenticatedError):
+            client.issue_with_password("nobody", PASSWORD)
+        for pid in hashing(descendants):
+            os.kill(pid, signal.SIGSTOP)
+
+        assert service.terminate() == 0
+
+        until(lambda: not descendants.alive())
+    assert "stop_forced" not in installation.log
+
+
+@on_each_engine
+def test_calls_that_wait_for_a_password_are_cut_off_when_it_stops(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    hang_at(installation, "", NEVER_FORCED)
+    metrics = f"127.0.0.1:{reserve_port()}"
+    installation.environment |= {"IDENTITY_DRAIN_GRACE": "0s", "IDENTITY_METRICS_LISTEN": metrics}
+    with installation.serve(*words) as service, service.client() as client, ThreadPoolExecutor(4) as pool:
+        with pytest.raises(UnauthenticatedError):
+            client.issue_with_password("nobody", PASSWORD)
+        (pid,) = hashing(descendants)
+        os.kill(pid, signal.SIGSTOP)
+        with service.client(max_attempts=1) as other:
+            calls = [pool.submit(other.issue_with_password, f"nobody-{n}", PASSWORD) for n in range(4)]
+            until(lambda: open_calls(metrics) == len(calls))
+
+            assert service.terminate() == Exit.FAILED, "calls were cut off, and nothing hung"
+
+            for call in calls:
+                with pytest.raises(UnavailableError):
+                    call.result(PATIENCE)
+        until(lambda: not descendants.alive())
+    for event in ("stop_forced", "rpc_bug", "servicer_bug"):
+        assert installation.events(event) == []
+
+
+@on_each_engine
+def test_the_exit_code_says_that_a_call_was_cut_off(
+    installation: Installation, descendants: Descendants, words: tuple[str, ...]
+) -> None:
+    hang_at(installation, "", NEVER_FORCED)
+    metrics = f"127.0.0.1:{reserve_port()}"
+    installation.environment |= {"IDENTITY_DRAIN_GRACE": "0s", "IDENTITY_METRICS_LISTEN": metrics}
+    with installation.serve(*words) as service, unfinished_call(service.target):
+        until(lambda: open_calls(metrics) == 1)
+
+        assert service.terminate() == Exit.FAILED
+        until(lambda: not descendants.alive())
+
+    with installation.serve(*words) as service, connected(service.target):
+        until(lambda: open_calls(metrics) == 0)  # that of the test, which waited until the service serves
+
+        assert service.terminate() == 0, "no call was open on the connection"
 
 
 @on_each_engine

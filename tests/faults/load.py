@@ -25,7 +25,7 @@ from identity_client import (
 )
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.faults.history import History, Revocation
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 PASSWORD: Final = "correct horse battery staple"
 TOKEN_LIFETIME: Final = timedelta(hours=24)
@@ -241,6 +241,11 @@ class Load:
     def run(self, seconds: float) -> None:
         """Let it go on for a while: load has no event to wait for."""
         self._stop.wait(seconds)
+
+    def run_until_revoked(self, more: int) -> None:
+        """Let it go on until so many further revocations have been acknowledged."""
+        enough = len(self._history.revocations) + more
+        until(lambda: len(self._history.revocations) >= enough)
 
     def _forever(self, step: Callable[[], None]) -> Callable[[], None]:
         def repeat() -> None:

@@ -28,6 +28,11 @@ class OpenCalls:
         self._closed = threading.Event()
         self._memory = FreedMemory(limits.monotonic)
 
+    @property
+    def are_any(self) -> bool:
+        """Return whether a call is open."""
+        return bool(self._open)
+
     def start(self) -> None:
         """Begin to look for calls whose client is too slow."""
         threading.Thread(target=self._watch, name="identity-calls", daemon=True).start()

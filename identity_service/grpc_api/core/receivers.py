@@ -147,6 +147,11 @@ class Completions:
         """How many calls grpcio's server may admit; None, since they are counted here."""
         return None
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a call is in progress."""
+        return self._calls.are_any
+
     def start(self) -> None:
         self._calls.start()
 

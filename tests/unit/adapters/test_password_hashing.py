@@ -7,17 +7,26 @@ import subprocess
 import sys
 import textwrap
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import argon2
 import pytest
+from argon2.low_level import error_to_str
 
 from identity_service.adapters import password_hashing as passwords
-from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher, _hash, _pool, end_processes
-from identity_service.domain.errors import ServerBusyError
+from identity_service.adapters.password_hashing import (
+    Argon2Config,
+    Argon2Hasher,
+    _hash,
+    _matches,
+    _pool,
+    end_processes,
+)
+from identity_service.domain.errors import NotReadyError, ServerBusyError, ShuttingDownError
 from identity_service.domain.secret import Secret
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -113,6 +122,38 @@ def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
     with pytest.raises(ServerBusyError, match="no memory"):
         Argon2Hasher._run(hasher, _hash, argon2.PasswordHasher(1, 2**31, 1), "any")
     assert hasher.verify(right, RIGHT), "the next one is checked"
+
+
+class LacksThreads(argon2.PasswordHasher):
+    """What argon2 does where the system gives it no thread for a lane."""
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        raise argon2.exceptions.HashingError(error_to_str(-33))
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+        raise argon2.exceptions.VerificationError(error_to_str(-33))
+
+
+@pytest.mark.parametrize("arguments", [(_hash, "any"), (_matches, "$argon2id$…", "any")])
+def test_without_threads_no_password_is_wrong(hasher: Argon2Hasher, arguments: tuple[Any, ...]) -> None:
+    work, *rest = arguments
+    with pytest.raises(NotReadyError, match="no thread"):
+        Argon2Hasher._run(hasher, work, LacksThreads(), *rest)
+
+
+def test_processes_that_stand_still_are_ended_and_what_waits_for_them_is_told(hasher: Argon2Hasher) -> None:
+    pid = worker()
+    os.kill(pid, signal.SIGSTOP)
+    pool: Any = _pool(CHEAP.processes)
+    with ThreadPoolExecutor(4) as callers:
+        calls = [callers.submit(hasher.hash, RIGHT) for _ in range(4)]
+        until(lambda: len(pool._pending_work_items) == len(calls))
+
+        end_processes()
+
+        for call in calls:
+            assert isinstance(call.exception(PATIENCE), ServerBusyError | ShuttingDownError)
+    assert ends(pid)
 
 
 def test_where_there_are_no_semaphores_threads_hash(
