@@ -8,12 +8,21 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import grpc
 import typer
 
-from identity_client import AdminClient, ClientOptions, IdentityClient, TlsOptions, TrustClient
+from identity_client import (
+    AdminClient,
+    ClientOptions,
+    IdentityClient,
+    TlsOptions,
+    TrustClient,
+    UnavailableError,
+)
 from identity_client.renewal import SERVICE_AUDIENCE
 from identity_service.cli.caller import Caller, secret_of, subject_of
 from identity_service.cli.output import Exit, fail, failures
@@ -21,6 +30,8 @@ from identity_service.cli.output import Exit, fail, failures
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 ADMIN_SCOPES: Final = ("identity.admin",)
 REVOKE_SCOPES: Final = ("identity.revoke",)
+_PATIENCE: Final = timedelta(seconds=30)
+"""The deadline of each call: what an administrator asks for may take long on a machine that is busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +75,7 @@ class Service:
             yield client, subject_of(token or "")
 
     def _options(self, bearer: str | Callable[[], str] | None = None) -> ClientOptions:
-        return ClientOptions(tls=self.tls, bearer=bearer, http_proxy=self.http_proxy)
+        return ClientOptions(tls=self.tls, bearer=bearer, http_proxy=self.http_proxy, timeout=_PATIENCE)
 
 
 def bearer_of_environment() -> str | None:
@@ -93,7 +104,9 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
     def run(**values: Any) -> None:
         given = {option.name: values.pop(option.name) for option in options}
         with failures(as_json=bool(values.get("as_json"))):
-            command(_service(**given), **values)
+            service = _service(**given)
+            with _late_answers_named(service.target):
+                command(service, **values)
 
     before, after = (own[:-1], own[-1:]) if as_json is not None else (own, [])
     parameters = [
@@ -102,6 +115,22 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+@contextmanager
+def _late_answers_named(target: str) -> Iterator[None]:
+    """Say which service did not answer in time, where gRPC says only that the deadline was exceeded."""
+    try:
+        yield
+    except UnavailableError as error:
+        if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED or error.reason:
+            raise
+        raise UnavailableError(
+            f"the service at {target} did not answer within {_PATIENCE.total_seconds():.0f} s, and may yet "
+            "do what was asked: look before you repeat it. Is the address right, and is the service healthy?",
+            code=error.code,
+            request_id=error.request_id,
+        ) from error
 
 
 def _service(

@@ -242,10 +242,14 @@ class Load:
         """Let it go on for a while: load has no event to wait for."""
         self._stop.wait(seconds)
 
-    def run_until_revoked(self, more: int) -> None:
-        """Let it go on until so many further revocations have been acknowledged."""
+    def revokes(self, more: int, *, within: float) -> bool:
+        """Let it go on; returns whether so many further revocations are acknowledged within some seconds."""
         enough = len(self._history.revocations) + more
-        until(lambda: len(self._history.revocations) >= enough)
+        try:
+            until(lambda: len(self._history.revocations) >= enough, within)
+        except TimeoutError:
+            return False
+        return True
 
     def _forever(self, step: Callable[[], None]) -> Callable[[], None]:
         def repeat() -> None:

@@ -51,6 +51,19 @@ def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         group.stop()
 
 
+def stop_replicas(group: SentinelGroup) -> bool:
+    """Stop all replicas, after a moment in which the primary hears from those that were stopped before.
+
+    It takes no writes once it has heard from none for `min-replicas-max-lag`.
+    """
+    for replica in group.replicas:
+        replica.resume()
+    until(lambda: "min_slaves_good_slaves:0" not in say(group.primary.port, "INFO replication"))
+    for replica in group.replicas:
+        replica.pause()
+    return True
+
+
 def fail_over(
     group: SentinelGroup, folder: Path, durability: str, fault: str, *, loses: bool, slow: bool = False
 ) -> Report:
@@ -67,12 +80,11 @@ def fail_over(
             load.run(1.0)
             old = group.elected
             if loses:
-                for replica in group.replicas:
-                    replica.pause()
                 if durability == "local":
-                    # So many that one was certainly acknowledged after the replicas had stood still.
-                    load.run_until_revoked(2 * len(site.callers) + 1)
+                    # One for each caller may have been on its way when the replicas were stopped.
+                    until(lambda: stop_replicas(group) and load.revokes(len(site.callers) + 1, within=1.5))
                 else:
+                    stop_replicas(group)
                     load.run(1.0)
             with paused(group.primary):
                 if loses:

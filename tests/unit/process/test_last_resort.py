@@ -41,7 +41,7 @@ def never_ends():
     threading.Event().wait()
 
 def serve(service):
-    server_process._open = lambda settings, stop, **_: service(stop)
+    server_process._open = lambda settings, stop, *_, **__: service(stop)
     print(server_process.serve(settings, order), flush=True)
 """
 _STOP_HANGS = """

@@ -59,7 +59,7 @@ class Ends(Service):
         threading.Thread(target=self.ended).start()
         return 1
 
-server_process._open = lambda settings, stop, **__: Ends(stop)
+server_process._open = lambda settings, stop, *_, **__: Ends(stop)
 print(server_process.serve(settings, lambda port: None))
 """
 _SUPERVISES = """
