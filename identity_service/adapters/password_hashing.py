@@ -23,6 +23,7 @@ import structlog
 from argon2.low_level import error_to_str
 
 from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.invisible import comparable
 from identity_service.domain.secret import Secret
 
 P = ParamSpec("P")
@@ -146,8 +147,12 @@ def _meant(error: argon2.exceptions.Argon2Error) -> Exception:
 
 
 def is_common(password: Secret) -> bool:
-    """Whether a password is among those that attackers try first (NIST SP 800-63B section 3.1.1.2)."""
-    return _normalized(password).casefold() in _common_passwords()
+    """Return whether a password is among those that attackers try first (NIST SP 800-63B section 3.1.1.2).
+
+    Characters that are not seen, and spaces, make no other password of it.
+    """
+    common = _common_passwords()
+    return _normalized(password).casefold() in common or comparable(password.reveal()) in common
 
 
 def _normalized(password: Secret) -> str:

@@ -17,7 +17,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
-from identity_service.grpc_api.credentials import refuse_controls
+from identity_service.grpc_api.credentials import refuse_controls, refuse_invisible
 from identity_service.services.admin.sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin.users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
@@ -167,7 +167,7 @@ def to_reason(text: str) -> str:
     """Raises InvalidRequestError."""
     if len(text) > MAX_REASON_CHARS:
         raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
-    refuse_controls(reason=text)
+    refuse_invisible(reason=text)
     return text
 
 

@@ -23,7 +23,7 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
 from identity_service.grpc_api.claims import to_claims
-from identity_service.grpc_api.credentials import refuse_controls, to_credential, too_long
+from identity_service.grpc_api.credentials import refuse_invisible, to_credential, too_long
 from identity_service.services.authenticate import Password
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.issue import IssueRequest
@@ -56,7 +56,7 @@ def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest
         raise InvalidRequestError.of("encryption", f"has the unknown value {request.encryption}")
     if len(request.device) > 128:
         raise InvalidRequestError.of("device", "must have at most 128 characters")
-    refuse_controls(device=request.device)
+    refuse_invisible(device=request.device)
     if request.may_act_client_id and not is_principal_id(request.may_act_client_id):
         raise InvalidRequestError.of("may_act_client_id", "is not the id of a client")
     return IssueRequest(
@@ -164,7 +164,7 @@ def to_revoke(request: pb.RevokeRequest, origin: Origin = NOWHERE) -> RevokeRequ
     violations = [*too_long(reason=(request.reason, 256), request_id=(request.request_id, 64))]
     if violations:
         raise InvalidRequestError(*violations)
-    refuse_controls(reason=request.reason, request_id=request.request_id)
+    refuse_invisible(reason=request.reason, request_id=request.request_id)
     return RevokeRequest(
         target=_target(request),
         reason=request.reason,

@@ -92,7 +92,7 @@ class Clients:
 
         def decide(client: Client) -> Changed[Client]:
             changed = replace(client, **values)
-            check_client(changed, self._keys)
+            check_client(changed, self._keys, before=client)
             if changed.disabled and origin.actor == client.client_id:
                 raise InvalidRequestError.of(
                     "client.disabled", "must not be you: you would lock yourself out"
