@@ -17,7 +17,7 @@ from identity_service.principals.apply import PrincipalRecords, carry_out, plan
 from identity_service.principals.file import read_principals
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two reads of the file."""
 
 
 class PrincipalsKeeper:
