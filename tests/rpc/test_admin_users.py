@@ -181,7 +181,7 @@ def test_a_username_has_no_invisible_character(world: World, admin: Administrato
 
 
 @pytest.mark.parametrize("unseen", UNSEEN[:6], ids=ascii)
-def test_a_user_of_before_that_rule_is_found_disabled_and_deleted(
+def test_a_user_of_before_that_rule_signs_in_and_is_found_disabled_and_deleted(
     world: World, admin: Administrator, unseen: str
 ) -> None:
     name = f"carolinus{unseen}"
@@ -189,6 +189,9 @@ def test_a_user_of_before_that_rule_is_found_disabled_and_deleted(
     world.store.create(old)
 
     assert get(admin, username=name).user_id == get(admin, user_id=old.user_id).user_id == old.user_id
+    admin.call("SetPassword", user_id=old.user_id, password=PASSWORD)
+    assert update(admin, old.user_id, "audiences", audiences=[API]).username == name
+    assert world.issue(account(name), audiences=[API]).access_token
     assert update(admin, old.user_id, "disabled", disabled=True).username == name
     assert update(admin, old.user_id, "username", username="carolinus").display_name == unseen
     admin.call("DeleteUser", user_id=old.user_id)
