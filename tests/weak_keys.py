@@ -22,7 +22,8 @@ ROCA_P: Final = 0x1E7DD5E8D4FAFB * _M + pow(65537, 0x7C4F3D7D2C78718B, _M)
 ROCA_Q: Final = 0x1F953E7C6C0544 * _M + pow(65537, 0xCC6534FBA2821D51, _M)
 ROCA: Final = ROCA_P * ROCA_Q
 """Of 2,048 bits."""
-ODD: Final = 2**2048 - 1
+ODD: Final = 2**2048 - 23
+"""Of no known factor: it stands for a sound modulus."""
 
 
 class Numbers(NamedTuple):
@@ -37,6 +38,9 @@ WEAK: Final[Mapping[str, Numbers]] = {
     "2,047 bits": Numbers(2**2047 - 1),
     "8,193 bits": Numbers(2**8192 + 1),
     "even": Numbers(2**2048 - 2),
+    "a multiple of 3": Numbers(2**2048 - 1),
+    "a multiple of 997": Numbers(2**2048 - 2**2048 % 1994 + 997),
+    "a square": Numbers((2**1024 - 105) ** 2),
     "exponent of 65 bits": Numbers(ODD, 2**64 + 1),
 }
 """Public numbers that `cryptography` takes."""

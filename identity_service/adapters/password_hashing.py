@@ -1,7 +1,7 @@
 """Passwords: argon2id (RFC 9106) in processes of its own behind a bounded queue, and which are too common.
 
 The only importer of `argon2` and of `zxcvbn`. Hashing takes 64 MiB and tens of milliseconds, so at most as
-many run as there are processes, and a caller that finds the queue full is told to come again.
+many run as there are processes, and a call that finds the queue full is refused with a time to retry.
 """
 
 import multiprocessing
@@ -30,6 +30,7 @@ import structlog
 from argon2.low_level import error_to_str
 
 from identity_service.domain.errors import NotReadyError, ServerBusyError, ShuttingDownError
+from identity_service.domain.invisible import comparable
 from identity_service.domain.secret import Secret
 
 P = ParamSpec("P")
@@ -39,11 +40,11 @@ _POOLS: Final[WeakSet[Executor]] = WeakSet()
 _PROCESSES: Final[WeakSet[SpawnProcess]] = WeakSet()
 """Those that hash."""
 _NO_MEMORY: Final = error_to_str(-22)
-"""What the library says if the system gives it no memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
+"""The library's error if the system gives it no memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
 _NO_THREAD: Final = error_to_str(-33)
-"""What the library says if the system gives it no thread for a lane (ARGON2_THREAD_FAIL)."""
+"""The library's error if the system gives it no thread for a lane (ARGON2_THREAD_FAIL)."""
 _NICENESS: Final = 19
-"""The least that there is."""
+"""The lowest priority that there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Argon2Config:
     parallelism: int = 4
     processes: int = 1
     queue: int = 16
-    """How many may wait beyond those that are at work."""
+    """The most hashes that may wait beyond those in progress."""
 
 
 class Argon2Hasher:
@@ -108,7 +109,7 @@ def _pool(processes: int) -> Executor:
 
     They are no threads, since a thread that gives way to others while it holds the interpreter's lock
     makes all of them wait (`docs/decisions/0011`). Where the system has no semaphores for processes, as
-    without a writable `/dev/shm`, threads hash all the same, and give way to nobody.
+    without a writable `/dev/shm`, threads hash at normal priority.
     """
     pool: Executor
     try:
@@ -195,32 +196,36 @@ def _meant(error: argon2.exceptions.Argon2Error) -> Exception:
 
 
 def is_common(password: Secret) -> bool:
-    """Whether a password is among those that attackers try first (NIST SP 800-63B section 3.1.1.2)."""
-    return _normalized(password).casefold() in _common_passwords()
+    """Return whether a password is among those that attackers try first (NIST SP 800-63B section 3.1.1.2).
+
+    Characters that are not seen, and spaces, make no other password of it.
+    """
+    common = _common_passwords()
+    return _normalized(password).casefold() in common or comparable(password.reveal()) in common
 
 
 def _normalized(password: Secret) -> str:
-    """One form for all ways to type the same characters (NIST SP 800-63B section 3.1.1.2)."""
+    """Return one form for all ways to type the same characters (NIST SP 800-63B section 3.1.1.2)."""
     return unicodedata.normalize("NFKC", password.reveal())
 
 
 @cache
 def _common_passwords() -> frozenset[str]:
-    """Read when the first password is set: only administration needs it."""
+    """Read the list when the first password is set: only administration needs it."""
     from zxcvbn.frequency_lists import FREQUENCY_LISTS  # 5 MB that most processes never need
 
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
 def _yield_to_others() -> None:
-    """Begin a process that hashes: it takes the time that others leave, and ends with its parent."""
+    """Start a process that hashes at the lowest priority and ends with its parent."""
     with suppress(OSError, AttributeError):
         os.nice(_NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """The pool's own way to end its processes does not work where the parent was killed."""
+    """End this process once its parent has ended: the pool does not do it if the parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,5 +1,6 @@
-"""What `identity doctor` finds out about trusted issuers: it reads the keys of each, as a service would."""
+"""The checks of trusted issuers in `identity doctor`: their names, and their keys as a service reads them."""
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,18 +10,19 @@ from identity_service import bootstrap
 from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
 from identity_service.adapters.remote_keys.files import read_file
 from identity_service.composition import opening
+from identity_service.domain.issuer_names import is_same_issuer
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.store import all_records
 from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 from identity_service.settings import Settings
 
 _MOST_ISSUERS: Final = 20
-"""That are asked: each may take 10 s to answer."""
+"""The most issuers whose keys are read: each server may take 10 s to answer."""
 _MOST_REASONS: Final = 5
 
 
 class Finding(NamedTuple):
-    """Of one issuer."""
+    """One line of the report about an issuer."""
 
     result: str
     """ok, warn or FAIL."""
@@ -28,14 +30,21 @@ class Finding(NamedTuple):
 
 
 def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Finding]:
-    """Read the keys of each trusted issuer, of the first twenty.
+    """Check the name of each trusted issuer, and read the keys of the first twenty.
 
     Raises ConfigurationError for an authority or a token that cannot be read.
     """
     fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
-    records = all_records(store_admin.store, TrustedIssuer)
-    for found in islice(records, _MOST_ISSUERS):
-        issuer = found.record
+    issuers = [found.record for found in all_records(store_admin.store, TrustedIssuer)]
+    own = {issuer.issuer for issuer in issuers if is_same_issuer(issuer.issuer, settings.issuer)}
+    for name in sorted(own):
+        yield Finding(
+            "warn",
+            f"{name}: is not trusted, since it is this service's own name (`issuer`: {settings.issuer}); "
+            f"run `identity issuer delete {shlex.quote(name)}`",
+        )
+    records = iter([issuer for issuer in issuers if issuer.issuer not in own])
+    for issuer in islice(records, _MOST_ISSUERS):
         try:
             keys = read_key_set(_content(issuer, fetch), issuer.algorithms)
         except (FetchError, ValueError) as error:

@@ -181,11 +181,17 @@ def open_issuer_keys(settings: Settings, clock: Clock, event_log: EventLog) -> H
 def open_principals(
     settings: Settings, directory: Administration, event_log: EventLog
 ) -> "PrincipalsKeeper | None":
-    """What keeps the records as `principals_file` says; None = nobody asked for it."""
+    """Return the keeper of the records that `principals_file` declares; None if it is not set."""
     if settings.principals_file is None:
         return None
     # Here, since their schema and YAML take megabytes of a process that mostly needs neither.
     from identity_service.principals.inside import OwnRecords
     from identity_service.principals.keeper import PrincipalsKeeper
 
-    return PrincipalsKeeper(settings.principals_file, OwnRecords(directory), StrictKeyChecker(), event_log)
+    return PrincipalsKeeper(
+        settings.principals_file,
+        OwnRecords(directory),
+        StrictKeyChecker(),
+        event_log,
+        own=settings.issuer,
+    )

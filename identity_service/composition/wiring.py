@@ -69,7 +69,7 @@ class UseCases:
         self.directory = Directory(store)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
-        issuers = Issuers(store, parts.issuer_keys, own=settings.issuer)
+        issuers = Issuers(store, parts.issuer_keys, parts.event_log, own=settings.issuer)
         replica.subscribe(issuers.on_change)
         self.trail = StoredTrail(store, parts.event_log, clock, _trail_config(settings))
 

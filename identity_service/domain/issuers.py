@@ -1,4 +1,4 @@
-"""Trusted issuers: whose JWTs prove clients, and which proves whom. Reads no JWT and fetches no key."""
+"""Trusted issuers, whose JWTs prove clients, and the rules for that. Reads no JWT and fetches no key."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import Final
 from identity_service.domain.ids import PrincipalId, base64url
 
 FEDERATED_PREFIX: Final = "f_"
-"""Of the ids of principals that have no record here: only `federated_id` makes them."""
+"""The prefix of ids of principals without a record: only `federated_id` makes such ids."""
 
 ISSUER_ALGORITHMS: Final = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
-"""What is accepted of an issuer that names none itself; nothing symmetric."""
+"""The algorithms of an issuer that names none itself; none is symmetric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustRule:
-    """Tokens with these claims prove this client."""
+    """A rule: tokens with these claims prove this client."""
 
     claims: Mapping[str, str]
     """Claim → the value that it must have; see `applies`."""
@@ -28,7 +28,7 @@ class TrustRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedIssuer:
-    """An issuer outside. Exactly one of the three sources of keys is set."""
+    """Another issuer whose tokens are credentials. Exactly one of the three sources of keys is set."""
 
     issuer: str
     jwks_uri: str | None = None
@@ -38,7 +38,7 @@ class TrustedIssuer:
     """Its tokens must be for one of them; empty = for this service by its issuer name."""
     algorithms: tuple[str, ...] = ISSUER_ALGORITHMS
     rules: tuple[TrustRule, ...] = field(default_factory=tuple)
-    """The first that applies counts."""
+    """The first rule that applies counts."""
     single_use: bool = False
     """Whether each token proves something once only, by its `jti`."""
     max_age: timedelta | None = None
@@ -50,25 +50,25 @@ class TrustedIssuer:
         return self.issuer
 
     def rule_for(self, claims: Mapping[str, object]) -> TrustRule | None:
-        """The rule that applies to a token with these claims, or None: it proves nobody."""
+        """Return the rule that applies to a token with these claims; None = the token is refused."""
         return next((rule for rule in self.rules if applies(rule, claims)), None)
 
 
 def applies(rule: TrustRule, claims: Mapping[str, object]) -> bool:
-    """Whether a token with these claims fulfils the rule. A rule without claims applies to nothing."""
+    """Return whether a token with these claims fulfils the rule. A rule without claims applies to none."""
     return bool(rule.claims) and all(
         any(_is(value, wanted) for value in _values(claims, path)) for path, wanted in rule.claims.items()
     )
 
 
 def federated_id(issuer: str, subject: str) -> PrincipalId:
-    """The id of a principal without a record: no two pairs of issuer and subject share one."""
+    """Return the id of a principal without a record: no two pairs of issuer and subject share one."""
     digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode()).digest()
     return PrincipalId(FEDERATED_PREFIX + base64url(digest[:18]))
 
 
 def _values(claims: object, path: str) -> tuple[object, ...]:
-    """What a path leads to: the longest name that the object has first, since names may hold dots."""
+    """Return the values at a path: the longest name that the object has first, since names may hold dots."""
     if not isinstance(claims, Mapping):
         return ()
     if path in claims:

@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Final
 
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
+from identity_service.domain.invisible import VISIBLE_NAME, comparable, is_visible_name
 
 ANY: Final = "*"
-"""In a client's audiences or scopes: whatever the user who signs in through it may have."""
+"""In a client's audiences or scopes: all that the user may have that signs in through the client."""
 
 _SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 _DNS_NAME: Final = re.compile(
@@ -22,6 +23,9 @@ _DNS_NAME: Final = re.compile(
 )
 _FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_CERTIFICATE_NAME_CHARS: Final = 2048
+MAX_USERNAME_CHARS: Final = 128
+USERNAME_RULE: Final = f"must be 1 to {MAX_USERNAME_CHARS} {VISIBLE_NAME}"
+"""How an error describes a text for which `is_username` is True."""
 
 
 class Grant(StrEnum):
@@ -82,7 +86,7 @@ class Client:
 
     @property
     def is_public(self) -> bool:
-        """Whether it has nothing to prove itself with, and may only sign people in."""
+        """Whether the client has no credential of its own, and may only sign people in."""
         return not (self.secrets or self.certificates or self.public_keys)
 
 
@@ -107,19 +111,28 @@ class User:
 
 
 def normalize_username(username: str) -> str:
-    """The form in which usernames are compared and indexed: NFKC, case folded, no space around."""
+    """Return the form in which usernames are compared and indexed: NFKC, case folded, no space around."""
     folded = unicodedata.normalize("NFKC", username).casefold()
     # Folding takes some letters apart (U+0390): without a second pass "Ϊ́" and "ΐ" would be two names.
     return unicodedata.normalize("NFKC", folded).strip()
 
 
 def is_username(text: str) -> bool:
-    """1 to 128 printable characters, none of them a space."""
-    return 0 < len(text) <= 128 and text.isprintable() and not any(c.isspace() for c in text)
+    """Return whether a new user may have this name; records of before a rule may have others."""
+    return 0 < len(text) <= MAX_USERNAME_CHARS and is_visible_name(text)
+
+
+def is_name_as_password(password: str, username: str) -> bool:
+    """Return whether a password is a username, once or several times, in any spelling of the name.
+
+    Spellings differ in case, in spaces, in invisible characters and in what NFKC makes equal.
+    """
+    given, name = comparable(password), comparable(username)
+    return bool(given and name) and given == name * (len(given) // len(name))
 
 
 def normalize_certificate_name(text: str) -> str:
-    """The one spelling of a name that a certificate has: all but the path of a SPIFFE id in lower case."""
+    """Return the one spelling of a name of a certificate: all but the path of a SPIFFE id in lower case."""
     scheme, slashes, rest = text.partition("://")
     if not slashes:
         return text.lower()
@@ -128,14 +141,14 @@ def normalize_certificate_name(text: str) -> str:
 
 
 def is_certificate_name(text: str) -> bool:
-    """A SPIFFE id, `dns:` and a name, or `sha256:` and 64 hex digits, as `normalize_…` spells it."""
+    """Return whether a text is a SPIFFE id, `dns:` and a name, or `sha256:` and 64 hex digits, normalized."""
     return len(text) <= _MAX_CERTIFICATE_NAME_CHARS and any(
         form.fullmatch(text) for form in (_SPIFFE_ID, _DNS_NAME, _FINGERPRINT)
     )
 
 
 def first_party_client() -> Client:
-    """The built-in client of `Password.client_id`'s default; what a user gets is up to the user record."""
+    """Return the built-in client of `Password.client_id`'s default; the user's record bounds its tokens."""
     return Client(
         client_id=FIRST_PARTY_CLIENT,
         display_name="Built-in client for people",

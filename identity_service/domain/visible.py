@@ -1,7 +1,7 @@
 """Text from outside, made visible: nothing in it moves the cursor, begins a line or reorders other text.
 
-The one place that knows which characters do. The API refuses them in text for people; everything that is
-printed, logged or written passes `escape` or `to_json`: older records and other services' tokens have them.
+The one list of the characters that do. The API refuses them in text for people; all text that is printed,
+logged or written passes `escape` or `to_json`, since older records and tokens of others have them.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 NO_CONTROLS: Final = "must have no control characters, line separators or invisible formatting characters"
-"""What is said of a text in which `has_controls` finds one."""
+"""How an error describes a text for which `has_controls` is False."""
 
 _CONTROL: Final = re.compile(
     "["
@@ -23,7 +23,7 @@ _CONTROL: Final = re.compile(
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
     "]"
 )
-"""Categories Cc, Cs, Zl, Zp and Cf of Unicode. Spelled out: to look for them takes 0.1 s at each start."""
+"""Categories Cc, Cs, Zl, Zp and Cf of Unicode. Spelled out: to search for them takes 0.1 s at each start."""
 
 
 def has_controls(text: str) -> bool:

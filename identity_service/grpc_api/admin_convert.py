@@ -17,7 +17,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
-from identity_service.grpc_api.credentials import refuse_controls
+from identity_service.grpc_api.credentials import refuse_controls, refuse_invisible
 from identity_service.services.admin.sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin.users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
@@ -47,7 +47,7 @@ _ON_REUSE: Final = {
 
 
 def to_client(message: principal_pb2.Client) -> Client:
-    """A client without its output fields; unset fields are empty. Raises InvalidRequestError."""
+    """Convert a client without its output fields; unset fields are empty. Raises InvalidRequestError."""
     unknown = [number for number in message.grants if number not in GRANTS]
     if unknown:
         raise InvalidRequestError.of("client.grants", f"has the unknown value {unknown[0]}")
@@ -73,7 +73,7 @@ def to_client(message: principal_pb2.Client) -> Client:
 
 
 def to_new_client(message: principal_pb2.Client) -> Client:
-    """A client to make, whose grants have a default. Raises InvalidRequestError."""
+    """Convert a client to create, whose grants have a default. Raises InvalidRequestError."""
     client = to_client(message)
     return client if client.grants else replace(client, grants=frozenset({Grant.CLIENT_CREDENTIALS}))
 
@@ -91,7 +91,7 @@ def to_new_user(request: pb.CreateUserRequest) -> NewUser:
 
 
 def to_user(message: principal_pb2.User) -> User:
-    """A user without their output fields; unset fields are empty."""
+    """Convert a user without the output fields; unset fields are empty."""
     return User(
         user_id=PrincipalId(message.user_id),
         username=message.username,
@@ -103,7 +103,7 @@ def to_user(message: principal_pb2.User) -> User:
 
 
 def to_trusted_issuer(message: principal_pb2.TrustedIssuer) -> TrustedIssuer:
-    """An issuer without its output fields; unset fields have their defaults. Raises InvalidRequestError."""
+    """Convert an issuer without its output fields; unset ones have defaults. Raises InvalidRequestError."""
     source = message.WhichOneof("keys")
     return TrustedIssuer(
         issuer=message.issuer,
@@ -128,7 +128,7 @@ def to_trusted_issuer(message: principal_pb2.TrustedIssuer) -> TrustedIssuer:
 
 
 def to_fields(mask: FieldMask, mutable: Collection[str]) -> frozenset[str]:
-    """The fields that an update changes. Raises InvalidRequestError, which names the path that cannot be."""
+    """Return the fields that an update changes. Raises InvalidRequestError, which names the wrong path."""
     if not mask.paths:
         raise InvalidRequestError.of("update_mask", "must name the fields to change, or `*` for all of them")
     wrong = next((path for path in mask.paths if path not in mutable and path != _EVERY_FIELD), None)
@@ -140,7 +140,7 @@ def to_fields(mask: FieldMask, mutable: Collection[str]) -> frozenset[str]:
 
 
 def to_etag(field: str, text: str) -> Revision | None:
-    """The change that an etag names; None = any. Raises InvalidRequestError."""
+    """Return the revision that an etag names; None = any. Raises InvalidRequestError."""
     try:
         return Revision.parse(text) if text else None
     except ValueError:
@@ -148,7 +148,7 @@ def to_etag(field: str, text: str) -> Revision | None:
 
 
 def to_id(field: str, text: str) -> str:
-    """What names a record. Raises InvalidRequestError; whether there is one is for the store to say."""
+    """Return the name of a record, which may not exist. Raises InvalidRequestError."""
     if not 1 <= len(text) <= _MAX_ID_CHARS:
         raise InvalidRequestError.of(field, f"must have 1 to {_MAX_ID_CHARS} characters")
     refuse_controls(**{field: text})
@@ -156,7 +156,7 @@ def to_id(field: str, text: str) -> str:
 
 
 def to_purpose(value: int) -> KeyPurpose:
-    """Raises InvalidRequestError."""
+    """Convert the purpose of a key. Raises InvalidRequestError."""
     purpose = _PURPOSES.get(value)
     if purpose is None:
         raise InvalidRequestError.of("purpose", f"has the unknown value {value}")
@@ -164,20 +164,20 @@ def to_purpose(value: int) -> KeyPurpose:
 
 
 def to_reason(text: str) -> str:
-    """Raises InvalidRequestError."""
+    """Return the reason of a change, for the audit events. Raises InvalidRequestError."""
     if len(text) > MAX_REASON_CHARS:
         raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
-    refuse_controls(reason=text)
+    refuse_invisible(reason=text)
     return text
 
 
 def to_overlap(request: pb.RotateClientSecretRequest) -> timedelta:
-    """Raises InvalidRequestError."""
+    """Return how long the older secrets still work. Raises InvalidRequestError."""
     return _timedelta("overlap", request.overlap)
 
 
 def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
-    """Raises InvalidRequestError."""
+    """Return the subject or the client whose sessions to list. Raises InvalidRequestError."""
     match request.WhichOneof("owner"):
         case "subject":
             return OfSubject(subject=PrincipalId(to_id("subject", request.subject)))
@@ -188,7 +188,7 @@ def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
 
 
 def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
-    """Which sessions to end. Raises InvalidRequestError."""
+    """Return which sessions to end. Raises InvalidRequestError."""
     to_reason(request.reason)
     kept = (
         SessionId(to_id("except_session_id", request.except_session_id))

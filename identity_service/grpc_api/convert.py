@@ -23,7 +23,7 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
 from identity_service.grpc_api.claims import to_claims
-from identity_service.grpc_api.credentials import refuse_controls, to_credential, too_long
+from identity_service.grpc_api.credentials import refuse_invisible, to_credential, too_long
 from identity_service.services.authenticate import Password
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.issue import IssueRequest
@@ -51,12 +51,12 @@ _ENCRYPTIONS: Final[Mapping[int, TokenEncryption]] = {
 
 
 def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest:
-    """Raises InvalidRequestError."""
+    """Convert a request of Issue. Raises InvalidRequestError."""
     if request.encryption not in _ENCRYPTIONS:
         raise InvalidRequestError.of("encryption", f"has the unknown value {request.encryption}")
     if len(request.device) > 128:
         raise InvalidRequestError.of("device", "must have at most 128 characters")
-    refuse_controls(device=request.device)
+    refuse_invisible(device=request.device)
     if request.may_act_client_id and not is_principal_id(request.may_act_client_id):
         raise InvalidRequestError.of("may_act_client_id", "is not the id of a client")
     return IssueRequest(
@@ -97,7 +97,10 @@ def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
 
 
 def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
-    """Raises InvalidRequestError; `path` stands before the field names, as in `requests[3].`."""
+    """Convert a request of Verify; `path` precedes the names of fields in errors, as `requests[3].` does.
+
+    Raises InvalidRequestError.
+    """
     if not request.audiences and not request.any_audience:
         raise InvalidRequestError.of(
             f"{path}audiences", "must name who is asking, or any_audience must be true"
@@ -120,7 +123,7 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
 
 
 def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
-    """The revision to resume after, or None. Raises InvalidRequestError."""
+    """Return the revision to resume after, or None. Raises InvalidRequestError."""
     if not request.resume_after:
         return None
     try:
@@ -130,18 +133,18 @@ def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
 
 
 def check_batch(request: pb.VerifyBatchRequest) -> None:
-    """Raises InvalidRequestError."""
+    """Check the number of requests in a batch. Raises InvalidRequestError."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
         raise InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
 
 
 def to_verify_in_batch(request: pb.VerifyBatchRequest, index: int) -> VerifyRequest:
-    """Raises InvalidRequestError."""
+    """Convert one request of a batch. Raises InvalidRequestError."""
     return to_verify(request.requests[index], f"requests[{index}].")
 
 
 def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshRequest:
-    """Raises InvalidRequestError."""
+    """Convert a request of Refresh. Raises InvalidRequestError."""
     if not request.refresh_token:
         raise InvalidRequestError.of("refresh_token", "must be set")
     client = None
@@ -160,11 +163,11 @@ def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshR
 
 
 def to_revoke(request: pb.RevokeRequest, origin: Origin = NOWHERE) -> RevokeRequest:
-    """Raises InvalidRequestError."""
+    """Convert a request of Revoke. Raises InvalidRequestError."""
     violations = [*too_long(reason=(request.reason, 256), request_id=(request.request_id, 64))]
     if violations:
         raise InvalidRequestError(*violations)
-    refuse_controls(reason=request.reason, request_id=request.request_id)
+    refuse_invisible(reason=request.reason, request_id=request.request_id)
     return RevokeRequest(
         target=_target(request),
         reason=request.reason,
@@ -194,12 +197,12 @@ def _target(request: pb.RevokeRequest) -> Target:
 
 
 def _is_id(text: str) -> bool:
-    """A `jti` or `sid`: base64url, as this service makes them or a little longer."""
+    """Return whether a text is like a `jti` or `sid` of this service: base64url, perhaps a little longer."""
     return 1 <= len(text) <= 128 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
 
 
 def _lifetime(duration: Duration) -> timedelta:
-    """The exact bounds are the grant policy's; here only what no policy could allow."""
+    """Convert a lifetime that some grant policy could allow; the policy itself has the exact bounds."""
     whole = duration.nanos == 0 and 0 < duration.seconds <= 10 * 365 * 86400
     if not whole:
         raise LifetimeOutOfBoundsError.of("lifetime", "must be a positive whole number of seconds")

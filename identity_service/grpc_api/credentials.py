@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
+from identity_service.domain.invisible import VISIBLE_TEXT, is_visible_text
 from identity_service.domain.origin import Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
@@ -20,7 +21,7 @@ from identityapi.v1 import token_pb2
 
 
 def to_credential(credential: token_pb2.Credential, path: str, origin: Origin) -> ClientCredential | Password:
-    """Raises InvalidRequestError."""
+    """Convert a credential of any kind; `path` names it in errors. Raises InvalidRequestError."""
     match credential.WhichOneof("kind"):
         case "client_secret":
             return _client_secret(credential.client_secret, f"{path}.client_secret")
@@ -62,6 +63,7 @@ def _password(value: token_pb2.Password, path: str) -> Password:
 
 
 def require(path: str, **fields: tuple[str, int]) -> None:
+    """Check that each text is set and not longer than its limit. Raises InvalidRequestError."""
     if all(0 < len(value) <= limit for value, limit in fields.values()):
         return
     missing = [
@@ -75,7 +77,11 @@ def require(path: str, **fields: tuple[str, int]) -> None:
 
 
 def refuse_controls(path: str = "", **fields: str) -> None:
-    """Raises InvalidRequestError if a text for people holds what could change how others are shown."""
+    """Refuse the name of a record if it could change how the text around it is shown.
+
+    Records of an older version may have names with other invisible characters, which must be found by them.
+    Raises InvalidRequestError.
+    """
     violations = [
         FieldViolation(field=f"{path}.{name}" if path else name, description=NO_CONTROLS)
         for name, value in fields.items()
@@ -85,7 +91,19 @@ def refuse_controls(path: str = "", **fields: str) -> None:
         raise InvalidRequestError(*violations)
 
 
+def refuse_invisible(**fields: str) -> None:
+    """Refuse a text for people that cannot be shown as it is. Raises InvalidRequestError."""
+    violations = [
+        FieldViolation(field=name, description=VISIBLE_TEXT)
+        for name, value in fields.items()
+        if not is_visible_text(value)
+    ]
+    if violations:
+        raise InvalidRequestError(*violations)
+
+
 def too_long(path: str = "", **fields: tuple[str, int]) -> Iterable[FieldViolation]:
+    """Yield a violation for each text that is longer than its limit."""
     for name, (value, limit) in fields.items():
         if len(value) > limit:
             yield FieldViolation(

@@ -15,15 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from identity_service.domain.visible import escape
 from identity_service.jose.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
 
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
-"""Those that every client of gRPC offers; of Ed25519 and P-521 the handshake makes nothing."""
+"""Those that every client of gRPC offers; a handshake with Ed25519 or P-521 fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateFacts:
-    """What an operator wants to know of a certificate."""
+    """The names and the times of a certificate, for operators."""
 
     names: tuple[str, ...]
     """Its subject alternative names: hosts, addresses, URIs; its subject where it has none."""
@@ -32,19 +33,27 @@ class CertificateFacts:
 
 
 def check_pair(certificate: bytes, key: bytes) -> CertificateFacts:
-    """What a certificate chain says, once its first certificate is found to be that of the key.
+    """Return the facts of a chain's first certificate, once it is found to be that of the key.
 
-    Raises ValueError, which says what is wrong.
+    Raises ValueError, which says what is wrong: also with the key of another certificate of the chain, since
+    anybody can sign for an authority whose key can be factored.
     """
-    leaf, private = _read_certificates(certificate)[0], _read_key(key)
+    (leaf, *others), private = _read_certificates(certificate), _read_key(key)
     same = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*same) != private.public_key().public_bytes(*same):
         raise ValueError("the key is not that of the certificate")
+    for number, other in enumerate(others, start=2):
+        try:
+            _check_public_key(other)
+        except ValueError as error:
+            raise ValueError(
+                f"certificate {number} of the chain ({_subject(other)}) has a key that is refused: {error}"
+            ) from None
     return _facts(leaf)
 
 
 def check_authorities(bundle: bytes) -> Sequence[CertificateFacts]:
-    """What the certificates of authorities say. Raises ValueError where one is none."""
+    """Return the facts of the certificates of authorities. Raises ValueError if one is of no authority."""
     certificates = _read_certificates(bundle)
     if not all(_is_authority(certificate) for certificate in certificates):
         raise ValueError("holds a certificate that is none of an authority")
@@ -87,7 +96,7 @@ def _check_public_key(certificate: x509.Certificate) -> None:
     try:
         key = certificate.public_key()
     except UnsupportedAlgorithm:
-        return  # of another kind, which TLS accepts or not
+        return  # a key of another kind, which TLS accepts or refuses
     _check_rsa(key)
 
 
@@ -102,6 +111,10 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return escape(certificate.subject.rfc4514_string()) or "without a subject"
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
@@ -137,7 +150,7 @@ class AlternativeNames:
 
 
 def alternative_names(pem: bytes) -> AlternativeNames:
-    """Those of a certificate that a handshake has verified; none where they cannot be read."""
+    """Return the names of a certificate that a handshake has verified; none if they cannot be read."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

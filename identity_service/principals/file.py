@@ -28,12 +28,16 @@ _PART: Final = re.compile(r"[^.\[\]]+|\[[0-9]+\]")
 _SOME_SECRET: Final = (StoredSecret(digest=b""),)
 
 
-def read_principals(content: bytes, name: str, keys: PublicKeyChecker) -> Declaration:
-    """What the content of a file declares.
+def read_principals(
+    content: bytes, name: str, keys: PublicKeyChecker, *, own: str | None = None
+) -> Declaration:
+    """Read the declaration that the content of a file holds.
 
     Args:
-        name: how the file is called in messages.
-        keys: says which public keys are some.
+        content: the bytes of the file.
+        name: the name of the file in messages.
+        keys: checks public keys.
+        own: the issuer name of the service that the file is for, if it is known.
 
     Raises ConfigurationError: one line for each problem, as `name:line: path: what it must be`.
     """
@@ -42,7 +46,7 @@ def read_principals(content: bytes, name: str, keys: PublicKeyChecker) -> Declar
     if document.value is not None or not document.problems:
         declaration = _declaration(document)
     if declaration is not None:
-        for problem_path, what in _wrong(declaration, keys):
+        for problem_path, what in _wrong(declaration, keys, own):
             document.add(problem_path, what)
     if document.problems or declaration is None:
         found = sorted(document.problems, key=lambda problem: problem.line)
@@ -96,11 +100,11 @@ def _model_around(path: Path) -> type[BaseModel]:
     return DeclaredRule if len(path) > 3 else SECTIONS[str(path[0])]
 
 
-def _wrong(declaration: Declaration, keys: PublicKeyChecker) -> Iterator[tuple[Path, str]]:
-    """What no single value shows: bounds, and what two records cannot both have."""
+def _wrong(declaration: Declaration, keys: PublicKeyChecker, own: str | None) -> Iterator[tuple[Path, str]]:
+    """Yield the problems that the schema does not show: bounds, and values that two records share."""
     for wanted in declaration.wanted:
         try:
-            _check(wanted, keys)
+            _check(wanted, keys, own)
         except InvalidRequestError as error:
             yield from _at(wanted.record, error.violations)
     records = [wanted.record for wanted in declaration.wanted]
@@ -117,7 +121,7 @@ def _wrong(declaration: Declaration, keys: PublicKeyChecker) -> Iterator[tuple[P
     )
 
 
-def _check(wanted: Wanted, keys: PublicKeyChecker) -> None:
+def _check(wanted: Wanted, keys: PublicKeyChecker, own: str | None) -> None:
     match wanted.record:
         case Client() as client:
             # The file holds no secret; what a client may do depends on whether it will have one.
@@ -125,11 +129,11 @@ def _check(wanted: Wanted, keys: PublicKeyChecker) -> None:
         case User() as user:
             check_user(user)
         case TrustedIssuer() as issuer:
-            check_issuer(issuer, keys)
+            check_issuer(issuer, keys, own=own)
 
 
 def _at(record: Declared, violations: Iterable[FieldViolation]) -> Iterator[tuple[Path, str]]:
-    """Where the file has what a request would have under this path; the first part names the record."""
+    """Yield each violation with its path in the file, of which the first two parts name the record."""
     section = next(
         name
         for name, kind in zip(SECTIONS, (Client, User, TrustedIssuer), strict=True)
@@ -142,7 +146,7 @@ def _at(record: Declared, violations: Iterable[FieldViolation]) -> Iterator[tupl
 
 
 def _shared(claims: Iterable[tuple[Path, str, str]]) -> Iterator[tuple[Path, str]]:
-    """Of what only one record may have, the second that has it."""
+    """Yield the second record of each two that have a value which only one may have."""
     first: dict[str, Path] = {}
     for path, value, what in claims:
         other = first.setdefault(value, path)

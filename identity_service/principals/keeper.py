@@ -1,7 +1,7 @@
 """Keeps the records as a file says while the service runs: at start, and again when the file changes.
 
-The file is read every second and compared with what was applied. Being told of changes (inotify)
-would miss those on network file systems and depends on how Kubernetes swaps the links of a ConfigMap;
+The file is read every second and compared with the content that was applied. Notifications of changes
+(inotify) miss those on network file systems and depend on how Kubernetes swaps the links of a ConfigMap;
 reading a small file costs nothing and sees them all.
 """
 
@@ -17,11 +17,11 @@ from identity_service.principals.apply import PrincipalRecords, carry_out, plan
 from identity_service.principals.file import read_principals
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two reads of the file."""
 
 
 class PrincipalsKeeper:
-    """One file, and what became of it."""
+    """Applies one file, at start and after each change."""
 
     def __init__(
         self,
@@ -30,8 +30,11 @@ class PrincipalsKeeper:
         keys: PublicKeyChecker,
         event_log: EventLog,
         *,
+        own: str | None = None,
         interval: float = INTERVAL,
     ) -> None:
+        """`own` is this service's issuer name, which the file may not declare as a trusted issuer."""
+        self._own = own
         self._path = path
         self._records = records
         self._keys = keys
@@ -64,12 +67,12 @@ class PrincipalsKeeper:
             self._look()
 
     def _look(self) -> None:
-        """Apply the file if it has changed; one that is wrong is named once, and what is stays."""
+        """Apply the file if it has changed; a wrong file is logged once and changes nothing."""
         content = self._read()
         digest = _digest(content)
         settled, self._looked = digest == self._looked, digest
         if digest == self._done or not settled:
-            return  # unless two looks find the same, somebody may be writing it just now
+            return  # until two looks find the same, the file may be half written
         try:
             self._apply(content)
         except ConfigurationError as error:
@@ -88,17 +91,17 @@ class PrincipalsKeeper:
     def _apply(self, content: bytes | None) -> None:
         if content is None:
             raise ConfigurationError(f"principals_file: {self._path} cannot be read")
-        declaration = read_principals(content, str(self._path), self._keys)
+        declaration = read_principals(content, str(self._path), self._keys, own=self._own)
         steps = plan(declaration, self._records)
         carry_out(steps, self._records, self._say_unseen)
         changes = [f"{step.action} {step.kind} {step.name}" for step in steps]
         self._event_log.record("principals_applied", file=str(self._path), changes=changes)
 
     def _say_unseen(self, client_id: str, _: Secret) -> None:
-        """Nobody is there to be shown the secret: `identity client rotate-secret` gives one to somebody."""
+        """Log that a secret was shown to no operator: `identity client rotate-secret` makes one that is."""
         self._event_log.record("client_secret_unseen", client_id=client_id)
 
 
 def _digest(content: bytes | None) -> bytes:
-    """Of what was read; empty where nothing could be."""
+    """Return the digest of the file's content; empty if it could not be read."""
     return b"" if content is None else hashlib.sha256(content).digest()

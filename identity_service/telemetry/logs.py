@@ -134,6 +134,7 @@ _WARNINGS: Final = frozenset(
         "clock_set_back",
         "epoch_renewed",
         "files_limited",
+        "issuer_has_own_name",
         "limit_reached",
         "log_incomplete",
         "log_rebuilt",
@@ -142,7 +143,7 @@ _WARNINGS: Final = frozenset(
         "store_warning",
     }
 )
-"""Events that say that the store or the clock has lost something, or may have."""
+"""Events that say that the store or the clock may have lost something, or that a setting has no effect."""
 
 
 class StructuredEventLog:

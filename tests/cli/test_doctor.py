@@ -200,6 +200,29 @@ def test_it_reads_the_keys_of_each_issuer(
     assert lines[4]["advice"].startswith("https://e.example: its keys cannot be read: it cannot be reached")
 
 
+def test_it_warns_of_an_issuer_with_a_spelling_of_the_own_name(
+    trust: Callable[..., None], run_json: Callable[..., Any]
+) -> None:
+    keys = key_set(PartyKey.make("ES256").public())
+    for name in ("https://Own.example/", "https://other.example"):
+        trust(name, jwks=keys)
+
+    lines = [
+        line
+        for line in run_json("doctor", IDENTITY_ISSUER="https://own.example")
+        if line["check"] == "issuer"
+    ]
+
+    assert [(line["result"], line["advice"]) for line in lines] == [
+        (
+            "warn",
+            "https://Own.example/: is not trusted, since it is this service's own name (`issuer`: "
+            "https://own.example); run `identity issuer delete https://Own.example/`",
+        ),
+        ("ok", "https://other.example: 1 keys"),
+    ]
+
+
 def test_it_says_how_many_issuers_it_did_not_ask(
     trust: Callable[..., None], run_json: Callable[..., Any]
 ) -> None:

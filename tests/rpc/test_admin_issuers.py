@@ -6,10 +6,13 @@ from typing import Any
 import grpc
 import pytest
 
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.jose.keys import generate
 from identityapi.v1 import principal_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from tests.rpc.administrator import Administrator, events, fails
+from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World
 
 CLUSTER = "https://kubernetes.example.org"
@@ -141,6 +144,53 @@ def test_a_field_that_cannot_be_so_is_named(
     found = admin.invalid("CreateTrustedIssuer", trusted_issuer=issuer(**fields))
 
     assert f"trusted_issuer.{wrong}" in found
+
+
+OWN = "https://identity.example.org"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        OWN,
+        f"{OWN}/",
+        OWN.upper(),
+        f"{OWN}:443",
+        f"{OWN}.",
+        "https://Identity.example.org/.",
+        "https://\uff49dentity.example\u3002org",
+    ],
+    ids=ascii,
+)
+def test_no_issuer_has_a_spelling_of_our_own_name(start_world: StartWorld, name: str) -> None:
+    """A record of an older version is read and deleted, though it cannot be changed."""
+    world = start_world(issuer=OWN)
+    admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
+    rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
+    refused = admin.refused("CreateTrustedIssuer", trusted_issuer=issuer(issuer=name))
+    world.store.create(TrustedIssuer(issuer=name, jwks=KEYS, rules=(rule,)))
+    mask = {"paths": ["single_use"]}
+
+    assert list(refused.fields) == ["trusted_issuer.issuer"]
+    assert f"this service's own name ({OWN})" in refused.message
+    assert admin.invalid(
+        "UpdateTrustedIssuer", trusted_issuer={"issuer": name, "single_use": True}, update_mask=mask
+    ) == ["trusted_issuer.issuer"]
+    assert admin.call("GetTrustedIssuer", issuer=name).trusted_issuer.issuer == name
+    admin.call("DeleteTrustedIssuer", issuer=name)
+
+
+@pytest.mark.parametrize("unseen", ["\u3164", "\u2800", "\ufe0f", "\u034f", "\ufffe"], ids=ascii)
+def test_an_issuer_name_has_no_invisible_character(world: World, admin: Administrator, unseen: str) -> None:
+    """A record of an older version that has one can be changed and deleted."""
+    name = f"{CLUSTER}/{unseen}"
+    rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
+    refused = admin.refused("CreateTrustedIssuer", trusted_issuer=issuer(issuer=name))
+    world.store.create(TrustedIssuer(issuer=name, jwks=KEYS, rules=(rule,)))
+
+    assert "must be 1 to 256 visible characters" in refused.fields["trusted_issuer.issuer"]
+    assert update(admin, "single_use", issuer=name, single_use=True).issuer == name
+    admin.call("DeleteTrustedIssuer", issuer=name)
 
 
 def test_an_issuer_needs_a_source_of_keys(world: World, admin: Administrator) -> None:

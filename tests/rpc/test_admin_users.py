@@ -5,6 +5,8 @@ from typing import Any
 import grpc
 import pytest
 
+from identity_service.domain.ids import new_user_id
+from identity_service.domain.principals import User
 from identityapi.v1 import principal_pb2
 from tests.rpc.administrator import SERVICE, Administrator, events, fails
 from tests.rpc.world import API, PASSWORD, Account, World, password
@@ -93,7 +95,7 @@ def test_a_field_that_cannot_be_so_is_named(
     assert f"user.{wrong}" in admin.invalid("CreateUser", user={"username": "ana", **fields})
 
 
-@pytest.mark.parametrize("text", ["short", "p" * 1025, "password1", "PASSWORD1", WIDE])
+@pytest.mark.parametrize("text", ["short", "p" * 1025, "password1", "PASSWORD1", WIDE, "pass\u00adword1"])
 def test_a_password_that_is_easily_found_is_refused(world: World, admin: Administrator, text: str) -> None:
     user_id = create(admin).user_id
 
@@ -110,6 +112,111 @@ def test_a_username_is_no_password(world: World, admin: Administrator, text: str
     user_id = create(admin, "Ana-Maria-Lopez").user_id
     assert admin.invalid("SetPassword", user_id=user_id, password=text) == ["password"]
     assert admin.call("SetPassword", user_id=user_id, password=f"{text} at home").user.has_password
+
+
+NAMED_LIKE_THE_PASSWORD = {
+    "a zero width space": ("ana-maria-lopez", "ana-maria-lopez\u200b"),
+    "a soft hyphen": ("ana-maria-lopez", "ana\u00ad-maria-lopez"),
+    "a variation selector": ("ana-maria-lopez", "ana-maria-lopez\ufe0f"),
+    "a filler of Hangul": ("ana-maria-lopez", "\u3164ana-maria-lopez"),
+    "a blank of Braille": ("ana-maria-lopez", "ana-maria-lopez\u2800"),
+    "a NUL": ("ana-maria-lopez", "ana-maria-lopez\0"),
+    "spaces within": ("ana-maria-lopez", "ana - maria - lopez"),
+    "a dotted capital": ("\u0130stanbul1", "istanbul1"),
+    "a dotted capital in lower case": ("\u0130stanbul1", "i\u0307stanbul1"),
+    "a dotless letter": ("istanbul1", "\u0131stanbul1"),
+    "the name twice": ("ana-maria-lopez", "ana-maria-lopezAna-Maria-Lopez"),
+    "a short name often": ("bo", "bobobobo"),
+}
+
+
+@pytest.mark.parametrize(("username", "text"), NAMED_LIKE_THE_PASSWORD.values(), ids=NAMED_LIKE_THE_PASSWORD)
+def test_no_spelling_of_a_username_is_its_password(
+    world: World, admin: Administrator, username: str, text: str
+) -> None:
+    assert admin.invalid("CreateUser", user={"username": username}, password=text) == ["password"]
+    user_id = create(admin, username).user_id
+    assert admin.invalid("SetPassword", user_id=user_id, password=text) == ["password"]
+
+
+@pytest.mark.parametrize("text", ["bobobobob", "x-bobobobo"])
+def test_a_password_that_only_holds_the_username_is_another(
+    world: World, admin: Administrator, text: str
+) -> None:
+    user_id = create(admin, "bobobo").user_id
+
+    assert admin.call("SetPassword", user_id=user_id, password=text).user.has_password
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("carolinus99", "carolinus99"),
+        ("Carolinus99", "carolinus99"),
+        ("Carolinus99", "Carolinus99"),
+        ("\uff23arolinus99", "Carolinus99"),
+    ],
+)
+def test_no_user_is_renamed_to_the_password(world: World, admin: Administrator, name: str, text: str) -> None:
+    user_id = create(admin).user_id
+    admin.call("SetPassword", user_id=user_id, password=text)
+    renaming = {"user": {"user_id": user_id, "username": name}, "update_mask": {"paths": ["username"]}}
+
+    assert admin.invalid("UpdateUser", **renaming) == ["user.username"]
+    assert get(admin, user_id=user_id).username == "ana"
+    assert update(admin, user_id, "username", username=f"{name}.b").username == f"{name}.b"
+
+
+UNSEEN = ("\u3164", "\ufe0f", "\u034f", "\u115f", "\u17b4", "\u2800", "\u200c", "\ufffe", "\U000e0101")
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=ascii)
+def test_a_username_has_no_invisible_character(world: World, admin: Administrator, unseen: str) -> None:
+    create(admin, "carolinus")
+
+    for name in (f"carolinus{unseen}", f"caro{unseen}linus"):
+        refused = admin.refused("CreateUser", user={"username": name}, password=PASSWORD)
+        assert "visible characters" in refused.message
+    assert admin.invalid("CreateUser", user={"username": "a" + "\u0300" * 9}) == ["user.username"]
+
+
+@pytest.mark.parametrize("unseen", UNSEEN[:6], ids=ascii)
+def test_a_user_of_before_that_rule_signs_in_and_is_found_disabled_and_deleted(
+    world: World, admin: Administrator, unseen: str
+) -> None:
+    name = f"carolinus{unseen}"
+    old = User(user_id=new_user_id(), username=name, display_name=unseen)
+    world.store.create(old)
+
+    assert get(admin, username=name).user_id == get(admin, user_id=old.user_id).user_id == old.user_id
+    admin.call("SetPassword", user_id=old.user_id, password=PASSWORD)
+    assert update(admin, old.user_id, "audiences", audiences=[API]).username == name
+    assert world.issue(account(name), audiences=[API]).access_token
+    assert update(admin, old.user_id, "disabled", disabled=True).username == name
+    assert update(admin, old.user_id, "username", username="carolinus").display_name == unseen
+    admin.call("DeleteUser", user_id=old.user_id)
+
+
+@pytest.mark.parametrize(
+    "text", ["👩\u200d💻 Ana", "❤\ufe0f", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"], ids=ascii
+)
+def test_names_for_people_hold_emoji_and_the_joiners_of_their_script(
+    world: World, admin: Administrator, text: str
+) -> None:
+    assert create(admin, display_name=text).display_name == text
+    assert world.issue(account(), audiences=[API], device=text).access_token
+
+
+@pytest.mark.parametrize("text", ["Ana\ufe0f", "\u3164", "An\u200da", "a" + "\u0300" * 9], ids=ascii)
+def test_names_for_people_hold_no_other_invisible_character(
+    world: World, admin: Administrator, text: str
+) -> None:
+    create(admin)
+
+    assert admin.invalid("CreateUser", user={"username": "bo", "display_name": text}) == ["user.display_name"]
+    refused = fails(lambda: world.issue(account(), audiences=[API], device=text))
+    assert (refused.reason, "invisible characters" in refused.message) == ("INVALID_FIELD", True)
+    assert admin.invalid("RetireKey", key_id="k", reason=text) == ["reason"]
 
 
 def test_an_empty_password_is_none_to_set(world: World, admin: Administrator) -> None:

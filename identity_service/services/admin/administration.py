@@ -1,4 +1,4 @@
-"""Administration of the directory as one thing: clients, users, trusted issuers. Wires, decides nothing."""
+"""Administration of the directory: clients, users, trusted issuers. Wires use cases, decides nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ __all__ = ["Administration", "AdministrationParts", "NewUser"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdministrationParts:
-    """What administration is made of."""
+    """The collaborators of administration."""
 
     store: Store
     clock: Clock
     trail: AuditTrail
     hasher: PasswordHasher
     is_common: Callable[[Secret], bool]
-    """Whether a password is one of those that everybody tries first."""
+    """Returns whether a password is one of those that attackers try first."""
     keys: PublicKeyChecker
     issuer: str
     """The name that this service's own tokens have as `iss`."""
     replica: ReplicaView | None = None
-    """Of the process that answers calls; the command line has none."""
+    """The replica of a process that answers calls; the command line has none."""
 
 
 class Administration:

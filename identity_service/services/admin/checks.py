@@ -1,7 +1,8 @@
 """What a record of the directory may look like: every bound that the protos name. Pure; stores nothing.
 
-Each check collects what is wrong with a record, so that whoever sends it learns all of it at once. Field
-paths are those of the requests that carry the record.
+Each check collects all violations of a record, so that one answer names all of them. Field paths are those of
+the requests that carry the record. The texts of a record of before a rule are checked only when they change:
+else such a user or client could not be disabled.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -11,17 +12,18 @@ from typing import Final
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import MAX_SCOPES, is_audience, is_known_scope
 from identity_service.domain.ids import USER_PREFIX, is_principal_id
+from identity_service.domain.invisible import VISIBLE_TEXT, is_visible_text
 from identity_service.domain.issuers import FEDERATED_PREFIX
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.principals import (
     ANY,
+    USERNAME_RULE,
     Client,
     Grant,
     User,
     is_certificate_name,
     is_username,
 )
-from identity_service.domain.visible import NO_CONTROLS, has_controls
 
 MAX_NAME_CHARS: Final = 128
 MAX_ALLOWED_AUDIENCES: Final = 100
@@ -37,15 +39,16 @@ Violations = Iterator[FieldViolation]
 
 
 def is_client_id(text: str) -> bool:
-    """Whether a client may be called so: what users and federated principals are called is theirs."""
+    """Return whether a client may have this id: prefixes of users and federated principals are reserved."""
     return is_principal_id(text) and not text.startswith((USER_PREFIX, FEDERATED_PREFIX))
 
 
-def check_client(client: Client, keys: PublicKeyChecker) -> None:
-    """Raises InvalidRequestError."""
+def check_client(client: Client, keys: PublicKeyChecker, *, before: Client | None = None) -> None:
+    """Check a client's record; `before` is the stored one that it replaces. Raises InvalidRequestError."""
     found = [
         *_wrong(is_client_id(client.client_id), "client.client_id", _ID_RULE),
-        *_wrong_names("client", client.display_name, client.audiences, client.scopes),
+        *_wrong_display_name("client", client.display_name, before.display_name if before else None),
+        *_wrong_rights("client", client.audiences, client.scopes),
         *_wrong_audiences("client.exchange_audiences", client.exchange_audiences),
         *_wrong_lifetime("client.max_lifetime", client.max_lifetime),
         *_wrong_grants(client),
@@ -57,13 +60,14 @@ def check_client(client: Client, keys: PublicKeyChecker) -> None:
         raise InvalidRequestError(*found)
 
 
-def check_user(user: User) -> None:
-    """Raises InvalidRequestError."""
-    username = "must be 1 to 128 printable characters without spaces"
+def check_user(user: User, *, before: User | None = None) -> None:
+    """Check a user's record; `before` is the stored one that it replaces. Raises InvalidRequestError."""
+    renamed = before is None or user.username != before.username
     star = "`*` stands for what a user may have: it must be spelled out here"
     found = [
-        *_wrong(is_username(user.username), "user.username", username),
-        *_wrong_names("user", user.display_name, user.audiences, user.scopes),
+        *_wrong(is_username(user.username) or not renamed, "user.username", USERNAME_RULE),
+        *_wrong_display_name("user", user.display_name, before.display_name if before else None),
+        *_wrong_rights("user", user.audiences, user.scopes),
         *_wrong(ANY not in user.audiences, "user.audiences", star),
         *_wrong(ANY not in user.scopes, "user.scopes", star),
     ]
@@ -76,15 +80,15 @@ def _wrong(fine: bool, field: str, description: str) -> Violations:
         yield FieldViolation(field=field, description=description)
 
 
-def _wrong_names(
-    path: str, display_name: str, audiences: Collection[str], scopes: Collection[str]
-) -> Violations:
-    yield from _wrong(
-        len(display_name) <= MAX_NAME_CHARS,
-        f"{path}.display_name",
-        f"must have at most {MAX_NAME_CHARS} characters",
-    )
-    yield from _wrong(not has_controls(display_name), f"{path}.display_name", NO_CONTROLS)
+def _wrong_display_name(path: str, display_name: str, before: str | None) -> Violations:
+    field = f"{path}.display_name"
+    if len(display_name) > MAX_NAME_CHARS:
+        yield FieldViolation(field=field, description=f"must have at most {MAX_NAME_CHARS} characters")
+    elif display_name != before:
+        yield from _wrong(is_visible_text(display_name), field, VISIBLE_TEXT)
+
+
+def _wrong_rights(path: str, audiences: Collection[str], scopes: Collection[str]) -> Violations:
     yield from _wrong_audiences(f"{path}.audiences", audiences)
     yield from _too_many(f"{path}.scopes", scopes, MAX_SCOPES)
     yield from _wrong(
@@ -111,7 +115,8 @@ def _wrong_lifetime(field: str, lifetime: timedelta | None) -> Violations:
 
 
 def _wrong_grants(client: Client) -> Violations:
-    # Who has nothing of its own and signs nobody in is proven by a trusted issuer, so it may have them.
+    # A client without a credential of its own that signs no users in is proven by a trusted issuer: it may
+    # have these grants.
     own = {Grant.CLIENT_CREDENTIALS, Grant.TOKEN_EXCHANGE} & client.grants
     yield from _wrong(
         not (client.is_public and Grant.PASSWORD in client.grants and own),

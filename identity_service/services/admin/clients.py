@@ -1,4 +1,4 @@
-"""Administration of clients. Who may call it is decided at the door."""
+"""Administration of clients. The policy table decides which callers may do it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -35,11 +35,11 @@ CLIENT_FIELDS: Final = (
 
 MAX_OVERLAP: Final = timedelta(days=30)
 MAX_SECRETS: Final = 5
-"""Of one client in force at once."""
+"""The most secrets of one client that are in force at once."""
 
 
 class Clients:
-    """The use cases of administration that are about clients."""
+    """Creates, finds, changes and deletes clients, and rotates their secrets."""
 
     def __init__(self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
         self._store = store
@@ -66,11 +66,11 @@ class Clients:
         return self._records.create(made, event), secret
 
     def get(self, client_id: str) -> Versioned[Client]:
-        """Raises NotFoundError."""
+        """Return the client of this id. Raises NotFoundError."""
         return self._records.get(Client, client_id)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[Client]]:
-        """By id, those after `after`."""
+        """Return clients by id, those after `after`."""
         return self._store.list_records(Client, after=after, limit=limit)
 
     def update(
@@ -92,7 +92,7 @@ class Clients:
 
         def decide(client: Client) -> Changed[Client]:
             changed = replace(client, **values)
-            check_client(changed, self._keys)
+            check_client(changed, self._keys, before=client)
             if changed.disabled and origin.actor == client.client_id:
                 raise InvalidRequestError.of(
                     "client.disabled", "must not be you: you would lock yourself out"
@@ -149,7 +149,7 @@ class Clients:
 
         def decide(client: Client) -> Changed[Client]:
             if client.is_public and Grant.PASSWORD in client.grants:
-                # With one, nobody who signs in through it as before would be let in any more.
+                # With a secret, all users that sign in through the client without one would be refused.
                 raise InvalidRequestError.of("client_id", "names a public client, which has no secret")
             kept = _ending(client.secrets, now, overlap)
             if len(kept) >= MAX_SECRETS:
@@ -163,7 +163,7 @@ class Clients:
 
 
 def _ending(secrets: Sequence[StoredSecret], now: datetime, overlap: timedelta) -> tuple[StoredSecret, ...]:
-    """The secrets that still work for a while, none of them longer than before."""
+    """Return the secrets that still work until the overlap ends, none of them longer than before."""
     end = now + overlap
     ending = [(secret, min(secret.expire_time or end, end)) for secret in secrets]
     return tuple(replace(secret, expire_time=time) for secret, time in ending if time > now)

@@ -1,4 +1,4 @@
-"""What a trusted issuer may look like. Pure; fetches no key and stores nothing."""
+"""Checks of a trusted issuer's record. Pure; fetches no key and stores nothing."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -7,6 +7,8 @@ from typing import Final
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import is_audience
+from identity_service.domain.invisible import VISIBLE_NAME, is_visible_name
+from identity_service.domain.issuer_names import is_same_issuer
 from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.urls import MAX_URL_CHARS, SAFE_URL, is_safe_url
@@ -25,27 +27,47 @@ Found = Iterator[tuple[str, str]]
 
 
 def is_issuer(text: str) -> bool:
-    """1 to 256 visible characters."""
-    return 1 <= len(text) <= MAX_ISSUER_CHARS and text.isprintable() and not any(c.isspace() for c in text)
+    """Return whether a text may be the name of a newly trusted issuer."""
+    return 1 <= len(text) <= MAX_ISSUER_CHARS and is_visible_name(text)
 
 
-def check_issuer(issuer: TrustedIssuer, keys: PublicKeyChecker, *, own: str | None = None) -> None:
-    """Check all that a record says. `own` = this service's own issuer name, where it is known.
+def check_issuer(
+    issuer: TrustedIssuer, keys: PublicKeyChecker, *, own: str | None = None, stored: bool = False
+) -> None:
+    """Check all fields of a record.
+
+    Args:
+        issuer: the record.
+        keys: checks public keys.
+        own: this service's own issuer name, if it is known.
+        stored: whether there is a record of this name already: one of an older version keeps its name.
 
     Raises InvalidRequestError.
     """
-    found = [*_wrong_issuer(issuer, own), *_wrong_keys(issuer, keys), *_wrong_rules(issuer.rules)]
+    found = [
+        *_wrong_name(issuer.issuer, own, stored=stored),
+        *_wrong_issuer(issuer),
+        *_wrong_keys(issuer, keys),
+        *_wrong_rules(issuer.rules),
+    ]
     if found:
         raise InvalidRequestError(
             *(FieldViolation(field=f"{_PATH}.{field}", description=text) for field, text in found)
         )
 
 
-def _wrong_issuer(issuer: TrustedIssuer, own: str | None) -> Found:
-    if issuer.issuer == own:
-        yield "issuer", "must not be this service's own: its tokens are exchanged as `subject_token`"
-    if not is_issuer(issuer.issuer):
-        yield "issuer", f"must be 1 to {MAX_ISSUER_CHARS} visible characters"
+def _wrong_name(name: str, own: str | None, *, stored: bool) -> Found:
+    if own is not None and is_same_issuer(name, own):
+        yield (
+            "issuer",
+            f"must not be this service's own name ({own}) or another spelling of it: tokens of this service "
+            "are exchanged as `subject_token`",
+        )
+    if not stored and not is_issuer(name):
+        yield "issuer", f"must be 1 to {MAX_ISSUER_CHARS} {VISIBLE_NAME}"
+
+
+def _wrong_issuer(issuer: TrustedIssuer) -> Found:
     if len(issuer.audiences) > MAX_AUDIENCES:
         yield "audiences", f"must have at most {MAX_AUDIENCES} entries"
     if not all(is_audience(audience) for audience in issuer.audiences):

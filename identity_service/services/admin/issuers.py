@@ -1,4 +1,4 @@
-"""Administration of trusted issuers. Who may call it is decided at the door."""
+"""Administration of trusted issuers. The policy table decides which callers may do it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -20,12 +20,12 @@ ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "singl
 
 
 class TrustedIssuers:
-    """The use cases of administration that are about trusted issuers."""
+    """Trusts, finds, changes and deletes issuers."""
 
     def __init__(
         self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str
     ) -> None:
-        """`own` = this service's issuer name, which no other issuer may have."""
+        """`own` is this service's issuer name, of which no other issuer may have a spelling."""
         self._own = own
         self._store = store
         self._records = records
@@ -33,17 +33,17 @@ class TrustedIssuers:
         self._clock = clock
 
     def create(self, issuer: TrustedIssuer, *, origin: Origin = NOWHERE) -> Versioned[TrustedIssuer]:
-        """Raises InvalidRequestError, AlreadyExistsError."""
+        """Trust an issuer. Raises InvalidRequestError, AlreadyExistsError."""
         check_issuer(issuer, self._keys, own=self._own)
         event = AuditEvent.of(AuditType.ISSUER_TRUSTED, origin, target=issuer.issuer)
         return self._records.create(replace(issuer, create_time=self._clock.now()), event)
 
     def get(self, issuer: str) -> Versioned[TrustedIssuer]:
-        """Raises NotFoundError."""
+        """Return the issuer of this name. Raises NotFoundError."""
         return self._records.get(TrustedIssuer, issuer)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[TrustedIssuer]]:
-        """By `iss`, those after `after`."""
+        """Return issuers by `iss`, those after `after`."""
         return self._store.list_records(TrustedIssuer, after=after, limit=limit)
 
     def update(
@@ -66,7 +66,7 @@ class TrustedIssuers:
 
         def decide(issuer: TrustedIssuer) -> Changed[TrustedIssuer]:
             changed = replace(issuer, **values)
-            check_issuer(changed, self._keys, own=self._own)
+            check_issuer(changed, self._keys, own=self._own, stored=True)
             event = AuditEvent.of(
                 AuditType.ISSUER_UPDATED,
                 origin,

@@ -1,4 +1,4 @@
-"""Administration of users. Who may call it is decided at the door."""
+"""Administration of users. The policy table decides which callers may do it."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from identity_service.domain.ids import new_user_id
 from identity_service.domain.log import RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import Clock, PasswordHasher
-from identity_service.domain.principals import User, normalize_username
+from identity_service.domain.principals import User, is_name_as_password, normalize_username
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store, Versioned
 from identity_service.services.admin.checks import check_user
@@ -21,6 +21,12 @@ USER_FIELDS: Final = ("username", "display_name", "audiences", "scopes", "disabl
 
 MIN_PASSWORD_CHARS: Final = 8
 MAX_PASSWORD_CHARS: Final = 1024
+
+_LIKE_THE_NAME: Final = (
+    "must not be the username, once or several times, whatever its case, spaces and invisible characters; "
+    "choose another"
+)
+_NOT_A_NEW_NAME: Final = "must not be the user's password; choose another name, or set another password first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +43,7 @@ class NewUser:
 
 
 class Users:
-    """The use cases of administration that are about users."""
+    """Creates, finds, changes and deletes users, and sets their passwords."""
 
     def __init__(
         self,
@@ -47,7 +53,7 @@ class Users:
         is_common: Callable[[Secret], bool],
         clock: Clock,
     ) -> None:
-        """`is_common` = whether a password is one of those that everybody tries first."""
+        """`is_common` returns whether a password is one of those that attackers try first."""
         self._store = store
         self._records = records
         self._hasher = hasher
@@ -55,7 +61,10 @@ class Users:
         self._clock = clock
 
     def create(self, new: NewUser, *, origin: Origin = NOWHERE) -> Versioned[User]:
-        """Raises InvalidRequestError, AlreadyExistsError (the username), ServerBusyError."""
+        """Create a user.
+
+        Raises InvalidRequestError, AlreadyExistsError (the username), ServerBusyError.
+        """
         user = User(
             user_id=new_user_id(),
             username=new.username,
@@ -72,18 +81,18 @@ class Users:
         return self._records.create(user, event)
 
     def get(self, user_id: str) -> Versioned[User]:
-        """Raises NotFoundError."""
+        """Return the user of this id. Raises NotFoundError."""
         return self._records.get(User, user_id)
 
     def find(self, username: str) -> Versioned[User]:
-        """By username. Raises NotFoundError."""
+        """Return the user of this username. Raises NotFoundError."""
         found = self._store.find_user(normalize_username(username))
         if found is None:
             raise NotFoundError("there is no such record")
         return found
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[User]]:
-        """By id, those after `after`."""
+        """Return users by id, those after `after`."""
         return self._store.list_records(User, after=after, limit=limit)
 
     def update(
@@ -96,15 +105,19 @@ class Users:
     ) -> Versioned[User]:
         """Give the user of this id the values that `wanted` has in `fields`, a part of USER_FIELDS.
 
-        Disabling them ends all of their sessions and tokens, in the same step.
+        Disabling a user ends all sessions and tokens of the user in the same step. A new username is compared
+        with the password by its hash, at the cost of one or two sign-ins.
 
-        Raises InvalidRequestError, NotFoundError, StaleEtagError, AlreadyExistsError (the username).
+        Raises InvalidRequestError, NotFoundError, StaleEtagError, AlreadyExistsError (the username),
+        ServerBusyError.
         """
         values = {name: getattr(wanted, name) for name in fields}
 
         def decide(user: User) -> Changed[User]:
             changed = replace(user, **values)
-            check_user(changed)
+            check_user(changed, before=user)
+            if changed.username != user.username:
+                self._check_rename(changed)
             if changed.disabled and origin.actor == user.user_id:
                 raise InvalidRequestError.of("user.disabled", "must not be you: you would lock yourself out")
             fields_changed = list(differing(user, changed, fields))
@@ -136,21 +149,38 @@ class Users:
 
         Raises InvalidRequestError, NotFoundError, ServerBusyError.
         """
-        user = self.get(user_id).record  # nobody's password is not worth hashing
+        user = self.get(user_id).record  # before the costly hash: the user may not exist
         hashed = self._hash(password, user.username)
         event = AuditEvent.of(AuditType.PASSWORD_SET, origin, target=user_id, revoked=revoke)
 
         def decide(user: User) -> Changed[User]:
+            _refuse_name(password, user.username)  # it may have changed since
             return Changed(record=replace(user, password_hash=hashed), event=event, revoke=revoke)
 
         return self._records.change(User, user_id, decide, expected=None)
 
     def _hash(self, password: Secret, username: str) -> str:
-        """NIST SP 800-63B: a length and a list of what is tried first, no rules of composition."""
+        """Hash a password that NIST SP 800-63B allows: by length and a list, with no rules of composition."""
         if not MIN_PASSWORD_CHARS <= len(password.reveal()) <= MAX_PASSWORD_CHARS:
             raise InvalidRequestError.of("password", "must have 8 to 1,024 characters")
-        if normalize_username(password.reveal()) == normalize_username(username):
-            raise InvalidRequestError.of("password", "must not be the username; choose another")
+        _refuse_name(password, username)
         if self._is_common(password):
             raise InvalidRequestError.of("password", "is one of the commonly used ones; choose another")
         return self._hasher.hash(password)
+
+    def _check_rename(self, user: User) -> None:
+        """Refuse the new username if it is the password, as it is or in lower case.
+
+        Only its hash is known: it is compared with these two spellings alone, each of which takes as long
+        as a sign-in. Raises InvalidRequestError, ServerBusyError.
+        """
+        if user.password_hash is None:
+            return
+        for spelling in dict.fromkeys((user.username, normalize_username(user.username))):
+            if self._hasher.verify(user.password_hash, Secret(spelling)):
+                raise InvalidRequestError.of("user.username", _NOT_A_NEW_NAME)
+
+
+def _refuse_name(password: Secret, username: str) -> None:
+    if is_name_as_password(password.reveal(), username):
+        raise InvalidRequestError.of("password", _LIKE_THE_NAME)

@@ -146,6 +146,18 @@ def test_a_certificate_for_tls_has_no_weak_key() -> None:
 
 
 @WEAK_KEYS
+def test_no_certificate_of_the_chain_that_clients_are_shown_has_a_weak_key(numbers: Numbers) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    leaf = certify(key.public_key(), "localhost").certificate
+    weak, good = (certify(weak_keys.public_key(of), authority=True) for of in (numbers, Numbers(ODD)))
+
+    refused = r"certificate 3 of the chain \(CN=a weak one\) has a key that is refused.*make a new key"
+    with pytest.raises(ValueError, match=refused):
+        check_pair(leaf + good.certificate + weak.certificate, weak_keys.pem(key))
+    assert check_pair(leaf + good.certificate + good.authority, weak_keys.pem(key)).names == ("localhost",)
+
+
+@WEAK_KEYS
 def test_an_authority_of_clients_has_no_weak_key(numbers: Numbers) -> None:
     certified = certify(weak_keys.public_key(numbers), authority=True)
 

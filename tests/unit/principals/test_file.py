@@ -244,3 +244,14 @@ def test_aliases_cannot_make_a_document_without_end(monkeypatch: pytest.MonkeyPa
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 9))
 
     assert "is too large a document" in "".join(problems(f"l0: &l0 [x]\n{levels}"))
+
+
+@pytest.mark.parametrize("name", ["https://own.example", "https://Own.example:443/"])
+def test_a_spelling_of_the_services_own_issuer_name_is_named_with_its_line(name: str) -> None:
+    content = f"users: {{}}\ntrusted_issuers:\n  {name}:\n    jwks_uri: https://own.example/keys\n"
+    content += "    rules: [{claims: {sub: x}, client_id: reports}]\n"
+
+    assert read(content).wanted
+    with pytest.raises(ConfigurationError, match=r"must not be this service's own name") as error:
+        read_principals(content.encode(), "p.yaml", StrictKeyChecker(), own="https://own.example")
+    assert str(error.value).startswith("p.yaml:3: trusted_issuers.")

@@ -90,6 +90,19 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
     assert site.clients() == ["admin", "first-party"]
 
 
+def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
+    file: Path, records: Sometimes, event_log: EventLog
+) -> None:
+    """Also if a record of before the setting `issuer` changed is as the file declares."""
+    text = "trusted_issuers:\n  https://Own.example/:\n    jwks_uri: https://own.example/keys\n"
+    file.write_text(f"{text}    rules: [{{claims: {{sub: x}}, client_id: a}}]\n")
+    PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)._apply(file.read_bytes())
+    keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), event_log, own="https://own.example")
+
+    with pytest.raises(ConfigurationError, match=r"p\.yaml:2: .*this service's own name"):
+        keeper.start()
+
+
 def test_it_applies_what_changes(
     keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:

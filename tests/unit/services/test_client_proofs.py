@@ -25,6 +25,7 @@ from identity_service.services.client_proofs import AuthenticatedClient, ClientP
 from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
+from tests.event_logs import RecordingEventLog
 from tests.jwts import PartyKey, assertion_claims
 from tests.weak_keys import ROCA, Numbers, rsa_jwk
 
@@ -116,7 +117,7 @@ class Site:
         rule = TrustRule(claims={"sub": "*"}, client_id=CLIENT, per_subject=True)
         store.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
         store.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
-        issuers = Issuers(store, Keys(), own="own")
+        issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
         issuers.on_change(None)
         view: Any = View(self.revocations)
         self.proofs = ClientProofs(

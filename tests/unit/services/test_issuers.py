@@ -11,6 +11,7 @@ from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import VerifyingKey
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
+from tests.event_logs import RecordingEventLog
 
 
 class Keys:
@@ -48,7 +49,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     for name in names:
         store.create(named(name))
     keys = Keys()
-    issuers = Issuers(store, keys, own="own")
+    issuers = Issuers(store, keys, RecordingEventLog(), own="own")
 
     issuers.on_change(None)
 
@@ -59,7 +60,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
 def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
-    issuers = Issuers(store, Keys(), own="own")
+    issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
     issuers.on_change(None)
     store.create(named("https://new.example"))
 
@@ -70,7 +71,7 @@ def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_sto
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
     store.create(named("https://issuer.example"))
-    issuers = Issuers(store, Keys(), own="own")
+    issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
     issuers.on_change(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
@@ -79,7 +80,7 @@ def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
 
 def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     keys = Keys()
-    issuers = Issuers(store, keys, own="own")
+    issuers = Issuers(store, keys, RecordingEventLog(), own="own")
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
         issuers.on_change(changed(kind, "x"))
@@ -92,9 +93,27 @@ def test_our_own_name_is_trusted_for_nobody_else(store: SqliteStore) -> None:
     for name in ("own", "https://other.example"):
         store.create(named(name))
     keys = Keys()
-    issuers = Issuers(store, keys, own="own")
+    issuers = Issuers(store, keys, RecordingEventLog(), own="own")
 
     issuers.on_change(None)
 
     assert issuers.find("own") is None
     assert keys.followed == [["https://other.example"]]
+
+
+def test_a_record_with_a_spelling_of_our_own_name_is_not_trusted_and_named_once(store: SqliteStore) -> None:
+    own, spelled = "https://identity.example", "https://Identity.example:443/"
+    for name in (own, spelled, "https://other.example"):
+        store.create(named(name))
+    keys, event_log = Keys(), RecordingEventLog()
+    issuers = Issuers(store, keys, event_log, own=own)
+
+    for change in (None, changed(RecordKind.ISSUER, spelled), None):
+        issuers.on_change(change)
+
+    assert [name for name in (own, spelled) if issuers.find(name)] == []
+    assert keys.followed == [["https://other.example"]] * 3
+    assert event_log.named("issuer_has_own_name") == [
+        {"issuer": spelled, "own": own},
+        {"issuer": own, "own": own},
+    ]

@@ -1,0 +1,138 @@
+"""Characters that a reader does not see: which of them a name or a text for people may hold.
+
+`visible.py` has the characters that change how the text around them is shown, and escapes them wherever text
+is printed. The characters here change nothing around them, and are not escaped: they make two texts differ
+that look the same.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+from identity_service.domain.visible import has_controls
+
+MAX_MARKS: Final = 8
+"""The most combining marks in a row: more of them cover the lines above and below the text."""
+
+VISIBLE_NAME: Final = (
+    f"visible characters, without spaces and with at most {MAX_MARKS} combining marks in a row"
+)
+"""How an error describes a text for which `is_visible_name` is True."""
+
+VISIBLE_TEXT: Final = (
+    "must have no control characters, line separators or invisible characters (joiners and variation "
+    "selectors only within emoji and within scripts that need them), and at most "
+    f"{MAX_MARKS} combining marks in a row"
+)
+"""How an error describes a text for which `is_visible_text` is True."""
+
+_IGNORABLE: Final = (
+    # Default_Ignorable_Code_Point in DerivedCoreProperties.txt of Unicode 16.0.
+    r"\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_BLANK: Final = (
+    # Characters of other properties whose glyph is empty: the blank of Braille, the null notehead, the filler
+    # of Khitan, the blanks of Egyptian hieroglyphs.
+    r"\u2800\U0001d159\U00016fe4\U00013441-\U00013442"
+)
+_NONCHARACTERS: Final = r"\ufdd0-\ufdef" + "".join(
+    f"\\U{plane:04x}fffe-\\U{plane:04x}ffff" for plane in range(17)
+)
+
+_INVISIBLE: Final = re.compile(f"[{_IGNORABLE}{_BLANK}{_NONCHARACTERS}]")
+_JOINERS: Final = "\u200c\u200d"
+_SELECTORS: Final = "\ufe0e\ufe0f"
+"""Variation selectors: show the character before as text, or as emoji."""
+_VIRAMA: Final = 9
+"""The canonical combining class of the marks that join letters in scripts of India."""
+
+
+def has_invisible(text: str) -> bool:
+    """Return whether `text` has a default-ignorable code point, a blank character or a noncharacter."""
+    return _INVISIBLE.search(text) is not None
+
+
+def is_visible_name(text: str) -> bool:
+    """Return whether each character of a name is seen: two names that differ then look different.
+
+    Letters of two scripts that look alike pass.
+    """
+    if text.isascii():
+        return text.isprintable() and " " not in text
+    seen = text.isprintable() and not any(c.isspace() for c in text)
+    return seen and not has_invisible(text) and not _has_many_marks(text)
+
+
+def is_visible_text(text: str) -> bool:
+    """Return whether a text for people can be shown as it is, which emoji and every script may need.
+
+    A joiner (U+200C, U+200D) is fine between emoji, after a letter of a script that is written from right to
+    left and beside a virama; U+FE0E and U+FE0F are fine after a symbol, a digit or a punctuation mark.
+    """
+    if text.isascii():
+        return not has_controls(text)
+    if has_controls(text) or _has_many_marks(text):
+        return False
+    return all(_is_in_place(text, found.start()) for found in _INVISIBLE.finditer(text)) and all(
+        _joins(text, found.start()) for found in re.finditer(f"[{_JOINERS}]", text)
+    )
+
+
+def comparable(text: str) -> str:
+    """Return the form in which a password is compared with a name: what both look like, whatever their case.
+
+    NFKC, without invisible characters, control characters and spaces, case folded; a dotted and a dotless i
+    are an i. Two texts with the same form look the same, or differ in case alone in some language.
+    """
+    folded = _seen(unicodedata.normalize("NFKC", _seen(text)).casefold())
+    folded = unicodedata.normalize("NFKC", folded.replace("i\u0307", "i").replace("\u0131", "i"))
+    return _seen(folded)
+
+
+def _seen(text: str) -> str:
+    return "".join(c for c in _INVISIBLE.sub("", text) if not c.isspace() and not has_controls(c))
+
+
+def _has_many_marks(text: str) -> bool:
+    row = 0
+    for character in text:
+        row = row + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if row > MAX_MARKS:
+            return True
+    return False
+
+
+def _is_in_place(text: str, index: int) -> bool:
+    """Return whether the invisible character at `index` is one that the characters around it need."""
+    if text[index] in _JOINERS:
+        return True  # `_joins` decides
+    return text[index] in _SELECTORS and index > 0 and _takes_a_selector(text[index - 1])
+
+
+def _takes_a_selector(character: str) -> bool:
+    """Return whether a character is of a kind that emoji-variation-sequences.txt of Unicode has."""
+    return (
+        character == "\u2139"
+        or _is_symbol(character)
+        or (unicodedata.category(character)[0] in "PN" and not has_invisible(character))
+    )
+
+
+def _joins(text: str, index: int) -> bool:
+    """Return whether the joiner at `index` has an effect: RFC 5892 appendix A, and emoji."""
+    before, after = text[:index], text[index + 1 : index + 2]
+    if not before or before[-1] in _JOINERS:
+        return False
+    if unicodedata.combining(before[-1]) == _VIRAMA or (after and unicodedata.combining(after) == _VIRAMA):
+        return True
+    base = next((c for c in reversed(before) if unicodedata.category(c) != "Mn"), "")
+    if base and unicodedata.bidirectional(base) in ("AL", "R"):
+        return True
+    return bool(base and after) and _is_symbol(base) and _is_symbol(after)
+
+
+def _is_symbol(character: str) -> bool:
+    """Return whether a character is a symbol, or in the blocks of emoji, to which Unicode adds each year."""
+    category = unicodedata.category(character)
+    return "\U0001f000" <= character < "\U00020000" or (category[0] == "S" and not has_invisible(character))
