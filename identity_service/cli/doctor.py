@@ -19,6 +19,7 @@ from identity_service.domain.errors import ConfigurationError, IdentityError, St
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
+from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.tls import check_files
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.replication.replica import FRESH
@@ -37,7 +38,7 @@ class Check(NamedTuple):
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, master key, TLS, store, clock, keys and issuers. Exit 1 if something must be mended."""
+    """Check settings, keys, TLS, grpcio, store, clock and issuers. Exit 1 if something must be mended."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
@@ -49,6 +50,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _attempt("master key", lambda: _nothing(opening.open_sealer(settings)))
     yield from _check_tls(settings, SystemClock().now())
+    yield from _check_grpcio(settings)
     try:
         findings = opening.check_store(settings)
     except IdentityError as error:
@@ -88,6 +90,17 @@ def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
         yield _check_dates("TLS client authority", authority, now)
     if files.key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Check("TLS key", "warn", f"others may read {files.key}; run `chmod 600 {files.key}`")
+
+
+def _check_grpcio(settings: Settings) -> Iterator[Check]:
+    """Whether the installed grpcio serves without a thread for each slow client; see `grpcio_fallback`."""
+    if settings.engine == "grpcio" and (reason := why_not()):
+        yield Check(
+            "grpcio",
+            "warn",
+            f"{reason}: slow clients will hold threads of the service; install a version that this release "
+            'allows, or set `engine = "envoy"`',
+        )
 
 
 def _check_dates(check: str, certificate: CertificateFacts, now: datetime) -> Check:

@@ -100,6 +100,21 @@ def test_it_names_a_redis_that_is_away(run_json: Callable[..., Any], server: Red
     assert [line["result"] for line in lines if line["check"] == "store"] == ["FAIL"]
 
 
+def test_it_warns_of_a_grpcio_whose_slow_clients_hold_threads(
+    run: Run, run_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init")
+    assert [line for line in run_json("doctor") if line["check"] == "grpcio"] == []
+    monkeypatch.setattr("identity_service.cli.doctor.why_not", lambda: "TypeError with grpcio 9.9")
+
+    (found,) = (line for line in run_json("doctor") if line["check"] == "grpcio")
+    envoy = run_json("doctor", IDENTITY_ENGINE="envoy")
+
+    assert found["result"] == "warn"
+    assert found["advice"].startswith("TypeError with grpcio 9.9: slow clients will hold threads")
+    assert [line for line in envoy if line["check"] == "grpcio"] == []
+
+
 def test_it_names_the_keys_that_the_master_key_does_not_open(
     run: Run, run_json: Callable[..., Any], tmp_path: Path
 ) -> None:
