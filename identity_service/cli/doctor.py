@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -51,26 +52,43 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield _attempt("master key", lambda: _nothing(opening.open_sealer(settings)))
     yield from _check_tls(settings, SystemClock().now())
     yield from _check_grpcio(settings)
-    try:
-        findings = opening.check_store(settings)
-    except IdentityError as error:
-        yield Check("store", "FAIL", f"{settings.masked()['store']}: {error}")
-        return
-    yield Check("store", "ok", settings.masked()["store"])
-    for finding in findings:
-        yield Check(
-            "store set-up",
-            "FAIL" if finding.severity == "refuse" else "warn",
-            f"{finding.what}; {finding.fix}",
-        )
-    if not findings:
-        yield Check("store set-up", "ok", f"durability {settings.durability}")
-    with bootstrap.open_store_admin(settings) as store_admin:
+    with ExitStack() as opened:
+        try:
+            _require_file(settings)
+            findings = opening.check_store(settings)
+            store_admin = opened.enter_context(bootstrap.open_store_admin(settings))
+        except IdentityError as error:
+            yield Check("store", "FAIL", f"{settings.masked()['store']}: {error}")
+            return
+        yield Check("store", "ok", settings.masked()["store"])
+        for finding in findings:
+            yield Check(
+                "store set-up",
+                "FAIL" if finding.severity == "refuse" else "warn",
+                f"{finding.what}; {finding.fix}",
+            )
+        if not findings:
+            yield Check("store set-up", "ok", f"durability {settings.durability}")
         yield _attempt("initialised", lambda: _check_initialised(store_admin))
         yield _attempt("clock", lambda: _check_clock(store_admin, settings))
         yield from _check_processes(store_admin, settings)
         yield _attempt("keys", lambda: _check_keys(store_admin, settings))
         yield from _check_issuers(store_admin, settings)
+
+
+def _require_file(settings: Settings) -> None:
+    """Raise ConfigurationError if the file of an SQLite store is not there: to open it would make one."""
+    file = opening.store_file(settings)
+    try:
+        if file is not None:
+            file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigurationError(
+            "there is no such file; run `identity init` to make the store, or set `store` (IDENTITY_STORE) "
+            "to the path of the one that you have"
+        ) from None
+    except OSError:
+        return  # opening it says more
 
 
 def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
