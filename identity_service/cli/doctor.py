@@ -1,6 +1,5 @@
 """`identity doctor`: checks what the service stands on, and says what to do about what it finds."""
 
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -21,7 +20,7 @@ from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
 from identity_service.grpc_api.core.check import why_not
-from identity_service.grpc_api.tls import check_files
+from identity_service.grpc_api.tls import check_files, key_warning
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.replication.replica import FRESH
 from identity_service.settings import Settings
@@ -106,8 +105,8 @@ def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
     yield _check_dates("TLS certificate", facts.certificate, now)
     for authority in facts.authorities:
         yield _check_dates("TLS client authority", authority, now)
-    if files.key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Check("TLS key", "warn", f"others may read {files.key}; run `chmod 600 {files.key}`")
+    if warning := key_warning(files):
+        yield Check("TLS key", "warn", warning)
 
 
 def _check_grpcio(settings: Settings) -> Iterator[Check]:

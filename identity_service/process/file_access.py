@@ -54,6 +54,15 @@ def permissions_of(path: Path) -> str:
     )
 
 
+def why_unread(error: OSError, path: Path) -> str:
+    """Say why a file of a secret cannot be read; of missing permissions also how to get them."""
+    if not isinstance(error, PermissionError):
+        return str(error.strerror)
+    permissions = permissions_of(path)
+    said = f"{error.strerror}{f': {permissions}' if permissions else ''}"
+    return f"{said}. Give it to that user, or {MOUNT_ADVICE}"
+
+
 def may_read_and_write(path: Path) -> bool:
     """Return whether this process may read and write the file or folder. The file system may differ later."""
     return os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids)

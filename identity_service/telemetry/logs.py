@@ -134,15 +134,17 @@ _WARNINGS: Final = frozenset(
         "clock_set_back",
         "epoch_renewed",
         "files_limited",
+        "issuer_keys_failed",
         "limit_reached",
         "log_incomplete",
         "log_rebuilt",
         "log_replaced",
         "store_lost",
         "store_warning",
+        "tls_key_exposed",
     }
 )
-"""Events that say that the store or the clock has lost something, or may have."""
+"""Events that say that something was lost, cannot be had or is open to others, while the service goes on."""
 
 
 class StructuredEventLog:
