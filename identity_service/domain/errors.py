@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from identity_service.domain.visible import shown
+
 
 class IdentityError(Exception):
     """The root. `reason` is a name in `error_reason.proto` without its prefix."""
@@ -71,12 +73,14 @@ class CredentialRefusedError(UnauthenticatedError):
     reason = "CREDENTIAL_REFUSED"
     message: ClassVar[str] = "the credential was refused"
 
-    def __init__(self, why: str = "", account: str = "") -> None:
+    def __init__(self, why: str = "", account: str = "", **details: str) -> None:
         super().__init__(self.message)
         self.why = why
         """For the audit event alone: what was wrong, without any part of the credential."""
         self.account = account
         """For the audit event alone: the client or user, where there is one."""
+        self.details = {name: shown(text) for name, text in details.items()}
+        """For the audit event alone: names that the credential or a rule says, made visible and cut short."""
 
 
 class CertificateMissingError(CredentialRefusedError):
