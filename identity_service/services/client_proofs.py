@@ -124,7 +124,7 @@ class ClientProofs:
         key = self._issuer_keys.find(issuer, unverified.key_id)
         if key is None:
             raise CredentialRefusedError(
-                "the token names a key that its issuer does not have", kid=unverified.key_id
+                "the token names a key that its issuer does not have", details={"kid": unverified.key_id}
             )
         assertion = unverified.prove(key)
         token_id = check_federated_token(
@@ -141,7 +141,8 @@ class ClientProofs:
         proven = self._find(rule.client_id, subject)
         if proven is None:
             raise CredentialRefusedError(
-                "the client that the issuer's rule names does not exist", client_id=rule.client_id
+                "the client that the issuer's rule names does not exist",
+                details={"client_id": rule.client_id},
             )
         with _on_account_of(proven):
             _require_enabled(proven)
