@@ -87,6 +87,7 @@ class Certifier:
 def replace(path: Path, content: bytes) -> None:
     """Put a file in the place of another one, whole."""
     new = path.with_name(f".{path.name}.new")
+    new.touch(0o600)
     new.write_bytes(content)
     new.replace(path)
 

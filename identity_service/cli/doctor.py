@@ -1,7 +1,7 @@
 """`identity doctor`: checks what the service stands on, and says what to do about what it finds."""
 
-import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -19,7 +19,8 @@ from identity_service.domain.errors import ConfigurationError, IdentityError, St
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
-from identity_service.grpc_api.tls import check_files
+from identity_service.grpc_api.core.check import why_not
+from identity_service.grpc_api.tls import check_files, key_warning
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.replication.replica import FRESH
 from identity_service.settings import Settings
@@ -37,7 +38,7 @@ class Check(NamedTuple):
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, master key, TLS, store, clock, keys and issuers. Exit 1 if something must be mended."""
+    """Check settings, keys, TLS, grpcio, store, clock and issuers. Exit 1 if something must be mended."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
@@ -49,26 +50,44 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _attempt("master key", lambda: _nothing(opening.open_sealer(settings)))
     yield from _check_tls(settings, SystemClock().now())
-    try:
-        findings = opening.check_store(settings)
-    except IdentityError as error:
-        yield Check("store", "FAIL", f"{settings.masked()['store']}: {error}")
-        return
-    yield Check("store", "ok", settings.masked()["store"])
-    for finding in findings:
-        yield Check(
-            "store set-up",
-            "FAIL" if finding.severity == "refuse" else "warn",
-            f"{finding.what}; {finding.fix}",
-        )
-    if not findings:
-        yield Check("store set-up", "ok", f"durability {settings.durability}")
-    with bootstrap.open_store_admin(settings) as store_admin:
+    yield from _check_grpcio(settings)
+    with ExitStack() as opened:
+        try:
+            _require_file(settings)
+            findings = opening.check_store(settings)
+            store_admin = opened.enter_context(bootstrap.open_store_admin(settings))
+        except IdentityError as error:
+            yield Check("store", "FAIL", f"{settings.masked()['store']}: {error}")
+            return
+        yield Check("store", "ok", settings.masked()["store"])
+        for finding in findings:
+            yield Check(
+                "store set-up",
+                "FAIL" if finding.severity == "refuse" else "warn",
+                f"{finding.what}; {finding.fix}",
+            )
+        if not findings:
+            yield Check("store set-up", "ok", f"durability {settings.durability}")
         yield _attempt("initialised", lambda: _check_initialised(store_admin))
         yield _attempt("clock", lambda: _check_clock(store_admin, settings))
         yield from _check_processes(store_admin, settings)
         yield _attempt("keys", lambda: _check_keys(store_admin, settings))
         yield from _check_issuers(store_admin, settings)
+
+
+def _require_file(settings: Settings) -> None:
+    """Raise ConfigurationError if the file of an SQLite store is not there: to open it would make one."""
+    file = opening.store_file(settings)
+    try:
+        if file is not None:
+            file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigurationError(
+            "there is no such file; run `identity init` to make the store, or set `store` (IDENTITY_STORE) "
+            "to the path of the one that you have"
+        ) from None
+    except OSError:
+        return  # opening it says more
 
 
 def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
@@ -86,8 +105,19 @@ def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
     yield _check_dates("TLS certificate", facts.certificate, now)
     for authority in facts.authorities:
         yield _check_dates("TLS client authority", authority, now)
-    if files.key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Check("TLS key", "warn", f"others may read {files.key}; run `chmod 600 {files.key}`")
+    if warning := key_warning(files):
+        yield Check("TLS key", "warn", warning)
+
+
+def _check_grpcio(settings: Settings) -> Iterator[Check]:
+    """Whether the installed grpcio serves without a thread for each slow client; see `grpcio_fallback`."""
+    if settings.engine == "grpcio" and (reason := why_not()):
+        yield Check(
+            "grpcio",
+            "warn",
+            f"{reason}: slow clients will hold threads of the service; install a version that this release "
+            'allows, or set `engine = "envoy"`',
+        )
 
 
 def _check_dates(check: str, certificate: CertificateFacts, now: datetime) -> Check:

@@ -1,6 +1,7 @@
 """`identity issuer`: issuers outside whose JWTs prove clients (Kubernetes, SPIFFE, CI)."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from identity_service.cli.options import YesOption
-from identity_service.cli.output import Exit, JsonFlag, fail, show, show_table
+from identity_service.cli.output import Exit, JsonFlag, fail, say, show, show_table
 from identity_service.cli.records import Etag, Limit, confirm, first, read_text, texts, time_of
 from identity_service.cli.remote import Service, remote
 from identityapi.v1 import principal_pb2 as pb
@@ -74,6 +75,7 @@ def create(
     with service.admin() as admin:
         made = admin.create_trusted_issuer(pb.TrustedIssuer(issuer=issuer, **stated))
     show(_values(made), as_json=as_json)
+    _say_how_to_test(stated)
 
 
 @app.command("list")
@@ -123,6 +125,7 @@ def update(
     with service.admin() as admin:
         wanted = pb.TrustedIssuer(issuer=issuer, etag=etag, **stated)
         show(_values(admin.update_trusted_issuer(wanted, fields)), as_json=as_json)
+    _say_how_to_test(stated)
 
 
 @app.command("delete")
@@ -133,6 +136,12 @@ def delete(service: Service, issuer: IssuerName, yes: YesOption = False, as_json
     with service.admin() as admin:
         admin.delete_trusted_issuer(issuer)
     show({"issuer": issuer, "deleted": True}, as_json=as_json)
+
+
+def _say_how_to_test(stated: Mapping[str, object]) -> None:
+    """Say that keys which were named and not given are read later, by the service alone."""
+    if not {"jwks_uri", "jwks_file"}.isdisjoint(stated):
+        say("run `identity doctor` where the service runs: it says whether the keys can be read there")
 
 
 def _stated(

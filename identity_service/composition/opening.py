@@ -1,6 +1,7 @@
 """Opens what the settings name: the store, the vault of keys, the hasher of passwords, the principals."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
@@ -27,6 +28,7 @@ from identity_service.settings import LONGEST_SESSION, Settings
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.sqlite.database import MEMORY
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
@@ -99,6 +101,13 @@ def check_store(settings: Settings) -> Sequence[Finding]:
         return store.check_all(demands)
     finally:
         store.close()
+
+
+def store_file(settings: Settings) -> Path | None:
+    """Return where the file of an SQLite store lies; None for any other store, and for one in memory."""
+    scheme, _, rest = settings.store.partition("://")
+    path = rest.removeprefix("/")
+    return Path(path) if scheme == "sqlite" and path != MEMORY else None
 
 
 def open_counter(store: Store, clock: Clock) -> AttemptCounter:

@@ -3,9 +3,7 @@
 Knows no single setting.
 """
 
-import os
 import re
-import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
 from identity_service.domain.urls import is_loopback_host
+from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
 
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
@@ -115,29 +114,18 @@ def _mask_url(url: str) -> str:
     return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"
 
 
-def _others_may_read(file: os.stat_result) -> bool:
-    """Whether others than root and this process may read or write the file.
-
-    A file of root that a group of this process may read is how the kubelet mounts a Secret: the group is
-    that of the pod alone (`fsGroup`).
-    """
-    group = file.st_mode & stat.S_IRWXG
-    if file.st_mode & stat.S_IRWXO:
-        return True
-    is_mounted = file.st_uid == 0 and file.st_gid != 0 and file.st_gid in (os.getegid(), *os.getgroups())
-    return bool(group) and not (is_mounted and group == stat.S_IRGRP)
-
-
 def read_secret_file(name: str, path: Path) -> Secret:
     """The secret in the file that the setting `name` names, without blanks around it.
 
     Raises ConfigurationError.
     """
     try:
-        if _others_may_read(path.stat()):
+        file = path.stat()
+        if kind := irregular(file):
+            raise ConfigurationError(f"{name}: {path} is {kind}; name a regular file that holds the secret")
+        if others_may_read(file):
             raise ConfigurationError(
-                f"{name}: others may read {path}; run `chmod 600 {path}`. For a Secret that Kubernetes "
-                "mounts set `defaultMode: 0440` of the volume and `fsGroup` in the securityContext of the pod"
+                f"{name}: others may read {path}; run `chmod 600 {path}`, or {MOUNT_ADVICE}"
             )
         return Secret(path.read_text(encoding="utf-8").strip())
     except UnicodeDecodeError:
@@ -146,4 +134,4 @@ def read_secret_file(name: str, path: Path) -> Secret:
             f"{name}: {path} holds no text; make one with `openssl rand -base64 32`"
         ) from None
     except OSError as error:
-        raise ConfigurationError(f"{name}: cannot read {path}: {error.strerror}") from error
+        raise ConfigurationError(f"{name}: cannot read {path}: {why_unread(error, path)}") from error

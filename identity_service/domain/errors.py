@@ -4,9 +4,11 @@ Messages are for the caller: they say what to do and never hold a token, a secre
 whether an account exists. `grpc_api/errors.py` maps each class to a status; a test walks this tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from identity_service.domain.visible import shown
 
 
 class IdentityError(Exception):
@@ -71,12 +73,14 @@ class CredentialRefusedError(UnauthenticatedError):
     reason = "CREDENTIAL_REFUSED"
     message: ClassVar[str] = "the credential was refused"
 
-    def __init__(self, why: str = "", account: str = "") -> None:
+    def __init__(self, why: str = "", account: str = "", details: Mapping[str, str] | None = None) -> None:
         super().__init__(self.message)
         self.why = why
         """For the audit event alone: what was wrong, without any part of the credential."""
         self.account = account
         """For the audit event alone: the client or user, where there is one."""
+        self.details = {name: shown(text) for name, text in (details or {}).items()}
+        """For the audit event alone: names that the credential or a rule says, made visible and cut short."""
 
 
 class CertificateMissingError(CredentialRefusedError):

@@ -12,6 +12,7 @@ from typing import Final
 NO_CONTROLS: Final = "must have no control characters, line separators or invisible formatting characters"
 """How an error describes a text for which `has_controls` is False."""
 
+_MAX_SHOWN: Final = 200
 _CONTROL: Final = re.compile(
     "["
     r"\x00-\x1f\x7f-\x9f"  # C0, DEL and C1
@@ -37,6 +38,11 @@ def escape(text: str) -> str:
     A backslash stays as it is: the result is for people, and is not meant to be parsed.
     """
     return _CONTROL.sub(_spelled, text)
+
+
+def shown(text: str) -> str:
+    """Return a text of a stranger as it may stand in a log: as one line, cut after 200 characters."""
+    return escape(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
 
 
 def escape_lines(text: str) -> str:

@@ -17,6 +17,7 @@ import grpc
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.jose.certificates import CertificateFacts, check_authorities, check_pair
+from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
 
 _SETTLE: Final = 0.25
 """Seconds. A handshake that has begun is done with the certificate before within microseconds."""
@@ -65,6 +66,8 @@ class Certificates:
         self._content = _read(files)
         self._facts = _check(self._content, files)
         self._refused = ""
+        if warning := key_warning(files):
+            event_log.record("tls_key_exposed", what=warning)
 
     def credentials(self, *, ask: bool) -> grpc.ServerCredentials:
         """For one port; `ask` = whoever connects must show a certificate, if there are client authorities."""
@@ -116,6 +119,18 @@ def check_files(files: TlsFiles) -> TlsFacts:
     return _check(_read(files), files)
 
 
+def key_warning(files: TlsFiles) -> str:
+    """Say that others may read the private key, and what to do; empty if they may not.
+
+    It is served all the same: many tools that renew certificates leave the files like this.
+    """
+    try:
+        exposed = others_may_read(files.key.stat())
+    except OSError:
+        return ""
+    return f"others may read {files.key}; run `chmod 600 {files.key}`, or {MOUNT_ADVICE}" if exposed else ""
+
+
 def _read(files: TlsFiles) -> Content:
     client_ca = _content("tls_client_ca", files.client_ca) if files.client_ca is not None else None
     return Content(_content("tls_certificate", files.certificate), _content("tls_key", files.key), client_ca)
@@ -123,9 +138,11 @@ def _read(files: TlsFiles) -> Content:
 
 def _content(setting: str, path: Path) -> bytes:
     try:
+        if kind := irregular(path.stat()):  # to open a pipe would wait for a writer
+            raise ConfigurationError(f"{setting}: {path} is {kind}; name a regular file")
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{setting}: cannot read {path}: {error.strerror}") from error
+        raise ConfigurationError(f"{setting}: cannot read {path}: {why_unread(error, path)}") from error
 
 
 def _check(content: Content, files: TlsFiles) -> TlsFacts:

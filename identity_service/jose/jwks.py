@@ -4,6 +4,7 @@ A key that is meant for something else, or is not well-formed, is left out, as s
 different keys with one `kid`. A set that is no JSON, or too large, is refused as a whole. Fetches nothing.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,8 @@ MAX_SET_BYTES: Final = 64 * 1024
 MAX_SET_KEYS: Final = 100
 _SPIFFE_USE: Final = "jwt-svid"
 """SPIFFE's word for `sig` in trust bundles (SPIFFE Trust Domain and Bundle, section 4.2.2)."""
+_SPIFFE_CERTIFICATES: Final = "x509-svid"
+"""Of the authorities of certificates, which are in the same bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ def read_key_set(data: bytes, algorithms: Sequence[str]) -> KeySet:
     """
     if len(data) > MAX_SET_BYTES:
         raise ValueError("the key set is longer than 64 KiB")
-    members = parse_around_faults(data).get("keys")
+    members = _parse(data).get("keys")
     if not isinstance(members, list):
         raise ValueError("the key set has no list of keys")  # noqa: TRY004  # a value of a set
     if len(members) > MAX_SET_KEYS:
@@ -77,11 +80,25 @@ def open_public_key(jwk: str) -> JwsKey:
     return load(jwk, algorithm, private=False)
 
 
+def _parse(data: bytes) -> JsonObject:
+    """Parse a set. Raises ValueError, which tells a file that is being written from one that is no JSON."""
+    if not data.strip():
+        raise ValueError("the key set is empty")
+    try:
+        return parse_around_faults(data)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+            raise ValueError("the key set ends in the middle: it was cut off, or is being written") from None
+        raise ValueError(f"the key set is no JSON: {error}") from None
+
+
 def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
     """Open one key. Raises ValueError, which says why it may not verify here."""
     if not isinstance(member, dict):
         raise ValueError("it is no JSON object, or has a member twice")  # noqa: TRY004  # a value of a set
     jwk = stated_members(member)
+    if jwk.get("use") == _SPIFFE_CERTIFICATES:  # has no `kid`, and needs none
+        raise ValueError("for X.509-SVIDs, not for tokens")
     key_id = jwk.get("kid")
     if not isinstance(key_id, str) or len(key_id) > MAX_KEY_ID_CHARS:
         raise ValueError(f"it has no `kid` of 1 to {MAX_KEY_ID_CHARS} characters")

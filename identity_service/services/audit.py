@@ -210,5 +210,6 @@ def record_refusal(
             target=refused.account if refused is not None else target,
             reason=error.reason,
             why=refused.why or None if refused is not None else str(error),
+            **(refused.details if refused is not None else {}),
         )
     )

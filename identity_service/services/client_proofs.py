@@ -12,6 +12,7 @@ from hashlib import sha256
 from identity_service.domain.assertions import (
     Assertion,
     AssertionReader,
+    UnverifiedAssertion,
     check_client_assertion,
     check_federated_token,
 )
@@ -24,6 +25,7 @@ from identity_service.domain.ports import Clock, IssuerKeys, ReplicaView, Verify
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
+from identity_service.domain.visible import shown
 from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
 
@@ -107,6 +109,13 @@ class ClientProofs:
     def by_federated_token(self, jwt: Secret) -> AuthenticatedClient:
         """Whom a token proves by the rules of its issuer. Raises IssuerUnreachableError, too."""
         unverified = self._reader.read(jwt)
+        try:
+            return self._by_token_of_issuer(unverified)
+        except CredentialRefusedError as error:
+            error.details["issuer"] = shown(unverified.says.issuer)
+            raise
+
+    def _by_token_of_issuer(self, unverified: UnverifiedAssertion) -> AuthenticatedClient:
         issuer = self._issuers.find(unverified.says.issuer)
         if issuer is None:
             raise CredentialRefusedError("the token's issuer is not trusted")
@@ -114,7 +123,9 @@ class ClientProofs:
             raise CredentialRefusedError("the token's alg is none that is accepted of its issuer")
         key = self._issuer_keys.find(issuer, unverified.key_id)
         if key is None:
-            raise CredentialRefusedError("the token names a key that its issuer does not have")
+            raise CredentialRefusedError(
+                "the token names a key that its issuer does not have", details={"kid": unverified.key_id}
+            )
         assertion = unverified.prove(key)
         token_id = check_federated_token(
             assertion,
@@ -129,7 +140,10 @@ class ClientProofs:
         subject = federated_id(issuer.issuer, assertion.subject) if rule.per_subject else rule.client_id
         proven = self._find(rule.client_id, subject)
         if proven is None:
-            raise CredentialRefusedError("the client that the issuer's rule names does not exist")
+            raise CredentialRefusedError(
+                "the client that the issuer's rule names does not exist",
+                details={"client_id": rule.client_id},
+            )
         with _on_account_of(proven):
             _require_enabled(proven)
             if token_id is not None:

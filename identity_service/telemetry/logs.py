@@ -135,15 +135,17 @@ _WARNINGS: Final = frozenset(
         "epoch_renewed",
         "files_limited",
         "issuer_has_own_name",
+        "issuer_keys_failed",
         "limit_reached",
         "log_incomplete",
         "log_rebuilt",
         "log_replaced",
         "store_lost",
         "store_warning",
+        "tls_key_exposed",
     }
 )
-"""Events that say that the store or the clock may have lost something, or that a setting has no effect."""
+"""Events that say that something was lost, has no effect or is open to others, while the service goes on."""
 
 
 class StructuredEventLog:

@@ -100,6 +100,47 @@ def test_it_names_a_redis_that_is_away(run_json: Callable[..., Any], server: Red
     assert [line["result"] for line in lines if line["check"] == "store"] == ["FAIL"]
 
 
+def test_it_warns_of_a_grpcio_whose_slow_clients_hold_threads(
+    run: Run, run_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init")
+    assert [line for line in run_json("doctor") if line["check"] == "grpcio"] == []
+    monkeypatch.setattr("identity_service.cli.doctor.why_not", lambda: "TypeError with grpcio 9.9")
+
+    (found,) = (line for line in run_json("doctor") if line["check"] == "grpcio")
+    envoy = run_json("doctor", IDENTITY_ENGINE="envoy")
+
+    assert found["result"] == "warn"
+    assert found["advice"].startswith("TypeError with grpcio 9.9: slow clients will hold threads")
+    assert [line for line in envoy if line["check"] == "grpcio"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("folder", "is a directory"),
+        ("diary", "not a database"),
+        ("nothing", "run `identity init`"),
+        ("nothing/more", "run `identity init`"),
+    ],
+)
+def test_a_path_that_was_mistyped_is_refused_and_nothing_there_is_changed(
+    run_json: Callable[..., Any], tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "diary").write_text("dear diary\n" * 100)
+    for path, mode in (("folder", 0o755), ("diary", 0o644)):
+        (tmp_path / path).chmod(mode)
+    before = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+
+    lines = run_json("doctor", code=1, IDENTITY_STORE=f"sqlite:///{tmp_path}/{name}")
+
+    (store,) = (line for line in lines if line["check"] == "store")
+    assert store["result"] == "FAIL"
+    assert said in store["advice"]
+    assert {path.name: path.stat().st_mode for path in tmp_path.iterdir()} == before
+
+
 def test_it_names_the_keys_that_the_master_key_does_not_open(
     run: Run, run_json: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -48,6 +48,22 @@ def test_keys_and_rules_come_from_files(admin_json: RunJson, tmp_path: Path) -> 
     assert made["rules"] == [rule | {"per_subject": False} for rule in rules]
 
 
+def test_keys_that_the_service_reads_later_come_with_the_command_that_tests_them(
+    admin: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [JWK]}))
+    rule = ("--client", "reports", "--claim", "sub=a")
+    remote = ("--jwks-uri", "https://ci.example/jwks")
+
+    said = admin("issuer", "create", "later", *remote, *rule).stderr
+    assert "run `identity doctor` where the service runs" in said
+    again = admin("issuer", "create", "later", *remote, *rule, code=1).stderr
+    assert "there is an issuer of this id already" in again
+    assert admin("issuer", "create", "at-once", "--jwks", "jwks.json", *rule).stderr == ""
+    assert "identity doctor" in admin("issuer", "update", "at-once", *remote).stderr
+    assert admin("issuer", "update", "at-once", "--max-age", "60").stderr == ""
+
+
 @pytest.mark.parametrize(
     ("words", "named", "code"),
     [

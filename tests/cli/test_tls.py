@@ -1,5 +1,6 @@
 """`identity doctor` on certificates, and `identity dev-certs`: made, served with, and called."""
 
+import os
 import stat
 from collections.abc import Callable
 from datetime import timedelta
@@ -99,6 +100,23 @@ def test_the_doctor_warns_of_a_key_that_others_may_read(findings: Findings, cert
 
     assert result == "warn"
     assert "chmod 600" in advice
+
+
+def test_the_doctor_takes_a_key_that_the_kubelet_mounts_for_the_pod_s_group(
+    findings: Findings, certifier: Certifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of root, for the group that `fsGroup` names, and with no other reader."""
+    server, group = certifier.server(), 2000
+    mounted = os.stat_result((stat.S_IFREG | 0o440, 1, 1, 1, 0, group, 1, 0, 0, 0))
+    real = Path.stat
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **how: mounted if path == server.key_file else real(path, **how)
+    )
+    monkeypatch.setattr(os, "getgroups", lambda: [0])
+    assert findings(server)["TLS key"][0] == "warn"
+    monkeypatch.setattr(os, "getgroups", lambda: [0, group])
+
+    assert "TLS key" not in findings(server)
 
 
 def test_certificates_for_trying_out_are_good_and_their_keys_private(

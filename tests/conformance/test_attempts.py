@@ -386,6 +386,27 @@ def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     counter.close()
 
 
+def test_counts_that_others_may_read_are_left_to_their_owner_and_nothing_else_is(tmp_path: Path) -> None:
+    counts, diary, folder = (tmp_path / name for name in ("counts", "diary", "folder"))
+    first = SqliteAttempts(str(counts), FakeClock().boot, timeout=1)
+    fail(first)
+    first.close()
+    diary.write_text("dear diary\n" * 100)
+    folder.mkdir()
+    for path in (counts, diary, folder):
+        path.chmod(0o755)
+
+    again = SqliteAttempts(str(counts), FakeClock().boot, timeout=1)
+    fail(again)
+    for path in (diary, folder):
+        with pytest.raises(StoreUnavailableError, match=f"cannot be counted in {path}"):
+            fail(SqliteAttempts(str(path), FakeClock().boot, timeout=1))
+
+    assert counts.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in (diary, folder)] == [0o755] * 2
+    again.close()
+
+
 def test_the_store_and_its_counts_are_two_files(tmp_path: Path) -> None:
     """Strangers cause the writes of the counts, and no write of the store waits for them."""
     store = SqliteStore.open(str(tmp_path / "identity.db"), clock=FakeClock())

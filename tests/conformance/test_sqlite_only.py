@@ -1,11 +1,14 @@
 """What holds of the embedded store alone: its file, its schema, what it forgets, and `:memory:`."""
 
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -93,8 +96,10 @@ def test_a_schema_of_a_newer_version_is_refused(path: Path) -> None:
 def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE theirs (x)")
+    path.chmod(0o644)
     with pytest.raises(ConfigurationError, match="another program"):
         SqliteStore.open(str(path), clock=FakeClock())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
@@ -102,14 +107,72 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
     content = "dear diary\n" * 1000
     path.write_text(content)
+    path.chmod(0o644)
     with pytest.raises(ConfigurationError, match="not a database"):
         SqliteStore.open(str(path), clock=FakeClock())
     assert path.read_text() == content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_a_directory_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match="cannot be opened"):
-        SqliteStore.open(str(tmp_path), clock=FakeClock())
+@pytest.mark.parametrize("beside", ["", "-wal", "-shm"])
+@pytest.mark.parametrize(
+    ("make", "kind"), [(Path.mkdir, "a directory"), (os.mkfifo, "a named pipe")], ids=["directory", "pipe"]
+)
+def test_what_is_no_file_is_refused_and_left_alone(
+    tmp_path: Path, path: Path, make: Callable[[Path], None], kind: str, beside: str
+) -> None:
+    """Also behind a symbolic link: its permissions were changed before it was looked at."""
+    target = tmp_path / "target"
+    make(target)
+    target.chmod(0o755)
+    link = path.with_name(path.name + beside)
+    link.symlink_to(target)
+
+    with pytest.raises(ConfigurationError, match=f"{link} is {kind}"):
+        SqliteStore.open(str(path), clock=FakeClock())
+
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+    assert sorted(path.parent.glob("identity.db*")) == [link]
+
+
+@pytest.mark.parametrize("of", ["the file", "the log", "the folder"])
+def test_files_of_another_user_are_refused_with_both_users(path: Path, of: str) -> None:
+    """As after the platform has given the pod another user id."""
+    SqliteStore.open(str(path), clock=FakeClock()).close()
+    wal = path.with_name(f"{path.name}-wal")
+    wal.touch()
+    wal.chmod(0o666)
+    for folder in path.parents[:3]:
+        folder.chmod(0o755)
+    path.chmod(0o666)
+    closed = {"the file": path, "the log": wal, "the folder": path.parent}[of]
+    closed.chmod(0o555 if of == "the folder" else 0o000)
+    program = f"""
+import os
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534)
+from identity_service.storage.sqlite import SqliteStore
+from tests.conformance.backends import FakeClock
+if os.geteuid() == 0:
+    os.setuid(65534)
+print(os.geteuid())
+SqliteStore.open({str(path)!r}, clock=FakeClock())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    closed.chmod(0o755)
+
+    said = done.stderr.splitlines()[-1]
+    own = done.stdout.strip()
+    assert f"{closed}: it belongs to uid {closed.stat().st_uid}, gid " in said
+    assert f"this process runs as uid {own} with the groups " in said
+    assert of == "the folder" or f"Run `chown {own} {path}*`" in said
 
 
 def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:

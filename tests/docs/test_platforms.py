@@ -11,13 +11,18 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
 from tests.docs.reader import Reader, claims
 from tests.docs.recipes import DOCS, sections
 from tests.issuer_server import IssuerServer
+from tests.jwts import key_set
 from tests.platforms.authorities import EKS, KUBEADM, ClusterAuthority, Shape
 from tests.platforms.facts import PLATFORMS, SPIRE_DISCOVERY, Platform
 from tests.platforms.kubernetes import JWKS_PATH, KubeApiserver
-from tests.rpc.conftest import StartWorld, start_world
+from tests.rpc.conftest import MASTER_KEY, StartWorld, start_world
 
 __all__ = ["start_world"]
 
@@ -34,6 +39,10 @@ TOKEN_FILES = {
 }
 """By section: where the workload has its token."""
 
+FIRST_RULE = TrustRule(
+    claims={"sub": "system:serviceaccount:billing:reports"}, client_id=PrincipalId("reports")
+)
+
 MakeReader = Callable[..., Reader]
 
 
@@ -42,7 +51,13 @@ def make_reader(start_world: StartWorld, tmp_path: Path) -> MakeReader:
     def make(**settings: Any) -> Reader:
         folder = tmp_path / "reader"
         folder.mkdir()
-        return Reader(page=PAGE, world=start_world(**settings), folder=folder)
+        world = start_world(**settings)
+        of_the_service = {
+            "IDENTITY_STORE": f"sqlite:///{tmp_path / 'identity.db'}",
+            "IDENTITY_MASTER_KEY": MASTER_KEY,
+            **{f"IDENTITY_{name.upper()}": json.dumps(value) for name, value in settings.items()},
+        }
+        return Reader(page=PAGE, world=world, folder=folder, environment=of_the_service)
 
     return make
 
@@ -113,6 +128,36 @@ def test_a_cluster_with_an_authority_of_its_own(
     (token,) = reader.follow("Kubernetes")
 
     assert (claims(token)["sub"], claims(token)["scope"]) == ("reports", "read")
+
+
+def test_a_second_workload_of_a_cluster(make_reader: MakeReader, running: ExitStack) -> None:
+    """As the page says: with the first one's rule kept."""
+    server = running.enter_context(KubeApiserver())
+    reader = make_reader()
+    keys = key_set(*(key.public() for key in server.keys))
+    reader.world.store_admin.administrator.issuers.create(
+        TrustedIssuer(issuer=server.issuer, jwks=keys, rules=(FIRST_RULE,))
+    )
+    reader.world.new_client(public=True)
+
+    reader.follow("Tokens of a platform")
+
+    reader.world.verify("x", strong=True)
+    for service_account, client in (("billing:reports", "reports"), ("shop:orders", "orders")):
+        jwt = server.token(datetime.now(UTC), service_account, audience="identity-service")
+        proof = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=jwt))
+        answer = reader.world.stub.Issue(pb.IssueRequest(credential=proof))
+        assert claims(answer.token_set.access_token)["sub"] == client
+
+
+def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
+    """From where the service runs, which may reach less than the administrator does."""
+    creating = {
+        section: any(block.code == "identity doctor\n" for block in blocks)
+        for section, blocks in PAGE.items()
+        if any("identity issuer create" in block.code for block in blocks)
+    }
+    assert creating == dict.fromkeys({*TOKEN_FILES, "Kubernetes"}, True)
 
 
 def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from identity_service.domain.audit import AuditFilter
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule, federated_id
 from identity_service.domain.principals import Grant
@@ -93,6 +94,39 @@ def test_it_may_be_shown_again(one: World) -> None:
     token = pod_token(one)
 
     assert issue(one, token).token_id != issue(one, token).token_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "kid", "logged"),
+    [
+        ({"iss": f"{CLUSTER}/"}, "cluster-key", {"issuer": f"{CLUSTER}/"}),
+        ({"iss": "x" * 900}, "cluster-key", {"issuer": "x" * 200 + "…"}),
+        ({"aud": ["another"]}, "cluster-key", {"issuer": CLUSTER}),
+        ({"sub": "another"}, "cluster-key", {"issuer": CLUSTER}),
+        ({}, "an\x1b[2Jold\u202e-key", {"issuer": CLUSTER, "kid": r"an\x1b[2Jold\u202e-key"}),
+        ({"sub": "orphan"}, "cluster-key", {"issuer": CLUSTER, "client_id": "nobody"}),
+    ],
+    ids=["issuer", "long", "audience", "rule", "key", "client"],
+)
+def test_the_operator_reads_which_issuer_key_or_client_it_was(
+    start_world: StartWorld, changes: dict[str, object], kid: str, logged: dict[str, str]
+) -> None:
+    """Names that strangers chose: made visible, cut short, and without the token."""
+    world = start_world(audit_traffic="store")
+    world.new_client(public=True)
+    orphans = TrustRule(claims={"sub": "orphan"}, client_id=PrincipalId("nobody"))
+    trust(world, rules=(RULE, orphans))
+    jwt = KEY.jwt(pod_claims(world, **changes), {"alg": "RS256", "kid": kid})
+
+    said = refusal(world, jwt)
+
+    world.until(lambda: bool(world.store.list_audit(AuditFilter(types=["issue_refused"]))[0]))
+    (event,), _ = world.store.list_audit(AuditFilter(types=["issue_refused"]))
+    details = dict(event.event.details)
+    assert details.pop("why")
+    assert details == logged
+    assert said.message == "the credential was refused"
+    assert not any(part in str(event) for part in jwt.split("."))
 
 
 def test_a_rule_may_look_into_the_kubernetes_claims(start_world: StartWorld) -> None:

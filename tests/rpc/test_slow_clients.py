@@ -255,6 +255,19 @@ def test_the_check_finds_this_grpcio_good() -> None:
     assert why_not() == ""
 
 
+def test_the_check_needs_no_directory_that_may_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a read-only root: a good grpcio was not used there, since the check could make no socket."""
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+
+    assert why_not() == ""
+
+
+def test_the_check_takes_a_file_where_there_are_no_abstract_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+
+    assert why_not() == ""
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_check_finds_a_grpcio_with_another_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)

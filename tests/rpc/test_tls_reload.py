@@ -1,6 +1,7 @@
 """Certificates, keys and authorities that are replaced while the service serves."""
 
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -126,6 +127,14 @@ def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
+def put_pipe(name: str) -> Callable[[Path], None]:
+    def put(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return put
+
+
 SPOILT = {
     "a certificate without its key": put_foreign_certificate,
     "a key without its certificate": put_foreign_key,
@@ -136,6 +145,7 @@ SPOILT = {
     "no key": remove("server.key"),
     "no authority": remove("ca.pem"),
     "an authority that is none": put_leaf_as_authority,
+    "a pipe that nothing writes to": put_pipe("server.key"),
 }
 """What a replacement that has come half way, or has gone wrong, leaves behind."""
 
@@ -151,6 +161,17 @@ def test_what_does_not_fit_together_is_not_used_and_said_once(certifier: Certifi
     assert [certificates.expire_time() for _ in range(3)] == [good] * 3
     assert [event for event, _ in event_log.events] == ["tls_refused"]
     assert "PRIVATE" not in str(event_log.events)
+
+
+def test_a_key_that_others_may_read_is_served_with_a_warning(certifier: Certifier) -> None:
+    event_log, server = EventLog(), certifier.server()
+    server.key_file.chmod(0o644)
+
+    Certificates(files(server), event_log)
+
+    ((event, fields),) = event_log.events
+    assert event == "tls_key_exposed"
+    assert f"others may read {server.key_file}; run `chmod 600" in str(fields)
 
 
 @pytest.mark.parametrize("how", SPOILT)

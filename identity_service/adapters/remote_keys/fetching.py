@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
+from urllib3.util import Url
 
 from identity_service.adapters.remote_keys.servers import KeyServers
 from identity_service.domain.errors import ConfigurationError
@@ -74,7 +75,7 @@ class HttpsFetcher:
             except (HTTPError, OSError, ValueError) as error:
                 deadline.require()
                 # Only the kind of error: its text may hold all of the URL.
-                raise FetchError(_kind(error)) from None
+                raise FetchError(self._why(error, url)) from None
             deadline.require()  # an answer without a length ends where its connection was cut
             return found
 
@@ -98,13 +99,26 @@ class HttpsFetcher:
                 decode_content=False,
             )
             try:
-                if response.status in (401, 403) and not own_headers:
-                    raise FetchError(
-                        f"it answers with status {response.status}; set a token_file for it in jwks_servers"
-                    )
+                if response.status in (401, 403):
+                    raise FetchError(f"it answers with status {response.status}; {self._token_advice(parts)}")
                 return self._read(response)
             finally:
                 response.close()
+
+    def _token_advice(self, url: Url) -> str:
+        server = self._servers.server_for(url)
+        if server is None or server.token_file is None:
+            return "set a token_file for it in jwks_servers"
+        return (
+            f"it refuses the token in {server.token_file}: that may have expired, or be of an account that "
+            "may not read the keys"
+        )
+
+    def _why(self, error: BaseException, url: str) -> str:
+        """The names of what happened, outermost first; of a certificate what is wrong and what to do."""
+        names, refused = _causes(error)
+        cure = self._servers.cure_for(urllib3.util.parse_url(url), refused) if refused is not None else ""
+        return f"it cannot be reached: {', '.join(names)}{f'; {cure}' if cure else ''}"
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
         if response.status != 200:
@@ -212,14 +226,13 @@ def _max_age(cache_control: str) -> timedelta | None:
     return timedelta(seconds=int(found[1])) if found else None
 
 
-def _kind(error: BaseException) -> str:
-    """The names of what happened, outermost first; of a certificate also what is wrong with it."""
+def _causes(error: BaseException) -> tuple[list[str], ssl.SSLCertVerificationError | None]:
+    """The kinds of error, outermost first, of which the last may be what is wrong with a certificate."""
     names: list[str] = []
     cause: object = error
     while isinstance(cause, BaseException) and len(names) < 4:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            names.append(cause.verify_message)
-            break
+            return [*names, cause.verify_message], cause
         names.append(type(cause).__name__)
         cause = getattr(cause, "reason", None) or next(iter(cause.args), None)
-    return "it cannot be reached: " + ", ".join(names)
+    return names, None

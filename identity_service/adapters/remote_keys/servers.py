@@ -18,6 +18,8 @@ from identity_service.domain.errors import ConfigurationError
 
 _MAX_TOKEN_BYTES: Final = 16 * 1024
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
+"""Results of OpenSSL (`X509_STORE_CTX_get_error`) after which other authorities may help."""
 _PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -51,16 +53,31 @@ class KeyServers:
             self.tls_for(url)
             self.headers_for(url)
 
+    def server_for(self, url: Url) -> KeyServer | None:
+        """Return the entry of `jwks_servers` for this URL, or None."""
+        return self._servers.get(_server_of(url))
+
     def tls_for(self, url: Url) -> ssl.SSLContext:
         """The TLS client side for this URL. Raises ConfigurationError."""
-        server = self._servers.get(_server_of(url))
+        server = self.server_for(url)
         if server is not None and server.ca_file is not None:
             return _tls(f"jwks_servers: ca_file of {server.url}", server.ca_file)
         return _tls("issuer_ca_file", self._ca_file)
 
+    def cure_for(self, url: Url, refused: ssl.SSLCertVerificationError) -> str:
+        """Say what may help if the server's certificate is from no known authority; else empty."""
+        if refused.verify_code not in _UNKNOWN_AUTHORITY:
+            return ""
+        server = self.server_for(url)
+        if server is not None and server.ca_file is not None:
+            return f"put the authority of its certificate into {server.ca_file}"
+        if self._ca_file is not None:
+            return f"set ca_file for this server in jwks_servers, or put its authority into {self._ca_file}"
+        return "set ca_file for this server in jwks_servers"
+
     def headers_for(self, url: Url) -> Mapping[str, str]:
         """What to send with a request to this URL. Raises ConfigurationError."""
-        server = self._servers.get(_server_of(url))
+        server = self.server_for(url)
         if server is None or server.token_file is None:
             return {}
         setting = f"jwks_servers: token_file of {server.url}"

@@ -1,5 +1,7 @@
 """Tries out, once at start, whether the installed grpcio works with `receivers.py`."""
 
+import platform
+import secrets
 import socket
 import struct
 import tempfile
@@ -29,9 +31,9 @@ def why_not() -> str:
     Serves one method with a single thread on a Unix socket, and calls it while another call has sent nothing.
     """
     try:
-        with _server() as path, socket.socket(socket.AF_UNIX) as connection:
+        with _server() as address, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_PATIENCE)
-            connection.connect(path)
+            connection.connect(address)
             connection.sendall(_two_calls())
             received = b""
             while _HELLO not in received:
@@ -53,21 +55,32 @@ class _Silent:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """Yield the path of the socket of a server on which the method answers with its request."""
+    """Yield the address of the Unix socket of a server on which the method answers with its request."""
     threads = Threads(1, "identity-check")
     calls = OpenCalls(Limits(LimitsConfig(), _Silent()))
     server = grpc.server(UnaryReceiver(calls, threads))
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda data, _: data)
     server.add_registered_method_handlers(_SERVICE, {"Echo": handler})
-    with tempfile.TemporaryDirectory() as directory:
-        path = str(Path(directory) / "check")
-        server.add_insecure_port(f"unix:{path}")
+    with _free_address() as address:
+        # An abstract address begins with a zero byte for the system, and has a scheme of its own in gRPC.
+        is_abstract = address.startswith("\0")
+        server.add_insecure_port(f"unix-abstract:{address[1:]}" if is_abstract else f"unix:{address}")
         server.start()
         try:
-            yield path
+            yield address
         finally:
             server.stop(0).wait(_STOP)  # where grpcio does not work, it may not stop either
             threads.shutdown(wait=False)
+
+
+@contextmanager
+def _free_address() -> Iterator[str]:
+    """Yield an address that no other Unix socket has. On Linux it needs no directory to write to."""
+    if platform.system() == "Linux":
+        yield f"\0identity-check-{secrets.token_hex(16)}"
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        yield str(Path(directory) / "check")
 
 
 def _two_calls() -> bytes:

@@ -23,9 +23,9 @@ from identity_service.domain.attempts import (
     Verdict,
     refusal,
 )
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.storage.sqlite.connection import Connection, use_write_ahead_log
-from identity_service.storage.sqlite.files import create_private
+from identity_service.storage.sqlite.files import create_private, leave_to_owner
 
 _LIFETIME: Final = CLAIM_LIFETIME.total_seconds()
 _TABLES: Final = """
@@ -111,7 +111,7 @@ class SqliteAttempts:
         try:
             with self._opened().transaction("BEGIN IMMEDIATE") as connection:
                 yield connection
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ConfigurationError) as error:
             raise StoreUnavailableError(
                 f"failed attempts cannot be counted in {self._path}: {error}. If it is damaged, remove it"
             ) from error
@@ -124,6 +124,9 @@ class SqliteAttempts:
                 made = Connection(self._path, self._timeout)
                 try:
                     with made.held() as connection:
+                        connection.execute("PRAGMA schema_version")  # an error if it is no database
+                        if self._path != ":memory:":
+                            leave_to_owner(Path(self._path))
                         use_write_ahead_log(connection, self._timeout)
                         # No commit is synced: a loss of power takes back the last ones and damages nothing.
                         connection.execute("PRAGMA synchronous = NORMAL")

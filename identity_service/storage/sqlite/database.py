@@ -17,7 +17,12 @@ from identity_service.domain.errors import ConfigurationError, StoreUnavailableE
 from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite import schema
 from identity_service.storage.sqlite.connection import POLL, Connection, use_write_ahead_log
-from identity_service.storage.sqlite.files import create_private, directory_locked
+from identity_service.storage.sqlite.files import (
+    create_private,
+    directory_locked,
+    leave_to_owner,
+    why_not_opened,
+)
 from identity_service.storage.sqlite.guard import FileGuard, is_damage
 from identity_service.storage.sqlite.snapshot import Snapshot
 from identity_service.storage.upgrade import require_stopped
@@ -65,7 +70,8 @@ class Database:
                 self._reader, self._watcher = self._connect(path), self._connect(path)
                 self._guard = FileGuard(self._path, self._connections, self._timeout, event_log)
         except sqlite3.OperationalError as error:
-            raise StoreUnavailableError(f"the store {path} cannot be opened: {error}") from error
+            why = why_not_opened(self._path) if self._path is not None else ""
+            raise StoreUnavailableError(f"the store {path} cannot be opened: {why or error}") from error
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(
                 f"{path} cannot be opened as a store: {error}. Name another path; if it was the store, move "
@@ -80,6 +86,9 @@ class Database:
     def _prepare(self, path: str) -> None:
         self._reader = self._watcher = self._writer = self._connect(path)
         with self._writer.held() as connection:
+            schema.require_own(connection)
+            if self._path is not None:
+                leave_to_owner(self._path)
             mode = use_write_ahead_log(connection, self._timeout)
         if self._path is not None and mode != "wal":
             raise ConfigurationError(

@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from identity_service.process.file_access import (
+    irregular,
+    is_read_only,
+    may_read_and_write,
+    permissions_of,
+)
 
 _POLL: Final = 0.005
 _SHARED_FIRST: Final = 0x40000000 + 2
@@ -53,18 +59,50 @@ def _id_of(path: str) -> FileId | None:
 
 
 def create_private(path: Path) -> None:
-    """Make the file where there is none, readable by its owner only; SQLite's other files follow it.
+    """Make the file if there is none, readable by its owner only; SQLite's other files follow it.
 
-    From one that exists, and from SQLite's files beside it, the permissions of others are taken. No file is
+    What exists stays as it is: a path that was mistyped may name a file of another program. No file is
     opened: closing it would drop the locks that this process has on it.
+
+    Raises ConfigurationError: the path, or that of SQLite's files beside it, names no regular file; OSError.
+    """
+    for name in _all_of(path):
+        with suppress(FileNotFoundError):
+            if kind := irregular(name.stat()):
+                raise ConfigurationError(
+                    f"store: {name} is {kind}, and a store is a regular file; name another path"
+                )
+    with suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+
+
+def leave_to_owner(path: Path) -> None:
+    """Take the permissions of others from a database, once it is known to be one of this program.
 
     Raises ConfigurationError: others may read or write it, and only its owner may change that; OSError.
     """
-    with suppress(FileExistsError):
-        path.touch(mode=0o600, exist_ok=False)
-    for name in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+    for name in _all_of(path):
         with suppress(FileNotFoundError):
             _take_from_others(name)
+
+
+def why_not_opened(path: Path) -> str:
+    """Return which file of a database this process may not use, and what to do; empty if it may use all."""
+    if is_read_only(path.parent):
+        return f"the file system of {path.parent} is read-only; mount a volume there that takes writes"
+    for name in _all_of(path):
+        if (permissions := permissions_of(name)) and not may_read_and_write(name):
+            return (
+                f"this process may not read and write {name}: {permissions}. Run "
+                f"`chown {os.geteuid()} {path}*` as root, or run the process as the user that owns it"
+            )
+    if not may_read_and_write(path.parent):
+        return f"this process may not write to the folder {path.parent}: {permissions_of(path.parent)}"
+    return ""
+
+
+def _all_of(path: Path) -> tuple[Path, ...]:
+    return (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")))
 
 
 def _take_from_others(path: Path) -> None:

@@ -24,6 +24,7 @@ from identity_service.storage.sqlite.files import (
     create_private,
     directory_locked,
     file_ids,
+    leave_to_owner,
     not_the_last,
 )
 
@@ -279,6 +280,7 @@ class FileGuard:
         copy = self._path.with_name(f"{self._path.name}.rescued-{os.getpid()}")
         try:
             create_private(copy)
+            leave_to_owner(copy)
             self._writer.raw.execute("VACUUM INTO ?", (str(copy),))
         except (sqlite3.Error, OSError):
             return copy if copy.exists() and copy.stat().st_size else None

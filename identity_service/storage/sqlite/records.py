@@ -1,7 +1,7 @@
 """Clients, users and keys as rows. Every function runs inside a transaction that somebody else owns."""
 
 import sqlite3
-from typing import Any
+from typing import Any, Final
 
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
 from identity_service.domain.ids import Epoch, Link, PrincipalId
@@ -14,6 +14,8 @@ from identity_service.storage.sqlite.changes import Mutation
 from identity_service.storage.sqlite.facts import raise_to_next
 
 _PRINCIPALS = (RecordKind.CLIENT, RecordKind.USER)
+_ARTICLES: Final = {RecordKind.ISSUER: "an"}
+"""Of kinds whose word does not take `a`."""
 
 
 def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
@@ -53,7 +55,7 @@ def create(mutation: Mutation, record: Record) -> Appended:
     # Users and clients share one namespace: a generation belongs to an id, not to a kind.
     for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
         if _revision(mutation.connection, taken, record.id) is not None:
-            raise AlreadyExistsError(f"there is a {taken.value} of this id already")
+            raise AlreadyExistsError(f"there is {_ARTICLES.get(taken, 'a')} {taken.value} of this id already")
     _require_free_names(mutation.connection, record)
     mutation.append(RecordChanged(kind=kind, id=record.id))
     _write(mutation, kind, record)

@@ -114,20 +114,29 @@ def heartbeats_of_older(connection: sqlite3.Connection) -> dict[str, float]:
     return dict(connection.execute("SELECT process, time FROM beats").fetchall())
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Make the tables, or those that an older version lacks; runs inside a write transaction.
+def require_own(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables; 0 = there are none yet. Changes nothing.
 
-    Raises ConfigurationError where the file belongs to a newer version or to another program.
+    Raises ConfigurationError if the file belongs to a newer version or to another program.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
-        return
     if version > VERSION:
         raise ConfigurationError(
             f"the store has schema version {version}, this program knows {VERSION}: run a newer version"
         )
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
         raise ConfigurationError("the file is an SQLite database of another program: name another path")
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Make the tables, or those that an older version lacks; runs inside a write transaction.
+
+    Raises ConfigurationError if the file belongs to a newer version or to another program.
+    """
+    version = require_own(connection)
+    if version == VERSION:
+        return
     steps = {
         0: (*_TABLES, *_SECOND, *_THIRD, *_FOURTH),
         1: (*_SECOND, *_FROM_FIRST, *_THIRD, *_FOURTH),

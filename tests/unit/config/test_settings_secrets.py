@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,56 @@ def test_a_secret_that_the_kubelet_mounts_for_the_pod_s_group_is_read(
             settings.read_master_key()
 
 
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (Path.mkdir, "a directory"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    ],
+    ids=["pipe", "directory", "device"],
+)
+def test_a_master_key_file_that_is_no_file_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], None], kind: str
+) -> None:
+    """To read a pipe waits for a writer, and a device of zeros never ends."""
+    path = tmp_path / "master.key"
+    make(path)
+
+    with pytest.raises(ConfigurationError, match=f"^master_key_file: {path} is {kind}; name a regular file"):
+        Settings(master_key_file=path).read_master_key()
+
+
+def test_a_master_key_file_that_this_user_may_not_read_says_who_may_and_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kubelet mounts a Secret of mode 0400 without `fsGroup`."""
+    file = tmp_path / "master.key"
+    file.write_text(SECRET)
+    file.chmod(0o400)
+
+    def read_text(path: Path, **_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+    with pytest.raises(ConfigurationError) as error:
+        Settings(master_key_file=file).read_master_key()
+
+    said = str(error.value)
+    owner = file.stat()
+    assert f"cannot read {file}: Permission denied: it belongs to uid {owner.st_uid}, gid " in said
+    assert f"with mode 0400, and this process runs as uid {os.geteuid()} with the groups " in said
+    assert "`defaultMode: 0440` of the volume and `fsGroup`" in said
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another group")
 def test_a_process_of_the_pod_s_group_reads_the_mounted_secret(tmp_path: Path) -> None:
     file = tmp_path / "master.key"
     file.write_text(SECRET)
     os.chown(file, 0, OWN_GROUP)
     file.chmod(0o440)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     program = f"""
 import os

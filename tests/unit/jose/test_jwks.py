@@ -87,6 +87,28 @@ def test_the_word_that_spiffe_has_for_signatures_is_understood() -> None:
     assert read(KEY.public(use="jwt-svid", alg=None)) == {"k1": "ES256"}
 
 
+def test_a_bundle_s_authorities_of_certificates_are_said_to_be_that_and_not_to_be_faulty() -> None:
+    """They have no `kid` and need none: SPIFFE Trust Domain and Bundle, section 4.2."""
+    certificates = KEY.public(use="x509-svid", alg=None, kid=None, x5c=["MIIB"])
+
+    assert unused(certificates, RSA.public()) == ["keys[0]: for X.509-SVIDs, not for tokens"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "the key set is empty"),
+        (b" \n", "the key set is empty"),
+        (b'{"keys": [{"kty": "EC", "kid": "k', "ends in the middle"),
+        (b'{"keys": [{"kty": "EC"},\n', "ends in the middle"),
+        (b"<html>no keys</html>", "is no JSON: Expecting value"),
+    ],
+)
+def test_a_set_that_is_being_written_is_told_from_one_that_is_no_json(data: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_key_set(data, ISSUER_ALGORITHMS)
+
+
 def test_a_key_without_alg_is_for_the_first_algorithm_that_it_can_be_for() -> None:
     bare = RSA.public(alg=None)
 

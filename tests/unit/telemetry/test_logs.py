@@ -91,7 +91,10 @@ def test_what_the_fast_way_cannot_write_is_written_all_the_same() -> None:
     assert json.loads(_render(None, "info", odd))["number"] == 2**70
 
 
-@pytest.mark.parametrize(("event", "level"), [("store_refused", "error"), ("store_mended", "info")])
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [("store_refused", "error"), ("store_mended", "info"), ("issuer_keys_failed", "warning")],
+)
 def test_an_event_that_somebody_has_to_act_on_is_an_error(event: str, level: str) -> None:
     with capture_logs() as lines:
         StructuredEventLog().record(event, what="something")

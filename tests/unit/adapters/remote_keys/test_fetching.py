@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
-from identity_service.adapters.remote_keys.servers import KeyServers
+from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.domain.errors import ConfigurationError
 from tests.issuer_server import IssuerServer
 from tests.tls import Certifier
@@ -78,6 +78,21 @@ def test_a_server_that_wants_a_token_is_told_apart(
 
     with pytest.raises(FetchError, match=f"status {status}; set a token_file for it in jwks_servers"):
         fetch(issuer.url)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses_the_token_names_its_file(
+    issuer: IssuerServer, tmp_path: Path, status: int
+) -> None:
+    issuer.status = status
+    token_file = tmp_path / "token"
+    token_file.write_text("an.old.token")
+    servers = KeyServers(servers=[KeyServer(url=issuer.origin, token_file=token_file)])
+
+    with pytest.raises(FetchError, match=f"status {status}; it refuses the token in {token_file}") as refused:
+        HttpsFetcher(servers, max_bytes=1000)(issuer.url)
+    assert "an.old.token" not in str(refused.value)
+    assert "set a token_file" not in str(refused.value)
 
 
 def test_what_is_too_long_is_not_read_to_its_end(fetch: HttpsFetcher, issuer: IssuerServer) -> None:
@@ -202,8 +217,36 @@ class TestOverTls:
         tls.load_cert_chain(certificate)
         with IssuerServer(body=b"the keys", tls=tls) as issuer:
             assert HttpsFetcher(KeyServers(certificate), max_bytes=1000)(issuer.url).body == b"the keys"
-            with pytest.raises(FetchError, match="self-signed certificate"):
+            with pytest.raises(FetchError, match="self-signed certificate; set ca_file for this server in"):
                 fetch(issuer.url)
+
+    def test_an_unknown_authority_comes_with_the_setting_that_names_it(
+        self, fetch: HttpsFetcher, tmp_path: Path
+    ) -> None:
+        one, two = Certifier(tmp_path / "one"), Certifier(tmp_path / "two")
+        holder = one.server()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(holder.certificate_file, holder.key_file)
+        with IssuerServer(body=b"the keys", tls=tls) as issuer:
+            named = KeyServers(servers=[KeyServer(url=issuer.origin, ca_file=two.file)])
+            for servers, cure in (
+                (KeyServers(), "; set ca_file for this server in jwks_servers$"),
+                (KeyServers(two.file), f"; set ca_file for this server .* its authority into {two.file}$"),
+                (named, f"; put the authority of its certificate into {two.file}$"),
+            ):
+                with pytest.raises(FetchError, match=f"unable to get local issuer certificate{cure}"):
+                    HttpsFetcher(servers, max_bytes=1000)(issuer.url)
+
+    def test_a_certificate_that_has_expired_is_not_cured_by_another_authority(self, tmp_path: Path) -> None:
+        certifier = Certifier(tmp_path / "tls")
+        holder = certifier.server(lifetime=-timedelta(minutes=1))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(holder.certificate_file, holder.key_file)
+        with (
+            IssuerServer(body=b"the keys", tls=tls) as issuer,
+            pytest.raises(FetchError, match=r"certificate has expired$"),
+        ):
+            HttpsFetcher(KeyServers(certifier.file), max_bytes=1000)(issuer.url)
 
     def test_what_the_file_holds_is_believed_without_its_root(self, tmp_path: Path) -> None:
         """As by Go, by curl with `--cacert`, and by the defaults of Python 3.13."""
