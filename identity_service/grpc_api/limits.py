@@ -120,44 +120,37 @@ class Quota:
         """How many addresses, not counting exempt ones, hold something open now."""
         return len(self._by_address)
 
-    def take(self, address: str) -> None:
-        """Count one more. Raises ServerBusyError if that would be more than the bound.
+    def take(self, address: str, *, briefly: bool = False) -> bool:
+        """Count one more; return whether it is beyond the bound of its address.
+
+        Raises ServerBusyError if it would be beyond the bound in all, or that of its address.
 
         Args:
             address: as `Peers.address_of` says; empty counts in all only.
+            briefly: count it even beyond the bound of its address, as the caller ends it soon. Not if half of
+                the bound in all is open: else two addresses could keep all others out.
         """
+        total, per_peer = self._bound.total, self._bound.per_peer
         with self._lock:
-            if self._open >= self._bound.total:
-                setting, bound, where = self.name, self._bound.total, "on this process"
-            elif address and self._by_address.get(address, 0) >= self._bound.per_peer:
-                setting, bound, where = f"{self.name}_per_peer", self._bound.per_peer, "from your address"
+            held = self._by_address.get(address, 0)
+            beyond = address != "" and held >= per_peer
+            if self._open >= total:
+                setting, bound, where = self.name, total, "on this process"
+            elif beyond and not (briefly and self._open < total // 2):
+                setting, bound, where = f"{self.name}_per_peer", per_peer, "from your address"
             else:
                 self._open += 1
                 if address:
-                    self._by_address[address] = self._by_address.get(address, 0) + 1
-                return
+                    self._by_address[address] = held + 1
+                return beyond
         raise self._refuse(setting, bound, where, address)
-
-    def take_beyond(self, address: str) -> bool:
-        """Count one more, even beyond the bound of its address; return whether it is beyond that.
-
-        Raises ServerBusyError if that would be more than the bound in all.
-        """
-        with self._lock:
-            if self._open < self._bound.total:
-                self._open += 1
-                if not address:
-                    return False
-                count = self._by_address[address] = self._by_address.get(address, 0) + 1
-                return count > self._bound.per_peer
-        raise self._refuse(self.name, self._bound.total, "on this process", address)
 
     def refuse_beyond(self, address: str) -> ServerBusyError:
         """Note that a call beyond the bound of its address is refused; return what to tell its client."""
         return self._refuse(f"{self.name}_per_peer", self._bound.per_peer, "from your address", address)
 
     def give_back(self, address: str) -> None:
-        """Count one less: once for each `take` or `take_beyond` that did not raise."""
+        """Count one less: once for each `take` that did not raise."""
         with self._lock:
             self._open -= 1
             if address:

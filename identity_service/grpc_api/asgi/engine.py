@@ -148,7 +148,7 @@ class AsgiEngine:
         try:
             method, window = self._open(scope, context)
             receiving = self._limits.receives
-            beyond = receiving.take_beyond(address)
+            beyond = receiving.take(address, briefly=True)
             until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
                 event = await self._first(receive, context.time_remaining(), until)

@@ -44,7 +44,7 @@ class OpenCalls:
         try:
             limits.calls.take(address)
             try:
-                call.beyond = limits.receives.take_beyond(address)
+                call.beyond = limits.receives.take(address, briefly=True)
             except IdentityError:
                 limits.calls.give_back(address)
                 raise

@@ -151,14 +151,26 @@ def test_addresses_are_counted_up_to_a_bound() -> None:
     assert event_log.named("limit_reached")[-1] == {"setting": "send_timeout", "times": 3001, "peers": 1000}
 
 
-def test_only_the_bound_in_all_refuses_what_may_be_beyond_the_bound_of_its_address() -> None:
-    requests = quota(total=3, per_peer=1)
+def test_what_is_counted_briefly_may_be_beyond_the_bound_of_its_address() -> None:
+    requests = quota(total=4, per_peer=1)
 
-    assert [requests.take_beyond(address) for address in (ATTACKER, ATTACKER, EXEMPT)] == [False, True, False]
-    with pytest.raises(ServerBusyError, match=r"on this process \(3\)"):
-        requests.take_beyond(OTHER)
+    assert [requests.take(ATTACKER, briefly=True) for _ in range(2)] == [False, True]
 
-    assert (requests.open, requests.addresses) == (3, 1)
-    for address in (ATTACKER, EXEMPT, ATTACKER):
-        requests.give_back(address)
+    assert (requests.open, requests.addresses) == (2, 1)
+    for _ in range(2):
+        requests.give_back(ATTACKER)
     assert (requests.open, requests.addresses) == (0, 0)
+
+
+def test_what_is_counted_briefly_leaves_half_of_the_bound_in_all_to_other_addresses() -> None:
+    requests = quota(total=6, per_peer=1)
+    for _ in range(3):
+        requests.take(ATTACKER, briefly=True)
+
+    with pytest.raises(ServerBusyError, match=r"from your address \(1\)"):
+        requests.take(ATTACKER, briefly=True)
+
+    for address in (OTHER, EXEMPT, EXEMPT):
+        assert not requests.take(address, briefly=True)
+    with pytest.raises(ServerBusyError, match=r"on this process \(6\)"):
+        requests.take(EXEMPT, briefly=True)
