@@ -1,6 +1,7 @@
 """`identity audit`: what happened, and what happens."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -21,10 +22,12 @@ app = typer.Typer(help="What happened: who did what to whom, from where.", no_ar
 _LEADING: Final = ("event_id", "time", "type", "details")
 """Of a line for people: what it begins with, or shows in another way."""
 
+_TYPES: Final = tuple(sorted(AuditType))
 _TRAFFIC: Final = frozenset(type_.value for type_ in AuditType if type_.kind is AuditKind.TRAFFIC)
 
 Types = Annotated[
-    list[str] | None, typer.Option("--type", help="Only of this type, as session_revoked. Repeatable.")
+    list[str] | None,
+    typer.Option("--type", help="Only of this type, as session_revoked. Repeatable."),
 ]
 Since = Annotated[
     str | None,
@@ -44,17 +47,18 @@ def list_events(
     as_json: JsonFlag = False,
 ) -> None:
     """Show events, the newest first."""
-    if traffic := [name for name in type_ or () if name in _TRAFFIC]:
-        say(
-            f"{', '.join(traffic)}: events of traffic are shown here only from the time on that the service "
-            'runs with audit_traffic = "store"; those before are in its log alone, see docs/audit.md'
-        )
+    _check_types(type_ or ())
     start, end = _time("--since", since), _time("--until", until)
     with service.admin() as admin:
         found = admin.list_audit_events(
             principal=principal, types=type_ or (), start_time=start, end_time=end
         )
         rows = [_row(event) for event in first(found, limit)]
+    if not rows and (traffic := [name for name in type_ or () if name in _TRAFFIC]):
+        say(
+            f"{', '.join(traffic)}: events of traffic are shown here only from the time on that the service "
+            'runs with audit_traffic = "store"; those before are in its log alone, see docs/audit.md'
+        )
     if as_json or not rows:
         show_table(rows, as_json=as_json, empty="no events")
     else:
@@ -111,6 +115,12 @@ def _row(event: pb.AuditEvent) -> dict[str, Any]:
         "request_id": event.request_id,
         "details": dict(event.details),
     }
+
+
+def _check_types(names: Sequence[str]) -> None:
+    """End with the exit code of wrong usage if one of them is no type of event."""
+    if unknown := [name for name in names if name not in _TYPES]:
+        fail(f"--type: {unknown[0][:64]!r} is no type of event; there are {', '.join(_TYPES)}", Exit.USAGE)
 
 
 def _time(option: str, text: str | None) -> datetime | None:

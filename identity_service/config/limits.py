@@ -31,7 +31,10 @@ class LimitSettings(BaseModel):
         1024, ge=1, le=_MOST, description="calls at once whose request has not arrived whole; 1 to 1,000,000"
     )
     max_receives_per_peer: int = Field(
-        32, ge=1, le=_MOST, description="the same, from one address; 1 to 1,000,000"
+        32,
+        ge=1,
+        le=_MOST,
+        description="the same, from one address; further ones have 0.2 s to arrive; 1 to 1,000,000",
     )
     request_timeout: Annotated[Duration, within("100ms", "10m")] = Field(
         timedelta(seconds=10), description="for a request to arrive whole, then the call ends; 100ms to 10m"

@@ -95,10 +95,12 @@ class EnvoyProcess:
         """Listen no more, and ask clients that are connected to go elsewhere; calls go on.
 
         Args:
-            patience: seconds that Envoy may take to take the order.
+            patience: seconds that Envoy may take to take each of the two orders.
         """
         with suppress(OSError, http.client.HTTPException):  # it has ended, or does not answer
             self._order("POST", "/drain_listeners?graceful&skip_exit", patience)
+            # That one asks clients to leave and goes on listening; this one closes the listeners.
+            self._order("POST", "/drain_listeners", patience)
 
     def end(self, patience: float = PATIENCE) -> None:
         """End Envoy: calls that have not ended by now are cut off.

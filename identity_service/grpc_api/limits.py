@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -20,6 +20,14 @@ UNIX: Final = "unix"
 _ADDRESSES: Final = 4096
 _SAID_EVERY: Final = 10.0
 """Seconds between two log lines about one limit."""
+_PEERS_COUNTED: Final = 1000
+"""Distinct addresses that one such line counts at most."""
+RECEIVE_GRACE: Final = 0.2
+"""Seconds that a call beyond the bound of its address has for its request to arrive whole.
+
+A client that sends 100 calls at once has nothing unfinished by its own doing: their headers are here before
+their requests have been processed. Such requests are here within milliseconds.
+"""
 _WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
 """Settings of limits that end calls and streams, and do not count what is open."""
 _PEER_KIND: Final = "ipvN:"
@@ -112,26 +120,34 @@ class Quota:
         """How many addresses, not counting exempt ones, hold something open now."""
         return len(self._by_address)
 
-    def take(self, address: str) -> None:
-        """Count one more. Raises ServerBusyError if that would be more than the bound.
+    def take(self, address: str, *, briefly: bool = False) -> bool:
+        """Count one more; return whether it is beyond the bound of its address.
+
+        Raises ServerBusyError if it would be beyond the bound in all, or that of its address.
 
         Args:
             address: as `Peers.address_of` says; empty counts in all only.
+            briefly: count it even beyond the bound of its address, as the caller ends it soon. Not if half of
+                the bound in all is open: else two addresses could keep all others out.
         """
+        total, per_peer = self._bound.total, self._bound.per_peer
         with self._lock:
-            if self._open >= self._bound.total:
-                setting, bound, where = self.name, self._bound.total, "on this process"
-            elif address and self._by_address.get(address, 0) >= self._bound.per_peer:
-                setting, bound, where = f"{self.name}_per_peer", self._bound.per_peer, "from your address"
+            held = self._by_address.get(address, 0)
+            beyond = address != "" and held >= per_peer
+            if self._open >= total:
+                setting, bound, where = self.name, total, "on this process"
+            elif beyond and not (briefly and self._open < total // 2):
+                setting, bound, where = f"{self.name}_per_peer", per_peer, "from your address"
             else:
                 self._open += 1
                 if address:
-                    self._by_address[address] = self._by_address.get(address, 0) + 1
-                return
-        self._refused(setting, address)
-        raise ServerBusyError(
-            f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
-        )
+                    self._by_address[address] = held + 1
+                return beyond
+        raise self._refuse(setting, bound, where, address)
+
+    def refuse_beyond(self, address: str) -> ServerBusyError:
+        """Note that a call beyond the bound of its address is refused; return what to tell its client."""
+        return self._refuse(f"{self.name}_per_peer", self._bound.per_peer, "from your address", address)
 
     def give_back(self, address: str) -> None:
         """Count one less: once for each `take` that did not raise."""
@@ -143,6 +159,21 @@ class Quota:
                     self._by_address[address] = left
                 else:
                     del self._by_address[address]
+
+    def _refuse(self, setting: str, bound: int, where: str, address: str) -> ServerBusyError:
+        self._refused(setting, address)
+        return ServerBusyError(
+            f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
+        )
+
+
+@dataclass(slots=True)
+class _Unsaid:
+    """How often a limit has taken effect since its last log line."""
+
+    times: int = 0
+    peers: set[str] = field(default_factory=set)
+    """Distinct addresses that it happened to, at most 1,000; the empty one stands for all that are exempt."""
 
 
 class Limits:
@@ -156,9 +187,11 @@ class Limits:
         self.peers = Peers(config.exempt)
         self._event_log = event_log
         self.monotonic = monotonic
+        self.receive_grace = RECEIVE_GRACE
+        """As `RECEIVE_GRACE`; tests set another."""
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
-        self._unsaid: dict[str, int] = {}
+        self._unsaid: dict[str, _Unsaid] = {}
         self._counts = dict.fromkeys(_WITHOUT_QUOTA, 0)
         self.calls = self._quota("max_calls", "open calls", config.calls)
         self.receives = self._quota("max_receives", "unfinished requests", config.receives)
@@ -184,16 +217,24 @@ class Limits:
             return dict(self._counts)
 
     def hit(self, setting: str, address: str) -> None:
-        """Count that a limit took effect, and log it unless that was logged within the last 10 s."""
+        """Count that a limit took effect, and log it unless that was logged within the last 10 s.
+
+        The line names the address if all that it counts happened to one.
+        """
         now = self.monotonic()
         with self._lock:
             self._counts[setting] = self._counts.get(setting, 0) + 1
-            self._unsaid[setting] = self._unsaid.get(setting, 0) + 1
+            unsaid = self._unsaid.setdefault(setting, _Unsaid())
+            unsaid.times += 1
+            if len(unsaid.peers) < _PEERS_COUNTED:
+                unsaid.peers.add(address)
             if now - self._said.get(setting, -_SAID_EVERY) < _SAID_EVERY:
                 return
             self._said[setting] = now
-            times = self._unsaid.pop(setting)
-        self._event_log.record("limit_reached", setting=setting, peer=address, times=times)
+            del self._unsaid[setting]
+        peers = len(unsaid.peers)
+        named = {"peer": address} if peers == 1 else {}
+        self._event_log.record("limit_reached", setting=setting, times=unsaid.times, peers=peers, **named)
 
     def _quota(self, name: str, what: str, bound: Bound) -> Quota:
         self._counts[name] = 0

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from identity_service.domain.audit import AuditType
 from tests.cli.conftest import Run, RunJson, Served
 from tests.cli.test_watch import watching
 
@@ -23,13 +24,31 @@ def test_events_are_listed_newest_first_and_filtered(admin: Run, admin_json: Run
     assert "client_created" in admin("audit", "list").stdout
 
 
-def test_who_lists_events_of_traffic_is_told_where_they_are(admin: Run, admin_json: RunJson) -> None:
-    said = admin("audit", "list", "--type", "token_issued", "--type", "client_created")
+def test_a_list_that_finds_no_events_of_traffic_says_where_they_are(admin: Run, admin_json: RunJson) -> None:
+    said = admin("audit", "list", "--type", "token_issued", "--until", "2020-01-01")
 
     assert said.stderr.startswith("token_issued: ")
     assert 'audit_traffic = "store"' in said.stderr
-    assert admin("audit", "list", "--type", "client_created").stderr == ""
+    assert admin("audit", "list", "--type", "client_created", "--until", "2020-01-01").stderr == ""
     assert admin_json("audit", "list", "--type", "call_refused") == []
+
+
+def test_a_list_that_finds_something_says_nothing_beside_it(admin: Run) -> None:
+    admin("client", "create", "listed")
+
+    said = admin("audit", "list", "--type", "token_issued", "--type", "client_created")
+
+    assert "client_created" in said.stdout
+    assert said.stderr == ""
+
+
+def test_a_type_that_does_not_exist_is_called_wrongly_and_those_that_do_are_listed(admin: Run) -> None:
+    said = admin("audit", "list", "--type", "session_revoked", "--type", "nonsense\x1b", code=2)
+
+    assert (
+        r"--type: 'nonsense\x1b' is no type of event; there are call_refused, client_created, " in said.stderr
+    )
+    assert all(type_.value in said.stderr for type_ in AuditType)
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-13-01"])

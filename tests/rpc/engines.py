@@ -41,6 +41,11 @@ class RemoteService:
         self._stopped = True
         return bool(self._host.order(None))
 
+    def give_time_to_send(self, seconds: float) -> None:
+        """Let calls beyond the bound of their address have so long for their request to arrive."""
+        set_values = "_limits.__dict__.update"
+        self._host.order(CallOrder(path=set_values, args=(), named={"receive_grace": seconds}))
+
     def drain(self) -> None:
         """Have Envoy accept no more connections, and ask the clients of those there are to leave."""
         self._host.drain()

@@ -58,6 +58,11 @@ class SlowClient:
         headers += [("content-type", "application/grpc"), ("te", "trailers"), *metadata]
         self._h2.send_headers(stream, headers, end_stream=end and not body)
         self._flush()
+        self.send(stream, body, end=end)
+        return stream
+
+    def send(self, stream: int, body: bytes, *, end: bool = False) -> None:
+        """Send more of a body, but no more than the server lets it."""
         while body and not self.closed and stream not in self._ended:
             room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
             if room:
@@ -66,7 +71,6 @@ class SlowClient:
                 self._flush()
             else:
                 self.read()
-        return stream
 
     def cancel(self, stream: int) -> None:
         """Reset a stream."""

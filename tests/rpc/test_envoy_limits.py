@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -206,6 +206,21 @@ def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_d
             client.call(CHECK, EMPTY, end=True)  # with whose answer comes that the client should leave
             while not client.closed:
                 client.read()
+
+
+def test_a_service_that_drains_takes_no_connections_and_answers_those_that_there_are(start: Start) -> None:
+    with start() as world:
+        assert status(world.channel) is grpc.StatusCode.OK
+
+        world.service.drain()  # type: ignore[attr-defined]
+
+        def is_refused() -> bool:
+            with suppress(ConnectionRefusedError), SlowClient(world.target):
+                return False
+            return True
+
+        until(is_refused)
+        assert status(world.channel) is grpc.StatusCode.OK
 
 
 def test_a_connection_that_is_old_is_asked_to_leave(start: Start) -> None:

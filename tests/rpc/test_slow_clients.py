@@ -18,11 +18,13 @@ from identity_service.grpc_api.core.check import why_not
 from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import identity_service_pb2_grpc as identity_rpc
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
 from tests.patience import PATIENCE
 from tests.rpc import raw_http2
 from tests.rpc.conftest import StartWorld
+from tests.rpc.engines import RemoteService
 from tests.rpc.slow_http2 import SlowClient
 from tests.rpc.test_watch import watching
 from tests.rpc.world import Failure, World, failure
@@ -35,11 +37,14 @@ WATCH = "/identityapi.v1.TrustService/Watch"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 CANCELLED = str(grpc.StatusCode.CANCELLED.value[0])
+INVALID_ARGUMENT = str(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 HALF_A_MESSAGE = b"\0\0\0\0\x64half"
 EMPTY = bytes(5)
-SMALL_WINDOW = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
+"""Options of a channel whose connection no other channel uses."""
+SMALL_WINDOW = [*OF_ITS_OWN, ("grpc.http2.bdp_probe", 0)]
 """A connection of its own, whose window stays at 64 KiB."""
 
 
@@ -180,17 +185,85 @@ def is_admitted(world: World, token: str) -> bool:
     return False
 
 
-def test_unfinished_requests_beyond_the_bound_of_an_address_are_refused(start_world: StartWorld) -> None:
+@pytest.mark.parametrize("sent", [b"", HALF_A_MESSAGE])
+def test_unfinished_requests_beyond_the_bound_of_an_address_are_refused(
+    start_world: StartWorld, sent: bytes
+) -> None:
     world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
 
     with SlowClient(world.target) as client:
         first = client.call(VERIFY, HALF_A_MESSAGE)
-        answer = client.answer(client.call(VERIFY, HALF_A_MESSAGE))
+        answer = client.answer(client.call(VERIFY, sent))
         assert not client.has_ended(first)
 
     assert answer.grpc_status == RESOURCE_EXHAUSTED
     message = answer.headers["grpc-message"].replace("%20", " ")
     assert "too many unfinished requests from your address (1)" in message
+    assert "grpc-status-details-bin" in answer.headers
+
+
+@pytest.mark.in_process
+def test_what_is_beyond_the_bound_of_an_address_for_too_long_is_counted_under_that_bound(
+    start_world: StartWorld,
+) -> None:
+    world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
+
+    with SlowClient(world.target) as client:
+        client.call(VERIFY, HALF_A_MESSAGE)
+        client.answer(client.call(VERIFY))
+
+        assert world.service._limits.refusals["max_receives_per_peer"] == 1
+        assert world.service._limits.receives.open == 1
+        assert world.service._limits.refusals["request_timeout"] == 0
+
+
+def give_time_to_send(world: World, seconds: float) -> None:
+    """Set how long a call beyond the bound of its address has, so that no machine is too slow for a test."""
+    if isinstance(world.service, RemoteService):
+        world.service.give_time_to_send(seconds)
+    else:
+        world.service._limits.receive_grace = seconds
+
+
+def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world: StartWorld) -> None:
+    """Their headers are all here before the first request has been processed."""
+    world = start_world(limits_exempt=())
+    give_time_to_send(world, 2 * PATIENCE)
+
+    with SlowClient(world.target) as client:
+        client.acknowledge_settings()
+        calls = [client.call(VERIFY) for _ in range(100)]
+        for call in calls:
+            client.send(call, EMPTY, end=True)
+        answers = [client.answer(call) for call in calls]
+
+    assert {answer.grpc_status for answer in answers} == {INVALID_ARGUMENT}  # of Verify itself: no token
+
+
+def test_a_client_that_sends_as_many_calls_as_a_connection_takes_is_refused_none(
+    start_world: StartWorld,
+) -> None:
+    world = start_world(limits_exempt=())
+    give_time_to_send(world, 2 * PATIENCE)
+    request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
+
+    with grpc.insecure_channel(world.target, options=OF_ITS_OWN) as channel:
+        stub = identity_rpc.IdentityServiceStub(channel)
+        # No more than that: gRPC's core counts a stream for a moment after its client has the answer.
+        calls = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(100)]
+        assert all(call.result().HasField("verified") for call in calls)
+
+
+def test_the_bound_of_unfinished_requests_in_all_refuses_at_once(start_world: StartWorld) -> None:
+    world = start_world(max_receives=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
+    give_time_to_send(world, 2 * PATIENCE)
+
+    with SlowClient(world.target) as client:
+        client.call(VERIFY, HALF_A_MESSAGE)
+        answer = client.answer(client.call(VERIFY, HALF_A_MESSAGE))
+
+    assert answer.grpc_status == RESOURCE_EXHAUSTED
+    assert "on this process (1)" in answer.headers["grpc-message"].replace("%20", " ")
 
 
 def test_an_exempt_address_has_no_bound_of_its_own(start_world: StartWorld) -> None:

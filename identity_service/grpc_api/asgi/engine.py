@@ -148,21 +148,23 @@ class AsgiEngine:
         try:
             method, window = self._open(scope, context)
             receiving = self._limits.receives
-            receiving.take(address)
+            beyond = receiving.take(address, briefly=True)
+            until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
-                event = await self._first(receive, context.time_remaining())
+                event = await self._first(receive, context.time_remaining(), until)
                 known = self._known(method, window, event, context)
                 if known is None:
                     call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
-                    message = await call.read_first(event, self._request_timeout)
+                    timeout = self._request_timeout if until is None else self._left(until)
+                    message = await call.read_first(event, timeout)
             finally:
                 receiving.give_back(address)
         except GoneError:
             raise
-        except (RequestTimeoutError, ServerBusyError) as error:
-            if isinstance(error, RequestTimeoutError):
-                self._limits.hit("request_timeout", address)
+        except ServerBusyError as error:
             await _refuse_with(send, error, context)
+        except RequestTimeoutError as error:
+            await _refuse_with(send, self._late(error, address, beyond=beyond), context)
         except (WireError, AbortedError, TimeoutError) as error:
             await refuse(send, *_status(error, context), context)
         else:
@@ -171,9 +173,22 @@ class AsgiEngine:
             else:
                 await answer_known(send, known)
 
-    async def _first(self, receive: Receive, left: float | None) -> Event:
-        """What `receive` gives first. Raises RequestTimeoutError; TimeoutError at the deadline."""
-        timeout = self._first_timeout
+    def _late(self, error: RequestTimeoutError, address: str, *, beyond: bool) -> IdentityError:
+        """Note that a request was not here in time; return what to tell its client."""
+        if beyond:
+            return self._limits.receives.refuse_beyond(address)
+        self._limits.hit("request_timeout", address)
+        return error
+
+    def _left(self, until: float) -> float:
+        return max(0.0, until - self._limits.monotonic())
+
+    async def _first(self, receive: Receive, left: float | None, until: float | None) -> Event:
+        """Return what `receive` gives first.
+
+        Raises RequestTimeoutError, by `until` if that is not None; TimeoutError at the deadline.
+        """
+        timeout = self._first_timeout if until is None else self._left(until)
         if timeout is None or (left is not None and left <= timeout):
             return await within(receive(), left)
         try:

@@ -21,7 +21,7 @@ class Phase(Enum):
     """What an open call waits for."""
 
     RECEIVING = auto()
-    """Its client to send the request, for at most `request_timeout`."""
+    """Its client to send the request, for at most `request_timeout`, or `RECEIVE_GRACE`."""
     RUNNING = auto()
     """Its handler."""
     STREAMING = auto()
@@ -39,10 +39,12 @@ class Phase(Enum):
 class OpenCall:
     """One call from its headers to its end."""
 
-    __slots__ = ("address", "event", "phase", "since", "state")
+    __slots__ = ("address", "beyond", "event", "phase", "since", "state")
 
     def __init__(self, event: Any, state: Any, address: str, since: float) -> None:
         """`event` and `state` are grpcio's; `since` is when the phase began."""
+        self.beyond = False
+        """Whether its address had more unfinished requests than its bound when the call came."""
         self.event = event
         self.state = state
         self.address = address

@@ -109,6 +109,68 @@ def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there
     assert limits.refusals["max_calls_per_peer"] == 4
     assert limits.refusals["max_calls"] == 0
     assert event_log.named("limit_reached") == [
-        {"setting": "max_calls_per_peer", "peer": ATTACKER, "times": 1},
-        {"setting": "max_calls_per_peer", "peer": ATTACKER, "times": 3},
+        {"setting": "max_calls_per_peer", "times": 1, "peers": 1, "peer": ATTACKER},
+        {"setting": "max_calls_per_peer", "times": 3, "peers": 1, "peer": ATTACKER},
     ]
+
+
+def test_a_line_about_a_limit_counts_the_addresses_and_names_none_if_there_were_several() -> None:
+    now = [0.0]
+    event_log = RecordingEventLog()
+    limits = Limits(LimitsConfig(), event_log, monotonic=lambda: now[0])
+
+    for moment, address in (
+        (0, ATTACKER),
+        (1, ATTACKER),
+        (2, EXEMPT),
+        (3, ATTACKER),
+        (10, OTHER),
+        (20, EXEMPT),
+    ):
+        now[0] = moment
+        limits.hit("send_timeout", address)
+
+    assert event_log.named("limit_reached") == [
+        {"setting": "send_timeout", "times": 1, "peers": 1, "peer": ATTACKER},
+        {"setting": "send_timeout", "times": 4, "peers": 3},
+        {"setting": "send_timeout", "times": 1, "peers": 1, "peer": EXEMPT},
+    ]
+
+
+def test_addresses_are_counted_up_to_a_bound() -> None:
+    now = [0.0]
+    event_log = RecordingEventLog()
+    limits = Limits(LimitsConfig(), event_log, monotonic=lambda: now[0])
+    limits.hit("send_timeout", ATTACKER)
+
+    for number in range(3000):
+        limits.hit("send_timeout", f"peer {number}")
+    now[0] = 10.0
+    limits.hit("send_timeout", ATTACKER)
+
+    assert event_log.named("limit_reached")[-1] == {"setting": "send_timeout", "times": 3001, "peers": 1000}
+
+
+def test_what_is_counted_briefly_may_be_beyond_the_bound_of_its_address() -> None:
+    requests = quota(total=4, per_peer=1)
+
+    assert [requests.take(ATTACKER, briefly=True) for _ in range(2)] == [False, True]
+
+    assert (requests.open, requests.addresses) == (2, 1)
+    for _ in range(2):
+        requests.give_back(ATTACKER)
+    assert (requests.open, requests.addresses) == (0, 0)
+
+
+def test_what_is_counted_briefly_leaves_half_of_the_bound_in_all_to_other_addresses() -> None:
+    requests = quota(total=6, per_peer=1)
+    for _ in range(3):
+        requests.take(ATTACKER, briefly=True)
+
+    with pytest.raises(ServerBusyError, match=r"from your address \(1\)"):
+        requests.take(ATTACKER, briefly=True)
+
+    for address in (OTHER, EXEMPT, EXEMPT):
+        assert not requests.take(address, briefly=True)
+    with pytest.raises(ServerBusyError, match=r"on this process \(6\)"):
+        requests.take(EXEMPT, briefly=True)
