@@ -1,5 +1,6 @@
 """What lies in the repository: nothing of one machine, nothing secret, and every dependency pinned."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -113,3 +114,20 @@ def test_everything_that_the_project_names_is_pinned_to_a_version_it_allows(name
 def test_development_and_service_run_on_the_same_versions() -> None:
     service, dev = _pins("constraints.txt"), _pins("constraints-dev.txt")
     assert {name: pin for name, pin in service.items() if dev.get(name) != pin} == {}
+
+
+def test_the_root_of_the_package_holds_what_a_newcomer_opens_first() -> None:
+    root = {path.name for path in (ROOT / "identity_service").glob("*.py")}
+
+    assert root == {"__init__.py", "__main__.py", "bootstrap.py", "settings.py"}
+
+
+def test_every_package_says_what_belongs_there() -> None:
+    packages = {path.parent for path in (ROOT / "identity_service").rglob("*.py")}
+
+    silent = [
+        str(package.relative_to(ROOT))
+        for package in packages
+        if not (ast.get_docstring(ast.parse(_text(package / "__init__.py"))) or "").strip()
+    ]
+    assert silent == []
