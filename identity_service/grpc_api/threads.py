@@ -34,6 +34,13 @@ class Threads(ThreadPoolExecutor):
         self._made = 0
         self._closed = False
 
+    def start_first(self) -> None:
+        """Make the first thread now, so that a job is never refused later because the system gives no thread.
+
+        Raises NotReadyError if the system gives none now.
+        """
+        self._give(_Job(None, _do_nothing, (), _NO_NAMES))
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         self._give(_Job(future, fn, args, kwargs))
@@ -114,6 +121,10 @@ class Threads(ThreadPoolExecutor):
                     self._idle.append(seat)
             if job is None:
                 job = seat.wait()
+
+
+def _do_nothing() -> None:
+    """Be the job for which the first thread is made."""
 
 
 class _Seat:
