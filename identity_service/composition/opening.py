@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from argon2.exceptions import HashingError
+
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
@@ -149,15 +151,23 @@ def key_policy(settings: Settings) -> KeyPolicy:
 
 
 def open_hasher(settings: Settings) -> Argon2Hasher:
-    return Argon2Hasher(
-        Argon2Config(
-            time_cost=settings.argon2_time_cost,
-            memory_kib=settings.argon2_memory_kib,
-            parallelism=settings.argon2_parallelism,
-            processes=settings.password_processes,
-            queue=settings.password_queue,
-        )
+    """Return what hashes passwords. Raises ConfigurationError if the system has no room for it."""
+    config = Argon2Config(
+        time_cost=settings.argon2_time_cost,
+        memory_kib=settings.argon2_memory_kib,
+        parallelism=settings.argon2_parallelism,
+        processes=settings.password_processes,
+        queue=settings.password_queue,
     )
+    try:
+        return Argon2Hasher(config)
+    except HashingError as error:
+        raise ConfigurationError(
+            f"a password cannot be hashed here ({error}): argon2_parallelism takes {config.parallelism} "
+            f"threads, argon2_memory_kib {config.memory_kib} KiB; raise the limits of this process "
+            "(`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC= and TasksMax= of "
+            "systemd)"
+        ) from error
 
 
 def open_key_servers(settings: Settings) -> KeyServers:

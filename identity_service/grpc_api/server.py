@@ -57,7 +57,7 @@ class Pools:
     def start(self) -> None:
         """Make the first thread of each, so that calls are answered also if the system gives no further one.
 
-        Raises NotReadyError if it gives none now.
+        Raises ConfigurationError if it gives none now.
         """
         self.memory.start_first()
         self.work.start_first()

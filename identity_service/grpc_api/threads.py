@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import structlog
 
-from identity_service.domain.errors import NotReadyError
+from identity_service.domain.errors import ConfigurationError, NotReadyError
+from identity_service.process.thread_limit import REFUSED
 
 _NO_NAMES: Final[dict[str, Any]] = {}
 
@@ -37,9 +38,12 @@ class Threads(ThreadPoolExecutor):
     def start_first(self) -> None:
         """Make the first thread now, so that a job is never refused later because the system gives no thread.
 
-        Raises NotReadyError if the system gives none now.
+        Raises ConfigurationError if the system gives none now: the service cannot start.
         """
-        self._give(_Job(None, _do_nothing, (), _NO_NAMES))
+        try:
+            self._give(_Job(None, _do_nothing, (), _NO_NAMES))
+        except NotReadyError as error:
+            raise ConfigurationError(REFUSED) from error
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

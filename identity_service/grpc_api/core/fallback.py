@@ -76,7 +76,7 @@ class WaitingThreads:
         return limits.config.calls.total
 
     def start(self) -> None:
-        """Make the first threads; others are made when calls come. Raises NotReadyError."""
+        """Make the first threads; others are made when calls come. Raises ConfigurationError."""
         self.default.start_first()
         self._sending.start_first()
 

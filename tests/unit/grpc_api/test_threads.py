@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from identity_service.domain.errors import NotReadyError
+from identity_service.domain.errors import ConfigurationError, NotReadyError
 from identity_service.grpc_api.threads import Threads
 from tests.patience import PATIENCE
 
@@ -137,3 +137,12 @@ def test_a_pool_whose_first_thread_was_made_early_refuses_nothing_later(
     results = [threads.submit(pow, number, 2) for number in range(3)]
 
     assert [future.result(PATIENCE) for future in results] == [0, 1, 4]
+
+
+def test_a_pool_without_its_first_thread_says_at_start_what_to_raise(
+    threads: Threads, no_more_threads: Callable[[], None]
+) -> None:
+    no_more_threads()
+
+    with pytest.raises(ConfigurationError, match="ulimit -u"):
+        threads.start_first()
