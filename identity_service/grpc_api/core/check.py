@@ -1,7 +1,9 @@
 """Tries out, once at start, whether the installed grpcio works with `receivers.py`."""
 
+import secrets
 import socket
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,22 +62,36 @@ class _Silent:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """Yield the path of the socket of a server on which the method answers with its request."""
+    """Yield the address of the socket of a server on which the method answers with its request."""
     threads = Threads(1, "identity-check")
     threads.start_first()
     calls = OpenCalls(Limits(LimitsConfig(), _Silent()))
     server = grpc.server(UnaryReceiver(calls, threads))
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda data, _: data)
     server.add_registered_method_handlers(_SERVICE, {"Echo": handler})
-    with tempfile.TemporaryDirectory() as directory:
-        path = str(Path(directory) / "check")
-        server.add_insecure_port(f"unix:{path}")
+    with _address() as (address, path):
+        server.add_insecure_port(address)
         server.start()
         try:
             yield path
         finally:
             server.stop(0).wait(_STOP)  # where grpcio does not work, it may not stop either
             threads.shutdown(wait=False)
+
+
+@contextmanager
+def _address() -> Iterator[tuple[str, str]]:
+    """Yield a Unix socket as gRPC names it, and as the system does.
+
+    On Linux it has a name that is no file: there may be no directory to write to, or one of a long path.
+    """
+    if sys.platform == "linux":
+        name = f"identity-check-{secrets.token_hex(8)}"
+        yield f"unix-abstract:{name}", f"\0{name}"
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            path = str(Path(directory) / "check")
+            yield f"unix:{path}", path
 
 
 def _two_calls() -> bytes:
