@@ -44,6 +44,7 @@ from identity_service.grpc_api.server import Engine, Pools, Server
 from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
+from identity_service.process import thread_limit
 from identity_service.replication.follower import Follower
 from identity_service.replication.maintenance import retention_for
 from identity_service.replication.replica import Replica, ReplicaConfig
@@ -104,6 +105,7 @@ def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
 class Service:
     """One server process, wired. `start` returns when it serves; `stop` drains and releases."""
 
+    @thread_limit.named()
     def __init__(
         self,
         settings: Settings,
@@ -245,6 +247,7 @@ class Service:
         self._stopping = threading.Event()
         self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
 
+    @thread_limit.named()
     def start(self) -> int:
         """Listen, read the log to its end, and serve; returns the port.
 
@@ -261,11 +264,11 @@ class Service:
             self._keeper.start()
             if self._principals is not None:
                 self._principals.start()
+            self._server.set_serving(serving=True)
+            self._health.start()
         except BaseException:
             self.stop()
             raise
-        self._server.set_serving(serving=True)
-        self._health.start()
         return port
 
     def stop(self, grace: timedelta | None = None) -> bool:

@@ -29,7 +29,12 @@ import argon2
 import structlog
 from argon2.low_level import error_to_str
 
-from identity_service.domain.errors import NotReadyError, ServerBusyError, ShuttingDownError
+from identity_service.domain.errors import (
+    ConfigurationError,
+    NotReadyError,
+    ServerBusyError,
+    ShuttingDownError,
+)
 from identity_service.domain.invisible import comparable
 from identity_service.domain.secret import Secret
 
@@ -63,13 +68,22 @@ class Argon2Hasher:
     """Implements the port PasswordHasher."""
 
     def __init__(self, config: Argon2Config) -> None:
+        """Raises ConfigurationError if the system has no room for one hash."""
         self._argon2 = argon2.PasswordHasher(
             time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
         )
         self._processes = config.processes
         self._places = threading.BoundedSemaphore(config.processes + config.queue)
         # What an unknown account is compared with, so that it costs as much as a known one.
-        self._nobody = self._argon2.hash("the password of nobody")
+        try:
+            self._nobody = self._argon2.hash("the password of nobody")
+        except argon2.exceptions.HashingError as error:
+            raise ConfigurationError(
+                f"a password cannot be hashed here ({error}): argon2_parallelism takes {config.parallelism} "
+                f"threads, argon2_memory_kib {config.memory_kib} KiB; raise the limits of this process "
+                "(`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC= and TasksMax= "
+                "of systemd)"
+            ) from error
 
     def hash(self, password: Secret) -> str:
         return self._run(_hash, self._argon2, _normalized(password))

@@ -23,6 +23,7 @@ from identity_client import UnauthenticatedError as CallUnauthenticatedError
 from identity_client import UnavailableError as CallUnavailableError
 from identity_service.domain import errors
 from identity_service.domain.visible import escape, escape_lines, to_json
+from identity_service.process import thread_limit
 from identity_service.process.exit_codes import Exit as Exit
 from identity_service.process.exit_codes import code_of_refusal
 
@@ -105,7 +106,8 @@ def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -
 def failures(*, as_json: bool) -> Iterator[None]:
     """Turns what a command may raise into a line and an exit code."""
     try:
-        yield
+        with thread_limit.named():
+            yield
     except errors.IdentityError as error:
         # A configuration error has a line for each problem; any other text may be a store's or a service's.
         message = str(error) if isinstance(error, errors.ConfigurationError) else escape(str(error))

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -13,13 +13,16 @@ from identity_service.cli.options import ConfigOption, StoreOption, load, settin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.domain.errors import ConfigurationError
-from identity_service.process import last_resort
+from identity_service.process import last_resort, thread_limit
 from identity_service.process.addresses import reserved
 from identity_service.process.signals import SignalThread
 from identity_service.serving import server_process
 from identity_service.serving.workers import Workers
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
+
+_THREADS: Final = {"grpcio": 24, "envoy": 32}
+"""By engine: the threads, of gRPC or Envoy too, that a process has once it serves, and a few more."""
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -57,6 +60,7 @@ def serve(
             flags |= dev.flags(load(config, **flags))
         settings = load(config, **flags).settings
         logs.configure(settings.log_level, settings.log_format)
+        thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
         accounts = None
         if dev_mode:
             settings, accounts = dev.prepare(settings)

@@ -158,15 +158,15 @@ def key_policy(settings: Settings) -> KeyPolicy:
 
 
 def open_hasher(settings: Settings) -> Argon2Hasher:
-    return Argon2Hasher(
-        Argon2Config(
-            time_cost=settings.argon2_time_cost,
-            memory_kib=settings.argon2_memory_kib,
-            parallelism=settings.argon2_parallelism,
-            processes=settings.password_processes,
-            queue=settings.password_queue,
-        )
+    """Return what hashes passwords. Raises ConfigurationError if the system has no room for it."""
+    config = Argon2Config(
+        time_cost=settings.argon2_time_cost,
+        memory_kib=settings.argon2_memory_kib,
+        parallelism=settings.argon2_parallelism,
+        processes=settings.password_processes,
+        queue=settings.password_queue,
     )
+    return Argon2Hasher(config)
 
 
 def open_key_servers(settings: Settings) -> KeyServers:

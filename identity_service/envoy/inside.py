@@ -87,9 +87,9 @@ class Inside:
             self.end_without_parent()
             raise
         logs.configure(plan.settings.log_level, plan.settings.log_format)
-        # Before the start, which may take for ever while the parent ends.
-        threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
         try:
+            # Before the start, which may take for ever while the parent ends.
+            threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
             self.start(plan)
         except BaseException as error:
             with suppress(OSError):  # the parent has ended, which the thread knows

@@ -33,6 +33,12 @@ _START: Final = 60.0
 PATIENCE: Final = 10.0
 """Seconds that it may take to answer an order, and to end."""
 
+_PREFIX: Final = "identity-"
+_RANDOM: Final = 8
+"""Characters that `tempfile.mkdtemp` adds to the prefix."""
+_SOCKET_BYTES: Final = 107
+"""The longest path of a Unix socket: the system keeps 108 bytes for it, of which the last is 0."""
+
 
 class EnvoyProcess:
     """One Envoy. Ended, its directory is gone, too."""
@@ -44,7 +50,7 @@ class EnvoyProcess:
         # Before the directory, since it takes a while: until Envoy runs, nothing else would remove that.
         self._environ = get_envoy_environ()
         self._stack = ExitStack()
-        self.directory = Path(tempfile.mkdtemp(prefix="identity-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._stack.callback(self.pipe.close)
         self._child: subprocess.Popen[bytes] | None = None
@@ -163,11 +169,18 @@ def _arguments(written: Path, drain_grace: timedelta) -> Sequence[str]:
 
 
 def _require_temporary_directory() -> None:
-    """Raise ConfigurationError if there is none that may be written to."""
+    """Raise ConfigurationError if there is none that may be written to, or if its path is too long."""
     try:
-        tempfile.gettempdir()
+        found = tempfile.gettempdir()
     except OSError as error:
         raise ConfigurationError(
             "engine: envoy needs a directory that it may write to; set TMPDIR to one in memory, such as a "
             "volume `emptyDir: {medium: Memory}`"
         ) from error
+    too_many = len(os.fsencode(admin_socket(Path(found) / f"{_PREFIX}{'x' * _RANDOM}"))) - _SOCKET_BYTES
+    if too_many > 0:
+        most = len(os.fsencode(found)) - too_many
+        raise ConfigurationError(
+            f"engine: the path {found} is too long for the Unix socket that Envoy has in it; set TMPDIR to a "
+            f"directory whose path has at most {most} bytes"
+        )

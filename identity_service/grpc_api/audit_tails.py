@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Final
 
 from identity_service.domain.audit import StoredEvent
+from identity_service.domain.errors import NotReadyError
 from identity_service.domain.store import Store
 from identity_service.grpc_api.paging import DEFAULT_PAGE
 from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.senders import Senders
+from identity_service.process.thread_limit import REFUSED
 
 _LOOK_EVERY: Final = 0.25
 """Seconds between two looks into the store for tails that have been sent everything."""
@@ -56,15 +58,26 @@ class AuditTails:
         self._thread: threading.Thread | None = None
 
     def add(self, after: str, stream: ResponseStream, request_id: str) -> None:
-        """Send on this stream every event that comes after this one, until the stream ends."""
+        """Send on this stream every event that comes after this one, until the stream ends.
+
+        Raises NotReadyError if the thread is needed and the system gives none.
+        """
         tail = _Tail(after, self._look_again)
         with self._changed:
-            self._tails.add(tail)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="identity-audit-tails", daemon=True)
-                self._thread.start()
+                self._start()
+            self._tails.add(tail)
             # The thread looks at no tail before the senders know it, which could not be ended then.
             self._senders.add(tail, stream, request_id, lambda: self._forget(tail))
+
+    def _start(self) -> None:
+        """Start the thread, which does nothing until the lock is released."""
+        thread = threading.Thread(target=self._run, name="identity-audit-tails", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise NotReadyError(f"audit events cannot be followed here: {REFUSED}") from error
+        self._thread = thread
 
     def _look_again(self) -> None:
         with self._changed:

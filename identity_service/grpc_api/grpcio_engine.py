@@ -101,7 +101,10 @@ class GrpcioEngine:
 
     def stop(self, grace: float) -> bool:
         """Refuse new calls, let those in progress end; returns whether all did in `grace` seconds."""
-        ended = self._server.stop(grace + _LATER)
+        try:
+            ended = self._server.stop(grace + _LATER)
+        except RuntimeError:  # the system has no room for the thread that waits for the grace
+            ended, grace = self._server.stop(None), 0.0
         # A connection that is open without a call keeps the server from ending, and loses nothing.
         done = ended.wait(grace) or not self._serving.is_busy
         ended.wait(_LATER + _MOMENT)

@@ -10,7 +10,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 import grpc
@@ -21,6 +21,8 @@ from identity_service.domain.errors import (
     FieldViolation,
     MalformedRequestError,
     MethodNotAllowedError,
+    ShuttingDownError,
+    StoreUnavailableError,
 )
 from identity_service.domain.origin import Origin
 from identity_service.grpc_api.callers import Caller, CallerGate
@@ -80,6 +82,11 @@ class Pipeline:
         self._policy = policy
         self._log: Any = structlog.get_logger("identity.rpc")
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Note that the store is closed from now on: calls still in progress end with SHUTTING_DOWN."""
+        self._stopping = True
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         """Generated code registers every servicer twice; the other way knows the methods' names."""
@@ -253,6 +260,8 @@ class Pipeline:
     ) -> NoReturn:
         """Abort the call with the error's status."""
         id_ = id_ or request_id(context)
+        if self._is_of_stop(error):
+            error = ShuttingDownError("this process is stopping; reconnect")
         code = status_code(error)
         if not context.is_active():
             self._say(method, "CANCELLED", id_, started)
@@ -270,6 +279,15 @@ class Pipeline:
             self._say(method, code.name, id_, started, reason=getattr(error, "reason", None))
         context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # a grpc.Status by shape
         raise AssertionError("abort_with_status does not return")
+
+    def _is_of_stop(self, error: Exception) -> bool:
+        """Whether a call failed because the process stops: its store is closed, or its work was cancelled.
+
+        Work is cancelled by pools that are shut down, and by nothing else. A change that was made and not
+        confirmed (NOT_CONFIRMED), and a store that was moved, keep their own reason.
+        """
+        of_store = isinstance(error, StoreUnavailableError) and error.reason == StoreUnavailableError.reason
+        return isinstance(error, CancelledError) or (self._stopping and of_store)
 
     def _say(self, method: str, code: str, id_: str, started: float | None, **more: object) -> None:
         if started is not None:

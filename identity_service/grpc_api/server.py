@@ -54,6 +54,14 @@ class Pools:
         self.memory = Threads(memory, "identity-memory")
         self.work = Threads(work, "identity-work")
 
+    def start(self) -> None:
+        """Make the first thread of each, so that calls are answered also if the system gives no further one.
+
+        Raises ConfigurationError if it gives none now.
+        """
+        self.memory.start_first()
+        self.work.start_first()
+
     def shutdown(self) -> None:
         """What waits is not begun any more."""
         self.work.shutdown(wait=False, cancel_futures=True)
@@ -97,6 +105,7 @@ class Server:
     def start(self) -> int:
         """Take calls; returns the port, 0 where somebody else listens. Raises ConfigurationError."""
         self._senders.start()
+        self._pools.start()
         return self._engine.start()
 
     def set_serving(self, *, serving: bool) -> None:
@@ -112,5 +121,6 @@ class Server:
         self._health.enter_graceful_shutdown()
         self._senders.stop()
         done = self._engine.stop(grace.total_seconds())
+        self._pipeline.stop()
         self._pools.shutdown()
         return done

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import structlog
 
-from identity_service.domain.errors import NotReadyError
+from identity_service.domain.errors import ConfigurationError, NotReadyError
+from identity_service.process.thread_limit import REFUSED
 
 _NO_NAMES: Final[dict[str, Any]] = {}
 
@@ -33,6 +34,16 @@ class Threads(ThreadPoolExecutor):
         self._idle: list[_Seat] = []
         self._made = 0
         self._closed = False
+
+    def start_first(self) -> None:
+        """Make the first thread now, so that a job is never refused later because the system gives no thread.
+
+        Raises ConfigurationError if the system gives none now: the service cannot start.
+        """
+        try:
+            self._give(_Job(None, _do_nothing, (), _NO_NAMES))
+        except NotReadyError as error:
+            raise ConfigurationError(REFUSED) from error
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -114,6 +125,10 @@ class Threads(ThreadPoolExecutor):
                     self._idle.append(seat)
             if job is None:
                 job = seat.wait()
+
+
+def _do_nothing() -> None:
+    """Be the job for which the first thread is made."""
 
 
 class _Seat:

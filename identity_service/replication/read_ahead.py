@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from identity_service.domain.log import LogPage
+from identity_service.domain.log import LogEntry, LogPage
 from identity_service.domain.store import ChangeLog
 
 _READERS: Final = 2
@@ -20,15 +20,32 @@ def read_ahead(log: ChangeLog, page: LogPage, size: int) -> Generator[LogPage, N
     first that is not full, or in which entries are missing, is not given: only the head of that moment
     says what it means. Raises what reading raises.
     """
+
+    def ask(position: int) -> Future[tuple[LogEntry, ...]]:
+        try:
+            return readers.submit(log.read_entries, position, size)
+        except RuntimeError:  # the system gives no further thread
+            return _read_now(log, position, size)
+
     with ThreadPoolExecutor(_READERS, "identity-read-ahead") as readers:
         entries, end = page.entries, page.entries[-1].position
-        ahead = deque(readers.submit(log.read_entries, end + n * size, size) for n in range(_AHEAD))
+        ahead = deque(ask(end + n * size) for n in range(_AHEAD))
         try:
             while len(entries) == size and entries[-1].position == end:
                 yield LogPage(entries=entries, head=page.head)
                 end += size
-                ahead.append(readers.submit(log.read_entries, end + (_AHEAD - 1) * size, size))
+                ahead.append(ask(end + (_AHEAD - 1) * size))
                 entries = ahead.popleft().result()
         finally:
             for reading in ahead:
                 reading.cancel()
+
+
+def _read_now(log: ChangeLog, position: int, size: int) -> Future[tuple[LogEntry, ...]]:
+    """Read a page in the thread that calls."""
+    read: Future[tuple[LogEntry, ...]] = Future()
+    try:
+        read.set_result(log.read_entries(position, size))
+    except Exception as error:  # noqa: BLE001  # it is raised when the page is taken
+        read.set_exception(error)
+    return read

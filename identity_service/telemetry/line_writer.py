@@ -4,6 +4,7 @@ import atexit
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 _WAITING: Final = 20_000
@@ -36,6 +37,8 @@ class LineWriter:
         self._lock = threading.Lock()
         self._dropped = 0
         self._thread: threading.Thread | None = None
+        self._has_begun = False
+        """Whether what waits is written when the process ends."""
         self._closing = threading.Event()
 
     def put(self, line: bytes) -> None:
@@ -49,18 +52,25 @@ class LineWriter:
                 self._dropped += 1
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what waits, for at most `timeout` seconds."""
+        """Write what waits, for at most `timeout` seconds; without the thread, by the caller."""
         self._closing.set()
         self._lines.put(b"")
         if self._thread is not None:
             self._thread.join(timeout)
+        elif self._has_begun:
+            self._run()
 
     def _start(self) -> None:
+        """Start the thread. If the system gives none, lines wait, and the next one tries again."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="identity-log", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
+                thread = threading.Thread(target=self._run, name="identity-log", daemon=True)
+                if not self._has_begun:
+                    self._has_begun = True
+                    atexit.register(self.close)
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     def _run(self) -> None:
         while not (self._closing.is_set() and self._lines.empty()):

@@ -22,6 +22,7 @@ from urllib3.util import Url
 
 from identity_service.adapters.remote_keys.servers import KeyServers
 from identity_service.domain.errors import ConfigurationError
+from identity_service.process.thread_limit import REFUSED
 
 _STEP_SECONDS: Final = 3.0
 """For connecting to one address, and for each part of the answer."""
@@ -147,7 +148,11 @@ class _Deadline:
         self._timer.daemon = True
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        """Begin to count. Raises FetchError if the system gives no thread for it."""
+        try:
+            self._timer.start()
+        except RuntimeError:
+            raise FetchError(f"it cannot be asked: {REFUSED}") from None
         return self
 
     def __exit__(

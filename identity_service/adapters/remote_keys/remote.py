@@ -15,6 +15,7 @@ from identity_service.adapters.remote_keys.told import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
+from identity_service.process.thread_limit import REFUSED
 
 Fetch = Callable[[str], Document]
 _LONGEST_PAUSE: Final = 300.0
@@ -104,13 +105,15 @@ class RemoteKeys:
         self._earliest = now
         """No request before this."""
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="identity-issuer", daemon=True)
-        self._thread.start()
+        self._has_thread = False
+        with self._changed:
+            self._require_thread(now)
 
     def find(self, key_id: str) -> VerifyingKey | None:
         """The key, or None where the issuer has none of this id. Raises IssuerUnreachableError."""
         with self._changed:
             key, now = self._known(key_id), self._clock.monotonic()
+            self._require_thread(now)
             if now >= self._due:
                 self._changed.notify_all()  # the thread may have slept through it, with the machine
             if key is None and (self._fetching or now >= self._earliest):
@@ -125,6 +128,21 @@ class RemoteKeys:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+
+    def _require_thread(self, now: float) -> None:
+        """Start the thread if there is none; the lock is held.
+
+        If the system gives none, that counts as a failed attempt: the next one is made when a key is asked
+        for and `floor` has passed.
+        """
+        if self._has_thread or self._closing or now < self._earliest:
+            return
+        try:
+            threading.Thread(target=self._run, name="identity-issuer", daemon=True).start()
+        except RuntimeError:
+            self._fail(f"it cannot be asked: {REFUSED}")
+        else:
+            self._has_thread = True
 
     def _known(self, key_id: str) -> VerifyingKey | None:
         return self._found.keys.get(key_id) if self._clock.monotonic() < self._expire else None

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from identity_service.domain.errors import RequestTimeoutError
+from identity_service.domain.errors import RequestTimeoutError, ShuttingDownError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.asgi.wire import (
     ACCEPTED,
@@ -71,7 +71,7 @@ class Call:
         while (message := self._unframer.next()) is None:
             if self._received:
                 return None
-            self.received(await self._receive())
+            self.received(await receive_from(self._receive))
         return message
 
     def received(self, event: Event) -> None:
@@ -102,7 +102,7 @@ class Call:
 
     async def has_gone(self) -> bool:
         """Whether the client has left; asked only once all of the request is here."""
-        return self._received and (await self._receive())["type"] == "http.disconnect"
+        return self._received and (await receive_from(self._receive))["type"] == "http.disconnect"
 
     async def until(self, ended: "asyncio.Future[Any]") -> None:
         """Wait for it. Raises TimeoutError at the deadline, GoneError where the client has left."""
@@ -142,14 +142,13 @@ class Call:
         await send_all(self._send, self._start(), body, self._trailers(grpc.StatusCode.OK))
 
     async def finish(self, code: grpc.StatusCode, details: str = "") -> None:
-        """The status. Without any message before it, it goes out alone (Trailers-Only)."""
+        """The status. Without any message before it, it goes out alone (Trailers-Only). Raises GoneError."""
         if not self._started and code is not grpc.StatusCode.OK:
             await refuse(self._send, code, details, self.context)
             return
-        if not self._started:
-            await self._send(self._start())
-        await self._send({"type": "http.response.body", "body": b""})
-        await self._send(self._trailers(code, details))
+        start = () if self._started else (self._start(),)
+        end: Event = {"type": "http.response.body", "body": b""}
+        await send_all(self._send, *start, end, self._trailers(code, details))
 
     def _start(self) -> Event:
         initial = self.context.initial
@@ -176,6 +175,14 @@ async def within(waiting: Awaitable[T], seconds: float | None) -> T:
         del future  # else the error would refer to itself by this frame, and keep the request in memory
 
 
+async def receive_from(receive: Receive) -> Event:
+    """What `receive` gives. Raises GoneError if it raises anything: the client has left."""
+    try:
+        return await receive()
+    except Exception as error:  # ASGI servers have no common error for it
+        raise GoneError from error
+
+
 async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
     """A status alone (Trailers-Only). Raises GoneError."""
     headers = (
@@ -199,14 +206,34 @@ async def send_all(send: Send, *events: Event) -> None:
         raise GoneError from error
 
 
+def in_thread(pool: Executor, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+    """Have a thread of this pool call this function.
+
+    Raises ShuttingDownError if the pool takes nothing more; NotReadyError if the system gives it no thread.
+    """
+    try:
+        return asyncio.get_running_loop().run_in_executor(pool, function, *args)
+    except RuntimeError as error:
+        raise stopping() from error
+
+
+def stopping() -> ShuttingDownError:
+    """What a call ends with that this process does not carry out any more."""
+    return ShuttingDownError("this process is stopping; reconnect")
+
+
 async def serve_unary(method: Method, call: Call, message: bytes) -> None:
-    """Run a method that gives one answer, in its pool. Raises GoneError, AbortedError, TimeoutError."""
+    """Run a method that gives one answer, in its pool.
+
+    Raises GoneError, AbortedError, TimeoutError, what `in_thread` raises, and ShuttingDownError if the pool
+    is shut down before it has a thread for the call.
+    """
     context = call.context
     request = message if method.parse is None else method.parse(message)
     loop = asyncio.get_running_loop()
     # A context of its own, as grpcio gives each call: what is bound for log lines must not stay behind.
     run = contextvars.copy_context().run
-    future = loop.run_in_executor(method.pool, run, method.behaviour, request, context)
+    future = in_thread(method.pool, run, method.behaviour, request, context)
     ended = loop.create_future()
     future.add_done_callback(lambda _: _set(ended))
     context.on_cancel(lambda: _from_anywhere(loop, ended))
@@ -218,6 +245,8 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
         # It may still wait for a thread: then it is not carried out at all.
         if future.cancel() or not ended.done():
             future.add_done_callback(_retrieved)
+    if future.cancelled():  # by the pool
+        raise stopping()
     response = future.result()
     code = context.code()
     if code is not None and code is not grpc.StatusCode.OK:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, NoReturn, cast
 
 import grpc
@@ -148,12 +149,19 @@ class AsgiContext(grpc.ServicerContext):
             self._active = False
             callbacks, self._callbacks = self._callbacks, ()
         if callbacks:
-            _TELLING.submit(_tell, callbacks)
+            # Without a thread they wait in the queue of the pool; the call must end all the same.
+            with suppress(RuntimeError):
+                _TELLING.submit(_tell, callbacks)
 
 
 def log_bug(method: str, error: BaseException) -> None:
     """A servicer let an exception out. Its text is not logged: it may hold a value of the request."""
     structlog.get_logger("identity.rpc").error("servicer_bug", method=method, error=type(error).__name__)
+
+
+def start_telling() -> None:
+    """Make the thread that tells of the end of calls. Raises RuntimeError if the system gives none."""
+    _TELLING.submit(_tell, ())
 
 
 def _tell(callbacks: Iterable[Callable[[], None]]) -> None:
@@ -165,4 +173,4 @@ def _tell(callbacks: Iterable[Callable[[], None]]) -> None:
 
 
 _TELLING: Final = ThreadPoolExecutor(1, "identity-ended")
-"""Makes its thread when the first call ends that somebody wants to be told of."""
+"""Makes its thread when it is first given something; `start_telling` does that early."""

@@ -24,11 +24,12 @@ from identity_service.grpc_api.asgi.calls import (
     Receive,
     Send,
     answer_known,
+    receive_from,
     refuse,
     serve_unary,
     within,
 )
-from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug
+from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug, start_telling
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, window_of
 from identity_service.grpc_api.errors import new_request_id, to_status
@@ -186,13 +187,13 @@ class AsgiEngine:
     async def _first(self, receive: Receive, left: float | None, until: float | None) -> Event:
         """Return what `receive` gives first.
 
-        Raises RequestTimeoutError, by `until` if that is not None; TimeoutError at the deadline.
+        Raises GoneError; RequestTimeoutError, by `until` if that is not None; TimeoutError at the deadline.
         """
         timeout = self._first_timeout if until is None else self._left(until)
         if timeout is None or (left is not None and left <= timeout):
-            return await within(receive(), left)
+            return await within(receive_from(receive), left)
         try:
-            return await within(receive(), timeout)
+            return await within(receive_from(receive), timeout)
         except TimeoutError:
             raise RequestTimeoutError(timeout) from None
 
@@ -260,7 +261,8 @@ class AsgiEngine:
     # As Server has it
 
     def start(self) -> int:
-        """Nothing to do: the ASGI server listens."""
+        """Make the thread that callbacks need; the ASGI server listens. Raises RuntimeError without it."""
+        start_telling()
         return 0
 
     def stop(self, grace: float) -> bool:
@@ -292,4 +294,8 @@ def _status(error: Exception, context: AsgiContext) -> _Status:
         return _Status(error.code, str(error))
     if isinstance(error, AbortedError):
         return _Status(context.code() or grpc.StatusCode.UNKNOWN, context.details())
+    if isinstance(error, IdentityError):  # the call could not be handed to a thread
+        status = to_status(error, new_request_id())
+        context.set_status(status)
+        return _Status(status.code, status.details)
     return _Status(grpc.StatusCode.UNKNOWN, "Exception calling application")

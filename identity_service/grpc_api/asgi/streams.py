@@ -1,14 +1,13 @@
 """Streaming calls of the ASGI engine: streams that servicers write to, and answers message by message."""
 
 import asyncio
-import contextlib
 import contextvars
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
-from identity_service.grpc_api.asgi.calls import Call, GoneError, Method, within
+from identity_service.grpc_api.asgi.calls import Call, GoneError, Method, in_thread, stopping, within
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.errors import RpcStatus
 
@@ -58,11 +57,14 @@ class AsgiStream:
         return self._call.context.add_callback(callback)
 
     async def serve(self, method: Method, message: bytes) -> None:
-        """Run the method, and return when the stream has ended. Raises what ended it, and TimeoutError."""
+        """Run the method, and return when the stream has ended.
+
+        Raises what ended it, TimeoutError, and as `serve_unary` does.
+        """
         context = self._call.context
         request = message if method.parse is None else method.parse(message)
         run = contextvars.copy_context().run
-        opening = self._loop.run_in_executor(method.pool, run, method.behaviour, request, context, self)
+        opening = in_thread(method.pool, run, method.behaviour, request, context, self)
         opening.add_done_callback(self._opened)
         try:
             await self._call.until(self._ended)
@@ -89,7 +91,9 @@ class AsgiStream:
 
     def _opened(self, opening: "asyncio.Future[Any]") -> None:
         """End the stream if the method could not open it."""
-        if not opening.cancelled() and (error := opening.exception()) is not None:
+        if opening.cancelled():  # by the pool, unless the stream has ended
+            self._set_ended(stopping())
+        elif (error := opening.exception()) is not None:
             self._set_ended(error)
 
     def _write(self, message: bytes, taken: Callable[[], None]) -> None:
@@ -133,24 +137,28 @@ def _nothing() -> None:
 async def converse(method: Method, call: Call, message: bytes, send_timeout: float) -> None:
     """Answer the client's messages one by one, until it sends no more.
 
-    Raises GoneError, WireError, AbortedError, TimeoutError.
+    Raises WireError, and as `serve_unary` does.
     """
-    context, loop = call.context, asyncio.get_running_loop()
+    context = call.context
     run = contextvars.copy_context().run
     following: bytes | None = message
-    answer = await _in_thread(loop, method, context, run, method.behaviour, context)
+    answer = await _result(method, context, run, method.behaviour, context)
     while following is not None:
-        response = await _in_thread(loop, method, context, run, answer, following)
+        response = await _result(method, context, run, answer, following)
         await within(call.write(response), _sooner(context.time_remaining(), send_timeout))
         following = await within(call.read(), context.time_remaining())
     await call.finish(grpc.StatusCode.OK)
 
 
-async def _in_thread(loop: Any, method: Method, context: Any, run: Any, function: Any, *args: Any) -> Any:
-    future = loop.run_in_executor(method.pool, run, function, *args)
-    with contextlib.suppress(asyncio.CancelledError):
-        return await within(future, context.time_remaining())
-    raise AbortedError
+async def _result(method: Method, context: Any, run: Any, function: Any, *args: Any) -> Any:
+    """What the function returns, called by a thread of the method's pool."""
+    try:
+        return await within(in_thread(method.pool, run, function, *args), context.time_remaining())
+    except asyncio.CancelledError:
+        call = asyncio.current_task()
+        if call is not None and call.cancelling():
+            raise
+        raise stopping() from None  # the pool was shut down before it had a thread for it
 
 
 def _sooner(one: float | None, other: float) -> float:

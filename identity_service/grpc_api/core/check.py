@@ -12,10 +12,12 @@ from typing import Any, Final
 
 import grpc
 
+from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.core.open_calls import OpenCalls
 from identity_service.grpc_api.core.receivers import UnaryReceiver
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
+from identity_service.process.thread_limit import is_refusal
 
 _SERVICE: Final = "identityapi.internal.Check"
 _HELLO: Final = b"hello, this is the check"
@@ -29,6 +31,7 @@ def why_not() -> str:
     """Return why calls cannot be received by completions here; empty if they can.
 
     Serves one method with a single thread on a Unix socket, and calls it while another call has sent nothing.
+    Raises RuntimeError or ConfigurationError if the system gives no thread, which says nothing of grpcio.
     """
     try:
         with _server() as address, socket.socket(socket.AF_UNIX) as connection:
@@ -41,7 +44,11 @@ def why_not() -> str:
                 if not piece:
                     return f"a call is not answered with grpcio {grpc.__version__}"
                 received += piece
-    except Exception as error:  # noqa: BLE001  # whatever an unknown version does, there is the fallback
+    except ConfigurationError:
+        raise
+    except Exception as error:  # whatever an unknown version does, there is the fallback
+        if is_refusal(error):
+            raise
         return f"{type(error).__name__} with grpcio {grpc.__version__}"
     return ""
 
@@ -57,6 +64,7 @@ class _Silent:
 def _server() -> Iterator[str]:
     """Yield the address of the Unix socket of a server on which the method answers with its request."""
     threads = Threads(1, "identity-check")
+    threads.start_first()
     calls = OpenCalls(Limits(LimitsConfig(), _Silent()))
     server = grpc.server(UnaryReceiver(calls, threads))
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda data, _: data)

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import grpc
 
-from identity_service.grpc_api.errors import RpcStatus
+from identity_service.domain.errors import NotReadyError
+from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
 
@@ -37,6 +38,9 @@ class BlockingStream:
             self._threads.start(send)
         except RuntimeError:  # the process is stopping
             self.cancel()
+            taken()
+        except NotReadyError as error:
+            self.end(to_status(error, new_request_id()))
             taken()
 
     def end(self, status: RpcStatus | None) -> None:
@@ -77,7 +81,9 @@ class WaitingThreads:
         return True
 
     def start(self) -> None:
-        """Nothing to do: threads are made when calls come."""
+        """Make the first threads; others are made when calls come. Raises ConfigurationError."""
+        self.default.start_first()
+        self._sending.start_first()
 
     def close(self) -> None:
         """Let the threads end when they have nothing more to do."""

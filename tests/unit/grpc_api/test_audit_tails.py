@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
+import pytest
 
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import NotReadyError, StoreUnavailableError
 from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.limits import Limits, LimitsConfig
@@ -106,3 +107,22 @@ def test_a_page_that_cannot_be_rendered_ends_its_tail_and_no_other() -> None:
 
     assert rendered.wait(10)
     assert first.ended.wait(10) or second.ended.wait(10)
+
+
+def test_a_tail_without_a_thread_is_refused_and_the_next_one_asks_for_a_thread_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    senders = Senders(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
+    tails = AuditTails(Store(StoreUnavailableError("it is gone")), senders, lambda events: b"")  # type: ignore[arg-type]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(NotReadyError, match="ulimit -u"):
+            tails.add("", Stream(), "id")
+
+    stream = Stream()
+    tails.add("", stream, "id")
+
+    assert stream.ended.wait(PATIENCE)  # it was read for, and that failed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from identity_service.domain.errors import NotReadyError
+from identity_service.domain.errors import ConfigurationError, NotReadyError
 from identity_service.grpc_api.threads import Threads
 from tests.patience import PATIENCE
 
@@ -126,3 +126,23 @@ def test_where_the_system_gives_no_further_thread_those_that_there_are_do_the_wo
 
     go_on.set()
     assert [future.result(PATIENCE) for future in waiting] == [0, 1, 4]
+
+
+def test_a_pool_whose_first_thread_was_made_early_refuses_nothing_later(
+    threads: Threads, no_more_threads: Callable[[], None]
+) -> None:
+    threads.start_first()
+    no_more_threads()
+
+    results = [threads.submit(pow, number, 2) for number in range(3)]
+
+    assert [future.result(PATIENCE) for future in results] == [0, 1, 4]
+
+
+def test_a_pool_without_its_first_thread_says_at_start_what_to_raise(
+    threads: Threads, no_more_threads: Callable[[], None]
+) -> None:
+    no_more_threads()
+
+    with pytest.raises(ConfigurationError, match="ulimit -u"):
+        threads.start_first()

@@ -1,0 +1,64 @@
+"""A service that the system gives too few threads ends at start with one line that says what to raise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY
+from tests.patience import PATIENCE
+
+_WITHOUT = """
+import sys, threading
+start, refused = threading.Thread.start, sys.argv.pop(1)
+
+def start_unless_refused(thread):
+    if thread.name.startswith(refused):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = start_unless_refused
+from identity_service.__main__ import main
+main()
+"""
+
+
+def identity(tmp_path: Path, refused: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that the system gives no thread whose name begins so."""
+    store = f"sqlite:///{tmp_path}/identity.db"
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT, refused, *words],
+        env={**os.environ, "IDENTITY_STORE": store, "IDENTITY_MASTER_KEY": MASTER_KEY, **CHEAP_PASSWORDS},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "identity-room",
+        "identity-last-resort",
+        "identity-signals",
+        "identity-check",
+        "identity-sender",
+        "identity-work",
+        "identity-calls",
+        "identity-follow",
+        "identity-keys",
+        "identity-health",
+    ],
+)
+def test_a_thread_that_is_refused_at_start_is_one_line(tmp_path: Path, refused: str) -> None:
+    assert identity(tmp_path, "none of these", "init").returncode == 0
+
+    served = identity(tmp_path, refused, "serve", "--listen", "127.0.0.1:0")
+
+    assert served.returncode == 1, served.stderr
+    (line,) = served.stderr.splitlines()
+    assert line.startswith("identity: ")
+    assert "ulimit -u" in line

@@ -1,0 +1,50 @@
+"""Where Envoy's own files lie: the path may be no longer than a Unix socket in it allows."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.envoy.configuration import admin_socket
+from identity_service.envoy.process import EnvoyProcess
+
+LONGEST_SOCKET = 107
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory of a short path, which that of pytest may not be."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # not where pytest makes its own
+        yield Path(directory)
+
+
+def directory_of(short: Path, size: int) -> str:
+    """Make a directory whose path has so many bytes."""
+    made = short / ("x" * (size - len(os.fsencode(short)) - 1))
+    made.mkdir()
+    return str(made)
+
+
+def test_a_directory_as_long_as_may_be_is_taken(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", directory_of(short, 83))
+
+    envoy = EnvoyProcess()
+    envoy.end()
+
+    assert len(os.fsencode(admin_socket(envoy.directory))) == LONGEST_SOCKET
+
+
+def test_a_longer_one_is_named_with_what_to_set_before_envoy_is_started(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = directory_of(short, 84)
+    monkeypatch.setattr(tempfile, "tempdir", directory)
+
+    with pytest.raises(ConfigurationError, match=r"TMPDIR .* at most 83 bytes") as raised:
+        EnvoyProcess()
+
+    assert directory in str(raised.value)
+    assert not list(Path(directory).iterdir())

@@ -1,0 +1,18 @@
+"""The check of grpcio at start says what grpcio does, whatever the directory for temporary files is like."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from identity_service.grpc_api.core.check import why_not
+
+
+def test_grpcio_works_where_the_directory_for_temporary_files_has_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    assert why_not() == ""

@@ -1,0 +1,129 @@
+"""What calls are told that fail because the process stops: cancelled work, or a store that is closed."""
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from identity_service.domain.errors import NotConfirmedError, StoreFencedError, StoreUnavailableError
+from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.pipeline import Pipeline
+from identity_service.grpc_api.policy import Access, Rule
+from identity_service.grpc_api.threads import Threads
+
+RULE = Rule(access=Access.OPEN)
+
+
+class Server:
+    """Keeps the handlers."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Has been given them already."""
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        self.handlers.update(method_handlers)
+
+
+class Gate:
+    """Asks no caller for a proof."""
+
+    def applies(self, rule: Rule, request: Any) -> bool:
+        return False
+
+
+class Request:
+    @staticmethod
+    def parse(data: bytes) -> bytes:
+        return data
+
+
+class Site:
+    def __init__(self) -> None:
+        self.error: Exception = AssertionError("no error was set")
+        self._server = Server()
+        methods = {f"/test.Service/{kind}": RULE for kind in ("Unary", "Stream", "Conversation")}
+        self.pipeline = Pipeline(self._server, cast("Any", Gate()), Threads(1, "test"), methods)
+        self.pipeline.add_registered_method_handlers(
+            "test.Service",
+            {
+                "Unary": grpc.unary_unary_rpc_method_handler(self._fail, Request.parse),
+                "Stream": grpc.unary_stream_rpc_method_handler(self._fail, Request.parse),
+                "Conversation": grpc.stream_stream_rpc_method_handler(self._fail, Request.parse),
+            },
+        )
+
+    def _fail(self, *_: Any) -> Any:
+        raise self.error
+
+    def _call(self, kind: str, context: AsgiContext) -> None:
+        handler = self._server.handlers[kind]
+        match kind:
+            case "Unary":
+                handler.unary_unary(b"", context)
+            case "Stream":
+                handler.unary_stream(b"", context, None)
+            case _:
+                handler.stream_stream(context)(b"")
+
+    def reason(self, kind: str, error: Exception) -> str:
+        """The reason that the client is told when the use case raises this error."""
+        self.error = error
+        context = AsgiContext({"headers": []})
+        with pytest.raises(AbortedError):
+            self._call(kind, context)
+        status = status_pb2.Status.FromString(
+            cast("bytes", dict(context.trailing_metadata())["grpc-status-details-bin"])
+        )
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        return str(info.reason)
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    return lambda: "".join(capsys.readouterr())
+
+
+every_kind = pytest.mark.parametrize("kind", ["Unary", "Stream", "Conversation"])
+
+
+@every_kind
+def test_a_call_whose_work_was_cancelled_is_told_that_the_process_stops(
+    site: Site, kind: str, logged: Callable[[], str]
+) -> None:
+    assert site.reason(kind, CancelledError()) == "SHUTTING_DOWN"
+    assert "rpc_bug" not in logged()
+
+
+@every_kind
+def test_a_call_that_finds_the_store_closed_by_the_stop_is_told_that_the_process_stops(
+    site: Site, kind: str
+) -> None:
+    closed = StoreUnavailableError("the store is closed")
+    assert site.reason(kind, closed) == "STORE_UNAVAILABLE"
+
+    site.pipeline.stop()
+
+    assert site.reason(kind, closed) == "SHUTTING_DOWN"
+
+
+@pytest.mark.parametrize(
+    "error", [NotConfirmedError("too few copies confirmed it"), StoreFencedError("redis://other")]
+)
+def test_what_became_of_a_change_is_said_also_while_the_process_stops(
+    site: Site, error: StoreUnavailableError
+) -> None:
+    site.pipeline.stop()
+
+    assert site.reason("Unary", error) == error.reason
