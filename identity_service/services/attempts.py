@@ -98,7 +98,7 @@ class AttemptGuard:
             username: normalised; of an account that exists or not.
             peer: host:port of the caller, or empty.
         """
-        account, address, policies = _hidden(username), self._address_of(peer), self._policies
+        account, address, policies = _hashed(username), self._address_of(peer), self._policies
         limits = (
             *self._of_peer(address),
             Limit(f"account/{account}/{address}", policies.account_at_peer),
@@ -114,7 +114,7 @@ class AttemptGuard:
         address = self._address_of(peer)
         limits = self._of_peer(address)
         if client_id:
-            limits = (*limits, Limit(f"client/{_hidden(client_id)}/{address}", self._policies.client))
+            limits = (*limits, Limit(f"client/{_hashed(client_id)}/{address}", self._policies.client))
         return _Attempt(self._queue, self._local, limits)
 
     def _of_peer(self, address: str) -> tuple[Limit, ...]:
@@ -230,6 +230,6 @@ def _busy() -> ServerBusyError:
     return ServerBusyError("too many attempts with this account or from this address at once; try again")
 
 
-def _hidden(name: str) -> str:
+def _hashed(name: str) -> str:
     """A name that nobody has may be a password in the wrong field: it is not kept."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -77,7 +77,7 @@ class ClientProofs:
         unverified = self._reader.read(jwt)
         named = unverified.says.issuer
         proven = self._find(PrincipalId(named)) if is_principal_id(named) else None
-        with _on_account_of(proven):
+        with _naming_account(proven):
             key = self._key_of(proven, unverified.key_id)
             if proven is None or key is None:
                 self._reader.spend(unverified)  # so that the time it takes does not tell which clients exist
@@ -102,7 +102,7 @@ class ClientProofs:
         proven = self._find(named.client_id) if named is not None else None
         if proven is None:
             raise CredentialRefusedError("the certificate is that of no client, or of several")
-        with _on_account_of(proven):
+        with _naming_account(proven):
             _require_enabled(proven)
         return proven
 
@@ -144,7 +144,7 @@ class ClientProofs:
                 "the client that the issuer's rule names does not exist",
                 details={"client_id": rule.client_id},
             )
-        with _on_account_of(proven):
+        with _naming_account(proven):
             _require_enabled(proven)
             if token_id is not None:
                 self._consume(f"federated:{_digest(issuer.issuer)}", token_id, assertion)
@@ -183,7 +183,7 @@ def _require_enabled(proven: AuthenticatedClient) -> None:
 
 
 @contextmanager
-def _on_account_of(proven: AuthenticatedClient | None) -> Iterator[None]:
+def _naming_account(proven: AuthenticatedClient | None) -> Iterator[None]:
     """Names the client in what the operator is told of a refusal."""
     try:
         yield

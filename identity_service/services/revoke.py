@@ -33,7 +33,7 @@ from identity_service.domain.tokens import AccessToken, Rejected, RejectionReaso
 from identity_service.services.keyring import KeyRing
 from identity_service.services.unconfirmed import resent_until_confirmed
 
-_LONG_OVER: Final = timedelta(hours=36)
+_LONG_EXPIRED: Final = timedelta(hours=36)
 """A token that expired so long ago stays expired, whatever may be wrong with this process's clock."""
 _BETWEEN_HEARTBEATS: Final = timedelta(minutes=1)
 """How long after a heartbeat a process may issue tokens, and more: `max_staleness` is seconds."""
@@ -180,7 +180,7 @@ class Revoker:
         token = self._read_access_token(text)
         if token is None:
             return self._replica.revision
-        if token.expire_time + _LONG_OVER < self._clock.now():
+        if token.expire_time + _LONG_EXPIRED < self._clock.now():
             return self._replica.revision
         return self._deny(token.token_id, lambda marks: token.expire_time + marks.leeway, request)
 

@@ -225,13 +225,13 @@ class WatchHub:
         """What comes before the news: what was missed, or everything. Made as it is sent."""
         revision = self._revision or self._replica.revision
         if resume_after is not None and self._resumes(resume_after, revision):
-            return self._begun(None, self._since(resume_after), revision)
+            return self._opening_messages(None, self._since(resume_after), revision)
         snapshot = self._snapshot
         if snapshot is None or not self._serves(snapshot):
             facts = _chunks(self._replica.revocations.facts())
             messages = (self._renderer.changes(chunk, None) for chunk in facts)
             snapshot = self._snapshot = Snapshot(revision, self._clock.monotonic(), messages)
-        return self._begun(snapshot, self._since(snapshot.revision), revision)
+        return self._opening_messages(snapshot, self._since(snapshot.revision), revision)
 
     def _resumes(self, place: Revision, end: Revision) -> bool:
         """Whether a watcher that knows everything up to this place lacks only what came after it.
@@ -259,7 +259,7 @@ class WatchHub:
     def _since(self, place: Revision) -> Sequence[_Batch]:
         return [batch for batch in self._recent if batch.revision.position > place.position]
 
-    def _begun(
+    def _opening_messages(
         self, snapshot: Snapshot | None, missed: Sequence[_Batch], revision: Revision
     ) -> Iterator[bytes]:
         if snapshot is not None:
