@@ -148,7 +148,7 @@ class Migration:
         try:
             is_mine = self._source.store.copying.fenced() == fence
         except IdentityError as stuck:
-            raise self._stuck(error, stuck) from error
+            raise self._fence_unknown(error, stuck) from error
         if not is_mine:
             raise error
         try:
@@ -165,10 +165,10 @@ class Migration:
         try:
             self._lift(fence)
         except IdentityError as stuck:
-            raise self._stuck(error, stuck) from error
+            raise self._fence_unknown(error, stuck) from error
         raise error
 
-    def _stuck(self, error: BaseException, stuck: IdentityError) -> StoreUnavailableError:
+    def _fence_unknown(self, error: BaseException, stuck: IdentityError) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"{_words(error)}. Whether {self._source.url} takes writes again is not known ({stuck}): run "
             f"`{self._command} --undo`, or without --undo to go on"

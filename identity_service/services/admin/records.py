@@ -83,7 +83,7 @@ class Records:
         record, event = changed.record, changed.event
         above, link = self._known_generation(record.id), new_link()
         raises = changed.revoke and isinstance(record, Client | User)
-        with self._owing(record.id, above, link) if raises else nullcontext():
+        with self._resending(record.id, above, link) if raises else nullcontext():
             appended = self._store.update(
                 record, expected=expected, revoke=changed.revoke, above=above, link=link, audit=event
             )
@@ -96,7 +96,7 @@ class Records:
         """
         above, link = self._known_generation(id_), new_link()
         raises = kind in (RecordKind.CLIENT, RecordKind.USER)
-        with self._owing(id_, above, link) if raises else nullcontext():
+        with self._resending(id_, above, link) if raises else nullcontext():
             appended = self._store.delete(kind, id_, expected=expected, above=above, link=link, audit=event)
         return self._learned(appended, event)
 
@@ -106,7 +106,7 @@ class Records:
         known = self._replica.revocations.generations.get(PrincipalId(id_))
         return known.number if known is not None else 0
 
-    def _owing(self, id_: str, above: int, link: Link) -> AbstractContextManager[None]:
+    def _resending(self, id_: str, above: int, link: Link) -> AbstractContextManager[None]:
         if self._replica is None:
             return nullcontext()
         raised = GenerationRaised(principal=PrincipalId(id_), number=above + 1, origin=link)
