@@ -27,7 +27,7 @@ class FoldRule:
     whole: int
     """Events of one key that are recorded one by one."""
     keys: int
-    """Keys that have a window of their own; events of all further keys are counted together, by type alone."""
+    """Keys that have a window of their own; the events of all further keys share one window per type."""
 
 
 REFUSED: Final = FoldRule(whole=20, keys=1000)
