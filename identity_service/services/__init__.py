@@ -1,1 +1,1 @@
-"""The use cases, one module each. They know the domain and its ports; no wire, no database, no library."""
+"""The use cases, one module each. They know the domain and its ports; no transport, database or library."""

@@ -1,13 +1,13 @@
-"""Brute force: how often a credential may be wrong, and how long the next attempt then has to wait.
+"""Protection against brute force: limits how often a caller may try a wrong credential.
 
 Failures are counted per account, per account and address, per client and address, and per address. The first
-few are free; then one attempt at a time is let through, and each failure doubles the pause until the next, up
-to a lockout that expires by itself. A success forgets the failures of the account that came before it.
-Unknown accounts are counted as known ones, so that the answer does not tell which exist.
+few are free. After those, one attempt at a time is allowed, and each failure doubles the pause before the
+next one, up to a lockout that expires by itself. A success clears the earlier failures of the account.
+Unknown accounts are counted like known ones, so that the answer does not tell which exist.
 
-An attempt claims one of the free failures before the credential is checked, so that of any number of attempts
-at once no more are checked than are free. An attempt that finds all of them claimed by others in progress
-waits for a moment: if those were right, their claims come back.
+An attempt claims one of the free failures before the credential is checked, so that concurrent attempts
+cannot exceed the number of free failures. If attempts in progress hold all claims, a further attempt waits:
+attempts that succeed return their claims.
 """
 
 import hashlib
@@ -39,25 +39,26 @@ from identity_service.domain.errors import (
 
 _IPV6_SITE_BITS: Final = 64
 _PEERS: Final = 1024
+"""Peers whose parsed address is cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitPolicy:
-    """How attempts wait for claims of others to come back."""
+    """How attempts wait until other attempts return their claims."""
 
     places: int = 16
-    """How many may wait at once. Each holds a thread; any more are refused at once (SERVER_BUSY)."""
+    """How many attempts may wait at once. Each blocks a thread; more are refused at once (SERVER_BUSY)."""
     patience: timedelta = timedelta(seconds=30)
-    """An attempt that has waited for so long is refused (SERVER_BUSY).
+    """An attempt that has waited for this long is refused (SERVER_BUSY).
 
-    20 sign-ins at once by one account took 8 s with argon2 at its defaults on two busy cores.
+    20 concurrent sign-ins of one account took 8 s with argon2 at its defaults on two busy cores.
     """
     poll: timedelta = timedelta(milliseconds=50)
-    """How often a waiting attempt asks again. Only this process says at once that a claim came back."""
+    """How often a waiting attempt tries again. Only claims returned in this process wake it earlier."""
 
 
 class AttemptGuard:
-    """Lets attempts through, or says how long to wait."""
+    """Allows attempts at credentials, or refuses them with the time until the next one is allowed."""
 
     def __init__(
         self,
@@ -70,35 +71,35 @@ class AttemptGuard:
         """Guard with these counters.
 
         Args:
-            shared: counts for all processes; for passwords, where checking takes long anyway.
-            local: counts in this process; for credentials of clients, which are checked from memory.
+            shared: counts for all processes; used for passwords, which are slow to check anyway.
+            local: counts in this process; used for client credentials, which are checked from memory.
             policies: how many failures each kind of key is allowed.
-            monotonic: seconds on a clock that is never set.
-            waits: how attempts wait for claims of others; None = the defaults.
+            monotonic: returns seconds on a clock that is never set.
+            waits: how attempts wait for the claims of others; None = the defaults.
         """
         self._shared = shared
         self._local = local
         self._policies = policies
         self._queue = _ClaimQueue(monotonic, waits or WaitPolicy())
-        # One connection brings many calls, and to read an address takes longer than to count for it.
+        # Cached, since one connection makes many calls, and parsing an address takes longer than counting.
         self._address_of = lru_cache(_PEERS)(address_of)
 
     @property
     def waiting(self) -> int:
-        """How many attempts wait for a claim to come back."""
+        """How many attempts are waiting for a claim."""
         return self._queue.waiting
 
     def of_user(self, username: str, peer: str) -> AbstractContextManager[None]:
-        """Return what goes around a check of a password.
+        """Return a context manager to check a password in.
 
-        To enter it raises TooManyAttemptsError, ServerBusyError or StoreUnavailableError. To leave it with
-        CredentialRefusedError counts a failure.
+        Entering it raises TooManyAttemptsError, ServerBusyError or StoreUnavailableError if the attempt is
+        refused. Leaving it with CredentialRefusedError counts a failure.
 
         Args:
-            username: normalised; of an account that exists or not.
+            username: normalised; the account need not exist.
             peer: host:port of the caller, or empty.
         """
-        account, address, policies = _hidden(username), self._address_of(peer), self._policies
+        account, address, policies = _hashed(username), self._address_of(peer), self._policies
         limits = (
             *self._of_peer(address),
             Limit(f"account/{account}/{address}", policies.account_at_peer),
@@ -107,14 +108,14 @@ class AttemptGuard:
         return _Attempt(self._queue, self._shared, limits)
 
     def of_client(self, client_id: str, peer: str) -> AbstractContextManager[None]:
-        """Return what goes around a check of a client's credential, as `of_user` does.
+        """Return a context manager to check a client's credential in; it raises and counts as `of_user`'s.
 
         `client_id` is empty if the credential does not name a client before it is checked.
         """
         address = self._address_of(peer)
         limits = self._of_peer(address)
         if client_id:
-            limits = (*limits, Limit(f"client/{_hidden(client_id)}/{address}", self._policies.client))
+            limits = (*limits, Limit(f"client/{_hashed(client_id)}/{address}", self._policies.client))
         return _Attempt(self._queue, self._local, limits)
 
     def _of_peer(self, address: str) -> tuple[Limit, ...]:
@@ -125,7 +126,10 @@ class AttemptGuard:
 
 
 def address_of(peer: str) -> str:
-    """The address that failures are counted for: of IPv6 the site, since a host has many there."""
+    """Return the address of a `host:port` to count failures for, or "" if it has no IP address.
+
+    For IPv6 it is the /64 network, since one host may use all addresses of it.
+    """
     host = peer.rpartition(":")[0].strip("[]")
     try:
         address = ip_address(host)
@@ -140,7 +144,7 @@ def address_of(peer: str) -> str:
 
 
 class _Attempt:
-    """Claims an attempt when it is entered, and settles it when it is left."""
+    """A context manager that claims an attempt when it is entered, and settles it when it is left."""
 
     __slots__ = ("_claim", "_counter", "_limits", "_queue")
 
@@ -164,12 +168,12 @@ class _Attempt:
         elif issubclass(kind, CredentialRefusedError):
             self._queue.settle(self._claim, Verdict.WRONG)
         else:
-            with suppress(StoreUnavailableError):  # the claim ends by itself, and `error` says more
+            with suppress(StoreUnavailableError):  # the claim expires by itself; `error` is more useful
                 self._queue.settle(self._claim, Verdict.NONE)
 
 
 class _ClaimQueue:
-    """Claims attempts; a bounded number of callers may wait for a claim to come back."""
+    """Claims attempts; a bounded number of callers may wait until a claim is free."""
 
     def __init__(self, monotonic: Callable[[], float], policy: WaitPolicy) -> None:
         self._monotonic = monotonic
@@ -180,10 +184,17 @@ class _ClaimQueue:
 
     @property
     def waiting(self) -> int:
+        """How many callers are waiting for a claim."""
         return self._waiting
 
     def claim(self, counter: AttemptCounter, limits: Sequence[Limit]) -> Claim:
-        """Raises TooManyAttemptsError, ServerBusyError, StoreUnavailableError."""
+        """Claim an attempt, and wait for one if attempts in progress hold all claims.
+
+        Raises:
+            TooManyAttemptsError: the pause after earlier failures is not over.
+            ServerBusyError: too many callers wait, or this one has waited too long.
+            StoreUnavailableError: the shared counts cannot be reached.
+        """
         found = counter.claim(limits)
         if isinstance(found, Occupied):
             found = self._wait(counter, limits)
@@ -195,10 +206,11 @@ class _ClaimQueue:
         return found
 
     def settle(self, claim: Claim, verdict: Verdict) -> None:
+        """Settle a claim and wake the callers that wait for one. Raises StoreUnavailableError."""
         try:
             claim.settle(verdict)
         finally:
-            # An attempt that begins to wait only now has yet to ask the counter, and finds what was settled.
+            # A caller that begins to wait only now has not asked the counter yet, and so sees the settlement.
             if self._waiting:
                 with self._settled:
                     self._settlements += 1
@@ -230,6 +242,6 @@ def _busy() -> ServerBusyError:
     return ServerBusyError("too many attempts with this account or from this address at once; try again")
 
 
-def _hidden(name: str) -> str:
-    """A name that nobody has may be a password in the wrong field: it is not kept."""
+def _hashed(name: str) -> str:
+    """Hash a name that is counted, since a password typed into the wrong field must not be stored."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]

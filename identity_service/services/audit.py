@@ -1,4 +1,4 @@
-"""The audit trail: where events go that no change carries, and the log line of those that one does carry.
+"""The audit trail: logs audit events, and stores those that are not written together with a change.
 
 Both classes implement the port AuditTrail. A caller that records an event never waits for the store.
 """
@@ -17,36 +17,40 @@ from identity_service.domain.store import Store
 from identity_service.services.folding import DONE_KEYS, Folding, FoldRule
 
 _BATCH: Final = 500
+"""Events in one write to the store."""
 _COLLECT: Final = 0.05
-"""Seconds that the first event of a batch waits for others: a call for each would cost more."""
+"""Seconds that the first event of a batch waits for others, to save writes."""
 _FIRST_PAUSE: Final = 0.1
+"""Seconds before a failed write is repeated; doubled after each failure."""
 _LONGEST_PAUSE: Final = 5.0
 _LOOK_EVERY: Final = 1.0
-"""Seconds between two looks for windows that have ended, as long as anything is folded."""
+"""Seconds between two checks for windows that have ended, while events are being folded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrailConfig:
-    """What becomes of events that no change carries."""
+    """The settings for events that are not written together with a change."""
 
     queue: int
-    """How many may wait while the store is slow or away."""
+    """How many events may wait while the store is slow or unreachable; more are dropped."""
     burst: int
-    """Successful calls of one address and kind that leave an event each in one window."""
+    """Successful calls of one address and type that are recorded one by one in each window."""
     store_traffic: bool
-    """Whether the store gets events of traffic, too, or the log alone."""
+    """Whether events of kind TRAFFIC are stored; if not, they are only logged."""
 
 
 class LoggedTrail:
-    """Events go to the log alone, where nothing runs that could store them later."""
+    """An audit trail that only logs events, for commands that end before an event could be stored."""
 
     def __init__(self, event_log: EventLog) -> None:
         self._event_log = event_log
 
     def record(self, event: AuditEvent) -> None:
+        """Log an event that records no change."""
         self._log(event)
 
     def stored(self, event: AuditEvent) -> None:
+        """Log an event that the store has written together with its change."""
         self._log(event)
 
     def _log(self, event: AuditEvent) -> None:
@@ -65,18 +69,18 @@ class LoggedTrail:
 @dataclass(slots=True)
 class _Counts:
     dropped: int = 0
-    """In all."""
+    """Events dropped since the process began."""
     unsaid: int = 0
-    """Dropped since an event last said so."""
+    """Events dropped that no EVENTS_DROPPED event has reported yet."""
     folded: int = 0
-    """In all."""
+    """Events folded since the process began."""
 
 
 class StoredTrail(LoggedTrail):
-    """The trail of a service. It folds events that no change carries, see `folding.py`, then logs them.
+    """The audit trail of a serving process: folds events (see `folding.py`), logs them, and stores them.
 
-    Those that the store gets as well wait in a bounded queue; one thread stores them in batches, and writes
-    what was folded.
+    Events for the store wait in a bounded queue. One thread stores them in batches and writes the summaries
+    of folded events.
     """
 
     def __init__(self, store: Store, event_log: EventLog, clock: Clock, config: TrailConfig) -> None:
@@ -85,7 +89,7 @@ class StoredTrail(LoggedTrail):
         self._config = config
         self._folding = Folding(clock, done=FoldRule(whole=config.burst, keys=DONE_KEYS))
         self._has_folded = False
-        """Whether the thread has to look for windows that end."""
+        """Whether events were folded, so that the thread has to check for windows that have ended."""
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
         self._counts = _Counts()
@@ -104,10 +108,11 @@ class StoredTrail(LoggedTrail):
         return self._counts.folded
 
     def start(self) -> None:
+        """Start the thread that stores events."""
         self._thread.start()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what was folded, and store what still waits, for at most `timeout` seconds."""
+        """Write the summaries of folded events and store the waiting ones, for at most `timeout` seconds."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
@@ -116,6 +121,7 @@ class StoredTrail(LoggedTrail):
         self._stopped.set()
 
     def record(self, event: AuditEvent) -> None:
+        """Fold an event that records no change, or log it and queue it for the store."""
         with self._changed:
             if not self._folding.admit(event):
                 self._counts.folded += 1
@@ -127,7 +133,7 @@ class StoredTrail(LoggedTrail):
         self._log(event)
 
     def _queue(self, event: AuditEvent) -> None:
-        """Let an event wait for the store if it goes there; the lock is held."""
+        """Queue an event if its kind is stored; drop it if the queue is full. The caller holds the lock."""
         if event.kind is AuditKind.TRAFFIC and not self._config.store_traffic:
             return
         if len(self._events) < self._config.queue and not self._stopped.is_set():
@@ -161,7 +167,7 @@ class StoredTrail(LoggedTrail):
                     self._log(batch[-1])
 
     def _wait(self) -> bool:
-        """Return when there is something to do; True if the trail is closing."""
+        """Wait until there is something to do; return True if the trail is closing."""
         with self._changed:
             self._changed.wait_for(lambda: self._events or self._closing.is_set() or self._has_folded)
             self._changed.wait_for(lambda: self._events or self._closing.is_set(), _LOOK_EVERY)
@@ -180,7 +186,7 @@ class StoredTrail(LoggedTrail):
             self._log(event)
 
     def _take(self) -> list[AuditEvent]:
-        """The next batch, or nothing. The last event of a batch says how many are missing, if any are."""
+        """Return the next batch, which may be empty; its last event says how many were dropped, if any."""
         with self._changed:
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
             if batch and (unsaid := self._counts.unsaid):
@@ -200,7 +206,7 @@ class StoredTrail(LoggedTrail):
 def record_refusal(
     trail: AuditTrail, type_: AuditType, error: IdentityError, origin: Origin, *, target: str = ""
 ) -> None:
-    """Record that a call was refused, and why: for the operator in more words than for the caller."""
+    """Record that a call was refused, with a more detailed reason than the caller is given."""
     refused = error if isinstance(error, CredentialRefusedError) else None
     trail.record(
         AuditEvent.of(

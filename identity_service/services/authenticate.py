@@ -1,6 +1,7 @@
-"""Authentication: proves a credential and says whose it is. Issues nothing.
+"""Authentication: checks a credential and returns the client or user that it proves. Issues no token.
 
-Every refusal is the same CredentialRefusedError, and unknown accounts cost as much as known ones.
+Every refusal is the same CredentialRefusedError, and an unknown account takes as long to refuse as a known
+one, so that callers cannot find out which accounts exist.
 """
 
 from collections.abc import Mapping
@@ -49,14 +50,14 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCertificate:
-    """The certificate of the connection (RFC 8705); None = it has none."""
+    """The client certificate of the TLS connection (RFC 8705); None = the connection has none."""
 
     certificate: PeerCertificate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederatedToken:
-    """A JWT of a trusted issuer."""
+    """A JWT that a trusted issuer signed."""
 
     jwt: Secret
 
@@ -66,7 +67,7 @@ ClientCredential = ClientSecret | ClientAssertion | ClientCertificate | Federate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Password:
-    """A person's username and password, and the client that the person signs in through."""
+    """A user's username and password, and the client that the user signs in through."""
 
     username: str
     password: Secret
@@ -76,17 +77,18 @@ class Password:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticatedUser:
-    """A person who proved themselves, with the generations from before the record was read."""
+    """A user that was authenticated, with the client that the user signed in through."""
 
     user: User
     client: Client
     generations: Mapping[PrincipalId, Generation]
+    """Those of the user, the client and the service, read before the password was checked."""
     auth_time: datetime
-    """By the store's clock."""
+    """When the user was authenticated, by the store's clock."""
 
 
 class Authenticator:
-    """Checks credentials."""
+    """Checks the credentials of clients and users, and limits how often a caller may try."""
 
     def __init__(
         self,
@@ -109,9 +111,10 @@ class Authenticator:
         self._audit = audit
 
     def client(self, credential: ClientCredential, origin: Origin = NOWHERE) -> AuthenticatedClient:
-        """Check a credential of a client.
+        """Check a client's credential and return the client.
 
-        Raises CredentialRefusedError, TooManyAttemptsError, IssuerUnreachableError.
+        Raises CredentialRefusedError, TooManyAttemptsError, ServerBusyError, IssuerUnreachableError,
+        StoreUnavailableError.
         """
         claimed = credential.client_id if isinstance(credential, ClientSecret) else ""
         with self._guard.of_client(claimed, origin.peer):
@@ -131,7 +134,8 @@ class Authenticator:
                 assert_never(credential)
 
     def _by_secret(self, credential: ClientSecret) -> AuthenticatedClient:
-        # Before the record: a raise in between makes a token that is refused, never one that escapes.
+        # Read before the record: if the generation is raised in between, the new token has the old one and
+        # is refused. Read after it, the token would escape the revocation.
         generations = self._replica.revocations.current(EVERYONE, credential.client_id)
         client = self._directory.client(credential.client_id)
         right = matches_any(credential.secret, client.secrets if client else (), self._clock.now())
@@ -143,10 +147,10 @@ class Authenticator:
         return AuthenticatedClient(client=client, subject=client.client_id, generations=generations)
 
     def user(self, credential: Password, origin: Origin = NOWHERE) -> AuthenticatedUser:
-        """Check a username and password. Slow on purpose.
+        """Check a username and password, and return the user. Slow on purpose (argon2id).
 
-        The certificate of the connection proves the client as well as a secret does. Raises
-        CredentialRefusedError, TooManyAttemptsError, ServerBusyError.
+        The client proves itself by its secret or by the certificate of the connection; a public client need
+        not. Raises CredentialRefusedError, TooManyAttemptsError, ServerBusyError, StoreUnavailableError.
         """
         with self._guard.of_user(normalize_username(credential.username), origin.peer):
             return self._user(credential, origin)
@@ -154,7 +158,7 @@ class Authenticator:
     def _user(self, credential: Password, origin: Origin) -> AuthenticatedUser:
         found = self._store.find_user(credential.username)
         user_id = found.record.user_id if found is not None else None
-        # Both readings of the generations come before the record and the password: see `client`.
+        # The generations are read before the record and before the password is checked: see `_by_secret`.
         known = self._replica.revocations.current(EVERYONE, credential.client_id, *filter(None, [user_id]))
         sign_in = self._store.read_sign_in(credential.username, credential.client_id)
         user, client = sign_in.user, sign_in.client
@@ -180,7 +184,7 @@ class Authenticator:
         )
 
     def _rehash(self, found: Versioned[User], password: Secret, origin: Origin) -> None:
-        """Keep a stronger hash where the settings were raised since; the sign-in does not depend on it."""
+        """Replace a password hash that is weaker than the settings; a failure does not stop the sign-in."""
         user = found.record
         if user.password_hash is None or not self._hasher.is_outdated(user.password_hash):
             return
@@ -191,7 +195,7 @@ class Authenticator:
             self._audit.stored(event)
 
     def _is_proven(self, client: Client, secret: Secret | None, certificate: PeerCertificate | None) -> bool:
-        """A public client has nothing to show; another one its secret, or a certificate of its own."""
+        """Return whether the client is public, or its secret or the certificate proves it."""
         if client.is_public:
             return True
         if secret is not None:

@@ -1,6 +1,6 @@
-"""Backup: writes everything that a store needs to be restored into a file, while processes use the store.
+"""Backup: writes everything that a restore needs into a file, while processes use the store.
 
-What it leaves out is what a restore would not bring back: sessions, and audit events.
+A backup has no sessions and no audit events, because a restore would not bring them back.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,14 +14,16 @@ from identity_service.domain.keys import StoredKey
 from identity_service.services.copy_tally import Tally
 
 _ATTEMPTS: Final = 3
+"""How often a backup is begun if the store is replaced meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackedUp:
-    """A backup was written."""
+    """The result of a backup."""
 
     manifest: Manifest
     counts: Mapping[str, int]
+    """How many things of each kind it holds."""
 
 
 def back_up(
@@ -32,15 +34,21 @@ def back_up(
     issuer: str,
     version: str,
 ) -> BackedUp:
-    """Write a backup; begins again, up to three times in all, if the store is replaced meanwhile.
+    """Write a backup; if the store is replaced meanwhile, begin again, up to three times in all.
 
-    `check_key` raises ConfigurationError for a key that the master key does not open.
+    Args:
+        source: the store to copy.
+        writer: writes the file.
+        check_key: raises ConfigurationError for a key that the master key does not open.
+        issuer: this service's issuer name, for the manifest.
+        version: the version of this program, for the manifest.
 
     Raises:
         AlreadyExistsError: the file exists.
         ConfigurationError: the file cannot be written, or the master key is not the one of the store.
-        StoreFencedError: the store was moved; a backup of it would miss what happens in the other one.
-        StoreUninitializedError, StoreDamagedError, StoreReplacedError, StoreUnavailableError.
+        StoreFencedError: the store was migrated to another one; the backup would lack the changes there.
+        StoreUninitializedError, StoreDamagedError, StoreUnavailableError: the store cannot be read.
+        StoreReplacedError: the store was replaced during each of the three attempts.
     """
     writer.require_free()
     fence = source.fenced()

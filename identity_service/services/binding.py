@@ -1,7 +1,7 @@
-"""Binding: whether tokens are bound to the certificate of a connection (RFC 8705 section 3). Issues none.
+"""Binding of tokens to the client certificate of a connection (RFC 8705 section 3). Issues no token.
 
-The certificate may be anybody's whom a client authority vouches for: binding proves that later calls
-come from whoever made this one, not who that is.
+Any certificate that an accepted client CA has signed will do: the binding proves that later calls come from
+the holder of the same certificate, not which client that is.
 """
 
 from identity_service.domain.errors import BindingRequiredError
@@ -14,9 +14,10 @@ from identity_service.services.authenticate import ClientCertificate, ClientCred
 def bind(
     client: Client, credential: ClientCredential | Password, certificate: PeerCertificate | None
 ) -> bytes | None:
-    """The certificate that new tokens of the client are bound to, or None where they are bound to none.
+    """Return the SHA-256 of the certificate that new tokens are bound to; None = they are not bound.
 
-    Raises BindingRequiredError: the client's must be, and the connection has no certificate.
+    Tokens are bound if the client requires it, or if the certificate was its credential. Raises
+    BindingRequiredError if they must be bound and the connection has no certificate.
     """
     if not (client.require_binding or isinstance(credential, ClientCertificate)):
         return None
@@ -28,12 +29,12 @@ def bind(
 def rebind(
     session: Session, client: Client, credential: ClientCredential | None, certificate: PeerCertificate | None
 ) -> bytes | None:
-    """The certificate that the next access token of a session is bound to; `bind` said so of the first one.
+    """Return the SHA-256 of the certificate that the next access token of a session is bound to, or None.
 
-    The same as before, or another one of a client that has just proven itself with it: certificates are
-    renewed more often than people sign in (RFC 8705 section 7.1).
+    It is the certificate of the session, or another one if the client has just authenticated with it, since
+    certificates are renewed more often than users sign in (RFC 8705 section 7.1).
 
-    Raises BindingRequiredError: the connection shows no such certificate.
+    Raises BindingRequiredError if the connection has no such certificate.
     """
     bound = session.certificate_sha256
     if bound is None and not client.require_binding:

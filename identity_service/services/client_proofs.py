@@ -1,6 +1,6 @@
-"""Proofs of clients that need no secret here: an assertion, a certificate, a token of a trusted issuer.
+"""Client authentication without a shared secret: by assertion, certificate, or token of a trusted issuer.
 
-Each says whose it is and why it is refused; the caller hears only that it is. Issues nothing.
+The errors name the client and the reason for the audit trail; the caller only learns that it was refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,25 +32,27 @@ from identity_service.services.issuers import Issuers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticatedClient:
-    """A client that proved itself, with the generations from before its record was read."""
+    """A client that was authenticated."""
 
     client: Client
     subject: PrincipalId
-    """The client's id, or that of a principal of a trusted issuer which has no record here."""
+    """The client's id, or the id of a principal of a trusted issuer, which has no record here."""
     generations: Mapping[PrincipalId, Generation]
+    """Those of the client, the subject and the service, read before the client's record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofConfig:
-    """Whom proofs must be made for, and by which clock."""
+    """The settings of proofs."""
 
     audience: str
-    """The issuer name of this service."""
+    """The `aud` that a JWT must have: the issuer name of this service."""
     leeway: timedelta
+    """How far the clock of the signer may differ from this one."""
 
 
 class ClientProofs:
-    """Checks them. Every method raises CredentialRefusedError, and StoreUnavailableError."""
+    """Authenticates clients. Every method raises CredentialRefusedError and StoreUnavailableError."""
 
     def __init__(
         self,
@@ -73,14 +75,14 @@ class ClientProofs:
         self._config = config
 
     def by_assertion(self, jwt: Secret) -> AuthenticatedClient:
-        """Whose key signed this JWT (RFC 7523)."""
+        """Return the client whose registered key signed this JWT (RFC 7523)."""
         unverified = self._reader.read(jwt)
         named = unverified.says.issuer
         proven = self._find(PrincipalId(named)) if is_principal_id(named) else None
-        with _on_account_of(proven):
+        with _naming_account(proven):
             key = self._key_of(proven, unverified.key_id)
             if proven is None or key is None:
-                self._reader.spend(unverified)  # so that the time it takes does not tell which clients exist
+                self._reader.spend(unverified)  # so that the duration does not tell which clients exist
                 raise CredentialRefusedError("the assertion is of no client that has such a key")
             assertion = unverified.prove(key)
             token_id = check_client_assertion(
@@ -94,20 +96,23 @@ class ClientProofs:
         return proven
 
     def by_certificate(self, certificate: PeerCertificate | None) -> AuthenticatedClient:
-        """Whose certificate the connection showed (RFC 8705)."""
+        """Return the client that has registered a name of this certificate (RFC 8705)."""
         if certificate is None:
             raise CertificateMissingError("the connection has no certificate")
         named = self._directory.client_of(certificate)
-        # Read again, after the generations: see `_find`.
+        # The client is read again, after the generations: see `_find`.
         proven = self._find(named.client_id) if named is not None else None
         if proven is None:
             raise CredentialRefusedError("the certificate is that of no client, or of several")
-        with _on_account_of(proven):
+        with _naming_account(proven):
             _require_enabled(proven)
         return proven
 
     def by_federated_token(self, jwt: Secret) -> AuthenticatedClient:
-        """Whom a token proves by the rules of its issuer. Raises IssuerUnreachableError, too."""
+        """Return the client that the rules of a trusted issuer assign to this token.
+
+        Also raises IssuerUnreachableError if the keys of the issuer cannot be fetched.
+        """
         unverified = self._reader.read(jwt)
         try:
             return self._by_token_of_issuer(unverified)
@@ -144,14 +149,15 @@ class ClientProofs:
                 "the client that the issuer's rule names does not exist",
                 details={"client_id": rule.client_id},
             )
-        with _on_account_of(proven):
+        with _naming_account(proven):
             _require_enabled(proven)
             if token_id is not None:
                 self._consume(f"federated:{_digest(issuer.issuer)}", token_id, assertion)
         return proven
 
     def _find(self, client_id: PrincipalId, subject: PrincipalId | None = None) -> AuthenticatedClient | None:
-        # Before the record: a raise in between makes a token that is refused, never one that escapes.
+        # The generations are read before the record: if one is raised in between, the new token has the old
+        # one and is refused. Read after it, the token would escape the revocation.
         subject = subject or client_id
         generations = self._replica.revocations.current(EVERYONE, client_id, subject)
         client = self._directory.client(client_id)
@@ -162,7 +168,7 @@ class ClientProofs:
     def _key_of(self, proven: AuthenticatedClient | None, key_id: str) -> VerifyingKey | None:
         """Return the key of this id among those that the client has registered, or None.
 
-        A key that was registered under other rules and is refused now is passed over; the others count.
+        A key that the rules of today refuse, although it was registered before, is skipped.
         """
         for text in proven.client.public_keys if proven is not None else ():
             with suppress(ValueError):
@@ -183,8 +189,8 @@ def _require_enabled(proven: AuthenticatedClient) -> None:
 
 
 @contextmanager
-def _on_account_of(proven: AuthenticatedClient | None) -> Iterator[None]:
-    """Names the client in what the operator is told of a refusal."""
+def _naming_account(proven: AuthenticatedClient | None) -> Iterator[None]:
+    """Add the client's id to a CredentialRefusedError, for the audit trail."""
     try:
         yield
     except CredentialRefusedError as error:
@@ -194,5 +200,5 @@ def _on_account_of(proven: AuthenticatedClient | None) -> Iterator[None]:
 
 
 def _digest(text: str) -> str:
-    """A text of others in a key of the store: of one length, and nobody can make two that are the same."""
+    """Hash a text of a client or issuer for a key of the store: of fixed length, without collisions."""
     return base64url(sha256(text.encode()).digest())

@@ -1,4 +1,4 @@
-"""Counts what a copy consists of, and remembers what it held, so that two copies can be compared.
+"""Counts the items of a copy, and remembers which there were, so that two copies can be compared.
 
 Knows no store and no file.
 """
@@ -26,16 +26,16 @@ _FOREVER: Final = math.inf
 
 
 class Tally:
-    """What has been seen of a copy. Each thing counts once, however often the copy repeats it."""
+    """The items of a copy that were seen. Each thing counts once, however often the copy repeats it."""
 
     def __init__(self) -> None:
         self._held: dict[int, float] = {}
-        """When each thing ceases to matter (Unix seconds), by a hash of its name, which takes less memory."""
+        """Hash of a thing's kind and id, to save memory -> when it may be forgotten (Unix seconds)."""
         self._generations: dict[str, Generation] = {}
         self._counts: Counter[str] = Counter()
 
     def watching(self, items: Iterable[CopiedItem]) -> Iterator[CopiedItem]:
-        """Pass the items on, and count them."""
+        """Yield the items, and count them."""
         for item in items:
             self.add(item)
             yield item
@@ -60,12 +60,12 @@ class Tally:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many things of each kind; every kind that a copy may have is there."""
+        """The number of things of each kind, including kinds of which there are none."""
         generations = {"generations": len(self._generations)}
         return generations | {label: self._counts[kind] for kind, label in _LABELS.items()}
 
     def missing_in(self, other: "Tally", now: datetime) -> int:
-        """Return how many things that still matter at `now` the other copy lacks."""
+        """Return how many things that must still be kept at `now` the other copy lacks."""
         moment = now.timestamp()
         return sum(not other.has(name) for name, until in self._held.items() if until > moment) + sum(
             other.generation_of(principal) != generation
@@ -73,7 +73,7 @@ class Tally:
         )
 
     def has(self, name: int) -> bool:
-        """Return whether a thing of this hashed name was seen."""
+        """Return whether a thing with this hash of kind and id was seen."""
         return name in self._held
 
     def generation_of(self, principal: str) -> Generation | None:
@@ -97,7 +97,7 @@ _LABELS: Final[Mapping[str, str]] = {
 def _described(
     item: TokenDenied | SessionEnded | CopiedRecord | CopiedUse | CopiedSession,
 ) -> tuple[str, str, float]:
-    """Return kind, id, and when the item ceases to matter (Unix seconds)."""
+    """Return the kind and id of an item, and when it may be forgotten (Unix seconds)."""
     match item:
         case TokenDenied(token_id=token_id, deny_until=until):
             return "denial", token_id, until.timestamp()

@@ -1,7 +1,7 @@
-"""The directory as the hot path sees it: client records in memory, dropped when the log says so.
+"""A bounded cache of client records, invalidated when the change log says that a client has changed.
 
-Owns a bounded cache. A record that is a moment old is harmless: disabling or deleting a client raises
-its generation, so a token issued from the old record is refused.
+A record that is slightly old is harmless: disabling or deleting a client raises its generation, so a token
+that was issued from the old record is refused.
 """
 
 import threading
@@ -15,10 +15,11 @@ from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
 
 _LIMIT: Final = 10_000
+"""Clients, and certificates, that are cached."""
 
 
 class Directory:
-    """Finds clients without asking the store twice."""
+    """Finds clients by id or certificate, in memory if possible. Thread-safe."""
 
     def __init__(self, store: Store, *, limit: int = _LIMIT) -> None:
         self._store = store
@@ -29,7 +30,7 @@ class Directory:
         self._changes = 0
 
     def client(self, client_id: PrincipalId) -> Client | None:
-        """The client, or None where there is none (which is remembered too)."""
+        """Return the client, or None if there is none (which is cached too). Raises StoreUnavailableError."""
         with self._lock:
             if client_id in self._clients:
                 self._clients.move_to_end(client_id)
@@ -38,7 +39,7 @@ class Directory:
         found = self._store.get(Client, client_id)
         client = found.record if found is not None else None
         with self._lock:
-            # A change that was folded while the store was asked may be newer than the answer.
+            # If a change was applied during the read, the record read may be older than that change.
             if changes == self._changes:
                 self._clients[client_id] = client
                 if len(self._clients) > self._limit:
@@ -46,7 +47,10 @@ class Directory:
         return client
 
     def client_of(self, certificate: PeerCertificate) -> Client | None:
-        """The client that a certificate proves, or None where none of its names is registered."""
+        """Return the client that has registered a name of the certificate; None = no client, or several.
+
+        Raises StoreUnavailableError.
+        """
         with self._lock:
             known = certificate.sha256 in self._by_certificate
             client_id = self._by_certificate.get(certificate.sha256)
@@ -54,7 +58,7 @@ class Directory:
         if not known:
             found = [self._store.find_client(name) for name in certificate.names]
             ids = {client.record.client_id for client in found if client is not None}
-            client_id = ids.pop() if len(ids) == 1 else None  # one that names two clients proves neither
+            client_id = ids.pop() if len(ids) == 1 else None  # a certificate of two clients proves neither
             with self._lock:
                 if changes == self._changes:
                     self._by_certificate[certificate.sha256] = client_id
@@ -64,7 +68,7 @@ class Directory:
         return client if client is not None and client.certificates & certificate.names else None
 
     def on_change(self, change: RecordChanged | None) -> None:
-        """Forget a client that changed; None = forget all."""
+        """Drop a client that has changed from the cache; None = drop everything."""
         with self._lock:
             if change is None:
                 self._changes += 1

@@ -1,7 +1,8 @@
-"""Exchange: a token for the subject of another, for whoever acts for them (RFC 8693). Checks no secret.
+"""Token exchange (RFC 8693): issues a token for the subject of another token, naming the actor.
 
-`domain/exchange.py` decides; here the client is proven, and both tokens are verified as Verify does. Records
-of the subject and the actor are not read: disabling or deleting one raises its generation, which Verify sees.
+The client is authenticated and both tokens are verified here; `domain/exchange.py` decides what is granted.
+The records of the subject and the actor are not read: disabling or deleting one of them raises its
+generation, so its token does not verify any more.
 """
 
 from collections.abc import Mapping
@@ -26,14 +27,16 @@ from identity_service.services.verify import Verifier, VerifyRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeRequest:
-    """Whom to act for, and who acts, where that is not the client itself."""
+    """The tokens of an exchange."""
 
     subject_token: Secret
+    """An access token of the principal to act for."""
     actor_token: Secret | None = None
+    """An access token of the principal that acts; None = the client itself acts."""
 
 
 class Exchanger:
-    """The part of Issue that exchanges tokens."""
+    """Exchanges tokens, as a part of the use case Issue."""
 
     def __init__(
         self,
@@ -64,12 +67,14 @@ class Exchanger:
         may_act: PrincipalId | None,
         encryption: TokenEncryption = TokenEncryption.NONE,
     ) -> TokenSet:
-        """Exchange a token.
+        """Authenticate the client, verify the tokens, and return an access token for the subject.
 
         Raises:
             SubjectTokenRefusedError: one of the tokens does not verify.
-            BindingRequiredError, EncryptionNotPossibleError, and what `Authenticator.client` and
-                `decide_exchange` raise.
+            BindingRequiredError: the token must be bound, and the connection has no certificate.
+            EncryptionNotPossibleError: the audience has no encryption key.
+
+        Also raises what `Authenticator.client`, `Verifier.verify` and `decide_exchange` raise.
         """
         proven = self._authenticator.client(credential, origin)
         subject = self._verified("subject_token", request.subject_token, origin)
@@ -84,7 +89,7 @@ class Exchanger:
             generations=proven.generations,
         )
         issue_time = self._clock.now().replace(microsecond=0)
-        if subject.expire_time <= issue_time:  # good by the leeway only: nothing is left of it
+        if subject.expire_time <= issue_time:  # it verifies within the leeway only; no lifetime is left
             raise SubjectTokenRefusedError("subject_token", "EXPIRED")
         exchanged = decide_exchange(case, wanted, self._lifetimes, issue_time, claims=claims, may_act=may_act)
         bound = bind(proven.client, credential, origin.certificate)

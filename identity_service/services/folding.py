@@ -1,8 +1,8 @@
-"""Folding: how many events of one type and one address are written one by one; the rest are counted.
+"""Folding of audit events: the first of many similar events are recorded one by one, the rest are counted.
 
-How many events there are that no change carries is for the callers to choose. So in a window of ten seconds
-only the first events of an address, a type and a reason are written as they are. What follows within the
-window is counted, and when the window has ended one event says how many there were. Knows no log, no store.
+Callers decide how many events there are that record no change. So within a window of ten seconds, only the
+first events of one address, type and reason are recorded. Further ones are counted, and when the window has
+ended, one summary event reports their number. Knows neither the log nor the store.
 """
 
 from collections.abc import Sequence
@@ -15,25 +15,28 @@ from identity_service.domain.ports import Clock
 from identity_service.services.attempts import address_of
 
 WINDOW: Final = 10.0
-"""Seconds from the first event of a key, during which events of this key are counted together."""
+"""Seconds from the first event of a key on, during which events of this key are counted together."""
 _PEERS: Final = 1024
-"""Peers whose address is remembered: a connection brings many calls, and to parse an address takes longer."""
+"""Peers whose parsed address is cached, since one connection makes many calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldRule:
-    """How much of one outcome is written in one window."""
+    """How many events of one outcome (refused or done) are recorded in one window."""
 
     whole: int
-    """Events of one key that are written one by one."""
+    """Events of one key that are recorded one by one."""
     keys: int
-    """Keys that are counted apart; events of all further keys are counted together, by kind alone."""
+    """Keys that have a window of their own; the events of all further keys share one window per type."""
 
 
 REFUSED: Final = FoldRule(whole=20, keys=1000)
-"""Anybody can have a call refused, so little of it is written."""
+"""The rule for refused calls. Any caller can cause one, so few of them are recorded."""
 DONE_KEYS: Final = 10_000
-"""A successful call takes a credential, and tells which token went to whom: see the setting `audit_burst`."""
+"""`FoldRule.keys` for successful calls; `whole` is the setting `audit_burst`.
+
+More of them are recorded, since they need a credential and say which principal got which token.
+"""
 
 _OTHERS: Final = "others"
 _Key = tuple[str, AuditType, str]
@@ -42,20 +45,23 @@ _Key = tuple[str, AuditType, str]
 
 @dataclass(slots=True)
 class _Window:
-    """What came of one key since its window began."""
+    """The events of one key since its window began."""
 
     end: float
+    """Monotonic seconds."""
     first: AuditEvent
-    """For what it has in common with all others of the key."""
+    """The first event; its type, outcome and reason are those of all events of the key."""
     address: str | None
-    """None = of more than one."""
+    """None = events of several addresses are counted together."""
     seen: int = 1
     folded: int = 0
     actor: str = ""
-    """The actor and target of all that was folded; empty = of more than one."""
+    """The actor of all folded events; empty = they have several."""
     target: str = ""
+    """The target of all folded events; empty = they have several."""
 
     def fold(self, event: AuditEvent) -> None:
+        """Count an event that is not recorded on its own."""
         if not self.folded:
             self.actor, self.target = event.actor, event.target
         self.folded += 1
@@ -65,6 +71,7 @@ class _Window:
             self.target = ""
 
     def summary(self) -> AuditEvent:
+        """Return the event that says how many events were folded, and what they have in common."""
         details = {"folded": str(self.folded), "seconds": f"{WINDOW:.0f}"}
         if self.address is None:
             details["peers"] = _OTHERS
@@ -80,7 +87,7 @@ class _Window:
 
 
 class Folding:
-    """Decides which events are written one by one. Not thread-safe: the caller holds a lock."""
+    """Decides which events are recorded one by one. Not thread-safe: the caller holds a lock."""
 
     def __init__(self, clock: Clock, *, done: FoldRule, refused: FoldRule = REFUSED) -> None:
         self._clock = clock
@@ -89,36 +96,41 @@ class Folding:
 
     @property
     def has_folded(self) -> bool:
-        """Whether events were counted that no summary has told of."""
+        """Whether any events were counted that no summary has reported yet."""
         return self._done.has_folded or self._refused.has_folded
 
     def admit(self, event: AuditEvent) -> bool:
-        """Whether to write this event as it is; otherwise it was counted."""
+        """Return True if the caller should record this event; if not, the event was counted."""
         windows = self._done if event.outcome is AuditOutcome.DONE else self._refused
         return windows.admit(self._address_of(event.peer), event, self._clock.monotonic())
 
     def summaries(self, *, everything: bool = False) -> Sequence[AuditEvent]:
-        """Tell once of what was folded in the windows that have ended; with `everything` in all of them."""
+        """Return one summary for each window that has ended and folded events; each is returned once.
+
+        With `everything`, all windows are ended first.
+        """
         now = float("inf") if everything else self._clock.monotonic()
         return [*self._done.summaries(now), *self._refused.summaries(now)]
 
 
 class _Windows:
-    """The windows of one outcome, so that refused calls take no key from successful ones."""
+    """The windows of one outcome, kept apart so that refused calls use no key of successful ones."""
 
     def __init__(self, rule: FoldRule) -> None:
         self._rule = rule
         self._open: dict[_Key, _Window] = {}
-        """In the order in which they end."""
+        """The open windows, in the order in which they end."""
         self._folding = 0
-        """How many of them have folded something."""
+        """How many open windows have folded an event."""
         self._ended: list[AuditEvent] = []
 
     @property
     def has_folded(self) -> bool:
+        """Whether any events were counted that no summary has reported yet."""
         return bool(self._folding or self._ended)
 
     def admit(self, address: str, event: AuditEvent, now: float) -> bool:
+        """Return True if the caller should record this event; if not, the event was counted."""
         key: _Key = (address, event.type, event.reason)
         window = self._open.get(key)
         if window is None or window.end <= now:
@@ -138,12 +150,13 @@ class _Windows:
         return False
 
     def summaries(self, now: float) -> Sequence[AuditEvent]:
+        """Return the summaries of the windows that have ended before `now`; each is returned once."""
         self._close(now)
         ended, self._ended = self._ended, []
         return ended
 
     def _close(self, now: float) -> None:
-        """Forget the windows that have ended, and keep what is to be told of them."""
+        """Remove the windows that have ended, and keep the summaries of those that have folded events."""
         while self._open:
             key = next(iter(self._open))
             window = self._open[key]

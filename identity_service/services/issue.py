@@ -1,4 +1,7 @@
-"""Issue: turns a proven credential into tokens. Checks no secret and knows no JWT."""
+"""The use case Issue: authenticates a user or client, decides the grant, and returns tokens.
+
+The secrets are checked by `authenticate.py`; the JWTs are made by `token_maker.py`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,21 +34,21 @@ from identity_service.services.token_maker import IssueConfig, TokenMaker, Token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueRequest:
-    """Who asks, for what."""
+    """The credential of a principal, and the tokens that it asks for."""
 
     credential: ClientCredential | Password
     grant: GrantRequest = field(default_factory=GrantRequest)
     claims: Mapping[str, object] = field(default_factory=dict)
     device: str = ""
     may_act: PrincipalId | None = None
-    """Who alone may act for the subject by exchanging the token."""
+    """The only principal that may exchange the token to act for its subject; None = any that is permitted."""
     exchange: ExchangeRequest | None = None
     encryption: TokenEncryption = TokenEncryption.NONE
     origin: Origin = NOWHERE
 
 
 class Issuer:
-    """The use case Issue."""
+    """Issues tokens to clients and users, by credential, password or token exchange."""
 
     def __init__(
         self,
@@ -73,12 +76,14 @@ class Issuer:
         """Exchange a credential for tokens.
 
         Raises:
-            InvalidRequestError: names that cannot exist, or a lifetime out of bounds.
-            CredentialRefusedError: the credential proves nobody.
-            BindingRequiredError: the client's tokens are bound to a certificate, and none is shown.
-            PermissionDeniedError: more was asked for than the principal may have.
-            EncryptionNotPossibleError: the audience has no key to encrypt to.
-            UnavailableError: this process cannot know what is revoked, or has no key.
+            InvalidRequestError: an audience or scope is malformed, or the lifetime is out of bounds.
+            CredentialRefusedError: the credential does not prove a principal.
+            BindingRequiredError: the client's tokens must be bound to a certificate, and the connection has
+                none.
+            PermissionDeniedError: the request asks for more than the principal is allowed.
+            TooManyAttemptsError: earlier attempts failed, and the pause after them is not over.
+            EncryptionNotPossibleError: the audience has no encryption key.
+            UnavailableError: this process's data is stale, or it has no signing key.
         """
         self._replica.require_fresh()
         check_names(request.grant, self._config.known_scopes)

@@ -1,6 +1,6 @@
-"""Trusted issuers as the hot path sees them: all of them in memory, read again when the log says so.
+"""The trusted issuers in memory, read again when the change log says that one has changed.
 
-A token whose `iss` is not trusted costs the store nothing. Reads no token and fetches no key.
+A token whose `iss` is not trusted is refused without a read of the store. Reads no token and fetches no key.
 """
 
 import threading
@@ -14,12 +14,13 @@ from identity_service.domain.store import Store, all_records
 
 
 class Issuers:
-    """The trusted issuers of a store in memory; passes them on to the holder of their keys."""
+    """The trusted issuers of a store, in memory; keeps `IssuerKeys` informed of them."""
 
     def __init__(self, store: Store, keys: IssuerKeys, event_log: EventLog, *, own: str) -> None:
-        """`own` is this service's issuer name: a record with a spelling of it is not trusted.
+        """Serve the issuers of this store; none are known until `on_change` is called.
 
-        An older version accepted such a record, or the setting `issuer` has changed since it was made.
+        `own` is this service's issuer name: a stored issuer with a spelling of it is not trusted. There is
+        one if an older version accepted it, or if the setting `issuer` was changed later.
         """
         self._own = own
         self._event_log = event_log
@@ -30,17 +31,17 @@ class Issuers:
         self._reading = threading.Lock()
 
     def find(self, issuer: str) -> TrustedIssuer | None:
-        """Return the issuer of this `iss`, compared exactly, or None: its tokens are refused."""
+        """Return the issuer with exactly this `iss`, or None if it is not trusted."""
         return self._issuers.get(issuer)
 
     def on_change(self, change: RecordChanged | None) -> None:
-        """Read the issuers again when one of them, or everything, may have changed.
+        """Read the issuers again if one of them may have changed (None = anything may have).
 
-        Raises StoreUnavailableError: then the log is read again from before the change.
+        Raises StoreUnavailableError; the log is then read again from before the change.
         """
         if change is not None and change.kind is not RecordKind.ISSUER:
             return
-        with self._reading:  # so that what was read last is what stays
+        with self._reading:  # one read at a time, so that an older one cannot replace a newer one
             records = [each.record for each in all_records(self._store, TrustedIssuer)]
             own = {each.issuer for each in records if is_same_issuer(each.issuer, self._own)}
             found = {each.issuer: each for each in records if each.issuer not in own}

@@ -1,4 +1,4 @@
-"""The key keeper: a thread that does what the schedule of the keys asks for, when it is due."""
+"""The background thread that creates and deletes keys when the key schedule says that they are due."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from identity_service.domain.ports import EventLog
 
 
 class KeyKeeper:
-    """Calls `maintain` again and again until it is closed. Every process has one; a lease picks who acts."""
+    """A thread that calls `maintain` at an interval. Every process has one; a lease picks which one acts."""
 
     def __init__(self, maintain: Callable[[], int], event_log: EventLog, *, interval: timedelta) -> None:
         self._maintain = maintain
@@ -20,25 +20,28 @@ class KeyKeeper:
         self._thread = threading.Thread(target=self._run, name="identity-keys", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
+        """Tell the thread to stop; returns at once."""
         self._stop.set()
 
     def join(self, timeout: float) -> None:
+        """Wait for at most `timeout` seconds until the thread has stopped."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
 
     def look(self) -> None:
-        """Once, now. A failure is told once, until it goes well again."""
+        """Call `maintain` once, now. The first of several consecutive failures is logged."""
         try:
             self._maintain()
             self._failing = False
         except StoreFencedError:
-            pass  # said once by the thread whose heartbeats are refused
+            pass  # the heartbeat thread logs this once
         except IdentityError as error:
             self._fail(str(error))
-        except Exception as error:  # noqa: BLE001  # a thread that ended would let the last key sign for ever
+        except Exception as error:  # noqa: BLE001  # if the thread ended, the last key would sign for ever
             self._fail(type(error).__name__)
 
     def _fail(self, why: str) -> None:

@@ -1,6 +1,7 @@
-"""The key ring: the keys of the store, opened and held in memory. Knows no cryptography itself.
+"""The key ring: the keys of the store, unsealed and held in memory. Knows no cryptography itself.
 
-Which key signs is asked of the schedule on every use; its answer is kept for as long as it cannot change.
+The schedule decides which key is in use; its decision is cached until the next key is due or a generation is
+raised.
 """
 
 import threading
@@ -31,19 +32,19 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """Which key is in use, and for how long that is so."""
+    """The key in use for one purpose, and the interval in which that holds."""
 
     key: StoredKey | None
     since: datetime
     until: datetime
     """When the next key is due."""
     raised: int
-    """How many principals had ever been raised: a retired key is one of them, and none is ever forgotten."""
+    """How many principals have a raised generation; retiring a key raises one, and so changes this number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
-    """One consistent set of keys; replaced as a whole, so that readers need no lock."""
+    """A consistent set of unsealed keys, replaced as a whole so that readers need no lock."""
 
     stored: Mapping[KeyId, StoredKey] = field(default_factory=dict)
     signing: Mapping[str, SigningKey] = field(default_factory=dict)
@@ -55,12 +56,15 @@ class _Opened:
 
 
 class KeyRing:
-    """Implements the port KeySource."""
+    """The keys of a store in memory. Implements the port KeySource."""
 
     def __init__(
         self, store: Store, vault: KeyVault, clock: Clock, revocations: Revocations, policy: KeyPolicy
     ) -> None:
-        """`revocations` = of the replica: they say which keys were retired."""
+        """Hold the keys of this store; none are held until `load` is called.
+
+        `revocations` are those of the replica, which say which keys were retired.
+        """
         self._store = store
         self._vault = vault
         self._clock = clock
@@ -70,6 +74,7 @@ class KeyRing:
         self._loading = threading.Lock()
 
     def signing(self) -> SigningKey:
+        """Return the signing key in use. Raises NoSigningKeyError."""
         keys = self._keys
         stored = self._in_use(keys, KeyPurpose.SIGN)
         if stored is None:
@@ -77,9 +82,11 @@ class KeyRing:
         return keys.signing[stored.key_id]
 
     def verifying(self, key_id: str) -> VerifyingKey | None:
+        """Return the key of this id that verifies signatures, or None if there is none."""
         return self._keys.verifying.get(key_id)
 
     def encrypting(self) -> EncryptingKey:
+        """Return the key in use to encrypt tokens to this service. Raises NoSigningKeyError."""
         keys = self._keys
         stored = self._in_use(keys, KeyPurpose.ENCRYPT)
         if stored is None:
@@ -87,26 +94,27 @@ class KeyRing:
         return keys.encrypting[stored.key_id]
 
     def decrypting(self, key_id: str) -> DecryptingKey | None:
+        """Return the key of this id that decrypts tokens, or None if there is none or it was retired."""
         return None if self._is_revoked(KeyId(key_id)) else self._keys.decrypting.get(key_id)
 
     def refresh_key(self, key_id: KeyId) -> bytes | None:
-        """The refresh key of this id, or None where there is none or it was retired."""
+        """Return the refresh key of this id, or None if there is none or it was retired."""
         return None if self._is_revoked(key_id) else self._keys.refresh.get(key_id)
 
     def current_refresh_key(self) -> KeyId:
-        """The id of the refresh key that derives new tokens. Raises NoSigningKeyError."""
+        """Return the id of the refresh key that derives new tokens. Raises NoSigningKeyError."""
         stored = self._in_use(self._keys, KeyPurpose.REFRESH)
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return stored.key_id
 
     def published(self) -> Sequence[PublishedKey]:
-        """The public keys with what they are for now; HS256 keys and retired ones are never among them."""
+        """Return the public signing keys and their states, without HS256 keys and retired keys."""
         signing = self._schedule(self._keys, KeyPurpose.SIGN).described(self._policy)
         return [k for k in signing if k.public_jwk is not None and k.state is not KeyState.REVOKED]
 
     def listed(self) -> Sequence[PublishedKey]:
-        """The keys of every purpose, also those that are not published."""
+        """Return the keys of every purpose, including those that are not published."""
         keys = self._keys
         return [
             key for purpose in KeyPurpose for key in self._schedule(keys, purpose).described(self._policy)
@@ -133,10 +141,11 @@ class KeyRing:
         return key_principal(key_id) in self._revocations.generations
 
     def on_change(self, change: RecordChanged | None) -> None:
-        """Read the keys again when one of them, or everything, may have changed.
+        """Read the keys again if one of them may have changed (None = anything may have).
 
-        Raises what `load` does; NoSigningKeyError where a process that serves cannot open a new key: with
-        fewer keys than the others it would refuse good tokens, so it waits, and is stale before long.
+        Raises what `load` raises, but NoSigningKeyError instead of ConfigurationError if keys are held
+        already. The change is then not applied, and the process becomes stale and refuses to answer: with
+        fewer keys than the other processes, it would reject valid tokens.
         """
         if change is not None and change.kind is not RecordKind.KEY:
             return
@@ -148,12 +157,15 @@ class KeyRing:
             raise NoSigningKeyError(str(error)) from error
 
     def load(self) -> None:
-        """Read and open the keys of the store.
+        """Read and unseal the keys of the store.
 
-        Raises StoreUnavailableError, ConfigurationError; NoSigningKeyError where the store has lost its
-        keys: those that are held stay, so that they can still be published.
+        Raises:
+            StoreUnavailableError: the store cannot be reached.
+            ConfigurationError: the master key does not open a key.
+            NoSigningKeyError: the store has lost its signing keys. The keys held before stay, so that they
+                can still be published.
         """
-        # One at a time: who reads first and is held up must not put older keys in the place of newer ones.
+        # One load at a time: a thread that is held up must not replace newer keys by the older ones it read.
         with self._loading:
             stored = {found.record.key_id: found.record for found in all_records(self._store, StoredKey)}
             known, vault = self._keys, self._vault

@@ -1,8 +1,8 @@
-"""Migration: copies a whole store into another one, sessions included, so that every token stays good.
+"""Migration: copies a whole store into another one, sessions included, so that every token stays valid.
 
-The store that is copied is fenced first, durably: from then on no process writes to it, so that what was
-acknowledged is in the copy. The head of the target is what decides: with the epoch that the fence names the
-migration is finished and the fence stays for good, without it the fence is lifted.
+The source is fenced first, durably: from then on no process can write to it, so every acknowledged write is
+in the copy. The head of the target decides the outcome: if it has the epoch that the fence names, the
+migration is finished and the fence stays for good; if not, the fence is lifted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,10 +28,11 @@ from identity_service.services.copy_tally import Tally
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A store, and what it is called in messages: its URL without passwords."""
+    """A store and its name in messages."""
 
     store: CopyableStore
     url: str
+    """Without passwords."""
 
     def epoch(self) -> Epoch | None:
         """Return the epoch of the store; None = it has no head. Raises StoreUnavailableError."""
@@ -43,15 +44,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """The target has everything now."""
+    """The result of a migration."""
 
     counts: Mapping[str, int]
+    """How many things of each kind the target holds."""
     was_finished: bool
     """Whether an earlier run had copied everything already."""
 
 
 class Migration:
-    """The use case, from one store to another."""
+    """Copies one store into another, or takes an unfinished migration back."""
 
     def __init__(self, source: Place, target: Place, clock: Clock) -> None:
         self._source = source
@@ -63,9 +65,10 @@ class Migration:
         """Copy everything, or finish what an earlier run began; the source stays fenced.
 
         Raises:
-            AlreadyExistsError: the target holds a store.
-            ConfigurationError: the source was moved to another store than the target.
-            StoreUninitializedError, StoreDamagedError: the source cannot be copied.
+            AlreadyExistsError: the target holds data.
+            ConfigurationError: the source is fenced for another target, or another migration runs.
+            StoreUninitializedError: the source cannot be copied.
+            StoreDamagedError: the source cannot be copied, or another program has written into the target.
             StoreUnavailableError: one of the stores cannot be reached; the message says what to do if the
                 source stays fenced.
         """
@@ -76,13 +79,14 @@ class Migration:
             raise ConfigurationError(self._fenced_for(fence))
         if self._target.epoch() == fence.epoch:
             return Migrated(counts=self._finish(fence.epoch), was_finished=True)
-        return self._copy(new_epoch())  # the killed run has no say in what comes of this one
+        return self._copy(new_epoch())  # a new epoch, so that the killed run cannot complete this copy
 
     def undo(self) -> bool:
-        """Lift the fence of the source if the target never became a store; returns whether there was one.
+        """Lift the fence of the source if the target is not complete; return whether there was a fence.
 
-        Raises ConfigurationError: the target has taken over, or the fence names another store;
-        StoreUnavailableError: one of them cannot be asked.
+        Raises:
+            ConfigurationError: the target has taken over, or the fence names another store.
+            StoreUnavailableError: one of the stores cannot be reached.
         """
         copying = self._source.store.copying
         fence = copying.fenced()
@@ -99,7 +103,7 @@ class Migration:
         return True
 
     def _lift(self, fence: Fence) -> None:
-        """Lift this fence, and no other. Raises ConfigurationError: another run has put up its own."""
+        """Lift this fence and no other. Raises ConfigurationError if another run has set its own."""
         copying = self._source.store.copying
         if not copying.lift_fence(fence) and copying.fenced() is not None:
             raise ConfigurationError(
@@ -141,18 +145,18 @@ class Migration:
             )
 
     def _settle(self, fence: Fence, error: BaseException) -> None:
-        """After a failure: return if the target has its head all the same, else lift the fence and raise.
+        """Handle a failure: return if the target has its head all the same, else lift the fence and raise.
 
-        A fence that another run has put there since stays.
+        A fence that another run has set since is not lifted.
         """
         try:
             is_mine = self._source.store.copying.fenced() == fence
         except IdentityError as stuck:
-            raise self._stuck(error, stuck) from error
+            raise self._fence_unknown(error, stuck) from error
         if not is_mine:
             raise error
         try:
-            # A target that was somebody else's store before the copy began has nothing of this run.
+            # AlreadyExistsError: the target held data before the copy began, so nothing in it is of this run.
             has_taken_over = not isinstance(error, AlreadyExistsError) and self._has_taken_over(fence)
         except IdentityError as unknown:
             raise StoreUnavailableError(
@@ -165,22 +169,22 @@ class Migration:
         try:
             self._lift(fence)
         except IdentityError as stuck:
-            raise self._stuck(error, stuck) from error
+            raise self._fence_unknown(error, stuck) from error
         raise error
 
-    def _stuck(self, error: BaseException, stuck: IdentityError) -> StoreUnavailableError:
+    def _fence_unknown(self, error: BaseException, stuck: IdentityError) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"{_words(error)}. Whether {self._source.url} takes writes again is not known ({stuck}): run "
             f"`{self._command} --undo`, or without --undo to go on"
         )
 
     def _has_taken_over(self, fence: Fence) -> bool:
-        """Return whether the target is complete; if not, delete what it has, so that it never will be.
+        """Return whether the target is complete; if not, delete its contents, so that it cannot become so.
 
-        A command to write the head may still be under way: it finds nothing then that it could complete.
+        A command that writes the head may still be in flight; it then finds no copy to complete.
 
-        Raises ConfigurationError: the target is a store of another epoch. It may have taken over, and have
-        got a new epoch since, after a loss or a restore.
+        Raises ConfigurationError if the target is a store of another epoch: it may have taken over, and got
+        a new epoch later, after a loss of data or a restore.
         """
         if self._target.epoch() is None:
             with suppress(AlreadyExistsError):  # the head has come meanwhile
@@ -196,7 +200,14 @@ class Migration:
         return epoch == fence.epoch
 
     def _finish(self, epoch: Epoch, copied: Tally | None = None) -> Mapping[str, int]:
-        """Complete the target's log, and compare the target with what this run has copied, if it has."""
+        """Complete the target's log, and return how many things of each kind the target holds.
+
+        Args:
+            epoch: the epoch of the target.
+            copied: what this run has copied, to compare the target with; None = an earlier run has copied.
+
+        Raises StoreUnavailableError; StoreDamagedError if the target lacks something of `copied`.
+        """
         store = self._target.store
         try:
             store.adopt(epoch)

@@ -1,7 +1,6 @@
-"""Recipients: for whom an access token is encrypted, and with which key. Knows no cryptography.
+"""Finds the key that an access token is encrypted with. Knows no cryptography.
 
-A recipient is found before anything is stored or rotated, so that a call that cannot be answered changes
-nothing.
+The use cases find it before they store or rotate anything, so that a call that fails changes nothing.
 """
 
 from collections.abc import Sequence
@@ -18,15 +17,19 @@ _FIELD = "encryption"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """Who alone can open a token."""
+    """The party that can decrypt a token."""
 
     key: EncryptingKey
     principal: PrincipalId | None = None
-    """Of the key, where it is this service's: retiring it ends the token, also where its holder opened it."""
+    """The principal of the key if it is this service's own; None = the key is a client's.
+
+    The token names the principal's generation, so that retiring the key revokes the token, even in the
+    decrypted form.
+    """
 
 
 class Recipients:
-    """Finds the recipient of a token."""
+    """Finds the recipient of encrypted tokens, from the service's keys and the clients' registered keys."""
 
     def __init__(self, keys: KeySource, directory: Directory, reader: EncryptionKeyReader) -> None:
         self._keys = keys
@@ -34,9 +37,10 @@ class Recipients:
         self._reader = reader
 
     def find(self, encryption: TokenEncryption, audiences: Sequence[str]) -> Recipient | None:
-        """Whom a token for these audiences is encrypted for; None = nobody, it is signed only.
+        """Return the recipient of a token for these audiences; None = the token is signed only.
 
-        Raises EncryptionNotPossibleError, UnavailableError.
+        Raises EncryptionNotPossibleError if the audience has no key, or is not exactly one client;
+        UnavailableError.
         """
         match encryption:
             case TokenEncryption.NONE:
@@ -59,7 +63,7 @@ class Recipients:
             )
         try:
             return self._reader.open_encryption_key(client.encryption_key)
-        except ValueError:  # it was registered under other rules
+        except ValueError:  # the key was registered before a rule that refuses it
             raise EncryptionNotPossibleError.of(
                 _FIELD, "to the audience is not possible: its encryption_key is none that is accepted now"
             ) from None

@@ -1,7 +1,8 @@
-"""Refresh: exchanges a refresh token for the next one. `domain/sessions.py` decides, the store settles races.
+"""The use case Refresh: exchanges a refresh token for an access token and the next refresh token.
 
-Read, decide, compare-and-set, and once more when another caller was first: of any number of
-concurrent calls with one token exactly one rotates, and all get its successor.
+A call reads the session, lets `domain/sessions.py` decide, and stores the rotation by compare-and-set; if
+another call was faster, it begins again. Of any number of concurrent calls with one refresh token, exactly
+one rotates the session, and all of them get the same successor.
 """
 
 from collections.abc import Sequence
@@ -52,17 +53,20 @@ _TRIES: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshRequest:
-    """A refresh token, and how much of its session the new access token shall carry."""
+    """A refresh token, and which audiences and scopes of its session the new access token shall have."""
 
     refresh_token: Secret
     client: ClientCredential | None = None
+    """The client's credential; only a public client may leave it out."""
     scopes: Sequence[str] = field(default_factory=tuple)
+    """Empty = all scopes of the session."""
     audiences: Sequence[str] = field(default_factory=tuple)
+    """Empty = all audiences of the session."""
     origin: Origin = NOWHERE
 
 
 class Refresher:
-    """The use case Refresh."""
+    """Exchanges refresh tokens, and ends a session if one of its old refresh tokens is used again."""
 
     def __init__(
         self,
@@ -78,6 +82,11 @@ class Refresher:
         grace: timedelta,
         known_scopes: frozenset[str] = frozenset(),
     ) -> None:
+        """Refresh sessions of this store.
+
+        `grace` is how long a used refresh token still returns its successor. `known_scopes` are the scopes
+        that a request may name; empty = all that are well-formed.
+        """
         self._store = store
         self._replica = replica
         self._authenticator = authenticator
@@ -90,23 +99,24 @@ class Refresher:
         self._known_scopes = known_scopes
 
     def refresh(self, request: RefreshRequest) -> TokenSet:
-        """Exchange a refresh token. Repeating a call is safe: it gives the same successor.
+        """Exchange a refresh token. A call that is repeated within `grace` returns the same next token.
 
         Raises:
             RefreshTokenInvalidError, RefreshTokenSupersededError, RefreshTokenReusedError,
             SessionEndedError, CredentialRefusedError, BindingRequiredError: the token, the client's
                 credential or the connection's certificate is refused.
-            EncryptionNotPossibleError: the audience has no key any more to encrypt to.
-            PermissionDeniedError: more was asked for than the session holds.
-            TooManyAttemptsError: the session rotates too often.
-            UnavailableError: this process cannot know whether the session has ended.
+            EncryptionNotPossibleError: the audience has no encryption key any more.
+            PermissionDeniedError: the request asks for more than the session has.
+            TooManyAttemptsError: the session is refreshed too often.
+            ServerBusyError: other calls refreshed the session at the same time in each of 16 tries.
+            UnavailableError: this process's data is stale, or the store cannot be reached.
         """
         self._replica.require_fresh()
         check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self._known_scopes)
         try:
             return self._refresh(request)
         except RefreshTokenReusedError:
-            raise  # which has an event of its own
+            raise  # it has an audit event of its own
         except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
             record_refusal(self._audit, AuditType.REFRESH_REFUSED, error, request.origin)
             raise
@@ -119,14 +129,14 @@ class Refresher:
             if state is None:
                 raise SessionEndedError
             client, user = self._require_live(state)
-            if proven is None:  # a credential may prove something once only
+            if proven is None:  # only once: an assertion is single-use (RFC 7523)
                 proven = self._authenticate(client, request.client, request.origin)
             bound = rebind(state.session, client, request.client, request.origin.certificate)
             decision = self._decide(state, token)
             if isinstance(decision, Reused):
                 self._on_reuse(state.session, client, request.origin)
                 raise RefreshTokenReusedError
-            # Before anything is rotated: a request that is refused must leave the session as it was.
+            # Checked before the session is rotated: a request that is refused must not change it.
             audiences, scopes = _narrowed(state.session, client, user, request)
             recipient = self._recipients.find(state.session.encryption, audiences)
             if self._settle(decision, state.version, request.origin):
@@ -137,7 +147,7 @@ class Refresher:
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
     def _decide(self, state: SessionState, token: RefreshToken) -> Rotated | Replayed | Reused:
-        """What the token does, or the error that says why it does nothing."""
+        """Decide whether the token rotates, repeats or reuses; raise the error of any other outcome."""
         decision = decide_refresh(
             state.session,
             token.number,
@@ -156,7 +166,7 @@ class Refresher:
                 assert_never(decision)
 
     def _settle(self, decision: Rotated | Replayed, version: int, origin: Origin) -> bool:
-        """Store a rotation; False when another caller was first."""
+        """Store a rotation, or nothing for a repeated call; return False if another call was faster."""
         if isinstance(decision, Replayed):
             return True
         session = decision.session
@@ -175,7 +185,10 @@ class Refresher:
         return True
 
     def _require_live(self, state: SessionState) -> tuple[Client, User]:
-        """Refuses when the store or the replica says that the session is over, or may not go on."""
+        """Return the session's client and user; raise SessionEndedError if the session is no longer live.
+
+        The store and the replica are both asked, since either may know a revocation that the other lacks.
+        """
         session, revocations = state.session, self._replica.revocations
         principals = session.principals
         known = newest(state.generations, revocations.current(*principals))
@@ -184,7 +197,7 @@ class Refresher:
             or session.session_id in revocations.denylist
             or state.time >= session.expire_time
             or first_raised(known, principals, session.generations) is not None
-            # Of a history of the store that was lost: nobody knows what was revoked in it.
+            # The session is of a history of the store that was lost, and so are its revocations.
             or is_ahead(known, session.generations)
         )
         client, user = state.client, state.user
@@ -195,7 +208,7 @@ class Refresher:
     def _authenticate(
         self, client: Client, credential: ClientCredential | None, origin: Origin
     ) -> PrincipalId:
-        """A client that has something to prove itself with must do so, and be the session's."""
+        """Require that the session's client is authenticated, unless it is public and sent no credential."""
         require_grant(client, Grant.REFRESH_TOKEN)
         if credential is None:
             if not client.is_public:
@@ -205,7 +218,10 @@ class Refresher:
         return client.client_id
 
     def _on_reuse(self, session: Session, client: Client, origin: Origin) -> None:
-        """Two parties hold tokens of this session: end it, unless the client is known and set otherwise."""
+        """End a session whose old refresh token was used again, since two parties hold its tokens.
+
+        A session of a confidential client that is configured with `OnReuse.REFUSE` is kept.
+        """
         spare = not client.is_public and client.on_reuse is OnReuse.REFUSE
         event = AuditEvent.of(
             AuditType.REFRESH_TOKEN_REUSED,
@@ -225,7 +241,10 @@ class Refresher:
 def _narrowed(
     session: Session, client: Client, user: User, request: RefreshRequest
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the new access token carries: of the session, what is asked for and still allowed."""
+    """Return the audiences and scopes of the new access token.
+
+    They are those of the session that the request names and that the user and client are still allowed.
+    """
     allowed = user_entitlement(client, user)
     audiences = tuple(a for a in session.audiences if a in allowed.audiences)
     scopes = tuple(s for s in session.scopes if s in allowed.scopes)

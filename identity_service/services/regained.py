@@ -1,6 +1,7 @@
-"""What a restore makes possible again: compares the records of a backup with those of the store it replaces.
+"""Compares the records of a backup with those of the store that a restore replaces.
 
-Says it by name, so that the operator knows what to disable and what to rotate.
+The result names what the restore makes possible again, so that the operator knows what to disable and which
+credentials to rotate.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from identity_service.domain.principals import Client, User
 from identity_service.domain.store import Store, all_records
 
 NAMED: Final = 20
-"""So many of each kind are named, the rest is counted."""
+"""Things of each kind that are named; the others are only counted."""
 _Principal = tuple[RecordKind, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Things of one kind: the first 20 by name, and how many there are."""
+    """The names of the first 20 things of one kind, and the number of all."""
 
     names: Sequence[str]
     count: int
@@ -28,23 +29,23 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regained:
-    """What was not possible in the store before it was replaced, and is again."""
+    """What the restored store allows and the replaced store did not."""
 
     enabled: Named
-    """Principals that were disabled or deleted since the backup."""
+    """Principals that were disabled or deleted after the backup, and are enabled again."""
     passwords: Named
-    """Users whose password was another one."""
+    """Users whose password was changed after the backup."""
     credentials: Named
-    """Clients whose secrets, certificates or public keys were others."""
+    """Clients whose secrets, certificates or public keys were changed after the backup."""
     permissions: Named
-    """Principals whose audiences, scopes or grants were others."""
+    """Principals whose audiences, scopes or grants were changed after the backup."""
     issuers: Named
-    """Trusted issuers that were removed since, or changed."""
+    """Trusted issuers that were removed or changed after the backup."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is kept of a principal in the backup: hashes, so that a million of them fit into memory."""
+    """A principal's record, reduced to hashes so that a million of them fit into memory."""
 
     name: str
     is_enabled: bool
@@ -53,14 +54,14 @@ class _Known:
 
 
 class BackupRecords:
-    """The principals and trusted issuers of a backup, as they are at its end."""
+    """The principals and trusted issuers of a backup, as they are once all of its items have been read."""
 
     def __init__(self) -> None:
         self._principals: dict[_Principal, _Known] = {}
         self._issuers: dict[str, int] = {}
 
     def add(self, item: CopiedRecord | RecordGone) -> None:
-        """Take one item of the backup; the last one of a record counts."""
+        """Add one item of the backup; a later item of a record replaces an earlier one."""
         match item:
             case RecordGone(kind=RecordKind.ISSUER, id=id_):
                 self._issuers.pop(id_, None)
@@ -73,10 +74,13 @@ class BackupRecords:
             case CopiedRecord(record=TrustedIssuer() as issuer):
                 self._issuers[issuer.issuer] = _issuer(issuer)
             case CopiedRecord():
-                pass  # a key, which proves nobody
+                pass  # a key, which is no credential
 
     def regained_over(self, store: Store) -> Regained:
-        """Compare with the store that is about to be replaced. Raises UnavailableError: it cannot be read."""
+        """Compare the backup with the store that is about to be replaced.
+
+        Raises UnavailableError if the store cannot be read.
+        """
         found = _Found()
         principals, issuers = dict(self._principals), dict(self._issuers)
         for client in all_records(store, Client):
@@ -88,7 +92,7 @@ class BackupRecords:
         for issuer in all_records(store, TrustedIssuer):
             if issuers.get(issuer.record.issuer) == _issuer(issuer.record):
                 del issuers[issuer.record.issuer]
-        # What is left was deleted since; an issuer also if it was changed, unless the store alone has it.
+        # Principals that are left were deleted after the backup; issuers that are left, deleted or changed.
         found.enabled += [known.name for known in principals.values() if known.is_enabled]
         return Regained(
             enabled=_named(found.enabled),
@@ -100,7 +104,7 @@ class BackupRecords:
 
 
 class _Found:
-    """The names that a comparison has found."""
+    """The names that a comparison has found so far."""
 
     def __init__(self) -> None:
         self.enabled: list[str] = []
@@ -109,7 +113,7 @@ class _Found:
         self.permissions: list[str] = []
 
     def compare(self, backup: _Known | None, now: _Known, credentials: list[str]) -> None:
-        """Note what the backup's record of a principal allows and the store's does not."""
+        """Note in which respects the backup's record of a principal differs; None = it has none."""
         if backup is None:
             return
         if backup.is_enabled and not now.is_enabled:

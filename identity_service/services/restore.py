@@ -1,8 +1,8 @@
-"""Restore: makes a store of a backup, so that nothing which was revoked since comes back to life.
+"""Restore: writes a backup into a store, so that nothing revoked after the backup becomes valid again.
 
-Every token of before is refused: all generations are at least those of the backup and of the store that is
-replaced, `*` is raised above both, and every signing key of the backup is retired. The whole backup is read
-and verified before the store is touched; the store's head is written last.
+Every token that was issued before is refused: all generations are at least those of the backup and of the
+replaced store, `*` is raised above both, and every signing key of the backup is retired. The whole backup is
+read and verified before the store is changed; the store's head is written last.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -39,16 +39,17 @@ from identity_service.services.regained import BackupRecords, Regained
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreConfig:
-    """How the keys of the restored store are made."""
+    """The settings of the new keys of a restored store."""
 
     algorithm: str
-    """Of the new signing key."""
+    """Of the new signing keys."""
     policy: KeyPolicy
+    """When the keys are rotated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What was found in a backup as it was verified."""
+    """The contents of a verified backup."""
 
     manifest: Manifest
     counts: Mapping[str, int]
@@ -59,29 +60,30 @@ class Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A restore that can be carried out: the backup was verified, and the store may take it."""
+    """A restore that can be carried out: the backup was verified, and the store can be written."""
 
     contents: Contents
     replaces: bool
-    """Whether the store holds something, which is deleted."""
+    """Whether the store holds data, which `Restore.run` deletes."""
     only_a_part: bool = False
-    """Whether that may be nothing but a part of a copy: a store that was finished meanwhile stays."""
+    """Whether only an unfinished copy may be deleted; if it was finished meanwhile, `Restore.run` fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """The store is the backup's now."""
+    """The result of a restore."""
 
     manifest: Manifest
     counts: Mapping[str, int]
+    """How many things of each kind the backup holds."""
     regained: Regained | None
-    """What is possible again; None = there was no store before, or it could not be read."""
+    """What is allowed again; None = the store was empty before, or could not be read."""
     signing_key: str
     """The id of the new signing key."""
 
 
 class Restore:
-    """The use case, in two steps, so that the operator may be asked in between."""
+    """Restores a backup in two steps, so that the operator can be asked in between."""
 
     def __init__(
         self,
@@ -92,7 +94,10 @@ class Restore:
         config: RestoreConfig,
         require_stopped: Callable[[], None],
     ) -> None:
-        """`require_stopped` raises ConfigurationError while any process serves from the store."""
+        """Restore into this store.
+
+        `require_stopped` raises ConfigurationError while any process serves from the store.
+        """
         self._store = store
         self._reader = reader
         self._vault = vault
@@ -101,11 +106,11 @@ class Restore:
         self._require_stopped = require_stopped
 
     def prepare(self, *, replace: bool) -> Prepared:
-        """Verify the backup and look at the store; changes nothing.
+        """Verify the backup and check the store, without changing anything.
 
         Raises:
             ConfigurationError: the backup is damaged, or the master key does not open it or its keys.
-            AlreadyExistsError: the store holds something, and `replace` is False.
+            AlreadyExistsError: the store holds data, and `replace` is False.
             StoreUnavailableError: the store cannot be reached.
         """
         contents = self._read()
@@ -121,12 +126,12 @@ class Restore:
         return Prepared(contents=contents, replaces=not is_virgin, only_a_part=only_a_part)
 
     def run(self, prepared: Prepared) -> Restored:
-        """Carry it out. Run again, with `replace`, it begins anew.
+        """Write the backup into the store. After a failure, prepare and run the restore again.
 
         Raises:
-            ConfigurationError: a process serves from the store; or the file is another one by now.
+            ConfigurationError: a process serves from the store, or the file has changed since `prepare`.
             AlreadyExistsError: another command has finished a copy into the store since `prepare`.
-            StoreUnavailableError: the store cannot be reached; run it again.
+            StoreUnavailableError: the store cannot be reached.
         """
         self._require_stopped()
         contents = prepared.contents
@@ -134,7 +139,7 @@ class Restore:
         if prepared.replaces:
             with suppress(UnavailableError):
                 regained = contents.records.regained_over(self._store)
-            # Of a damaged table nothing is needed: every key that has signed is retired, or unknown.
+            # A damaged table of generations is not needed: every key that has signed is retired, or unknown.
             with suppress(StoreDamagedError):
                 held = dict(self._store.copying.generations_held())
         keys = self._make_keys()
@@ -175,7 +180,7 @@ class Restore:
         )
 
     def _make_keys(self) -> tuple[StoredKey, StoredKey]:
-        """Return a signing key that is in use at once, and one that waits."""
+        """Return a signing key that is in use at once, and the next one."""
         now = self._clock.now()
         first, second = (self._vault.make(KeyPurpose.SIGN, self._config.algorithm, now) for _ in range(2))
         return first, replace(second, activate_time=now + self._config.policy.rotate_every)
@@ -196,9 +201,9 @@ class Restore:
         yield CopiedEvent(event=_restored_event(contents.manifest, self._clock.now()))
 
     def _write(self, items: Iterator[CopiedItem], epoch: Epoch, *, replaces: bool) -> None:
-        """Write the copy. Returns if the store has its head, also if it is not known whether durably.
+        """Write the copy, and return if the store has its head, even if that may not be durable yet.
 
-        The caller's `rebuild` confirms it then. Raises what the store raised if there is no head.
+        The caller's `rebuild` makes it durable then. Raises what the store raised if there is no head.
         """
         try:
             self._store.copying.write_copy(items, epoch, replace=replaces)
@@ -221,7 +226,7 @@ class Restore:
 
 
 def _raised(contents: Contents, held: Mapping[PrincipalId, Generation]) -> Mapping[PrincipalId, Generation]:
-    """Return the generations of the restored store: above everything that any token was issued under."""
+    """Return the generations of the restored store, which revoke every token issued before."""
     merged = {
         principal: _above(contents.generations.get(principal), held.get(principal))
         for principal in {*contents.generations, *held}
@@ -234,7 +239,7 @@ def _raised(contents: Contents, held: Mapping[PrincipalId, Generation]) -> Mappi
 
 
 def _above(one: Generation | None, other: Generation | None) -> Generation:
-    """Return the higher of two; if they are of one number from two histories, one that is above both."""
+    """Return the higher generation; if both have one number in different histories, one above both."""
     if one is None or other is None or one == other:
         return one or other or NEVER_RAISED
     if one.number == other.number:

@@ -1,6 +1,7 @@
-"""Revoke: takes back a token, a session, or everything of a principal.
+"""The use case Revoke: revokes a token, a session, or everything that was issued to a principal.
 
-OK means durable and known here; every other replica learns it from the log. Idempotent (RFC 7009).
+When a call returns, the revocation is durable and enforced by this process; every other replica learns it
+from the change log. Idempotent (RFC 7009).
 """
 
 from collections.abc import Callable
@@ -33,33 +34,37 @@ from identity_service.domain.tokens import AccessToken, Rejected, RejectionReaso
 from identity_service.services.keyring import KeyRing
 from identity_service.services.unconfirmed import resent_until_confirmed
 
-_LONG_OVER: Final = timedelta(hours=36)
-"""A token that expired so long ago stays expired, whatever may be wrong with this process's clock."""
+_LONG_EXPIRED: Final = timedelta(hours=36)
+"""A token that expired longer ago than this needs no denial: no clock is assumed to be ahead by more."""
 _BETWEEN_HEARTBEATS: Final = timedelta(minutes=1)
-"""How long after a heartbeat a process may issue tokens, and more: `max_staleness` is seconds."""
+"""More than the time for which a process may issue tokens after a heartbeat (`max_staleness`, seconds)."""
 _PERHAPS_NEW_KEY: Final = (RejectionReason.UNKNOWN_KEY, RejectionReason.UNDECRYPTABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByToken:
-    """The access or refresh token itself."""
+    """Revoke the token with this text: of an access token the token, of a refresh token its session."""
 
     token: Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByTokenId:
+    """Revoke the access token with this `jti`."""
+
     token_id: TokenId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BySession:
+    """Revoke this session and all tokens that were issued for it."""
+
     session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPrincipal:
-    """Everything of a subject, of a client, or with `EVERYONE` of the whole service."""
+    """Revoke everything issued to this user or client; with `EVERYONE`, everything the service issued."""
 
     principal: PrincipalId
 
@@ -69,26 +74,29 @@ Target = ByToken | ByTokenId | BySession | ByPrincipal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeRequest:
-    """What to take back, and why."""
+    """A revocation that a caller asks for."""
 
     target: Target
     reason: str = ""
+    """For the audit event."""
     request_id: str | None = None
-    """Generations are raised once for all calls with the same one."""
+    """Calls with the same id raise the generation of a principal once only; None = each call raises it."""
     origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeConfig:
-    """How long a denial must last to outlive what it denies."""
+    """The configured lifetimes, from which follows how long a denial must be kept."""
 
     longest_lifetime: timedelta = timedelta(hours=24)
+    """Of access tokens."""
     session_lifetime: timedelta = timedelta(days=30)
     leeway: timedelta = timedelta(seconds=10)
+    """How long after its expiry a token is still accepted."""
 
 
 class Revoker:
-    """The use case Revoke."""
+    """Revokes tokens, sessions and principals in the store, and in this process's replica at once."""
 
     def __init__(
         self,
@@ -109,11 +117,13 @@ class Revoker:
         self._config = config
 
     def revoke(self, request: RevokeRequest) -> Revision:
-        """Revoke, durably, and return the place in the log that holds it.
+        """Revoke durably, and return the revision of the log that holds the revocation.
+
+        If there is nothing to revoke, the current revision is returned.
 
         Raises:
-            TokenNotOpenableError: the token is encrypted to somebody else.
-            UnavailableError: this process is stale, or the store did not confirm.
+            TokenNotOpenableError: the token is encrypted, and this service has no key to decrypt it.
+            UnavailableError: this process's data is stale, or the store did not confirm the write.
         """
         self._replica.require_fresh()
         match request.target:
@@ -127,7 +137,11 @@ class Revoker:
                 return self._raise(principal, request)
 
     def end_session(self, session_id: SessionId, event: AuditEvent) -> Revision:
-        """End one sign-in: its access tokens now, its refresh tokens until its last day."""
+        """End a session durably, and return the revision of the log that says so.
+
+        Its access tokens are denied until the last of them has expired, and its refresh tokens are refused
+        until the session would have expired. Raises StoreUnavailableError: the write is then unconfirmed.
+        """
         with resent_until_confirmed(self._replica, self._session_ended(session_id, self._marks())):
             fact = self._session_ended(session_id, self._marks_in_store())
             appended = self._store.end_session(
@@ -144,7 +158,7 @@ class Revoker:
         )
 
     def _marks(self) -> Marks:
-        """The longest of what is configured here and what was ever configured, as this process knows it."""
+        """Return the longest lifetimes of this process's settings and of all that its replica knows of."""
         config = self._config
         configured = Marks(
             lifetime=config.longest_lifetime, session=config.session_lifetime, leeway=config.leeway
@@ -152,13 +166,14 @@ class Revoker:
         return configured.merged(self._replica.marks)
 
     def _marks_in_store(self) -> Marks:
-        """The same with what the store knows now: a process with longer settings may have just begun."""
+        """Return `_marks` merged with those of the store, since a process with longer settings may be new."""
         return self._marks().merged(self._store.head().marks)
 
     def _now(self, marks: Marks) -> datetime:
-        """The latest that it may be: a clock that was set back must not shorten a revocation.
+        """Return the latest time that it may be now, so that a clock set back cannot shorten a revocation.
 
-        A token may have been issued, here or by another process, by a clock that was ahead for a moment.
+        A clock that was ahead for a moment, here or in another process, may have issued a token that
+        expires later than the clock of now suggests.
         """
         now = self._replica.latest_time
         if marks.latest is not None and marks.latest > now + marks.leeway:
@@ -166,11 +181,11 @@ class Revoker:
         return now if marks.time is None else max(now, marks.time)
 
     def _end_of_any_token(self, marks: Marks) -> datetime:
-        """By when a token has surely expired of which nothing but its id is known."""
+        """Return the time by which every token issued until now has expired, for a token known by id only."""
         return self._now(marks) + marks.lifetime + marks.leeway
 
     def _token(self, text: str, request: RevokeRequest) -> Revision:
-        """By the token itself. What does not verify has no effect and is no error (RFC 7009)."""
+        """Revoke the token with this text. One that does not verify is ignored, not an error (RFC 7009)."""
         if text.startswith(refresh_tokens.PREFIX):
             refresh_token = self._read_refresh_token(text)
             if refresh_token is None:
@@ -180,7 +195,7 @@ class Revoker:
         token = self._read_access_token(text)
         if token is None:
             return self._replica.revision
-        if token.expire_time + _LONG_OVER < self._clock.now():
+        if token.expire_time + _LONG_EXPIRED < self._clock.now():
             return self._replica.revision
         return self._deny(token.token_id, lambda marks: token.expire_time + marks.leeway, request)
 
@@ -198,7 +213,7 @@ class Revoker:
         except RefreshTokenInvalidError:
             if not unknown:
                 return None
-        # Another process may have made the key a moment ago.
+        # Another process may have created the key a moment ago.
         self._replica.reach(None)
         try:
             return refresh_tokens.read(text, find_key)
@@ -217,7 +232,7 @@ class Revoker:
         return None
 
     def _deny(self, token_id: TokenId, end: Callable[[Marks], datetime], request: RevokeRequest) -> Revision:
-        """Deny a token id until the end that follows from the longest that was ever configured."""
+        """Deny a token id until `end`, which is computed from the longest settings ever used."""
         event = _event(AuditType.TOKEN_REVOKED, token_id, request)
         until = whole_minute(end(self._marks()))
         with resent_until_confirmed(self._replica, TokenDenied(token_id=token_id, deny_until=until)):
@@ -238,7 +253,7 @@ class Revoker:
         return self._learned(appended, event)
 
     def _learned(self, appended: Appended, event: AuditEvent) -> Revision:
-        """Deny here before answering; the others learn it from the log."""
+        """Apply the entry to this process's replica, log the audit event, and return the new revision."""
         self._replica.learn(appended)
         self._audit.stored(event)
         return appended.revision

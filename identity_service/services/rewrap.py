@@ -1,6 +1,6 @@
-"""Rewrapping: seals the keys of the store under the current master key, after it was changed.
+"""Rewrapping: encrypts the keys of the store under the current master key, after the master key was changed.
 
-What a key is, and every token, stays as it is. May be run again, by anybody, at any time.
+The keys themselves do not change, so all tokens stay valid. Idempotent, and safe to run at any time.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,16 @@ _ATTEMPTS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrapped:
-    """How many keys were sealed anew, of how many there are."""
+    """The result of rewrapping."""
 
     rewrapped: int
+    """Keys that were encrypted under the current master key now."""
     total: int
+    """Keys in the store."""
 
 
 class Rewrap:
-    """The use case."""
+    """Encrypts the keys of a store under the current master key."""
 
     def __init__(self, store: Store, vault: KeyVault, replica: ReplicaView, trail: AuditTrail) -> None:
         self._store = store
@@ -34,7 +36,13 @@ class Rewrap:
         self._trail = trail
 
     def rewrap(self, *, origin: Origin = NOWHERE) -> Rewrapped:
-        """Raises ConfigurationError: no master key here opens a key; UnavailableError, StaleEtagError."""
+        """Rewrap every key that is not encrypted under the current master key yet.
+
+        Raises:
+            ConfigurationError: none of the configured master keys opens a key.
+            UnavailableError: this process's data is stale, or the store cannot be reached.
+            StaleEtagError: another process changed a key at the same time in each of 8 attempts.
+        """
         self._replica.require_fresh()
         done = total = 0
         for found in all_records(self._store, StoredKey):
@@ -45,7 +53,7 @@ class Rewrap:
     def _seal_anew(self, found: Versioned[StoredKey] | None, origin: Origin) -> bool:
         for _ in range(_ATTEMPTS):
             if found is None:
-                return False  # forgotten meanwhile
+                return False  # deleted meanwhile
             key = self._vault.reseal(found.record)
             if key is None:
                 return False

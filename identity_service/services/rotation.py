@@ -1,6 +1,6 @@
-"""Rotation: makes, brings forward, retires and forgets keys. The plan is `domain/keys.py`'s.
+"""Key rotation: creates, activates, retires and deletes keys according to the schedule in `domain/keys.py`.
 
-Everything it writes is a record or a generation, so that all processes learn it from the change log.
+Everything it writes is a record or a generation, so that all processes learn of it from the change log.
 """
 
 from collections.abc import Sequence
@@ -27,21 +27,24 @@ from identity_service.domain.store import Store, Versioned, all_records
 from identity_service.services.unconfirmed import resent_until_confirmed
 
 _ATTEMPTS: Final = 8
+"""How often a change is tried while other processes change the keys at the same time."""
 _LEASE: Final = timedelta(seconds=10)
-_SHARED: Final = "HS256"
+"""How long one process alone may carry out the plan."""
+_SYMMETRIC: Final = "HS256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """A key was retired."""
+    """The result of retiring a key."""
 
     revision: Revision
-    """The place in the log that says so."""
+    """The revision of the log that holds the retirement."""
     successor: PublishedKey
+    """The key that is in use instead."""
 
 
 class Rotation:
-    """The use cases that change keys."""
+    """Changes the keys of a store: by schedule, and when an administrator rotates or retires one."""
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class Rotation:
         policy: KeyPolicy,
         algorithms: Sequence[str],
     ) -> None:
-        """`algorithms` = of which signing keys may be made."""
+        """Change the keys of this store; signing keys may be made for `algorithms`."""
         self._store = store
         self._vault = vault
         self._replica = replica
@@ -63,21 +66,27 @@ class Rotation:
         self._algorithms = algorithms
 
     def maintain(self) -> int:
-        """Do what the plan says, unless another process does; returns how many steps were taken.
+        """Create and delete the keys that are due, and return how many that were.
 
-        Raises UnavailableError.
+        If another process holds the lease, nothing is done. Raises UnavailableError, and StaleEtagError or
+        NotFoundError if another process changed the keys at the same time.
         """
         self._replica.require_fresh()
         if not self._plan(self._read()):
             return 0
         if not self._store.consume("keys/rotation", self._clock.now() + _LEASE):
             return 0
-        return self._follow_plan()  # read again: another one may have been faster before the lease
+        return self._follow_plan()  # it reads the keys again, which may have changed before the lease began
 
     def rotate(self, purpose: KeyPurpose, algorithm: str = "", *, origin: Origin = NOWHERE) -> PublishedKey:
-        """Bring the next key into use as soon as verifiers can know it.
+        """Put the next key into use as soon as all verifiers have had time to fetch it, and return it.
 
-        Raises InvalidRequestError, UnavailableError, StaleEtagError (others were faster too often).
+        If the next key does not have the wanted `algorithm`, a new key replaces it; "" = any.
+
+        Raises:
+            InvalidRequestError: the algorithm is not possible.
+            UnavailableError: this process's data is stale, or the store cannot be reached.
+            StaleEtagError: other processes changed the keys at the same time in each of 8 attempts.
         """
         self._replica.require_fresh()
         for left in reversed(range(_ATTEMPTS)):
@@ -89,7 +98,7 @@ class Rotation:
         raise AssertionError("unreachable")
 
     def retire(self, key_id: KeyId, reason: str, *, origin: Origin = NOWHERE) -> Retired:
-        """Refuse at once everything that was made with a key, and use the next one. Repeatable.
+        """Revoke everything that was made with a key, and put the next key into use. Idempotent.
 
         Raises NotFoundError, UnavailableError.
         """
@@ -112,7 +121,7 @@ class Rotation:
         return Retired(revision=appended.revision, successor=self._succeed(purpose, origin))
 
     def _succeed(self, purpose: KeyPurpose, origin: Origin) -> PublishedKey:
-        """Make sure that a key is in use by schedule, and another one waits."""
+        """Put the next key into use now, make sure that another one waits, and return the one in use."""
         for _ in range(_ATTEMPTS):
             keys, now = self._read(), self._clock.now()
             in_use = self._schedule(keys, purpose).in_use
@@ -131,7 +140,7 @@ class Rotation:
         schedule = self._schedule(keys, purpose)
         self._check_algorithm(schedule, algorithm)
         standby = schedule.waiting[0] if schedule.waiting else None
-        wanted = algorithm or (standby or schedule.in_use or _none()).algorithm
+        wanted = algorithm or (standby or schedule.in_use or _no_key()).algorithm
         if standby is None or standby.algorithm != wanted:
             for other in schedule.spare(0, now):
                 self._delete(keys[other.key_id], origin)
@@ -152,11 +161,14 @@ class Rotation:
         if algorithm not in self._algorithms:
             raise InvalidRequestError.of("algorithm", f"must be one of {', '.join(self._algorithms)}")
         in_use = schedule.in_use
-        if in_use is not None and (in_use.algorithm == _SHARED) != (algorithm == _SHARED):
+        if in_use is not None and (in_use.algorithm == _SYMMETRIC) != (algorithm == _SYMMETRIC):
             raise InvalidRequestError.of("algorithm", "HS256 is chosen when a store is initialised, or never")
 
     def _follow_plan(self, origin: Origin = NOWHERE) -> int:
-        """Returns how many steps were taken. Raises StaleEtagError, NotFoundError: others were faster."""
+        """Carry out the plan and return the number of its steps.
+
+        Raises StaleEtagError or NotFoundError if another process changed the keys at the same time.
+        """
         keys = self._read()
         steps = self._plan(keys)
         for step in steps:
@@ -176,7 +188,7 @@ class Rotation:
         return key
 
     def _activate(self, found: Versioned[StoredKey], origin: Origin, due: datetime) -> None:
-        """Bring a key into use before its time."""
+        """Move the activation of a key to `due`."""
         key = replace(found.record, activate_time=due)
         event = _event(AuditType.KEY_ACTIVATED, key, origin)
         self._replica.learn(self._store.update(key, expected=found.revision, audit=event))
@@ -203,9 +215,9 @@ class Rotation:
         return self._policy.covering(marks.lifetime + 2 * marks.leeway)
 
     def _described(self, purpose: KeyPurpose, key_id: KeyId | None = None) -> PublishedKey:
-        """This key, or the one in use, as it is in the store now."""
+        """Return this key (None = the key in use) as the store has it now. Raises NotFoundError."""
         schedule = self._schedule(self._read(), purpose)
-        wanted = key_id or (schedule.in_use or _none()).key_id
+        wanted = key_id or (schedule.in_use or _no_key()).key_id
         for key in schedule.described(self._longest_policy()):
             if key.key_id == wanted:
                 return key
@@ -220,7 +232,7 @@ class Rotation:
         return {found.record.key_id: found for found in all_records(self._store, StoredKey)}
 
 
-def _none() -> StoredKey:
+def _no_key() -> StoredKey:
     raise NotFoundError("the store holds no such key; restore it from a backup")
 
 

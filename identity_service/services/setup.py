@@ -1,6 +1,7 @@
-"""Setup: gives a virgin store its epoch, its keys, the built-in client and the first administrator.
+"""Setup: writes the epoch, the keys, the built-in client and the first administrator into an empty store.
 
-The signing key comes last: a store without one is not yet set up, or has lost it, and may be set up again.
+The signing key is written last: a store without one was not set up completely, or has lost its keys, and may
+be set up again.
 """
 
 from contextlib import suppress
@@ -21,7 +22,7 @@ from identity_service.services.admin.administration import Administration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initialised:
-    """The first administrator, whose secret is shown once."""
+    """The first administrator; the secret is returned only here."""
 
     client_id: PrincipalId
     client_secret: Secret
@@ -38,13 +39,24 @@ def initialise(
     policy: KeyPolicy,
     admin_id: str = "admin",
 ) -> Initialised:
-    """Initialise a virgin store, or one that was left half-way.
+    """Initialise an empty store, or one whose initialisation was interrupted.
 
-    The keys are made before the store is touched, so that a wrong setting leaves it virgin.
+    The keys are made before the store is touched, so that a wrong setting leaves it empty.
+
+    Args:
+        store: the store to initialise.
+        vault: makes the keys.
+        administrator: creates the first administrator.
+        clock: the wall clock.
+        algorithm: of the signing keys.
+        service_audience: the audience of calls to this service, which the administrator may ask for.
+        policy: when the keys are rotated.
+        admin_id: the client id of the first administrator.
 
     Raises:
         AlreadyExistsError: the store has been initialised before; nothing was changed.
         ConfigurationError: the algorithm is not known.
+        StoreUnavailableError: the store cannot be reached; the call can be repeated.
     """
     signing_key = vault.make(KeyPurpose.SIGN, algorithm, clock.now())
     other_keys = [
@@ -66,7 +78,7 @@ def initialise(
     with suppress(AlreadyExistsError):
         store.create(first_party_client())
     with suppress(NotFoundError):
-        administrator.clients.delete(admin_id)  # nobody has seen the secret of one that was left half-way
+        administrator.clients.delete(admin_id)  # from an interrupted run, which has not returned its secret
     made, secret = administrator.clients.create(
         Client(
             client_id=PrincipalId(admin_id),
@@ -90,5 +102,5 @@ def _created(key: StoredKey) -> AuditEvent:
 
 def _has_signing_key(store: Store, now: datetime) -> bool:
     keys = (found.record for found in all_records(store, StoredKey))
-    # A standby alone was left behind half-way: nothing was ever signed with it.
+    # A standby key alone is of an interrupted run: nothing was ever signed with it.
     return key_in_use(keys, KeyPurpose.SIGN, now) is not None

@@ -1,4 +1,4 @@
-"""A bounded cache that forgets what has not been used lately. Reading takes no lock."""
+"""A bounded cache that approximates least-recently-used eviction without locks."""
 
 from typing import Generic, TypeVar
 
@@ -7,22 +7,23 @@ V = TypeVar("V")
 
 
 class RecentCache(Generic[K, V]):
-    """Two generations of entries: when the young one is full it becomes the old one, which is dropped.
+    """A bounded cache of two halves: when the young half is full, it replaces the old one, which is dropped.
 
-    A hit in the old one moves to the young one, so what is in use survives. Each step is one dict
-    operation; threads that race may lose an entry or count it twice, never see a wrong one.
+    A hit in the old half is copied to the young one, so entries in use are kept. Each step is one dict
+    operation: threads that race may lose an entry or count its weight twice, but never get a wrong value.
     """
 
     __slots__ = ("_half", "_old", "_weight", "_young")
 
     def __init__(self, max_weight: int) -> None:
-        """`max_weight` = of all entries together, in the unit that `put` is given."""
+        """Bound the weight of all entries together to `max_weight`, in the unit of `put`'s `weight`."""
         self._half = max_weight // 2
         self._weight = 0
         self._young: dict[K, tuple[V, int]] = {}
         self._old: dict[K, tuple[V, int]] = {}
 
     def get(self, key: K) -> V | None:
+        """Return the value of the key, or None if it is not in the cache."""
         entry = self._young.get(key)
         if entry is None:
             entry = self._old.get(key)
@@ -32,7 +33,7 @@ class RecentCache(Generic[K, V]):
         return entry[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        """What weighs more than half of all that may be kept is not kept."""
+        """Store a value. A value that weighs more than half of `max_weight` is not stored."""
         if weight > self._half:
             return
         if self._weight + weight > self._half:

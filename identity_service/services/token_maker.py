@@ -1,6 +1,6 @@
-"""Making tokens: the access token of a grant, and the refresh token of a session. Decides nothing.
+"""Builds the access token of a grant and the refresh token of a session, for Issue and Refresh alike.
 
-Issue and Refresh share it, so that the same sign-in gives the same kind of token whichever asks.
+Makes no decision about what is granted.
 """
 
 from collections.abc import Mapping
@@ -22,17 +22,21 @@ from identity_service.services.recipients import Recipient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueConfig:
-    """What is issued."""
+    """The settings of issued tokens."""
 
     issuer: str
+    """The `iss` of this service's tokens."""
     lifetimes: LifetimeBounds = field(default_factory=LifetimeBounds)
+    """Of access tokens."""
     session_lifetime: timedelta = timedelta(days=30)
+    """From the sign-in on; refreshing does not extend it."""
     known_scopes: frozenset[str] = frozenset()
+    """The scopes that a request may name; empty = any that is well-formed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSet:
-    """What a principal gets for its credential."""
+    """The tokens that a call returns, with their properties."""
 
     access_token: str = field(repr=False)
     expire_time: datetime
@@ -45,7 +49,7 @@ class TokenSet:
 
 
 class TokenMaker:
-    """Makes the tokens of a grant; Issue and Refresh share it."""
+    """Builds and signs tokens."""
 
     def __init__(self, codec: TokenCodec, keys: KeyRing, clock: Clock, config: IssueConfig) -> None:
         self._codec = codec
@@ -67,7 +71,7 @@ class TokenMaker:
         may_act: PrincipalId | None = None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
-        """An access token alone: a client shows its credential again (RFC 6749 section 4.4.3)."""
+        """Return an access token without a refresh token (RFC 6749 section 4.4.3)."""
         issue_time = self._clock.now().replace(microsecond=0)
         return self._sign(
             AccessToken(
@@ -97,7 +101,7 @@ class TokenMaker:
         certificate_sha256: bytes | None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
-        """An access token for the subject of another; its session and its sign-in are those of that one."""
+        """Return an access token with the subject, session and sign-in time of `subject_token`."""
         return self._sign(
             AccessToken(
                 issuer=self._config.issuer,
@@ -127,7 +131,10 @@ class TokenMaker:
         scopes: tuple[str, ...],
         recipient: Recipient | None = None,
     ) -> TokenSet:
-        """An access token of the session, and its latest refresh token."""
+        """Return an access token of the session and its latest refresh token.
+
+        Raises NoSigningKeyError if the store has lost the session's refresh key or the signing key.
+        """
         key = self._keys.refresh_key(session.key_id)
         if key is None:
             raise NoSigningKeyError("the refresh key of this session is not in the store; restore it")

@@ -1,4 +1,4 @@
-"""Owing: what was revoked and may not have arrived is denied here at once, and sent until it is there."""
+"""Unconfirmed revocations: enforced locally at once, resent until the store confirms them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,10 @@ from identity_service.domain.ports import ReplicaView
 
 @contextmanager
 def resent_until_confirmed(replica: ReplicaView, fact: Fact) -> Iterator[None]:
-    """Around a write of `fact`: where nobody can say whether the store took it, this process owes it."""
+    """Guard a write of `fact`: if the store does not confirm it, the replica enforces and resends it.
+
+    The StoreUnavailableError of the write is raised again.
+    """
     try:
         yield
     except StoreUnavailableError:

@@ -1,7 +1,10 @@
-"""Verify: says whether a token is good. Answers from memory; no I/O but where the caller asks for it.
+"""The use case Verify: decides whether an access token is valid, from memory.
 
-The cache remembers signatures, not answers: expiry, audience, scope, binding, key and revocation are
-checked on every call.
+It reads the store only if the request asks for that (`strong`, `at_least_revision`), or if the token names a
+generation that this process does not know yet.
+
+The cache holds tokens whose signature was verified, not answers: expiry, audience, scope, certificate
+binding, key and revocation are checked on every call.
 """
 
 import hashlib
@@ -21,49 +24,54 @@ from identity_service.services.token_cache import RecentCache
 R = TypeVar("R")
 _LOST: Final = "the token was issued in a history of the store that was lost"
 _TOKEN_BYTES: Final = 3000
-"""What a remembered token needs beside its text and the answer."""
+"""Memory of a cached token in bytes, in addition to three times the length of its text."""
 
 
 class MustReadError(Exception):
-    """The answer needs a look into the store, and the caller may not wait for one."""
+    """The answer needs a read of the store, and the request does not allow to wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest:
-    """A token and what it must fulfil."""
+    """A token and the requirements that it must meet."""
 
     token: str
     audiences: Sequence[str] = ()
-    """At least one must be the token's; None of them counts with `any_audience`."""
+    """The token must be for at least one of these; ignored if `any_audience` is True."""
     any_audience: bool = False
     required_scopes: Sequence[str] = ()
+    """The token must have all of these."""
     at_least_revision: Revision | None = None
+    """`Verifier.prepare` reads the log up to this revision first."""
     strong: bool = False
+    """Whether `Verifier.prepare` reads the log to its end first."""
     certificate_sha256: bytes = b""
+    """SHA-256 of the certificate that the token was presented with; empty = there was none."""
     may_wait: bool = True
-    """False = the caller runs on an event loop: MustReadError instead of a look into the store."""
+    """False = raise MustReadError instead of reading the store, for a caller on an event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(Generic[R]):
-    """The token is good, with what every call compares."""
+    """A token whose signature was verified, with the values that every call compares."""
 
     token: AccessToken
     rendered: R
-    """The token as the door that asks wants it, made once for each token."""
+    """The token in the form that the transport answers with, made once for each token by `render`."""
     key_id: str
     valid_from: float
-    """In Unix seconds, as `valid_until`."""
+    """Unix seconds, with the leeway subtracted."""
     valid_until: float
+    """Unix seconds, with the leeway added."""
     audiences: frozenset[str]
     scopes: frozenset[str]
     principals: frozenset[PrincipalId]
     first_seen: float
-    """When the call that brought it to this process came, by the monotonic clock, or later."""
+    """Monotonic seconds: when the first call with this token arrived at this process, or later."""
 
 
 class Verifier(Generic[R]):
-    """The use case Verify."""
+    """Verifies access tokens against the keys and the revocations that this process holds in memory."""
 
     def __init__(
         self,
@@ -86,14 +94,14 @@ class Verifier(Generic[R]):
         self._revocations = replica.revocations
         self._cache: RecentCache[bytes, Verified[R]] = RecentCache(cache_bytes)
         self._read_at = -math.inf
-        """When a look into the store began after which all was known that there was then."""
+        """Monotonic seconds: when the last complete read of the log for a generation that is ahead began."""
         self._require = replica.require_clock if serve_stale else replica.require_fresh
 
     def prepare(self, *requests: VerifyRequest) -> float:
-        """Catch up as far as these requests ask for: one round trip for all of them, or none.
+        """Read the log as far as these requests require: once for all that are `strong`, or not at all.
 
-        Returns when they came, for `verify`. Raises RevisionNotReachedError, ServerBusyError,
-        StoreUnavailableError.
+        Returns the time at which the requests arrived (monotonic seconds), to be passed to `verify`. Raises
+        RevisionNotReachedError, ServerBusyError, StoreUnavailableError.
         """
         came = self._clock.monotonic()
         for request in requests:
@@ -106,22 +114,32 @@ class Verifier(Generic[R]):
         return came
 
     def verify(self, request: VerifyRequest, came: float | None = None) -> Verified[R] | Rejected:
-        """Whether the token is good now, as far as the log is known here; `prepare` has been called.
+        """Return the token if it is valid by the log as this process knows it, else why it is rejected.
 
-        A token that names a higher generation than is known here has the log read to its end, once; all
-        tokens of a batch together, if they `came` at one time.
-        Raises UnavailableError when too little is known to answer; MustReadError.
+        The caller has called `prepare` first. If the token names a higher generation than this process
+        knows, the log is read to its end first; once for all tokens of a batch that have the same `came`
+        (the arrival time that `prepare` returned).
+
+        Raises:
+            UnavailableError: this process's data is too old to answer, or the store cannot be read.
+            MustReadError: the log would have to be read, and `request.may_wait` is False.
         """
         self._require()
         known = self._recall(request.token, came)
         if isinstance(known, Rejected):
             return known
-        return self._lapsed(known, may_wait=request.may_wait) or _unfit(known, request) or known
+        return (
+            self._check_current(known, may_wait=request.may_wait)
+            or _check_requirements(known, request)
+            or known
+        )
 
     def is_still_good(self, verified: Verified[R]) -> bool:
-        """Whether the same request would be answered in the same way now: time and the log alone decide.
+        """Return whether a token that `verify` accepted is still valid: not expired, retired or revoked.
 
-        Raises UnavailableError as `verify` does.
+        The audience, the scopes and the binding are not compared again. Reads no store: a token that names
+        a higher generation than this process knows is not valid here. Raises UnavailableError as `verify`
+        does.
         """
         self._require()
         return (
@@ -132,7 +150,7 @@ class Verifier(Generic[R]):
         )
 
     def _recall(self, text: str, came: float | None) -> Verified[R] | Rejected:
-        """The token with this exact text, from memory or by verifying its signature now."""
+        """Return the token with this exact text, from the cache or by verifying its signature."""
         if len(text) > MAX_TOKEN_CHARS:
             return _reject(RejectionReason.MALFORMED, "the token is longer than 8 KiB")
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -156,8 +174,8 @@ class Verifier(Generic[R]):
         self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
         return known
 
-    def _lapsed(self, known: Verified[R], *, may_wait: bool) -> Rejected | None:
-        """What may have changed since the signature was verified."""
+    def _check_current(self, known: Verified[R], *, may_wait: bool) -> Rejected | None:
+        """Check what may have changed since the signature was verified: key, times, revocation."""
         now = self._clock.unix()
         if self._keys.verifying(known.key_id) is None:
             return _reject(RejectionReason.UNKNOWN_KEY, "the token's key is no longer in use")
@@ -176,11 +194,13 @@ class Verifier(Generic[R]):
         return None if why is None else _reject(RejectionReason.REVOKED, why)
 
     def _is_of_lost_history(self, known: Verified[R], *, may_wait: bool) -> bool:
-        """Whether the token names a generation that is not known after all was read that there was.
+        """Return whether the token names a generation that the log, read to its end, does not have.
 
-        That is known already if the store has confirmed a heartbeat since the token was first seen here.
+        The log is read only if the store has not confirmed a heartbeat since the token was first seen here,
+        and no such read has begun since. Raises MustReadError if it would be read and `may_wait` is False.
         """
-        # The age first: a thread that is held up in between must not take an older heartbeat for a newer one.
+        # The age is computed before the staleness is read: if the thread is held up in between, it must not
+        # take an older heartbeat for a newer one.
         age = self._clock.monotonic() - known.first_seen
         if self._replica.staleness >= age and known.first_seen > self._read_at:
             if not may_wait:
@@ -194,8 +214,8 @@ class Verifier(Generic[R]):
         return self._revocations.is_ahead(known.token.generations)
 
 
-def _unfit(known: Verified[R], request: VerifyRequest) -> Rejected | None:
-    """What the call asks for and the token has not."""
+def _check_requirements(known: Verified[R], request: VerifyRequest) -> Rejected | None:
+    """Return why the token does not meet the request's audience, scopes or certificate, or None."""
     if not request.any_audience and known.audiences.isdisjoint(request.audiences):
         return _reject(RejectionReason.WRONG_AUDIENCE, "the token is for another audience")
     if request.required_scopes and not known.scopes.issuperset(request.required_scopes):
@@ -204,7 +224,7 @@ def _unfit(known: Verified[R], request: VerifyRequest) -> Rejected | None:
 
 
 def _check_binding(token: AccessToken, shown: bytes) -> Rejected | None:
-    """RFC 8705 section 3: a bound token is good only on a connection with that certificate."""
+    """Reject a token that is bound to another certificate than the one shown (RFC 8705 section 3)."""
     bound = token.certificate_sha256
     if bound is None or (shown and hmac.compare_digest(bound, shown)):
         return None

@@ -1,7 +1,8 @@
-"""Watch: hands on to watchers what the replica folds, each change rendered once for all of them.
+"""The use case Watch: queues the changes that the replica applies for every watcher.
 
-Owns who watches, what each has still to be sent, and how far back a reconnecting watcher can be served
-from memory. Sends nothing itself (the door's senders do) and knows no wire type.
+Holds the set of watchers, the queue of each, and the last 10,000 changes, from which a watcher that
+reconnects is served. Each message is rendered once for all watchers. The senders of the transport take the
+messages from the queues; this module sends nothing and knows no wire type.
 """
 
 import threading
@@ -30,23 +31,27 @@ from identity_service.services.watch_snapshot import Snapshot
 _CHUNK: Final = 2000
 """Facts in one message of a snapshot: about 150 KB."""
 _RECENT: Final = 10_000
-"""Changes that are kept for those who reconnect."""
+"""Changes that are kept for watchers that reconnect."""
 _SHARED: Final = 30.0
-"""Seconds for which a snapshot serves those who come later: after a restart all come at once."""
+"""Seconds for which one snapshot serves all new watchers: after a restart, all of them reconnect at once."""
 _MESSAGE: Final = 256 * 1024
-"""Bytes from which on no more waiting messages are joined to one."""
+"""Bytes: once a message has reached this size, no further waiting message is joined to it."""
 
 
 class Renderer(Protocol):
-    """How the door writes messages. Messages of changes may be joined end to end."""
+    """Encodes messages for the transport. Encoded messages of changes may be concatenated."""
 
-    def changes(self, changes: Sequence[tuple[Change, Link]], revision: Revision | None) -> bytes: ...
+    def changes(self, changes: Sequence[tuple[Change, Link]], revision: Revision | None) -> bytes:
+        """Encode changes; with `revision`, the watcher then knows everything up to it."""
 
-    def restarted(self) -> bytes: ...
+    def restarted(self) -> bytes:
+        """Encode the notice that everything live is sent from here on; the watcher does not know all yet."""
 
-    def keys(self, keys: Sequence[PublishedKey]) -> bytes: ...
+    def keys(self, keys: Sequence[PublishedKey]) -> bytes:
+        """Encode the complete set of published keys."""
 
-    def heartbeat(self, revision: Revision, time: datetime, staleness: float) -> bytes: ...
+    def heartbeat(self, revision: Revision, time: datetime, staleness: float) -> bytes:
+        """Encode a heartbeat: current revision, wall-clock time, and staleness in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +59,20 @@ class WatchConfig:
     """The bounds of watching."""
 
     queue: int = 1000
-    """Messages that one watcher may have waiting."""
+    """Messages that may wait for one watcher; a watcher that would exceed this overflows."""
 
 
 class Watcher:
-    """What one watcher has still to be sent. One thread at a time takes from it."""
+    """The messages that wait for one watcher. Any thread may put; one thread at a time may take."""
 
     def __init__(self, snapshot: Iterator[bytes], limit: int, ready: Callable[["Watcher"], None]) -> None:
+        """Queue messages for one watcher.
+
+        Args:
+            snapshot: the messages that are taken before those that are put.
+            limit: how many messages may wait.
+            ready: called when a message is put after `take` has returned None.
+        """
         self._snapshot: Iterator[bytes] | None = snapshot
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._limit = limit
@@ -68,9 +80,14 @@ class Watcher:
         self._lock = threading.Lock()
         self._idle = False
         self.overflowed = False
+        """Whether a message was dropped because the queue was full; no further message is queued then."""
 
     def put(self, message: bytes, *, optional: bool = False, alone: bool = False) -> None:
-        """Add a message; an optional one only where nothing waits. One that goes alone is not joined."""
+        """Queue a message.
+
+        An `optional` message is dropped unless the watcher is waiting for one. A message that goes `alone` is
+        not joined with others.
+        """
         with self._lock:
             if self.overflowed or (optional and not self._idle):
                 return
@@ -82,7 +99,7 @@ class Watcher:
             self._ready(self)
 
     def take(self) -> bytes | None:
-        """The next message, or None while there is nothing to send; `ready` is called when there is."""
+        """Return the next message, or None if none waits; `ready` is called once there is one."""
         if self._snapshot is not None:
             message = next(self._snapshot, None)
             if message is not None:
@@ -101,19 +118,19 @@ class Watcher:
         return b"".join(parts)
 
     def last(self) -> None:
-        """Nothing is sent before the stream is ended: its client resumes elsewhere, at what it knows."""
+        """Send nothing before the stream ends: the client resumes on another process at its revision."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Some changes, and the place up to which everything is known with them."""
+    """Consecutive changes, and the revision that a watcher has reached once it knows them."""
 
     revision: Revision
     facts: Sequence[tuple[Change, Link]]
 
 
 class WatchHub:
-    """Implements the port LogListener; any thread may call any method."""
+    """Distributes changes to all watchers. Implements the port LogListener; thread-safe."""
 
     def __init__(
         self, replica: ReplicaView, keys: KeyRing, clock: Clock, renderer: Renderer, config: WatchConfig
@@ -128,7 +145,7 @@ class WatchHub:
         self._recent: deque[_Batch] = deque()
         self._kept = 0
         self._begin: Revision | None = None
-        """From where on `_recent` has everything; None = nothing was heard yet."""
+        """`_recent` has all changes after this revision; None = the replica has not reported any yet."""
         self._revision: Revision | None = None
         self._snapshot: Snapshot | None = None
 
@@ -136,26 +153,33 @@ class WatchHub:
         return len(self._watchers)
 
     def open(self, resume_after: Revision | None, ready: Callable[[Watcher], None]) -> Watcher:
-        """A new watcher, which is told everything from now on and what it lacks before.
+        """Return a new watcher; its first messages are what it lacks, then come the changes from now on.
+
+        Args:
+            resume_after: the revision that the client has reached; None = it has none. If the changes since
+                are not all kept, the watcher gets a snapshot instead.
+            ready: called when the watcher has a message after it had none.
 
         Raises NotReadyError.
         """
         self._replica.require_ready()
         with self._lock:
-            # Registered first: what comes while the snapshot is made is queued, and twice does no harm.
+            # Registered before the snapshot is made, so that changes are queued meanwhile. A change that is
+            # in the snapshot too does no harm.
             watcher = Watcher(self._first_messages(resume_after), self._config.queue, ready)
             self._watchers.add(watcher)
         return watcher
 
     def close(self, watcher: Watcher) -> None:
-        """Tell this watcher nothing more. Repeating it does no harm."""
+        """Queue nothing more for this watcher. Idempotent."""
         with self._lock:
             self._watchers.discard(watcher)
 
     def send_heartbeats(self) -> None:
-        """Send a heartbeat to every watcher that waits for one.
+        """Send a heartbeat to every watcher that is waiting for a message.
 
-        None is sent while the wall clock of this process is not accepted: a heartbeat vouches for its time.
+        None is sent while the wall clock of this process is not accepted, because a heartbeat carries its
+        time.
         """
         try:
             self._replica.require_clock()
@@ -165,14 +189,15 @@ class WatchHub:
         with self._lock:
             if self._snapshot is not None and not self._serves(self._snapshot):
                 self._snapshot = None
-            # What this hub was told, not what the replica knows by now: who is cut off after a heartbeat
-            # resumes at its revision, and would miss what comes between the two.
+            # The revision that was last reported to this hub; the replica may be ahead of it by now. A client
+            # that is cut off resumes at the heartbeat's revision, and would miss the changes in between.
             revision = self._revision or self._replica.revision
             message = self._renderer.heartbeat(revision, self._clock.now(), staleness)
             for watcher in self._watchers:
                 watcher.put(message, optional=True)
 
     def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+        """Keep the facts among these changes for reconnecting watchers, and queue them for all others."""
         facts = [(change, link) for change, link in changes if not isinstance(change, RecordChanged)]
         with self._lock:
             self._revision = revision
@@ -186,6 +211,7 @@ class WatchHub:
                     watcher.put(message)
 
     def replaced(self, revision: Revision) -> None:
+        """Forget the changes of the old log, and queue a restart and all generations for every watcher."""
         with self._lock:
             self._recent.clear()
             self._kept = 0
@@ -193,7 +219,7 @@ class WatchHub:
             self._begin = self._revision = revision
             if not self._watchers:
                 return
-            # Denials come again with the log; a generation may stand in the store's table alone.
+            # The denials follow, since the log is read again. A generation may be in the store's table only.
             messages = [self._renderer.restarted()]
             messages += [self._renderer.changes(chunk, None) for chunk in _chunks(self._generations())]
             for watcher in self._watchers:
@@ -201,10 +227,13 @@ class WatchHub:
                     watcher.put(message, alone=True)
 
     def on_change(self, change: RecordChanged | None) -> None:
-        """Send the keys when they, or everything, may have changed; call it after the key ring's."""
+        """Queue the keys if they may have changed (None = anything may have).
+
+        The caller calls the `on_change` of the key ring first.
+        """
         if change is None or change.kind is RecordKind.KEY:
             with self._lock:
-                # Rendered within it, so that the last set that is queued is the newest one.
+                # Rendered while the lock is held, so that the last set that is queued is the newest one.
                 message = self._renderer.keys(self._keys.published())
                 for watcher in self._watchers:
                     watcher.put(message, alone=True)
@@ -222,27 +251,27 @@ class WatchHub:
             self._begin = oldest.revision
 
     def _first_messages(self, resume_after: Revision | None) -> Iterator[bytes]:
-        """What comes before the news: what was missed, or everything. Made as it is sent."""
+        """Return the messages that precede new changes: the missed ones or a snapshot, rendered lazily."""
         revision = self._revision or self._replica.revision
         if resume_after is not None and self._resumes(resume_after, revision):
-            return self._begun(None, self._since(resume_after), revision)
+            return self._opening_messages(None, self._since(resume_after), revision)
         snapshot = self._snapshot
         if snapshot is None or not self._serves(snapshot):
             facts = _chunks(self._replica.revocations.facts())
             messages = (self._renderer.changes(chunk, None) for chunk in facts)
             snapshot = self._snapshot = Snapshot(revision, self._clock.monotonic(), messages)
-        return self._begun(snapshot, self._since(snapshot.revision), revision)
+        return self._opening_messages(snapshot, self._since(snapshot.revision), revision)
 
     def _resumes(self, place: Revision, end: Revision) -> bool:
-        """Whether a watcher that knows everything up to this place lacks only what came after it.
+        """Return whether a watcher that has reached this revision can be served from the kept changes.
 
-        A place of another history, with the same epoch and position, proves nothing: what came before it
-        there is not what came before it here.
+        A revision with the same epoch and position may be of another history, in which other entries precede
+        it; so the replica must recognise its link.
         """
         return self._replica.recognises(place) and self._reaches(place, end)
 
     def _reaches(self, place: Revision, end: Revision) -> bool:
-        """Whether all that came after this place, which this hub was told, is kept."""
+        """Return whether all changes after this revision that were reported to this hub are kept."""
         begin = self._begin
         return (
             begin is not None
@@ -251,7 +280,7 @@ class WatchHub:
         )
 
     def _serves(self, snapshot: Snapshot) -> bool:
-        """Whether a new watcher may begin with it."""
+        """Return whether a new watcher may begin with this snapshot: not failed, not too old."""
         if self._revision is None or not self._reaches(snapshot.revision, self._revision):
             return False
         return not snapshot.broken and self._clock.monotonic() - snapshot.time < _SHARED
@@ -259,7 +288,7 @@ class WatchHub:
     def _since(self, place: Revision) -> Sequence[_Batch]:
         return [batch for batch in self._recent if batch.revision.position > place.position]
 
-    def _begun(
+    def _opening_messages(
         self, snapshot: Snapshot | None, missed: Sequence[_Batch], revision: Revision
     ) -> Iterator[bytes]:
         if snapshot is not None:
@@ -272,6 +301,6 @@ class WatchHub:
 
 
 def _chunks(facts: Iterator[Fact]) -> Iterator[Sequence[tuple[Change, Link]]]:
-    """Facts in portions for one message each; each names the link that raised it where it has one."""
+    """Yield the facts in chunks of one message each, with NO_LINK: a raised generation names its own link."""
     while chunk := [(fact, NO_LINK) for fact in islice(facts, _CHUNK)]:
         yield chunk

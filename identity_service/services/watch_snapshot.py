@@ -1,6 +1,6 @@
-"""A snapshot for watchers: everything that was live at one moment, made once for all who come soon after.
+"""A snapshot for watchers: everything that is live at one moment, rendered once for several watchers.
 
-Owns the messages that were made so far. Knows neither what they say nor when they are too old.
+Knows neither the content of the messages nor when the snapshot is too old.
 """
 
 import threading
@@ -10,14 +10,15 @@ from identity_service.domain.log import Revision
 
 
 class Snapshot:
-    """Messages that are made as the first watcher takes them. Any thread may iterate at any time."""
+    """Messages that are rendered when the first watcher takes them. Several threads may iterate at once."""
 
     def __init__(self, revision: Revision, time: float, messages: Iterator[bytes]) -> None:
-        """
+        """Share these messages between watchers.
+
         Args:
-            revision: everything up to here is in the messages, and perhaps more.
-            time: when it was begun, in seconds on the monotonic clock.
-            messages: makes them; nothing is asked of it before somebody needs it.
+            revision: the messages contain everything up to this revision, and perhaps more.
+            time: when the snapshot was begun, in seconds on the monotonic clock.
+            messages: renders the messages; it is advanced only when a watcher needs the next one.
         """
         self.revision = revision
         self.time = time
@@ -25,7 +26,7 @@ class Snapshot:
         self._made: list[bytes] = []
         self._complete = False
         self.broken = False
-        """Whether making it failed: then it must serve nobody, since facts are lacking."""
+        """Whether rendering failed. The snapshot lacks facts then, and must not be used."""
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -40,7 +41,7 @@ class Snapshot:
                 return self._made[place]
             if self._complete:
                 return None
-            if self.broken:  # an iterator that has raised looks like one that has ended
+            if self.broken:  # a generator that has raised would look as if it had ended
                 raise RuntimeError("this snapshot could not be made")
             try:
                 message = next(self._messages, None)

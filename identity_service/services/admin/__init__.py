@@ -1,1 +1,1 @@
-"""The use cases of administrators: clients, users, sessions, trusted issuers."""
+"""The use cases of administrators: managing clients, users, sessions and trusted issuers."""

@@ -1,4 +1,4 @@
-"""Administration of the directory: clients, users, trusted issuers. Wires use cases, decides nothing."""
+"""Constructs the use cases that change clients, users and trusted issuers. Holds no logic of its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["Administration", "AdministrationParts", "NewUser"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdministrationParts:
-    """The collaborators of administration."""
+    """The collaborators of the use cases of administration."""
 
     store: Store
     clock: Clock
@@ -26,13 +26,13 @@ class AdministrationParts:
     """Returns whether a password is one of those that attackers try first."""
     keys: PublicKeyChecker
     issuer: str
-    """The name that this service's own tokens have as `iss`."""
+    """The `iss` of this service's own tokens."""
     replica: ReplicaView | None = None
-    """The replica of a process that answers calls; the command line has none."""
+    """The replica of a serving process; None = the caller is a command that has no replica."""
 
 
 class Administration:
-    """The use cases that change the directory."""
+    """The use cases that change clients, users and trusted issuers."""
 
     def __init__(self, parts: AdministrationParts) -> None:
         store, clock, keys = parts.store, parts.clock, parts.keys

@@ -1,8 +1,8 @@
-"""What a record of the directory may look like: every bound that the protos name. Pure; stores nothing.
+"""Validates the records of clients and users against the bounds that the protos name. Pure functions.
 
 Each check collects all violations of a record, so that one answer names all of them. Field paths are those of
-the requests that carry the record. The texts of a record of before a rule are checked only when they change:
-else such a user or client could not be disabled.
+the requests that carry the record. Names are checked only if they change: otherwise a user or client that is
+older than a rule could not be disabled.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -39,12 +39,12 @@ Violations = Iterator[FieldViolation]
 
 
 def is_client_id(text: str) -> bool:
-    """Return whether a client may have this id: prefixes of users and federated principals are reserved."""
+    """Return whether a client may have this id. Prefixes of users and federated principals are reserved."""
     return is_principal_id(text) and not text.startswith((USER_PREFIX, FEDERATED_PREFIX))
 
 
 def check_client(client: Client, keys: PublicKeyChecker, *, before: Client | None = None) -> None:
-    """Check a client's record; `before` is the stored one that it replaces. Raises InvalidRequestError."""
+    """Raise InvalidRequestError if a client's record is not valid; `before` = the record that it replaces."""
     found = [
         *_wrong(is_client_id(client.client_id), "client.client_id", _ID_RULE),
         *_wrong_display_name("client", client.display_name, before.display_name if before else None),
@@ -61,7 +61,7 @@ def check_client(client: Client, keys: PublicKeyChecker, *, before: Client | Non
 
 
 def check_user(user: User, *, before: User | None = None) -> None:
-    """Check a user's record; `before` is the stored one that it replaces. Raises InvalidRequestError."""
+    """Raise InvalidRequestError if a user's record is not valid; `before` = the record that it replaces."""
     renamed = before is None or user.username != before.username
     star = "`*` stands for what a user may have: it must be spelled out here"
     found = [
@@ -115,8 +115,8 @@ def _wrong_lifetime(field: str, lifetime: timedelta | None) -> Violations:
 
 
 def _wrong_grants(client: Client) -> Violations:
-    # A client without a credential of its own that signs no users in is proven by a trusted issuer: it may
-    # have these grants.
+    # A client without a credential of its own that signs no users in is authenticated by a trusted issuer,
+    # and may have these grants.
     own = {Grant.CLIENT_CREDENTIALS, Grant.TOKEN_EXCHANGE} & client.grants
     yield from _wrong(
         not (client.is_public and Grant.PASSWORD in client.grants and own),

@@ -1,4 +1,4 @@
-"""Administration of clients. The policy table decides which callers may do it."""
+"""Administration of clients. The policy table of the transport decides which callers may use it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -31,11 +31,12 @@ CLIENT_FIELDS: Final = (
     "exchange_audiences",
     "encryption_key",
 )
-"""What an administrator may change; the secrets have a method of their own."""
+"""The fields that `Clients.update` can change; secrets are changed by `Clients.rotate_secret`."""
 
 MAX_OVERLAP: Final = timedelta(days=30)
+"""How long old secrets may stay valid after a rotation."""
 MAX_SECRETS: Final = 5
-"""The most secrets of one client that are in force at once."""
+"""How many secrets of one client may be valid at once."""
 
 
 class Clients:
@@ -50,9 +51,10 @@ class Clients:
     def create(
         self, client: Client, *, no_secret: bool = False, origin: Origin = NOWHERE
     ) -> tuple[Versioned[Client], Secret | None]:
-        """Create a client; its secret is returned once and kept only as a hash.
+        """Create a client, and return it with its secret, which is stored only as a hash.
 
-        Raises InvalidRequestError, AlreadyExistsError (the id, or one of its certificates).
+        With `no_secret`, it gets no secret, and None is returned for it. Raises InvalidRequestError;
+        AlreadyExistsError if the id or one of the certificates is in use.
         """
         now = self._clock.now()
         secret = None if no_secret else new_client_secret()
@@ -70,7 +72,7 @@ class Clients:
         return self._records.get(Client, client_id)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[Client]]:
-        """Return clients by id, those after `after`."""
+        """Return up to `limit` clients in the order of their ids, beginning after the id `after`."""
         return self._store.list_records(Client, after=after, limit=limit)
 
     def update(
@@ -81,11 +83,15 @@ class Clients:
         expected: Revision | None = None,
         origin: Origin = NOWHERE,
     ) -> Versioned[Client]:
-        """Give the client of this id the values that `wanted` has in `fields`, a part of CLIENT_FIELDS.
+        """Copy the values of `fields`, a subset of CLIENT_FIELDS, from `wanted` to the client of its id.
 
-        Disabling it refuses all that was issued to it or through it, in the same step.
+        Disabling a client revokes everything that was issued to it or through it, in the same atomic step.
 
-        Raises InvalidRequestError, NotFoundError, StaleEtagError, AlreadyExistsError (a certificate).
+        Raises:
+            InvalidRequestError: a value is not valid, or the caller would disable itself.
+            NotFoundError: there is no such client.
+            StaleEtagError: the client is not at the revision `expected`, or changes too often.
+            AlreadyExistsError: another client has one of the certificates.
         """
         wanted = _normalized(wanted)
         values = {name: getattr(wanted, name) for name in fields}
@@ -112,9 +118,9 @@ class Clients:
     def delete(
         self, client_id: str, *, expected: Revision | None = None, origin: Origin = NOWHERE
     ) -> Revision:
-        """Delete the client and revoke all that was issued to it or through it.
+        """Delete a client, and revoke everything that was issued to it or through it.
 
-        Raises InvalidRequestError, NotFoundError, StaleEtagError.
+        Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
         if origin.actor == client_id:
             raise InvalidRequestError.of("client_id", "must not be you: you would lock yourself out")
@@ -130,9 +136,10 @@ class Clients:
         expected: Revision | None = None,
         origin: Origin = NOWHERE,
     ) -> tuple[Versioned[Client], Secret]:
-        """Give the client a new secret; the old ones work for `overlap` more (at most 30 days).
+        """Add a new secret to a client, and return both; the old secrets expire after `overlap`.
 
-        With `revoke`, everything issued to the client so far is refused at once.
+        `overlap` is at most 30 days. With `revoke`, everything that was issued to the client so far is
+        revoked.
 
         Raises InvalidRequestError, NotFoundError, StaleEtagError.
         """
@@ -149,7 +156,7 @@ class Clients:
 
         def decide(client: Client) -> Changed[Client]:
             if client.is_public and Grant.PASSWORD in client.grants:
-                # With a secret, all users that sign in through the client without one would be refused.
+                # If it had a secret, every user who signs in through the client without one would be refused.
                 raise InvalidRequestError.of("client_id", "names a public client, which has no secret")
             kept = _ending(client.secrets, now, overlap)
             if len(kept) >= MAX_SECRETS:
@@ -163,7 +170,7 @@ class Clients:
 
 
 def _ending(secrets: Sequence[StoredSecret], now: datetime, overlap: timedelta) -> tuple[StoredSecret, ...]:
-    """Return the secrets that still work until the overlap ends, none of them longer than before."""
+    """Return the secrets that are still valid, set to expire after the overlap unless they expire earlier."""
     end = now + overlap
     ending = [(secret, min(secret.expire_time or end, end)) for secret in secrets]
     return tuple(replace(secret, expire_time=time) for secret, time in ending if time > now)

@@ -1,4 +1,4 @@
-"""Checks of a trusted issuer's record. Pure; fetches no key and stores nothing."""
+"""Validates the record of a trusted issuer. Pure functions: they fetch no key and store nothing."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -23,11 +23,11 @@ MAX_CLAIM_CHARS: Final = 512
 
 _PATH: Final = "trusted_issuer"
 Found = Iterator[tuple[str, str]]
-"""Field and description."""
+"""Field and description of each violation."""
 
 
 def is_issuer(text: str) -> bool:
-    """Return whether a text may be the name of a newly trusted issuer."""
+    """Return whether a text may be the name of an issuer that is not trusted yet."""
     return 1 <= len(text) <= MAX_ISSUER_CHARS and is_visible_name(text)
 
 
@@ -40,9 +40,11 @@ def check_issuer(
         issuer: the record.
         keys: checks public keys.
         own: this service's own issuer name, if it is known.
-        stored: whether there is a record of this name already: one of an older version keeps its name.
+        stored: whether there is a record of this name already. Then the form of the name is not checked,
+            since an older version may have accepted it.
 
-    Raises InvalidRequestError.
+    Raises:
+        InvalidRequestError: a field is not valid; the error names all of them.
     """
     found = [
         *_wrong_name(issuer.issuer, own, stored=stored),

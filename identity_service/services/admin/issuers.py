@@ -1,4 +1,4 @@
-"""Administration of trusted issuers. The policy table decides which callers may do it."""
+"""Administration of trusted issuers. The policy table of the transport decides which callers may use it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -14,18 +14,21 @@ from identity_service.services.admin.issuer_checks import check_issuer
 from identity_service.services.admin.records import Changed, Records, differing, names
 
 KEY_SOURCES: Final = ("jwks_uri", "jwks_file", "jwks")
-"""Of which an issuer has exactly one."""
+"""The fields that say where an issuer's keys come from; exactly one of them is set."""
 ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "single_use", "max_age")
-"""What an administrator may change."""
+"""The fields that `TrustedIssuers.update` can change."""
 
 
 class TrustedIssuers:
-    """Trusts, finds, changes and deletes issuers."""
+    """Creates, finds, changes and deletes trusted issuers."""
 
     def __init__(
         self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str
     ) -> None:
-        """`own` is this service's issuer name, of which no other issuer may have a spelling."""
+        """Administer the trusted issuers of this store.
+
+        `own` is this service's issuer name; an issuer with a spelling of it is refused.
+        """
         self._own = own
         self._store = store
         self._records = records
@@ -33,7 +36,7 @@ class TrustedIssuers:
         self._clock = clock
 
     def create(self, issuer: TrustedIssuer, *, origin: Origin = NOWHERE) -> Versioned[TrustedIssuer]:
-        """Trust an issuer. Raises InvalidRequestError, AlreadyExistsError."""
+        """Trust an issuer from now on. Raises InvalidRequestError, AlreadyExistsError."""
         check_issuer(issuer, self._keys, own=self._own)
         event = AuditEvent.of(AuditType.ISSUER_TRUSTED, origin, target=issuer.issuer)
         return self._records.create(replace(issuer, create_time=self._clock.now()), event)
@@ -43,7 +46,7 @@ class TrustedIssuers:
         return self._records.get(TrustedIssuer, issuer)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[TrustedIssuer]]:
-        """Return issuers by `iss`, those after `after`."""
+        """Return up to `limit` issuers in the order of their `iss`, beginning after the name `after`."""
         return self._store.list_records(TrustedIssuer, after=after, limit=limit)
 
     def update(
@@ -54,9 +57,9 @@ class TrustedIssuers:
         expected: Revision | None = None,
         origin: Origin = NOWHERE,
     ) -> Versioned[TrustedIssuer]:
-        """Give the issuer of this name the values that `wanted` has in `fields`, a part of ISSUER_FIELDS.
+        """Copy the values of `fields`, a subset of ISSUER_FIELDS, from `wanted` to the issuer of its name.
 
-        Setting one source of keys unsets the others.
+        Setting one of KEY_SOURCES unsets the others.
 
         Raises InvalidRequestError, NotFoundError, StaleEtagError.
         """
@@ -78,7 +81,7 @@ class TrustedIssuers:
         return self._records.change(TrustedIssuer, wanted.issuer, decide, expected=expected)
 
     def delete(self, issuer: str, *, expected: Revision | None = None, origin: Origin = NOWHERE) -> Revision:
-        """Trust the issuer no more; what was issued for its tokens lives on.
+        """Stop trusting an issuer; tokens that were issued in return for its tokens stay valid.
 
         Raises NotFoundError, StaleEtagError.
         """

@@ -1,7 +1,8 @@
-"""How administration writes a record: with its audit event, against its etag, and known here at once.
+"""Writes the records of administration: with an audit event, by compare-and-set, and known here at once.
 
-Knows no kind of record. Raising a generation with a change is one atomic step of the store; where nobody
-can say whether it arrived, the raise is owed, while the record stays what the store says.
+Knows no kind of record. The store changes a record and raises the generation of its principal in one atomic
+step. If the store does not confirm that, this process enforces the raise and resends it; the record is not
+resent.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,37 +20,40 @@ from identity_service.domain.store import RecordT, Store, Versioned
 from identity_service.services.unconfirmed import resent_until_confirmed
 
 MAX_ATTEMPTS: Final = 8
-"""How often a change without an etag is made again because somebody else was faster."""
+"""How often a change without an etag is tried if other callers change the record at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed(Generic[RecordT]):
-    """What becomes of a record, and what is said of it."""
+    """The new value of a record, and the audit event of the change."""
 
     record: RecordT
     event: AuditEvent
     revoke: bool = False
-    """Whether everything issued to the principal so far is refused from then on."""
+    """Whether the change revokes everything that was issued to the principal so far."""
 
 
 class Records:
-    """Reads and writes the records of the directory."""
+    """Reads and writes the records of clients, users and trusted issuers."""
 
     def __init__(self, store: Store, trail: AuditTrail, replica: ReplicaView | None = None) -> None:
-        """Without a replica nothing here answers Verify: whoever does learns it from the log."""
+        """Access the records of this store.
+
+        Without a `replica`, changes are not applied in this process, which then must not answer Verify.
+        """
         self._store = store
         self._trail = trail
         self._replica = replica
 
     def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT]:
-        """Raises NotFoundError."""
+        """Return the record of this kind and id. Raises NotFoundError."""
         found = self._store.get(kind, id_)
         if found is None:
             raise NotFoundError("there is no such record")
         return found
 
     def create(self, record: RecordT, event: AuditEvent) -> Versioned[RecordT]:
-        """Raises AlreadyExistsError."""
+        """Store a new record. Raises AlreadyExistsError."""
         appended = self._store.create(record, audit=event)
         return Versioned(record=record, revision=self._learned(appended, event))
 
@@ -61,11 +65,14 @@ class Records:
         *,
         expected: Revision | None,
     ) -> Versioned[RecordT]:
-        """Read a record, decide what becomes of it, and write that if nobody else was faster.
+        """Read a record, call `decide` for its new value, and write that by compare-and-set.
+
+        Without `expected`, a change that lost a race is tried again, up to 8 times in all.
 
         Raises:
-            NotFoundError, AlreadyExistsError (a username or certificate of another).
-            StaleEtagError: it is not the one `expected`, or without that, others were faster too often.
+            NotFoundError: there is no such record.
+            AlreadyExistsError: another record has the new username or a certificate.
+            StaleEtagError: the record is not at the revision `expected`, or every try lost a race.
         """
         attempts = 1 if expected is not None else MAX_ATTEMPTS
         for left in reversed(range(attempts)):
@@ -83,20 +90,20 @@ class Records:
         record, event = changed.record, changed.event
         above, link = self._known_generation(record.id), new_link()
         raises = changed.revoke and isinstance(record, Client | User)
-        with self._owing(record.id, above, link) if raises else nullcontext():
+        with self._resending(record.id, above, link) if raises else nullcontext():
             appended = self._store.update(
                 record, expected=expected, revoke=changed.revoke, above=above, link=link, audit=event
             )
         return Versioned(record=record, revision=self._learned(appended, event))
 
     def delete(self, kind: RecordKind, id_: str, event: AuditEvent, *, expected: Revision | None) -> Revision:
-        """Delete a record, and revoke all that was issued to a principal.
+        """Delete a record, and revoke everything that was issued to it if it is a client or user.
 
         Raises NotFoundError, StaleEtagError.
         """
         above, link = self._known_generation(id_), new_link()
         raises = kind in (RecordKind.CLIENT, RecordKind.USER)
-        with self._owing(id_, above, link) if raises else nullcontext():
+        with self._resending(id_, above, link) if raises else nullcontext():
             appended = self._store.delete(kind, id_, expected=expected, above=above, link=link, audit=event)
         return self._learned(appended, event)
 
@@ -106,7 +113,7 @@ class Records:
         known = self._replica.revocations.generations.get(PrincipalId(id_))
         return known.number if known is not None else 0
 
-    def _owing(self, id_: str, above: int, link: Link) -> AbstractContextManager[None]:
+    def _resending(self, id_: str, above: int, link: Link) -> AbstractContextManager[None]:
         if self._replica is None:
             return nullcontext()
         raised = GenerationRaised(principal=PrincipalId(id_), number=above + 1, origin=link)
@@ -120,10 +127,10 @@ class Records:
 
 
 def names(fields: Iterable[str]) -> str:
-    """Names of fields as an audit event holds them."""
+    """Return names of fields as one text for an audit event."""
     return ",".join(sorted(fields))
 
 
 def differing(before: object, after: object, fields: Iterable[str]) -> Iterator[str]:
-    """Those of the fields in which two records differ."""
+    """Return those of the fields in which two records differ."""
     return (name for name in fields if getattr(before, name) != getattr(after, name))

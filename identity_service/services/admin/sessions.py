@@ -1,6 +1,6 @@
-"""Sessions: who is signed in where, and ending that. Everybody may do both with what is their own.
+"""Lists and ends sessions. Every user may do so with their own sessions, administrators with all.
 
-Lists what lives: neither ended nor expired, and no generation of its principals was raised over it.
+A session is live if it has neither ended nor expired, and no generation of its principals was raised since.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,45 +18,52 @@ from identity_service.domain.store import Store
 from identity_service.services.revoke import Revoker
 
 _BATCH = 500
+"""Sessions that are read from the store at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfSubject:
-    """The sessions of a person; None = of whoever calls."""
+    """The sessions of a user."""
 
     subject: PrincipalId | None = None
+    """None = the caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfClient:
-    """The sessions of people who signed in through a client."""
+    """The sessions of all users who signed in through a client."""
 
     client_id: PrincipalId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneSession:
+    """The session with this id."""
+
     session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllBut:
-    """All sessions of a subject, but one where one is named."""
+    """All sessions of a user, except one."""
 
     owner: OfSubject
     kept: SessionId | None = None
+    """The session that is not ended; None = all are ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What came of ending sessions."""
+    """The result of ending sessions."""
 
     revision: Revision
+    """The revision of the log that holds the last of the revocations."""
     count: int
+    """How many sessions were ended."""
 
 
 class Sessions:
-    """The use cases that are about sessions."""
+    """Lists and ends the sessions of users."""
 
     def __init__(self, store: Store, replica: ReplicaView, revoker: Revoker, clock: Clock) -> None:
         self._store = store
@@ -67,11 +74,13 @@ class Sessions:
     def list(
         self, owner: OfSubject | OfClient, origin: Origin, *, before: str = "", limit: int = 100
     ) -> tuple[Sequence[Session], bool]:
-        """Live sessions before `before`, the newest sign-in first, and whether more follow.
+        """Return live sessions, the newest sign-in first, and whether more follow.
 
-        A page may be short before the end, but not empty.
+        The page begins after the session `before`. It may have fewer than `limit` sessions, but is empty
+        only at the end.
 
-        Raises CallerScopeMissingError: somebody else's, and the caller is no administrator.
+        Raises CallerScopeMissingError if the sessions are not the caller's own and the caller is no
+        administrator.
         """
         if isinstance(owner, OfClient):
             _require_admin(origin)
@@ -84,17 +93,18 @@ class Sessions:
         return page, bool(page and self._live(principal, page[-1].session_id, 1))
 
     def revoke(self, target: OneSession | AllBut, origin: Origin, *, reason: str = "") -> Ended:
-        """End the sessions, durably.
+        """End the sessions durably.
 
         Raises:
-            CallerScopeMissingError: another subject's, and the caller is no administrator.
-            NotFoundError: there is no such session, or none of the caller's own.
-            UnavailableError: the store did not confirm; those before are ended, and it can be repeated.
+            CallerScopeMissingError: the sessions of another user, and the caller is no administrator.
+            NotFoundError: there is no such session, or it is not the caller's own.
+            UnavailableError: the store did not confirm one of the writes. The sessions before it are ended,
+                and the call can be repeated.
         """
         if isinstance(target, OneSession):
             return self._end_one(target.session_id, origin, reason)
         subject = _subject(target.owner, origin)
-        # All are looked up before the first one ends, so that none can slip over the edge of a page.
+        # All are looked up before the first one ends, so that no session moves to a page already read.
         found = [sid for sid in self._all(subject) if sid != target.kept] if _is_person(subject) else []
         revision = self._replica.revision
         for session_id in found:
@@ -103,7 +113,7 @@ class Sessions:
 
     def _end_one(self, session_id: SessionId, origin: Origin, reason: str) -> Ended:
         state = self._store.read_session(session_id)
-        # Somebody else's session is answered as one that is not there, so that ids cannot be probed.
+        # A session of another user is answered like one that does not exist, so that ids cannot be probed.
         if state is None or not (origin.is_admin or state.session.subject == origin.actor):
             raise NotFoundError("there is no such session")
         revision = self._end(session_id, state.session.subject, origin, reason)
@@ -122,7 +132,7 @@ class Sessions:
             before = page[-1].session_id
 
     def _live(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
-        """At most `limit`, and at least one where any is left."""
+        """Return at most `limit` live sessions, and at least one if any is left."""
         while batch := self._store.list_sessions(owner, before=before, limit=limit):
             if live := [session for session in batch if self._lives(session)]:
                 return live
@@ -143,12 +153,15 @@ def _subject(owner: OfSubject, origin: Origin) -> PrincipalId:
     if owner.subject is not None and owner.subject != origin.actor:
         _require_admin(origin)
     subject = owner.subject or origin.actor
-    assert subject is not None  # noqa: S101  # the policy lets nobody in who was not proven
+    assert subject is not None  # noqa: S101  # the policy table requires an authenticated caller
     return subject
 
 
 def _is_person(principal: PrincipalId) -> bool:
-    """Only people sign in. The store knows sessions by client too, and those are not the client's own."""
+    """Return whether a principal is a user; only users have sessions of their own.
+
+    The store also lists sessions by the client that the user signed in through.
+    """
     return principal.startswith(USER_PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""Administration of users. The policy table decides which callers may do it."""
+"""Administration of users. The policy table of the transport decides which callers may use it."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from identity_service.services.admin.checks import check_user
 from identity_service.services.admin.records import Changed, Records, differing, names
 
 USER_FIELDS: Final = ("username", "display_name", "audiences", "scopes", "disabled")
-"""What an administrator may change; the password has a method of its own."""
+"""The fields that `Users.update` can change; the password is changed by `Users.set_password`."""
 
 MIN_PASSWORD_CHARS: Final = 8
 MAX_PASSWORD_CHARS: Final = 1024
@@ -31,11 +31,11 @@ _NOT_A_NEW_NAME: Final = "must not be the user's password; choose another name, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
-    """A user to create; the id is made."""
+    """A user to create; `Users.create` generates the id."""
 
     username: str
     password: Secret | None = None
-    """None or empty = cannot sign in by password."""
+    """None or empty = the user cannot sign in with a password."""
     display_name: str = ""
     audiences: Collection[str] = ()
     scopes: Collection[str] = ()
@@ -53,7 +53,10 @@ class Users:
         is_common: Callable[[Secret], bool],
         clock: Clock,
     ) -> None:
-        """`is_common` returns whether a password is one of those that attackers try first."""
+        """Administer the users of this store.
+
+        `is_common` returns whether a password is one of those that attackers try first.
+        """
         self._store = store
         self._records = records
         self._hasher = hasher
@@ -61,9 +64,10 @@ class Users:
         self._clock = clock
 
     def create(self, new: NewUser, *, origin: Origin = NOWHERE) -> Versioned[User]:
-        """Create a user.
+        """Create a user and return the record.
 
-        Raises InvalidRequestError, AlreadyExistsError (the username), ServerBusyError.
+        Raises InvalidRequestError; AlreadyExistsError if the username is in use; ServerBusyError if too many
+        passwords are being hashed.
         """
         user = User(
             user_id=new_user_id(),
@@ -92,7 +96,7 @@ class Users:
         return found
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[User]]:
-        """Return users by id, those after `after`."""
+        """Return up to `limit` users in the order of their ids, beginning after the id `after`."""
         return self._store.list_records(User, after=after, limit=limit)
 
     def update(
@@ -103,13 +107,17 @@ class Users:
         expected: Revision | None = None,
         origin: Origin = NOWHERE,
     ) -> Versioned[User]:
-        """Give the user of this id the values that `wanted` has in `fields`, a part of USER_FIELDS.
+        """Copy the values of `fields`, a subset of USER_FIELDS, from `wanted` to the user of its id.
 
-        Disabling a user ends all sessions and tokens of the user in the same step. A new username is compared
-        with the password by its hash, at the cost of one or two sign-ins.
+        Disabling a user revokes all sessions and tokens of the user in the same atomic step. A new username
+        is compared with the password by its hash, which takes as long as one or two sign-ins.
 
-        Raises InvalidRequestError, NotFoundError, StaleEtagError, AlreadyExistsError (the username),
-        ServerBusyError.
+        Raises:
+            InvalidRequestError: a value is not valid, or the caller would disable itself.
+            NotFoundError: there is no such user.
+            StaleEtagError: the user is not at the revision `expected`, or changes too often.
+            AlreadyExistsError: the username is in use.
+            ServerBusyError: too many passwords are being hashed.
         """
         values = {name: getattr(wanted, name) for name in fields}
 
@@ -133,9 +141,9 @@ class Users:
         return self._records.change(User, wanted.user_id, decide, expected=expected)
 
     def delete(self, user_id: str, *, expected: Revision | None = None, origin: Origin = NOWHERE) -> Revision:
-        """Delete the user and revoke all that was issued to them.
+        """Delete a user, and revoke everything that was issued to the user.
 
-        Raises InvalidRequestError, NotFoundError, StaleEtagError.
+        Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
         if origin.actor == user_id:
             raise InvalidRequestError.of("user_id", "must not be you: you would lock yourself out")
@@ -145,22 +153,25 @@ class Users:
     def set_password(
         self, user_id: str, password: Secret, *, revoke: bool = True, origin: Origin = NOWHERE
     ) -> Versioned[User]:
-        """Set a password; unless `revoke` is False, all sessions and tokens of the user end at once.
+        """Set a password; unless `revoke` is False, all sessions and tokens of the user are revoked.
 
         Raises InvalidRequestError, NotFoundError, ServerBusyError.
         """
-        user = self.get(user_id).record  # before the costly hash: the user may not exist
+        user = self.get(user_id).record  # read before the slow hash, since the user may not exist
         hashed = self._hash(password, user.username)
         event = AuditEvent.of(AuditType.PASSWORD_SET, origin, target=user_id, revoked=revoke)
 
         def decide(user: User) -> Changed[User]:
-            _refuse_name(password, user.username)  # it may have changed since
+            _refuse_name(password, user.username)  # checked again, since the username may have changed
             return Changed(record=replace(user, password_hash=hashed), event=event, revoke=revoke)
 
         return self._records.change(User, user_id, decide, expected=None)
 
     def _hash(self, password: Secret, username: str) -> str:
-        """Hash a password that NIST SP 800-63B allows: by length and a list, with no rules of composition."""
+        """Check a password as NIST SP 800-63B says (length and a list of common ones), and hash it.
+
+        Raises InvalidRequestError, ServerBusyError.
+        """
         if not MIN_PASSWORD_CHARS <= len(password.reveal()) <= MAX_PASSWORD_CHARS:
             raise InvalidRequestError.of("password", "must have 8 to 1,024 characters")
         _refuse_name(password, username)
@@ -169,10 +180,10 @@ class Users:
         return self._hasher.hash(password)
 
     def _check_rename(self, user: User) -> None:
-        """Refuse the new username if it is the password, as it is or in lower case.
+        """Refuse the new username if it, or its normalised form, is the password.
 
-        Only its hash is known: it is compared with these two spellings alone, each of which takes as long
-        as a sign-in. Raises InvalidRequestError, ServerBusyError.
+        The password is known by its hash only, so it is compared with these two spellings alone; each
+        comparison takes as long as a sign-in. Raises InvalidRequestError, ServerBusyError.
         """
         if user.password_hash is None:
             return
