@@ -65,10 +65,7 @@ class ReplicaConfig:
 
 
 class Replica:
-    """A copy of one change log in memory; implements the port ReplicaView. The follower keeps it current.
-
-    Any thread may call any method.
-    """
+    """A copy of one change log in memory; implements the port ReplicaView. The follower keeps it current."""
 
     def __init__(self, log: ChangeLog, clock: Clock, event_log: EventLog, config: ReplicaConfig) -> None:
         self._log = log
