@@ -2,7 +2,7 @@ r"""The format of a backup file: lines of text, each sealed with the master key 
 
 The first line holds the format and the id: `{"identity_backup":1,"id":"..."}`. Every other line is one JWE
 (RFC 7516) whose `kid` is `backup/<id>/<number>`, so that no line can be moved, dropped, repeated or taken
-from another backup. Number 0 is the manifest, the items follow in parts, and the last line holds their counts.
+from another backup. Number 0 is the manifest, the items follow in parts, the last line holds their counts.
 """
 
 import json

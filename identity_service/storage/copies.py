@@ -1,4 +1,4 @@
-"""What copying out of a store needs with both stores. Knows no store."""
+"""Helpers for copying out of a store that both stores use. Knows no store."""
 
 from collections.abc import Iterable, Iterator
 
