@@ -62,10 +62,10 @@ def forget_oldest(connection: sqlite3.Connection, keep: RingSizes) -> None:
 def list_newest(
     connection: sqlite3.Connection, wanted: AuditFilter, before: str, limit: int
 ) -> tuple[Sequence[StoredEvent], str]:
-    """Return the events that match, the newest first, and the id at which the next page begins.
+    """Return the events that match, the newest first, and the `before` of the next page.
 
-    Reads at most 2,000 events; the id is empty if there are no more. Raises ValueError if `before` is no
-    event id.
+    Reads at most 2,000 events. The `before` of the next page is empty if there are no more events. Raises
+    ValueError if `before` is no event id.
     """
     place = _place(before) if before else (_FURTHEST, 0)
     rows = _rows(connection, "<", place, "DESC", MAX_LOOKED_AT, only_changes=wanted.is_about_changes)
