@@ -95,7 +95,7 @@ def end_session(
 
 
 def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> bool:
-    """Return whether the session was ended, and would not have expired by itself."""
+    """Return whether the session was ended, with an `end_until` that is later than `now`."""
     row = connection.execute(
         "SELECT 1 FROM ended WHERE id = ? AND end_until > ?", (session_id, seconds(now))
     ).fetchone()

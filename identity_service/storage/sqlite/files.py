@@ -65,10 +65,11 @@ def _id_of(path: str) -> FileId | None:
 
 
 def create_private(path: Path) -> None:
-    """Create the file if there is none, readable by its owner only; SQLite copies the mode for its others.
+    """Create the file if there is none, readable by its owner only.
 
-    An existing file is left as it is: a mistyped path may name a file of another program. No file is opened,
-    because closing it would drop the locks that this process has on it.
+    SQLite gives its other files the same mode. An existing file is left as it is: a mistyped path may name a
+    file of another program. No file is opened, because closing it would drop the locks that this process has
+    on it.
 
     Raises ConfigurationError if the path, or that of a file of SQLite beside it, is no regular file; OSError.
     """
