@@ -1,7 +1,7 @@
 """The codec of domain values: JSON text that both stores write to their rows and keys.
 
-Every value is a flat object with a fixed set of members; times are Unix seconds as a float. An unknown value
-raises ValueError: what a newer version wrote is not interpreted.
+Every value is a flat object with a fixed set of members; times are Unix seconds as a float. A value of a
+newer version is not interpreted: it raises ValueError.
 """
 
 import json
@@ -37,7 +37,7 @@ def moment(value: float) -> datetime:
 
 
 def names_of(record: Record) -> Sequence[str]:
-    """Return what a record is found by besides its id: each name belongs to one record of a kind only."""
+    """Return the names by which a record is found besides its id; no two records of a kind share one."""
     match record:
         case User():
             return (normalize_username(record.username),)

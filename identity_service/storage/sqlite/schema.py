@@ -75,7 +75,7 @@ _THIRD: Final = (
     "ALTER TABLE log_head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
     "ALTER TABLE log_head ADD COLUMN time REAL",
     "ALTER TABLE log_head ADD COLUMN latest REAL",
-    # Where the store was moved to (JSON); empty = it takes writes.
+    # The fence (JSON): the store to which this one was moved; empty = it accepts writes.
     "ALTER TABLE log_head ADD COLUMN fence TEXT NOT NULL DEFAULT ''",
     # Older versions did not count. The longest token lifetime follows from the retention of the log.
     "UPDATE log_head SET kept = (SELECT count(*) FROM log), raised = (SELECT count(*) FROM generations),"

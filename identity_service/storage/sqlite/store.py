@@ -137,7 +137,7 @@ class SqliteStore:
     # The change log.
 
     def head(self) -> Head:
-        """Return the head. Also count the rows (`Head.whole`) until they were complete once for this epoch."""
+        """Return the head; count the rows (`Head.whole`) until they were complete once for this epoch."""
         with self._database.reading() as connection:
             head = changes.read_head(connection, self._clock.now())
             if self._counted == head.epoch:
