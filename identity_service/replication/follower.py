@@ -83,7 +83,7 @@ class Follower:
         self._stop.wait(self._interval)
 
     def _maintain(self) -> None:
-        """Do the maintenance that is due, or wait for some, at most one heartbeat interval."""
+        """Wait for maintenance work, at most one heartbeat interval, then do it."""
         self._replica.maintenance.wait(self._interval)
         if not self._stop.is_set():
             self._replica.maintenance.do()
@@ -104,7 +104,7 @@ class Follower:
                 if not pause and not self._stop.is_set():
                     self._event_log.record("store_lost", thread=name, error=str(error))
                 pause = self._back_off(pause)
-            except Exception as error:  # noqa: BLE001  # nothing is confirmed meanwhile; the thread goes on
+            except Exception as error:  # noqa: BLE001  # a bug: staleness grows meanwhile, and the thread retries
                 if not pause and not self._stop.is_set():
                     self._event_log.record("follower_bug", thread=name, error=type(error).__name__)
                 pause = self._back_off(pause)
@@ -120,7 +120,10 @@ class Follower:
             self._event_log.record("store_moved", error=str(error))
 
     def _back_off(self, pause: float) -> float:
-        """Sleep with jitter, up to twice as long as the last time; returns the new upper bound in seconds."""
+        """Sleep with jitter, at most twice as long as the last time and at most 0.25 s.
+
+        Returns the upper bound of this sleep in seconds.
+        """
         pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
         self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
         return pause

@@ -88,10 +88,10 @@ class LogReader:
         return head
 
     def start_complete(self) -> None:
-        """Do the same as `start_over`, and rebuild the log first if it lacks entries that the store knows of.
+        """Do the same as `start_over`, then rebuild the log if it lacks facts that the state holds.
 
-        Raises StoreUnavailableError; StoreDamagedError if the log cannot be completed, so that nothing may be
-        answered from it.
+        A log whose entries have vanished gets a new epoch first. Raises StoreUnavailableError;
+        StoreDamagedError if the log cannot be completed, so that nothing may be answered from it.
         """
         for _ in range(_ATTEMPTS):
             head = self.start_over()

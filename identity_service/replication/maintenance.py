@@ -108,7 +108,7 @@ class LogMaintenance:
         self._work.set()
 
     def held(self, head: Head, position: int, time: datetime | None) -> None:
-        """Note that this process knows the log up to `position`; trim what it has known for the retention.
+        """Note the position known now; request a trim of what has been known for the retention.
 
         Args:
             head: the head that the last heartbeat returned.

@@ -17,9 +17,9 @@ next page."""
 def read_ahead(log: ChangeLog, page: LogPage, size: int) -> Generator[LogPage, None, None]:
     """Yield this page, which has `size` entries, and the full pages after it, all with the head of the first.
 
-    Positions have no gaps, so the start of each page is known before the page ahead of it has arrived. Ends
+    Positions have no gaps, so the start of each page is known before the previous page has arrived. Ends
     before the first page that is not full or lacks entries: that page has to be read together with a current
-    head. Raises whatever reading the log raises.
+    head. Raises the errors of reading the log.
     """
     with ThreadPoolExecutor(_READERS, "identity-read-ahead") as readers:
         entries, end = page.entries, page.entries[-1].position

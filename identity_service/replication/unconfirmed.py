@@ -1,9 +1,9 @@
-"""The own writes of a process that it has not read back yet: a failover may drop an acknowledged write.
+"""The writes of this process that it has not read back yet: a failover may drop an acknowledged write.
 
-Such a loss is invisible to readers: the log still matches what they had read, and another entry takes the
-position. The follower may read an entry before its writer registers it here. While a deposed primary still
-accepts writes, two servers may each acknowledge a write at the same position, and each may confirm a
-repetition of its own write. Knows no store.
+Readers cannot notice such a loss: the log still matches the entries that they had read, and another entry
+takes the position. The follower may read an entry before its writer registers it here. While a deposed
+primary still accepts writes, two servers may each acknowledge a write at the same position, and each may
+confirm a repetition of its own write. Knows no store.
 """
 
 import threading

@@ -167,7 +167,8 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
 
     From then on, entries up to the present end may be missing (the floor), and the log is incomplete until a
     rebuild has appended what the state holds. The count of generations never decreases, so that the rebuild
-    sees whether one is lost for good. Raises StoreUninitializedError if the log was lost.
+    sees whether one is lost for good. Raises StoreUninitializedError if `found` is an epoch and the store has
+    lost its head.
     """
     row = connection.execute("SELECT epoch, position FROM log_head").fetchone()
     held, known = row if row is not None else (None, 0)
@@ -217,7 +218,7 @@ def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks
 
 
 def accept_clock(connection: sqlite3.Connection, time: datetime) -> None:
-    """Set the latest steady time back, as an operator has decided."""
+    """Set the latest steady time and the latest time back, as an operator has decided."""
     connection.execute("UPDATE log_head SET time = ?, latest = ?", (seconds(time), seconds(time)))
 
 

@@ -171,8 +171,8 @@ def _hold_generation(
     """Write the generation, and count a principal that was never raised before.
 
     While the log is incomplete nothing is counted: the rebuild counts anew. Counting a principal twice would
-    make every start fail, because more principals were raised than the table holds. Missing one costs a new
-    epoch.
+    make every start fail, because the count would exceed the generations in the table. Not counting one costs
+    only a new epoch.
     """
     connection = mutation.connection
     if not is_counted and not generations_of(connection, [principal]):
@@ -210,9 +210,9 @@ def generations_of(
 
 
 def forget_expired(connection: sqlite3.Connection, now: datetime) -> None:
-    """Delete up to 100 rows of each table that expired a day ago, also if the store is otherwise idle.
+    """Delete up to 100 rows of each table that expired a day ago; the log is left alone.
 
-    The log is left alone.
+    Each heartbeat calls this, so that an idle store shrinks, too.
     """
     for table in _EXPIRING:
         _forget(connection, table, now, _FORGET_PER_HEARTBEAT)

@@ -164,8 +164,8 @@ def not_the_last(path: Path) -> Iterator[None]:
     """Keep SQLite from taking this process for the last user of the file while it closes the file.
 
     The last user writes its log into the file and removes any log at the path, which by now may belong to
-    another process. A lock of an open file description counts as another process. Other systems than Linux
-    have no such locks, and there this does nothing.
+    another process. A lock of an open file description (`F_OFD_SETLK`) looks to SQLite like another process.
+    Systems other than Linux lack such locks, and there this does nothing.
     """
     if not hasattr(fcntl, "F_OFD_SETLK"):
         yield

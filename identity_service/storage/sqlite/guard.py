@@ -43,7 +43,10 @@ def is_damage(error: Exception) -> bool:
 
 
 class FileGuard:
-    """The watch over the files of one open database; any thread may call any method."""
+    """A guard that notices if the files of one open database were removed, replaced or damaged.
+
+    Any thread may call any method.
+    """
 
     def __init__(
         self, path: Path, connections: Sequence[Connection], timeout: float, event_log: EventLog | None
@@ -143,7 +146,7 @@ class FileGuard:
                 connection.close()
             found = file_ids(self._name)
             if found.main is None or found.main != self._ids.main or not self._others_created_files(found):
-                return  # SQLite's own closing is right, also if the file was moved
+                return  # SQLite closes correctly by itself, even if the file was moved
             with suppress(OSError), not_the_last(self._path):
                 for connection in self._connections:
                     connection.close()

@@ -149,7 +149,8 @@ def _session_row(session: Session) -> tuple[object, ...]:
 def _write_record(connection: sqlite3.Connection, record: Record, epoch: Epoch) -> None:
     """Insert or replace a record.
 
-    A name that another record has goes to this one: the other has changed, and comes again later in the copy.
+    If another record has one of its names, the name goes to this record: the other one was changed during the
+    copy, and comes again later in the copy.
     """
     kind = kind_of(type(record))
     connection.execute(

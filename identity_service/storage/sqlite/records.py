@@ -38,12 +38,12 @@ def list_after(
 
 
 def find_user(connection: sqlite3.Connection, username: str) -> Versioned[User] | None:
-    """Return the user of this username, which is normalized first, or None."""
+    """Return the user that has this username after normalization, or None."""
     return _find(connection, User, normalize_username(username))
 
 
 def find_client(connection: sqlite3.Connection, certificate: str) -> Versioned[Client] | None:
-    """Return the client with this name of a certificate, or None."""
+    """Return the client that has this certificate name, or None."""
     return _find(connection, Client, certificate)
 
 

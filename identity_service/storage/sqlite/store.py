@@ -112,7 +112,7 @@ class SqliteStore:
         self._epoch = epoch
 
     def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
-        """Set the latest steady time back to `time`."""
+        """Set the latest steady time back to `time`; returns the head."""
         with self._writing() as connection:
             now = self._clock.now()
             changes.accept_clock(connection, time)
@@ -292,12 +292,12 @@ class SqliteStore:
             return records.list_after(connection, kind, after, limit)
 
     def find_user(self, username: str) -> Versioned[User] | None:
-        """Return the user of a username."""
+        """Return the user that has this username, or None."""
         with self._database.reading() as connection:
             return records.find_user(connection, username)
 
     def find_client(self, certificate: str) -> Versioned[Client] | None:
-        """Return the client with this name of a certificate."""
+        """Return the client that has this certificate name, or None."""
         with self._database.reading() as connection:
             return records.find_client(connection, certificate)
 
