@@ -91,7 +91,7 @@ class Replica:
         self._reads_begun = 0
         self._reads_done = 0
         self._folding = threading.Lock()
-        self._strong_readers = threading.BoundedSemaphore(config.strong_limit)
+        self._waiting = threading.BoundedSemaphore(config.strong_limit)
         self._history = History(Epoch(""))
         self._own_writes = UnconfirmedWrites()
         self._unrecognised = RateLimitedEvent("revision_unrecognised", event_log, clock)
@@ -209,12 +209,12 @@ class Replica:
         self.require_ready()
         if revision is not None and self._history.holds(revision):
             return
-        if not self._strong_readers.acquire(blocking=False):
+        if not self._waiting.acquire(blocking=False):
             raise ServerBusyError("too many calls wait for the store; try again")
         try:
             self.catch_up()
         finally:
-            self._strong_readers.release()
+            self._waiting.release()
         if revision is None:
             return
         if revision.epoch == self._revision.epoch and not self._has_read(revision):
