@@ -1,1 +1,1 @@
-"""The copy of the change log in memory: read, followed, repaired and trimmed."""
+"""The copy of the change log in memory: reading, following, repairing and trimming the log."""

@@ -1,6 +1,6 @@
-"""The follower: three threads beside a replica: one waits for entries, one beats, one does the upkeep.
+"""The three threads of a replica: one waits for entries, one sends heartbeats, one maintains the log.
 
-Owns the threads and their patience with a store that is away. Knows nothing of what is folded.
+Owns the threads and their backoff while the store is unreachable. Does not know what the entries mean.
 """
 
 import random
@@ -15,11 +15,13 @@ from identity_service.domain.store import ChangeLog
 from identity_service.replication.replica import Replica
 
 _FIRST_PAUSE: Final = 0.05
+"""Seconds of backoff after the first failure."""
 _LONGEST_PAUSE: Final = 0.25
+"""Seconds: the upper bound of the backoff."""
 
 
 class Follower:
-    """Follows one log into one replica until it is closed."""
+    """The three threads that follow one change log into one replica, from `start` until `close`."""
 
     def __init__(
         self,
@@ -37,79 +39,91 @@ class Follower:
         self._interval = heartbeat_interval.total_seconds()
         self._stop = threading.Event()
         self._fenced = False
-        """Whether it was said that the store takes no writes any more."""
+        """Whether the event `store_moved` was recorded since the last heartbeat that succeeded."""
         self._threads = [
             threading.Thread(target=self._run, args=(step, name), name=f"identity-{name}", daemon=True)
             for step, name in (
                 (self._follow, "follow"),
                 (self._heartbeat, "heartbeat"),
-                (self._keep_up, "maintenance"),
+                (self._maintain, "maintenance"),
             )
         ]
 
     def start(self) -> None:
-        """Load the replica, confirm it by a first beat, then follow. Raises UnavailableError."""
+        """Load the replica, confirm it by a first heartbeat, then start the threads.
+
+        Raises UnavailableError if the store cannot be read or does not confirm the heartbeat.
+        """
         self._replica.load()
         self._replica.heartbeat(self._process)
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Stop the threads; the store must be closed after this, which ends a wait in progress."""
+        """Ask the threads to stop. Close the store afterwards: that ends a `wait` for entries in progress."""
         self._stop.set()
         self._replica.maintenance.wake()
 
     def join(self, timeout: float) -> None:
-        """Wait for the threads to end."""
+        """Wait until the threads have ended, at most `timeout` seconds for each."""
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(timeout)
 
     def _follow(self) -> None:
+        """Wait until there may be new entries, at most one heartbeat interval, then read them."""
         self._log.wait(self._replica.revision.position, self._interval)
         if not self._stop.is_set():
             self._replica.catch_up()
 
     def _heartbeat(self) -> None:
+        """Send one heartbeat, then wait for one interval."""
         self._replica.heartbeat(self._process)
         self._fenced = False
         self._stop.wait(self._interval)
 
-    def _keep_up(self) -> None:
+    def _maintain(self) -> None:
+        """Wait for maintenance work, at most one heartbeat interval, then do it."""
         self._replica.maintenance.wait(self._interval)
         if not self._stop.is_set():
             self._replica.maintenance.do()
 
     def _run(self, step: Callable[[], None], name: str) -> None:
-        """Repeat `step`; while the store is away, try again with growing pauses and say so once."""
+        """Repeat `step` until the follower is closed, with backoff after each failure.
+
+        The first failure of a series is recorded as an event, and so is the recovery.
+        """
         pause = 0.0
         while not self._stop.is_set():
             try:
                 step()
             except StoreFencedError as error:
-                self._say_fenced(error)
-                pause = self._rest(pause)
+                self._record_fenced(error)
+                pause = self._back_off(pause)
             except UnavailableError as error:
                 if not pause and not self._stop.is_set():
                     self._event_log.record("store_lost", thread=name, error=str(error))
-                pause = self._rest(pause)
-            except Exception as error:  # noqa: BLE001  # nothing is confirmed meanwhile; the thread must live
+                pause = self._back_off(pause)
+            except Exception as error:  # noqa: BLE001  # a bug: staleness grows meanwhile, and the thread retries
                 if not pause and not self._stop.is_set():
                     self._event_log.record("follower_bug", thread=name, error=type(error).__name__)
-                pause = self._rest(pause)
+                pause = self._back_off(pause)
             else:
                 if pause:
                     self._event_log.record("store_found", thread=name)
                 pause = 0.0
 
-    def _say_fenced(self, error: StoreFencedError) -> None:
-        """Once, whichever thread it refuses first, until a heartbeat is taken again."""
+    def _record_fenced(self, error: StoreFencedError) -> None:
+        """Record that the store is fenced: once for all threads, until a heartbeat succeeds again."""
         if not self._fenced and not self._stop.is_set():
             self._fenced = True
             self._event_log.record("store_moved", error=str(error))
 
-    def _rest(self, pause: float) -> float:
-        """Wait a little longer than the last time; returns for how long at most."""
+    def _back_off(self, pause: float) -> float:
+        """Sleep with jitter, at most twice as long as the last time and at most 0.25 s.
+
+        Returns the upper bound of this sleep in seconds.
+        """
         pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
         self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
         return pause

@@ -1,7 +1,7 @@
-"""The history that a process follows: the links of the entries that it read last, by their positions.
+"""The links of the entries that a process read last: they show whether a revision lies in its history.
 
-Epoch and position alone cannot tell whether a place lies in it: a log that is put back by hand keeps its
-epoch and gives the same positions to other entries. Knows no store.
+Epoch and position are not enough: a log that was restored by hand keeps its epoch but gives the same
+positions to other entries. Knows no store.
 """
 
 from collections.abc import Iterable
@@ -11,18 +11,19 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link
 from identity_service.domain.log import LogEntry, Revision
 
 _KEPT: Final = 10_000
-"""Positions whose links are kept, about 2 MB: as many as there are changes for a watcher that reconnects."""
+"""Positions whose links are kept, about 2 MB: as many as the changes that are kept for a watcher that
+reconnects."""
 
 
 class History:
-    """The last 10,000 positions that were read of one log. One thread adds, any thread may ask."""
+    """The links of the last 10,000 positions read of one log. One thread adds; any thread may look up."""
 
     def __init__(self, epoch: Epoch) -> None:
         self.epoch = epoch
         self._ring: list[tuple[int, Link]] = [(0, NO_LINK)] * _KEPT
 
     def add(self, entries: Iterable[LogEntry], end: Revision) -> None:
-        """Remember these entries, and the place up to which everything has been read with them."""
+        """Remember the links of these entries, and of `end`, up to which the log has been read with them."""
         ring = self._ring
         for entry in entries:
             position = entry.position
@@ -30,13 +31,16 @@ class History:
         ring[end.position % _KEPT] = (end.position, end.link or NO_LINK)
 
     def link_at(self, position: int) -> Link | None:
-        """Return the link of the entry that was read at this position; None = unknown, perhaps by now."""
+        """Return the link of the entry that was read at this position.
+
+        None means that the position was not read, or that it was read more than 10,000 positions ago.
+        """
         if position == 0:
-            return NO_LINK  # the start, which every history has
+            return NO_LINK  # the start of the log, which every history shares
         held, link = self._ring[position % _KEPT]
         return link if held == position else None
 
     def holds(self, revision: Revision) -> bool:
-        """Whether this place was read, and is known to lie in this history."""
+        """Return whether the entry of this revision was read in this history, and is still remembered."""
         link = revision.link
         return link is not None and revision.epoch == self.epoch and link == self.link_at(revision.position)

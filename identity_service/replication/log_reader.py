@@ -1,6 +1,6 @@
-"""Reads one change log to its end, in order, and notices when it is not the log that was read before.
+"""Reads one change log to its end, in order, and notices if it is not the log that was read before.
 
-Owns the place that was reached. Knows nothing of what the entries mean. One thread at a time.
+Owns the cursor. Does not know what the entries mean. Used by one thread at a time.
 """
 
 import contextlib
@@ -20,12 +20,14 @@ from identity_service.domain.store import ChangeLog
 from identity_service.replication.read_ahead import read_ahead
 
 _PAGE: Final = 1000
+"""Entries in one read."""
 _ATTEMPTS: Final = 3
+"""Times that one call follows a replaced log before it raises StoreUnavailableError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last entry that was read."""
+    """The place of the last entry that was read."""
 
     epoch: Epoch
     position: int
@@ -33,14 +35,16 @@ class Cursor:
 
     @property
     def revision(self) -> Revision:
+        """The cursor as a revision."""
         return Revision(epoch=self.epoch, position=self.position, link=self.link)
 
     def is_at(self, head: Head) -> bool:
+        """Return whether the last entry that was read is the last entry of the log with this head."""
         return (self.epoch, self.position, self.link) == (head.epoch, head.position, head.link)
 
 
 class LogReader:
-    """Follows one log; where it was replaced, the one that is there now, from its start."""
+    """A reader that follows one log. If the log is replaced, the reader reads the new one from its start."""
 
     def __init__(
         self,
@@ -50,10 +54,13 @@ class LogReader:
         begin: Callable[[Head], None],
         fold: Callable[[LogPage, Cursor], None],
     ) -> None:
-        """
+        """Begin at the start of the log; nothing is read yet.
+
         Args:
-            begin: called before a log is read from its start.
-            fold: takes a page that follows the last one, and the place up to which all is read with it.
+            log: the log to read.
+            event_log: records replaced, renewed, rebuilt and trimmed logs.
+            begin: called with the head before a log is read from its start.
+            fold: called with each page that continues the log, and the cursor at the end of that page.
         """
         self._log = log
         self._event_log = event_log
@@ -61,25 +68,30 @@ class LogReader:
         self._fold = fold
         self._from_start = True
         self._read_before = False
-        self._announced: Epoch | None = None
-        """The epoch of the log that was said to have replaced the one before."""
+        self._recorded_epoch: Epoch | None = None
+        """The epoch of the log that the last event `log_replaced` was about."""
         self._may_have_lost = False
-        """Whether the log was replaced since an end was last reached; a read may fail in between."""
+        """Whether the log was replaced since its end was last reached. Kept here because the read may fail in
+        between."""
         self.cursor = Cursor(Epoch(""), 0, NO_LINK)
 
     def start_over(self) -> Head:
-        """Read the log that is there now from its start, next time. Raises StoreUnavailableError."""
+        """Begin at the start of the log that the store has now; returns its head.
+
+        Raises StoreUnavailableError.
+        """
         head = self._log.head()
-        self._begin(head)  # first: where it fails, this log is found replaced again
+        self._begin(head)  # first: if it fails, the next read finds the log replaced again
         self._log.adopt(head.epoch)
         self._from_start = True
         self.cursor = Cursor(head.epoch, 0, NO_LINK)
         return head
 
     def start_complete(self) -> None:
-        """The same, and complete the log before if it holds less than its store knows.
+        """Do the same as `start_over`, then rebuild the log if it lacks facts that the state holds.
 
-        Raises StoreUnavailableError, StoreDamagedError: nothing may be answered from what is there.
+        A log whose entries have vanished gets a new epoch first. Raises StoreUnavailableError;
+        StoreDamagedError if the log cannot be completed, so that nothing may be answered from it.
         """
         for _ in range(_ATTEMPTS):
             head = self.start_over()
@@ -94,30 +106,38 @@ class LogReader:
         raise StoreUnavailableError("entries vanish from the change log again and again while it is rebuilt")
 
     def read_to_end(self) -> bool:
-        """Read to an end that the log had after this call began; returns whether it was replaced.
+        """Read to an end that the log had after this call began; returns whether the log was replaced.
 
-        Raises StoreUnavailableError; StoreUninitializedError where a log was never read.
+        Raises StoreUnavailableError; StoreUninitializedError if the store has no log and none was read
+        before.
         """
         for _ in range(_ATTEMPTS):
-            page = self._read_on()
+            page = self._read_next()
             goal = page.head.position
             with contextlib.closing(self._pages_from(page)) as pages:
                 for page in pages:
-                    if not self._take(page):
+                    if not self._fold_page(page):
                         break
                     if self.cursor.position >= goal:
                         replaced, self._may_have_lost = self._may_have_lost, False
                         self._from_start, self._read_before = False, True
                         return replaced
-            self._take_over(page.head)
+            self._switch_log(page.head)
         raise StoreUnavailableError("the change log is replaced again and again while it is read")
 
     def renew(self, found: Head | None) -> None:
-        """Give the log a new epoch, unless somebody else was first: then all start over and repair it."""
+        """Give the log a new epoch, unless another process did so first.
+
+        Every process then reads the log from its start and repairs it.
+
+        Args:
+            found: the head of the damaged log; None = the log has lost its epoch.
+        """
         holds = self._log.renew(found.epoch if found is not None else None, new_epoch())
         self._event_log.record("epoch_renewed", epoch=holds)
 
-    def _read_on(self) -> LogPage:
+    def _read_next(self) -> LogPage:
+        """Return the next page. If a log that was read before has lost its epoch, give it a new one first."""
         try:
             return self._log.read(self.cursor.position, _PAGE)
         except StoreUninitializedError:
@@ -127,7 +147,7 @@ class LogReader:
             return self._log.read(self.cursor.position, _PAGE)
 
     def _pages_from(self, page: LogPage) -> Generator[LogPage, None, None]:
-        """That page and those after it; each begins where the last one ended that was taken."""
+        """Yield this page and those after it; each begins at the cursor, where the last folded page ended."""
         while True:
             if len(page.entries) == _PAGE:
                 yield from read_ahead(self._log, page, _PAGE)
@@ -135,24 +155,25 @@ class LogReader:
                 yield page
             page = self._log.read(self.cursor.position, _PAGE)
 
-    def _take_over(self, found: Head) -> None:
-        """Start over in the log that is there now."""
+    def _switch_log(self, found: Head) -> None:
+        """Begin at the start of the log that the store has now: `found` does not continue the old one."""
         cursor = self.cursor
         same = found.epoch == cursor.epoch
         if same and not self._from_start and cursor.position < found.floor:
             self._event_log.record("log_trimmed_meanwhile", known=str(cursor.revision), floor=found.floor)
             self.start_over()
             return
-        if found.epoch != self._announced or same:  # reading it may fail again and again: it is said once
-            self._announced = found.epoch
+        # Recorded once, even if reading the new log fails repeatedly.
+        if found.epoch != self._recorded_epoch or same:
+            self._recorded_epoch = found.epoch
             self._event_log.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
         if same:
             self.renew(found)
         self.start_over()
         self._may_have_lost = self._read_before
 
-    def _take(self, page: LogPage) -> bool:
-        """Fold a page, whole or not at all; False = it does not follow what was read before."""
+    def _fold_page(self, page: LogPage) -> bool:
+        """Fold a page, all of it or nothing; returns False if it does not continue what was read before."""
         cursor, head = self.cursor, page.head
         if head.epoch != cursor.epoch or head.position < cursor.position:
             return False
@@ -165,15 +186,15 @@ class LogReader:
         cursor = Cursor(cursor.epoch, position, link)
         if not page.entries:
             if self._from_start and cursor.position < head.floor == head.position:
-                cursor = Cursor(cursor.epoch, head.position, head.link)  # nothing is left of the log
+                cursor = Cursor(cursor.epoch, head.position, head.link)  # all entries were trimmed or lost
             if not cursor.is_at(head):
                 return False
-        self._fold(page, cursor)  # before the cursor: who fails to fold gets the page again
+        self._fold(page, cursor)  # before the cursor moves: if folding fails, the page is read again
         self.cursor = cursor
         return True
 
     def _may_skip(self, position: int, found: int, floor: int) -> bool:
-        """Whether the entry found after this position may stand there without a chain to it."""
-        # Up to the floor entries may be missing: who reads from the start has taken the table of
-        # generations before, and every denial that still counts is put back by those who know it.
+        """Return whether the entry at `found` may follow `position` although no chain of links joins them."""
+        # Entries up to the floor may be missing. That is safe for a read from the start: it loaded the
+        # generations before, and the replicas that know a live denial append it again (repair).
         return self._from_start and position < floor and position < found <= floor + 1

@@ -1,6 +1,7 @@
-"""LogMaintenance: puts back what a log has lost, sends again what it may not have taken, and trims it.
+"""LogMaintenance: repairs a log that lost entries, resends unconfirmed facts, and trims the log.
 
-Owns what this process owes to the log. Starts no thread (`follower.py` does) and decides no answer.
+Owns the facts that the store has not confirmed to this process. Starts no thread (`follower.py` does) and
+answers no call.
 """
 
 import threading
@@ -18,18 +19,21 @@ from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import ChangeLog
 
 _CHUNK: Final = 250
-"""Facts in one write, so that no write holds up the others for long."""
-_OWED_AT_MOST: Final = 10_000
-_MARK_EVERY: Final = 60.0
+"""Facts in one write, so that other writes wait only briefly."""
+_MAX_UNCONFIRMED: Final = 10_000
+"""Unconfirmed facts that are kept; beyond that the oldest is dropped."""
+_MARK_INTERVAL: Final = 60.0
+"""Seconds between two notes of the position, at most; less if the retention is below 10 minutes."""
 _REBUILD_PAUSE: Final = 60.0
-"""Seconds until a rebuild that could not be finished is tried again: it looks at every key."""
-_WRONG_CLOCK: Final = timedelta(hours=6)
+"""Seconds until a failed rebuild is tried again: a rebuild reads every key."""
+_CLOCK_MARGIN: Final = timedelta(hours=6)
+"""Added to the retention, for clocks that are wrong for a while."""
 _TRIM_STEP: Final = 2_000
-"""Positions that one call forgets at most."""
+"""Positions that one call trims at most."""
 
 
 class LogMaintenance:
-    """What one process does for the log beside reading it. Any thread may call any method."""
+    """The work that one process does for the log besides reading it. Any thread may call any method."""
 
     def __init__(
         self,
@@ -40,11 +44,16 @@ class LogMaintenance:
         *,
         sent: Callable[[Sequence[Fact], Revision], bool],
     ) -> None:
-        """
+        """Begin with nothing to do.
+
         Args:
-            sent: told of facts (none = a part of all that is known) that a server has confirmed to be in its
-                log up to this place; sees to it that they are owed again unless that place is read, and
-                returns False where that is so already.
+            log: the log to maintain.
+            revocations: every fact that this process knows; a repair sends them.
+            clock: the monotonic clock.
+            event_log: records repairs, resends and trims.
+            sent: called when a server has confirmed that its log holds these facts up to this revision; no
+                facts = a part of a repair. It makes sure that they are sent again unless this process reads
+                that revision, and returns False if it has already requested that.
         """
         self._sent = sent
         self._log = log
@@ -54,11 +63,11 @@ class LogMaintenance:
         self._lock = threading.Lock()
         self._unconfirmed: dict[Fact, None] = {}
         self._losses = 0
-        self._made_good = 0
+        self._repaired_losses = 0
         self._marks: deque[tuple[float, int]] = deque()
         self._floor: int | None = None
         self._ended = datetime.min.replace(tzinfo=UTC)
-        """Denials that ended before then count by no clock that is accepted."""
+        """Denials that ended before this time are over by every clock that is accepted."""
         self._incomplete = False
         self._rebuild_after = float("-inf")
         self._work = threading.Event()
@@ -69,23 +78,29 @@ class LogMaintenance:
         return len(self._unconfirmed)
 
     def add_unconfirmed(self, fact: Fact) -> None:
-        """Send this fact until the store has confirmed it. Beyond 10,000 the oldest are dropped."""
+        """Send this fact again until the store confirms it. Beyond 10,000 facts the oldest is dropped."""
         with self._lock:
             self._unconfirmed[fact] = None
-            if len(self._unconfirmed) > _OWED_AT_MOST:
+            if len(self._unconfirmed) > _MAX_UNCONFIRMED:
                 del self._unconfirmed[next(iter(self._unconfirmed))]
                 self._event_log.record("resend_dropped")
         self._work.set()
 
     def owe_everything(self) -> None:
-        """The log was replaced: send all that is known and still counts; the store takes what it lacks."""
+        """Request a repair, because the log was replaced: every known fact that still counts is sent.
+
+        The store appends those that it lacks.
+        """
         with self._lock:
             self._losses += 1
             self._marks.clear()
         self._work.set()
 
     def owe_rebuild(self) -> None:
-        """The log has the mark: put back what the state holds, after all that this process knows."""
+        """Request a rebuild of the log from the state (`Head.complete` is False), after all other work.
+
+        Does nothing for 60 s after a rebuild that failed.
+        """
         with self._lock:
             if self._clock.monotonic() < self._rebuild_after:
                 return
@@ -93,17 +108,17 @@ class LogMaintenance:
         self._work.set()
 
     def held(self, head: Head, position: int, time: datetime | None) -> None:
-        """Everything up to `position` is known now: what was known for the retention may be forgotten.
+        """Note the position known now; request a trim of what has been known for the retention.
 
         Args:
-            head: of the heartbeat that says so.
-            position: up to which all is known.
-            time: by a wall clock that has held and that the store remembers; None = there is none, and
-                nothing is trimmed: a clock that was set back may need it.
+            head: the head that the last heartbeat returned.
+            position: the position up to which everything is known.
+            time: the steady wall-clock time that the store remembers, too. None = there is none, and nothing
+                is trimmed: the entries may be needed again after a clock is set back.
         """
         now, retention = self._clock.monotonic(), head.retention.total_seconds()
         with self._lock:
-            if not self._marks or now - self._marks[-1][0] >= min(_MARK_EVERY, retention / 10):
+            if not self._marks or now - self._marks[-1][0] >= min(_MARK_INTERVAL, retention / 10):
                 self._marks.append((now, position))
             while len(self._marks) > 1 and now - self._marks[1][0] >= retention > 0:
                 self._marks.popleft()
@@ -114,7 +129,7 @@ class LogMaintenance:
                 self._work.set()
 
     def wait(self, timeout: float) -> None:
-        """Return when there is something to do, or after `timeout` seconds."""
+        """Return when there is work, or after `timeout` seconds."""
         self._work.wait(timeout)
 
     def wake(self) -> None:
@@ -122,22 +137,24 @@ class LogMaintenance:
         self._work.set()
 
     def do(self) -> None:
-        """Do what there is to do.
+        """Do all work that was requested.
 
-        Raises UnavailableError: the store was away, its log was replaced again, or a server took the facts
-        that is not the one whose log is read; nothing is forgotten.
+        Raises UnavailableError if the store is unreachable, if its log was replaced again, or if the server
+        that accepted the facts is not the one whose log is read. Then resends and repairs stay requested, and
+        the next heartbeat requests the rest again.
         """
         self._work.clear()
         try:
-            self._restore_owed()
-            self._restore_everything()
+            self._resend_unconfirmed()
+            self._repair()
             self._rebuild()
             self._trim()
         except BaseException:
             self._work.set()
             raise
 
-    def _restore_owed(self) -> None:
+    def _resend_unconfirmed(self) -> None:
+        """Send the unconfirmed facts, and forget those that the store confirms."""
         with self._lock:
             unconfirmed = list(self._unconfirmed)
         if not unconfirmed:
@@ -147,27 +164,29 @@ class LogMaintenance:
             with self._lock:
                 for fact in chunk:
                     self._unconfirmed.pop(fact, None)
-            self._require_followed(chunk, end)
+            self._require_same_history(chunk, end)
         self._event_log.record("revocations_sent_again", count=len(unconfirmed))
 
-    def _restore_everything(self) -> None:
+    def _repair(self) -> None:
+        """Repair the log: send every known fact, if the log was replaced since the last repair."""
         with self._lock:
             losses = self._losses
-        if losses == self._made_good:
+        if losses == self._repaired_losses:
             return
         sent = absent = 0
         for chunk in _batched(self._revocations.facts(), _CHUNK):
             put_back = self._log.restore(chunk)
-            self._require_followed((), put_back.end)
+            self._require_same_history((), put_back.end)
             sent += len(chunk)
             absent += put_back.absent
-        self._made_good = losses
+        self._repaired_losses = losses
         self._event_log.record("log_repaired", known=sent, absent=absent)
 
     def _rebuild(self) -> None:
+        """Rebuild the log from the state, if that was requested and no other process did it meanwhile."""
         with self._lock:
             wanted, self._incomplete = self._incomplete, False
-        if not wanted or self._log.head().complete:  # another process may have been faster
+        if not wanted or self._log.head().complete:  # another process may have rebuilt it
             return
         try:
             self._event_log.record("log_rebuilt", facts=self._log.rebuild())
@@ -175,8 +194,8 @@ class LogMaintenance:
             self._rebuild_after = self._clock.monotonic() + _REBUILD_PAUSE
             self._event_log.record("log_incomplete", error=str(error))
 
-    def _require_followed(self, facts: Sequence[Fact], end: Revision) -> None:
-        """Raise StoreUnavailableError, and owe them again, if this place lies in another history."""
+    def _require_same_history(self, facts: Sequence[Fact], end: Revision) -> None:
+        """Raise StoreUnavailableError, and send the facts again, if `end` lies in another history."""
         if not self._sent(facts, end):
             raise StoreUnavailableError(
                 "revocations were written to another history of the store than the one that is read; "
@@ -184,6 +203,7 @@ class LogMaintenance:
             )
 
     def _trim(self) -> None:
+        """Trim the log up to the position that `held` has found, in steps of 2,000 positions."""
         with self._lock:
             goal, self._floor = self._floor, None
         if goal is None:
@@ -192,7 +212,7 @@ class LogMaintenance:
         floor = begun = head.floor
         goal = min(goal, head.position - 1)
         while floor < goal:
-            step, keep = self._still_counting(floor, min(goal, floor + _TRIM_STEP))
+            step, keep = self._denials_to_keep(floor, min(goal, floor + _TRIM_STEP))
             reached = self._log.trim(step, keep)
             if reached <= floor:
                 break
@@ -200,10 +220,10 @@ class LogMaintenance:
         if floor > begun:
             self._event_log.record("log_trimmed", entries=floor - begun)
 
-    def _still_counting(self, floor: int, goal: int) -> tuple[int, Sequence[Fact]]:
-        """Return how far to trim at once, and the denials up to there that a clock may need.
+    def _denials_to_keep(self, floor: int, goal: int) -> tuple[int, Sequence[Fact]]:
+        """Return the position up to which to trim next, and the denials up to there that must be kept.
 
-        There are none, unless tokens were issued or denied by a clock that was far ahead.
+        There are such denials only if a clock that was far ahead issued or denied tokens.
         """
         keep: list[Fact] = []
         for entry in self._log.read_entries(floor, goal - floor):
@@ -218,16 +238,17 @@ class LogMaintenance:
 
 
 def _batched(facts: Iterable[Fact], size: int) -> Iterable[tuple[Fact, ...]]:
-    """Cut into tuples of this size; the last may be shorter."""
+    """Yield tuples of `size` facts; the last may be shorter."""
     remaining = iter(facts)
     while chunk := tuple(islice(remaining, size)):
         yield chunk
 
 
 def retention_for(longest_lifetime: timedelta, leeway: timedelta) -> timedelta:
-    """How far a log must reach back, so that replaying it gives every denial that still counts.
+    """Return how far back a log must reach, so that replaying it yields every denial that still counts.
 
-    A bare id is denied for the longest lifetime and the leeway from now, rounded up to the minute. Six hours
-    more: a clock that was wrong for a while, or is set back, must not have cost an entry that still counts.
+    A token id alone is denied from now for the longest token lifetime plus the leeway, rounded up to the
+    minute. Six hours are added: a clock that is wrong for a while, or that is set back, must not cause the
+    loss of an entry that still counts.
     """
-    return longest_lifetime + 2 * leeway + timedelta(minutes=10) + _WRONG_CLOCK
+    return longest_lifetime + 2 * leeway + timedelta(minutes=10) + _CLOCK_MARGIN

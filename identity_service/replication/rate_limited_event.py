@@ -1,4 +1,4 @@
-"""An event that strangers can cause as often as they like, and that is recorded once a minute at most."""
+"""An event that any client can cause as often as it likes, recorded at most once a minute."""
 
 import threading
 from typing import Final
@@ -6,10 +6,11 @@ from typing import Final
 from identity_service.domain.ports import Clock, EventLog
 
 _PAUSE: Final = 60.0
+"""Seconds between two records."""
 
 
 class RateLimitedEvent:
-    """Counts how often something happens between two records of it. Any thread may call it."""
+    """A counter that records an event at most once a minute. Any thread may call it."""
 
     def __init__(self, event: str, event_log: EventLog, clock: Clock) -> None:
         self._event = event
@@ -20,7 +21,7 @@ class RateLimitedEvent:
         self._recorded = float("-inf")
 
     def happened(self) -> None:
-        """Record the event, with how often it happened since the last record, or only count it."""
+        """Count the event; if the last record is a minute old, record it with the count since then."""
         now = self._clock.monotonic()
         with self._lock:
             self._count += 1

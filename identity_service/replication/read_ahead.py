@@ -1,4 +1,4 @@
-"""The pages of a long log, asked for while those before are folded: half the time of a start."""
+"""Reads the pages of a long log ahead of the thread that folds them: this halves the time of a start."""
 
 from collections import deque
 from collections.abc import Generator
@@ -10,15 +10,16 @@ from identity_service.domain.store import ChangeLog
 
 _READERS: Final = 2
 _AHEAD: Final = 4
-"""More than readers, so that none waits for the thread that folds until it asks for the next page."""
+"""Pages requested ahead. More than `_READERS`, so that no reader waits until the folding thread asks for the
+next page."""
 
 
 def read_ahead(log: ChangeLog, page: LogPage, size: int) -> Generator[LogPage, None, None]:
-    """That page, which has `size` entries, and those after it, all with its head.
+    """Yield this page, which has `size` entries, and the full pages after it, all with the head of the first.
 
-    Positions follow each other, so where a page will begin is known before the one before it has come. The
-    first that is not full, or in which entries are missing, is not given: only the head of that moment
-    says what it means. Raises what reading raises.
+    Positions have no gaps, so the start of each page is known before the previous page has arrived. Ends
+    before the first page that is not full or lacks entries: that page has to be read together with a current
+    head. Raises the errors of reading the log.
     """
 
     def ask(position: int) -> Future[tuple[LogEntry, ...]]:

@@ -1,6 +1,6 @@
-"""The replica: this process's copy of the change log, folded in memory.
+"""The replica: this process's copy of the change log, folded into memory.
 
-Owns what is known, up to where, and since when that is confirmed. Starts no thread (`follower.py`
+Owns what is known, up to which revision, and since when that is confirmed. Starts no thread (`follower.py`
 does) and knows no database: it reads through the port ChangeLog.
 """
 
@@ -38,30 +38,34 @@ from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
 from identity_service.replication.wall_clock import ClockSample, WallClock
 
 FRESH: Final = "fresh"
-"""The status of a process that may answer."""
-_NAMED: Final = (NoSigningKeyError, UnsafeStoreError, StoreDamagedError)
-"""Errors whose message says what to mend: callers are told them instead of that this process is stale."""
+"""The status of a process that may answer calls."""
+_ACTIONABLE: Final = (NoSigningKeyError, UnsafeStoreError, StoreDamagedError)
+"""Errors that an operator has to fix: callers get their message instead of that of ReplicaStaleError."""
 _PENDING_HEARTBEATS: Final = 64
+"""Heartbeats that are remembered until their head is folded; beyond that the oldest is dropped."""
 _LOADS: Final = 5
+"""Attempts to read a log whose entries vanish meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
-    """When an answer from memory may be trusted."""
+    """The limits within which an answer from memory may be trusted."""
 
     max_staleness: timedelta = timedelta(seconds=5)
+    """How long ago the last confirmed heartbeat may have been sent."""
     leeway: timedelta = timedelta(seconds=10)
-    """How far the wall clocks of process and store may differ."""
+    """How far the wall clocks of the process and the store may differ."""
     retention: timedelta = timedelta(hours=25)
     """How far back the log must reach: longer than any denial lasts."""
     marks: Marks = NO_MARKS
-    """The longest that this process is configured with; its heartbeats raise those of the store to it."""
+    """The longest durations that this process is configured with; heartbeats raise the store's marks to
+    them."""
     strong_limit: int = 4
-    """How many callers may wait for the store at once in `reach`."""
+    """How many callers may wait for the store in `reach` at the same time."""
 
 
 class Replica:
-    """Implements the port ReplicaView, and folds what the follower brings."""
+    """A copy of one change log in memory; implements the port ReplicaView. The follower keeps it current."""
 
     def __init__(self, log: ChangeLog, clock: Clock, event_log: EventLog, config: ReplicaConfig) -> None:
         self._log = log
@@ -75,9 +79,10 @@ class Replica:
         self._reader = LogReader(log, event_log, begin=self._begin, fold=self._fold)
         self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
         self._ready = False
-        self._trouble: UnavailableError | None = None
+        self._last_error: UnavailableError | None = None
         self._fenced: StoreFencedError | None = None
-        """Why the last heartbeat was refused, if the store was moved: reading it goes well all the same."""
+        """The error of the last heartbeat if the store was moved to another one. Reads of a fenced store
+        still succeed."""
         self._wall_clock = WallClock(clock, event_log, leeway=config.leeway)
         self._confirmed: float | None = None
         self._marks = config.marks
@@ -88,73 +93,86 @@ class Replica:
         self._folding = threading.Lock()
         self._waiting = threading.BoundedSemaphore(config.strong_limit)
         self._history = History(Epoch(""))
-        self._unread = UnconfirmedWrites()
+        self._own_writes = UnconfirmedWrites()
         self._unrecognised = RateLimitedEvent("revision_unrecognised", event_log, clock)
         self.maintenance = LogMaintenance(log, self._revocations, clock, event_log, sent=self._sent)
 
     @property
     def revision(self) -> Revision:
+        """The revision up to which everything of the log is known."""
         return self._revision
 
     @property
     def revocations(self) -> Revocations:
+        """The denials and generations that are known."""
         return self._revocations
 
     @property
     def ready(self) -> bool:
+        """Whether the log was read to its end for the first time."""
         return self._ready
 
     @property
     def marks(self) -> Marks:
+        """The store's marks: the longest lifetimes and leeway ever configured, the latest steady time."""
         return self._marks
 
     @property
     def staleness(self) -> float:
-        """Seconds since the last beat was sent that the store confirmed and whose head is folded."""
+        """Seconds since the last confirmed heartbeat whose head is folded was sent; infinite if none."""
         confirmed = self._confirmed
         return float("inf") if confirmed is None else self._clock.monotonic() - confirmed
 
     @property
     def store_is_unsafe(self) -> bool:
-        """Whether the last heartbeat found that the store breaks a promise by its set-up or its files."""
-        return isinstance(self._trouble, UnsafeStoreError)
+        """Whether the last heartbeat found the set-up or the files of the store to be unsafe."""
+        return isinstance(self._last_error, UnsafeStoreError)
 
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
-        """Call this before the revision passes a changed record; None = anything may have changed."""
+        """Call `on_change` for each changed record before the revision passes it; None = any may have."""
         self._subscribers.append(on_change)
 
     def follow(self, listener: LogListener) -> None:
-        """Tell this listener of everything that is folded from now on."""
+        """Notify this listener of everything that is folded from now on."""
         self._listeners.append(listener)
 
     def require_ready(self) -> None:
+        """Raise NotReadyError until the log was read to its end for the first time."""
         if not self._ready:
             raise NotReadyError("this process has not yet read the change log; try again")
 
     def require_fresh(self) -> None:
+        """Raise an UnavailableError unless this process is fresh and its wall clock is accepted.
+
+        A process is fresh if its staleness is at most `max_staleness`.
+
+        The error is NotReadyError, StoreFencedError, ReplicaStaleError, ClockSkewedError, or the last error
+        of the store if an operator has to fix it.
+        """
         confirmed = self._confirmed
         if confirmed is None or self._clock.monotonic() - confirmed > self._max_staleness:
             self.require_ready()
             if self._fenced is not None:
                 raise StoreFencedError(self._fenced.target)
-            if isinstance(self._trouble, _NAMED):
-                raise type(self._trouble)(str(self._trouble))
+            if isinstance(self._last_error, _ACTIONABLE):
+                raise type(self._last_error)(str(self._last_error))
             raise ReplicaStaleError("this process has not heard from the store for too long; try again")
         self._wall_clock.require()
 
     def require_clock(self) -> None:
+        """Raise NotReadyError while the log is read from its start, or ClockSkewedError."""
         if self._confirmed is None:
             self.require_ready()
             raise NotReadyError("this process reads the change log again from its start; try again")
         self._wall_clock.require()
 
     def is_fresh(self) -> bool:
-        """Whether `require_fresh` would pass."""
+        """Return whether `require_fresh` would pass."""
         return self.status == FRESH
 
     @property
     def status(self) -> str:
-        """Why this process may not answer, or "fresh": what `identity doctor` shows of it."""
+        """Why this process may not answer, or "fresh"; `identity doctor` shows it."""
         try:
             self.require_fresh()
         except UnavailableError as error:
@@ -163,21 +181,31 @@ class Replica:
 
     @property
     def latest_time(self) -> datetime:
-        """The latest wall-clock time that this process ever accepted, or that it is now."""
+        """The latest time that this process ever accepted, or the present time if that is later."""
         return self._wall_clock.latest()
 
     @property
     def held_time(self) -> datetime | None:
-        """The wall-clock time, or None while the wall clock has not held for 10 minutes."""
+        """The wall-clock time, or None until the wall clock has been steady for 10 minutes."""
         return self._wall_clock.held_time()
 
     def recognises(self, revision: Revision) -> bool:
+        """Return whether this revision was read in the history that is followed.
+
+        If it was not, or was read more than 10,000 positions ago, an event is recorded, at most once a
+        minute.
+        """
         if self._history.holds(revision):
             return True
         self._unrecognised.happened()
         return False
 
     def reach(self, revision: Revision | None) -> None:
+        """Read the log to its end, unless `revision` is already known; None = in any case.
+
+        Raises NotReadyError, ServerBusyError if too many callers wait for the store, RevisionNotReachedError
+        if the log ends before the revision, StoreUnavailableError.
+        """
         self.require_ready()
         if revision is not None and self._history.holds(revision):
             return
@@ -191,32 +219,37 @@ class Replica:
             return
         if revision.epoch == self._revision.epoch and not self._has_read(revision):
             raise RevisionNotReachedError("the change log does not reach this revision yet; try again")
-        # Of another history, or of too long ago to say: everything is known that there is now, which is all
-        # that can be done for it. What a client names is no reason to read the log again.
+        # The revision lies in another history, or was read too long ago to compare. The log has been read to
+        # its end, which is all that can be done: a client's revision is no reason to read from the start.
         self.recognises(revision)
 
     def learn(self, appended: Appended) -> None:
+        """Fold the changes that this process wrote, at once; the revision does not move."""
         with self._folding:
             for change, link in appended.changes:
                 self._revocations.apply(change, link)
-        # After that: what a new epoch finds known is sent to it, and what comes later is found missing here.
-        self._send_again(self._unread.add(appended, self._clock.monotonic()))
+        # Only after the changes are folded: a repair of a new epoch sends the facts known when it begins, and
+        # this call reports those that were folded after that.
+        self._send_again(self._own_writes.add(appended, self._clock.monotonic()))
         for change, _ in appended.changes:
             if isinstance(change, RecordChanged):
                 self._notify(change)
 
     def add_unconfirmed(self, fact: Fact) -> None:
+        """Enforce this fact at once, and send it again until the store confirms it."""
         with self._folding:
             self._revocations.apply(fact, NO_LINK)
         self.maintenance.add_unconfirmed(fact)
 
-    # What the follower calls.
+    # Methods that the follower calls.
 
     def load(self) -> None:
         """Read everything from the start: generations and records first, then the whole log.
 
-        The head is asked for after the records were read, so that no change falls between the two. A log
-        that holds less than its store is completed first, also if that shows while it is read.
+        The head is requested after the records were read, so that no change is missed in between. A log that
+        lacks entries that the store knows of is rebuilt first, also if this shows during the read.
+
+        Raises StoreUnavailableError, StoreUninitializedError, StoreDamagedError.
         """
         for _ in range(_LOADS):
             with self._reading:
@@ -229,7 +262,10 @@ class Replica:
         raise StoreUnavailableError("entries vanish from the change log again and again while it is read")
 
     def catch_up(self) -> None:
-        """Read the log to an end that it had after this call began. Callers share a read in progress."""
+        """Read the log to an end that it had after this call began. Concurrent callers share one read.
+
+        Raises UnavailableError.
+        """
         wanted = self._reads_begun + 1
         with self._reading:
             if self._reads_done >= wanted:
@@ -239,44 +275,49 @@ class Replica:
             try:
                 replaced = self._reader.read_to_end()
             except UnavailableError as error:
-                if isinstance(error, _NAMED) or not isinstance(self._trouble, _NAMED):
-                    self._trouble = error
+                if isinstance(error, _ACTIONABLE) or not isinstance(self._last_error, _ACTIONABLE):
+                    self._last_error = error
                 raise
             with self._folding:
                 self._revocations.history_is_read()
             if replaced:
                 self.maintenance.owe_everything()
-            self._reads_done, self._trouble = number, None
+            self._reads_done, self._last_error = number, None
             self._confirm()
 
     def heartbeat(self, process: str) -> None:
-        """One heartbeat: measures staleness, finds a replaced log, prompts a catch-up that was missed."""
+        """Send one heartbeat: it resets the staleness, and finds a replaced log or unread entries.
+
+        Raises UnavailableError.
+        """
         try:
             self._heartbeat(process)
         except (UnsafeStoreError, StoreDamagedError) as error:
-            self._trouble = error
+            self._last_error = error
             raise
         except StoreFencedError as error:
             self._fenced = error
             raise
         self._fenced = None
-        if isinstance(self._trouble, UnsafeStoreError | StoreDamagedError):
-            self._trouble = None
+        if isinstance(self._last_error, UnsafeStoreError | StoreDamagedError):
+            self._last_error = None
 
     def _heartbeat(self, process: str) -> None:
+        """Send a heartbeat, and another one if the log got a new epoch: only one under that epoch counts."""
         try:
             head = self._heartbeat_once(process)
         except StoreUninitializedError:
             if not self._ready:
                 raise
-            self.catch_up()  # which gives a log that was emptied a new epoch
+            self.catch_up()  # gives a log that was emptied a new epoch
             head = self._heartbeat_once(process)
         if head.epoch != self._revision.epoch:
-            self._heartbeat_once(process)  # the log has a new epoch, and only a beat of that one counts
+            self._heartbeat_once(process)  # only a heartbeat under the new epoch counts
 
     def _heartbeat_once(self, process: str) -> Head:
+        """Send a heartbeat and act on the head that the store returns; returns the head."""
         sample = self._wall_clock.sample()
-        # With the longest that it knows of, so that a store which lost its marks has them back.
+        # Sends all marks that this process knows, so that a store that lost its own gets them back.
         marks = replace(self._marks, time=self._wall_clock.held_time())
         head = self._log.heartbeat(process, self._retention(), marks=marks, status=self.status)
         self._keep_marks(head)
@@ -285,35 +326,37 @@ class Replica:
             self._reader.renew(head)
         if verdict is ClockVerdict.READ_AGAIN:
             self._read_again(head)
-        # After the verdict, and what it asked for: no process becomes fresh by a clock that is not accepted.
+        # Only after the verdict and the read that it may require: no process becomes fresh while its clock is
+        # not accepted.
         self._pending.append((sample.steady, head))
         if not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
-        self._send_again(self._unread.beaten(head, sample.steady))
+        self._send_again(self._own_writes.beaten(head, sample.steady))
         self.maintenance.held(head, self._revision.position, marks.time)
         if not head.complete:
             self.maintenance.owe_rebuild()
         return head
 
     def _retention(self) -> timedelta:
+        """Return how far back the log must reach: as configured, or for the longest lifetime ever known."""
         marks = self._marks
         longest = retention_for(marks.lifetime, marks.leeway) if marks.lifetime else timedelta(0)
         return max(self._config.retention, longest)
 
     def _keep_marks(self, head: Head) -> None:
-        """Hold the longest that was ever known. The time is the store's: an operator may set it back."""
+        """Keep the longest durations ever known, but the store's times: an operator may set these back."""
         self._marks = replace(self._marks.merged(head.marks), time=head.marks.time, latest=head.marks.latest)
 
     def _read_again(self, head: Head) -> None:
-        """Read the log from its start, so that the clock that was set back can be accepted."""
+        """Read the log from its start, so that a clock that was set back can be accepted."""
         with self._reading:
             self._reader.start_over()
         self.catch_up()
         self._judge_clock(self._wall_clock.sample(), head)
 
     def _judge_clock(self, sample: ClockSample, head: Head) -> ClockVerdict | None:
-        """Decide whether calls may go by the wall clock, and forget what it says has ended."""
+        """Decide whether calls may rely on the wall clock; if so, evict the denials that have ended by it."""
         with self._folding:
             verdict = self._wall_clock.judge(sample, head)
             if verdict is ClockVerdict.STEADY:
@@ -321,14 +364,15 @@ class Replica:
             return verdict
 
     def _has_read(self, revision: Revision) -> bool:
-        """Whether the log that is followed was read to this position, whatever stands there."""
+        """Return whether the log was read up to this position, whichever entry is there."""
         known = self._revision
         return revision.epoch == known.epoch and revision.position <= known.position
 
     def _begin(self, head: Head) -> None:
-        """A log is about to be read from its start. All that was known stays known: facts only grow."""
+        """Prepare to read a log from its start. All facts that were known stay known."""
         self._confirmed = None
-        # What may fail comes first: a clock that was set back is accepted only once the log is read again.
+        # The call that may fail comes first: the clock guard may begin anew only if the log is read from its
+        # start.
         known_before = dict(self._revocations.generations)
         generations = self._log.generations()
         with self._folding:
@@ -338,7 +382,7 @@ class Replica:
             self._wall_clock.begin()
         self._keep_marks(head)
         self._history = History(head.epoch)
-        self._unread.begin(self._history)
+        self._own_writes.begin(self._history)
         of_this_log = [heartbeat for heartbeat in tuple(self._pending) if heartbeat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_HEARTBEATS)
         self._revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
@@ -346,6 +390,7 @@ class Replica:
             listener.replaced(self._revision)
 
     def _fold(self, page: LogPage, cursor: Cursor) -> None:
+        """Fold one page: apply its changes, notify subscribers, move the revision, notify listeners."""
         with self._folding:
             for entry in page.entries:
                 self._revocations.apply(entry.change, entry.link)
@@ -354,16 +399,16 @@ class Replica:
                 self._notify(entry.change)
         revision = cursor.revision
         self._history.add(page.entries, revision)
-        # Entries at the end may be missing: the place moves past them all the same, and watchers with it.
+        # Entries at the end may be missing: the revision moves past them all the same, for watchers too.
         moved, self._revision = revision != self._revision, revision
-        self._send_again(self._unread.read(revision.position))
+        self._send_again(self._own_writes.read(revision.position))
         if moved and self._listeners:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
                 listener.folded(self._revision, changes)
 
     def _send_again(self, missing: Missing) -> None:
-        """Send what this process was told to be durable and what the log does not have, or may not have."""
+        """Resend the acknowledged facts that the log lacks or may lack."""
         if missing.lost:
             self._event_log.record("own_writes_lost", count=len(missing.lost))
         for fact in (*missing.lost, *missing.unsure):
@@ -372,17 +417,18 @@ class Replica:
             self.maintenance.owe_everything()
 
     def _sent(self, facts: Sequence[Fact], end: Revision) -> bool:
-        """A server has taken facts: unless the place that it names is read, they are sent again."""
-        missing = self._unread.sent(facts, end, self._clock.monotonic())
+        """Remember that a server confirmed these facts up to `end`; returns False if they are sent again."""
+        missing = self._own_writes.sent(facts, end, self._clock.monotonic())
         self._send_again(missing)
         return not missing
 
     def _notify(self, change: RecordChanged | None) -> None:
+        """Call every subscriber."""
         for subscriber in self._subscribers:
             subscriber(change)
 
     def _confirm(self) -> None:
-        """Move the confirmed time to the latest beat whose head, by its link, has been folded."""
+        """Move the confirmed time to the latest heartbeat whose head, by its link, has been folded."""
         for sent, head in tuple(self._pending):
             if self._history.holds(head.revision) and (self._confirmed is None or sent > self._confirmed):
                 self._confirmed = sent

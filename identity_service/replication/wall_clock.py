@@ -1,7 +1,7 @@
-"""The wall clock of this process, held against the store's clock and against its own past.
+"""The wall clock of this process, compared with the store's clock and with its own past.
 
-Says whether calls may be answered by it, and records each change of that as one event. Reads no log:
-`replica.py` does what a verdict asks for. `domain/clock_guard.py` has the rule.
+Decides whether calls may rely on it, and records each change of that as one event. Reads no log: `replica.py`
+does what a verdict asks for. `domain/clock_guard.py` has the rule.
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,17 @@ _EVENTS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSample:
-    """What the clocks showed just before a heartbeat was sent."""
+    """The readings of the clocks just before a heartbeat was sent."""
 
     steady: float
+    """Seconds on the monotonic clock."""
     wall: datetime
     offset: float
+    """The wall clock minus the boot clock, in seconds."""
 
 
 class WallClock:
-    """Judges the wall clock at each heartbeat, and refuses calls while it is not accepted.
+    """A wall clock that is judged at each heartbeat, and that refuses calls while it is not accepted.
 
     One thread at a time calls `judge`, `begin` and `forgettable`; any thread calls the others.
     """
@@ -45,26 +47,27 @@ class WallClock:
         self._verdict = ClockVerdict.STEADY
 
     def sample(self) -> ClockSample:
-        """Read the clocks; call it right before a heartbeat is sent."""
+        """Read the clocks; call this right before a heartbeat is sent."""
         return ClockSample(
             steady=self._clock.monotonic(), wall=self._clock.now(), offset=self._guard.measure()
         )
 
     def require(self) -> None:
-        """Raise ClockSkewedError unless the wall clock is the one that the last heartbeat accepted."""
+        """Raise ClockSkewedError unless the wall clock is still as the last heartbeat accepted it."""
         boot = self._clock.boot()
-        # A thread that is interrupted between the two readings sees a step where there is none, so that a
-        # difference is measured once more, with care.
+        # A thread that is interrupted between the two readings sees a step although there is none. So a
+        # difference is measured once more, with the shortest of several readings.
         if self._skew is None and (
             -STEP <= self._clock.unix() - boot - self._guard.accepted <= STEP or self._guard.is_steady()
         ):
             return
-        raise ClockSkewedError(self._trouble())
+        raise ClockSkewedError(self._explain_refusal())
 
     def judge(self, sample: ClockSample, head: Head) -> ClockVerdict | None:
-        """Decide by the head that a heartbeat brought; None = the clocks of process and store differ.
+        """Judge the clock by the head that a heartbeat returned.
 
-        READ_AGAIN asks the caller to read the log from its start, and to judge again with a new sample.
+        None means that the clocks of the process and the store differ by more than the leeway. READ_AGAIN
+        asks the caller to read the log from its start, and to judge again with a new sample.
         """
         self._skew = self._measure_skew(sample.wall, head.time)
         if self._skew is not None:
@@ -82,32 +85,37 @@ class WallClock:
         return verdict
 
     def begin(self) -> None:
-        """The log is about to be read from its start."""
+        """Note that the log is about to be read from its start."""
         self._guard.begin()
 
     def forgettable(self) -> datetime:
-        """Return the time before which denials that ended may be forgotten; only after STEADY."""
+        """Return the time before which denials that ended may be forgotten; call this only after STEADY."""
         return self._guard.forgettable()
 
     def held_time(self) -> datetime | None:
-        """Return the wall-clock time that the store may remember, or None while it has not held for long.
+        """Return the wall-clock time that the store may remember.
 
-        None as well while the store's clock says otherwise: one of the two is wrong.
+        None = the clock has not been steady for 10 minutes, or the store's clock differs by more than the
+        leeway: then one of the two is wrong.
         """
         return self._guard.held_time() if self._skew is None else None
 
     def latest(self) -> datetime:
-        """Return the latest time that this process ever accepted, or that it is now."""
+        """Return the latest time that this process ever accepted, or the present time if that is later."""
         highest, now = self._guard.highest, self._clock.now()
         return now if highest is None else max(highest, now)
 
     def _measure_skew(self, before: datetime, store: datetime) -> timedelta | None:
-        """How far the store's clock lies outside of what this process saw, where that is too far."""
+        """Return by how much the store's clock differs; None = at most by the leeway.
+
+        The store's time is compared with the wall clock before the heartbeat was sent and after it returned.
+        """
         after = self._clock.now()
         skew = max(before - store, store - after, timedelta(0))
         return skew if skew > self._leeway else None
 
-    def _trouble(self) -> str:
+    def _explain_refusal(self) -> str:
+        """Return why the clock is refused, and what to do."""
         skew = self._skew
         if skew is not None:
             return (

@@ -1,1 +1,1 @@
-"""The stores, and the replica that follows one. Knows the domain; nothing here knows the wire."""
+"""The stores, SQLite and Redis, and the codecs that both use. Knows the domain, but no API."""

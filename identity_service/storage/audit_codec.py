@@ -1,6 +1,6 @@
-"""Audit events as JSON text and back: what both stores put into their audit logs.
+"""The codec of audit events: JSON text that both stores write to their audit logs.
 
-An unknown type of event raises ValueError: a log written by a newer version is not guessed at.
+An unknown type of event raises ValueError: an event that a newer version wrote is not interpreted.
 """
 
 import json
@@ -11,20 +11,21 @@ from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.storage.codec import dumps
 
 AUDIT_ENTRIES: Final = 100_000
-"""Events of each kind that are kept, unless the settings say otherwise."""
+"""Events of each kind that are kept unless the settings say otherwise."""
 MAX_LOOKED_AT: Final = 2000
-"""Events that one call of `list_audit` looks at, however few of them it was asked for."""
+"""Events that one call of `list_audit` reads at most, even if fewer of them match its filter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingSizes:
-    """How many events of each kind a store keeps."""
+    """The number of events of each kind that a store keeps."""
 
     changes: int = AUDIT_ENTRIES
     traffic: int = AUDIT_ENTRIES
 
 
 def encode_event(event: AuditEvent) -> str:
+    """Return the event as JSON text."""
     return dumps(
         {
             "type": event.type,
@@ -40,6 +41,7 @@ def encode_event(event: AuditEvent) -> str:
 
 
 def decode_event(text: str) -> AuditEvent:
+    """Return the event of a JSON text. Raises ValueError, KeyError or TypeError if it is unknown."""
     data = json.loads(text)
     return AuditEvent(
         type=AuditType(data["type"]),

@@ -1,8 +1,8 @@
-r"""A backup as a file: lines of text, each sealed under the master key and bound to its place.
+r"""The format of a backup file: lines of text, each sealed with the master key and bound to its place.
 
-The first line says format and name: `{"identity_backup":1,"id":"..."}`. Every other line is one JWE whose
-`kid` is `backup/<id>/<number>`, so that no line can be moved, dropped, repeated or taken from another
-backup: number 0 is the manifest, then come the items in parts, and the last line counts them.
+The first line holds the format and the id: `{"identity_backup":1,"id":"..."}`. Every other line is one JWE
+(RFC 7516) whose `kid` is `backup/<id>/<number>`, so that no line can be moved, dropped, repeated or taken
+from another backup. Number 0 is the manifest, the items follow in parts, the last line holds their counts.
 """
 
 import json
@@ -23,33 +23,43 @@ from identity_service.storage.new_file import NewFile, require_absent
 
 FORMAT: Final = 1
 _PART_ITEMS: Final = 1000
+"""Items in one line."""
 _PART_BYTES: Final = 1_000_000
+"""Bytes of items in one line, before sealing; a larger item has a line for itself."""
 _MAX_LINE: Final = 4_000_000
-"""Bytes. A longer line is refused without reading it to its end."""
+"""Bytes. A longer line is refused before all of it is read."""
 _FIRST: Final = re.compile(rb'\{"identity_backup":([0-9]{1,9})(?:,"id":"([0-9a-f]{32})"\}\n)?')
 
 
 class TextSealer(Protocol):
-    """Seals and opens texts under the master key."""
+    """The master key: it seals and opens texts."""
 
     def seal(self, text: str, name: str, /) -> str:
-        """Return a text without line breaks that `open_text` gives back for the same name only."""
+        """Return a sealed text without line breaks that `open_text` opens only under the same name."""
 
     def open_text(self, sealed: str, name: str, /) -> str | None:
-        """Return the text, or None: sealed under another master key, for another name, or damaged."""
+        """Return the text, or None if it cannot be opened.
+
+        Then it was sealed with another master key or under another name, or it is damaged.
+        """
 
 
 class NewBackup:
-    """Implements the port BackupWriter: a new file of mode 0600 that is there as a whole, or not at all."""
+    """A backup file to be written, with mode 0600, complete or not at all. Implements BackupWriter."""
 
     def __init__(self, path: Path, sealer: TextSealer) -> None:
         self._path = path
         self._sealer = sealer
 
     def require_free(self) -> None:
+        """Raise AlreadyExistsError if the path is taken."""
         require_absent(self._path)
 
     def write(self, manifest: Manifest, items: Iterable[CopiedItem]) -> Mapping[str, int]:
+        """Write the file; returns the number of items by their type.
+
+        Raises AlreadyExistsError if the path is taken; ConfigurationError if the file cannot be written.
+        """
         with NewFile(self._path) as file:
             lines = _Lines(file, self._sealer, secrets.token_hex(16))
             lines.add(_manifest_text(manifest))
@@ -62,7 +72,7 @@ class NewBackup:
 
 
 class _Lines:
-    """Writes the lines of one backup."""
+    """A backup file that is being written, line by line."""
 
     def __init__(self, file: NewFile, sealer: TextSealer, id_: str) -> None:
         self._file = file
@@ -72,7 +82,7 @@ class _Lines:
         file.write(f'{{"identity_backup":{FORMAT},"id":"{id_}"}}\n'.encode())
 
     def add(self, text: str) -> None:
-        """Append a line. Raises ConfigurationError if it is too long to be read again."""
+        """Append a line. Raises ConfigurationError if the line is longer than 4,000,000 bytes."""
         line = self._sealer.seal(text, _name(self._id, self._number)).encode() + b"\n"
         if len(line) > _MAX_LINE:
             raise ConfigurationError(
@@ -84,7 +94,7 @@ class _Lines:
 
 
 def _parts(items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
-    """Yield the items in texts of at most 1,000 of them, and of about a megabyte; counts them."""
+    """Yield the items in texts of at most 1,000 items and about 1 MB; add them to `counts`."""
     part: list[str] = []
     size = 0
     for item in items:
@@ -101,12 +111,12 @@ def _parts(items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
 
 
 class OpenBackup:
-    """Implements the port BackupReader on a file that is open."""
+    """An open backup file; implements the port BackupReader."""
 
     def __init__(self, path: Path, file: IO[bytes], sealer: TextSealer) -> None:
-        """Read what the backup says of itself.
+        """Read the first line and the manifest.
 
-        Raises ConfigurationError if the file is no backup, of a newer version, or sealed with another key.
+        Raises ConfigurationError if the file is no backup, of another format, or sealed with another key.
         """
         self._path = path
         self._file = file
@@ -117,7 +127,7 @@ class OpenBackup:
     @classmethod
     @contextmanager
     def open(cls, path: Path, sealer: TextSealer) -> Iterator[Self]:
-        """Open a file, and close it again. Raises ConfigurationError."""
+        """Open a backup for the block. Raises ConfigurationError as the constructor does."""
         try:
             file = path.open("rb")
         except OSError as error:
@@ -129,9 +139,15 @@ class OpenBackup:
 
     @property
     def manifest(self) -> Manifest:
+        """The manifest of the backup."""
         return self._manifest
 
     def items(self) -> Iterator[CopiedItem]:
+        """Yield the items in the order in which they were written.
+
+        Raises ConfigurationError if a line is damaged or missing, or if the file was replaced while it was
+        read.
+        """
         if self._read_first() != self._id or self._read_manifest() != self._manifest:
             raise ConfigurationError(f"{self._path} was replaced while it was read")
         counts: Counter[str] = Counter()

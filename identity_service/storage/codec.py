@@ -1,7 +1,7 @@
-"""Domain values as JSON text and back: what both stores put into their rows and keys.
+"""The codec of domain values: JSON text that both stores write to their rows and keys.
 
-Every value is written as a flat object with a fixed set of members; times are Unix seconds as a float.
-A value that is not known here raises ValueError: what a newer version wrote is not guessed at.
+Every value is a flat object with a fixed set of members; times are Unix seconds as a float. A value of a
+newer version is not interpreted: it raises ValueError.
 """
 
 import json
@@ -22,19 +22,22 @@ Json = dict[str, Any]
 
 
 def dumps(value: object) -> str:
+    """Return the value as compact JSON, with characters beyond ASCII unescaped."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def seconds(time: datetime) -> float:
+    """Return the time as Unix seconds."""
     return time.timestamp()
 
 
 def moment(value: float) -> datetime:
+    """Return the UTC time of these Unix seconds."""
     return datetime.fromtimestamp(value, UTC)
 
 
 def names_of(record: Record) -> Sequence[str]:
-    """What a record is found by beside its id; each of one record of its kind only."""
+    """Return the names by which a record is found besides its id; no two records of a kind share one."""
     match record:
         case User():
             return (normalize_username(record.username),)
@@ -48,6 +51,7 @@ def names_of(record: Record) -> Sequence[str]:
 
 
 def encode_record(record: Record) -> str:
+    """Return the record as JSON text."""
     match record:
         case Client():
             return dumps(_client_json(record))
@@ -60,6 +64,7 @@ def encode_record(record: Record) -> str:
 
 
 def decode_record(kind: type[RecordT], text: str) -> RecordT:
+    """Return the record of this kind from a JSON text. Raises ValueError, KeyError or TypeError."""
     record: Any = _DECODERS[kind](json.loads(text))
     return record  # type: ignore[no-any-return]
 
@@ -198,6 +203,7 @@ def _issuer(data: Json) -> TrustedIssuer:
 
 
 def _maybe(convert: Callable[[Any], Any], value: object) -> Any:
+    """Return None for None, else the converted value."""
     return None if value is None else convert(value)
 
 
@@ -213,6 +219,7 @@ _DECODERS: Final[Mapping[type[Record], Callable[[Json], Record]]] = {
 
 
 def encode_session(session: Session) -> str:
+    """Return the session as JSON text."""
     return dumps(
         {
             "sid": session.session_id,
@@ -240,6 +247,7 @@ def encode_session(session: Session) -> str:
 
 
 def decode_session(text: str) -> Session:
+    """Return the session of a JSON text. Raises ValueError, KeyError or TypeError."""
     data: Json = json.loads(text)
     return Session(
         session_id=SessionId(data["sid"]),

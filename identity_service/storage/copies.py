@@ -1,4 +1,4 @@
-"""What copying has in common on both stores. Knows no store."""
+"""Helpers for copying out of a store that both stores use. Knows no store."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,7 +7,7 @@ from identity_service.domain.log import Head, LogEntry, SessionEnded, TokenDenie
 
 
 def require_copyable(head: Head) -> Head:
-    """Return the head. Raises StoreDamagedError if the store holds less than it knows of."""
+    """Return the head. Raises StoreDamagedError if the log lacks entries that the store knows of."""
     if head.whole and head.complete:
         return head
     raise StoreDamagedError(
@@ -17,10 +17,10 @@ def require_copyable(head: Head) -> Head:
 
 
 def revocations_in(entries: Iterable[LogEntry]) -> Iterator[TokenDenied | SessionEnded]:
-    """Yield the denials and the ends of sessions among entries of the log.
+    """Yield the denials and the ends of sessions among these entries of the log.
 
-    A copy has those of the log as well as those of the state: a clock that was a day ahead for a moment has
-    deleted from the state what still counts, and every process answers by the log.
+    A copy needs those of the log in addition to those of the state: a clock that was a day ahead for a moment
+    has deleted live denials from the state, while every process still enforces them from the log.
     """
     for entry in entries:
         if isinstance(entry.change, TokenDenied | SessionEnded):

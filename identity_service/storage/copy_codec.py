@@ -1,7 +1,6 @@
-"""What a backup holds as JSON text and back, by the codecs of records, changes and times.
+"""The codec of the items of a backup: JSON text, by the codecs of records, changes and times.
 
-A kind of item that is not known here raises ValueError, and so does a session or an audit event: a backup
-has neither.
+An unknown kind of item raises ValueError. So do sessions and audit events, which a backup does not hold.
 """
 
 import json
@@ -45,7 +44,7 @@ def encode_item(item: CopiedItem) -> str:
 
 
 def decode_item(data: Json) -> CopiedItem:
-    """Return the item. Raises ValueError, KeyError or TypeError if it is none that this version knows."""
+    """Return the item. Raises ValueError, KeyError or TypeError if this version does not know it."""
     match data["k"]:
         case "marks":
             return _marks(data)
@@ -54,7 +53,7 @@ def decode_item(data: Json) -> CopiedItem:
             return CopiedGeneration(principal=PrincipalId(data["id"]), generation=generation)
         case "deny" | "end":
             change = decode_change(dumps(data))
-            assert isinstance(change, TokenDenied | SessionEnded)  # noqa: S101  # by the names of the kinds
+            assert isinstance(change, TokenDenied | SessionEnded)  # noqa: S101  # the kinds name these two types
             return change
         case "record":
             kind = RECORD_TYPES[RecordKind(data["kind"])]
@@ -69,12 +68,12 @@ def decode_item(data: Json) -> CopiedItem:
 
 
 def encode_items(items: list[str]) -> str:
-    """Return the text of one part of a backup, from its items as `encode_item` wrote them."""
+    """Return the text of one part of a backup, from items that `encode_item` has encoded."""
     return f"[{','.join(items)}]"
 
 
 def decode_items(text: str) -> list[CopiedItem]:
-    """Return the items of one part. Raises ValueError, KeyError or TypeError."""
+    """Return the items of one part of a backup. Raises ValueError, KeyError or TypeError."""
     return [decode_item(data) for data in json.loads(text)]
 
 

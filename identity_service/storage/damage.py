@@ -1,16 +1,16 @@
-"""What is said when something in a store is not what this service wrote there. Knows no store."""
+"""The error for a value in a store that this service did not write there. Knows no store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from identity_service.domain.errors import StoreDamagedError
 
-_WRONG = (ValueError, KeyError, TypeError, IndexError, OverflowError)
-"""What decoding raises for a value that is none of ours."""
+_DECODING_ERRORS = (ValueError, KeyError, TypeError, IndexError, OverflowError)
+"""The exceptions that decoding raises for a value that this service did not write."""
 
 
 def damaged(where: str, what: str) -> StoreDamagedError:
-    """The error that names the key or row, what is wrong with it, and what to do."""
+    """Return the error that names the key or row (`where`), what is wrong with it, and what to do."""
     return StoreDamagedError(
         f"the store is damaged: `{where}` {what}. Delete it if another program wrote it, else put its value "
         "back or restore a backup"
@@ -19,10 +19,10 @@ def damaged(where: str, what: str) -> StoreDamagedError:
 
 @contextmanager
 def reading(where: str, what: str = "holds a value that this version does not know") -> Iterator[None]:
-    """Around the decoding of a value: whatever is wrong with it is named."""
+    """Translate the errors of decoding in the block into a StoreDamagedError that names `where`."""
     try:
         yield
     except StoreDamagedError:
         raise
-    except _WRONG as error:
+    except _DECODING_ERRORS as error:
         raise damaged(where, what) from error

@@ -1,4 +1,4 @@
-"""The fence of a store as JSON text and back, and what a write to a fenced store raises. Knows no store."""
+"""The codec of the fence of a store, and the error of a write to a fenced store. Knows no store."""
 
 import json
 
@@ -10,11 +10,12 @@ from identity_service.storage.damage import reading
 
 
 def encode_fence(fence: Fence) -> str:
+    """Return the fence as JSON text."""
     return dumps({"target": fence.target, "epoch": fence.epoch})
 
 
 def decode_fence(text: str, where: str) -> Fence | None:
-    """Return the fence that stands; an empty text is none. Raises StoreDamagedError, which names `where`."""
+    """Return the fence, or None for an empty text. Raises StoreDamagedError, which names `where`."""
     if not text:
         return None
     with reading(where, "holds a fence that this version does not know"):
@@ -23,7 +24,10 @@ def decode_fence(text: str, where: str) -> Fence | None:
 
 
 def fence_error(text: str, where: str) -> StoreUnavailableError:
-    """What a write to a store with this fence raises; StoreDamagedError if it cannot be read."""
+    """Return the error that a write to a store with this fence raises.
+
+    That is StoreFencedError, or StoreDamagedError if the fence cannot be read.
+    """
     try:
         fence = decode_fence(text, where)
     except StoreDamagedError as error:

@@ -1,4 +1,4 @@
-"""A new file that appears as a whole or not at all, and never in place of another. Knows no format."""
+"""A new file that appears complete or not at all, and never replaces another. Knows no format."""
 
 import os
 import secrets
@@ -15,16 +15,16 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def require_absent(path: Path) -> None:
-    """Raise AlreadyExistsError if there is something of this name, be it a broken link."""
+    """Raise AlreadyExistsError if the path exists, even as a broken symbolic link."""
     if os.path.lexists(path):
         raise AlreadyExistsError(f"{path} exists already, and nothing is overwritten: name another file")
 
 
 class NewFile:
-    """Written beside its place under another name; `finish` moves it there once it is on the disk.
+    """A file that is written under a temporary name; `finish` renames it once it is on disk.
 
-    Leaving the `with` block without `finish` removes what was written. Raises ConfigurationError if the
-    folder does not take the file, AlreadyExistsError if there is another one by then.
+    Leaving the `with` block without `finish` removes the temporary file. Raises ConfigurationError if the
+    file cannot be written, AlreadyExistsError if the path is taken by then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,12 +38,12 @@ class NewFile:
         return self
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append the bytes."""
         with self._errors():
             self._file.write(data)
 
     def finish(self) -> None:
-        """Give the file its name, durably."""
+        """Sync the file to disk and give it its name; the name is on disk, too, when this returns."""
         with self._errors():
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -53,7 +53,7 @@ class NewFile:
                 require_absent(self._path)
                 raise
             except OSError:
-                # A file system without hard links: the name is taken first, then given to the file.
+                # A file system without hard links: reserve the name with an empty file, then replace it.
                 os.close(os.open(self._path, _NEW, _MODE))
                 self._temporary.replace(self._path)
             self._temporary.unlink(missing_ok=True)

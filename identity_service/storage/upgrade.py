@@ -1,6 +1,6 @@
-"""Waiting until no process uses a store any more: before it is upgraded, and before it is replaced.
+"""Checks that no process uses a store any more, before the store is upgraded or replaced.
 
-Knows no database. What fences a process that is paused meanwhile is up to each store.
+Knows no database. Each store has its own way to fence off a process that is paused during the check.
 """
 
 import time
@@ -10,11 +10,13 @@ from typing import Final
 from identity_service.domain.errors import ConfigurationError
 
 WATCHED: Final = 2.0
-"""Seconds: four heartbeats of a process with the default settings."""
+"""Seconds for which heartbeats are watched: four intervals with the default settings."""
 _POLL: Final = 0.1
+"""Seconds between two reads of the heartbeats."""
 
 
 def _of_older_version(process: str) -> str:
+    """Return the error text for a process of an older version that still runs."""
     return (
         f"the store was written by an older version, and its process {process} still writes heartbeats to "
         "it: stop every process of that version, then start this one"
@@ -29,12 +31,13 @@ def require_stopped(
 ) -> None:
     """Raise ConfigurationError if a process still writes heartbeats.
 
-    A process that was stopped a moment ago has left one that looks alike, so they are watched for a while.
+    The last heartbeat of a process that has just stopped looks like that of a running one, so the heartbeats
+    are watched for a while.
 
     Args:
-        read: gives the last heartbeat of each process; none at all = there is nothing to wait for.
-        problem: says what is wrong, and what to do, if this process writes heartbeats.
-        watched: seconds.
+        read: returns the last heartbeat of each process; if there is none at all, the check ends at once.
+        problem: returns the error text for a process that writes heartbeats.
+        watched: how long to watch, in seconds.
     """
     before = read()
     deadline = time.monotonic() + watched

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file, durable, nothing to install, for one machine."""
+"""The embedded store: one SQLite file for one machine; durable, without any server."""
 
 from identity_service.storage.sqlite.store import SqliteStore
 

@@ -1,7 +1,7 @@
-"""Counts of attempts beside an embedded store, shared by all processes on it.
+"""Counts of failed attempts to sign in, shared by all processes that use one embedded store.
 
-They have a file of their own, since strangers cause these writes: no write of the store waits for them, and
-none of them is waited for to reach the disk. Losing the file does no harm.
+They are kept in a file of their own, because unauthenticated clients cause these writes. No write to the
+store waits for them, and none of them waits for the disk. Losing the file does no harm.
 """
 
 import secrets
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS claim (
 
 
 class SqliteAttempts:
-    """Implements the port AttemptCounter."""
+    """The counters of failed attempts in one SQLite file; implements the port AttemptCounter."""
 
     def __init__(
         self, path: str, now: Callable[[], float], *, timeout: float, kept: int = MAX_COUNTERS
@@ -48,7 +48,7 @@ class SqliteAttempts:
 
         Args:
             path: of the file, or `:memory:`.
-            now: seconds on a clock that is never set, and the same in all processes on this machine.
+            now: returns seconds on a clock that is never set and that all processes on this machine share.
             timeout: seconds to wait for other processes.
             kept: how many counters with failures are kept at most.
         """
@@ -60,11 +60,12 @@ class SqliteAttempts:
         self._connection: Connection | None = None
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+        """Claim one attempt against all of these limits, or return why it is refused."""
         name = secrets.token_hex(8)
         with self._writing() as connection:
             now = self._now()
             connection.execute("DELETE FROM claim WHERE claim_end <= ?", [now])
-            # If the machine was started again, its clock has begun anew.
+            # After a restart of the machine its clock begins anew, and old claims would last too long.
             furthest = now + _LIFETIME
             connection.execute("UPDATE claim SET claim_end = ? WHERE claim_end > ?", [furthest, furthest])
             found = [_read(connection, limit, now) for limit in limits]
@@ -76,7 +77,7 @@ class SqliteAttempts:
         return _SqliteClaim(self, name, limits, [counts.failed for counts in found])
 
     def settle(self, name: str, limits: Sequence[Limit], failed: Sequence[int], verdict: Verdict) -> None:
-        """End a claim. Called by the claim alone."""
+        """End a claim with its verdict. Only the claim itself calls this."""
         with self._writing() as connection:
             now = self._now()
             for limit, failed_before in zip(limits, failed, strict=True):
@@ -91,12 +92,13 @@ class SqliteAttempts:
                 self._forget(connection, now)
 
     def close(self) -> None:
+        """Close the file, if it was opened."""
         with self._opening:
             if self._connection is not None:
                 self._connection.close()
 
     def _forget(self, connection: sqlite3.Connection, now: float) -> None:
-        """Drop the counters whose window is over, and those beyond the bound whose window ends first."""
+        """Delete counters whose window is over, and those beyond `kept` whose window ends first."""
         connection.execute(
             "DELETE FROM counter WHERE window_end <= ? AND key NOT IN (SELECT key FROM claim)", [now]
         )
@@ -108,6 +110,7 @@ class SqliteAttempts:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Run a write transaction. Raises StoreUnavailableError if the file cannot be used."""
         try:
             with self._opened().transaction("BEGIN IMMEDIATE") as connection:
                 yield connection
@@ -117,6 +120,7 @@ class SqliteAttempts:
             ) from error
 
     def _opened(self) -> Connection:
+        """Return the connection; open or create the file at the first call."""
         with self._opening:
             if self._connection is None:
                 if self._path != ":memory:":
@@ -128,7 +132,7 @@ class SqliteAttempts:
                         if self._path != ":memory:":
                             leave_to_owner(Path(self._path))
                         use_write_ahead_log(connection, self._timeout)
-                        # No commit is synced: a loss of power takes back the last ones and damages nothing.
+                        # No commit is synced: a power cut loses the last ones but damages nothing.
                         connection.execute("PRAGMA synchronous = NORMAL")
                         connection.executescript(_TABLES)
                 except BaseException:
@@ -139,7 +143,7 @@ class SqliteAttempts:
 
 
 class _SqliteClaim:
-    """Implements the port Claim."""
+    """A claim that was granted; implements the port Claim."""
 
     def __init__(
         self, attempts: SqliteAttempts, name: str, limits: Sequence[Limit], failed: Sequence[int]
@@ -150,11 +154,16 @@ class _SqliteClaim:
         self._failed = failed
 
     def settle(self, verdict: Verdict) -> None:
+        """End the claim with this verdict."""
         self._attempts.settle(self._name, self._limits, self._failed, verdict)
 
 
 def _read(connection: sqlite3.Connection, limit: Limit, now: float) -> Counts:
-    """Return the counts of a key; ends that lie further ahead than they can be set to now are set anew."""
+    """Return the counts of a key.
+
+    Ends of windows and pauses that lie further ahead than is possible today are cut: the clock began anew
+    when the machine was restarted.
+    """
     (claims,) = connection.execute("SELECT count(*) FROM claim WHERE key = ?", [limit.key]).fetchone()
     row = connection.execute(
         "SELECT failed, forgiven, window_end, pause_end FROM counter WHERE key = ?", [limit.key]
@@ -173,6 +182,7 @@ def _read(connection: sqlite3.Connection, limit: Limit, now: float) -> Counts:
 
 
 def _write(connection: sqlite3.Connection, key: str, counts: Counts) -> None:
+    """Insert or replace the counts of a key."""
     connection.execute(
         "REPLACE INTO counter (key, failed, forgiven, window_end, pause_end) VALUES (?, ?, ?, ?, ?)",
         [key, counts.failed, counts.forgiven, counts.window_end, counts.pause_end],

@@ -1,9 +1,9 @@
 """Audit events as rows of two rings, `audit` for changes and `audit_traffic`. Runs inside a transaction.
 
-Both rings are read as one sequence. The place of a change is its id, which AUTOINCREMENT gives out. The place
-of an event of traffic is the last of these ids by then, and behind it its own id. As text: `17`, then `17-5`,
-`17-6`, then `18`. A store of an older version has events of traffic in `audit`, too; they stay until they are
-pushed out.
+Readers see both rings as one sequence. The place of a change is its id, which AUTOINCREMENT assigns. The
+place of an event of traffic is the last of these ids at that time, followed by its own id. As text: `17`,
+then `17-5`, `17-6`, then `18`. A store of an older version has events of traffic in `audit`, too; they stay
+until newer events displace them.
 """
 
 import re
@@ -21,22 +21,23 @@ _FURTHEST: Final = 2**63 - 1
 _CHANGES: Final = "SELECT id, 0 AS number, time, event FROM audit"
 _TRAFFIC: Final = "SELECT after_id, id, time, event FROM audit_traffic"
 EVERY_EVENT: Final = f"{_CHANGES} UNION ALL {_TRAFFIC} ORDER BY 1, 2"
-"""The rows of both rings as `stored` takes them, the oldest first."""
+"""Selects the rows of both rings in the form that `stored` takes, the oldest first."""
 
 Place = tuple[int, int]
+"""The id of a change, and behind it the id of an event of traffic, or 0."""
 
 
 def append(
     connection: sqlite3.Connection, events: Sequence[AuditEvent], now: datetime, keep: RingSizes
 ) -> None:
-    """Append in order, each event to its ring, and forget all but the newest of either."""
+    """Append the events in order, each to its ring, and delete all but the newest events of both rings."""
     for event in events:
         insert(connection, event, now)
     forget_oldest(connection, keep)
 
 
 def insert(connection: sqlite3.Connection, event: AuditEvent, time: datetime) -> None:
-    """Append one event to its ring, and forget none."""
+    """Append one event to its ring, and delete none."""
     if event.kind is AuditKind.CHANGE:
         statement = "INSERT INTO audit (time, event) VALUES (?, ?)"
     else:
@@ -48,7 +49,10 @@ def insert(connection: sqlite3.Connection, event: AuditEvent, time: datetime) ->
 
 
 def forget_oldest(connection: sqlite3.Connection, keep: RingSizes) -> None:
-    """Keep the newest events of each ring alone. Ids of a table have no gaps, so they count its rows."""
+    """Delete all but the newest events of each ring.
+
+    The ids of a table have no gaps, so a difference of ids is a number of rows.
+    """
     connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (keep.changes,))
     connection.execute(
         "DELETE FROM audit_traffic WHERE id <= (SELECT max(id) FROM audit_traffic) - ?", (keep.traffic,)
@@ -58,7 +62,11 @@ def forget_oldest(connection: sqlite3.Connection, keep: RingSizes) -> None:
 def list_newest(
     connection: sqlite3.Connection, wanted: AuditFilter, before: str, limit: int
 ) -> tuple[Sequence[StoredEvent], str]:
-    """Raises ValueError if `before` is no event id."""
+    """Return the events that match, the newest first, and the `before` of the next page.
+
+    Reads at most 2,000 events. The `before` of the next page is empty if there are no more events. Raises
+    ValueError if `before` is no event id.
+    """
     place = _place(before) if before else (_FURTHEST, 0)
     rows = _rows(connection, "<", place, "DESC", MAX_LOOKED_AT, only_changes=wanted.is_about_changes)
     found: list[StoredEvent] = []
@@ -75,7 +83,10 @@ def list_newest(
 
 
 def read_after(connection: sqlite3.Connection, after: str | None, limit: int) -> Sequence[StoredEvent]:
-    """Raises ValueError if `after` is no event id."""
+    """Return the events after this one, the oldest first; None = the last event only.
+
+    Raises ValueError if `after` is no event id.
+    """
     if after is None:
         return [stored(row) for row in _rows(connection, "<", (_FURTHEST, 0), "DESC", 1)]
     return [stored(row) for row in _rows(connection, ">", _place(after), "ASC", limit)]
@@ -90,7 +101,7 @@ def _rows(
     *,
     only_changes: bool = False,
 ) -> sqlite3.Cursor:
-    """At most `limit` rows on one side of a place, as `stored` takes them, all of one moment."""
+    """Select at most `limit` rows on one side of a place, in the form that `stored` takes."""
     words = {"after_id": place[0], "number": place[1], "limit": limit}
     rings = f"{_CHANGES} WHERE (id, 0) {comparison} (:after_id, :number)"
     if not only_changes:
@@ -99,14 +110,14 @@ def _rows(
 
 
 def stored(row: tuple[Any, ...]) -> StoredEvent:
-    """From the two numbers of the place, time and event."""
+    """Return the event of a row: the two numbers of its place, its time and its text."""
     change, number, time, text = row
     event_id = f"{change}-{number}" if number else str(change)
     return StoredEvent(event_id=event_id, time=moment(time), event=decode_event(text))
 
 
 def _place(event_id: str) -> Place:
-    """The place of an event; (0, 0), before all, if the id is empty."""
+    """Return the place of an event id; an empty id is (0, 0), before all events."""
     if not event_id:
         return 0, 0
     found = _ID.fullmatch(event_id)

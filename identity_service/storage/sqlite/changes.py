@@ -1,6 +1,6 @@
-"""One mutation in progress, and reading the log. Runs inside a transaction that somebody else owns.
+"""One mutation in progress, and reads of the log. Runs inside a transaction of the caller.
 
-Knows the tables `log_head` and `log`; what the entries mean is no matter here.
+Knows the tables `log_head` and `log`; does not interpret the entries.
 """
 
 import sqlite3
@@ -24,10 +24,13 @@ _MAX_POSITION: Final = 2**63 - 1
 
 
 class Mutation:
-    """What one write transaction appends to the log; `appended` says it afterwards."""
+    """A write transaction that appends changes to the log; `appended` returns them afterwards."""
 
     def __init__(self, connection: sqlite3.Connection, now: datetime, expected: Epoch | None) -> None:
-        """Raises StoreUninitializedError, StoreReplacedError (an epoch other than `expected`)."""
+        """Begin in this transaction.
+
+        Raises StoreUninitializedError; StoreReplacedError if the log has another epoch than `expected`.
+        """
         head = read_head(connection, now)
         if head.epoch != expected:
             raise StoreReplacedError("the store has another change log than the one this process follows")
@@ -37,7 +40,7 @@ class Mutation:
         self._changes: list[tuple[Change, Link]] = []
 
     def append(self, change: Change, link: Link | None = None) -> tuple[int, Link]:
-        """Put one change at the end of the log; returns its position and link."""
+        """Append one change to the log; returns the position and link of its entry."""
         link, previous = link or new_link(), self._head.link
         cursor = self.connection.execute(
             "INSERT INTO log (link, previous_link, time, change) VALUES (?, ?, ?, ?)",
@@ -52,7 +55,7 @@ class Mutation:
         return position, link
 
     def stands(self, position: int, link: str) -> bool:
-        """Whether the log has this entry: state that outlived its entry proves nothing."""
+        """Return whether the log still has this entry. State whose entry is gone proves nothing."""
         row = self.connection.execute("SELECT link FROM log WHERE position = ?", (position,)).fetchone()
         return row is not None and row[0] == link
 
@@ -63,20 +66,21 @@ class Mutation:
 
     @property
     def revision(self) -> Revision:
-        """The end of the log as it is now."""
+        """The end of the log, with the changes that were appended."""
         return self._head.revision
 
     def appended(self) -> Appended:
+        """Return what the write returns to its caller: the revision and the changes."""
         return Appended(revision=self.revision, changes=tuple(self._changes))
 
     def held(self, change: Change, position: int, link: str) -> Appended:
-        """What a repetition returns: the entry that holds the fact already."""
+        """Return what a repeated write returns: the entry that holds the fact already."""
         revision = Revision(epoch=self._head.epoch, position=position, link=Link(link))
         return Appended(revision=revision, changes=((change, Link(link)),))
 
 
 def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
-    """Raises StoreUninitializedError where there is none."""
+    """Return the head of the log. Raises StoreUninitializedError, StoreDamagedError."""
     row = connection.execute(
         "SELECT epoch, position, link, floor, retention, complete, lifetime, session, leeway, time, latest"
         " FROM log_head"
@@ -88,6 +92,7 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
 
 
 def uninitialised() -> StoreUninitializedError:
+    """Return the error for a store without a head."""
     return StoreUninitializedError(
         "the store was never initialised, or it was emptied: check that its URL is right, then run "
         "`identity init`, or `identity restore FILE`"
@@ -116,9 +121,9 @@ def _head_of(row: Sequence[Any], now: datetime) -> Head:
 
 
 def holds_what_it_counts(connection: sqlite3.Connection) -> bool:
-    """Whether log and state hold what the head counts. Looks at every row, so it is for a start.
+    """Return whether the log and the state hold as many entries and generations as the head counts.
 
-    While the mark stands, generations may be missing.
+    Reads every row, so only a start calls it. Generations may be missing while the log is incomplete.
     """
     row = connection.execute(
         "SELECT kept = (SELECT count(*) FROM log)"
@@ -128,9 +133,10 @@ def holds_what_it_counts(connection: sqlite3.Connection) -> bool:
 
 
 def finish_rebuild(mutation: Mutation) -> int:
-    """Clear the mark, and count both anew; returns how many generations are lost for good.
+    """Mark the log as complete and count the generations anew; returns how many are lost for good.
 
-    While some are, the mark stands. Raises StoreUnavailableError when entries were taken away meanwhile.
+    While generations are lost, the log stays incomplete. Raises StoreUnavailableError if entries vanished
+    during the rebuild.
     """
     if not holds_what_it_counts(mutation.connection):
         raise StoreUnavailableError("entries vanished from the change log while it was rebuilt")
@@ -145,7 +151,7 @@ def finish_rebuild(mutation: Mutation) -> int:
 
 
 def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
-    """Begin an empty log; False where there is one, or what is left of one."""
+    """Begin an empty log; returns False if there is a log, or rows of one."""
     for table in ("log", "generations", "records"):
         if connection.execute(f"SELECT 1 FROM {table}").fetchone() is not None:  # noqa: S608  # names from here
             return False
@@ -157,11 +163,12 @@ def create_head(connection: sqlite3.Connection, epoch: Epoch) -> bool:
 
 
 def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> Epoch:
-    """Give the log a new epoch, if it still has the one that was found; returns the one that holds.
+    """Give the log a new epoch, if it still has the epoch `found`; returns the epoch that it has now.
 
-    Up to the end of this moment entries may be missing from then on (the floor), and the mark stands until
-    a rebuild has put back what the state holds. The count of generations never goes down, so that the
-    rebuild sees whether one is lost for good.
+    From then on, entries up to the present end may be missing (the floor), and the log is incomplete until a
+    rebuild has appended what the state holds. The count of generations never decreases, so that the rebuild
+    sees whether one is lost for good. Raises StoreUninitializedError if `found` is an epoch and the store has
+    lost its head.
     """
     row = connection.execute("SELECT epoch, position FROM log_head").fetchone()
     held, known = row if row is not None else (None, 0)
@@ -187,7 +194,10 @@ def renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) -> 
 
 
 def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks: Marks) -> Head:
-    """Raise what only grows to at least this; returns the head, with whether it is whole."""
+    """Raise the retention and the marks to at least these values; returns the head.
+
+    The head says whether the log has vanished entries at its end (`Head.whole`).
+    """
     marks = head.marks.merged(marks).merged(Marks(latest=head.time))
     retention = max(head.retention, retention)
     if marks != head.marks or retention != head.retention:
@@ -208,12 +218,12 @@ def keep(connection: sqlite3.Connection, head: Head, retention: timedelta, marks
 
 
 def accept_clock(connection: sqlite3.Connection, time: datetime) -> None:
-    """Set the latest steady time back, as an operator has decided."""
+    """Set the latest steady time and the latest time back, as an operator has decided."""
     connection.execute("UPDATE log_head SET time = ?, latest = ?", (seconds(time), seconds(time)))
 
 
 def trim(mutation: Mutation, head: Head, position: int) -> int:
-    """Forget entries up to a position, if the one there is older than the retention; returns the floor."""
+    """Delete the entries up to a position, if that entry is older than the retention; returns the floor."""
     row = mutation.connection.execute("SELECT time FROM log WHERE position = ?", (position,)).fetchone()
     if row is None or not head.floor < position < head.position or not head.retention:
         return head.floor
@@ -225,11 +235,13 @@ def trim(mutation: Mutation, head: Head, position: int) -> int:
 
 
 def read_log(connection: sqlite3.Connection, now: datetime, after: int, limit: int) -> LogPage:
+    """Return at most `limit` entries after position `after`, with the head."""
     head = read_head(connection, now)
     return LogPage(entries=read_entries(connection, after, limit), head=head)
 
 
 def read_entries(connection: sqlite3.Connection, after: int, limit: int) -> tuple[LogEntry, ...]:
+    """Return at most `limit` entries after position `after`, the oldest first."""
     rows = connection.execute(
         "SELECT position, link, previous_link, change FROM log WHERE position > ? ORDER BY position LIMIT ?",
         (min(after, _MAX_POSITION), limit),
@@ -238,6 +250,7 @@ def read_entries(connection: sqlite3.Connection, after: int, limit: int) -> tupl
 
 
 def _entry_of(position: int, link: str, previous: str, change: str) -> LogEntry:
+    """Return the entry of a row. Raises StoreDamagedError, which names the position."""
     try:
         return LogEntry(position, Link(link), Link(previous), decode_change(change))
     except Exception:

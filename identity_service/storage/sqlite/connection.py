@@ -1,4 +1,4 @@
-"""One connection to SQLite, which threads use one at a time, and which can be opened anew under them."""
+"""One connection to SQLite, which threads use one at a time, and which can be reopened between uses."""
 
 import sqlite3
 import threading
@@ -10,11 +10,11 @@ from typing import Final
 from identity_service.domain.errors import StoreUnavailableError
 
 POLL: Final = 0.005
-"""Seconds between two looks at what SQLite does not wait for itself."""
+"""Seconds between two checks of a condition for which SQLite has no wait of its own."""
 
 
 class Connection:
-    """A connection and the lock that whoever uses it holds."""
+    """An SQLite connection together with the lock that its user holds."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path
@@ -25,6 +25,10 @@ class Connection:
 
     @contextmanager
     def held(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for the block.
+
+        Raises StoreUnavailableError if it is closed, or if it is in use for longer than the timeout.
+        """
         if not self._lock.acquire(timeout=self._timeout):
             raise StoreUnavailableError("the store is busy; try again")
         try:
@@ -36,41 +40,42 @@ class Connection:
 
     @contextmanager
     def transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """Commits at the end, rolls back when anything was raised."""
+        """Run a transaction: commit at the end of the block, roll back if it raises."""
         with self.held() as connection, _committed(connection, begin):
             yield connection
 
     @property
     def raw(self) -> sqlite3.Connection:
-        """For a caller that holds it."""
+        """The SQLite connection, for a caller that holds the lock."""
         return self._raw
 
     @contextmanager
     def nested_transaction(self) -> Iterator[sqlite3.Connection]:
-        """One that writes, for a caller that holds it."""
+        """Run a write transaction, for a caller that holds the lock."""
         with _committed(self._raw, "BEGIN IMMEDIATE"):
             yield self._raw
 
     def close(self) -> None:
+        """Close the connection for good, once its user has released it."""
         with self._lock:
             self._closed = True
             self._raw.close()
 
     def disconnect(self) -> None:
-        """Close it, to be opened again by `reconnect`; the caller holds it, and nobody else is in it."""
+        """Close the connection until `reconnect`; the caller holds the lock."""
         self._raw.close()
 
     def reconnect(self) -> None:
-        """Open it again, on the files that are at the path now; the caller holds it."""
+        """Open the files that are at the path now; the caller holds the lock."""
         self._raw = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        # Other threads may use it: the lock sees to it that they do so one at a time.
+        # Any thread may use the connection: the lock admits one at a time.
         raw = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
         try:
-            # FULL: a commit is on disk when it returns, also through a power cut.
+            # FULL: a commit is on disk when it returns, and survives a power cut.
             raw.execute("PRAGMA synchronous = FULL")
         except BaseException:
             raw.close()
@@ -80,19 +85,24 @@ class Connection:
 
 @contextmanager
 def _committed(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """Run a transaction on a connection that the caller holds."""
     connection.execute(begin)
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # SQLite itself may have rolled back already, as where the disk is full.
+        # SQLite may have rolled back already, for example because the disk is full.
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
 
 
 def use_write_ahead_log(connection: sqlite3.Connection, timeout: float) -> str:
-    """SQLite does not wait for its lock when two processes make the file at once, so this does."""
+    """Turn the write-ahead log on; returns the journal mode that the file has now.
+
+    Retries here for `timeout` seconds, because SQLite does not wait for its lock when two processes create
+    the file at once.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:

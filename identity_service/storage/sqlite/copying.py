@@ -1,4 +1,4 @@
-"""Copying a store on SQLite: out of one read transaction, and in by one write transaction."""
+"""Copying an SQLite store: out of it in one read transaction, and into it in one write transaction."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,7 +14,7 @@ from identity_service.storage.sqlite.database import Database
 
 
 class SqliteCopying:
-    """Implements the port `Copying`."""
+    """The copy source and copy target of one SQLite store; implements the port `Copying`."""
 
     def __init__(self, database: Database, clock: Clock, keep_events: RingSizes) -> None:
         self._database = database
@@ -23,35 +23,43 @@ class SqliteCopying:
 
     @contextmanager
     def export(self, *, whole: bool) -> Iterator[tuple[Head, Iterator[CopiedItem]]]:
+        """Yield the head and the items of one snapshot of the store."""
         with self._database.apart() as snapshot:
             head = exporting.head_to_copy(snapshot, self._clock.now())
             with closing(exporting.items(snapshot, head, whole=whole)) as items:
                 yield head, items
 
     def fence(self, fence: Fence) -> None:
+        """Refuse every write from now on; the fence is on disk when this returns."""
         with self._database.writing() as connection:
             fencing.put(connection, fence)
 
     def fenced(self) -> Fence | None:
+        """Return the fence, or None."""
         with self._database.reading() as connection:
             return fencing.read(connection)
 
     def lift_fence(self, only: Fence | None = None) -> bool:
+        """Accept writes again; returns whether a fence was lifted."""
         with self._database.writing() as connection:
             return fencing.lift(connection, only)
 
     def is_virgin(self) -> bool:
+        """Return whether every table is empty."""
         with self._database.reading() as connection:
             return importing.is_virgin(connection)
 
     def has_part_of_copy(self) -> bool:
-        return False  # a copy is one transaction: it is there, or nothing of it
+        """Return False: a copy is one transaction, so there is never a part of one."""
+        return False
 
     def generations_held(self) -> Mapping[PrincipalId, Generation]:
+        """Return the generations in the table, also if the store has lost its head."""
         with self._database.reading() as connection:
             return facts.all_generations(connection)
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
+        """Write all items and the head in one transaction."""
         failure: list[Exception] = []
         try:
             with self._database.writing() as connection:
@@ -59,20 +67,25 @@ class SqliteCopying:
                     importing.delete_all(connection)
                 elif not importing.is_virgin(connection):
                     raise AlreadyExistsError("the store holds data already: nothing was written")
-                importing.write(connection, _noting(items, failure), epoch, self._keep_events)
+                importing.write(connection, _noting_failure(items, failure), epoch, self._keep_events)
         except StoreUnavailableError as error:
-            # What went wrong where the items come from is no error of this store.
+            # An error of the source of the items is not an error of this store.
             if failure and error.__cause__ is failure[0]:
                 raise failure[0] from None
             raise
 
     def discard_copy(self) -> None:
+        """Wait for a transaction that writes a copy; there is nothing to delete.
+
+        Raises AlreadyExistsError if the store has a head.
+        """
         with self._database.writing() as connection:  # waits for the transaction that writes a copy
             if connection.execute("SELECT 1 FROM log_head").fetchone() is not None:
                 raise AlreadyExistsError("the store is initialised: there is no unfinished copy to delete")
 
 
-def _noting(items: Iterable[CopiedItem], failure: list[Exception]) -> Iterator[CopiedItem]:
+def _noting_failure(items: Iterable[CopiedItem], failure: list[Exception]) -> Iterator[CopiedItem]:
+    """Yield the items; remember an exception that their source raises in `failure`."""
     try:
         yield from items
     except Exception as error:

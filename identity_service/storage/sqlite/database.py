@@ -1,8 +1,8 @@
-"""The open SQLite file: its connections, transactions and errors. Knows no table but the schema's.
+"""The open SQLite file: its connections, transactions and errors. Knows no tables beyond the schema.
 
-One connection writes, one reads and one watches for writes of other processes; a lock guards each, so
-any thread may call. A private database (`:memory:`) lives in a single connection, which serves as all.
-`guard.py` looks after the files.
+One connection writes, one reads and one watches for commits of other processes. A lock guards each, so any
+thread may call. A private database (`:memory:`) has a single connection for all three. `guard.py` watches the
+files.
 """
 
 import sqlite3
@@ -29,25 +29,25 @@ from identity_service.storage.upgrade import require_stopped
 
 MEMORY: Final = ":memory:"
 _BUGS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
-"""Errors of this program, not of the store: they must not be reported as an outage."""
+"""Errors that are bugs of this program: they must not be reported as an outage of the store."""
 
 
 class Database:
-    """One SQLite file, or a private database in memory."""
+    """An open SQLite file, or a private database in memory."""
 
     def __init__(self, path: str, *, timeout: float, event_log: EventLog | None = None) -> None:
         """Open or create the file.
 
         Args:
             path: of the file, or `:memory:`.
-            timeout: seconds to wait for a lock, here or of another process.
-            journal: where it is said that the files are not as they should be.
+            timeout: seconds to wait for a lock of this or another process.
+            event_log: records that the files were removed, replaced or damaged.
 
         Raises ConfigurationError, StoreUnavailableError.
         """
         self._path = None if path == MEMORY else Path(path).absolute()
         self._timeout = timeout
-        self._notice = threading.Condition()
+        self._commit_condition = threading.Condition()
         self._commits = 0
         self._closed = False
         self._connections: list[Connection] = []
@@ -59,6 +59,7 @@ class Database:
             raise
 
     def _open(self, path: str, event_log: EventLog | None) -> None:
+        """Open the connections, and translate the errors of that."""
         try:
             if self._path is None:
                 self._prepare(path)
@@ -84,6 +85,7 @@ class Database:
             ) from error
 
     def _prepare(self, path: str) -> None:
+        """Open the writing connection, and create or migrate the tables."""
         self._reader = self._watcher = self._writer = self._connect(path)
         with self._writer.held() as connection:
             schema.require_own(connection)
@@ -100,15 +102,16 @@ class Database:
             schema.migrate(connection)
 
     def _connect(self, path: str) -> Connection:
+        """Open one more connection that `close` closes."""
         connection = Connection(path, self._timeout)
         self._connections.append(connection)
         return connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that may change everything; committed, hence on disk, when the block ends.
+        """Run a write transaction; when the block ends, it is committed and on disk.
 
-        On disk means in files that the next process finds: see `FileGuard`.
+        On disk means in the files that the next process opens: see `FileGuard`.
         """
         with self._translated("written"):
             self._check_files()
@@ -118,13 +121,13 @@ class Database:
             self._check_files()
             if self._losses != losses:
                 raise StoreUnavailableError("the store's files were replaced during the write; try again")
-        with self._notice:
+        with self._commit_condition:
             self._commits += 1
-            self._notice.notify_all()
+            self._commit_condition.notify_all()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that sees one moment of everything."""
+        """Run a read transaction: all its statements see one snapshot."""
         with self._translated("read"):
             self._check_files()
             with self._reader.transaction("BEGIN") as connection:
@@ -132,9 +135,9 @@ class Database:
 
     @contextmanager
     def apart(self) -> Iterator[Snapshot]:
-        """One moment of everything, for a long read: no other call of this object waits for it.
+        """Yield a snapshot for a long read, which delays no other call of this object.
 
-        SQLite's write-ahead log grows with what is written meanwhile, and shrinks after it.
+        SQLite's write-ahead log grows while the snapshot is open, and shrinks afterwards.
         """
         with ExitStack() as stack:
             with self._translated("read"):
@@ -144,6 +147,7 @@ class Database:
 
     @contextmanager
     def _another_connection(self) -> Iterator[Connection]:
+        """Yield a separate connection; for a database in memory, to a copy of it."""
         if self._guard is not None:
             with self._guard.another() as connection:
                 yield connection
@@ -157,16 +161,16 @@ class Database:
             connection.close()
 
     def wait(self, happened: Callable[[], bool], timeout: float) -> None:
-        """Return once `happened()` is true after a commit of whatever process, or after `timeout` seconds.
+        """Return once `happened()` is true after a commit of any process, or after `timeout` seconds.
 
-        This process's commits notify; those of others show in `data_version`, which is cheap to ask.
+        Commits of this process notify the caller. Commits of others show in `data_version`, which is polled.
         """
         deadline = time.monotonic() + timeout
         if self._guard is not None:
             with self._translated("read"):
                 self._guard.check()
                 self._guard.examine()
-        # The mark is taken before the question: what is committed after the question moves it.
+        # The mark is read before `happened`, so that it moves with every commit after that call.
         mark = self._mark()
         while not happened():
             while (seen := self._mark()) == mark:
@@ -177,26 +181,26 @@ class Database:
                 return
 
     def _mark(self) -> tuple[int, int]:
-        """How many commits there were: of this object, and (any number that changes) of others."""
+        """Return two numbers: the commits of this object, and one that changes with commits of others."""
         commits = self._commits
         with self._translated("read"), self._watcher.held() as connection:
             (version,) = connection.execute("PRAGMA data_version").fetchone()
         return commits, version
 
     def _pause(self, commits: int, deadline: float) -> bool:
-        """Wait for a commit of this object, or until it is time to ask about others; False at the end."""
+        """Wait for a commit of this object, at most until the next poll; returns False at the deadline."""
         left = deadline - time.monotonic()
         if self._closed or left <= 0:
             return False
-        with self._notice:
-            self._notice.wait_for(lambda: self._closed or self._commits != commits, min(POLL, left))
+        with self._commit_condition:
+            self._commit_condition.wait_for(lambda: self._closed or self._commits != commits, min(POLL, left))
         return True
 
     def close(self) -> None:
-        """Release everything; wakes whoever waits."""
+        """Close all connections, and end every `wait` in progress."""
         self._closed = True
-        with self._notice:
-            self._notice.notify_all()
+        with self._commit_condition:
+            self._commit_condition.notify_all()
         if self._guard is not None:
             self._guard.close()
         for connection in self._connections:
@@ -204,15 +208,17 @@ class Database:
 
     @property
     def _losses(self) -> int:
+        """How often the guard has left commits behind that were not acknowledged."""
         return 0 if self._guard is None else self._guard.losses
 
     def _check_files(self) -> None:
+        """Raise UnsafeStoreError or StoreUnavailableError unless the files are in place."""
         if self._guard is not None:
             self._guard.check()
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        """SQLite's errors, and the file system's, as those of the domain; the cause is for the log only."""
+        """Translate the errors of SQLite and the file system into those of the domain."""
         try:
             yield
         except _BUGS as error:

@@ -1,4 +1,4 @@
-"""The rows of one moment of a store as the items of a copy. Knows no file."""
+"""The rows of one snapshot of a store as the items of a copy. Knows no file."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -27,7 +27,10 @@ _PAGE: Final = 1000
 
 
 def head_to_copy(snapshot: Snapshot, now: datetime) -> Head:
-    """Raises StoreUninitializedError; StoreDamagedError if the store holds less than it knows of."""
+    """Return the head of the snapshot.
+
+    Raises StoreUninitializedError; StoreDamagedError if the log lacks entries that the store knows of.
+    """
     with snapshot.held() as connection:
         head = changes.read_head(connection, now)
         head = replace(head, whole=changes.holds_what_it_counts(connection))
@@ -35,7 +38,7 @@ def head_to_copy(snapshot: Snapshot, now: datetime) -> Head:
 
 
 def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedItem, None, None]:
-    """Yield every item that the store held at that moment, a few rows in memory at a time."""
+    """Yield every item of the snapshot, a page of rows at a time."""
     yield CopiedMarks(marks=head.marks, retention=head.retention)
     for principal, number, link in snapshot.rows("SELECT principal, number, link FROM generations"):
         with reading(f"generations, {principal}"):
@@ -74,6 +77,7 @@ def _entries(snapshot: Snapshot) -> Iterator[LogEntry]:
 
 
 def _sessions(snapshot: Snapshot, now: datetime) -> Iterator[CopiedItem]:
+    """Yield the sessions that are live at `now`."""
     rows = snapshot.rows(
         "SELECT id, value FROM sessions WHERE expire_time > ? AND NOT sessions.ended"
         " AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.id = sessions.id AND ended.end_until > ?)",

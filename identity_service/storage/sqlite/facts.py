@@ -1,7 +1,7 @@
-"""Revocations: the state that says which facts the log holds already, and when one may be forgotten.
+"""Revocations: the state that shows which facts the log holds already, and when a row may be deleted.
 
-Every function runs inside a transaction that somebody else owns. Facts only grow; what only serves
-to recognise a repetition goes once its time is over, a few rows at a time.
+Every function runs inside a transaction of the caller. Facts only grow. Rows that serve only to recognise a
+repetition are deleted a few at a time once their time is over.
 """
 
 import sqlite3
@@ -23,17 +23,18 @@ from identity_service.storage.damage import reading
 from identity_service.storage.sqlite.changes import Mutation
 
 REQUEST_MEMORY: Final = timedelta(hours=24)
+"""How long the request id of a raise is remembered."""
 A_DAY: Final = timedelta(days=1)
-"""Rows are deleted so long after their logical end. Decisions compare times and never rely on a row being
-gone, so a clock that was ahead for hours has deleted nothing that still counts."""
+"""Rows are deleted this long after their logical end. Decisions compare times and never rely on a row being
+gone, so a clock that was hours ahead has deleted nothing that still counts."""
 _EXPIRING: Final = ("denied", "ended", "requests", "sessions", "used")
 _FORGET_PER_WRITE: Final = 2
-"""Two rows go for each that comes, so no table outgrows what is alive."""
+"""Two rows are deleted for each new one, so that no table grows beyond its live rows."""
 _FORGET_PER_HEARTBEAT: Final = 100
 
 
 def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
-    """Insert or extend; a denial that lasts as long or longer is only found."""
+    """Insert or extend a denial; one that lasts as long already is returned as it is."""
     until = seconds(deny_until)
     row = mutation.connection.execute(
         "SELECT deny_until, position, link FROM denied WHERE id = ?", (token_id,)
@@ -42,7 +43,7 @@ def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> A
         held, position, link = row
         return mutation.held(TokenDenied(token_id=token_id, deny_until=moment(held)), position, link)
     if row is not None:
-        deny_until = max(deny_until, moment(row[0]))  # its entry is gone, and nothing may be shortened
+        deny_until = max(deny_until, moment(row[0]))  # the entry is gone; a denial is never shortened
         until = seconds(deny_until)
     position, link = mutation.append(TokenDenied(token_id=token_id, deny_until=deny_until))
     mutation.connection.execute(
@@ -56,7 +57,10 @@ def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> A
 def end_session(
     mutation: Mutation, session_id: SessionId, deny_until: datetime, end_until: datetime
 ) -> Appended:
-    """Insert or extend; each of the two times grows by itself. Lasts at least until the session's own end."""
+    """Insert or extend the end of a session; each of its two times only grows.
+
+    The session stays ended at least until its own end.
+    """
     mutation.connection.execute("UPDATE sessions SET ended = 1 WHERE id = ?", (session_id,))
     own = mutation.connection.execute(
         "SELECT expire_time FROM sessions WHERE id = ?", (session_id,)
@@ -91,6 +95,7 @@ def end_session(
 
 
 def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> bool:
+    """Return whether the session was ended, with an `end_until` that is later than `now`."""
     row = connection.execute(
         "SELECT 1 FROM ended WHERE id = ? AND end_until > ?", (session_id, seconds(now))
     ).fetchone()
@@ -100,7 +105,7 @@ def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: dateti
 def raise_generation(
     mutation: Mutation, principal: PrincipalId, above: int, request_id: str | None, link: Link | None
 ) -> Appended:
-    """Raise, unless this request has done so already."""
+    """Raise the generation of a principal, unless this request has done so already."""
     now = seconds(mutation.now)
     if request_id is not None:
         row = mutation.connection.execute(
@@ -124,22 +129,23 @@ def raise_generation(
 def raise_to_next(
     mutation: Mutation, principal: PrincipalId, above: int, link: Link | None = None
 ) -> tuple[int, int, Link]:
-    """Raise to max(the number here, `above`) + 1; returns number, position and link of the entry."""
+    """Raise to max(stored number, `above`) + 1; returns number, position and link of the entry."""
     row = mutation.connection.execute(
         "SELECT number FROM generations WHERE principal = ?", (principal,)
     ).fetchone()
     number = max(row[0] if row is not None else 0, above) + 1
     position, link = mutation.append(GenerationRaised(principal=principal, number=number), link)
-    # Who raises it above a number knows that it was raised, and counted, before: then its row was lost.
+    # A caller that names a number knows that the principal was raised, and counted, before. If there is no
+    # row, it was lost.
     _hold_generation(mutation, principal, number, link, is_counted=above > 0)
     return number, position, link
 
 
 def restore(mutation: Mutation, fact: Fact) -> None:
-    """Append a fact if it is absent: its state missing, or its entry gone from the log."""
+    """Append a fact if its state is missing, or its entry is no longer in the log."""
     match fact:
         case TokenDenied():
-            if fact.deny_until + A_DAY > mutation.now:  # what ended a day ago is over by any clock
+            if fact.deny_until + A_DAY > mutation.now:  # a denial that ended a day ago is over by any clock
                 deny_token(mutation, fact.token_id, fact.deny_until)
         case SessionEnded():
             end_session(mutation, fact.session_id, fact.deny_until, fact.end_until)
@@ -148,23 +154,25 @@ def restore(mutation: Mutation, fact: Fact) -> None:
 
 
 def _restore_generation(mutation: Mutation, fact: GenerationRaised) -> None:
+    """Append a raise that the state lacks; if two histories differ, raise above both."""
     known = generations_of(mutation.connection, [fact.principal]).get(fact.principal)
     if known is None:
         _, link = mutation.append(fact)
         _hold_generation(mutation, fact.principal, fact.number, fact.origin or link)
     elif fact.number > known.number or (fact.number == known.number and fact.origin != known.link):
-        # Two histories raised it, and each may have revoked what was issued in the other: neither number may
-        # win, so that what was issued under either is refused.
+        # Two histories raised it, and each may have revoked tokens that were issued in the other. Neither
+        # number may win, so that tokens issued under either are refused.
         raise_to_next(mutation, fact.principal, fact.number)
 
 
 def _hold_generation(
     mutation: Mutation, principal: PrincipalId, number: int, link: Link, *, is_counted: bool = False
 ) -> None:
-    """A principal that was never raised is counted, unless the mark stands: then the rebuild counts.
+    """Write the generation, and count a principal that was never raised before.
 
-    One that is counted twice would refuse every start for ever: more were raised than there are. One that is
-    not counted costs a renewal.
+    While the log is incomplete nothing is counted: the rebuild counts anew. Counting a principal twice would
+    make every start fail, because the count would exceed the generations in the table. Not counting one costs
+    only a new epoch.
     """
     connection = mutation.connection
     if not is_counted and not generations_of(connection, [principal]):
@@ -176,11 +184,13 @@ def _hold_generation(
 
 
 def all_generations(connection: sqlite3.Connection) -> dict[PrincipalId, Generation]:
+    """Return the generation of every principal that was ever raised."""
     rows = connection.execute("SELECT principal, number, link FROM generations")
     return {PrincipalId(p): _generation(p, number, link) for p, number, link in rows}
 
 
 def _generation(principal: str, number: int, link: str) -> Generation:
+    """Return the generation of a row. Raises StoreDamagedError, which names the principal."""
     with reading(f"generations, {principal}"):
         return Generation(number=int(number), link=Link(link))
 
@@ -188,7 +198,7 @@ def _generation(principal: str, number: int, link: str) -> Generation:
 def generations_of(
     connection: sqlite3.Connection, principals: Sequence[PrincipalId]
 ) -> dict[PrincipalId, Generation]:
-    """Those of these principals, without the ones that were never raised."""
+    """Return the generations of these principals, except those that were never raised."""
     found: dict[PrincipalId, Generation] = {}
     for principal in principals:
         row = connection.execute(
@@ -200,17 +210,21 @@ def generations_of(
 
 
 def forget_expired(connection: sqlite3.Connection, now: datetime) -> None:
-    """Delete some of what had its time a day ago, for a store that is otherwise idle; never the log."""
+    """Delete up to 100 rows of each table that expired a day ago; the log is left alone.
+
+    Each heartbeat calls this, so that an idle store shrinks, too.
+    """
     for table in _EXPIRING:
         _forget(connection, table, now, _FORGET_PER_HEARTBEAT)
 
 
 def forget_some(connection: sqlite3.Connection, table: str, now: datetime) -> None:
-    """Make room for the row that was just written to a table of `_EXPIRING`."""
+    """Delete up to two rows that expired a day ago from a table that a row was just written to."""
     _forget(connection, table, now, _FORGET_PER_WRITE)
 
 
 def _forget(connection: sqlite3.Connection, table: str, now: datetime, limit: int) -> None:
+    """Delete up to `limit` rows of a table that expired a day ago, the oldest first."""
     key = "principal, id" if table == "requests" else "id"
     connection.execute(
         f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608  # names from this file only

@@ -1,4 +1,4 @@
-"""The fence of a store on SQLite: a text beside its head. Runs inside a transaction of the caller."""
+"""The fence of an SQLite store: a text beside its head. Runs inside a transaction of the caller."""
 
 import sqlite3
 from typing import Final
@@ -12,13 +12,13 @@ _WHERE: Final = "log_head, fence"
 
 
 def require_none(connection: sqlite3.Connection) -> None:
-    """Raise StoreFencedError if the store takes no writes. Every write transaction begins with this."""
+    """Raise StoreFencedError if the store is fenced. Every write transaction begins with this."""
     if text := _text(connection):
         raise texts.fence_error(text, _WHERE)
 
 
 def read(connection: sqlite3.Connection) -> Fence | None:
-    """Raises StoreUninitializedError."""
+    """Return the fence, or None. Raises StoreUninitializedError, StoreDamagedError."""
     text = _text(connection)
     if text is None:
         raise changes.uninitialised()
@@ -26,7 +26,10 @@ def read(connection: sqlite3.Connection) -> Fence | None:
 
 
 def put(connection: sqlite3.Connection, fence: Fence) -> None:
-    """Raises StoreUninitializedError; StoreFencedError if the store is fenced for another target."""
+    """Write the fence; one for the same target is replaced.
+
+    Raises StoreUninitializedError; StoreFencedError if the store is fenced for another target.
+    """
     found = read(connection)
     if found is not None and found.target != fence.target:
         raise StoreFencedError(found.target)
@@ -34,7 +37,10 @@ def put(connection: sqlite3.Connection, fence: Fence) -> None:
 
 
 def lift(connection: sqlite3.Connection, only: Fence | None) -> bool:
-    """Return whether a fence was lifted: any, also one that cannot be read, or this one only."""
+    """Remove the fence, or only the fence `only`; returns whether one was removed.
+
+    None removes any fence, even one that cannot be read.
+    """
     if only is None:
         lifted = connection.execute("UPDATE log_head SET fence = '' WHERE fence <> ''")
     else:
@@ -45,5 +51,6 @@ def lift(connection: sqlite3.Connection, only: Fence | None) -> bool:
 
 
 def _text(connection: sqlite3.Connection) -> str | None:
+    """Return the text of the fence, empty if there is none; None = there is no head."""
     row = connection.execute("SELECT fence FROM log_head").fetchone()
     return None if row is None else str(row[0])

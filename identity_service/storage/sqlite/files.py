@@ -1,8 +1,9 @@
-"""The three files of an SQLite database: which they are, and the locks that keep SQLite from harming them.
+"""The three files of an SQLite database: their identity, and locks that keep SQLite from harming them.
 
-A process keeps using files that were removed or replaced: what it commits then is read by nobody else. Owns
-how that is seen. Opens no database. Nothing here opens and closes the file itself while a connection needs
-its locks: on POSIX, closing any descriptor of a file drops every lock that the process has on it.
+A process keeps using files that were removed or replaced, and no other process reads what it commits then.
+This module detects that. It opens no database. Nothing here opens and closes the database file while a
+connection needs its locks: on POSIX, closing any descriptor of a file drops every lock that the process has
+on it.
 """
 
 import fcntl
@@ -24,47 +25,53 @@ from identity_service.process.file_access import (
 )
 
 _POLL: Final = 0.005
+"""Seconds between two attempts to lock."""
 _SHARED_FIRST: Final = 0x40000000 + 2
 _SHARED_SIZE: Final = 510
-"""The bytes of the file whose locks say that SQLite uses it; see `os.h` of SQLite."""
+"""The bytes whose locks mark the file as in use by SQLite; see `os.h` of SQLite."""
 _LOCK: Final = "hhqqi4x"
-"""`struct flock` of Linux on 64 bits."""
+"""The layout of `struct flock` on 64-bit Linux."""
 
 
 class FileId(NamedTuple):
+    """The identity of a file: its device and inode numbers."""
+
     device: int
     inode: int
 
 
 class FileIds(NamedTuple):
-    """Which files lie at the paths; None = there is none."""
+    """The identities of the three files that are at the paths; None = there is no file."""
 
     main: FileId | None
     wal: FileId | None
     """The write-ahead log, `-wal`."""
     shm: FileId | None
-    """The shared memory through which processes find what is in the log and lock it, `-shm`."""
+    """The `-shm` file: the shared memory by which processes find entries of the log, and lock it."""
 
 
 def file_ids(path: str) -> FileIds:
+    """Return the identities of the database file and of its `-wal` and `-shm` files."""
     return FileIds(_id_of(path), _id_of(f"{path}-wal"), _id_of(f"{path}-shm"))
 
 
 def _id_of(path: str) -> FileId | None:
+    """Return the identity of the file at this path; None if there is none."""
     try:
-        status = os.stat(path)  # noqa: PTH116  # six times for each write, and half the time of Path's
+        status = os.stat(path)  # noqa: PTH116  # called six times per write; half the time of Path.stat
     except OSError:
         return None
     return FileId(status.st_dev, status.st_ino)
 
 
 def create_private(path: Path) -> None:
-    """Make the file if there is none, readable by its owner only; SQLite's other files follow it.
+    """Create the file if there is none, readable by its owner only.
 
-    What exists stays as it is: a path that was mistyped may name a file of another program. No file is
-    opened: closing it would drop the locks that this process has on it.
+    SQLite gives its other files the same mode. An existing file is left as it is: a mistyped path may name a
+    file of another program. No file is opened, because closing it would drop the locks that this process has
+    on it.
 
-    Raises ConfigurationError: the path, or that of SQLite's files beside it, names no regular file; OSError.
+    Raises ConfigurationError if the path, or that of a file of SQLite beside it, is no regular file; OSError.
     """
     for name in _all_of(path):
         with suppress(FileNotFoundError):
@@ -77,17 +84,17 @@ def create_private(path: Path) -> None:
 
 
 def leave_to_owner(path: Path) -> None:
-    """Take the permissions of others from a database, once it is known to be one of this program.
+    """Remove the permissions of other users from a database, once it is known to belong to this program.
 
-    Raises ConfigurationError: others may read or write it, and only its owner may change that; OSError.
+    Raises ConfigurationError if others may read or write it and only its owner may change that; OSError.
     """
     for name in _all_of(path):
         with suppress(FileNotFoundError):
-            _take_from_others(name)
+            _restrict_to_owner(name)
 
 
 def why_not_opened(path: Path) -> str:
-    """Return which file of a database this process may not use, and what to do; empty if it may use all."""
+    """Return which file of a database this process may not use and what to do; empty if none."""
     if is_read_only(path.parent):
         return f"the file system of {path.parent} is read-only; mount a volume there that takes writes"
     for name in _all_of(path):
@@ -102,11 +109,16 @@ def why_not_opened(path: Path) -> str:
 
 
 def _all_of(path: Path) -> tuple[Path, ...]:
+    """Return the paths of the database file and of SQLite's files beside it."""
     return (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")))
 
 
-def _take_from_others(path: Path) -> None:
-    """Leave a file to its owner. One of another owner may stay open to a group of this process."""
+def _restrict_to_owner(path: Path) -> None:
+    """Remove the permissions of group and others from a file.
+
+    A file of another owner may stay open to a group of this process. Raises ConfigurationError if it is open
+    to others.
+    """
     mode = path.stat().st_mode
     if not mode & (stat.S_IRWXG | stat.S_IRWXO):
         return
@@ -122,10 +134,10 @@ def _take_from_others(path: Path) -> None:
 
 @contextmanager
 def directory_locked(path: Path, timeout: float, *, alone: bool) -> Iterator[None]:
-    """Hold a lock of the file's directory, which processes of this program take when they open the file.
+    """Hold a lock on the file's directory, which processes of this program take to open it.
 
-    `alone` keeps the others from opening it meanwhile. Raises StoreUnavailableError where another process
-    holds the lock for `timeout` seconds.
+    With `alone`, no other process may open the file meanwhile. Raises StoreUnavailableError if another
+    process holds the lock for `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
@@ -141,7 +153,7 @@ def directory_locked(path: Path, timeout: float, *, alone: bool) -> Iterator[Non
         try:
             yield
         finally:
-            # By itself: a process that was forked meanwhile has the descriptor, too.
+            # Unlocked explicitly: a process that was forked meanwhile keeps the descriptor open.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
@@ -149,11 +161,11 @@ def directory_locked(path: Path, timeout: float, *, alone: bool) -> Iterator[Non
 
 @contextmanager
 def not_the_last(path: Path) -> Iterator[None]:
-    """Keep SQLite from taking this process for the last one that uses the file while it closes it.
+    """Keep SQLite from taking this process for the last user of the file while it closes the file.
 
-    The last one writes its log into the file, and removes whatever log lies at the path, which may be that of
-    another process by now. A lock of an open file description counts as another process. Elsewhere than
-    on Linux there is none, and nothing is kept.
+    The last user writes its log into the file and removes any log at the path, which by now may belong to
+    another process. A lock of an open file description (`F_OFD_SETLK`) looks to SQLite like another process.
+    Systems other than Linux lack such locks, and there this does nothing.
     """
     if not hasattr(fcntl, "F_OFD_SETLK"):
         yield
@@ -170,5 +182,6 @@ def not_the_last(path: Path) -> Iterator[None]:
 
 
 def _lock_shared(descriptor: int, kind: int) -> None:
+    """Set or clear the lock by which SQLite marks a file as in use."""
     lock = struct.pack(_LOCK, kind, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)

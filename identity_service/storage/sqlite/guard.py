@@ -1,9 +1,9 @@
-"""Sees to it that what is committed lies in the files that the next process will find.
+"""Makes sure that committed data is in the files that the next process will open.
 
-SQLite goes on with files that were removed, moved or replaced under it, as if nothing had happened. This
-compares them before a transaction, and after a commit before it is acknowledged. Where only the log
-(`-wal`) or its index (`-shm`) is gone, the open handles still reach it: it is written into the file, and
-everything is opened anew. What cannot be kept is refused, until it is mended.
+SQLite goes on silently if its files are removed, moved or replaced while they are open. This module compares
+the files before a transaction, and again after a commit before it is acknowledged. If only the log (`-wal`)
+or its index (`-shm`) is gone, the open handles still reach it: the log is written into the file, and
+everything is reopened. If data cannot be kept, the store is refused until the files are repaired.
 """
 
 import os
@@ -29,56 +29,62 @@ from identity_service.storage.sqlite.files import (
 )
 
 _EXAMINED_BYTES: Final = 16 * 2**20
-"""Size of a file up to which all of it is examined: that takes about 50 ms."""
+"""Bytes up to which a file is checked; 16 MiB take about 50 ms."""
 _EXAMINE_INTERVAL: Final = 10.0
+"""Seconds between two checks of the content, unless the file has shrunk."""
 _SAVED_LOGS: Final = 16
+"""Saved logs that are remembered in the file."""
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether SQLite says that what is in the file is no database, or not a whole one."""
+    """Return whether SQLite reports that the file is not a database, or is malformed."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
 class FileGuard:
-    """Looks after the files of one database; any thread may call any method."""
+    """A guard that notices if the files of one open database were removed, replaced or damaged.
+
+    Any thread may call any method.
+    """
 
     def __init__(
         self, path: Path, connections: Sequence[Connection], timeout: float, event_log: EventLog | None
     ) -> None:
-        """
+        """Note which files are open.
+
         Args:
             path: of the file, absolute.
-            connections: all that this process has to it, the one that writes first; open, with a log.
+            connections: all connections of this process to it, the writing one first; open, in WAL mode.
             timeout: seconds to wait for locks.
-            journal: where it is said that something is wrong.
+            event_log: records refused, repaired and reopened files.
         """
         self._path = path
         self._name = str(path)
         self._connections = connections
         self._writer = connections[0]
-        self._lent: list[Connection] = []
-        """Those of `another`, whose blocks have not ended."""
+        self._extra_connections: list[Connection] = []
+        """The connections of `another` whose blocks have not ended."""
         self._timeout = timeout
         self._event_log = event_log
         self._changing = threading.Lock()
         self._ids = file_ids(self._name)
         self.is_open = True
-        """Whether the connections are; not where opening them again has failed, until the next `check`."""
+        """Whether the connections are open; False after reopening failed, until the next `check`."""
         self._refusal: tuple[FileIds, UnsafeStoreError] | None = None
         self._damage: UnsafeStoreError | None = None
-        self._examined = self._look()
+        self._examined = self._size_and_mtime()
         self._examine_time = float("-inf")
         self.losses = 0
-        """How often commits that were not acknowledged have been left behind in a log that was removed."""
+        """How often commits that were not acknowledged were left behind in a removed log."""
         with self._writer.held() as connection:
             self._forget_saved(connection)
 
     def check(self) -> None:
-        """Return if everything that was committed is in the files at the path, and they are open.
+        """Return if the connections are open and everything committed is in the files at the path.
 
-        Raises UnsafeStoreError, which names the file, and StoreUnavailableError where that cannot be seen to
-        now.
+        Opens the files again first if that is needed and nothing is lost. Raises UnsafeStoreError, which
+        names the file; StoreUnavailableError if the files cannot be opened again now.
         """
         if self._damage is not None:
             raise UnsafeStoreError(str(self._damage))
@@ -89,31 +95,31 @@ class FileGuard:
 
     @contextmanager
     def another(self) -> Iterator[Connection]:
-        """Open one more connection for the block, and look after it like after the others.
+        """Open one more connection for the block, and watch its files, too.
 
-        SQLite gives it the index that the others have, so it must not outlive theirs: if the files are
-        opened anew it is the first to be closed, and what it was reading fails.
+        SQLite gives the connections of a process a common index, so this one must not outlive the others: if
+        the files are reopened, it is closed first, and its read in progress fails.
         """
         self.check()
         with self._held(), directory_locked(self._path, self._timeout, alone=False):
             if file_ids(self._name) != self._ids:
                 raise StoreUnavailableError("the store's files were replaced; try again")
             connection = Connection(self._name, self._timeout)
-            self._lent.append(connection)
+            self._extra_connections.append(connection)
         try:
             yield connection
         finally:
             with self._changing:
-                self._lent.remove(connection)
+                self._extra_connections.remove(connection)
                 connection.close()
 
     def examine(self) -> None:
-        """Look for other content in the same file, as `cp` puts it there; SQLite itself does not notice.
+        """Look for foreign content in the same file, as `cp` writes it; SQLite itself does not notice.
 
-        That is found where the file was written to and is not whole in itself. A large file is not examined.
-        Raises UnsafeStoreError.
+        The content is checked if the file was written to since the last time, at most every 10 s. A file
+        above 16 MiB is not checked. Raises UnsafeStoreError.
         """
-        found = self._look()
+        found = self._size_and_mtime()
         if found == self._examined or self._damage is not None:
             return
         shrunk = found[0] < self._examined[0]
@@ -124,7 +130,7 @@ class FileGuard:
         self._examined, self._examine_time = found, time.monotonic()
 
     def refuse_damaged(self) -> UnsafeStoreError:
-        """Use the file no more in this process; returns what to raise."""
+        """Refuse the file for the rest of this process; returns the error to raise."""
         if self._damage is None:
             self._damage = self._refused(
                 f"the store's file {self._name} is damaged, or was written over while it was open",
@@ -134,20 +140,23 @@ class FileGuard:
         return UnsafeStoreError(str(self._damage))
 
     def close(self) -> None:
-        """Close the connections, and leave alone what another process has begun at the path."""
+        """Close the connections, and leave files alone that another process has created at the path."""
         with self._changing:
-            for connection in self._lent:
+            for connection in self._extra_connections:
                 connection.close()
             found = file_ids(self._name)
-            if found.main is None or found.main != self._ids.main or not self._others_began(found):
-                return  # SQLite does it right, also where the file was moved
+            if found.main is None or found.main != self._ids.main or not self._others_created_files(found):
+                return  # SQLite closes correctly by itself, even if the file was moved
             with suppress(OSError), not_the_last(self._path):
                 for connection in self._connections:
                     connection.close()
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep the connections as they are, or change them."""
+        """Hold the lock that protects the list of connections and their files.
+
+        Raises StoreUnavailableError after the timeout.
+        """
         if not self._changing.acquire(timeout=self._timeout):
             raise StoreUnavailableError("the store's files are being opened again; try again")
         try:
@@ -156,32 +165,36 @@ class FileGuard:
             self._changing.release()
 
     def _follow(self, found: FileIds) -> None:
-        """Open what lies at the path by now, with all that was committed, or refuse it."""
+        """Reopen the files that are at the path now, with all that was committed, or refuse them."""
         if self.is_open and found == self._ids:
-            self._mended()
+            self._end_refusal()
             return
         if self._refusal is not None and self._refusal[0] == found:
             raise UnsafeStoreError(str(self._refusal[1]))
         self._require_file(found)
         with ExitStack() as stack:
             stack.enter_context(directory_locked(self._path, self._timeout, alone=True))
-            for connection in (*self._lent, *self._connections):
+            for connection in (*self._extra_connections, *self._connections):
                 stack.enter_context(connection.held())
             self._reopen(file_ids(self._name))
-        self._mended()
+        self._end_refusal()
 
     def _reopen(self, found: FileIds) -> None:
-        """No other process of this program opens the file meanwhile, and no thread uses it."""
+        """Reopen all connections on the files that are at the path now.
+
+        The caller holds the directory lock alone and all connections: no other process of this program opens
+        the file meanwhile, and no thread uses it.
+        """
         self._require_file(found)
         if self.is_open:
-            for connection in self._lent:
-                connection.disconnect()  # its transaction would keep the log from being written into the file
-            kept = not self._others_began(found)
+            for connection in self._extra_connections:
+                connection.disconnect()  # its open transaction would prevent the checkpoint
+            kept = not self._others_created_files(found)
             if kept:
                 self._save()
                 self._disconnect()
             else:
-                # A process that had the same log has saved it, and has begun the new one; or it is not so.
+                # Either another process had the same log, saved it and began the new one, or data is split.
                 if not self._was_saved():
                     self._refuse_split(found)
                 with not_the_last(self._path):
@@ -189,26 +202,33 @@ class FileGuard:
                 self.losses += 1
             if self._event_log is not None:
                 self._event_log.record("store_reopened", file=self._name, kept=kept)
-        for connection in (*self._connections, *self._lent):
+        for connection in (*self._connections, *self._extra_connections):
             connection.reconnect()
-        self._forget_saved(self._writer.raw)  # a first read, with which SQLite makes its other files
+        self._forget_saved(self._writer.raw)  # a first read: SQLite creates its other files
         self._ids, self.is_open = file_ids(self._name), True
 
     def _disconnect(self) -> None:
-        """All of them: SQLite gives connections of one process to one file the same index, old or new."""
+        """Close all connections before any is reopened.
+
+        SQLite shares one index among all connections of a process to a file, old or new.
+        """
         self.is_open = False
         for connection in self._connections:
             connection.disconnect()
 
-    def _others_began(self, found: FileIds) -> bool:
-        """Whether another log or index lies at the path, which another process has made."""
+    def _others_created_files(self, found: FileIds) -> bool:
+        """Return whether another process has created a new log or index at the path."""
         ours = self._ids
         return found.wal not in (None, ours.wal) or found.shm not in (None, ours.shm)
 
-    # A log that was removed.
+    # If the log was removed.
 
     def _save(self) -> None:
-        """Write the whole log into the file, with a mark by which processes that have it too know of that."""
+        """Write the whole log into the file, and note in a row that this log was saved.
+
+        Processes that have the same log open look for that row. Raises StoreUnavailableError if a reader
+        prevents the write; UnsafeStoreError if another log is at the path by then.
+        """
         raw = self._writer.raw
         with self._writer.nested_transaction() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS saved_logs (log TEXT NOT NULL)")
@@ -222,16 +242,19 @@ class FileGuard:
             raise StoreUnavailableError("the store's log was removed and cannot be saved now; try again")
         found = file_ids(self._name)
         self._require_file(found)
-        if self._others_began(found):
+        if self._others_created_files(found):
             self._refuse_split(found)
 
     @property
     def _log_name(self) -> str:
-        """Names the log and index that this process has open: nobody else gets these numbers meanwhile."""
+        """The identities of the log and index that are open: no other files have them meanwhile."""
         return f"{self._ids.wal} {self._ids.shm}"
 
     def _was_saved(self) -> bool:
-        """Read from the file itself, without a log: SQLite would take the index that this process has."""
+        """Return whether another process has saved the log that this process has open.
+
+        Reads the file without its log: with it, SQLite would use the index that this process has open.
+        """
         name = f"file:{quote(self._name)}?immutable=1"
         try:
             with closing(sqlite3.connect(name, uri=True)) as connection:
@@ -245,7 +268,10 @@ class FileGuard:
             raise StoreUnavailableError("the store's files were replaced; try again") from error
 
     def _forget_saved(self, connection: sqlite3.Connection) -> None:
-        """Numbers of files are given again: a mark of an older log is no mark of the one in use."""
+        """Delete the row of a saved log that had the same inode numbers as the one in use.
+
+        Inode numbers are reused, so that row is about an older log.
+        """
         ids = file_ids(self._name)
         tables = "SELECT 1 FROM sqlite_master WHERE name = 'saved_logs'"
         if connection.execute(tables).fetchone() is None:
@@ -254,9 +280,10 @@ class FileGuard:
         if connection.execute("SELECT 1 FROM saved_logs WHERE log = ?", name).fetchone() is not None:
             connection.execute("DELETE FROM saved_logs WHERE log = ?", name)
 
-    # What cannot be kept.
+    # If data cannot be kept.
 
     def _require_file(self, found: FileIds) -> None:
+        """Refuse the store if the file at the path is not the one that is open."""
         if found.main != self._ids.main:
             self._refuse(
                 found,
@@ -265,7 +292,7 @@ class FileGuard:
             )
 
     def _refuse_split(self, found: FileIds) -> NoReturn:
-        """Both have written: no process can tell how to bring that together."""
+        """Refuse the store because two processes wrote to different logs, which cannot be merged."""
         copy = self._rescue()
         self._refuse(
             found,
@@ -276,7 +303,7 @@ class FileGuard:
         )
 
     def _rescue(self) -> Path | None:
-        """Copy what this process sees to a file beside; None where that fails."""
+        """Copy all that this process sees to a file beside the store; returns None if that fails."""
         copy = self._path.with_name(f"{self._path.name}.rescued-{os.getpid()}")
         try:
             create_private(copy)
@@ -287,25 +314,28 @@ class FileGuard:
         return copy
 
     def _refuse(self, found: FileIds, what: str, fix: str) -> NoReturn:
+        """Raise UnsafeStoreError, and raise it again until the files at the path change."""
         error = self._refused(what, fix)
         self._refusal = (found, error)
         raise error
 
     def _refused(self, what: str, fix: str) -> UnsafeStoreError:
+        """Record the refusal as an event; returns the error."""
         if self._event_log is not None:
             self._event_log.record("store_refused", what=what, fix=fix)
         return UnsafeStoreError(f"{what}: {fix}")
 
-    def _mended(self) -> None:
+    def _end_refusal(self) -> None:
+        """End a refusal, and record that as an event."""
         if self._refusal is not None:
             self._refusal = None
             if self._event_log is not None:
                 self._event_log.record("store_mended")
 
-    # Other content in the same file.
+    # If the file was overwritten.
 
-    def _look(self) -> tuple[int, int]:
-        """Size and time of the last write; both change when SQLite writes its log into the file."""
+    def _size_and_mtime(self) -> tuple[int, int]:
+        """Return size and modification time; both change when SQLite writes its log into the file."""
         try:
             status = self._path.stat()
         except OSError:
@@ -313,7 +343,10 @@ class FileGuard:
         return status.st_size, status.st_mtime_ns
 
     def _is_whole(self) -> bool:
-        """By a connection of its own: the others remember pages that they have read before."""
+        """Return whether the file passes SQLite's check.
+
+        Uses a separate connection, because the others have pages in their caches.
+        """
         try:
             with closing(sqlite3.connect(self._name, timeout=self._timeout)) as connection:
                 found: str

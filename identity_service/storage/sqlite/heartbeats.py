@@ -1,4 +1,4 @@
-"""Heartbeats as rows: when each process last wrote, and how it saw its clock and the store.
+"""Heartbeats as rows: when each process last wrote one, and how it saw its clock and the store.
 
 Every function runs inside a transaction of the caller.
 """
@@ -14,6 +14,7 @@ _REMEMBERED: Final = timedelta(hours=1)
 
 
 def write(connection: sqlite3.Connection, process: str, status: str, now: datetime) -> None:
+    """Write the heartbeat of a process, and delete those that are older than an hour."""
     connection.execute("DELETE FROM beats WHERE time <= ?", (seconds(now - _REMEMBERED),))
     connection.execute(
         "INSERT OR REPLACE INTO beats (process, time, status) VALUES (?, ?, ?)",
@@ -22,7 +23,7 @@ def write(connection: sqlite3.Connection, process: str, status: str, now: dateti
 
 
 def read(connection: sqlite3.Connection, now: datetime) -> tuple[Heartbeat, ...]:
-    """Those of the last hour, the latest first."""
+    """Return the heartbeats of the last hour, the latest first."""
     rows = connection.execute(
         "SELECT process, time, status FROM beats WHERE time > ? ORDER BY time DESC",
         (seconds(now - _REMEMBERED),),

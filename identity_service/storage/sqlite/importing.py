@@ -1,4 +1,4 @@
-"""The items of a copy as rows. Every function runs inside the one transaction that a copy is."""
+"""The items of a copy as rows. Every function runs inside the single transaction of a copy."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -25,6 +25,7 @@ from identity_service.storage.codec import encode_record, encode_session, names_
 from identity_service.storage.sqlite import audit
 
 _CHUNK: Final = 1000
+"""Items that are held in memory at a time."""
 _STATE: Final = (
     "log_head", "log", "denied", "ended", "generations", "requests", "records", "names", "sessions", "used",
     "audit", "audit_traffic", "beats",
@@ -37,13 +38,14 @@ _RAISE: Final = (
     " link = iif(excluded.number = number, lower(hex(randomblob(8))), excluded.link)"
     " WHERE excluded.number > number OR (excluded.number = number AND excluded.link <> link)"
 )
-"""Two that were raised to one number come from logs that split: neither may win, as in `facts.restore`."""
+"""Two generations with the same number come from logs that split. Neither may win, as in `facts.restore`: the
+next number with a new link is kept."""
 _DENY: Final = (
     "INSERT INTO denied (id, deny_until, expire_time, position, link) VALUES (?1, ?2, ?2, 0, '')"
     " ON CONFLICT DO UPDATE SET deny_until = max(deny_until, excluded.deny_until),"
     " expire_time = max(expire_time, excluded.expire_time)"
 )
-"""At position 0, where no entry is: a rebuild appends it to the log."""
+"""A denial gets position 0, where no entry is, so that a rebuild appends it to the log."""
 _END: Final = (
     "INSERT INTO ended (id, deny_until, end_until, expire_time, position, link)"
     " VALUES (?1, ?2, ?3, max(?2, ?3), 0, '') ON CONFLICT DO UPDATE SET"
@@ -61,6 +63,7 @@ _SESSION: Final = (
 
 
 def is_virgin(connection: sqlite3.Connection) -> bool:
+    """Return whether every table is empty."""
     return not any(
         connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608  # names from above
         for table in _STATE
@@ -68,7 +71,7 @@ def is_virgin(connection: sqlite3.Connection) -> bool:
 
 
 def delete_all(connection: sqlite3.Connection) -> None:
-    """Empty the store; the next log begins at position 1. Ids of audit events go on."""
+    """Delete all rows; the next log begins at position 1. The ids of audit events go on."""
     for table in _STATE:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  # names from above
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'log'")
@@ -77,7 +80,7 @@ def delete_all(connection: sqlite3.Connection) -> None:
 def write(
     connection: sqlite3.Connection, items: Iterable[CopiedItem], epoch: Epoch, keep_events: RingSizes
 ) -> None:
-    """Write the items, then the head with the mark that the log is to be completed from the state."""
+    """Write the items, then the head, which marks the log as incomplete until it is rebuilt."""
     marks, retention = Marks(), timedelta(0)
     remaining = iter(items)
     while chunk := list(islice(remaining, _CHUNK)):
@@ -111,7 +114,7 @@ def write(
 
 
 def _write_rows(connection: sqlite3.Connection, chunk: Sequence[CopiedItem]) -> None:
-    """Those whose order among each other does not matter, except for events, which keep theirs."""
+    """Write the items whose order does not matter, and the audit events in their order."""
     connection.executemany(
         _RAISE,
         [
@@ -144,7 +147,11 @@ def _session_row(session: Session) -> tuple[object, ...]:
 
 
 def _write_record(connection: sqlite3.Connection, record: Record, epoch: Epoch) -> None:
-    """A name that another record has goes to the later item: then the other has changed, and comes again."""
+    """Insert or replace a record.
+
+    If another record has one of its names, the name goes to this record: the other one was changed during the
+    copy, and comes again later in the copy.
+    """
     kind = kind_of(type(record))
     connection.execute(
         "INSERT OR REPLACE INTO records (kind, id, value, epoch, position, link) VALUES (?, ?, ?, ?, 0, ?)",

@@ -1,4 +1,4 @@
-"""Rebuilding the log from the state, and lost generations from the log: what one process does at its start.
+"""Rebuilding the log from the state, and lost generations from the log, as one process does at its start.
 
 Every function runs inside a transaction of the caller and does a bounded part of the work.
 """
@@ -16,7 +16,7 @@ from identity_service.storage.sqlite import facts
 from identity_service.storage.sqlite.changes import Mutation
 
 CHUNK: Final = 1000
-"""Facts that one transaction puts back at most, so that it holds up other writers for a moment only."""
+"""Facts that one transaction appends at most, so that other writers wait only briefly."""
 _ABSENT: Final = (
     "id > ? AND deny_until > ? AND NOT EXISTS"
     " (SELECT 1 FROM log WHERE log.position = t.position AND log.link = t.link) ORDER BY id LIMIT ?"
@@ -24,9 +24,9 @@ _ABSENT: Final = (
 
 
 def append_denials(mutation: Mutation, after: str) -> Sequence[str]:
-    """Append denials that the log lacks, those with an id after this one; returns their ids.
+    """Append up to 1,000 denials that the log lacks, with ids greater than `after`; returns their ids.
 
-    What ended a day ago is over by any clock, and its entry may have been trimmed.
+    A denial that ended a day ago is over by any clock, and its entry may have been trimmed.
     """
     rows = mutation.connection.execute(
         f"SELECT id, deny_until FROM denied AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
@@ -38,7 +38,7 @@ def append_denials(mutation: Mutation, after: str) -> Sequence[str]:
 
 
 def append_ends(mutation: Mutation, after: str) -> Sequence[str]:
-    """The same of ended sessions."""
+    """Append up to 1,000 ended sessions that the log lacks, as `append_denials` does."""
     rows = mutation.connection.execute(
         f"SELECT id, deny_until, end_until FROM ended AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
         (after, seconds(mutation.now - facts.A_DAY), CHUNK),
@@ -49,7 +49,7 @@ def append_ends(mutation: Mutation, after: str) -> Sequence[str]:
 
 
 def lost_generations(connection: sqlite3.Connection) -> list[GenerationRaised]:
-    """What entries have raised and the state does not hold."""
+    """Return the raises that are in the log but missing from the state."""
     raised = Revocations()
     rows = connection.execute('SELECT link, change FROM log WHERE change LIKE \'{"k":"gen",%\'')
     for link, change in rows:

@@ -1,4 +1,4 @@
-"""Clients, users and keys as rows. Every function runs inside a transaction that somebody else owns."""
+"""Records of the directory as rows. Every function runs inside a transaction of the caller."""
 
 import sqlite3
 from typing import Any, Final
@@ -15,10 +15,11 @@ from identity_service.storage.sqlite.facts import raise_to_next
 
 _PRINCIPALS = (RecordKind.CLIENT, RecordKind.USER)
 _ARTICLES: Final = {RecordKind.ISSUER: "an"}
-"""Of kinds whose word does not take `a`."""
+"""The articles of kinds that do not take "a"."""
 
 
 def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+    """Return the record of this kind and id, or None."""
     row = connection.execute(
         "SELECT value, epoch, position, link FROM records WHERE kind = ? AND id = ?", (kind_of(kind), id_)
     ).fetchone()
@@ -28,6 +29,7 @@ def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versio
 def list_after(
     connection: sqlite3.Connection, kind: type[RecordT], after: str, limit: int
 ) -> list[Versioned[RecordT]]:
+    """Return at most `limit` records of a kind with an id greater than `after`, by id."""
     rows = connection.execute(
         "SELECT value, epoch, position, link FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
         (kind_of(kind), after, limit),
@@ -36,14 +38,17 @@ def list_after(
 
 
 def find_user(connection: sqlite3.Connection, username: str) -> Versioned[User] | None:
+    """Return the user that has this username after normalization, or None."""
     return _find(connection, User, normalize_username(username))
 
 
 def find_client(connection: sqlite3.Connection, certificate: str) -> Versioned[Client] | None:
+    """Return the client that has this certificate name, or None."""
     return _find(connection, Client, certificate)
 
 
 def _find(connection: sqlite3.Connection, kind: type[RecordT], name: str) -> Versioned[RecordT] | None:
+    """Return the record of this kind that has the name, or None."""
     row = connection.execute(
         "SELECT id FROM names WHERE kind = ? AND name = ?", (kind_of(kind), name)
     ).fetchone()
@@ -51,6 +56,7 @@ def _find(connection: sqlite3.Connection, kind: type[RecordT], name: str) -> Ver
 
 
 def create(mutation: Mutation, record: Record) -> Appended:
+    """Insert a record. Raises AlreadyExistsError if its id or one of its names is taken."""
     kind = kind_of(type(record))
     # Users and clients share one namespace: a generation belongs to an id, not to a kind.
     for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
@@ -65,6 +71,11 @@ def create(mutation: Mutation, record: Record) -> Appended:
 def update(
     mutation: Mutation, record: Record, expected: Revision, *, revoke: bool, above: int, link: Link | None
 ) -> Appended:
+    """Replace a record; with `revoke` raise the generation of its principal, too.
+
+    Raises NotFoundError; StaleEtagError if it changed since `expected`; AlreadyExistsError if a name is
+    taken.
+    """
     kind = kind_of(type(record))
     revision = _revision(mutation.connection, kind, record.id)
     if revision is None:
@@ -88,6 +99,10 @@ def delete(
     above: int,
     link: Link | None,
 ) -> Appended:
+    """Delete a record; if it is a principal, raise its generation.
+
+    Raises NotFoundError; StaleEtagError if it changed since `expected` (None = in any case).
+    """
     revision = _revision(mutation.connection, kind, id_)
     if revision is None:
         raise NotFoundError(f"there is no {kind.value} of this id")
@@ -102,7 +117,11 @@ def delete(
 
 
 def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
-    """The record takes the revision of the whole step, so what a write returns is the next one's etag."""
+    """Write the record and its names.
+
+    The record gets the revision of the whole mutation, so that the etag that a write returns is valid for the
+    next.
+    """
     revision = mutation.revision
     mutation.connection.execute(
         "INSERT OR REPLACE INTO records (kind, id, value, epoch, position, link) VALUES (?, ?, ?, ?, ?, ?)",
@@ -116,6 +135,7 @@ def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
 
 
 def _require_free_names(connection: sqlite3.Connection, record: Record) -> None:
+    """Raise AlreadyExistsError if another record has one of the names."""
     kind = kind_of(type(record))
     for name in names_of(record):
         row = connection.execute("SELECT id FROM names WHERE kind = ? AND name = ?", (kind, name)).fetchone()
@@ -124,6 +144,7 @@ def _require_free_names(connection: sqlite3.Connection, record: Record) -> None:
 
 
 def _revision(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> Revision | None:
+    """Return the etag of a record, or None if there is no such record."""
     row = connection.execute(
         "SELECT epoch, position, link FROM records WHERE kind = ? AND id = ?", (kind, id_)
     ).fetchone()
@@ -131,6 +152,7 @@ def _revision(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> Rev
 
 
 def _versioned(kind: type[RecordT], row: tuple[Any, ...]) -> Versioned[RecordT]:
+    """Return the record of a row. Raises StoreDamagedError, which names the record."""
     value, *etag = row
     revision = _etag(*etag)
     with reading(f"records, {kind_of(kind)} at {revision}"):
@@ -138,5 +160,5 @@ def _versioned(kind: type[RecordT], row: tuple[Any, ...]) -> Versioned[RecordT]:
 
 
 def _etag(epoch: str, position: int, link: str | None) -> Revision:
-    """What a client was given, whole: a record of an older store has no link until it is written again."""
+    """Return the etag; a record that an older version wrote has no link until it is written again."""
     return Revision(epoch=Epoch(epoch), position=position, link=None if link is None else Link(link))

@@ -1,6 +1,6 @@
-"""The tables of the embedded store and their version. Knows no row and no value.
+"""The tables of the embedded store and their version. Reads and writes no records.
 
-Times are Unix seconds. A revision is kept as epoch, position and link, so that it is whole by itself.
+Times are Unix seconds. A revision is stored as epoch, position and link.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from identity_service.domain.errors import ConfigurationError
 
 VERSION: Final = 4
 _HEAD_RENAMED: Final = 3
-"""The version from which on a process of an older one can write nothing into the store."""
+"""The first version in whose stores a process of an older version can write nothing."""
 
 _TABLES: Final = (
     # The end of the log: no row = never initialised.
@@ -18,7 +18,7 @@ _TABLES: Final = (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         epoch TEXT NOT NULL, position INTEGER NOT NULL, link TEXT NOT NULL,
         floor INTEGER NOT NULL DEFAULT 0, retention REAL NOT NULL DEFAULT 0)""",
-    # AUTOINCREMENT, so that a position is never given out again even when the log has been trimmed.
+    # AUTOINCREMENT, so that a position is never assigned again even after the log was trimmed.
     """CREATE TABLE log (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         link TEXT NOT NULL, previous_link TEXT NOT NULL, time REAL NOT NULL, change TEXT NOT NULL)""",
@@ -47,7 +47,7 @@ _TABLES: Final = (
 )
 
 _SECOND: Final = (
-    # What records are found by beside their ids: usernames, and names of certificates.
+    # The names by which records are found besides their ids: usernames, and names of certificates.
     """CREATE TABLE names (
         kind TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID""",
     "CREATE INDEX names_by_id ON names (kind, id)",
@@ -57,16 +57,16 @@ _SECOND: Final = (
     "CREATE INDEX sessions_by_client ON sessions (client_id, expire_time, id)",
     "CREATE TABLE used (id TEXT PRIMARY KEY, expire_time REAL NOT NULL) WITHOUT ROWID",
     "CREATE INDEX used_by_expire_time ON used (expire_time)",
-    # AUTOINCREMENT, so that a place is never given out again when the oldest events are gone.
+    # AUTOINCREMENT, so that an id is never assigned again after the oldest events were deleted.
     "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, event TEXT NOT NULL)",
 )
 
 _THIRD: Final = (
     # The rest of a record's etag; NULL in a row that an older version wrote, whose etags have no link.
     "ALTER TABLE records ADD COLUMN link TEXT",
-    # Another name, so that a process of an older version which was paused meanwhile writes nothing more.
+    # Renamed, so that a process of an older version that was paused meanwhile can write nothing more.
     "ALTER TABLE head RENAME TO log_head",
-    # What log and state hold, and whether the one has been completed from the other; what only grows.
+    # The counts of entries and generations, whether the log is complete, and the high-water marks.
     "ALTER TABLE log_head ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE log_head ADD COLUMN raised INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE log_head ADD COLUMN complete INTEGER NOT NULL DEFAULT 1",
@@ -75,9 +75,9 @@ _THIRD: Final = (
     "ALTER TABLE log_head ADD COLUMN leeway REAL NOT NULL DEFAULT 0",
     "ALTER TABLE log_head ADD COLUMN time REAL",
     "ALTER TABLE log_head ADD COLUMN latest REAL",
-    # Where the store was moved to (JSON); empty = it takes writes.
+    # The fence (JSON): the store to which this one was moved; empty = it accepts writes.
     "ALTER TABLE log_head ADD COLUMN fence TEXT NOT NULL DEFAULT ''",
-    # Nobody has counted before. How long tokens lived is known from how far back the log had to reach.
+    # Older versions did not count. The longest token lifetime follows from the retention of the log.
     "UPDATE log_head SET kept = (SELECT count(*) FROM log), raised = (SELECT count(*) FROM generations),"
     " complete = 0, lifetime = max(0, retention - 600)",
     "ALTER TABLE sessions ADD COLUMN ended INTEGER NOT NULL DEFAULT 0",
@@ -86,8 +86,8 @@ _THIRD: Final = (
 )
 
 _FOURTH: Final = (
-    # Events of traffic, beside those of changes in `audit`. `after_id` is the last id that `audit` had given
-    # out by then: the two numbers together are the place of the event among the events of both tables.
+    # Events of traffic, beside those of changes in `audit`. `after_id` is the last id that `audit` had
+    # assigned by then: both numbers together are the place of the event among the events of both tables.
     """CREATE TABLE audit_traffic (
         id INTEGER PRIMARY KEY AUTOINCREMENT, after_id INTEGER NOT NULL, time REAL NOT NULL,
         event TEXT NOT NULL)""",
@@ -100,13 +100,14 @@ _FROM_FIRST: Final = (
     "ALTER TABLE records DROP COLUMN username",
     "UPDATE sessions SET subject = json_extract(value, '$.sub'), client_id = json_extract(value, '$.client')",
 )
-"""From version 1, whose records had a column for the username, and which could not list sessions."""
+"""From version 1, whose records had a column for the username and whose sessions could not be listed."""
 
 
 def heartbeats_of_older(connection: sqlite3.Connection) -> dict[str, float]:
-    """When each process last wrote a heartbeat, if a version made the file that must not run beside this one.
+    """Return when each process last wrote a heartbeat, if the file has a schema older than version 3.
 
-    Version 3 may run beside it: what that writes is read here, and it misses nothing in the new table.
+    Such processes must not run beside this version. A process of version 3 may: this version reads what it
+    writes, and it needs nothing from the new table.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if not 0 < version < _HEAD_RENAMED:
@@ -115,7 +116,7 @@ def heartbeats_of_older(connection: sqlite3.Connection) -> dict[str, float]:
 
 
 def require_own(connection: sqlite3.Connection) -> int:
-    """Return the version of the tables; 0 = there are none yet. Changes nothing.
+    """Return the schema version; 0 = there are no tables yet. Changes nothing.
 
     Raises ConfigurationError if the file belongs to a newer version or to another program.
     """
@@ -130,7 +131,7 @@ def require_own(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Make the tables, or those that an older version lacks; runs inside a write transaction.
+    """Create the tables, or those that an older version lacks; runs inside a write transaction.
 
     Raises ConfigurationError if the file belongs to a newer version or to another program.
     """

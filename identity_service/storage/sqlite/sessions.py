@@ -1,4 +1,4 @@
-"""Sessions as rows, replaced by compare-and-set. Every function runs inside somebody else's transaction."""
+"""Sessions as rows, replaced by compare-and-set. Every function runs inside a transaction of the caller."""
 
 import math
 import sqlite3
@@ -25,10 +25,11 @@ _LIVE: Final = (
     " UNION ALL SELECT value, expire_time, id FROM sessions"
     f" WHERE client_id = :owner AND subject <> :owner AND {_ALIVE} ORDER BY expire_time DESC, id DESC"
 )
-"""Two indexes, merged as they are read: with OR, all sessions of a client would be sorted for one page."""
+"""Merges two indexes as they are read. With OR, SQLite would sort all sessions of a client for one page."""
 
 
 def create(connection: sqlite3.Connection, session: Session) -> None:
+    """Insert a session. Raises AlreadyExistsError if its id is taken."""
     cursor = connection.execute(
         "INSERT INTO sessions (id, version, expire_time, subject, client_id, value)"
         " VALUES (?, 1, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -45,6 +46,7 @@ def create(connection: sqlite3.Connection, session: Session) -> None:
 
 
 def replace(connection: sqlite3.Connection, session: Session, expected_version: int, now: datetime) -> bool:
+    """Replace a live session if it has the expected version; returns whether it was replaced."""
     cursor = connection.execute(
         "UPDATE sessions SET version = version + 1, expire_time = ?, value = ?"
         " WHERE id = ? AND version = ? AND expire_time > ? AND NOT ended",
@@ -62,7 +64,10 @@ def replace(connection: sqlite3.Connection, session: Session, expected_version: 
 def list_of(
     connection: sqlite3.Connection, owner: PrincipalId, before: str, limit: int, now: datetime
 ) -> list[Session]:
-    """Ordered by their end: that is the order of the sign-ins, unless `session_lifetime` was changed."""
+    """Return live sessions of a subject or client, the one that ends last first.
+
+    That is the order of the sign-ins, newest first, unless `session_lifetime` was changed.
+    """
     place: tuple[float, str] | None = (math.inf, "")
     if before:
         place = connection.execute("SELECT expire_time, id FROM sessions WHERE id = ?", (before,)).fetchone()
@@ -84,7 +89,7 @@ def list_of(
 
 
 def consume(connection: sqlite3.Connection, key: str, until: datetime, now: datetime) -> bool:
-    """Whether nobody has used it before, or nobody that still counts."""
+    """Use a key up until `until`; returns False if it is used up already."""
     connection.execute("DELETE FROM used WHERE id = ? AND expire_time <= ?", (key, seconds(now)))
     cursor = connection.execute(
         "INSERT INTO used (id, expire_time) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, seconds(until))
@@ -94,7 +99,7 @@ def consume(connection: sqlite3.Connection, key: str, until: datetime, now: date
 
 
 def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> SessionState | None:
-    """The session with everything that may forbid to refresh it, as of one moment."""
+    """Return the session and everything that may forbid to refresh it, in one snapshot; None = no session."""
     row = connection.execute(
         "SELECT version, value, ended FROM sessions WHERE id = ? AND expire_time > ?",
         (session_id, seconds(now)),
@@ -116,6 +121,7 @@ def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -
 
 
 def _decoded(value: str) -> Session:
+    """Return the session of a row. Raises StoreDamagedError."""
     with reading("sessions"):
         return decode_session(value)
 
@@ -123,7 +129,7 @@ def _decoded(value: str) -> Session:
 def read_sign_in(
     connection: sqlite3.Connection, username: str, client_id: PrincipalId, now: datetime
 ) -> SignIn:
-    """What a sign-in needs, as of one moment."""
+    """Return what a sign-in with this username needs, in one snapshot."""
     user = records.find_user(connection, username)
     client = records.get(connection, Client, client_id)
     principals = [EVERYONE, client_id, *((user.record.user_id,) if user is not None else ())]

@@ -1,4 +1,4 @@
-"""One moment of the whole store, read over a connection of its own while others go on.
+"""A snapshot of the whole store, read over a separate connection while other calls go on.
 
 The connection is held for one chunk of rows at a time, so that `FileGuard` can close it in between.
 """
@@ -15,29 +15,29 @@ _CHUNK: Final = 1000
 
 
 class Snapshot:
-    """A read transaction that is open until its connection is closed. Used by one thread."""
+    """A read transaction that stays open until its connection is closed. Used by one thread."""
 
     def __init__(
         self, connection: Connection, translated: Callable[[], AbstractContextManager[None]]
     ) -> None:
-        """Begin the transaction: what is committed from now on is not seen.
+        """Begin the transaction: later commits are not visible in it.
 
         Args:
-            connection: used by nothing else.
-            translated: turns SQLite's errors into those of the domain.
+            connection: a connection that nothing else uses.
+            translated: translates SQLite's errors into those of the domain.
         """
         self._connection = connection
         self._translated = translated
         self._raw: sqlite3.Connection | None = None
         with self.held() as raw:
             raw.execute("BEGIN")
-            raw.execute("SELECT 1 FROM log_head").fetchone()  # the first read is what fixes the moment
+            raw.execute("SELECT 1 FROM log_head").fetchone()  # the first read begins the snapshot
 
     @contextmanager
     def held(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for a few short statements.
+        """Hold the connection for a few short statements.
 
-        Raises StoreUnavailableError, also if the files were opened anew since the transaction began.
+        Raises StoreUnavailableError, also if the files were reopened since the transaction began.
         """
         with self._translated(), self._connection.held() as raw:
             self._raw = self._raw or raw
@@ -47,7 +47,7 @@ class Snapshot:
                 )
             try:
                 yield raw
-            except sqlite3.ProgrammingError as error:  # it was closed, and is not opened again yet
+            except sqlite3.ProgrammingError as error:  # closed, and not reopened yet
                 raise StoreUnavailableError("the store was closed while it was copied") from error
 
     def rows(self, statement: str, *words: object) -> Iterator[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """The store on SQLite: each call is one transaction. Owns the epoch that its writes name, and no SQL.
 
-A write is on disk when it returns (WAL, synchronous = FULL).
+A write is on disk when the call returns (WAL, synchronous = FULL).
 """
 
 import sqlite3
@@ -49,7 +49,7 @@ from identity_service.storage.sqlite.database import MEMORY, Database
 
 
 class SqliteStore:
-    """Implements the port `CopyableStore`. Any thread may call any method."""
+    """The store in one SQLite file; implements the port `CopyableStore`. Any thread may call any method."""
 
     def __init__(
         self, database: Database, clock: Clock, keep_events: RingSizes, attempts: SqliteAttempts
@@ -74,20 +74,20 @@ class SqliteStore:
         event_log: EventLog | None = None,
         may_be_damaged: bool = False,
     ) -> Self:
-        """Open or create the store, and follow its epoch where it has one.
+        """Open or create the store, and adopt its epoch if it has one.
 
         Args:
             path: of the file; `:memory:` = a private store that ends with this object.
             clock: the store's clock; the embedded store has none of its own.
-            timeout: seconds to wait for a lock, here or of another process.
+            timeout: seconds to wait for a lock of this or another process.
             audit_entries: how many audit events of changes are kept.
-            audit_traffic_entries: how many of traffic.
-            journal: where it is said that the files are not as they should be.
-            may_be_damaged: return a store whose head is damaged, too: it is about to be replaced.
+            audit_traffic_entries: how many audit events of traffic are kept.
+            event_log: records that the files were removed, replaced or damaged.
+            may_be_damaged: return a store whose head is damaged, too, because it is about to be replaced.
 
         Raises:
-            ConfigurationError: the file is no store of this version.
-            StoreUnavailableError: it cannot be opened.
+            ConfigurationError: the file is not a store of this version.
+            StoreUnavailableError: the file cannot be opened.
         """
         database = Database(path, timeout=timeout, event_log=event_log)
         counted = path if path == MEMORY else f"{path}-attempts"
@@ -97,7 +97,7 @@ class SqliteStore:
         try:
             store.adopt(store.head().epoch)
         except StoreUninitializedError:
-            pass  # it is about to be initialised
+            pass  # the caller is about to initialise it
         except BaseException as error:
             if not (may_be_damaged and isinstance(error, StoreDamagedError)):
                 store.close()
@@ -105,12 +105,14 @@ class SqliteStore:
         return store
 
     def initialise(self, epoch: Epoch) -> None:
+        """Write the head of a virgin store, and adopt the epoch."""
         with self._writing() as connection:
             if not changes.create_head(connection, epoch):
                 raise AlreadyExistsError("the store is initialised already")
         self._epoch = epoch
 
     def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
+        """Set the latest steady time back to `time`; returns the head."""
         with self._writing() as connection:
             now = self._clock.now()
             changes.accept_clock(connection, time)
@@ -120,37 +122,43 @@ class SqliteStore:
 
     @property
     def copying(self) -> SqliteCopying:
+        """The ports that read and write the whole of this store."""
         return self._copying
 
     def attempts(self) -> SqliteAttempts:
-        """Return the counts of failed attempts, for all processes on this file together."""
+        """Return the counts of failed attempts, which all processes on this file share."""
         return self._attempts
 
     def close(self) -> None:
+        """Close the files, and end every `wait` in progress."""
         self._attempts.close()
         self._database.close()
 
     # The change log.
 
     def head(self) -> Head:
+        """Return the head; count the rows (`Head.whole`) until they were complete once for this epoch."""
         with self._database.reading() as connection:
             head = changes.read_head(connection, self._clock.now())
             if self._counted == head.epoch:
                 return head
-            # Counting looks at every row: once for each log that this store follows, until it is right.
+            # Counting reads every row, so it is skipped once the rows of this epoch were complete.
             whole = changes.holds_what_it_counts(connection)
         self._counted = head.epoch if whole else None
         return replace(head, whole=whole)
 
     def read(self, after: int, limit: int) -> LogPage:
+        """Return the entries after a position with the head, in one snapshot."""
         with self._database.reading() as connection:
             return changes.read_log(connection, self._clock.now(), after, limit)
 
     def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
+        """Return the entries after a position."""
         with self._database.reading() as connection:
             return changes.read_entries(connection, after, limit)
 
     def wait(self, after: int, timeout: float) -> None:
+        """Wait for an entry after a position, at most `timeout` seconds; polls for other processes."""
         self._database.wait(lambda: self._position() > after, timeout)
 
     def heartbeat(
@@ -161,7 +169,8 @@ class SqliteStore:
         marks: Marks = NO_MARKS,
         status: str = "",
     ) -> Head:
-        # Under whatever epoch: the head that comes back is how a process learns of another one.
+        """Write the heartbeat, the retention and the marks; delete rows that expired a day ago."""
+        # Under any epoch: a process learns of another epoch from the head that this returns.
         with self._writing() as connection:
             now = self._clock.now()
             head = changes.read_head(connection, now)
@@ -170,28 +179,34 @@ class SqliteStore:
             return changes.keep(connection, head, retention, marks)
 
     def heartbeats(self) -> Sequence[Heartbeat]:
+        """Return the heartbeats of the last hour."""
         with self._database.reading() as connection:
             return heartbeats.read(connection, self._clock.now())
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
+        """Return the generation of every principal that was ever raised."""
         with self._database.reading() as connection:
             return revocations.all_generations(connection)
 
     def adopt(self, epoch: Epoch) -> None:
+        """Remember the epoch that writes must find."""
         self._epoch = epoch
 
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
+        """Give the log a new epoch, if it still has the epoch `found`."""
         with self._writing() as connection:
             return changes.renew(connection, found, epoch)
 
     def restore(self, facts: Sequence[Fact]) -> PutBack:
+        """Append the facts that are absent, in one transaction."""
         with self._mutation() as mutation:
             for fact in facts:
                 revocations.restore(mutation, fact)
             return PutBack(end=mutation.revision, absent=mutation.count)
 
     def rebuild(self) -> int:
-        # One epoch for all of it: another thread may adopt a new one meanwhile, whose mark must stand.
+        """Complete the log from the state, up to 1,000 facts in a transaction."""
+        # One epoch for all steps: another thread may adopt a new one meanwhile, whose log stays incomplete.
         epoch = self._epoch
         with self._database.reading() as connection:
             lost = rebuilding.lost_generations(connection)
@@ -219,6 +234,7 @@ class SqliteStore:
         return missing
 
     def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
+        """Delete entries up to a position, and append those of `keep` that are absent then."""
         with self._mutation() as mutation:
             head = changes.read_head(mutation.connection, mutation.now)
             floor = changes.trim(mutation, head, position)
@@ -232,6 +248,7 @@ class SqliteStore:
     def deny_token(
         self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
     ) -> Appended:
+        """Insert or extend a denial."""
         with self._mutation(audit) as mutation:
             return revocations.deny_token(mutation, token_id, deny_until)
 
@@ -243,6 +260,7 @@ class SqliteStore:
         end_until: datetime,
         audit: AuditEvent | None = None,
     ) -> Appended:
+        """Insert or extend the end of a session, and mark its row."""
         with self._mutation(audit) as mutation:
             return revocations.end_session(mutation, session_id, deny_until, end_until)
 
@@ -255,30 +273,36 @@ class SqliteStore:
         link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
+        """Raise the generation of a principal, once for each request id."""
         with self._mutation(audit) as mutation:
             return revocations.raise_generation(mutation, principal, above, request_id, link)
 
     # Records of the directory.
 
     def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+        """Return a record by kind and id."""
         with self._database.reading() as connection:
             return records.get(connection, kind, id_)
 
     def list_records(
         self, kind: type[RecordT], *, after: str = "", limit: int = 100
     ) -> Sequence[Versioned[RecordT]]:
+        """Return a page of records by id."""
         with self._database.reading() as connection:
             return records.list_after(connection, kind, after, limit)
 
     def find_user(self, username: str) -> Versioned[User] | None:
+        """Return the user that has this username, or None."""
         with self._database.reading() as connection:
             return records.find_user(connection, username)
 
     def find_client(self, certificate: str) -> Versioned[Client] | None:
+        """Return the client that has this certificate name, or None."""
         with self._database.reading() as connection:
             return records.find_client(connection, certificate)
 
     def create(self, record: Record, *, audit: AuditEvent | None = None) -> Appended:
+        """Insert a record."""
         with self._mutation(audit) as mutation:
             return records.create(mutation, record)
 
@@ -292,6 +316,7 @@ class SqliteStore:
         link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
+        """Replace a record; with `revoke` raise the generation of its principal, too."""
         with self._mutation(audit) as mutation:
             return records.update(mutation, record, expected, revoke=revoke, above=above, link=link)
 
@@ -305,65 +330,79 @@ class SqliteStore:
         link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
+        """Delete a record; if it is a principal, raise its generation."""
         with self._mutation(audit) as mutation:
             return records.delete(mutation, kind, id_, expected, above=above, link=link)
 
     # Sign-ins and sessions.
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
+        """Return what a sign-in needs, in one snapshot."""
         with self._database.reading() as connection:
             return sessions.read_sign_in(connection, username, client_id, self._clock.now())
 
     def create_session(self, session: Session, *, audit: AuditEvent | None = None) -> None:
+        """Insert a session, with the audit event in the same transaction."""
         with self._mutation(audit) as mutation:
             sessions.create(mutation.connection, session)
 
     def read_session(self, session_id: SessionId) -> SessionState | None:
+        """Return a session and everything that may forbid to refresh it, in one snapshot."""
         with self._database.reading() as connection:
             return sessions.read(connection, session_id, self._clock.now())
 
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
+        """Replace a session if it has the expected version."""
         with self._mutation() as mutation:
             return sessions.replace(mutation.connection, session, expected_version, mutation.now)
 
     def list_sessions(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
+        """Return a page of live sessions, the one that ends last first."""
         with self._database.reading() as connection:
             return sessions.list_of(connection, owner, before, limit, self._clock.now())
 
     def consume(self, key: str, until: datetime) -> bool:
+        """Use a key up until `until`; returns False if it is used up already."""
         with self._writing() as connection:
             return sessions.consume(connection, key, until, self._clock.now())
 
     # Audit events.
 
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
+        """Append audit events to their rings, in one transaction."""
         with self._writing() as connection:
             audit_log.append(connection, events, self._clock.now(), self._keep_events)
 
     def list_audit(
         self, wanted: AuditFilter, *, before: str = "", limit: int = 100
     ) -> tuple[Sequence[StoredEvent], str]:
+        """Return a page of matching audit events, the newest first."""
         with self._database.reading() as connection:
             return audit_log.list_newest(connection, wanted, before, limit)
 
     def read_audit(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
+        """Return the audit events after one, the oldest first."""
         with self._database.reading() as connection:
             return audit_log.read_after(connection, after, limit)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that writes. Raises StoreFencedError: every write of this store begins here."""
+        """Run a write transaction. Every write begins here: raises StoreFencedError if fenced."""
         with self._database.writing() as connection:
             fencing.require_none(connection)
             yield connection
 
     def _position(self) -> int:
+        """Return the position of the last entry."""
         with self._database.reading() as connection:
             return changes.read_head(connection, self._clock.now()).position
 
     @contextmanager
     def _mutation(self, audit: AuditEvent | None = None, *, epoch: Epoch | None = None) -> Iterator[Mutation]:
-        """One transaction: with the event of what it does, or neither; under `epoch`, or the one adopted."""
+        """Run a write transaction that changes the log, with its audit event in the same transaction.
+
+        Raises StoreReplacedError unless the log has `epoch`, or by default the adopted epoch.
+        """
         with self._writing() as connection:
             mutation = Mutation(connection, self._clock.now(), epoch or self._epoch)
             yield mutation
