@@ -28,7 +28,7 @@ class FieldViolation:
 
 
 class InvalidRequestError(IdentityError):
-    """The request is invalid, whoever sends it."""
+    """The request is invalid, no matter which caller sends it."""
 
     reason = "INVALID_FIELD"
 
