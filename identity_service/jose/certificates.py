@@ -132,7 +132,7 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
 def has_sound_key(pem: bytes) -> bool:
     """Return whether a certificate's key is strong enough to authenticate; False if it cannot be read.
 
-    The handshake has verified the certificate, but not that nobody else can compute its private key (ROCA).
+    The handshake has verified the certificate, but not whether others can compute its private key (ROCA).
     """
     try:
         _check_public_key(x509.load_pem_x509_certificate(pem))

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Vault:
-    """A key vault whose master key is in memory; implements the port KeyVault."""
+    """A key vault that seals keys with `Sealer`; implements the port KeyVault."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
