@@ -213,7 +213,7 @@ class KeySchedule:
         if not self.waiting:
             due = max(self.in_use.activate_time + policy.rotate_every, now + policy.publish_before)
             yield CreateKey(purpose=self.purpose, algorithm=self.in_use.algorithm, activate_time=due)
-        for surplus in self.spare(1, now):  # two processes made one each
+        for surplus in self.spare(1, now):  # two processes have created one key each
             yield DeleteKey(key=surplus)
         for key in self._all:
             expire_time = self.expire_time(key, policy)

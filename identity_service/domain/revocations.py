@@ -77,7 +77,7 @@ class Denylist:
 
     def items(self) -> Iterator[tuple[str, datetime]]:
         """Yield all current denials with their ends; others may come and go during the iteration."""
-        for id_ in list(self.until):  # one step of the interpreter, so that no lock is needed
+        for id_ in list(self.until):  # `list` runs as one step of the interpreter: no lock
             minute = self.until.get(id_)
             if minute is not None:
                 yield id_, _moment(minute)
@@ -101,7 +101,7 @@ class Denylist:
         forgotten = 0
         for minute in [m for m in self._buckets if m < current]:
             for id_ in self._buckets.pop(minute):
-                if self.until.get(id_) == minute:  # else it was extended and lies in a later bucket
+                if self.until.get(id_) == minute:  # otherwise it was extended, and is in a later bucket
                     del self.until[id_]
                     forgotten += 1
         return forgotten
@@ -115,7 +115,7 @@ def whole_minute(time: datetime) -> datetime:
     return _moment(_minute(time))
 
 
-@lru_cache(maxsize=4096)  # a start folds a million denials, which end at a few hundred minutes
+@lru_cache(maxsize=4096)  # at its start a process applies up to a million denials, with few distinct ends
 def _minute(time: datetime) -> int:
     return math.ceil(time.timestamp() / _BUCKET_SECONDS)
 

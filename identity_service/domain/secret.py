@@ -20,7 +20,7 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(self._value.encode(), other._value.encode())
 
-    __hash__ = None  # type: ignore[assignment]  # a secret in a set or a dict would be compared in the open
+    __hash__ = None  # type: ignore[assignment]  # lookups in sets and dicts do not take constant time
 
     def __bool__(self) -> bool:
         return bool(self._value)

@@ -96,7 +96,7 @@ def _check_public_key(certificate: x509.Certificate) -> None:
     try:
         key = certificate.public_key()
     except UnsupportedAlgorithm:
-        return  # a key of another kind, which TLS accepts or refuses
+        return  # a key of another type, which TLS accepts or refuses
     _check_rsa(key)
 
 

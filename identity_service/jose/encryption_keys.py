@@ -101,7 +101,7 @@ def read_encryption_key(jwk_text: str) -> EncryptionKey:
     _check_permissions(jwk, spec)
     key = EncryptionKey(KeyId(key_id), algorithm, _import(jwk))
     try:
-        key.encrypt("")  # finds what only shows in use, as a point of X25519 that has a small order
+        key.encrypt("")  # finds errors that only use reveals, such as an X25519 point of small order
     except (JoseError, ValueError):
         raise ValueError(f"must be a key that {algorithm} can encrypt to") from None
     return key
@@ -147,7 +147,7 @@ def _import(jwk: JsonObject) -> Any:
     members = {n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
     try:
         key = JWKRegistry.import_key(members)
-        _ = key.raw_value  # which is when a point that is not on its curve is found
+        _ = key.raw_value  # raises if the point is not on its curve
     except (JoseError, TypeError, KeyError, ValueError):
         raise ValueError("must be a well-formed key") from None
     return key

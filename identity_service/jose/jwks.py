@@ -102,7 +102,7 @@ def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
     if not isinstance(member, dict):
         raise ValueError("it is no JSON object, or has a member twice")  # noqa: TRY004  # a value of a set
     jwk = stated_members(member)
-    if jwk.get("use") == _SPIFFE_CERTIFICATES:  # has no `kid`, and needs none
+    if jwk.get("use") == _SPIFFE_CERTIFICATES:  # such a key needs no `kid`
         raise ValueError("for X.509-SVIDs, not for tokens")
     key_id = jwk.get("kid")
     if not isinstance(key_id, str) or len(key_id) > MAX_KEY_ID_CHARS:
@@ -111,7 +111,7 @@ def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
         raise ValueError("its secret part was published, so it proves nothing; the issuer must replace it")
     if jwk.get("use") == _SPIFFE_USE:
         jwk = jwk | {"use": "sig"}
-    check_members(jwk)  # once, not for each algorithm
+    check_members(jwk)  # here, so that it is done once and not for each algorithm
     for algorithm in algorithms:
         if algorithm in ISSUER_ALGORITHMS and is_for(jwk, algorithm):
             return load_checked(jwk, algorithm, private=False)

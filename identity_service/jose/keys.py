@@ -240,7 +240,7 @@ def _has_small_order(key: ed25519.Ed25519PublicKey) -> bool:
 
     Also True for encodings that RFC 8032 section 5.1.3 refuses and the library accepts.
     """
-    y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255  # without the sign of x
+    y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255  # without the sign bit of x
     order_4_2_1_8 = (0, _ED25519_PRIME - 1, 1, _ED25519_Y_OF_ORDER_8, _ED25519_PRIME - _ED25519_Y_OF_ORDER_8)
     return y >= _ED25519_PRIME or y in order_4_2_1_8
 
