@@ -280,7 +280,7 @@ class ReplicaView(Protocol):
         """
 
     def recognises(self, revision: Revision) -> bool:
-        """Return whether this place was read in the history that is followed; if not, an event is logged.
+        """Return whether this place was read in the history that is followed, and log an event if not.
 
         A place of another epoch is not recognised, nor one that was read more than 10,000 positions ago.
         """
@@ -306,7 +306,7 @@ class ReplicaView(Protocol):
         """Read the log at least to `revision`, or with None to its end.
 
         If the revision is not in the history that is followed, or if that is not known, the log is read to
-        its end once, and that is enough. Raises RevisionNotReachedError if the log ends before the revision,
+        its end once, and the call succeeds. Raises RevisionNotReachedError if the log ends before the revision,
         ServerBusyError if too many callers wait for the store, StoreUnavailableError.
         """
 

@@ -83,9 +83,9 @@ class Denylist:
                 yield id_, _moment(minute)
 
     def add(self, id_: str, deny_until: datetime) -> None:
-        """Deny an id until the end of the minute of `deny_until`.
+        """Deny an id until `deny_until`, rounded up to the minute.
 
-        An earlier end than the present one changes nothing.
+        If the id is denied for longer already, nothing changes.
         """
         minute = _minute(deny_until)
         if minute > self.until.get(id_, -1):
@@ -108,9 +108,9 @@ class Denylist:
 
 
 def whole_minute(time: datetime) -> datetime:
-    """Return the end of the minute.
+    """Return a time rounded up to the minute.
 
-    Denials are written with it, so that every process holds the same time.
+    Denials are written with such times, so that every process holds the same time for one denial.
     """
     return _moment(_minute(time))
 

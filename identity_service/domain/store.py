@@ -92,7 +92,10 @@ class ChangeLog(Protocol):
         """Return the current end of the log. Raises StoreUninitializedError if the store has no epoch."""
 
     def read(self, after: int, limit: int) -> LogPage:
-        """Return at most `limit` entries after position `after`, oldest first, with the current head."""
+        """Return at most `limit` entries after position `after`, oldest first, with the head.
+
+        The head is that of the same moment.
+        """
 
     def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
         """Return the same entries as `read`, without the head, which costs the store less."""
@@ -212,9 +215,8 @@ class Store(ChangeLog, Protocol):
     ) -> Appended:
         """Raise a principal's generation to max(the store's number, `above`) + 1.
 
-        Once per `request_id` in 24 hours.
-
-        `link` is the link of the new entry; None = a random one.
+        A call with the same `request_id` within 24 hours raises nothing more. `link` is the link of the new
+        entry; None = a random one.
         """
 
     # Records of the directory. The etag of a record is the revision of its last change.
@@ -290,7 +292,7 @@ class Store(ChangeLog, Protocol):
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
         """Replace the record if it still has this version.
 
-        Return False if it has changed or the session has ended.
+        Returns False if the record has changed or the session has ended.
 
         Not confirmed as other mutations are: if a failover loses a rotation, the client that presents the
         newer token has it made again (semantics 2).
@@ -318,9 +320,7 @@ class Store(ChangeLog, Protocol):
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
         """Append events that come with no change of the state, in this order.
 
-        Does not check the epoch of the store.
-
-        Each goes to the ring buffer of its kind.
+        Each goes to the ring buffer of its kind. Does not check the epoch of the store.
         """
 
     def list_audit(
@@ -334,7 +334,7 @@ class Store(ChangeLog, Protocol):
     def read_audit(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
         """Return the events after the event `after`, oldest first.
 
-        None = the last event alone, if there is one.
+        With `after` None, the last event alone is returned, if there is one.
         """
 
     def close(self) -> None:
