@@ -306,8 +306,8 @@ class ReplicaView(Protocol):
         """Read the log at least to `revision`, or with None to its end.
 
         If the revision is not in the history that is followed, or if that is not known, the log is read to
-        its end once, and the call succeeds. Raises RevisionNotReachedError if the log ends before the revision,
-        ServerBusyError if too many callers wait for the store, StoreUnavailableError.
+        its end once, and the call succeeds. Raises RevisionNotReachedError if the log ends before the
+        revision, ServerBusyError if too many callers wait for the store, StoreUnavailableError.
         """
 
     def learn(self, appended: Appended) -> None:
