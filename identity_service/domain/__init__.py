@@ -1,1 +1,1 @@
-"""The model: values and decisions that hold whatever the wire or the store. Standard library only."""
+"""The domain model: values and decisions that depend on no transport and no store. Standard library only."""

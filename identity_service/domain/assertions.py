@@ -1,6 +1,7 @@
-"""Assertions: JWTs of others that prove a client here, and what one must say. Reads and verifies none.
+"""Assertions: JWTs signed by others that authenticate a client, and the rules for their claims (RFC 7523).
 
-Two types, so that nobody takes a claim for proven: only `UnverifiedAssertion.prove` makes an Assertion.
+Parses no JWT and verifies no signature. There are two types, so that an unverified claim is never taken for a
+verified one: only `UnverifiedAssertion.prove` returns an Assertion.
 """
 
 from collections.abc import Mapping
@@ -14,34 +15,36 @@ from identity_service.domain.ports import VerifyingKey
 from identity_service.domain.secret import Secret
 
 MAX_ASSERTION_LIFETIME: Final = timedelta(minutes=5)
-"""From now to `exp`, of what a client signs itself: it can always sign another one."""
+"""The longest time from now to `exp` in an assertion that a client signs itself: it can always sign
+another."""
 
 _CLIENT_TYPES: Final = frozenset({"", "jwt", "client-authentication+jwt"})
 _FEDERATED_TYPES: Final = frozenset({"", "jwt", "jose"})
-"""RFC 7519 section 5.1, JWT-SVID section 2.3. An access token has another type and proves no client."""
+"""The `typ` values of RFC 7519 section 5.1 and JWT-SVID section 2.3. An access token has another type and
+proves no client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assertion:
-    """What a JWT says whose signature verified, no more: who signed, when and for whom is to be checked."""
+    """The claims of a JWT whose signature verified; issuer, times and audience are still to be checked."""
 
     type: str
-    """Lower case, without `application/`; empty = none was named."""
+    """The `typ` of the header in lower case, without `application/`; empty = the header has none."""
     issuer: str
     subject: str
     audience: str | tuple[str, ...]
-    """One text, or a list."""
+    """The `aud` claim: a string, or a list of strings."""
     expire_time: datetime
     issue_time: datetime | None = None
     not_before: datetime | None = None
     token_id: str | None = None
     claims: Mapping[str, object] = field(default_factory=dict, repr=False)
-    """All of them, as they stand."""
+    """All claims, unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedAssertion:
-    """A JWT of the right form. Anybody could have written it."""
+    """A well-formed JWT whose signature has not been verified."""
 
     algorithm: str
     key_id: str
@@ -50,7 +53,7 @@ class UnverifiedAssertion:
     signature: bytes = field(repr=False)
 
     def prove(self, key: VerifyingKey) -> Assertion:
-        """What it says, once its signature is that of this key. Raises CredentialRefusedError."""
+        """Return the claims if the signature is that of this key. Raises CredentialRefusedError otherwise."""
         if key.algorithm != self.algorithm:
             raise CredentialRefusedError("the assertion's key is for another algorithm")
         if not key.verify(self.message, self.signature):
@@ -59,28 +62,35 @@ class UnverifiedAssertion:
 
 
 class AssertionReader(Protocol):
-    """Reads JWTs of others, and opens the keys that clients have registered."""
+    """A parser of JWTs signed by others, which also opens the keys that clients have registered."""
 
     def read(self, jwt: Secret) -> UnverifiedAssertion:
-        """Form, header and types, all strictly. Raises CredentialRefusedError for anything else."""
+        """Parse a JWT strictly: its form, header and claim types.
+
+        Raises CredentialRefusedError if it is malformed.
+        """
 
     def open_key(self, jwk: str) -> VerifyingKey:
-        """A public key with the one algorithm that it names. Raises ValueError."""
+        """Return a public key with the one algorithm that its JWK names. Raises ValueError."""
 
     def spend(self, assertion: UnverifiedAssertion) -> None:
-        """Take as long as a verification does: for an assertion that no key is known for."""
+        """Take as long as a verification does; for assertions whose key is unknown.
+
+        So the duration of a refusal does not tell which clients exist.
+        """
 
 
 def check_client_assertion(assertion: Assertion, *, audience: str, now: datetime, leeway: timedelta) -> str:
-    """Whether it proves its subject to be the client of that id (RFC 7523 section 3); returns its `jti`.
+    """Check that an assertion authenticates the client that is its subject, and return its `jti`.
 
-    Raises CredentialRefusedError.
+    The rules are those of RFC 7523 section 3. Raises CredentialRefusedError.
     """
     if assertion.type not in _CLIENT_TYPES:
         raise CredentialRefusedError("the assertion's typ is neither JWT nor client-authentication+jwt")
     if assertion.issuer != assertion.subject:
         raise CredentialRefusedError("the assertion's iss and sub differ")
-    # One text, compared as a whole: with a list, one of the others could show it here as its own.
+    # A single string, compared as a whole: if a list were accepted, one of its other audiences could present
+    # the assertion here as its own.
     if assertion.audience != audience:
         raise CredentialRefusedError("the assertion's aud is not the one name of this service")
     _check_times(assertion, now, leeway)
@@ -92,9 +102,9 @@ def check_client_assertion(assertion: Assertion, *, audience: str, now: datetime
 def check_federated_token(
     assertion: Assertion, issuer: TrustedIssuer, *, audience: str, now: datetime, leeway: timedelta
 ) -> str | None:
-    """Whether a token of this issuer may prove a client; returns its `jti` where it does so once only.
+    """Check that a token of this issuer may authenticate a client.
 
-    Raises CredentialRefusedError.
+    Returns its `jti` if the issuer's tokens are single-use, else None. Raises CredentialRefusedError.
     """
     if assertion.type not in _FEDERATED_TYPES:
         raise CredentialRefusedError("the token's typ is neither JWT nor JOSE")

@@ -1,4 +1,7 @@
-"""Audit events: who did what to whom, from where, and what came of it. Never a secret. Stores nothing."""
+"""Audit events: their types, and the values that describe them. Contains no storage.
+
+Events hold no secret.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +15,7 @@ MAX_DETAIL_CHARS: Final = 512
 
 
 class AuditType(StrEnum):
-    """What happened; docs/audit.md says each in a sentence."""
+    """The types of audit events; docs/audit.md describes each."""
 
     TOKEN_ISSUED = "token_issued"  # noqa: S105  # the name of an event
     SESSION_STARTED = "session_started"
@@ -49,17 +52,17 @@ class AuditType(StrEnum):
 
     @property
     def kind(self) -> "AuditKind":
-        """Which of the two rings an event of this type belongs to."""
+        """Return the kind of an event of this type, and so the ring buffer that stores it."""
         return _KINDS[self]
 
 
 class AuditKind(StrEnum):
-    """What kind of event this is: the two have rings of their own, so that neither pushes the other out."""
+    """The kinds of events. Each kind has its own ring buffer, so that neither displaces the other."""
 
     CHANGE = "change"
-    """The state of the service changed, or a refresh token was reused."""
+    """A change of the service's state, or the reuse of a refresh token."""
     TRAFFIC = "traffic"
-    """A call was answered or refused; its number is for the callers to choose."""
+    """A call that was answered or refused; callers decide how many of these there are."""
 
 
 _KINDS: Final[Mapping[AuditType, AuditKind]] = {
@@ -100,7 +103,7 @@ _CHANGES: Final = frozenset(type_.value for type_, kind in _KINDS.items() if kin
 
 
 class AuditOutcome(StrEnum):
-    """What came of it."""
+    """Whether the action was carried out or refused."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -108,7 +111,7 @@ class AuditOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One thing that happened, as it is handed to the store, which adds place and time."""
+    """An audit event as it is passed to the store, which adds its id and time."""
 
     type: AuditType
     outcome: AuditOutcome = AuditOutcome.DONE
@@ -121,7 +124,7 @@ class AuditEvent:
 
     @property
     def kind(self) -> AuditKind:
-        """Which of the two rings the event belongs to."""
+        """Return the kind of the event, and so the ring buffer that stores it."""
         return self.type.kind
 
     @classmethod
@@ -136,7 +139,11 @@ class AuditEvent:
         reason: str = "",
         **details: object,
     ) -> "AuditEvent":
-        """An event of a call. Its actor is the origin's unless another was proven; no detail is None."""
+        """Return the event of a call; details that are None are left out.
+
+        The actor is the one of `origin`, unless `actor` is given. Target, reason and each detail are cut
+        after 512 characters.
+        """
         return cls(
             type=type_,
             outcome=outcome,
@@ -155,31 +162,32 @@ def _text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An event as the store has it."""
+    """An audit event as the store holds it."""
 
     event_id: str
-    """Its place, in one order with the events of both rings: grows, opaque otherwise."""
+    """The id of the event; opaque, and greater than the id of every earlier event of either kind."""
     time: datetime
-    """By the store's clock."""
+    """The time of the event by the store's clock."""
     event: AuditEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which events; all conditions must hold, an empty one holds always."""
+    """A filter of audit events: all conditions must hold; an empty condition always holds."""
 
     principal: str = ""
-    """Actor, target, or one of the details subject and client_id."""
+    """The principal that is the actor, the target, or the detail `subject` or `client_id`."""
     types: Sequence[str] = ()
     start_time: datetime | None = None
     end_time: datetime | None = None
 
     @property
     def is_about_changes(self) -> bool:
-        """Whether no event of traffic can meet the conditions, so that its ring need not be read."""
+        """Return whether only events of changes can match, so that the other ring buffer need not be read."""
         return bool(self.types) and _CHANGES.issuperset(self.types)
 
     def accepts(self, stored: StoredEvent) -> bool:
+        """Return whether an event fulfils all conditions; `end_time` is exclusive."""
         event = stored.event
         named = (event.actor, event.target, event.details.get("subject"), event.details.get("client_id"))
         return (

@@ -1,4 +1,4 @@
-"""Backups: what a backup says of itself, and the ports that write one and read it.
+"""Backups: the manifest, and the ports that write and read a backup.
 
 Knows no file format and no cryptography.
 """
@@ -13,37 +13,43 @@ from identity_service.domain.copying import CopiedItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a backup says of itself."""
+    """The description of a backup, stored in it."""
 
     time: datetime
-    """When it was made, by the store's clock."""
+    """The time at which the backup was made, by the store's clock."""
     revision: str
-    """The end of the store's log: everything up to there is in the backup."""
+    """The revision at the end of the store's log: everything up to it is in the backup."""
     issuer: str
-    """The `issuer` of the settings that it was made with."""
+    """The `issuer` of the settings with which the backup was made."""
     version: str
-    """The version of the program that made it."""
+    """The version of the program that made the backup."""
 
 
 class BackupWriter(Protocol):
-    """Makes one backup."""
+    """A writer of one backup."""
 
     def require_free(self) -> None:
-        """Raise AlreadyExistsError if there is something at its place already."""
+        """Raise AlreadyExistsError if there is already something at the place of the backup."""
 
     def write(self, manifest: Manifest, items: Iterable[CopiedItem]) -> Mapping[str, int]:
-        """Write all of it, durably, or leave nothing; returns how many items of each kind it holds.
+        """Write the whole backup durably, or leave nothing behind; return the number of items of each kind.
 
-        What the iteration raises is passed on. Raises AlreadyExistsError, ConfigurationError.
+        Exceptions of the iteration are passed on. Raises AlreadyExistsError, ConfigurationError.
         """
 
 
 class BackupReader(Protocol):
-    """Reads one backup. Every method raises ConfigurationError if it is not whole and genuine."""
+    """A reader of one backup.
+
+    Every method raises ConfigurationError if the backup is incomplete or not authentic.
+    """
 
     @property
     def manifest(self) -> Manifest:
-        """What it says of itself."""
+        """Return the manifest of the backup."""
 
     def items(self) -> Iterator[CopiedItem]:
-        """All items, from the first; verified one part after the other, so the last one may be refused."""
+        """Yield all items.
+
+        They are verified part by part, so an error may come as late as at the last item.
+        """

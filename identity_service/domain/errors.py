@@ -1,7 +1,7 @@
-"""Everything that can go wrong, as a tree: each error carries a reason, none a transport code.
+"""The errors of the service, as one tree of classes. Each has a reason; none knows a transport code.
 
-Messages are for the caller: they say what to do and never hold a token, a secret or a password, nor
-whether an account exists. `grpc_api/errors.py` maps each class to a status; a test walks this tree.
+Messages are for the caller: they say what to do, hold no token, secret or password, and do not tell whether
+an account exists. `grpc_api/errors.py` maps each class to a status; a test checks that no class is missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ from identity_service.domain.visible import shown
 
 
 class IdentityError(Exception):
-    """The root. `reason` is a name in `error_reason.proto` without its prefix."""
+    """The base class of all errors. `reason` is a name in `error_reason.proto` without its prefix."""
 
     reason: ClassVar[str] = "INTERNAL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldViolation:
-    """One field of a request that cannot be as it is."""
+    """A field of a request that is not acceptable."""
 
     field: str
-    """The path, as in `requests[3].audiences[0]`."""
+    """The path of the field, as in `requests[3].audiences[0]`."""
     description: str
-    """What it must be instead."""
+    """What the value must be."""
 
 
 class InvalidRequestError(IdentityError):
-    """The request cannot be carried out whoever sends it."""
+    """The request is invalid, no matter which caller sends it."""
 
     reason = "INVALID_FIELD"
 
@@ -38,37 +38,49 @@ class InvalidRequestError(IdentityError):
 
     @classmethod
     def of(cls, field: str, description: str) -> "InvalidRequestError":
+        """Return the error for a single field."""
         return cls(FieldViolation(field=field, description=description))
 
 
 class MalformedRequestError(InvalidRequestError):
+    """The bytes of the request cannot be parsed as its message type."""
+
     reason = "MALFORMED_REQUEST"
 
 
 class UnknownScopeError(InvalidRequestError):
+    """A scope in the request does not exist in this deployment."""
+
     reason = "UNKNOWN_SCOPE"
 
 
 class LifetimeOutOfBoundsError(InvalidRequestError):
+    """The requested lifetime is not positive, or is longer than allowed."""
+
     reason = "LIFETIME_OUT_OF_BOUNDS"
 
 
 class TokenNotOpenableError(InvalidRequestError):
+    """The token is encrypted with a key that this service does not have."""
+
     reason = "TOKEN_NOT_OPENABLE"
 
 
 class EncryptionNotPossibleError(InvalidRequestError):
-    """The token cannot be encrypted to its audience: there is no one audience, or no key of it."""
+    """The token cannot be encrypted for its audience: there is not exactly one, or it has no key."""
 
     reason = "ENCRYPTION_NOT_POSSIBLE"
 
 
 class UnauthenticatedError(IdentityError):
-    """Nobody was proven to be anybody."""
+    """The caller did not authenticate a principal with what it sent."""
 
 
 class CredentialRefusedError(UnauthenticatedError):
-    """Wrong secret, unknown principal and disabled principal alike: the answer must not tell which."""
+    """The credential was refused.
+
+    The answer is the same for a wrong secret, an unknown principal and a disabled principal.
+    """
 
     reason = "CREDENTIAL_REFUSED"
     message: ClassVar[str] = "the credential was refused"
@@ -76,25 +88,31 @@ class CredentialRefusedError(UnauthenticatedError):
     def __init__(self, why: str = "", account: str = "", details: Mapping[str, str] | None = None) -> None:
         super().__init__(self.message)
         self.why = why
-        """For the audit event alone: what was wrong, without any part of the credential."""
+        """Why the credential was refused, without any part of it; goes into the audit event only."""
         self.account = account
-        """For the audit event alone: the client or user, where there is one."""
+        """The client or user, if one is known; goes into the audit event only."""
         self.details = {name: shown(text) for name, text in (details or {}).items()}
-        """For the audit event alone: names that the credential or a rule says, made visible and cut short."""
+        """Names from the credential or a rule, escaped and truncated (see `shown`); go into the audit event
+        only."""
 
 
 class CertificateMissingError(CredentialRefusedError):
-    """Told apart, since whoever connects knows what it connected with."""
+    """The connection has no client certificate.
+
+    This is the one refusal that says why: the client knows already whether it sent a certificate.
+    """
 
     message = "the connection has no certificate: connect with TLS and show one"
 
 
 class CallerUnauthenticatedError(UnauthenticatedError):
+    """The caller of a method that needs authentication has not authenticated itself."""
+
     reason = "CALLER_UNAUTHENTICATED"
 
 
 class BindingRequiredError(UnauthenticatedError):
-    """The client's tokens are bound to a certificate, and the connection does not show it."""
+    """The client's tokens are bound to a certificate that the connection does not present."""
 
     reason = "BINDING_REQUIRED"
 
@@ -106,6 +124,8 @@ class BindingRequiredError(UnauthenticatedError):
 
 
 class RefreshTokenInvalidError(UnauthenticatedError):
+    """The refresh token is malformed, or was not issued by this service."""
+
     reason = "REFRESH_TOKEN_INVALID"
 
     def __init__(self) -> None:
@@ -113,6 +133,8 @@ class RefreshTokenInvalidError(UnauthenticatedError):
 
 
 class RefreshTokenSupersededError(UnauthenticatedError):
+    """The refresh token was replaced within the grace window; the newest token still works."""
+
     reason = "REFRESH_TOKEN_SUPERSEDED"
 
     def __init__(self) -> None:
@@ -120,6 +142,8 @@ class RefreshTokenSupersededError(UnauthenticatedError):
 
 
 class RefreshTokenReusedError(UnauthenticatedError):
+    """The refresh token was presented again after the grace window (RFC 9700 section 4.14.2)."""
+
     reason = "REFRESH_TOKEN_REUSED"
 
     def __init__(self) -> None:
@@ -127,6 +151,8 @@ class RefreshTokenReusedError(UnauthenticatedError):
 
 
 class SessionEndedError(UnauthenticatedError):
+    """The session has ended or expired."""
+
     reason = "SESSION_ENDED"
 
     def __init__(self) -> None:
@@ -134,7 +160,7 @@ class SessionEndedError(UnauthenticatedError):
 
 
 class SubjectTokenRefusedError(UnauthenticatedError):
-    """A token that was shown for exchange does not verify."""
+    """A token that was presented for exchange does not verify."""
 
     reason = "SUBJECT_TOKEN_REFUSED"
 
@@ -143,55 +169,69 @@ class SubjectTokenRefusedError(UnauthenticatedError):
 
 
 class PermissionDeniedError(IdentityError):
-    """The principal is known and may not."""
+    """The principal is authenticated, but is not allowed to do this."""
 
 
 class AudienceNotAllowedError(PermissionDeniedError):
+    """The principal may not have a token for a requested audience."""
+
     reason = "AUDIENCE_NOT_ALLOWED"
 
 
 class ScopeNotAllowedError(PermissionDeniedError):
+    """The principal may not have a requested scope."""
+
     reason = "SCOPE_NOT_ALLOWED"
 
 
 class GrantNotAllowedError(PermissionDeniedError):
+    """The client is not allowed to use this grant."""
+
     reason = "GRANT_NOT_ALLOWED"
 
 
 class ExchangeNotAllowedError(PermissionDeniedError):
-    """The client may not act for this subject, or not so."""
+    """The client may not act for this subject, or not through this actor."""
 
     reason = "EXCHANGE_NOT_ALLOWED"
 
 
 class CallerScopeMissingError(PermissionDeniedError):
+    """The caller lacks the scope that the method needs."""
+
     reason = "CALLER_SCOPE_MISSING"
 
 
 class MethodNotAllowedError(PermissionDeniedError):
+    """The policy table has no entry for this method."""
+
     reason = "METHOD_NOT_ALLOWED"
 
 
 class ExhaustedError(IdentityError):
-    """Too much of something; later is fine."""
+    """A limit is exhausted; the call may succeed later."""
 
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds."""
+        """How long to wait before the next attempt, in seconds."""
 
 
 class TooManyAttemptsError(ExhaustedError):
+    """Too many wrong credentials; the pause after them is not over."""
+
     reason = "TOO_MANY_ATTEMPTS"
 
 
 class WatcherTooSlowError(ExhaustedError):
-    """A watcher reads more slowly than changes come."""
+    """The watcher reads more slowly than changes arrive."""
 
     reason = "WATCHER_TOO_SLOW"
 
 
 class ServerBusyError(ExhaustedError):
+    """This process has too many calls of this kind in progress."""
+
     reason = "SERVER_BUSY"
 
 
@@ -201,12 +241,12 @@ class RequestTimeoutError(IdentityError):
     reason = "REQUEST_TIMEOUT"
 
     def __init__(self, seconds: float) -> None:
-        """`seconds` = how long it had."""
+        """Create the error; `seconds` = the time within which the request had to arrive."""
         super().__init__(f"the request did not arrive within {seconds:g} s; send it again")
 
 
 class UnavailableError(IdentityError):
-    """Cannot know, hence does not say. `retry_after` is in seconds."""
+    """The service cannot know the answer now, and so refuses to give one. `retry_after` is in seconds."""
 
     retry_after: ClassVar[float] = 1.0
 
@@ -218,31 +258,28 @@ class ShuttingDownError(UnavailableError):
 
 
 class StoreUnavailableError(UnavailableError):
-    """The store cannot be reached, timed out, or did not confirm what was asked of it."""
+    """The store cannot be reached, timed out, or did not confirm a write."""
 
     reason = "STORE_UNAVAILABLE"
 
 
 class NotConfirmedError(StoreUnavailableError):
-    """The store took the change, and too few copies or disks confirmed it in time."""
+    """The store accepted the change, but too few replicas or disks confirmed it in time."""
 
     reason = "NOT_CONFIRMED"
 
     def __init__(self, message: str, answer: object = None) -> None:
         super().__init__(message)
         self.answer = answer
-        """What the store answered to the change."""
+        """The store's reply to the change."""
 
 
 class StoreReplacedError(StoreUnavailableError):
-    """The store's log has another epoch than the one this process follows: nothing was changed."""
+    """The store's log has another epoch than this process follows; nothing was changed."""
 
 
 class UnsafeStoreError(StoreUnavailableError):
-    """The store answers, and would break what the operator was promised: by its set-up, or by its files.
-
-    The message names the setting or the file, and says what to do.
-    """
+    """The store answers, but its configuration or files break a promise made to the operator."""
 
 
 class StoreUninitializedError(StoreUnavailableError):
@@ -250,7 +287,7 @@ class StoreUninitializedError(StoreUnavailableError):
 
 
 class CopyUnfinishedError(StoreUninitializedError):
-    """The store holds a part of a copy: a restore or a migration into it was not finished."""
+    """The store holds an incomplete copy: a restore or a migration into it did not finish."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -260,7 +297,7 @@ class CopyUnfinishedError(StoreUninitializedError):
 
 
 class StoreFencedError(StoreUnavailableError):
-    """The store was copied to another one and takes no writes any more: nothing was changed."""
+    """The store was migrated to another one and accepts no more writes; nothing was changed."""
 
     reason = "STORE_MOVED"
 
@@ -274,20 +311,29 @@ class StoreFencedError(StoreUnavailableError):
 
 
 class StoreDamagedError(StoreUnavailableError):
-    """Something in the store is not what this service wrote there. The message names it and the remedy."""
+    """The store holds data that this service did not write there.
+
+    The message names the data and the remedy.
+    """
 
     reason = "STORE_DAMAGED"
 
 
 class ReplicaStaleError(UnavailableError):
+    """No heartbeat of this process was confirmed for too long, so its replica may be out of date."""
+
     reason = "REPLICA_STALE"
 
 
 class NotReadyError(UnavailableError):
+    """This process has not read the change log yet, or lacks threads."""
+
     reason = "NOT_READY"
 
 
 class NoSigningKeyError(UnavailableError):
+    """The store holds no key that may be used now for this purpose."""
+
     reason = "NO_SIGNING_KEY"
 
 
@@ -298,11 +344,13 @@ class SignerUnavailableError(UnavailableError):
 
 
 class RevisionNotReachedError(UnavailableError):
+    """The change log does not reach the requested revision yet."""
+
     reason = "REVISION_NOT_REACHED"
 
 
 class IssuerUnreachableError(UnavailableError):
-    """The keys of a trusted issuer are not to be had now."""
+    """The keys of a trusted issuer cannot be read now."""
 
     reason = "ISSUER_UNREACHABLE"
 
@@ -311,20 +359,26 @@ class IssuerUnreachableError(UnavailableError):
 
 
 class ClockSkewedError(UnavailableError):
+    """The wall clock of this process is not accepted."""
+
     reason = "CLOCK_SKEWED"
 
 
 class NotImplementedYetError(IdentityError):
-    """A part of the contract that this version does not offer: said, never silently ignored."""
+    """The request uses a part of the API that this version does not offer."""
 
     reason = "NOT_IMPLEMENTED"
 
 
 class NotFoundError(IdentityError):
+    """The record, session or key does not exist."""
+
     reason = "NOT_FOUND"
 
 
 class AlreadyExistsError(IdentityError):
+    """The record, session, epoch or file already exists."""
+
     reason = "ALREADY_EXISTS"
 
 
@@ -335,4 +389,7 @@ class StaleEtagError(IdentityError):
 
 
 class ConfigurationError(IdentityError):
-    """The operator's settings or store cannot serve: found at start, never while answering a call."""
+    """The settings or the store are unusable.
+
+    Raised at start and by commands, never while answering a call.
+    """

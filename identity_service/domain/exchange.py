@@ -1,7 +1,8 @@
-"""Token exchange (RFC 8693): who may act for whom, and what the token then says. Verifies and signs nothing.
+"""Token exchange (RFC 8693): decides which client may act for which subject, and the claims of the new token.
 
-Every exchange narrows: audiences to what the client may ask for, scopes to those of the subject token that
-the client may have, time to what the subject token has left. The chain of actors only grows.
+Verifies and signs nothing. Every exchange narrows: the audiences to those that the client may request, the
+scopes to those of the subject token that the client may have, the lifetime to what the subject token has
+left. The chain of actors only grows.
 """
 
 import json
@@ -25,20 +26,20 @@ from identity_service.domain.tokens import MAX_ACTORS, MAX_EXTRA_CLAIMS_BYTES, A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeCase:
-    """What is known when somebody wants to exchange a token. All tokens in it have verified."""
+    """The facts on which an exchange is decided. All tokens in it have verified."""
 
     subject_token: AccessToken
     actor_token: AccessToken | None = None
     client: Client
-    """Who asks, proven."""
+    """The authenticated client that requests the exchange."""
     client_subject: PrincipalId
-    """The subject of the client's own tokens: the actor, where no actor token names another."""
+    """The subject of the client's own tokens: the actor, if no actor token names another."""
     generations: Mapping[PrincipalId, Generation] = field(default_factory=dict)
-    """Those of the client, from before it was proven."""
+    """The generations of the client, read before it was authenticated."""
 
     @property
     def actor(self) -> Actor:
-        """Who will act for the subject."""
+        """Return the party that will act for the subject."""
         token = self.actor_token
         if token is None:
             return Actor(subject=self.client_subject, client_id=self.client.client_id)
@@ -47,7 +48,7 @@ class ExchangeCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """What the new token says beside what it takes over from the subject token."""
+    """The claims of the new token that an exchange decides; the others are those of the subject token."""
 
     audiences: tuple[str, ...]
     scopes: tuple[str, ...]
@@ -67,12 +68,12 @@ def decide_exchange(
     claims: Mapping[str, object],
     may_act: PrincipalId | None = None,
 ) -> Exchanged:
-    """What comes of an exchange.
+    """Return the claims of the new token.
 
     Raises:
         GrantNotAllowedError, ExchangeNotAllowedError: this client may not act for this subject.
-        AudienceNotAllowedError, ScopeNotAllowedError: more was asked for than both may have.
-        InvalidRequestError: claims that the subject token has already, or too many.
+        AudienceNotAllowedError, ScopeNotAllowedError: more was requested than client and subject token allow.
+        InvalidRequestError: a claim is already in the subject token, or the claims are too large.
     """
     subject_token = case.subject_token
     _require_permission(case)
@@ -96,22 +97,26 @@ def _require_permission(case: ExchangeCase) -> None:
     own = case.actor_token is None or case.actor_token.client_id == client.client_id
     if case.actor_token is not None and not own and not _receives(client, case.actor_token):
         raise ExchangeNotAllowedError("the actor token is neither the client's own nor for an audience of it")
-    # Whoever was sent a token of the one that may act, and shows it as actor token, is not that one.
-    if limit is not None and not (own and _is(case.actor, limit)):
+    # A client that merely received a token of the permitted actor, and presents it as actor token, is not
+    # that actor.
+    if limit is not None and not (own and _matches(case.actor, limit)):
         raise ExchangeNotAllowedError("the subject token says that another alone may act (may_act)")
 
 
-def _is(actor: Actor, limit: Actor) -> bool:
+def _matches(actor: Actor, limit: Actor) -> bool:
     return actor.subject == limit.subject and limit.client_id in (None, actor.client_id)
 
 
 def _receives(client: Client, token: AccessToken) -> bool:
-    """Whether a token came to this client rightly: a service may pass on what was meant for it."""
+    """Return whether the client is a recipient of a token: a service may pass on tokens meant for it."""
     return ANY in client.exchange_audiences or not client.exchange_audiences.isdisjoint(token.audiences)
 
 
 def _entitlement(client: Client, subject_token: AccessToken) -> Entitlement:
-    """`ANY` stands for what the subject token has; scopes are never more than that."""
+    """Return what the client may request.
+
+    `ANY` stands for the audiences or scopes of the subject token; no scope beyond those is allowed.
+    """
     audiences, scopes = frozenset(subject_token.audiences), frozenset(subject_token.scopes)
     return Entitlement(
         audiences=client.audiences - {ANY} | (audiences if ANY in client.audiences else frozenset()),
@@ -121,7 +126,10 @@ def _entitlement(client: Client, subject_token: AccessToken) -> Entitlement:
 
 
 def _chain(case: ExchangeCase) -> tuple[Actor, ...]:
-    """The actor, whoever acts for the actor, and whoever acted before: none is ever dropped (section 4.1)."""
+    """Return the new chain of actors (section 4.1); no actor is ever dropped.
+
+    It is the actor, then the actors of the actor token, then those of the subject token.
+    """
     behind = case.actor_token.actors if case.actor_token is not None else ()
     chain = (case.actor, *behind, *case.subject_token.actors)
     if len(chain) > MAX_ACTORS:
@@ -130,10 +138,10 @@ def _chain(case: ExchangeCase) -> tuple[Actor, ...]:
 
 
 def _generations(case: ExchangeCase) -> dict[PrincipalId, Generation]:
-    """Under which generations the new token stands: for each principal the oldest that any source names.
+    """Return the generations of the new token: for each principal the oldest that any source names.
 
-    Principals that the new token does not name by itself get an entry though they were never raised: else
-    raising them would not end it.
+    Principals that the new token does not name elsewhere get an entry even if they were never raised:
+    otherwise raising them would not revoke the token.
     """
     tokens = [case.subject_token, *((case.actor_token,) if case.actor_token is not None else ())]
     held: dict[PrincipalId, Generation | None] = {}
@@ -160,7 +168,10 @@ def _older(one: Generation | None, other: Generation | None) -> Generation | Non
 
 
 def _kept_may_act(given: Actor | None, wanted: PrincipalId | None) -> Actor | None:
-    """Who may act from now on: what the subject token says stands; where it is silent it may be said."""
+    """Return the `may_act` of the new token: that of the subject token, else the requested one.
+
+    Raises ExchangeNotAllowedError if both are given and differ.
+    """
     if given is None or wanted is None:
         return given if wanted is None else Actor(subject=wanted)
     if given != Actor(subject=wanted):

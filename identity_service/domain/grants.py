@@ -1,4 +1,4 @@
-"""Grant policy: which audiences, scopes and lifetime a principal may have. Decides, stores nothing."""
+"""The grant policy: decides which audiences, scopes and lifetime a principal gets. Stores nothing."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ SCOPE_REVOKE: Final = "identity.revoke"
 SCOPE_ADMIN: Final = "identity.admin"
 OWN_SCOPES: Final = frozenset({SCOPE_VERIFY, SCOPE_REVOKE, SCOPE_ADMIN})
 OWN_PREFIX: Final = "identity."
-"""Scopes of this service itself: only the three above exist, and none is given without being asked for."""
+"""The prefix of the scopes of this service: only the three above exist, and none is granted by default."""
 
 MAX_AUDIENCES: Final = 16
 MAX_SCOPES: Final = 100
@@ -32,7 +32,7 @@ _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantRequest:
-    """What was asked for; empty or None = the default."""
+    """The audiences, scopes and lifetime that were requested; empty or None = the default."""
 
     audiences: Sequence[str] = ()
     scopes: Sequence[str] = ()
@@ -41,7 +41,7 @@ class GrantRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifetimeBounds:
-    """Of access tokens, as the service is configured."""
+    """The default and the maximum lifetime of access tokens, as the service is configured."""
 
     default: timedelta = timedelta(minutes=15)
     maximum: timedelta = timedelta(hours=24)
@@ -49,7 +49,7 @@ class LifetimeBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entitlement:
-    """What a principal may have at most."""
+    """The most that a principal may be granted."""
 
     audiences: frozenset[str]
     scopes: frozenset[str]
@@ -58,7 +58,7 @@ class Entitlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """What the token will carry, each list in the order of the request and without repetition."""
+    """The content of the new token; each list is in the order of the request, without duplicates."""
 
     audiences: tuple[str, ...]
     scopes: tuple[str, ...]
@@ -66,20 +66,23 @@ class Granted:
 
 
 def require_grant(client: Client, grant: Grant) -> None:
-    """Raises GrantNotAllowedError where the client may not get tokens in this way."""
+    """Raise GrantNotAllowedError if the client may not get tokens by this grant."""
     if grant not in client.grants:
         raise GrantNotAllowedError(f"the client is not allowed the grant {grant.value}")
 
 
 def client_entitlement(client: Client) -> Entitlement:
-    """What a client may have for itself. `ANY` speaks of the users who sign in through it only."""
+    """Return what a client may have for itself.
+
+    `ANY` concerns only the users who sign in through the client.
+    """
     return Entitlement(
         audiences=client.audiences - {ANY}, scopes=client.scopes - {ANY}, max_lifetime=client.max_lifetime
     )
 
 
 def user_entitlement(client: Client, user: User) -> Entitlement:
-    """What a user may have through this client: what both may."""
+    """Return what a user may have through this client: what both may have."""
     return Entitlement(
         audiences=_both(client.audiences, user.audiences),
         scopes=_both(client.scopes, user.scopes),
@@ -92,15 +95,15 @@ def _both(of_client: frozenset[str], of_user: frozenset[str]) -> frozenset[str]:
 
 
 def check_names(request: GrantRequest, known_scopes: frozenset[str] = frozenset()) -> None:
-    """Whether the names in the request can exist at all.
+    """Check that the names in the request are valid.
 
     Args:
-        request: what was asked for.
-        known_scopes: the scopes of this deployment; empty = any well-formed one.
+        request: what was requested.
+        known_scopes: the scopes of this deployment; empty = any well-formed scope.
 
     Raises:
-        InvalidRequestError: too many names, or an audience that is no visible ASCII text.
-        UnknownScopeError: a scope that RFC 6749 section 3.3 or this deployment does not know.
+        InvalidRequestError: too many names, or an audience that is not visible ASCII text.
+        UnknownScopeError: a scope is malformed (RFC 6749 section 3.3) or unknown to this deployment.
     """
     violations = [*_too_many("audiences", request.audiences, MAX_AUDIENCES)]
     violations += _too_many("scopes", request.scopes, MAX_SCOPES)
@@ -124,14 +127,14 @@ def check_names(request: GrantRequest, known_scopes: frozenset[str] = frozenset(
 
 
 def is_known_scope(scope: str, known_scopes: frozenset[str] = frozenset()) -> bool:
-    """Well-formed by RFC 6749 section 3.3, and one of ours or of the deployment's."""
+    """Return whether a scope is well-formed (RFC 6749 section 3.3) and known to this deployment."""
     if scope.startswith(OWN_PREFIX):
         return scope in OWN_SCOPES
     return _SCOPE.fullmatch(scope) is not None and (not known_scopes or scope in known_scopes)
 
 
 def is_audience(text: str) -> bool:
-    """1 to 256 visible ASCII characters."""
+    """Return whether a text is 1 to 256 visible ASCII characters."""
     return _AUDIENCE.fullmatch(text) is not None
 
 
@@ -143,12 +146,12 @@ def _too_many(field: str, values: Sequence[str], limit: int) -> Iterable[FieldVi
 
 
 def decide_grant(entitlement: Entitlement, request: GrantRequest, bounds: LifetimeBounds) -> Granted:
-    """What a principal gets of what it asked for; `check_names` has passed.
+    """Return what a principal gets of its request; `check_names` must have passed.
 
     Raises:
-        InvalidRequestError: no audience was named, and there is not exactly one to take.
-        LifetimeOutOfBoundsError: not positive, or over the service's or the client's maximum.
-        AudienceNotAllowedError, ScopeNotAllowedError: asked for more than the principal may have.
+        InvalidRequestError: no audience was named, and the principal does not have exactly one.
+        LifetimeOutOfBoundsError: less than 1 s, or over the service's or the client's maximum.
+        AudienceNotAllowedError, ScopeNotAllowedError: the request exceeds what the principal may have.
     """
     return Granted(
         audiences=_decide_audiences(entitlement, request),
@@ -189,10 +192,10 @@ def _decide_lifetime(entitlement: Entitlement, request: GrantRequest, bounds: Li
 
 
 def narrow(field: str, held: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
-    """The part of what a session holds that a refresh asks for; nothing asked = all of it.
+    """Return the requested part of what a session holds; no request = all of it.
 
     Raises:
-        ScopeNotAllowedError, AudienceNotAllowedError: asked for more than the session holds.
+        ScopeNotAllowedError, AudienceNotAllowedError: the request exceeds what the session holds.
     """
     chosen = tuple(dict.fromkeys(asked)) or tuple(held)
     if not set(held).issuperset(chosen):

@@ -1,6 +1,6 @@
-"""Names of things: what identifies a principal, a session, a token, a key, a place in the log.
+"""Identifiers: the types of ids of principals, sessions, tokens, keys and log entries, and their generation.
 
-Owns their types and how they are drawn. Knows nothing of what they identify.
+Knows nothing about the things that the ids identify.
 """
 
 import base64
@@ -9,7 +9,7 @@ import secrets
 from typing import Final, NewType
 
 PrincipalId = NewType("PrincipalId", str)
-"""A client's `client_id` or a user's generated id: one namespace. `EVERYONE` stands for all of them."""
+"""A client's `client_id` or a user's generated id: one namespace. `EVERYONE` stands for all principals."""
 
 SessionId = NewType("SessionId", str)
 """`sid`: 128 random bits, base64url, 22 characters."""
@@ -21,28 +21,31 @@ KeyId = NewType("KeyId", str)
 """`kid`: the RFC 7638 thumbprint of a signing key, or the random name of a refresh key."""
 
 Epoch = NewType("Epoch", str)
-"""The random name that a change log is given when it is created."""
+"""The random name that a change log gets when it is created, restored or found damaged."""
 
 Link = NewType("Link", str)
 """The random name of one entry of a change log."""
 
 EVERYONE: Final = PrincipalId("*")
-"""The whole service: raising its generation revokes every token there is."""
+"""The whole service: raising its generation revokes every token."""
 
 FIRST_PARTY_CLIENT: Final = PrincipalId("first-party")
-"""The client through which a person signs in who names none. Public: it has no secret."""
+"""The client for users who sign in without naming a client. Public: it has no secret."""
 
 USER_PREFIX: Final = "u_"
-"""Of the ids of users: no client's id begins so."""
+"""The prefix of users' ids; no client's id begins with it."""
 
 NO_LINK: Final = Link("")
-"""What stands before the first entry of a log."""
+"""The link before the first entry of a log."""
 
 _PRINCIPAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}")
 
 
 def is_principal_id(text: str) -> bool:
-    """Whether `text` may name a principal: 1 to 128 letters, digits and `._:@/-`, a letter or digit first."""
+    """Return whether `text` is a valid principal id.
+
+    That is 1 to 128 letters, digits and `._:@/-`, beginning with a letter or digit.
+    """
     return _PRINCIPAL.fullmatch(text) is not None
 
 
@@ -50,35 +53,43 @@ _KEY: Final = "*key:"
 
 
 def key_principal(key_id: KeyId) -> PrincipalId:
-    """What is raised when a key is retired: everything made with it. No client's id looks so."""
+    """Return the principal whose generation is raised when a key is retired; no client's id looks like it.
+
+    Raising it revokes everything that was made with the key.
+    """
     return PrincipalId(f"{_KEY}{key_id}")
 
 
 def is_key_principal(principal: PrincipalId) -> bool:
+    """Return whether a principal stands for a key; see `key_principal`."""
     return principal.startswith(_KEY)
 
 
 def base64url(data: bytes) -> str:
-    """Unpadded base64url (RFC 7515 section 2)."""
+    """Return unpadded base64url (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def new_token_id() -> TokenId:
+    """Return a new random token id."""
     return TokenId(secrets.token_urlsafe(16))
 
 
 def new_session_id() -> SessionId:
+    """Return a new random session id."""
     return SessionId(secrets.token_urlsafe(16))
 
 
 def new_user_id() -> PrincipalId:
-    """A user keeps this id whatever becomes of the username."""
+    """Return a new random user id; it stays the same if the username changes."""
     return PrincipalId(USER_PREFIX + secrets.token_hex(10))
 
 
 def new_epoch() -> Epoch:
+    """Return a new random epoch: 64 bits in hexadecimal."""
     return Epoch(secrets.token_hex(8))
 
 
 def new_link() -> Link:
+    """Return a new random link: 64 bits in base64url."""
     return Link(secrets.token_urlsafe(8))

@@ -1,8 +1,8 @@
-"""Characters that a reader does not see: which of them a name or a text for people may hold.
+"""Invisible characters: which of them a name or a text for people may contain.
 
-`visible.py` has the characters that change how the text around them is shown, and escapes them wherever text
-is printed. The characters here change nothing around them, and are not escaped: they make two texts differ
-that look the same.
+`visible.py` has the characters that change how the text around them is displayed, and escapes them wherever
+text is printed. The characters here change nothing around them and are not escaped, but they make two texts
+differ that look the same.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final
 from identity_service.domain.visible import has_controls
 
 MAX_MARKS: Final = 8
-"""The most combining marks in a row: more of them cover the lines above and below the text."""
+"""The largest number of combining marks in a row: more of them cover the lines above and below the text."""
 
 VISIBLE_NAME: Final = (
     f"visible characters, without spaces and with at most {MAX_MARKS} combining marks in a row"
@@ -43,9 +43,9 @@ _NONCHARACTERS: Final = r"\ufdd0-\ufdef" + "".join(
 _INVISIBLE: Final = re.compile(f"[{_IGNORABLE}{_BLANK}{_NONCHARACTERS}]")
 _JOINERS: Final = "\u200c\u200d"
 _SELECTORS: Final = "\ufe0e\ufe0f"
-"""Variation selectors: show the character before as text, or as emoji."""
+"""The variation selectors that display the preceding character as text, or as emoji."""
 _VIRAMA: Final = 9
-"""The canonical combining class of the marks that join letters in scripts of India."""
+"""The canonical combining class of viramas: marks that join letters in scripts of India."""
 
 
 def has_invisible(text: str) -> bool:
@@ -54,7 +54,7 @@ def has_invisible(text: str) -> bool:
 
 
 def is_visible_name(text: str) -> bool:
-    """Return whether each character of a name is seen: two names that differ then look different.
+    """Return whether every character of a name is visible, so that two names that differ look different.
 
     Letters of two scripts that look alike pass.
     """
@@ -65,10 +65,10 @@ def is_visible_name(text: str) -> bool:
 
 
 def is_visible_text(text: str) -> bool:
-    """Return whether a text for people can be shown as it is, which emoji and every script may need.
+    """Return whether a text for people can be displayed as it is, including emoji and text in every script.
 
-    A joiner (U+200C, U+200D) is fine between emoji, after a letter of a script that is written from right to
-    left and beside a virama; U+FE0E and U+FE0F are fine after a symbol, a digit or a punctuation mark.
+    A joiner (U+200C, U+200D) is accepted between emoji, after a letter of a right-to-left script and beside a
+    virama; U+FE0E and U+FE0F are accepted after a symbol, a digit or a punctuation mark.
     """
     if text.isascii():
         return not has_controls(text)
@@ -80,17 +80,17 @@ def is_visible_text(text: str) -> bool:
 
 
 def comparable(text: str) -> str:
-    """Return the form in which a password is compared with a name: what both look like, whatever their case.
+    """Return the form in which a password is compared with a name: equal for texts that look the same.
 
     NFKC, without invisible characters, control characters and spaces, case folded; a dotted and a dotless i
-    are an i. Two texts with the same form look the same, or differ in case alone in some language.
+    are an i. Two texts with the same form look the same, or differ only in case in some language.
     """
-    folded = _seen(unicodedata.normalize("NFKC", _seen(text)).casefold())
+    folded = _visible_part(unicodedata.normalize("NFKC", _visible_part(text)).casefold())
     folded = unicodedata.normalize("NFKC", folded.replace("i\u0307", "i").replace("\u0131", "i"))
-    return _seen(folded)
+    return _visible_part(folded)
 
 
-def _seen(text: str) -> str:
+def _visible_part(text: str) -> str:
     return "".join(c for c in _INVISIBLE.sub("", text) if not c.isspace() and not has_controls(c))
 
 
@@ -104,14 +104,17 @@ def _has_many_marks(text: str) -> bool:
 
 
 def _is_in_place(text: str, index: int) -> bool:
-    """Return whether the invisible character at `index` is one that the characters around it need."""
+    """Return whether the invisible character at `index` is needed by the characters around it."""
     if text[index] in _JOINERS:
         return True  # `_joins` decides
     return text[index] in _SELECTORS and index > 0 and _takes_a_selector(text[index - 1])
 
 
 def _takes_a_selector(character: str) -> bool:
-    """Return whether a character is of a kind that emoji-variation-sequences.txt of Unicode has."""
+    """Return whether a variation selector may follow a character.
+
+    The kinds of these characters are those in emoji-variation-sequences.txt of Unicode.
+    """
     return (
         character == "\u2139"
         or _is_symbol(character)
@@ -133,6 +136,6 @@ def _joins(text: str, index: int) -> bool:
 
 
 def _is_symbol(character: str) -> bool:
-    """Return whether a character is a symbol, or in the blocks of emoji, to which Unicode adds each year."""
+    """Return whether a character is a symbol, or in the blocks of emoji, which Unicode extends each year."""
     category = unicodedata.category(character)
     return "\U0001f000" <= character < "\U00020000" or (category[0] == "S" and not has_invisible(character))

@@ -1,4 +1,7 @@
-"""Spellings of issuer names that mean the same issuer. The `iss` of a token is compared exactly, not here."""
+"""Comparison of issuer names, to find spellings of one name.
+
+The `iss` of a token is compared exactly instead.
+"""
 
 import unicodedata
 from contextlib import suppress
@@ -13,11 +16,11 @@ _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
 def is_same_issuer(first: str, second: str) -> bool:
-    """Return whether two issuer names are spellings of one name.
+    """Return whether two issuer names are spellings of the same name.
 
-    URLs are the same whatever the case of scheme and host, the default port, a dot after the host, slashes at
-    the end of the path, dot segments, percent-encoding, and the form of an internationalised host (NFKC, then
-    IDNA). Other names are the same whatever their case and invisible characters.
+    For URLs these do not matter: the case of scheme and host, the default port, a dot after the host, slashes
+    at the end of the path, dot segments, percent-encoding, and the form of an internationalised host (NFKC,
+    then IDNA). For other names case and invisible characters do not matter.
     """
     return first == second or _canonical(first) == _canonical(second)
 

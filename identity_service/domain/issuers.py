@@ -1,4 +1,4 @@
-"""Trusted issuers, whose JWTs prove clients, and the rules for that. Reads no JWT and fetches no key."""
+"""Trusted issuers, whose JWTs authenticate clients, and their rules. Parses no JWT and fetches no key."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,44 +9,46 @@ from typing import Final
 from identity_service.domain.ids import PrincipalId, base64url
 
 FEDERATED_PREFIX: Final = "f_"
-"""The prefix of ids of principals without a record: only `federated_id` makes such ids."""
+"""The prefix of ids of principals that have no record: only `federated_id` makes such ids."""
 
 ISSUER_ALGORITHMS: Final = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
-"""The algorithms of an issuer that names none itself; none is symmetric."""
+"""The algorithms of an issuer for which none are configured; none is symmetric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustRule:
-    """A rule: tokens with these claims prove this client."""
+    """A rule that tokens with certain claims authenticate a certain client."""
 
     claims: Mapping[str, str]
-    """Claim → the value that it must have; see `applies`."""
+    """Claim path → the value that it must have: the whole value, or with a `*` at its end a prefix. See
+    `applies`."""
     client_id: PrincipalId
     per_subject: bool = False
-    """Whether each `sub` of the issuer is a subject of its own; else the subject is the client."""
+    """Whether each `sub` of the issuer is a separate subject; if not, the subject is the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedIssuer:
-    """Another issuer whose tokens are credentials. Exactly one of the three sources of keys is set."""
+    """Another issuer, whose tokens are credentials. Exactly one of the three sources of keys is set."""
 
     issuer: str
     jwks_uri: str | None = None
     jwks_file: str | None = None
     jwks: str | None = None
     audiences: tuple[str, ...] = ()
-    """Its tokens must be for one of them; empty = for this service by its issuer name."""
+    """The accepted audiences of its tokens; empty = the issuer name of this service."""
     algorithms: tuple[str, ...] = ISSUER_ALGORITHMS
     rules: tuple[TrustRule, ...] = field(default_factory=tuple)
-    """The first rule that applies counts."""
+    """The rules; the first rule that applies decides."""
     single_use: bool = False
-    """Whether each token proves something once only, by its `jti`."""
+    """Whether each token is accepted only once, by its `jti`."""
     max_age: timedelta | None = None
-    """From `iat` to now; None = `exp` alone decides."""
+    """The longest time from `iat` to now; None = only `exp` limits it."""
     create_time: datetime | None = None
 
     @property
     def id(self) -> str:
+        """Return the id of the record, which is the issuer name."""
         return self.issuer
 
     def rule_for(self, claims: Mapping[str, object]) -> TrustRule | None:
@@ -55,7 +57,7 @@ class TrustedIssuer:
 
 
 def applies(rule: TrustRule, claims: Mapping[str, object]) -> bool:
-    """Return whether a token with these claims fulfils the rule. A rule without claims applies to none."""
+    """Return whether a token with these claims matches the rule. A rule without claims matches no token."""
     return bool(rule.claims) and all(
         any(_is(value, wanted) for value in _values(claims, path)) for path, wanted in rule.claims.items()
     )
@@ -68,7 +70,11 @@ def federated_id(issuer: str, subject: str) -> PrincipalId:
 
 
 def _values(claims: object, path: str) -> tuple[object, ...]:
-    """Return the values at a path: the longest name that the object has first, since names may hold dots."""
+    """Return the values of the claim at a dotted path.
+
+    The longest matching member name is tried first, since names may contain dots. A list gives several
+    values.
+    """
     if not isinstance(claims, Mapping):
         return ()
     if path in claims:

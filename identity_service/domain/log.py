@@ -1,8 +1,9 @@
-"""The change log: everything that can change the answer of Verify, in one order.
+"""The change log: the ordered list of everything that can change an answer of Verify.
 
-Owns the facts, their entries and the places between them. Does not know where the log is kept.
-Facts only grow, so folding them is idempotent and needs no order; an entry's `link` and the link of
-the entry before it show at once when a log is not the one that was read before.
+Contains the facts, the entries and the revisions that name their places. Does not know where the log is
+stored. Facts are only ever added to, so applying them is idempotent and needs no order. An entry holds its
+own `link` and the link of the entry before it, so a reader notices at once that a log is not the one it read
+before.
 """
 
 from dataclasses import dataclass, replace
@@ -13,21 +14,23 @@ from typing import Final, NamedTuple
 from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, SessionId, TokenId
 
 _MAX_POSITION: Final = 2**63 - 1
-"""What every store can count to."""
+"""The highest position, which every store can represent."""
 _BEFORE_FIRST: Final = "-"
-"""How a revision writes the link of position 0, where there is no entry. No entry has such a link."""
+"""The text of a revision's link at position 0, where there is no entry. No entry has such a link."""
 _LONGEST_NAME: Final = 64
 _LONGEST_REVISION: Final = 2 * _LONGEST_NAME + 21
-"""An epoch, 19 digits, a link, and the dots between them."""
+"""The characters of an epoch, 19 digits, a link, and the two dots between them."""
 _DASHES: Final = {ord("-"): "0", ord("_"): "0"}
-"""What base64url has beside letters and digits."""
+"""The characters of base64url that are neither letters nor digits; a digit replaces them in `isalnum`
+checks."""
 _NO_REVISION: Final = "not a revision: expected <epoch>.<position>.<link> as Revoke returned it"
-_TOGETHER: Final = "+"
-"""Stands between the links of one generation that was raised twice; no link holds it (base64url)."""
+_LINK_SEPARATOR: Final = "+"
+"""Separates the links of a generation that was raised twice to one number; no link contains it
+(base64url)."""
 
 
 def _whole_number(text: str) -> int | None:
-    """The number that is written so, in one spelling only; None for any other text."""
+    """Return the number that a text spells in its only canonical form, or None for any other text."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 19):
         return None
     number = int(text)
@@ -35,20 +38,20 @@ def _whole_number(text: str) -> int | None:
 
 
 def _is_name(text: str) -> bool:
-    """Whether the text is 1 to 64 ASCII letters and digits."""
+    """Return whether the text is 1 to 64 ASCII letters and digits."""
     return 0 < len(text) <= _LONGEST_NAME and text.isascii() and text.isalnum()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """A place in one history of one log, written `<epoch>.<position>.<link>`; clients do not look inside."""
+    """A place in one history of one log, written `<epoch>.<position>.<link>`; opaque to clients."""
 
     epoch: Epoch
     position: int
     link: Link | None
-    """Of the entry at that position; empty (written `-`) before the first entry, and only there.
+    """The link of the entry at that position; empty (written `-`) at position 0, and only there.
 
-    None = unknown: a revision of a client that was written before links were part of it.
+    None = unknown: the revision was returned to a client before links were part of a revision.
     """
 
     def __str__(self) -> str:
@@ -58,9 +61,9 @@ class Revision:
 
     @classmethod
     def parse(cls, text: str) -> "Revision":
-        """Return the place that a text names.
+        """Return the revision that a text spells.
 
-        Raises ValueError if the text is not a revision as this class writes it, today or without a link.
+        Raises ValueError if the text is not a revision as `__str__` writes it, with or without a link.
         """
         epoch, *rest = text.split(".") if len(text) <= _LONGEST_REVISION else (text,)
         position = _whole_number(rest[0]) if rest else None
@@ -75,18 +78,22 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """How often everything of a principal was revoked, and by which entry last. Never raised = absent."""
+    """How often everything of a principal was revoked, and by which entry last; absent if never revoked."""
 
     number: int
     link: Link
-    """Of the log entry that raised it: two logs that split can raise to one number, not to one link."""
+    """The link of the log entry that raised it. Two logs that diverged can raise to the same number, but not
+    with the same link."""
 
     def __str__(self) -> str:
         return f"{self.number}.{self.link}" if self.number else "0"
 
     @classmethod
     def parse(cls, text: str) -> "Generation":
-        """Raises ValueError when `text` is not `<number>.<link>`, nor `0` for one that was never raised."""
+        """Return the generation that a text spells: `<number>.<link>`, or `0` if it was never raised.
+
+        Raises ValueError for any other text.
+        """
         if text == "0":
             return NEVER_RAISED
         count, dot, link = text.partition(".")
@@ -96,36 +103,36 @@ class Generation:
         return cls(number=number, link=Link(link))
 
     def is_raised_over(self, held: "Generation | None") -> bool:
-        """Whether a token issued under `held` was issued before this generation was raised.
+        """Return whether a token issued under `held` was issued before this generation was raised.
 
-        The same number with another link counts as raised: it comes from a log that split.
+        The same number with another link counts as raised: it comes from a log that diverged.
         """
         if held is None or self.number > held.number:
             return True
         return self.number == held.number and self.link != held.link
 
     def merged(self, other: "Generation") -> "Generation":
-        """What holds where both are known: the higher one, in whatever order they were learned.
+        """Return the generation that holds if both are known: the higher one, in whatever order they came.
 
-        Two raises to one number come from a log that split. Each revoked what had been issued under
-        the other, so neither may win: their links together are a link that no token of either has.
+        Two raises to one number come from logs that diverged. Each raise revoked the tokens issued under the
+        other, so neither may win: the result joins both links, and no token has such a link.
         """
         if self.number != other.number:
             return self if self.number > other.number else other
         return self.refusing(other)
 
     def refusing(self, other: "Generation") -> "Generation":
-        """This number with the links of both: what was issued under either is refused."""
-        links = {*self.link.split(_TOGETHER), *other.link.split(_TOGETHER)}
-        return replace(self, link=Link(_TOGETHER.join(sorted(links))))
+        """Return this number with the links of both, so that tokens issued under either are refused."""
+        links = {*self.link.split(_LINK_SEPARATOR), *other.link.split(_LINK_SEPARATOR)}
+        return replace(self, link=Link(_LINK_SEPARATOR.join(sorted(links))))
 
 
 NEVER_RAISED: Final = Generation(number=0, link=NO_LINK)
-"""For a principal that a token does not name otherwise: any raise of it counts from then on."""
+"""The generation of a principal whose generation was never raised; any raise of it revokes the token."""
 
 
 class RecordKind(StrEnum):
-    """What a record of the directory describes."""
+    """The kinds of records in the directory."""
 
     CLIENT = "client"
     USER = "user"
@@ -135,7 +142,7 @@ class RecordKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDenied:
-    """The token of this id is refused until then."""
+    """The fact that the token with this id is refused until `deny_until`."""
 
     token_id: TokenId
     deny_until: datetime
@@ -143,41 +150,43 @@ class TokenDenied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded:
-    """The session is over; access tokens of it are refused until `deny_until`."""
+    """The fact that a session has ended; its access tokens are refused until `deny_until`."""
 
     session_id: SessionId
     deny_until: datetime
-    """When the last access token of the session has surely expired."""
+    """The time by which the last access token of the session has expired."""
     end_until: datetime
-    """When the session itself would have ended at the latest: the store refuses to refresh until then."""
+    """The latest time at which the session would have ended by itself; the store refuses to refresh it until
+    then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRaised:
-    """Everything issued under a lower generation of this principal is refused."""
+    """The fact that everything issued under a lower generation of this principal is refused."""
 
     principal: PrincipalId
     number: int
     origin: Link | None = None
-    """The link of the entry that raised it, where this one puts back what a log has lost; None = its own."""
+    """The link of the entry that first raised it, if this entry is a repair of it; None = this entry's own
+    link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordChanged:
-    """A record of the directory was written or deleted: whoever holds a copy reads it again."""
+    """A record of the directory was written or deleted; a process that caches it reads it again."""
 
     kind: RecordKind
     id: str
 
 
 Fact = TokenDenied | SessionEnded | GenerationRaised
-"""What only grows, and is put back where a log has lost it."""
+"""A change that is only ever added to; repaired if a log has lost it."""
 Change = Fact | RecordChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """High-water marks: the longest that was ever configured, and the latest time that was ever steady."""
+    """High-water marks: the longest lifetimes and leeway ever configured, and the latest times ever seen."""
 
     lifetime: timedelta = timedelta(0)
     """The longest lifetime of access tokens that was ever configured."""
@@ -186,12 +195,13 @@ class Marks:
     leeway: timedelta = timedelta(0)
     """The longest leeway that was ever configured."""
     time: datetime | None = None
-    """The latest wall-clock time whose offset had held for 10 minutes; None = there was none yet."""
+    """The latest wall-clock time at which the clock had run without a step for 10 minutes; None = no such
+    time yet."""
     latest: datetime | None = None
-    """The latest time that the store's clock ever showed at a heartbeat, for however short a while."""
+    """The latest time that the store's clock ever showed at a heartbeat, however briefly."""
 
     def merged(self, other: "Marks") -> "Marks":
-        """The longer of each, and the later of the times."""
+        """Return the longer of each duration, and the later of each time."""
 
         def later(first: datetime | None, second: datetime | None) -> datetime | None:
             return max((time for time in (first, second) if time is not None), default=None)
@@ -211,50 +221,56 @@ class Heartbeat:
 
     process: str
     time: datetime
-    """By the store's clock."""
+    """The time of the heartbeat by the store's clock."""
     status: str
-    """How the process saw its clock and the store; empty = it did not say."""
+    """How the process saw its clock and the store; empty = not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutBack:
-    """What came of sending facts to a store again."""
+    """The result of a repair: of sending facts to the store again."""
 
     end: Revision
-    """Of the log that holds them all: whoever has read this place has read them."""
+    """The end of the log that holds all of these facts: a reader that has reached it has read them."""
     absent: int
-    """How many of them the store lacked."""
+    """How many of the facts the store lacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The end of a log, and what time it is where the log is kept."""
+    """The end of a log, and the time by the clock of its store."""
 
     epoch: Epoch
     position: int
-    """Of the last entry; 0 = no entry yet."""
+    """The position of the last entry; 0 = no entry yet."""
     link: Link
-    """Of the last entry; empty before the first."""
+    """The link of the last entry; empty if there is no entry yet."""
     time: datetime
-    """The store's clock."""
+    """The time by the store's clock."""
     floor: int = 0
-    """Entries up to this position may be missing: trimmed, or lost before the log got this epoch."""
+    """Entries up to this position may be missing: they were trimmed, or lost before the log got this
+    epoch."""
     retention: timedelta = timedelta(0)
-    """How far back the log must reach: the longest that any process ever asked for."""
+    """How far back the log must reach: the longest retention that any process ever asked for."""
     whole: bool = True
-    """Whether log and state hold what the head counts; False = entries or generations were taken away."""
+    """Whether log and state hold as much as the head counts; False = entries or generations were lost."""
     complete: bool = True
-    """False = the log got a new epoch, and what the state holds has not been put back into it yet."""
+    """Whether the log holds every fact of the state; False = the log got a new epoch, and `rebuild` has not
+    run yet."""
     marks: Marks = Marks()
-    """The longest and the latest that any process of this store ever knew."""
+    """The highest marks that any process of this store ever wrote."""
 
     @property
     def revision(self) -> Revision:
+        """Return the place of the last entry."""
         return Revision(epoch=self.epoch, position=self.position, link=self.link)
 
 
 class LogEntry(NamedTuple):
-    """One change and its place. No dataclass: making a million of them is what a start waits for."""
+    """One change and its place in the log.
+
+    Not a dataclass: at its start a process makes up to a million of them, and waits for that.
+    """
 
     position: int
     link: Link
@@ -264,7 +280,7 @@ class LogEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
-    """What came of reading the log: some entries, and its end as it was in the same moment."""
+    """A page of the log: some entries, and the end of the log as it was at the same moment."""
 
     entries: tuple[LogEntry, ...]
     head: Head
@@ -272,9 +288,9 @@ class LogPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
-    """What a write put into the log (or found there, when it was a repetition)."""
+    """The entries that a write appended, or the existing ones if the write repeated an earlier one."""
 
     revision: Revision
-    """The place that holds it, with the link of the entry there."""
+    """The place of the last of these entries."""
     changes: tuple[tuple[Change, Link], ...]
-    """The changes with the links of their entries, for the writer's own replica."""
+    """The changes with the links of their entries, for the replica of the process that wrote them."""

@@ -1,4 +1,4 @@
-"""Origin: where a call comes from and who sends it, as far as that was proven. Knows no wire."""
+"""The origin of a call: the peer, and the caller as far as it was authenticated. Knows no transport."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,30 @@ from identity_service.domain.ids import PrincipalId, SessionId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCertificate:
-    """The client certificate of a TLS connection; its chain was verified by the handshake."""
+    """The client certificate of a TLS connection, whose chain the handshake has verified."""
 
     sha256: bytes
-    """Of the DER."""
+    """The SHA-256 of the certificate in DER."""
     names: frozenset[str] = frozenset()
-    """As clients register them: `spiffe://…` for a URI SAN, `dns:…` for a DNS SAN, `sha256:…` always."""
+    """The names as clients register them: `spiffe://…` for a URI SAN, `dns:…` for a DNS SAN, and always
+    `sha256:…`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What is known of whoever sent a call."""
+    """The known facts about the sender of a call."""
 
     peer: str = ""
-    """host:port, or empty for what this process does by itself."""
+    """The address as host:port; empty for actions of this process itself."""
     request_id: str = ""
     certificate: PeerCertificate | None = None
     actor: PrincipalId | None = None
-    """Who was proven to call, by access token or certificate; None = nobody, or not asked."""
+    """The principal that was authenticated, by access token or certificate; None = none, or not required."""
     session_id: SessionId | None = None
-    """Of the access token that proved the actor."""
+    """The session of the access token that authenticated the actor."""
     is_admin: bool = False
-    """Whether the actor has scope identity.admin."""
+    """Whether the actor has the scope identity.admin."""
 
 
 NOWHERE = Origin()
-"""This process itself."""
+"""The origin of actions of this process itself."""

@@ -1,6 +1,7 @@
-"""Ports: what the use cases need of the world, named by role. A docstring here is a promise.
+"""The ports of the use cases, except the store (`store.py`): Protocols, named by role.
 
-Whoever implements one translates its library's exceptions into `domain/errors.py` at that seam.
+The docstrings here are promises that every implementation keeps. An implementation translates the exceptions
+of its library into those of `domain/errors.py`.
 """
 
 from collections.abc import Sequence
@@ -24,256 +25,300 @@ from identity_service.domain.tokens import AccessToken, Rejected
 
 
 class Clock(Protocol):
-    """Time, injected so that tests can move it."""
+    """The clocks of this process, injected so that tests can move them."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
+        """Return the wall-clock time, in UTC."""
 
     def unix(self) -> float:
-        """The same moment as Unix seconds, for what is asked often."""
+        """Return the wall-clock time as Unix seconds, for code that runs on every call."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that is never set."""
+        """Return the seconds of a clock that is never set."""
 
     def boot(self) -> float:
-        """Seconds on the clock that the wall clock is compared with: it is never set, and time moves both."""
+        """Return the seconds of the boot clock, with which the wall clock is compared.
+
+        It is never set, and it goes on while the machine sleeps, as the wall clock does.
+        """
 
 
 class PasswordHasher(Protocol):
-    """Slow on purpose (argon2id). Callers run it where slow work may run."""
+    """A hash function for passwords that is slow on purpose (argon2id).
+
+    Callers run it on a thread that may block.
+    """
 
     def hash(self, password: Secret) -> str:
-        """A PHC string with a fresh salt."""
+        """Return the hash of a password as a PHC string, with a fresh salt."""
 
     def verify(self, phc: str | None, password: Secret) -> bool:
-        """Whether the password is right; None takes as long as a real comparison and is False."""
+        """Return whether a password is the one that was hashed.
+
+        With `phc` None the answer is False, after as long as a real comparison takes.
+        """
 
     def is_outdated(self, phc: str) -> bool:
-        """Whether `hash` would make a stronger one today."""
+        """Return whether `hash` would make a stronger hash today."""
 
 
 class SigningKey(Protocol):
-    """A private key in use; an HSM or KMS can stand behind it."""
+    """A private key that signs tokens; an HSM or KMS can hold it."""
 
     @property
-    def key_id(self) -> KeyId: ...
+    def key_id(self) -> KeyId:
+        """Return the `kid` of this key."""
 
     @property
-    def algorithm(self) -> str: ...
+    def algorithm(self) -> str:
+        """Return the JWS `alg` of this key."""
 
     def sign(self, message: bytes) -> bytes:
-        """The JWS signature of `message` (RFC 7515), within the time that a call may take.
+        """Return the JWS signature of `message` (RFC 7515), within the deadline of a call.
 
-        Raises SignerUnavailableError where a device does not answer or refuses: its adapter translates what
-        its library raises, and keeps the device's words out of the message.
+        Raises SignerUnavailableError if the device that holds the key does not answer or refuses. The adapter
+        translates the exceptions of its library, and keeps the texts of the device out of the message.
         """
 
 
 class VerifyingKey(Protocol):
-    """A public key (or, for HS256, the shared one) together with the one algorithm that it is for."""
+    """A public key (for HS256 the shared key) together with the one algorithm that it is for."""
 
     @property
-    def key_id(self) -> KeyId: ...
+    def key_id(self) -> KeyId:
+        """Return the `kid` of this key."""
 
     @property
-    def algorithm(self) -> str: ...
+    def algorithm(self) -> str:
+        """Return the JWS `alg` of this key."""
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Whether the JWS signature is good; never raises for what a stranger can send."""
+        """Return whether the JWS signature is valid; never raises, whatever the bytes are."""
 
 
 class EncryptingKey(Protocol):
-    """The public key of whoever may open a token."""
+    """The public key of the party that may decrypt a token: an audience, or this service."""
 
     @property
-    def key_id(self) -> KeyId: ...
+    def key_id(self) -> KeyId:
+        """Return the `kid` of this key."""
 
     def encrypt(self, token: str) -> str:
-        """The compact JWE that holds a signed token (RFC 7519 section 5.2)."""
+        """Return the compact JWE that holds a signed token (RFC 7519 section 5.2)."""
 
 
 class DecryptingKey(Protocol):
-    """A private key that opens what was encrypted to this service; an HSM or KMS can stand behind it."""
+    """A private key that decrypts tokens that were encrypted to this service; an HSM or KMS can hold it."""
 
     def decrypt(self, text: str) -> str | None:
-        """The signed token in a compact JWE, or None; never raises for what a stranger can send."""
+        """Return the signed token in a compact JWE, or None if it cannot be decrypted.
+
+        Never raises, whatever the text is.
+        """
 
 
 class EncryptionKeyReader(Protocol):
-    """Opens the public keys that clients have registered."""
+    """A reader of the public encryption keys that clients have registered."""
 
     def open_encryption_key(self, jwk: str) -> EncryptingKey:
-        """Raises ValueError: it is none to encrypt to."""
+        """Return the key in a JWK. Raises ValueError if tokens cannot be encrypted to it."""
 
 
 class KeySource(Protocol):
-    """The keys that this process holds open; answers from memory."""
+    """The keys that this process has loaded; every method answers from memory."""
 
     def signing(self) -> SigningKey:
-        """The key that signs now, by schedule. Raises NoSigningKeyError."""
+        """Return the key that signs now, according to the key schedule. Raises NoSigningKeyError."""
 
     def verifying(self, key_id: str) -> VerifyingKey | None:
-        """The key of this id that tokens may be signed with, or None."""
+        """Return the key with this id that verifies tokens, or None if there is none."""
 
     def encrypting(self) -> EncryptingKey:
-        """The key that tokens are encrypted to this service with now. Raises NoSigningKeyError."""
+        """Return the key that tokens are now encrypted with for this service. Raises NoSigningKeyError."""
 
     def decrypting(self, key_id: str) -> DecryptingKey | None:
-        """The key of this id that opens tokens, or None where there is none or it was retired."""
+        """Return the key with this id that decrypts tokens, or None if there is none or it was retired."""
 
 
 class KeyVault(Protocol):
-    """Makes keys, and opens those that the store keeps sealed under the master key.
+    """A factory of keys, which also opens the keys that the store holds sealed under the master key.
 
-    Every `open_…` raises ConfigurationError when the master key is not the one that sealed it.
+    Every `open_…` method raises ConfigurationError if the key was sealed under another master key.
     """
 
     def make(self, purpose: KeyPurpose, algorithm: str, now: datetime) -> StoredKey:
-        """A fresh random key, sealed, active from `now`.
+        """Return a new random key, sealed, whose `create_time` and `activate_time` are `now`.
 
-        Raises ConfigurationError: unknown algorithm; SignerUnavailableError, as `SigningKey.sign` does.
+        Raises ConfigurationError if the algorithm is unknown, and SignerUnavailableError as `SigningKey.sign`
+        does.
         """
 
-    def open_signing(self, key: StoredKey) -> SigningKey: ...
+    def open_signing(self, key: StoredKey) -> SigningKey:
+        """Return the private key of a stored signing key."""
 
-    def open_verifying(self, key: StoredKey) -> VerifyingKey: ...
+    def open_verifying(self, key: StoredKey) -> VerifyingKey:
+        """Return the verifying half of a stored signing key."""
 
     def open_refresh(self, key: StoredKey) -> bytes:
-        """The 32 bytes that derive refresh tokens."""
+        """Return the 32 bytes that refresh tokens are derived from."""
 
     def reseal(self, key: StoredKey) -> StoredKey | None:
-        """The key under the current master key; None = it is already. Raises ConfigurationError."""
+        """Return the key sealed under the current master key, or None if it already is.
 
-    def open_encrypting(self, key: StoredKey) -> EncryptingKey: ...
+        Raises ConfigurationError.
+        """
 
-    def open_decrypting(self, key: StoredKey) -> DecryptingKey: ...
+    def open_encrypting(self, key: StoredKey) -> EncryptingKey:
+        """Return the public half of a stored encryption key."""
+
+    def open_decrypting(self, key: StoredKey) -> DecryptingKey:
+        """Return the private half of a stored encryption key."""
 
 
 class PublicKeyChecker(Protocol):
-    """Says whether a key that somebody registers is one: public, well-formed, of an accepted algorithm."""
+    """A checker of keys before they are registered: public, well-formed, of an accepted algorithm."""
 
     def check_key(self, jwk: str) -> str:
-        """The `kid` of a JWK. Raises ValueError, which says what it must be and holds no part of it."""
+        """Return the `kid` of a JWK if the key is accepted.
+
+        Raises ValueError, whose message says what the key must be and holds no part of it.
+        """
 
     def check_encryption_key(self, jwk: str) -> None:
-        """Raises ValueError where tokens cannot be encrypted to a JWK; holds no part of it."""
+        """Raise ValueError if tokens cannot be encrypted to a JWK; the message holds no part of the key."""
 
     def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
-        """Raises ValueError where a JWK Set has no key for one of these algorithms, or a private one."""
+        """Raise ValueError if a JWK Set has no key for any of these algorithms, or holds a private key."""
 
 
 class IssuerKeys(Protocol):
-    """The public keys of trusted issuers, from wherever each of them publishes its own."""
+    """The public keys of trusted issuers, from the place where each issuer publishes its keys."""
 
     def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
-        """These are trusted from now on: get their keys soon, forget those of others. Returns at once."""
+        """Trust exactly these issuers from now on: fetch their keys soon, drop the keys of others.
+
+        Returns at once.
+        """
 
     def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
-        """The key of this id that the issuer signs with, or None where it has none.
+        """Return the key with this id that the issuer signs with, or None if the issuer has none.
 
-        May wait for the issuer, for a bounded time and in few threads at once, so that a slow issuer holds
-        up nobody else. Raises IssuerUnreachableError where it cannot be known.
+        May wait for the issuer, for a bounded time and on a bounded number of threads, so that a slow issuer
+        does not delay calls that concern others. Raises IssuerUnreachableError if the keys cannot be read.
         """
 
 
 class TokenCodec(Protocol):
-    """Access tokens to text and back."""
+    """A codec for access tokens: from values to text, and back."""
 
     def sign(self, token: AccessToken, encrypt_with: EncryptingKey | None = None) -> str:
-        """The compact JWS, within a compact JWE where there is a key to encrypt with.
+        """Return the token as a compact JWS, nested in a compact JWE if a key is given to encrypt it with.
 
-        Raises InvalidRequestError (field `claims`) when it would exceed 8 KiB.
+        Raises InvalidRequestError (field `claims`) if the text would exceed 8 KiB.
         """
 
     def read(self, text: str) -> AccessToken | Rejected:
-        """Everything that time does not change: form, algorithm, key, signature, type, issuer.
+        """Read a token, and check everything in it that does not depend on time.
 
-        Never raises for what a stranger can send.
+        That is form, algorithm, key, signature, type and issuer. Never raises, whatever the text is.
         """
 
 
 class LogListener(Protocol):
-    """Who hears what a replica has folded, in the order of the log. It must return at once."""
+    """A subscriber to the entries that a replica applies, in the order of the log.
+
+    Its methods return at once.
+    """
 
     def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
-        """These changes are known now, and with them everything up to `revision`; the link is the entry's."""
+        """Take note that these changes are applied, and with them everything up to `revision`.
+
+        Each change comes with the link of its entry.
+        """
 
     def replaced(self, revision: Revision) -> None:
-        """The log was found replaced and is read again from its start; what was known stays known."""
+        """Take note that the log was replaced and is being read again from its start.
+
+        Facts known before stay known.
+        """
 
 
 class AuditTrail(Protocol):
-    """Where audit events go. Never waits for the store."""
+    """A destination of audit events. Its methods never wait for the store."""
 
     def record(self, event: AuditEvent) -> None:
         """Log an event that records no change, and store it soon if events of its kind are stored.
 
-        Of many alike the first are logged and stored one by one, the rest as one event with their number. An
-        event that finds the queue for the store full is logged, counted and dropped.
+        Of many similar events the first are logged and stored one by one, the rest as one event with their
+        number. An event that finds the queue for the store full is logged, counted and dropped.
         """
 
     def stored(self, event: AuditEvent) -> None:
-        """Log an event that the store has taken together with the change that it records."""
+        """Log an event that the store has written in the same step as the change that it describes."""
 
 
 class ReplicaView(Protocol):
-    """What this process knows of the change log, in memory: no method but `reach` does any I/O."""
+    """The replica of the change log in this process, for reading; no method but `reach` does any I/O."""
 
     @property
     def revision(self) -> Revision:
-        """The place up to which everything of the log is known."""
+        """Return the place in the log up to which every entry is applied."""
 
     @property
     def revocations(self) -> Revocations:
-        """What is denied."""
+        """Return the revoked tokens and sessions, and the generations."""
 
     @property
     def marks(self) -> Marks:
-        """The longest lifetimes and leeway ever configured and the latest steady time, as last heard."""
+        """Return the high-water marks of lifetimes, leeway and steady time, as last read."""
 
     @property
     def staleness(self) -> float:
-        """Seconds since the last beat was sent that the store confirmed and whose head is known."""
+        """Return how many seconds ago the last confirmed heartbeat was sent.
+
+        A heartbeat counts once the replica has read the log up to the head that the heartbeat returned.
+        """
 
     def recognises(self, revision: Revision) -> bool:
-        """Whether this place was read in the history that is followed; if not, that is an event.
+        """Return whether this place was read in the history that is followed, and log an event if not.
 
-        A place that was read more than 10,000 positions ago is not recognised, nor one of another epoch.
+        A place of another epoch is not recognised, nor one that was read more than 10,000 positions ago.
         """
 
     @property
     def latest_time(self) -> datetime:
-        """The latest wall-clock time that this process ever accepted, or that it is now."""
+        """Return the latest wall-clock time that this process ever accepted, or now if that is later."""
 
     @property
     def held_time(self) -> datetime | None:
-        """The wall-clock time, or None while the wall clock has not held for 10 minutes."""
+        """Return the wall-clock time, or None until the wall clock has run without a step for 10 minutes."""
 
     def require_ready(self) -> None:
-        """Raise NotReadyError while the log has not been read to its end for the first time."""
+        """Raise NotReadyError until the log has been read to its end for the first time."""
 
     def require_clock(self) -> None:
         """Raise NotReadyError, or ClockSkewedError while the wall clock of this process is not accepted."""
 
     def require_fresh(self) -> None:
-        """Raise NotReadyError, ReplicaStaleError or ClockSkewedError: nothing that may answer is known."""
+        """Raise NotReadyError, ReplicaStaleError or ClockSkewedError if this process must not answer."""
 
     def reach(self, revision: Revision | None) -> None:
         """Read the log at least to `revision`, or with None to its end.
 
-        A revision that does not lie in the history that is followed, or of which this is not known, has the
-        log read to its end, once, and nothing more. Raises RevisionNotReachedError if the log ends before
-        it, ServerBusyError if too many callers wait for the store, StoreUnavailableError.
+        If the revision is not in the history that is followed, or if that is not known, the log is read to
+        its end once, and the call succeeds. Raises RevisionNotReachedError if the log ends before the
+        revision, ServerBusyError if too many callers wait for the store, StoreUnavailableError.
         """
 
     def learn(self, appended: Appended) -> None:
-        """Know at once what this process wrote itself; the revision stays where it is."""
+        """Apply changes that this process itself wrote, at once; `revision` does not advance."""
 
     def add_unconfirmed(self, fact: Fact) -> None:
-        """Know this from now on, and send it until the store has it: nobody can say whether it arrived."""
+        """Enforce an unconfirmed revocation from now on, and resend it until the store confirms it."""
 
 
 class EventLog(Protocol):
-    """Where events go that an operator or auditor wants to see: names and fields, never a secret."""
+    """A destination of events for operators and auditors: names and fields, never a secret."""
 
-    def record(self, event: str, **fields: object) -> None: ...
+    def record(self, event: str, **fields: object) -> None:
+        """Log an event with its fields."""

@@ -1,6 +1,6 @@
-"""Principals: the clients and users that tokens are issued to, and what each may have.
+"""Principals: the records of clients and users, and the rules for their names.
 
-Owns the records. Decides nothing about a request (see `grants.py`) and checks no secret.
+Decides nothing about a request (see `grants.py`) and checks no secret.
 """
 
 import re
@@ -14,7 +14,7 @@ from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.invisible import VISIBLE_NAME, comparable, is_visible_name
 
 ANY: Final = "*"
-"""In a client's audiences or scopes: all that the user may have that signs in through the client."""
+"""In a client's audiences or scopes: everything that the user who signs in through the client may have."""
 
 _SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 _DNS_NAME: Final = re.compile(
@@ -29,7 +29,7 @@ USERNAME_RULE: Final = f"must be 1 to {MAX_USERNAME_CHARS} {VISIBLE_NAME}"
 
 
 class Grant(StrEnum):
-    """How a client may get tokens (RFC 6749, names as in its grant_type)."""
+    """The grants by which a client may get tokens (RFC 6749, named as in its grant_type)."""
 
     CLIENT_CREDENTIALS = "client_credentials"
     PASSWORD = "password"  # noqa: S105  # the name of a grant
@@ -38,7 +38,7 @@ class Grant(StrEnum):
 
 
 class OnReuse(StrEnum):
-    """What a reused refresh token does where the client authenticated itself with the call."""
+    """What happens if a refresh token is reused and the client authenticated itself with that call."""
 
     END_SESSION = "end_session"
     REFUSE = "refuse"
@@ -46,60 +46,65 @@ class OnReuse(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSecret:
-    """A client secret as it is kept: its SHA-256, since it is 256 random bits made by the service."""
+    """A stored client secret: its SHA-256, which suffices for 256 random bits made by the service."""
 
     digest: bytes = field(repr=False)
     create_time: datetime | None = None
     expire_time: datetime | None = None
-    """When it stops working, while two overlap; None = never."""
+    """When the secret stops working, while two overlap; None = never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A service that authenticates itself, or a program through which people sign in."""
+    """A client: a service that authenticates itself, or a program through which users sign in."""
 
     client_id: PrincipalId
     display_name: str = ""
     secrets: tuple[StoredSecret, ...] = ()
     certificates: frozenset[str] = frozenset()
-    """What proves it in a certificate: `spiffe://…`, `dns:…` or `sha256:…`; each of one client only."""
+    """The certificate names that authenticate the client: `spiffe://…`, `dns:…` or `sha256:…`; each belongs
+    to one client only."""
     public_keys: tuple[str, ...] = ()
-    """JWKs as JSON, with `kid` and `alg`; an assertion that any of them signed proves it (RFC 7523)."""
+    """Public JWKs as JSON, with `kid` and `alg`; an assertion signed by any of them authenticates the client
+    (RFC 7523)."""
     grants: frozenset[Grant] = frozenset({Grant.CLIENT_CREDENTIALS})
     audiences: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     max_lifetime: timedelta | None = None
-    """Of its access tokens; None = the service's own maximum."""
+    """The longest lifetime of its access tokens; None = the service's own maximum."""
     on_reuse: OnReuse = OnReuse.END_SESSION
     require_binding: bool = False
-    """Whether its tokens are issued only over a connection whose certificate they are then bound to."""
+    """Whether its tokens are issued only over a connection with a client certificate, to which they are then
+    bound."""
     exchange_audiences: frozenset[str] = frozenset()
-    """Audiences of subject tokens that it may exchange: the names under which it receives tokens."""
+    """The audiences of subject tokens that it may exchange: the names under which it receives tokens."""
     encryption_key: str | None = None
-    """A public JWK as JSON, with `kid` and `alg`: tokens for it, as an audience, may be encrypted to it."""
+    """A public JWK as JSON, with `kid` and `alg`, with which tokens for this client as audience may be
+    encrypted."""
     disabled: bool = False
     create_time: datetime | None = None
 
     @property
     def id(self) -> str:
+        """Return the id of the record, which is the client id."""
         return self.client_id
 
     @property
     def is_public(self) -> bool:
-        """Whether the client has no credential of its own, and may only sign people in."""
+        """Return whether the client has no credential of its own: only users can sign in through it."""
         return not (self.secrets or self.certificates or self.public_keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person."""
+    """A user: a person who signs in."""
 
     user_id: PrincipalId
     username: str
-    """Unique, compared after `normalize_username`."""
+    """The username; unique, compared after `normalize_username`."""
     display_name: str = ""
     password_hash: str | None = field(default=None, repr=False)
-    """An argon2id string in PHC format; None = cannot sign in by password."""
+    """The argon2id hash in PHC format; None = the user cannot sign in by password."""
     audiences: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     disabled: bool = False
@@ -107,23 +112,24 @@ class User:
 
     @property
     def id(self) -> str:
+        """Return the id of the record, which is the user id."""
         return self.user_id
 
 
 def normalize_username(username: str) -> str:
-    """Return the form in which usernames are compared and indexed: NFKC, case folded, no space around."""
+    """Return the form in which usernames are compared and indexed: NFKC, case folded, spaces stripped."""
     folded = unicodedata.normalize("NFKC", username).casefold()
-    # Folding takes some letters apart (U+0390): without a second pass "Ϊ́" and "ΐ" would be two names.
+    # Case folding decomposes some letters (U+0390): without a second pass "Ϊ́" and "ΐ" would be two names.
     return unicodedata.normalize("NFKC", folded).strip()
 
 
 def is_username(text: str) -> bool:
-    """Return whether a new user may have this name; records of before a rule may have others."""
+    """Return whether a new user may have this name; older records may have names that break the rule."""
     return 0 < len(text) <= MAX_USERNAME_CHARS and is_visible_name(text)
 
 
 def is_name_as_password(password: str, username: str) -> bool:
-    """Return whether a password is a username, once or several times, in any spelling of the name.
+    """Return whether a password is a username, once or repeated, in any spelling of the name.
 
     Spellings differ in case, in spaces, in invisible characters and in what NFKC makes equal.
     """
@@ -132,7 +138,7 @@ def is_name_as_password(password: str, username: str) -> bool:
 
 
 def normalize_certificate_name(text: str) -> str:
-    """Return the one spelling of a name of a certificate: all but the path of a SPIFFE id in lower case."""
+    """Return the canonical spelling of a certificate name: lower case except for the path of a SPIFFE id."""
     scheme, slashes, rest = text.partition("://")
     if not slashes:
         return text.lower()
@@ -141,14 +147,17 @@ def normalize_certificate_name(text: str) -> str:
 
 
 def is_certificate_name(text: str) -> bool:
-    """Return whether a text is a SPIFFE id, `dns:` and a name, or `sha256:` and 64 hex digits, normalized."""
+    """Return whether a text is a certificate name in its canonical spelling.
+
+    That is a SPIFFE id, `dns:` and a name, or `sha256:` and 64 hexadecimal digits.
+    """
     return len(text) <= _MAX_CERTIFICATE_NAME_CHARS and any(
         form.fullmatch(text) for form in (_SPIFFE_ID, _DNS_NAME, _FINGERPRINT)
     )
 
 
 def first_party_client() -> Client:
-    """Return the built-in client of `Password.client_id`'s default; the user's record bounds its tokens."""
+    """Return the built-in client for sign-ins that name no client; the user's record limits its tokens."""
     return Client(
         client_id=FIRST_PARTY_CLIENT,
         display_name="Built-in client for people",

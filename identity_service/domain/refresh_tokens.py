@@ -1,9 +1,9 @@
-"""Refresh tokens as text: derived from a key, a session and a number, so that none is ever stored.
+"""The text form of refresh tokens, derived from a key, a session and a number, so that no token is stored.
 
     idrt_ base64url( key id (8) ‖ sid (16) ‖ number (4) ‖ HMAC-SHA-256 (32) )
 
-60 bytes are exactly 80 characters, so every token has one spelling only. A forged one is refused
-without touching the store. The prefix lets secret scanners find a token that leaked.
+60 bytes are exactly 80 characters, so every token has one spelling only. A forged token is refused without a
+store access. The prefix lets secret scanners find a leaked token.
 """
 
 import base64
@@ -23,7 +23,7 @@ TEXT_CHARS: Final = len(PREFIX) + 80
 KEY_ID_BYTES: Final = 8
 _SESSION_ID_BYTES: Final = 16
 _LAYOUT: Final = struct.Struct(">8s16sI32s")
-# b64decode takes the alphabet of RFC 4648 section 4 as well, whatever altchars says: a second spelling.
+# b64decode also accepts the alphabet of RFC 4648 section 4, whatever altchars says: a second spelling.
 _TEXT: Final = re.compile(PREFIX + r"[A-Za-z0-9_-]{80}")
 _CONTEXT: Final = b"identityapi.v1 refresh token\0"
 
@@ -38,9 +38,9 @@ class RefreshToken:
 
 
 def derive(key: bytes, token: RefreshToken) -> str:
-    """The text of a refresh token: the same for the same key, session and number, always.
+    """Return the text of a refresh token: always the same for the same key, session and number.
 
-    Raises ValueError for ids of another width: packed, they would make a token that nobody can read.
+    Raises ValueError if an id has the wrong width, since the token could not be read back.
     """
     key_id, sid = _decode(token.key_id), _decode(token.session_id)
     if len(key_id) != KEY_ID_BYTES or len(sid) != _SESSION_ID_BYTES:
@@ -51,7 +51,7 @@ def derive(key: bytes, token: RefreshToken) -> str:
 def read(text: str, find_key: Callable[[KeyId], bytes | None]) -> RefreshToken:
     """Parse a refresh token and verify its MAC.
 
-    Raises RefreshTokenInvalidError for anything that this service did not derive.
+    Raises RefreshTokenInvalidError for any text that this service did not issue.
     """
     if not _TEXT.fullmatch(text):
         raise RefreshTokenInvalidError

@@ -1,9 +1,8 @@
-"""What has been revoked, as one process knows it: the fold of the change log.
+"""The revocations that one process knows: the denylist and the generations, built from the change log.
 
-Owns the denylist and the generations in memory. Facts only grow: a denial may be extended, never
-shortened, a generation raised, never lowered, so entries may be folded twice and in any order.
-Threads that verify read it without a lock, since every change is one assignment; whoever writes
-sees to it that only one thread does at a time.
+Facts are only ever added to: a denial may be extended, never shortened; a generation raised, never lowered.
+Entries may therefore be applied twice and in any order. Threads that verify tokens read without a lock, since
+every change is one assignment; the caller makes sure that only one thread at a time writes.
 """
 
 import math
@@ -27,7 +26,7 @@ from identity_service.domain.log import (
 from identity_service.domain.tokens import AccessToken
 
 _BUCKET_SECONDS: Final = 60
-_PACKED: Final = 256
+_TUPLE_SIZE: Final = 256
 _RAISED: Final = "all tokens of one of the token's principals were revoked"
 _RETIRED: Final = "a key that the token was made with was retired"
 
@@ -35,8 +34,8 @@ _RETIRED: Final = "a key that the token was made with was retired"
 class _Bucket:
     """The ids whose denial ends at one minute.
 
-    They are packed into tuples as they come: a full collection of garbage looks at every id in a list,
-    a million of them for 35 ms in which nothing is answered, but at none in a tuple of texts.
+    The ids are packed into tuples as they arrive. A full garbage collection visits every id in a list, which
+    for a million ids takes 35 ms in which no call is answered; it visits none in a tuple of strings.
     """
 
     __slots__ = ("_latest", "_packed", "minute")
@@ -48,7 +47,7 @@ class _Bucket:
 
     def add(self, id_: str) -> None:
         self._latest.append(id_)
-        if len(self._latest) == _PACKED:
+        if len(self._latest) == _TUPLE_SIZE:
             self._packed.append(tuple(self._latest))
             self._latest.clear()
 
@@ -57,17 +56,17 @@ class _Bucket:
 
 
 class Denylist:
-    """A flat map id → deny-until of token ids and session ids, with buckets that serve only eviction.
+    """The denylist: a map from token and session ids to the end of their denial, with buckets for eviction.
 
-    Times are rounded up to the minute: a denial may last longer than asked, and a million of them
-    share the few numbers that their buckets hold.
+    Times are rounded up to the minute: a denial may last longer than asked, and a million of them share the
+    few integers that their buckets hold.
     """
 
     __slots__ = ("_buckets", "until")
 
     def __init__(self) -> None:
         self.until: dict[str, int] = {}
-        """Id → minute. For reading: Verify looks here without a call."""
+        """Id → minute since the Unix epoch. Public so that Verify can look here without a method call."""
         self._buckets: dict[int, _Bucket] = {}
 
     def __contains__(self, id_: str | None) -> bool:
@@ -77,13 +76,17 @@ class Denylist:
         return len(self.until)
 
     def items(self) -> Iterator[tuple[str, datetime]]:
-        """All denials of this moment, with their ends; others may come and go meanwhile."""
-        for id_ in list(self.until):  # one step of the interpreter, so that no lock is needed
+        """Yield all current denials with their ends; others may come and go during the iteration."""
+        for id_ in list(self.until):  # `list` runs as one step of the interpreter: no lock
             minute = self.until.get(id_)
             if minute is not None:
                 yield id_, _moment(minute)
 
     def add(self, id_: str, deny_until: datetime) -> None:
+        """Deny an id until `deny_until`, rounded up to the minute.
+
+        If the id is denied for longer already, nothing changes.
+        """
         minute = _minute(deny_until)
         if minute > self.until.get(id_, -1):
             bucket = self._buckets.get(minute)
@@ -93,23 +96,26 @@ class Denylist:
             bucket.add(id_)
 
     def evict(self, now: datetime) -> int:
-        """Forget the denials that ended before `now`; returns how many."""
+        """Remove the denials that ended before `now`, and return how many were removed."""
         current = math.floor(now.timestamp() / _BUCKET_SECONDS)
         forgotten = 0
         for minute in [m for m in self._buckets if m < current]:
             for id_ in self._buckets.pop(minute):
-                if self.until.get(id_) == minute:  # else it was extended and lies in a later bucket
+                if self.until.get(id_) == minute:  # otherwise it was extended, and is in a later bucket
                     del self.until[id_]
                     forgotten += 1
         return forgotten
 
 
 def whole_minute(time: datetime) -> datetime:
-    """The end of the minute: how denials are written, so that all who keep one mean the same time."""
+    """Return a time rounded up to the minute.
+
+    Denials are written with such times, so that every process holds the same time for one denial.
+    """
     return _moment(_minute(time))
 
 
-@lru_cache(maxsize=4096)  # a start folds a million denials, which end at a few hundred minutes
+@lru_cache(maxsize=4096)  # at its start a process applies up to a million denials, with few distinct ends
 def _minute(time: datetime) -> int:
     return math.ceil(time.timestamp() / _BUCKET_SECONDS)
 
@@ -119,7 +125,7 @@ def _moment(minute: int) -> datetime:
 
 
 class Revocations:
-    """The denylist and the generations together: what Verify asks about a token."""
+    """The denylist and the generations of one process: the state that Verify checks a token against."""
 
     __slots__ = ("_ends", "_generations", "_overtaken", "_unproven", "denylist")
 
@@ -128,17 +134,18 @@ class Revocations:
         self._ends: dict[SessionId, datetime] = {}
         self._generations: dict[PrincipalId, Generation] = {}
         self._unproven: dict[PrincipalId, Generation] = {}
-        """Generations that were known before the log was replaced and that the new history has not shown."""
+        """Generations known before the log was replaced, which the new history has not shown yet."""
         self._overtaken: dict[tuple[PrincipalId, int], Generation] = {}
-        """Those that were lower than the store's, by their numbers: the new history may not have had them."""
+        """Generations known before the log was replaced that were lower than the store's, by principal and
+        number; the new history may not contain them."""
 
     @property
     def generations(self) -> Mapping[PrincipalId, Generation]:
-        """Every principal that was ever raised."""
+        """Return the generation of every principal whose generation was ever raised."""
         return self._generations
 
     def facts(self) -> Iterator[Fact]:
-        """Everything that is known and still counts, to be put back where a log has lost it."""
+        """Yield every fact that still counts, for repair of a log that has lost it."""
         for principal, generation in list(self._generations.items()):
             number, origin = generation.number, generation.link
             yield GenerationRaised(principal=principal, number=number, origin=origin)
@@ -150,7 +157,7 @@ class Revocations:
                 yield SessionEnded(session_id=SessionId(id_), deny_until=until, end_until=end)
 
     def evict(self, now: datetime) -> None:
-        """Forget what ended before `now`."""
+        """Remove denials and ended sessions whose time is before `now`."""
         if self.denylist.evict(now):
             for session_id in [id_ for id_ in self._ends if id_ not in self.denylist]:
                 del self._ends[session_id]
@@ -160,19 +167,22 @@ class Revocations:
         generations: Mapping[PrincipalId, Generation],
         known_before: Mapping[PrincipalId, Generation] | None = None,
     ) -> None:
-        """Hold these generations of a store whose log was replaced, or is read for the first time.
+        """Merge the generations of a store whose log was replaced, or is read for the first time.
 
-        A generation that is higher here was raised in another history. If the store has raised the
-        principal as well, that may have revoked what was issued under the higher one: a number is kept that
-        refuses both, until the log shows that the higher one stands in it, or a raise above both.
+        A generation that is higher here was raised in another history. If the store has raised the principal
+        as well, that may have revoked tokens issued under the higher generation. Until the log shows that the
+        higher generation is in it, or a raise above both, a number with the links of both is kept, which
+        refuses both.
 
-        One that is lower here may be of another history as well, as after the store was replaced twice. The
-        log shows that by another raise to the same number: then the store's number does not stand for it.
+        A generation that is lower here may be of another history as well, for example after the store was
+        replaced twice. The log shows that by another raise to the same number: then the store's number does
+        not include it.
 
         Args:
-            generations: of the store.
-            known_before: what was known here when they were asked for; None = what is known now. What this
-                process has raised since is of this history, and only not in the answer.
+            generations: the generations of the store.
+            known_before: the generations known here when the store was asked; None = those known now. A
+                raise by this process since then belongs to the new history, and is only missing from the
+                store's answer.
         """
         remembered = self._generations if known_before is None else known_before
         self._unproven = {
@@ -190,11 +200,14 @@ class Revocations:
             self.raise_to(principal, generation)
 
     def history_is_read(self) -> None:
-        """Compare no more with what was lower here: the log was read to its end, and numbers only grow."""
+        """Stop comparing with generations that were lower here.
+
+        The log was read to its end, and numbers only grow.
+        """
         self._overtaken.clear()
 
     def apply(self, change: Change, link: Link) -> None:
-        """Fold one entry of the log. Idempotent, in any order."""
+        """Apply one entry of the log. Idempotent, in any order."""
         match change:
             case TokenDenied():
                 self.denylist.add(change.token_id, change.deny_until)
@@ -209,7 +222,7 @@ class Revocations:
                 pass
 
     def raise_to(self, principal: PrincipalId, generation: Generation) -> None:
-        """Hold at least this generation from now on. Idempotent, in any order."""
+        """Raise the principal's generation to at least this one. Idempotent, in any order."""
         known = self._generations.get(principal)
         unproven = self._unproven.get(principal)
         if known is None:
@@ -230,15 +243,15 @@ class Revocations:
         self._generations[principal] = merged
 
     def current(self, *principals: PrincipalId) -> dict[PrincipalId, Generation]:
-        """The generations of these principals, without the ones that were never raised."""
+        """Return the generations of these principals; a generation that was never raised is absent."""
         table = self._generations
         return {p: table[p] for p in principals if p in table} if table else {}
 
     def why_revoked(self, token: AccessToken, principals: frozenset[PrincipalId] | None = None) -> str | None:
-        """A sentence that says which level revoked the token, or None while none did.
+        """Return a sentence that says by what the token is revoked, or None if it is not revoked.
 
-        Every level counts: id, session, and each principal by name or by the token's `gen`.
-        `principals` = of the token, where the caller has them ready.
+        The token is checked by its id, its session, and each principal by name or by the token's `gen`.
+        `principals` = those of the token, if the caller has them ready.
         """
         denied = self.denylist.until
         if token.token_id in denied:
@@ -253,13 +266,13 @@ class Revocations:
         return None
 
     def is_ahead(self, held: Mapping[PrincipalId, Generation]) -> bool:
-        """Whether a token or session names a higher generation than is known here: see `is_ahead`."""
+        """Return whether a token or session names a higher generation than is known here: see `is_ahead`."""
         return is_ahead(self._generations, held)
 
     def raised_over(
         self, principals: frozenset[PrincipalId], held: Mapping[PrincipalId, Generation]
     ) -> PrincipalId | None:
-        """The first of `principals` whose generation was raised over the one held, if any."""
+        """Return the first of `principals` whose generation was raised over the one held, or None."""
         return first_raised(self._generations, principals, held)
 
 
@@ -268,7 +281,7 @@ def first_raised(
     principals: frozenset[PrincipalId],
     held: Mapping[PrincipalId, Generation],
 ) -> PrincipalId | None:
-    """The first of `principals` whose generation in `table` was raised over the one held, if any."""
+    """Return the first of `principals` whose generation in `table` was raised over the one held, or None."""
     for principal in principals:
         generation = table.get(principal)
         if generation is not None and generation.is_raised_over(held.get(principal)):
@@ -277,10 +290,10 @@ def first_raised(
 
 
 def is_ahead(table: Mapping[PrincipalId, Generation], held: Mapping[PrincipalId, Generation]) -> bool:
-    """Whether `held` names a generation that is higher than the one in `table`.
+    """Return whether `held` names a generation that is higher than the one in `table`.
 
-    Then the raise has not been read yet; or, if the log was read to its end, it belongs to a history of the
-    store that was lost, and no raise of today says whether it revokes what was issued then.
+    Then the raise has not been read yet; or, if the log was read to its end, the raise belongs to a history
+    that the store has lost, and no current generation says whether the token issued then is revoked.
     """
     for principal, generation in held.items():
         known = table.get(principal)
@@ -292,7 +305,7 @@ def is_ahead(table: Mapping[PrincipalId, Generation], held: Mapping[PrincipalId,
 def newest(
     first: Mapping[PrincipalId, Generation], second: Mapping[PrincipalId, Generation]
 ) -> dict[PrincipalId, Generation]:
-    """The higher generation of each principal in either: a sign-in takes max(store, replica)."""
+    """Return the higher generation of each principal: a sign-in takes the maximum of store and replica."""
     merged = dict(first)
     for principal, generation in second.items():
         known = merged.get(principal)

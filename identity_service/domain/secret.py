@@ -1,10 +1,10 @@
-"""A text that must not be seen: its `repr` and `str` hide it, and comparing it takes constant time."""
+"""A secret string: its `repr` and `str` hide it, and comparing it takes constant time."""
 
 import hmac
 
 
 class Secret:
-    """Wraps a password, secret or token so that no log line, error or debugger shows it by accident."""
+    """A wrapper of a password, secret or token: no log line, error or debugger shows it by accident."""
 
     __slots__ = ("_value",)
 
@@ -12,7 +12,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself; for the one place that must use it."""
+        """Return the secret string, for the one place that must use it."""
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -20,7 +20,7 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(self._value.encode(), other._value.encode())
 
-    __hash__ = None  # type: ignore[assignment]  # a secret in a set or a dict would be compared in the open
+    __hash__ = None  # type: ignore[assignment]  # lookups in sets and dicts do not take constant time
 
     def __bool__(self) -> bool:
         return bool(self._value)

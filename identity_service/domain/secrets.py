@@ -1,4 +1,4 @@
-"""Client secrets: how they are made, kept and compared. Human passwords are another matter (argon2id)."""
+"""Client secrets: generation, storage and comparison. User passwords are handled elsewhere (argon2id)."""
 
 import hashlib
 import hmac
@@ -14,17 +14,20 @@ CLIENT_SECRET_PREFIX: Final = "idcs_"  # noqa: S105  # a prefix that secret scan
 
 
 def new_client_secret() -> Secret:
-    """256 random bits: too many to guess, so a plain SHA-256 is enough to keep it (and fast to check)."""
+    """Return a new client secret of 256 random bits.
+
+    That is too many to guess, so a plain SHA-256 suffices for storage, and is fast to check.
+    """
     return Secret(CLIENT_SECRET_PREFIX + secrets.token_urlsafe(32))
 
 
 def stored(secret: Secret, expire_time: datetime | None = None) -> StoredSecret:
-    """The secret as the store keeps it."""
+    """Return the secret in the form in which the store holds it."""
     return StoredSecret(digest=_digest(secret), expire_time=expire_time)
 
 
 def matches_any(shown: Secret, kept: Iterable[StoredSecret], now: datetime) -> bool:
-    """Whether the secret is one of those still in force. Takes as long for a hit as for a miss."""
+    """Return whether the secret is one of those in force; takes equally long whether it is or not."""
     digest = _digest(shown)
     found = False
     for candidate in kept:

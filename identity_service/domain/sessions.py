@@ -1,8 +1,8 @@
-"""Refresh rotation: decides rotate, repeat, supersede or reuse. Owns no storage, no wire types.
+"""Refresh rotation: sessions, and the decision on each refresh (RFC 9700 section 4.14.2).
 
-The refresh tokens of a session are numbered and derived, so a session keeps no secret: the number
-given out last (the latest), the number that was shown to get it (its parent), and when each number
-was first rotated or voided, as long as that is within the grace window. RFC 9700 section 4.14.2.
+Contains no storage and no transport types. The refresh tokens of a session are numbered and derived, so a
+session stores no secret, only the number issued last (`latest`), the number that was presented to get it
+(`parent`), and when each number was first rotated or voided, as long as that is within the grace window.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from identity_service.domain.tokens import TokenEncryption
 
 NO_PARENT: Final = -1
 MAX_ROTATIONS_IN_WINDOW: Final = 1000
-"""Bounds the record: a session that rotates more often within one grace window has to wait."""
+"""The most rotations within one grace window, which bounds the record; further ones are refused for now."""
 MAX_NUMBER: Final = 2**32 - 1
 
 
@@ -30,65 +30,71 @@ class Session:
     audiences: tuple[str, ...]
     scopes: tuple[str, ...]
     lifetime: timedelta
-    """Of the access tokens, as chosen at sign-in."""
+    """The lifetime of its access tokens, as chosen at sign-in."""
     claims: Mapping[str, object] = field(default_factory=dict)
     """The extra claims chosen at sign-in; every access token of the session carries them."""
     generations: Mapping[PrincipalId, Generation] = field(default_factory=dict)
-    """Those of the sign-in, without the ones that were never raised."""
+    """The generations at sign-in; a generation that was never raised is absent."""
     auth_time: datetime
     expire_time: datetime
-    """Absolute, counted from the sign-in."""
+    """The absolute end of the session, counted from the sign-in."""
     device: str = ""
     peer: str = ""
-    """Where the sign-in came from, as host:port."""
+    """The address that the sign-in came from, as host:port."""
     may_act: PrincipalId | None = None
-    """Who alone may act for the subject by exchanging tokens of the session; None = whoever may."""
+    """The only principal that may act for the subject by exchanging tokens of the session; None = no
+    limit."""
     certificate_sha256: bytes | None = None
-    """The certificate that its access tokens are bound to (RFC 8705); a refresh must show it again."""
+    """The SHA-256 of the certificate that its access tokens are bound to (RFC 8705); a refresh must present
+    it too."""
     encryption: TokenEncryption = TokenEncryption.NONE
-    """Of its access tokens, as chosen at sign-in."""
+    """The encryption of its access tokens, as chosen at sign-in."""
     key_id: KeyId
-    """Of the refresh key that derives the latest token."""
+    """The id of the refresh key that derives the latest token."""
     latest: int = 0
     parent: int = NO_PARENT
     refresh_time: datetime | None = None
-    """When it was last rotated, by the store's clock."""
+    """When the session was last rotated, by the store's clock."""
     rotate_times: Mapping[int, datetime] = field(default_factory=dict)
-    """Number → when it was first rotated, voided or skipped, by the store's clock; within the window only."""
+    """Number → when that token was first rotated, voided or skipped, by the store's clock; within the grace
+    window only."""
 
     @property
     def principals(self) -> frozenset[PrincipalId]:
-        """Everybody whose generation can end this session: those it names, and those it began under."""
+        """Return the principals whose generation can end this session: named in it, or in its generations."""
         return frozenset({EVERYONE, self.subject, self.client_id, *self.generations})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotated:
-    """The chain goes on: `session` replaces the record, and its latest token is the answer."""
+    """The refresh succeeds: `session` replaces the record, and its latest token is returned to the client."""
 
     session: Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """The same successor again: a lost reply, a second tab, a second replica of the client."""
+    """The refresh returns the same successor again.
+
+    That happens after a lost reply, or for a second tab or instance of the client.
+    """
 
     session: Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Superseded:
-    """Refused, harmless: a slow caller within the window of the token it shows."""
+    """The refresh is refused, without suspicion: a slow caller within the grace window of its token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reused:
-    """Refused, and a sign that two parties hold tokens of this session."""
+    """The refresh is refused, and indicates that two parties hold tokens of this session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TooFrequent:
-    """Refused for now: the record would outgrow its bound."""
+    """The refresh is refused for now: the record would exceed its bound."""
 
 
 RefreshDecision = Rotated | Replayed | Superseded | Reused | TooFrequent
@@ -97,20 +103,20 @@ RefreshDecision = Rotated | Replayed | Superseded | Reused | TooFrequent
 def decide_refresh(
     session: Session, shown: int, *, now: datetime, grace: timedelta, key_id: KeyId
 ) -> RefreshDecision:
-    """What showing the refresh token of number `shown` does.
+    """Decide what a refresh with the token of number `shown` does.
 
     Args:
-        session: the record as the store has it; it must not have ended or expired.
+        session: the record as the store holds it; it must not have ended or expired.
         shown: the number of a token whose MAC verified.
-        now: the store's clock.
-        grace: how long after its *first* rotation the parent gives the same successor again.
+        now: the time by the store's clock.
+        grace: how long after its *first* rotation the parent returns the same successor again.
         key_id: the refresh key that derives the next token.
     """
     recent = {n: t for n, t in session.rotate_times.items() if now - t <= grace}
     if shown == session.latest:
         return _rotate(session, recent | {shown: now}, now, parent=shown, latest=shown + 1, key_id=key_id)
     if shown > session.latest:
-        # The MAC is ours, so the number was given out: a failover of the store lost the rotation.
+        # The MAC is ours, so the number was issued: a failover of the store has lost the rotation.
         skipped = range(max(session.latest, shown - MAX_ROTATIONS_IN_WINDOW), shown)
         times = recent | dict.fromkeys(skipped, now) | {shown: now}
         newest = dict(sorted(times.items())[-MAX_ROTATIONS_IN_WINDOW:])
@@ -118,7 +124,8 @@ def decide_refresh(
     if shown == session.parent:
         if shown in recent:
             return Replayed(session=session)
-        # The latest was never used, else it would be the parent: its reply was lost. It is void now.
+        # The latest token was never used, otherwise it would be the parent: its reply was lost. It is void
+        # now.
         times = recent | {session.latest: now, shown: now}
         return _rotate(session, times, now, parent=shown, latest=session.latest + 1, key_id=key_id)
     return Superseded() if shown in recent else Reused()

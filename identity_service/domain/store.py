@@ -1,6 +1,8 @@
-"""The store as the use cases need it: records, facts, sessions, audit, and the change log. Promises only.
+"""The ports of the store: records, facts, sessions, audit events and the change log.
 
-Whoever implements it translates its library's exceptions into `domain/errors.py` at that seam.
+Contains no implementation.
+
+An implementation translates the exceptions of its library into those of `domain/errors.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +33,7 @@ from identity_service.domain.sessions import Session
 Record = Client | User | StoredKey | TrustedIssuer
 NO_MARKS: Final = Marks()
 STATUS_LENGTH: Final = 200
-"""Characters that are kept of the status of a heartbeat."""
+"""The number of characters of a heartbeat's status that the store keeps."""
 RecordT = TypeVar("RecordT", Client, User, StoredKey, TrustedIssuer)
 RECORD_TYPES: Final[Mapping[RecordKind, type[Any]]] = {
     RecordKind.CLIENT: Client,
@@ -39,13 +41,13 @@ RECORD_TYPES: Final[Mapping[RecordKind, type[Any]]] = {
     RecordKind.KEY: StoredKey,
     RecordKind.ISSUER: TrustedIssuer,
 }
-"""What the records of each kind are."""
+"""The type of the records of each kind."""
 _KINDS: Final = {record: kind for kind, record in RECORD_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versioned(Generic[RecordT]):
-    """A record as the store has it, and where it was last changed (its etag)."""
+    """A record as the store holds it, with the revision of its last change (its etag)."""
 
     record: RecordT
     revision: Revision
@@ -53,44 +55,50 @@ class Versioned(Generic[RecordT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """What a sign-in with a username needs, read in one atomic step."""
+    """The data for a sign-in with a username, read in one atomic step."""
 
     generations: Mapping[PrincipalId, Generation]
-    """Of `*`, the user and the client, without the ones that were never raised."""
+    """The generations of `*`, the user and the client; a generation that was never raised is absent."""
     user: User | None
     client: Client | None
     time: datetime
-    """The store's clock."""
+    """The time by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionState:
-    """A session and everything that may forbid to refresh it, read in one atomic step."""
+    """A session and everything that may forbid its refresh, read in one atomic step."""
 
     session: Session
     version: int
-    """Grows with every change of the record."""
+    """The version of the record; it grows with every change."""
     ended: bool
-    """By the fact that it was ended, or by the mark on its record."""
+    """Whether the session has ended, by a SessionEnded fact or by the mark on its record."""
     generations: Mapping[PrincipalId, Generation]
-    """Of `*`, the subject and the client, without the ones that were never raised."""
+    """The generations of `*`, the subject and the client; a generation that was never raised is absent."""
     user: User | None
     client: Client | None
     time: datetime
-    """The store's clock; grace windows and the session's end are counted by it."""
+    """The time by the store's clock; grace windows and the end of the session are measured by it."""
 
 
 class ChangeLog(Protocol):
-    """The log as a replica follows it. Every method raises StoreUnavailableError when it cannot be asked."""
+    """The change log as a replica reads it.
+
+    Every method raises StoreUnavailableError if the store cannot be reached.
+    """
 
     def head(self) -> Head:
-        """The end of the log now. Raises StoreUninitializedError where there is no epoch."""
+        """Return the current end of the log. Raises StoreUninitializedError if the store has no epoch."""
 
     def read(self, after: int, limit: int) -> LogPage:
-        """Entries after position `after`, oldest first, at most `limit`, with the head of that moment."""
+        """Return at most `limit` entries after position `after`, oldest first, with the head.
+
+        The head is that of the same moment.
+        """
 
     def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
-        """The same without the head, which costs the store less."""
+        """Return the same entries as `read`, without the head, which costs the store less."""
 
     def wait(self, after: int, timeout: float) -> None:
         """Return when there may be entries after `after`, or after `timeout` seconds. May return early."""
@@ -103,7 +111,7 @@ class ChangeLog(Protocol):
         marks: Marks = NO_MARKS,
         status: str = "",
     ) -> Head:
-        """Write this process's heartbeat and return the head: a write that the store confirmed.
+        """Write this process's heartbeat, have the store confirm it, and return the head.
 
         In the same step the log's retention becomes at least `retention`, and the store's marks at least
         `marks`. `status`, of which 200 characters are kept, says how the process sees its clock and the
@@ -111,71 +119,77 @@ class ChangeLog(Protocol):
         """
 
     def heartbeats(self) -> Sequence[Heartbeat]:
-        """The last heartbeat of every process that wrote one within the last hour, the latest first."""
+        """Return the last heartbeat of each process that wrote one in the last hour, the latest first."""
 
     def generations(self) -> Mapping[PrincipalId, Generation]:
-        """Every principal that was ever raised; they never expire, so the log need not reach back."""
+        """Return the generation of every principal whose generation was ever raised.
+
+        Generations never expire, so the log need not reach back to the entries that raised them.
+        """
 
     def adopt(self, epoch: Epoch) -> None:
-        """Expect this epoch from now on in every write."""
+        """Expect this epoch in every write from now on."""
 
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
-        """Give the log this epoch if it still has `found` (None = it has lost its own).
+        """Give the log this epoch if it still has the epoch `found` (None = it has lost its epoch).
 
-        From then on every entry up to its end may be missing (`Head.floor`). Returns the epoch that it
-        has now: this one, or the one that somebody else was first to give.
+        From then on every entry up to the end of the log may be missing (`Head.floor`). Returns the epoch
+        that the log then has: this one, or the epoch that another process set first.
         """
 
     def restore(self, facts: Sequence[Fact]) -> PutBack:
-        """Append those facts that are absent, each once. A generation needs its origin.
+        """Append those facts that the log lacks, each once (repair). A generation needs its `origin`.
 
-        Confirmed as any mutation when it returns: by the server that was asked, which may be deposed. Raises
-        StoreReplacedError under another epoch.
+        The write is confirmed as every mutation is: by the server that was asked, even if that server is no
+        longer the primary. Raises StoreReplacedError if the store has another epoch.
         """
 
     def rebuild(self) -> int:
-        """Put back what the state holds and the log lacks, then clear the mark (`Head.complete`).
+        """Append what the state holds and the log lacks, then set `Head.complete`.
 
-        That is every denial and every ended session without an entry; and the other way round, every
-        generation that an entry raised and the state lacks. Returns how many facts were missing. Repeating
-        it is safe, also by several processes at once, and one that ends in the middle leaves the mark.
+        That is every denial and every ended session without an entry; and conversely, the state gets every
+        generation that an entry raised and the state lacks. Returns how many facts were missing. Repeating it
+        is safe, also from several processes at once; if a process dies halfway, `Head.complete` stays False.
 
-        Raises StoreReplacedError under another epoch than the one adopted, StoreUnavailableError when
-        entries vanish meanwhile, StoreDamagedError when the store is known to have held generations that
-        nothing in it holds any more.
+        Raises StoreReplacedError if the store has another epoch than the one adopted, StoreUnavailableError
+        if entries vanish meanwhile, StoreDamagedError if the store is known to have held generations of which
+        nothing in it is left.
         """
 
     def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
-        """Forget entries up to `position`, if the one there is older than the retention.
+        """Delete the entries up to `position` if the entry there is older than the retention.
 
         In the same step `keep`, the facts of these entries that still count, are appended again. Returns the
-        floor of the log. Never forgets the last entry.
+        floor of the log. Never deletes the last entry.
         """
 
 
 class Store(ChangeLog, Protocol):
-    """State and change log: every mutation changes both in one atomic step, or neither.
+    """The state and its change log: every mutation changes both in one atomic step, or neither.
 
-    A mutation names the epoch that this process follows; under another one it changes nothing and
-    raises StoreReplacedError. When it returns, the change is durable as the operator chose. The `audit`
-    event of a mutation is stored in that same step: both are there, or neither is.
+    A mutation names the epoch that this process follows; if the store has another epoch, it changes nothing
+    and raises StoreReplacedError. When it returns, the change is as durable as the operator has configured.
+    The `audit` event of a mutation is stored in the same step: both are stored, or neither.
     """
 
     def initialise(self, epoch: Epoch) -> None:
-        """Give a virgin store its epoch, and adopt it. Raises AlreadyExistsError where it has one."""
+        """Give an empty store its epoch, and adopt it.
 
-    def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
-        """Set the latest steady time (`Marks.time`) back to `time`: an operator says that it is right now.
-
-        Under whatever epoch.
+        Raises AlreadyExistsError if the store has an epoch.
         """
 
-    # Facts. Repeating one appends nothing and returns the place that holds it.
+    def accept_clock(self, time: datetime, *, audit: AuditEvent | None = None) -> Head:
+        """Set the latest steady time (`Marks.time`) back to `time`, which an operator declares to be right.
+
+        Does not check the epoch of the store.
+        """
+
+    # Facts. Writing a fact again appends nothing and returns the place of its entry.
 
     def deny_token(
         self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
     ) -> Appended:
-        """Deny a token id; a denial is extended, never shortened."""
+        """Deny a token id; a denial can be extended, never shortened."""
 
     def end_session(
         self,
@@ -185,9 +199,9 @@ class Store(ChangeLog, Protocol):
         end_until: datetime,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        """End a session, known here or not, at least until its own end, and mark its record.
+        """End a session at least until `end_until`, and mark its record if there is one.
 
-        The record may lie elsewhere and be out of reach; then the session is ended all the same.
+        If the record lies in another database that cannot be reached, the session is ended all the same.
         """
 
     def raise_generation(
@@ -199,28 +213,30 @@ class Store(ChangeLog, Protocol):
         link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        """Raise to max(the store's number, `above`) + 1. A `request_id` raises once in 24 hours.
+        """Raise a principal's generation to max(the store's number, `above`) + 1.
 
-        With `link` the caller says what the entry will be known by; None = a new random one.
+        A call with the same `request_id` within 24 hours raises nothing more. `link` is the link of the new
+        entry; None = a random one.
         """
 
-    # Records of the directory. An etag is the revision of the last change.
+    # Records of the directory. The etag of a record is the revision of its last change.
 
-    def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None: ...
+    def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+        """Return a record by its id, or None."""
 
     def list_records(
         self, kind: type[RecordT], *, after: str = "", limit: int = 100
     ) -> Sequence[Versioned[RecordT]]:
-        """Ordered by id, those with an id greater than `after`."""
+        """Return the records with an id greater than `after`, ordered by id, at most `limit`."""
 
     def find_user(self, username: str) -> Versioned[User] | None:
-        """By username, compared after `normalize_username`."""
+        """Return the user with a username, compared after `normalize_username`, or None."""
 
     def find_client(self, certificate: str) -> Versioned[Client] | None:
-        """By one of the names of its certificates."""
+        """Return the client that has registered this name of a certificate, or None."""
 
     def create(self, record: Record, *, audit: AuditEvent | None = None) -> Appended:
-        """Raises AlreadyExistsError where the id (or a username, or a certificate) is taken."""
+        """Create a record. Raises AlreadyExistsError if its id, username or certificate is taken."""
 
     def update(
         self,
@@ -236,8 +252,8 @@ class Store(ChangeLog, Protocol):
 
         `above` and `link` are those of `raise_generation`.
 
-        Raises NotFoundError, StaleEtagError (changed since `expected`), AlreadyExistsError
-        (username or certificate of another).
+        Raises NotFoundError, StaleEtagError (changed since `expected`), AlreadyExistsError (another record
+        has the username or certificate).
         """
 
     def delete(
@@ -250,68 +266,79 @@ class Store(ChangeLog, Protocol):
         link: Link | None = None,
         audit: AuditEvent | None = None,
     ) -> Appended:
-        """Delete a record and raise the generation of a principal; `above` and `link` are as for a raise.
+        """Delete a record and raise the generation of its principal.
 
-        Raises NotFoundError, StaleEtagError (changed since `expected`; None = in any case).
+        `above` and `link` are as in `raise_generation`.
+
+        Raises NotFoundError, StaleEtagError (changed since `expected`; None = delete in any case).
         """
 
     # Sign-ins and sessions.
 
-    def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn: ...
+    def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
+        """Return the data for a sign-in of this username through this client."""
 
     def create_session(self, session: Session, *, audit: AuditEvent | None = None) -> None:
-        """Store a new session. Raises AlreadyExistsError if there is one of this id.
+        """Store a new session. Raises AlreadyExistsError if there is a session with this id.
 
-        If the session lies elsewhere than the audit events, no one step can write both. Then the event is
-        written and confirmed first: no session is without its event, and if the call fails, the event may
-        be there alone.
+        If sessions and audit events lie in different databases, no single step can write both. Then the event
+        is written and confirmed first: no session exists without its event, and if the call fails, there may
+        be an event without a session.
         """
 
-    def read_session(self, session_id: SessionId) -> SessionState | None: ...
+    def read_session(self, session_id: SessionId) -> SessionState | None:
+        """Return a session and all that may forbid its refresh, or None if there is no such session."""
 
     def replace_session(self, session: Session, *, expected_version: int) -> bool:
-        """Replace the record if its version is still that; False when another was first, or it has ended.
+        """Replace the record if it still has this version.
 
-        Not confirmed as other mutations are: a rotation that a failover lost is made again by whoever
-        shows the newer token (semantics 2).
+        Returns False if the record has changed or the session has ended.
+
+        Not confirmed as other mutations are: if a failover loses a rotation, the client that presents the
+        newer token has it made again (semantics 2).
         """
 
     def list_sessions(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
-        """The live sessions of a subject or through a client, the one that ends last first.
+        """Return the live sessions of a subject or through a client, the session that ends last first.
 
         That is the newest sign-in, unless `session_lifetime` was changed in between.
 
-        `before` = the id of the last session of the page before. May leave out what ended meanwhile.
+        `before` = the id of the last session of the previous page. Sessions that ended meanwhile may be left
+        out.
         """
 
     def consume(self, key: str, until: datetime) -> bool:
-        """Use something up: True for the first caller with this key until then, False for all others.
+        """Mark a single-use key as used until `until`.
 
-        Under whatever epoch; a store that is emptied forgets what was used.
+        Returns True for the first caller, False for all others. Does not check the epoch of the store; a
+        store that is emptied forgets which keys were used.
         """
 
-    # Audit: two bounded rings, one for each kind of event; in either the oldest are forgotten first, and no
-    # event of traffic makes the store forget one of a change. Readers see both rings as one sequence.
+    # Audit: two ring buffers, one for each kind of event. In each the oldest events are deleted first, so
+    # events of traffic never displace events of changes. Readers see both ring buffers as one sequence.
 
     def append_audit(self, events: Sequence[AuditEvent]) -> None:
-        """Append events that record no change of their own; their order is kept. Under whatever epoch.
+        """Append events that come with no change of the state, in this order.
 
-        Each goes to the ring of its kind.
+        Each goes to the ring buffer of its kind. Does not check the epoch of the store.
         """
 
     def list_audit(
         self, wanted: AuditFilter, *, before: str = "", limit: int = 100
     ) -> tuple[Sequence[StoredEvent], str]:
-        """The newest first, those before the event `before`, and where to go on ("" = that was all).
+        """Return events newest first, from before the event `before`, and the next `before` ("" = no more).
 
-        Looks at a bounded number of events, so a page may be short, even empty, before the end.
+        A call looks at a bounded number of events, so a page may be short, even empty, before the end.
         """
 
     def read_audit(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
-        """The oldest first, those after the event `after`; None = the last event alone, if there is one."""
+        """Return the events after the event `after`, oldest first.
+
+        With `after` None, the last event alone is returned, if there is one.
+        """
 
     def close(self) -> None:
-        """Release everything; wakes a `wait` in progress."""
+        """Release all resources; a `wait` in progress returns."""
 
 
 def kind_of(record: type[Record]) -> RecordKind:
@@ -320,7 +347,7 @@ def kind_of(record: type[Record]) -> RecordKind:
 
 
 def all_records(store: Store, kind: type[RecordT]) -> Iterator[Versioned[RecordT]]:
-    """Every record of a kind, by id, a page at a time. Raises StoreUnavailableError."""
+    """Yield every record of a kind, ordered by id, reading a page at a time. Raises StoreUnavailableError."""
     after = ""
     while page := store.list_records(kind, after=after):
         yield from page

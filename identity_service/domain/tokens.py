@@ -1,6 +1,6 @@
-"""Access tokens as values: what one says, and why one is rejected. Knows no JWT.
+"""Access tokens as values: their claims (RFC 9068), and the reasons for rejecting one. Knows no JWT.
 
-Claims follow RFC 9068; `gen` and the reasons are those of this service's contract.
+`gen` and the reasons are part of this service's own API.
 """
 
 from collections.abc import Mapping
@@ -15,27 +15,30 @@ from identity_service.domain.log import Generation
 MAX_TOKEN_CHARS: Final = 8 * 1024
 MAX_EXTRA_CLAIMS_BYTES: Final = 2 * 1024
 MAX_ACTORS: Final = 8
-"""How long the chain of actors may be (RFC 8693 section 4.1)."""
+"""The longest chain of actors (RFC 8693 section 4.1)."""
 
 RESERVED_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "acr", "amr"}
     | {"act", "may_act", "cnf", "gen", "azp", "nonce", "at_hash", "c_hash", "typ", "events", "sub_id"}
 )
-"""Claims that only the service itself may set; a request for extra claims may not name them."""
+"""The claims that only the service itself may set; a request for extra claims may not name them."""
 
 
 class TokenEncryption(StrEnum):
-    """Whom an access token is encrypted for, beside being signed."""
+    """The recipient for which an access token is encrypted, beside being signed."""
 
     NONE = "none"
     SERVICE = "service"
-    """This service alone can open it."""
+    """Only this service can decrypt it."""
     AUDIENCE = "audience"
-    """The one audience can open it, with the key that it has registered."""
+    """Only its single audience can decrypt it, with the key that it has registered."""
 
 
 class RejectionReason(StrEnum):
-    """Why a token is not good; the names of the enum of that name in `identity_service.proto`."""
+    """The reasons for which a token is rejected.
+
+    Named as in `RejectionReason` of `identity_service.proto`.
+    """
 
     MALFORMED = "MALFORMED"
     ALGORITHM_NOT_ALLOWED = "ALGORITHM_NOT_ALLOWED"
@@ -54,7 +57,7 @@ class RejectionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The token is not good. `detail` is a sentence for a log; it holds no part of the token."""
+    """The rejection of a token. `detail` is a sentence for a log and holds no part of the token."""
 
     reason: RejectionReason
     detail: str
@@ -62,7 +65,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Somebody who acts for the subject (RFC 8693 section 4.1)."""
+    """A party that acts for the subject (RFC 8693 section 4.1)."""
 
     subject: PrincipalId
     client_id: PrincipalId | None = None
@@ -70,7 +73,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """What a signed access token says. Holding one means that its signature verified, no more."""
+    """The claims of an access token whose signature verified; nothing else about it has been checked."""
 
     issuer: str
     subject: PrincipalId
@@ -87,19 +90,21 @@ class AccessToken:
     auth_time: datetime | None = None
     actors: tuple[Actor, ...] = ()
     may_act: Actor | None = None
-    """Who alone may act for the subject by token exchange (RFC 8693 section 4.4); None = no such limit."""
+    """The only party that may act for the subject by token exchange (RFC 8693 section 4.4); None = no
+    limit."""
     generations: Mapping[PrincipalId, Generation] = field(default_factory=dict)
-    """Those it was issued under, without the ones that were never raised (claim `gen`)."""
+    """The generations that it was issued under (claim `gen`); a generation that was never raised is
+    absent."""
     certificate_sha256: bytes | None = None
-    """The certificate that it is bound to (RFC 8705, `cnf.x5t#S256`)."""
+    """The SHA-256 of the certificate that it is bound to (RFC 8705, `cnf.x5t#S256`)."""
     claims: Mapping[str, object] = field(default_factory=dict)
     """All other claims."""
     key_id: KeyId | None = None
-    """The key that its signature verified with; None before it is signed."""
+    """The key that verified its signature; None before it is signed."""
 
     @property
     def principals(self) -> frozenset[PrincipalId]:
-        """Everybody whose generation can end this token: named, issued under, signed with."""
+        """Return the principals whose generation can revoke this token: named in it, in `gen`, or its key."""
         named = {EVERYONE, self.subject, self.client_id, *self.generations}
         if self.key_id is not None:
             named.add(key_principal(self.key_id))

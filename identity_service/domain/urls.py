@@ -1,4 +1,4 @@
-"""URLs that this service fetches from: which of them may be used."""
+"""Checks of the URLs that this service fetches from."""
 
 from ipaddress import ip_address
 from typing import Final
@@ -9,7 +9,10 @@ SAFE_URL: Final = "an https URL (http on loopback only) without user, password o
 
 
 def is_safe_url(text: str) -> bool:
-    """Return whether a URL is SAFE_URL, in ASCII: keys that can be replaced on their way prove nothing."""
+    """Return whether a URL satisfies SAFE_URL and is ASCII.
+
+    Keys that can be replaced on their way here prove nothing.
+    """
     if not (len(text) <= MAX_URL_CHARS and text.isascii() and text.isprintable() and " " not in text):
         return False
     try:
@@ -23,13 +26,13 @@ def is_safe_url(text: str) -> bool:
 
 
 def server_of(text: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of a URL that is safe."""
+    """Return the scheme, host and port of a URL for which `is_safe_url` is True."""
     url = urlsplit(text)
     return url.scheme, url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether a host name or address, without brackets, is that of this machine alone."""
+    """Return whether a host name or address (without brackets) is a loopback one."""
     if host == "localhost":
         return True
     try:

@@ -1,7 +1,8 @@
-"""Text from outside, made visible: nothing in it moves the cursor, begins a line or reorders other text.
+"""Escaping of untrusted text, so that it cannot move the cursor, begin a line or reorder other text.
 
-The one list of the characters that do. The API refuses them in text for people; all text that is printed,
-logged or written passes `escape` or `to_json`, since older records and tokens of others have them.
+Contains the only list of the characters that can. The API refuses them in text for people; all text that is
+printed, logged or written passes `escape` or `to_json`, since older records and tokens of other issuers
+contain them.
 """
 
 import json
@@ -18,35 +19,38 @@ _CONTROL: Final = re.compile(
     r"\x00-\x1f\x7f-\x9f"  # C0, DEL and C1
     r"\ud800-\udfff"  # lone surrogates
     r"\u2028\u2029"  # line and paragraph separator
-    # Formatting, as of direction; not U+200C and U+200D, which Persian, Hindi and many emoji need.
+    # Formatting, such as direction; not U+200C and U+200D, which Persian, Hindi and many emoji need.
     r"\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u180e\u200b\u200e-\u200f\u202a-\u202e"
     r"\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
     "]"
 )
-"""Categories Cc, Cs, Zl, Zp and Cf of Unicode. Spelled out: to search for them takes 0.1 s at each start."""
+"""The Unicode categories Cc, Cs, Zl, Zp and Cf, spelled out: computing them takes 0.1 s at each start."""
 
 
 def has_controls(text: str) -> bool:
-    """Return whether `text` has a character that could change how the text around it is shown."""
+    """Return whether `text` has a character that could change how the text around it is displayed."""
     return _CONTROL.search(text) is not None
 
 
 def escape(text: str) -> str:
-    r"""Return `text` as one line, each control character spelled as in Python: `\n`, `\x1b`, `\u202e`.
+    r"""Return `text` as one line, with each control character escaped as in Python: `\n`, `\x1b`, `\u202e`.
 
-    A backslash stays as it is: the result is for people, and is not meant to be parsed.
+    Backslashes are not escaped: the result is for people, and is not meant to be parsed.
     """
     return _CONTROL.sub(_spelled, text)
 
 
 def shown(text: str) -> str:
-    """Return a text of a stranger as it may stand in a log: as one line, cut after 200 characters."""
+    """Return an untrusted text as it may be logged: escaped to one line, truncated to 200 characters."""
     return escape(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
 
 
 def escape_lines(text: str) -> str:
-    """Return `text` with its lines as they are. Only for text whose line breaks are this program's own."""
+    """Return `text` with its lines kept and escaped.
+
+    Only for text whose line breaks come from this program.
+    """
     return "\n".join(map(escape, text.split("\n")))
 
 
@@ -57,12 +61,15 @@ def to_json(
     indent: int | None = None,
     ascii_only: bool = False,
 ) -> str:
-    r"""Return JSON without control characters in its texts: `\u202e` is spelled so, which means the same."""
+    r"""Return a value as JSON whose strings have their control characters escaped, as in `\u202e`."""
     return escape_json(json.dumps(value, default=default, ensure_ascii=ascii_only, indent=indent))
 
 
 def escape_json(text: str) -> str:
-    """Return a JSON text that means the same. Its own line breaks stay: no string of JSON can hold one."""
+    """Return an equivalent JSON text with control characters escaped.
+
+    Its own line breaks stay: no JSON string can contain one.
+    """
     return _CONTROL.sub(_spelled_in_json, text)
 
 

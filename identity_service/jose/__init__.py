@@ -1,1 +1,4 @@
-"""JWS, JWE and JWK: the only importer of `jwt`, `joserfc` and `cryptography`. Knows the domain only."""
+"""JWS, JWE and JWK: the only package that imports `jwt`, `joserfc` and `cryptography`.
+
+Knows only the domain.
+"""

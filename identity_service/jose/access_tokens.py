@@ -1,7 +1,8 @@
-"""Access tokens as compact JWS with the claims of RFC 9068, also within JWE. Implements the port TokenCodec.
+"""Access tokens as compact JWS with the claims of RFC 9068, optionally nested in JWE; implements TokenCodec.
 
-Reads everything that time does not change: form, algorithm, key, signature, type, issuer. The
-algorithm comes from the key, never from the token, and no header but `kid` chooses a key (RFC 8725).
+Reading checks everything that does not depend on time: form, algorithm, key, signature, type, issuer. The
+algorithm comes from the key, never from the token, and no header parameter but `kid` selects a key (RFC
+8725).
 """
 
 from functools import lru_cache
@@ -28,26 +29,27 @@ from identity_service.jose.strict import JsonObject, decode_base64url, parse_obj
 
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
-_HEADERS: Final = 128
+_HEADER_CACHE_SIZE: Final = 128
 _THUMBPRINT: Final = "x5t#S256"
-_OWN: Final = frozenset(
+_FIELD_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
     | {"cnf", "may_act"}
 )
-"""The claims that have a field of their own in AccessToken."""
+"""The claims that have a field of their own in AccessToken; all others are in its `claims`."""
 
 
 class AccessTokenCodec:
-    """Signs and reads the access tokens of one issuer."""
+    """A signer and reader of the access tokens of one issuer."""
 
     def __init__(self, keys: KeySource, issuer: str) -> None:
         self._keys = keys
         self._issuer = issuer
         self._headers: dict[KeyId, str] = {}
         # All tokens of one key have the same header.
-        self._read_header = lru_cache(_HEADERS)(_read_header)
+        self._read_header = lru_cache(_HEADER_CACHE_SIZE)(_read_header)
 
     def sign(self, token: AccessToken, encrypt_with: EncryptingKey | None = None) -> str:
+        """Sign a token with the current signing key, and encrypt it if a key for that is given."""
         key = self._keys.signing()
         header = self._headers.get(key.key_id)
         if header is None:
@@ -62,6 +64,7 @@ class AccessTokenCodec:
         return text
 
     def read(self, text: str) -> AccessToken | Rejected:
+        """Decrypt a token if it is encrypted, verify its signature, and return its claims or a rejection."""
         if len(text) > MAX_TOKEN_CHARS:
             return _malformed("the token is longer than 8 KiB")
         parts = text.split(".")
@@ -70,7 +73,10 @@ class AccessTokenCodec:
         return self._read_signed(text, parts)
 
     def _read_encrypted(self, text: str) -> AccessToken | Rejected:
-        """Whatever cannot be opened has the same answer, so that nobody learns how far it came."""
+        """Decrypt and read a nested token.
+
+        Every failure to decrypt gets the same answer, so that an attacker does not learn which step failed.
+        """
         key_id = read_key_id(text)
         key = self._keys.decrypting(key_id) if key_id is not None else None
         inside = key.decrypt(text) if key is not None else None
@@ -114,7 +120,10 @@ class AccessTokenCodec:
 
 
 def _read_header(text: str) -> JsonObject | Rejected:
-    """What of a header does not depend on the keys that there are. Raises ValueError for what is none."""
+    """Parse a JOSE header and check everything in it that does not depend on our keys.
+
+    Raises ValueError if the header is not canonical base64url of a JSON object.
+    """
     header = parse_object(decode_base64url(text))
     return _check_header(header) or header
 
@@ -160,12 +169,12 @@ def _to_claims(token: AccessToken) -> JsonObject:
         claims["cnf"] = {_THUMBPRINT: base64url(token.certificate_sha256)}
     if token.generations:
         claims["gen"] = {principal: str(g) for principal, g in token.generations.items()}
-    # What the service says comes last: no extra claim can replace it.
+    # The claims of the service come last, so that no extra claim can replace them.
     return {**token.claims, **claims}
 
 
 def _to_act(actors: tuple[Actor, ...]) -> JsonObject:
-    """RFC 8693 section 4.1: the current actor outermost."""
+    """Return an `act` claim (RFC 8693 section 4.1), with the current actor outermost."""
     act: JsonObject = {}
     for actor in reversed(actors):
         outer: JsonObject = {"sub": actor.subject}
@@ -178,7 +187,10 @@ def _to_act(actors: tuple[Actor, ...]) -> JsonObject:
 
 
 def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
-    """Raises ValueError naming the claim that is missing or of the wrong type."""
+    """Return the token with these claims.
+
+    Raises ValueError, which names the claim that is missing or of the wrong type.
+    """
     scope = read_text(claims, "scope") if "scope" in claims else ""
     return AccessToken(
         issuer=read_text(claims, "iss"),
@@ -196,7 +208,7 @@ def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
         may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
         generations=_generations(claims["gen"]) if "gen" in claims else {},
         certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else None,
-        claims={name: value for name, value in claims.items() if name not in _OWN},
+        claims={name: value for name, value in claims.items() if name not in _FIELD_CLAIMS},
         key_id=key_id,
     )
 
@@ -218,7 +230,10 @@ def _actors(value: object) -> tuple[Actor, ...]:
 
 
 def _may_act(value: object) -> Actor:
-    """RFC 8693 section 4.4. A condition that this service does not know must not be taken for none."""
+    """Return the actor in a `may_act` claim (RFC 8693 section 4.4).
+
+    A member that this service does not know may be a condition, so it is refused rather than ignored.
+    """
     if not isinstance(value, dict) or not value.keys() <= {"sub", "client_id"}:
         raise ValueError("may_act must hold sub, and client_id at most")
     (actor,) = _actors(value)
@@ -232,7 +247,10 @@ def _generations(value: object) -> dict[PrincipalId, Generation]:
 
 
 def _certificate(value: object) -> bytes:
-    """A confirmation that this service does not understand must not be taken for none (RFC 7800)."""
+    """Return the certificate thumbprint in a `cnf` claim (RFC 8705).
+
+    A confirmation method that this service does not know is refused rather than ignored (RFC 7800).
+    """
     if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
         raise ValueError("cnf must hold x5t#S256 alone")
     thumbprint = decode_base64url(read_text(value, _THUMBPRINT))

@@ -1,7 +1,7 @@
-"""Assertions as compact JWS: the strict reading of tokens that others signed. Implements AssertionReader.
+"""Assertions as compact JWS: strict parsing of tokens that others signed; implements AssertionReader.
 
-No header but `kid` chooses a key, and none brings one along: jku, jwk, x5u and x5c are not looked at
-(RFC 8725 section 3.10). Trusts nobody and knows no clock.
+No header parameter but `kid` selects a key, and none supplies a key: jku, jwk, x5u and x5c are ignored (RFC
+8725 section 3.10). Trusts no issuer and knows no clock.
 """
 
 from functools import lru_cache
@@ -22,18 +22,19 @@ from identity_service.jose.keys import JwsKey
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 _MAX_TEXT_CHARS: Final = 1024
-"""Of iss, sub and jti."""
-_OPEN_KEYS: Final = 1000
+"""The longest `iss`, `sub` and `jti`, in characters."""
+_KEY_CACHE_SIZE: Final = 1000
 
 
 class StrictAssertions:
-    """Reads assertions, and keeps the keys of clients that were used lately open."""
+    """A strict parser of assertions, with a cache of recently used keys of clients."""
 
     def __init__(self) -> None:
-        self._open = lru_cache(_OPEN_KEYS)(open_public_key)
-        self._decoys = _make_decoys()
+        self._open = lru_cache(_KEY_CACHE_SIZE)(open_public_key)
+        self._dummy_keys = _make_dummy_keys()
 
     def read(self, jwt: Secret) -> UnverifiedAssertion:
+        """Parse an assertion without verifying it. Raises CredentialRefusedError if it is malformed."""
         text = jwt.reveal()
         parts = text.split(".")
         if len(text) > MAX_TOKEN_CHARS or len(parts) != 3:
@@ -45,7 +46,8 @@ class StrictAssertions:
             algorithm, key_id, type_ = _read_header(header)
             says = _read_claims(claims, type_)
         except ValueError as error:
-            # Which claim, never its value: messages of the parsers that quote a text are left out.
+            # Name the claim, never its value: messages of the parsers, which may quote the text, are left
+            # out.
             why = str(error) if type(error) is _FormError else "not canonical base64url of JSON objects"
             raise CredentialRefusedError(f"it is malformed: {why}") from None
         message = text.rpartition(".")[0].encode("ascii")
@@ -54,14 +56,16 @@ class StrictAssertions:
         )
 
     def open_key(self, jwk: str) -> VerifyingKey:
+        """Return the key in a JWK, from the cache if it was used recently. Raises ValueError."""
         return self._open(jwk)
 
     def spend(self, assertion: UnverifiedAssertion) -> None:
-        self._decoys[assertion.algorithm].verify(assertion.message, assertion.signature)
+        """Verify the signature with a dummy key, which takes as long as with a real one."""
+        self._dummy_keys[assertion.algorithm].verify(assertion.message, assertion.signature)
 
 
 class _FormError(ValueError):
-    """Says what is wrong in words of this module alone."""
+    """An error whose message consists of this module's own words, so that it quotes nothing."""
 
 
 def _read_header(header: JsonObject) -> tuple[str, str, str]:
@@ -95,20 +99,23 @@ def _read_claims(claims: JsonObject, type_: str) -> Assertion:
 
 
 def _read_name(claims: JsonObject, name: str) -> str:
-    """A text that may be looked up: bounded, and nothing in it that a store could not take."""
+    """Return a claim that is used as a key in lookups: at most 1,024 printable characters."""
     text = read_text(claims, name)
     if len(text) > _MAX_TEXT_CHARS or not text.isprintable():
         raise ValueError(f"{name} must have at most {_MAX_TEXT_CHARS} printable characters")
     return text
 
 
-def _make_decoys() -> dict[str, JwsKey]:
-    """Keys that cost as much as real ones. What they accept proves nobody, so any will do."""
+def _make_dummy_keys() -> dict[str, JwsKey]:
+    """Return a dummy key for each algorithm, which verifies as slowly as a real key.
+
+    A signature that verifies with a dummy key authenticates no client, so the keys need not be strong.
+    """
     kinds = {
         "ES256": ec.generate_private_key(ec.SECP256R1()).public_key(),
         "ES384": ec.generate_private_key(ec.SECP384R1()).public_key(),
         "EdDSA": ed25519.Ed25519PrivateKey.generate().public_key(),
     }
-    # Finding primes takes a while; any odd number does for arithmetic.
+    # Generating an RSA key takes long; for the arithmetic any odd modulus will do.
     some_rsa = rsa.RSAPublicNumbers(65537, 2**2048 - 1).public_key()
     return {name: JwsKey(KeyId(""), name, kinds.get(name, some_rsa)) for name in ISSUER_ALGORITHMS}

@@ -1,6 +1,6 @@
-"""An authority of one's own, which makes certificates for trying TLS out. Its key is never written down.
+"""A certificate authority for trying out TLS, whose private key is never written to a file.
 
-Not for production: nothing here revokes, renews, or keeps an account of what it made.
+Not for production: it revokes nothing, renews nothing, and keeps no record of its certificates.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _SKEW: Final = timedelta(hours=1)
-"""Valid from a little earlier, for whoever's clock is behind."""
+"""Certificates are valid from this much earlier, for peers whose clock is behind."""
 
 
 class Pair(NamedTuple):
@@ -26,22 +26,22 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """Makes certificates that only its own certificate vouches for."""
+    """A certificate authority, which signs certificates with a key of its own."""
 
     def __init__(self, name: str, *, lifetime: timedelta) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _common_name(name)
-        # By it a verifier that trusts several authorities of one name tells whose signature to check.
-        self._vouching = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        # Lets a verifier that trusts several authorities of the same name tell which of them signed.
+        self._authority_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
             _builder(self._name, self._name, self._key, datetime.now(UTC) + lifetime)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_SIGNS, critical=True)
+            .add_extension(_AUTHORITY_KEY_USAGE, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = certificate.public_bytes(Encoding.PEM)
-        """In PEM."""
+        """The certificate of the authority, in PEM."""
 
     def issue(
         self,
@@ -52,7 +52,7 @@ class Authority:
         server: bool = False,
         client: bool = False,
     ) -> Pair:
-        """A certificate for hosts, addresses and URIs, to be used on one side of a connection or on both."""
+        """Issue a certificate for hosts, addresses and URIs, for use by a server, a client, or both."""
         key = ec.generate_private_key(ec.SECP256R1())
         uses = [ExtendedKeyUsageOID.SERVER_AUTH] * server + [ExtendedKeyUsageOID.CLIENT_AUTH] * client
         certificate = (
@@ -60,7 +60,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([_general_name(n) for n in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-            .add_extension(self._vouching, critical=False)
+            .add_extension(self._authority_key_id, critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return Pair(
@@ -69,7 +69,7 @@ class Authority:
         )
 
 
-_SIGNS: Final = x509.KeyUsage(
+_AUTHORITY_KEY_USAGE: Final = x509.KeyUsage(
     digital_signature=True,
     key_cert_sign=True,
     crl_sign=True,

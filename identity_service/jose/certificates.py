@@ -1,6 +1,6 @@
-"""X.509 certificates in PEM, as TLS needs them: whether they can be used, and until when. Makes none.
+"""X.509 certificates in PEM for TLS: checks whether they are usable, and returns their names and times.
 
-No message holds any part of a key.
+Issues no certificates. No message holds any part of a key.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from identity_service.domain.visible import escape
 from identity_service.jose.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
 
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
-"""Those that every client of gRPC offers; a handshake with Ed25519 or P-521 fails."""
+"""The curves that every gRPC client offers; a handshake with Ed25519 or P-521 fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +27,16 @@ class CertificateFacts:
     """The names and the times of a certificate, for operators."""
 
     names: tuple[str, ...]
-    """Its subject alternative names: hosts, addresses, URIs; its subject where it has none."""
+    """Its subject alternative names: hosts, addresses, URIs; if it has none, its subject."""
     start_time: datetime
     expire_time: datetime
 
 
 def check_pair(certificate: bytes, key: bytes) -> CertificateFacts:
-    """Return the facts of a chain's first certificate, once it is found to be that of the key.
+    """Return the facts of a chain's first certificate, after checking that the key belongs to it.
 
-    Raises ValueError, which says what is wrong: also with the key of another certificate of the chain, since
-    anybody can sign for an authority whose key can be factored.
+    Raises ValueError, which says what is wrong, also if the key of another certificate of the chain is weak:
+    an attacker can sign for an authority whose key can be factored.
     """
     (leaf, *others), private = _read_certificates(certificate), _read_key(key)
     same = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -53,7 +53,7 @@ def check_pair(certificate: bytes, key: bytes) -> CertificateFacts:
 
 
 def check_authorities(bundle: bytes) -> Sequence[CertificateFacts]:
-    """Return the facts of the certificates of authorities. Raises ValueError if one is of no authority."""
+    """Return the facts of CA certificates. Raises ValueError if one of them is not a CA certificate."""
     certificates = _read_certificates(bundle)
     if not all(_is_authority(certificate) for certificate in certificates):
         raise ValueError("holds a certificate that is none of an authority")
@@ -80,7 +80,7 @@ def _read_key(pem: bytes) -> PrivateKeyTypes:
             "the key is encrypted; give it without a passphrase, in a file of mode 0600"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        # What the library says may hold a part of the file.
+        # The message of the library may hold a part of the file.
         raise ValueError("the key file holds no private key in PEM, or half of one") from None
     usable = (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES)) or (
         isinstance(key, rsa.RSAPrivateKey) and MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
@@ -96,7 +96,7 @@ def _check_public_key(certificate: x509.Certificate) -> None:
     try:
         key = certificate.public_key()
     except UnsupportedAlgorithm:
-        return  # a key of another kind, which TLS accepts or refuses
+        return  # a key of another type, which TLS accepts or refuses
     _check_rsa(key)
 
 
@@ -130,9 +130,9 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
 
 @lru_cache(maxsize=256)
 def has_sound_key(pem: bytes) -> bool:
-    """Return whether the key of a certificate may prove anything; False if it cannot be read.
+    """Return whether a certificate's key is strong enough to authenticate; False if it cannot be read.
 
-    The handshake has verified the certificate, but not that others cannot compute its private key (ROCA).
+    The handshake has verified the certificate, but not whether others can compute its private key (ROCA).
     """
     try:
         _check_public_key(x509.load_pem_x509_certificate(pem))
@@ -143,7 +143,7 @@ def has_sound_key(pem: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlternativeNames:
-    """Subject alternative names that can name a workload (RFC 5280 section 4.2.1.6)."""
+    """The subject alternative names that can identify a workload (RFC 5280 section 4.2.1.6)."""
 
     uris: tuple[bytes, ...] = ()
     hosts: tuple[bytes, ...] = ()

@@ -1,7 +1,7 @@
-"""ECDSA as a JWS has it: the two numbers of a signature side by side (RFC 7518 section 3.4).
+"""ECDSA in the JWS form: the two integers of a signature concatenated (RFC 7518 section 3.4).
 
-Keys are read and written by PyJWT; it also signs, but by way of hexadecimal text, and it makes an object of
-the scheme for each call.
+PyJWT reads and writes the keys. It can also sign, but it converts by way of hexadecimal text, and creates a
+scheme object for each call.
 """
 
 from typing import Any, Final
@@ -13,7 +13,7 @@ from jwt.algorithms import ECAlgorithm
 
 
 class Ecdsa(ECAlgorithm):
-    """Signs and verifies with the keys of one curve."""
+    """A signer and verifier for the keys of one curve."""
 
     def __init__(self, curve: type[ec.EllipticCurve], digest: Any) -> None:
         super().__init__(digest, curve)
@@ -21,10 +21,12 @@ class Ecdsa(ECAlgorithm):
         self._width = (curve().key_size + 7) // 8
 
     def sign(self, msg: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+        """Return the signature of a message."""
         r, s = decode_dss_signature(key.sign(msg, self._scheme))
         return r.to_bytes(self._width, "big") + s.to_bytes(self._width, "big")
 
     def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:  # a public key, or a private one
+        """Return whether a signature is valid."""
         if len(sig) != 2 * self._width:
             return False
         public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key

@@ -1,7 +1,7 @@
-"""Nested tokens: a signed JWT as the content of a compact JWE (RFC 7516, RFC 7519 section 5.2).
+"""Nested tokens: a signed JWT inside a compact JWE (RFC 7516, RFC 7519 section 5.2).
 
-The algorithm comes from the key, never from the token; the content is always encrypted with A256GCM and
-never compressed. What does not have exactly the form that this service makes is not opened (RFC 8725).
+The algorithm comes from the key, never from the token; the content is always encrypted with A256GCM and never
+compressed. A JWE that does not have exactly the form that this service writes is not decrypted (RFC 8725).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from identity_service.jose.claims import MAX_KEY_ID_CHARS
 from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
 
 SERVICE_ALGORITHM: Final = "ECDH-ES+A256KW"
-"""Of the keys that tokens are encrypted to this service with, on P-256."""
+"""The algorithm of the keys with which tokens are encrypted to this service; the curve is P-256."""
 
 _CONTENT: Final = "A256GCM"
 _TYPE: Final = "at+jwt"
@@ -26,23 +26,24 @@ _EPK_MEMBERS: Final = frozenset({"kty", "crv", "x", "y"})
 _MAX_HEADER_CHARS: Final = 1024
 _COORDINATE_BYTES: Final = 32
 _WRAPPED_BYTES: Final = 40
-"""A content key of 256 bits under AES Key Wrap (RFC 3394)."""
+"""The length of a 256-bit content key under AES Key Wrap (RFC 3394)."""
 _IV_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
 
 class EncryptionKey:
-    """Implements the port EncryptingKey: the public key of whoever may open tokens."""
+    """A public key that tokens are encrypted with; implements the port EncryptingKey."""
 
     __slots__ = ("_key", "algorithm", "key_id")
 
     def __init__(self, key_id: KeyId, algorithm: str, key: Any) -> None:
-        """`key` = of joserfc, checked by `encryption_keys`."""
+        """Wrap `key`, a key of joserfc that `encryption_keys` has checked."""
         self.key_id = key_id
         self.algorithm = algorithm
         self._key = key
 
     def encrypt(self, token: str) -> str:
+        """Return the compact JWE that holds a signed token."""
         header = {
             "alg": self.algorithm,
             "enc": _CONTENT,
@@ -54,7 +55,7 @@ class EncryptionKey:
 
 
 def read_key_id(text: str) -> str | None:
-    """The `kid` of a token, or None where it has not exactly the form of one encrypted to this service.
+    """Return the `kid` of a token, or None unless it has exactly the form of one encrypted to this service.
 
     The caller has checked the length of `text`.
     """
@@ -74,7 +75,10 @@ def read_key_id(text: str) -> str | None:
 
 
 def _is_ours(header: JsonObject) -> bool:
-    """Exactly the members that this service writes: no `zip`, `crit`, `jwk`, `apu`, `p2c` and the like."""
+    """Return whether a header has exactly the members that this service writes.
+
+    So `zip`, `crit`, `jwk`, `apu`, `p2c` and the like are refused.
+    """
     kid = header.get("kid")
     return (
         header.keys() == _MEMBERS
@@ -89,7 +93,10 @@ def _is_ours(header: JsonObject) -> bool:
 
 
 def _is_ephemeral(epk: object) -> bool:
-    """A point of P-256 in form; the library refuses one that is not on the curve (RFC 8725 section 3.4)."""
+    """Return whether `epk` has the form of a point on P-256.
+
+    The library refuses a point that is not on the curve (RFC 8725 section 3.4).
+    """
     if not isinstance(epk, Mapping) or epk.keys() != _EPK_MEMBERS:
         return False
     if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
@@ -102,12 +109,12 @@ def _is_ephemeral(epk: object) -> bool:
 
 
 class ServiceDecryptionKey:
-    """Implements the port DecryptingKey: opens what was encrypted to this service with one key."""
+    """A private key that decrypts tokens encrypted to this service; implements the port DecryptingKey."""
 
     __slots__ = ("_key", "key_id")
 
     def __init__(self, key_id: KeyId, key: ECKey) -> None:
-        """`key` = private, on P-256."""
+        """Wrap `key`, a private key on P-256."""
         self.key_id = key_id
         self._key = key
 
@@ -115,6 +122,7 @@ class ServiceDecryptionKey:
         return f"ServiceDecryptionKey({self.key_id!r})"
 
     def decrypt(self, text: str) -> str | None:
+        """Return the signed token in a compact JWE, or None if it is not encrypted with this key."""
         if read_key_id(text) != self.key_id:
             return None
         try:

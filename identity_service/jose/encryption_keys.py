@@ -1,6 +1,6 @@
-"""Keys that encrypt tokens: made for this service, and read from a JWK with every check (RFC 7517, RFC 7518).
+"""Keys that encrypt tokens: generated for this service, or read from a JWK (RFC 7517, RFC 7518).
 
-A key has one algorithm, and knows it; no message holds any part of a key.
+Every key is checked, and has exactly one algorithm. No message holds any part of a key.
 """
 
 import json
@@ -20,20 +20,20 @@ from identity_service.jose.strict import JsonObject, parse_object
 
 MAX_KEY_CHARS: Final = 4 * 1024
 MAX_RSA_BITS: Final = 4096
-"""A longer one takes longer than a call may, and makes no token safer."""
+"""The largest RSA key: a larger key takes longer than a call may, and makes no token safer."""
 MAX_KEY_ID_CHARS: Final = 128
 SERVICE_CURVE: Final = "P-256"
-_OPEN_KEYS: Final = 1000
+_KEY_CACHE_SIZE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncryptionSpec:
-    """What an algorithm asks of the key of an audience (RFC 7518 section 4.1, RFC 8037)."""
+    """The requirements of an algorithm on the key of an audience (RFC 7518 section 4.1, RFC 8037)."""
 
     curves: Mapping[str, frozenset[str | None]]
-    """By key type."""
+    """The accepted curves by key type; None = the key type has no curve."""
     operations: frozenset[str]
-    """Those of `key_ops` of which a public key that names any must allow one."""
+    """The `key_ops` of which a public key must allow at least one, if it has `key_ops`."""
 
 
 _AGREEMENT: Final = EncryptionSpec(
@@ -48,11 +48,11 @@ ENCRYPTION_ALGORITHMS: Final[Mapping[str, EncryptionSpec]] = {
     "ECDH-ES+A128KW": _AGREEMENT,
     "ECDH-ES+A256KW": _AGREEMENT,
 }
-"""The algorithms of audiences; RSA1_5, PBES2, `dir` and every other one does not exist here."""
+"""The algorithms that keys of audiences may have. RSA1_5, PBES2, `dir` and all others are not supported."""
 
 
 def generate_service_key() -> GeneratedKey:
-    """A fresh random key that opens tokens which are encrypted to this service."""
+    """Return a new random key pair for tokens that are encrypted to this service."""
     key = ECKey.generate_key(SERVICE_CURVE, private=True)
     private, public = key.as_dict(private=True), key.as_dict(private=False)
     key_id = thumbprint(public)
@@ -65,7 +65,7 @@ def generate_service_key() -> GeneratedKey:
 
 
 def load_service_key(jwk_text: str) -> ServiceDecryptionKey:
-    """The private key of this service. Raises ValueError."""
+    """Return a private key of this service from its JWK. Raises ValueError."""
     jwk = parse_object(jwk_text.encode())
     if (jwk.get("kty"), jwk.get("crv"), jwk.get("alg")) != ("EC", SERVICE_CURVE, SERVICE_ALGORITHM):
         raise ValueError(f"the key is not one for {SERVICE_ALGORITHM} on {SERVICE_CURVE}")
@@ -77,10 +77,11 @@ def load_service_key(jwk_text: str) -> ServiceDecryptionKey:
 
 
 def read_encryption_key(jwk_text: str) -> EncryptionKey:
-    """A public key as a client registers it, with `kid` and `alg`.
+    """Return a public key from the JWK that a client registers, with `kid` and `alg`.
 
-    Raises ValueError, which says what it must be and holds no part of it: private, of another algorithm,
-    type or curve; too small; not on its curve; one whose `use` or `key_ops` forbid to encrypt to it.
+    Raises ValueError, which says what the key must be and holds no part of it, if the key is private, of
+    another algorithm, type or curve, too small, not on its curve, or if its `use` or `key_ops` forbid
+    encryption.
     """
     if len(jwk_text) > MAX_KEY_CHARS:
         raise ValueError("must have at most 4 KiB")
@@ -100,19 +101,20 @@ def read_encryption_key(jwk_text: str) -> EncryptionKey:
     _check_permissions(jwk, spec)
     key = EncryptionKey(KeyId(key_id), algorithm, _import(jwk))
     try:
-        key.encrypt("")  # finds what only shows in use, as a point of X25519 that has a small order
+        key.encrypt("")  # finds errors that only use reveals, such as an X25519 point of small order
     except (JoseError, ValueError):
         raise ValueError(f"must be a key that {algorithm} can encrypt to") from None
     return key
 
 
 class RegisteredKeys:
-    """Implements the port EncryptionKeyReader; keeps the keys that were used lately open."""
+    """A cache of recently used keys of clients; implements the port EncryptionKeyReader."""
 
     def __init__(self) -> None:
-        self._open = lru_cache(_OPEN_KEYS)(read_encryption_key)
+        self._open = lru_cache(_KEY_CACHE_SIZE)(read_encryption_key)
 
     def open_encryption_key(self, jwk: str) -> EncryptionKey:
+        """Return the key in a JWK. Raises ValueError if tokens cannot be encrypted to it."""
         return self._open(jwk)
 
 
@@ -123,8 +125,8 @@ def _check_kind(jwk: JsonObject, algorithm: str, spec: EncryptionSpec) -> None:
 
 
 def _check_permissions(jwk: JsonObject, spec: EncryptionSpec) -> None:
-    """RFC 7517 sections 4.2 and 4.3: what the key says that it is for."""
-    # The public half of a key agreement has no operation of its own: others write an empty list.
+    """Check that `use` and `key_ops` (RFC 7517 sections 4.2 and 4.3) allow encryption. Raises ValueError."""
+    # The public key of a key agreement has no operation of its own: some software writes an empty list.
     if spec is _AGREEMENT and jwk.get("key_ops") == []:
         jwk = {name: value for name, value in jwk.items() if name != "key_ops"}
     try:
@@ -134,7 +136,10 @@ def _check_permissions(jwk: JsonObject, spec: EncryptionSpec) -> None:
 
 
 def _import(jwk: JsonObject) -> Any:
-    """The key without what it says of itself, which was checked. Raises ValueError."""
+    """Return the key of joserfc, without `use`, `key_ops`, `alg` and `kid`, which were checked.
+
+    Raises ValueError if the key is malformed.
+    """
     try:
         check_members(jwk, max_rsa_bits=MAX_RSA_BITS)
     except ValueError as error:
@@ -142,7 +147,7 @@ def _import(jwk: JsonObject) -> Any:
     members = {n: v for n, v in jwk.items() if n not in ("use", "key_ops", "alg", "kid")}
     try:
         key = JWKRegistry.import_key(members)
-        _ = key.raw_value  # which is when a point that is not on its curve is found
+        _ = key.raw_value  # raises if the point is not on its curve
     except (JoseError, TypeError, KeyError, ValueError):
         raise ValueError("must be a well-formed key") from None
     return key

@@ -1,7 +1,7 @@
-"""Key sets of others (RFC 7517), read strictly: which of their keys may verify, and for which algorithm.
+"""JWK Sets of other issuers (RFC 7517), read strictly: which keys may verify, and with which algorithm.
 
-A key that is meant for something else, or is not well-formed, is left out, as section 5 asks; so are two
-different keys with one `kid`. A set that is no JSON, or too large, is refused as a whole. Fetches nothing.
+As section 5 asks, a key that is malformed or meant for another purpose is left out; so are different keys
+with one `kid`. A set that is not JSON, or is too large, is refused as a whole. Fetches nothing.
 """
 
 import json
@@ -18,26 +18,27 @@ from identity_service.jose.strict import JsonObject, parse_around_faults, parse_
 MAX_SET_BYTES: Final = 64 * 1024
 MAX_SET_KEYS: Final = 100
 _SPIFFE_USE: Final = "jwt-svid"
-"""SPIFFE's word for `sig` in trust bundles (SPIFFE Trust Domain and Bundle, section 4.2.2)."""
+"""The value of `use` that SPIFFE trust bundles have instead of `sig` (SPIFFE Trust Domain and Bundle, section
+4.2.2)."""
 _SPIFFE_CERTIFICATES: Final = "x509-svid"
-"""Of the authorities of certificates, which are in the same bundle."""
+"""The value of `use` of certificate authorities, which are in the same bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The keys of one set."""
+    """The usable keys of a JWK Set, and why others are not used."""
 
     keys: Mapping[str, JwsKey]
-    """By `kid`: those that may verify."""
+    """The keys that may verify, by `kid`."""
     unused: Sequence[str] = ()
-    """Of each other key, which one it is and why it is left out. May hold text of the set, not escaped."""
+    """A text for each other key: which one it is, and why it is left out. May quote the set, not escaped."""
 
 
 def read_key_set(data: bytes, algorithms: Sequence[str]) -> KeySet:
-    """Find the keys that may verify with one of these algorithms. Raises ValueError.
+    """Return the keys of a JWK Set that may verify with one of these algorithms. Raises ValueError.
 
-    A key that names no `alg` is for the first of `algorithms` that it can be for: each has one. The same key
-    twice counts once.
+    A key without `alg` is for the first of `algorithms` that fits it: each key has one algorithm. A key that
+    is in the set twice counts once.
     """
     if len(data) > MAX_SET_BYTES:
         raise ValueError("the key set is longer than 64 KiB")
@@ -64,16 +65,16 @@ def read_key_set(data: bytes, algorithms: Sequence[str]) -> KeySet:
 
 
 def stated_members(jwk: JsonObject) -> JsonObject:
-    """The members of a JWK that say something.
+    """Return the members of a JWK that have a value.
 
-    Some platforms write every member that their software knows, as null or an empty text where the key has
+    Some platforms write every member that their software knows, as null or an empty string if the key has
     none: `"use": null`, or `"crv": ""` of an RSA key.
     """
     return {name: value for name, value in jwk.items() if value is not None and value != ""}
 
 
 def open_public_key(jwk: str) -> JwsKey:
-    """A key as a client registers it, with `kid` and `alg`. Raises ValueError."""
+    """Return a public key from the JWK that a client registers, with `kid` and `alg`. Raises ValueError."""
     algorithm = parse_object(jwk.encode()).get("alg")
     if algorithm not in ISSUER_ALGORITHMS:
         raise ValueError("the key names no algorithm that is accepted")
@@ -81,7 +82,11 @@ def open_public_key(jwk: str) -> JwsKey:
 
 
 def _parse(data: bytes) -> JsonObject:
-    """Parse a set. Raises ValueError, which tells a file that is being written from one that is no JSON."""
+    """Parse a JWK Set.
+
+    Raises ValueError; the message distinguishes a file that is still being written from text that is not
+    JSON.
+    """
     if not data.strip():
         raise ValueError("the key set is empty")
     try:
@@ -93,11 +98,11 @@ def _parse(data: bytes) -> JsonObject:
 
 
 def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
-    """Open one key. Raises ValueError, which says why it may not verify here."""
+    """Return a key of the set. Raises ValueError, which says why the key may not verify here."""
     if not isinstance(member, dict):
         raise ValueError("it is no JSON object, or has a member twice")  # noqa: TRY004  # a value of a set
     jwk = stated_members(member)
-    if jwk.get("use") == _SPIFFE_CERTIFICATES:  # has no `kid`, and needs none
+    if jwk.get("use") == _SPIFFE_CERTIFICATES:  # such a key needs no `kid`
         raise ValueError("for X.509-SVIDs, not for tokens")
     key_id = jwk.get("kid")
     if not isinstance(key_id, str) or len(key_id) > MAX_KEY_ID_CHARS:
@@ -106,7 +111,7 @@ def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
         raise ValueError("its secret part was published, so it proves nothing; the issuer must replace it")
     if jwk.get("use") == _SPIFFE_USE:
         jwk = jwk | {"use": "sig"}
-    check_members(jwk)  # once, not for each algorithm
+    check_members(jwk)  # here, so that it is done once and not for each algorithm
     for algorithm in algorithms:
         if algorithm in ISSUER_ALGORITHMS and is_for(jwk, algorithm):
             return load_checked(jwk, algorithm, private=False)

@@ -1,6 +1,7 @@
-"""Keys: made, read from a JWK with every check, and used. A key has one algorithm, and knows it.
+"""Keys for signatures: generated, or read from a JWK with every check, and used.
 
-PyJWT signs and verifies; this module decides which keys it may do that with (RFC 8725 section 3.1).
+Each key has exactly one algorithm. PyJWT does most of the signing and verifying; this module decides with
+which keys (RFC 8725 section 3.1).
 """
 
 import json
@@ -27,24 +28,24 @@ _ED25519_PRIME: Final = 2**255 - 19
 _ED25519_Y_OF_ORDER_8: Final = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
 )
-_OWN: Final[Mapping[str, Algorithm]] = {
+_OWN_IMPLEMENTATIONS: Final[Mapping[str, Algorithm]] = {
     "ES256": ecdsa.ES256,
     "ES384": ecdsa.ES384,
     "ML-DSA-44": ml_dsa.ML_DSA_44,
     "ML-DSA-65": ml_dsa.ML_DSA_65,
 }
-"""What signs and verifies where PyJWT does not, or not as fast."""
+"""Our implementations for algorithms that PyJWT does not have, or has in a slower form."""
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmSpec:
-    """What an algorithm asks of its key (RFC 7518 section 3.1, RFC 8037, RFC 9964)."""
+    """The requirements of an algorithm on its key (RFC 7518 section 3.1, RFC 8037, RFC 9964)."""
 
     key_type: str
     curve: str | None
     signature_bytes: int | None
-    """Of every signature, where it is fixed."""
+    """The length of every signature; None = it varies with the key."""
     generate: Callable[[], Any]
 
 
@@ -89,22 +90,22 @@ ALGORITHMS: Final[Mapping[str, AlgorithmSpec]] = {
         key_type="oct", curve=None, signature_bytes=32, generate=lambda: secrets.token_bytes(32)
     ),
 }
-"""The algorithms of this service; `none` and every other one does not exist here."""
+"""The algorithms of this service; `none` and all others are not supported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedKey:
-    """A fresh key."""
+    """A newly generated key."""
 
     key_id: KeyId
     algorithm: str
     private_jwk: str = field(repr=False)
     public_jwk: str | None
-    """None for a symmetric key, which is never published."""
+    """The public JWK as JSON; None for a symmetric key, which is never published."""
 
 
 class JwsKey:
-    """Implements the ports SigningKey and VerifyingKey for one key and its one algorithm."""
+    """A key with its one algorithm; implements the ports SigningKey and VerifyingKey."""
 
     __slots__ = ("_algorithm", "_key", "_signature_bytes", "algorithm", "key_id")
 
@@ -116,9 +117,11 @@ class JwsKey:
         self._key = key
 
     def sign(self, message: bytes) -> bytes:
+        """Return the JWS signature of a message."""
         return self._algorithm.sign(message, self._key)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
+        """Return whether a signature is valid; never raises, whatever the bytes are."""
         if self._signature_bytes not in (None, len(signature)):
             return False
         try:
@@ -127,7 +130,7 @@ class JwsKey:
             return False
 
     def equals(self, other: "JwsKey") -> bool:
-        """Return whether both have the same key and algorithm, whatever their ids."""
+        """Return whether both have the same key and algorithm; their ids may differ."""
         return self.algorithm == other.algorithm and bool(self._key == other._key)  # noqa: SLF001  # of the same class
 
     def __repr__(self) -> str:
@@ -135,7 +138,7 @@ class JwsKey:
 
 
 def require_algorithm(algorithm: str) -> AlgorithmSpec:
-    """Raises ConfigurationError for an algorithm that this service does not have."""
+    """Return the requirements of an algorithm. Raises ConfigurationError if this service does not have it."""
     spec = ALGORITHMS.get(algorithm)
     if spec is None:
         raise ConfigurationError(f"algorithm: {algorithm!r} is none of {', '.join(ALGORITHMS)}")
@@ -143,7 +146,7 @@ def require_algorithm(algorithm: str) -> AlgorithmSpec:
 
 
 def generate(algorithm: str) -> GeneratedKey:
-    """A fresh random key; its id is the RFC 7638 thumbprint, or random where there is nothing public."""
+    """Return a new random key; its id is the RFC 7638 thumbprint, or random for a symmetric key."""
     spec = require_algorithm(algorithm)
     key = spec.generate()
     if spec.key_type == "oct":
@@ -165,19 +168,19 @@ def generate(algorithm: str) -> GeneratedKey:
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> KeyId:
-    """RFC 7638, SHA-256."""
+    """Return the SHA-256 thumbprint of a JWK (RFC 7638)."""
     if jwk.get("kty") == "AKP":
         return KeyId(ml_dsa.thumbprint(jwk))
     return KeyId(JWKRegistry.import_key(dict(jwk)).thumbprint())
 
 
 def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
-    """Read a JWK for one algorithm and one use.
+    """Return the key in a JWK, for one algorithm and for signing or verifying.
 
     Raises:
-        ValueError: another type, curve, `use`, `key_ops` or `alg`; a member that `key_members` refuses; too
-            small; not on its curve.
-        ConfigurationError: the algorithm is not known.
+        ValueError: another type, curve, `use`, `key_ops` or `alg`; a member that `key_members` refuses; a key
+            that is too small or not on its curve.
+        ConfigurationError: the algorithm is unknown.
     """
     require_algorithm(algorithm)
     jwk = parse_object(jwk_text.encode())
@@ -186,7 +189,7 @@ def load(jwk_text: str, algorithm: str, *, private: bool) -> JwsKey:
 
 
 def is_for(jwk: JsonObject, algorithm: str) -> bool:
-    """Return whether a JWK has the type, the curve and the `alg` of an algorithm. Looks at no key."""
+    """Return whether the type, curve and `alg` of a JWK fit an algorithm. Does not look at the key itself."""
     spec = ALGORITHMS[algorithm]
     return (
         jwk.get("kty") == spec.key_type
@@ -196,13 +199,13 @@ def is_for(jwk: JsonObject, algorithm: str) -> bool:
 
 
 def load_checked(jwk: JsonObject, algorithm: str, *, private: bool) -> JwsKey:
-    """Open a key whose members `check_members` has passed. Raises as `load` does."""
+    """Return the key in a JWK that `check_members` has accepted. Raises as `load` does."""
     spec = require_algorithm(algorithm)
     if jwk.get("kty") != spec.key_type or jwk.get("crv", spec.curve) != spec.curve:
         raise ValueError(f"the key is not one for {algorithm}")
     _check_permissions(jwk, algorithm, "sign" if private else "verify")
     try:
-        # What the key is for was checked above; AKP alone has `alg` as a part of the key.
+        # The purpose of the key was checked above. Only in AKP is `alg` a part of the key.
         known = ("use", "key_ops") if spec.key_type == "AKP" else ("use", "key_ops", "alg")
         key = _library(algorithm).from_jwk({n: v for n, v in jwk.items() if n not in known})
     except (jwt.InvalidKeyError, TypeError, KeyError, ValueError) as error:
@@ -216,7 +219,10 @@ def load_checked(jwk: JsonObject, algorithm: str, *, private: bool) -> JwsKey:
 
 
 def _check_permissions(jwk: JsonObject, algorithm: str, operation: str) -> None:
-    """RFC 7517 sections 4.2 to 4.4: what the key says that it is for."""
+    """Check that `use`, `key_ops` and `alg` (RFC 7517 sections 4.2 to 4.4) allow an operation.
+
+    Raises ValueError.
+    """
     if jwk.get("alg", algorithm) != algorithm:
         raise ValueError("the key is for another algorithm")
     check_use(jwk, "sig", {operation})
@@ -230,14 +236,17 @@ def _check_strength(key: Any) -> None:
 
 
 def _has_small_order(key: ed25519.Ed25519PublicKey) -> bool:
-    """Also of what RFC 8032 section 5.1.3 does not decode, and the library does."""
-    y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255  # without the sign of x
+    """Return whether an Ed25519 key is a point of small order.
+
+    Also True for encodings that RFC 8032 section 5.1.3 refuses and the library accepts.
+    """
+    y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255  # without the sign bit of x
     order_4_2_1_8 = (0, _ED25519_PRIME - 1, 1, _ED25519_Y_OF_ORDER_8, _ED25519_PRIME - _ED25519_Y_OF_ORDER_8)
     return y >= _ED25519_PRIME or y in order_4_2_1_8
 
 
 def _library(algorithm: str) -> Algorithm:
-    return _OWN.get(algorithm) or jwt.get_algorithm_by_name(algorithm)
+    return _OWN_IMPLEMENTATIONS.get(algorithm) or jwt.get_algorithm_by_name(algorithm)
 
 
 def _dump(jwk: JsonObject, key_id: KeyId, algorithm: str) -> str:
@@ -245,7 +254,7 @@ def _dump(jwk: JsonObject, key_id: KeyId, algorithm: str) -> str:
 
 
 def secret_bytes(jwk_text: str) -> bytes:
-    """The bytes of a symmetric JWK. Raises ValueError."""
+    """Return the bytes of a symmetric JWK. Raises ValueError."""
     jwk = parse_object(jwk_text.encode())
     if jwk.get("kty") != "oct" or not isinstance(jwk.get("k"), str):
         raise ValueError("not a symmetric key")

@@ -1,6 +1,6 @@
-"""ML-DSA as JOSE has it (RFC 9964: `kty` AKP), on the primitive of `cryptography` (FIPS 204).
+"""ML-DSA in JOSE (RFC 9964: `kty` AKP), on the ML-DSA of `cryptography` (FIPS 204).
 
-In the form of PyJWT's algorithms, which have no ML-DSA. Knows nothing of what a key may be used for.
+Has the interface of PyJWT's algorithms, which have no ML-DSA. Knows nothing of what a key may be used for.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SEED_BYTES: Final = 32
 
 
 class MlDsa(Algorithm):
-    """One parameter set: its `alg` is a member of each of its keys, as AKP demands."""
+    """A parameter set of ML-DSA; each of its keys has its name as `alg`, as AKP demands."""
 
     _KINDS: ClassVar[Mapping[str, tuple[Any, Any]]] = {
         "ML-DSA-44": (mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey),
@@ -32,22 +32,24 @@ class MlDsa(Algorithm):
         self._private, self._public = self._KINDS[name]
 
     def generate(self) -> PrivateKey:
+        """Return a new private key."""
         return cast("PrivateKey", self._private.generate())
 
     def prepare_key(self, key: Any) -> Any:
+        """Return the key unchanged."""
         return key
 
     def sign(self, msg: bytes, key: Any) -> bytes:
-        """With an empty context, as RFC 9964 section 4 has it."""
+        """Return the signature of a message, with an empty context (RFC 9964 section 4)."""
         return cast("bytes", key.sign(msg))
 
     def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
-        """Raises InvalidSignature."""
+        """Return True if a signature is valid. Raises InvalidSignature otherwise."""
         key.verify(sig, msg)
         return True
 
     def to_jwk(self, key_obj: PrivateKey, as_dict: bool = False) -> Any:  # type: ignore[override]
-        """`priv` is the seed."""
+        """Return a private key as a JWK; `priv` is the seed."""
         jwk = {
             "kty": "AKP",
             "alg": self.name,
@@ -57,7 +59,7 @@ class MlDsa(Algorithm):
         return jwk if as_dict else json.dumps(jwk)
 
     def from_jwk(self, jwk: JsonObject) -> PrivateKey | PublicKey:  # type: ignore[override]
-        """Raises ValueError."""
+        """Return the private key in a JWK, or the public key if there is no `priv`. Raises ValueError."""
         if jwk.get("alg") != self.name:
             raise ValueError("an AKP key names its `alg`")
         public = self._public.from_public_bytes(_bytes(jwk, "pub"))
@@ -77,7 +79,7 @@ ML_DSA_65: Final = MlDsa("ML-DSA-65")
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """RFC 7638 with the members that RFC 9964 section 6 names: `alg`, `kty`, `pub`."""
+    """Return the RFC 7638 thumbprint, of the members that RFC 9964 section 6 names: `alg`, `kty`, `pub`."""
     members = {name: jwk[name] for name in ("alg", "kty", "pub")}
     return base64url(hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest())
 

@@ -1,6 +1,6 @@
-"""Public keys of others, checked before they are kept: those of clients and of trusted issuers.
+"""Checks of public keys of clients and trusted issuers before they are stored; implements PublicKeyChecker.
 
-Implements the port PublicKeyChecker. No message holds any part of a key but its `kid`.
+No message holds any part of a key but its `kid`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,13 @@ _MAX_SET_KEYS: Final = 100
 
 
 class StrictKeyChecker:
-    """Every check of `load`, and: asymmetric, public, of a known algorithm."""
+    """A checker of public keys: the checks of `load`, and asymmetric, public, of a known algorithm."""
 
     def check_key(self, jwk: str) -> str:
+        """Return the `kid` of a JWK if the key is accepted.
+
+        Raises ValueError, which says what the key must be.
+        """
         if len(jwk) > MAX_KEY_CHARS:
             raise ValueError("must have at most 4 KiB")
         key = _object(jwk)
@@ -36,9 +40,11 @@ class StrictKeyChecker:
         return key_id
 
     def check_encryption_key(self, jwk: str) -> None:
+        """Raise ValueError if tokens cannot be encrypted to a JWK."""
         read_encryption_key(jwk)
 
     def check_key_set(self, jwks: str, algorithms: Sequence[str]) -> None:
+        """Raise ValueError if a JWK Set has no key for any of these algorithms, or holds a private key."""
         if len(jwks) > MAX_SET_CHARS:
             raise ValueError("must have at most 64 KiB")
         keys = _object(jwks).get("keys")
@@ -47,7 +53,7 @@ class StrictKeyChecker:
         if not all(isinstance(key, dict) for key in keys):
             raise ValueError("every one of `keys` must be a JWK")
         _refuse_private(map(stated_members, keys))
-        # RFC 7517 section 5: a key of another kind is no error, it is just not used.
+        # RFC 7517 section 5: a key of another kind is not an error, but is ignored.
         found = read_key_set(jwks.encode(), algorithms)
         if not found.keys:
             raise ValueError(f"holds no key that can be used; {escape(found.unused[0])}")
@@ -57,7 +63,7 @@ def _object(text: str) -> JsonObject:
     try:
         return parse_object(text.encode())
     except ValueError:
-        # What the parser says may hold a part of the text.
+        # The message of the parser may hold a part of the text.
         raise ValueError("must be a JSON object without duplicate members") from None
 
 

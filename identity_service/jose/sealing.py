@@ -1,6 +1,6 @@
-"""Sealing: what must be kept secret in the store, as JWE (dir, A256GCM) under the master key.
+"""Sealing: encryption of the secrets in the store, as JWE (dir, A256GCM) under the master key (RFC 7516).
 
-Owns the derivation of the key from the master key's text. RFC 7516; HKDF is RFC 5869.
+Contains the derivation of the key from the master key's text (HKDF, RFC 5869).
 """
 
 from typing import Final
@@ -17,12 +17,13 @@ from identity_service.domain.secret import Secret
 
 MIN_MASTER_KEY_CHARS: Final = 32
 _MIN_DISTINCT: Final = 3
-"""Characters. What is random has more: of a million keys of 32 hexadecimal digits not one has so few."""
+"""The least number of distinct characters in a master key. Random keys have more: of a million keys of 32
+hexadecimal digits not one has fewer."""
 _LABEL: Final = b"identityapi.v1 master key"
 
 
 class _Registry(JWERegistry):
-    """The library's bounds, but for the length of what is sealed: 4 MiB, a line of a backup."""
+    """The limits of joserfc, except for the length of the ciphertext: 4 MiB, for a line of a backup."""
 
     max_ciphertext_length = 4 * 2**20
 
@@ -31,29 +32,35 @@ _REGISTRY: Final = _Registry(algorithms=["dir", "A256GCM"])
 
 
 class Sealer:
-    """Seals and opens texts, each bound to the name of what it belongs to: a record, a line of a backup."""
+    """An encryptor of texts, each bound to the name of what it belongs to: a record, a line of a backup."""
 
     def __init__(
         self, master_key: Secret, other: Secret | None = None, *, untrimmed: Secret | None = None
     ) -> None:
-        """
+        """Derive the keys.
+
         Args:
             master_key: seals and opens.
-            other: opens as well, while one is changed for the other.
-            untrimmed: opens as well: the master key as older versions took it from a variable.
+            other: also opens, while the master key is being replaced.
+            untrimmed: also opens: the master key as older versions read it from a variable, with surrounding
+                spaces.
 
-        Raises ConfigurationError where a master key is not random: short, blank, or a character repeated.
+        Raises:
+            ConfigurationError: a master key is not random: short, blank, or one or two characters repeated.
         """
         self._key = _derive(master_key)
         self._others = [_derive(each) for each in (other, untrimmed) if each is not None]
 
     def seal(self, secret: str, key_id: str) -> str:
-        """A compact JWE that `open` gives back for the same `key_id` only."""
+        """Return a compact JWE, which `open` decrypts only for the same `key_id`."""
         header = {"alg": "dir", "enc": "A256GCM", "kid": key_id}
         return jwe.encrypt_compact(header, secret.encode(), self._key, registry=_REGISTRY)
 
     def open(self, sealed: str, key_id: str) -> str:
-        """Raises ConfigurationError: another master key sealed it, or it belongs to another record."""
+        """Return the secret in a JWE that `seal` returned.
+
+        Raises ConfigurationError if it was sealed with another master key, or for another record.
+        """
         opened = self._opened(sealed)
         if opened is None:
             raise ConfigurationError(
@@ -65,9 +72,10 @@ class Sealer:
         return opened.plaintext.decode()
 
     def open_text(self, sealed: str, name: str) -> str | None:
-        """Return the text that was sealed under this name; None = of another key or name, or damaged.
+        """Return the text that was sealed under this name.
 
-        Any other text than the one that `seal` returned is None: the library takes one spelling of base64url.
+        Returns None if it was sealed with another key or name, or differs in any character from what `seal`
+        returned: the library accepts only one spelling of base64url.
         """
         opened = self._opened(sealed)
         if opened is None or opened.protected.get("kid") != name or opened.plaintext is None:
@@ -75,7 +83,7 @@ class Sealer:
         return opened.plaintext.decode()
 
     def is_current(self, sealed: str) -> bool:
-        """Whether it opens with the master key alone, without the other one."""
+        """Return whether a sealed text opens with the master key itself, not with one of the others."""
         return self._decrypt(sealed, self._key) is not None
 
     def _opened(self, sealed: str) -> jwe.CompactEncryption | None:

@@ -1,7 +1,7 @@
-"""Strict parsing of what strangers send: one spelling of base64url, one meaning of a JSON object.
+"""Strict parsing of untrusted input: one spelling of base64url, one meaning of a JSON object.
 
-The libraries are lenient here (padding, duplicate members, infinite numbers); RFC 7515 section 4 and
-RFC 8725 section 3 ask for the opposite.
+The libraries are lenient here (padding, duplicate members, infinite numbers); RFC 7515 section 4 and RFC 8725
+section 3 ask for the opposite.
 """
 
 import binascii
@@ -15,28 +15,32 @@ _MAX_DIGITS: Final = 32
 _ALPHABET: Final = f"{string.ascii_letters}{string.digits}-_".encode()
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _PADDING: Final = (b"", b"", b"==", b"=")
-_SLACK: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
-"""The last characters that leave no bit over, by length modulo 4."""
+_LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+"""The possible last characters by length modulo 4: those whose unused bits are 0."""
 
 JsonObject = dict[str, Any]
 
 MALFORMED: Final = object()
-"""Stands for a value that is not well-formed."""
+"""Takes the place of a value that is not well-formed."""
 
 
 def decode_base64url(text: str) -> bytes:
-    """Unpadded, canonical base64url (RFC 4648 section 3.5). Raises ValueError for any other spelling."""
+    """Decode unpadded, canonical base64url (RFC 4648 section 3.5).
+
+    Raises ValueError for any other spelling.
+    """
     data, tail = text.encode(), len(text) % 4
-    if tail == 1 or data.translate(None, _ALPHABET) or (tail and text[-1] not in _SLACK[tail]):
+    if tail == 1 or data.translate(None, _ALPHABET) or (tail and text[-1] not in _LAST_CHARACTERS[tail]):
         raise ValueError("not canonical base64url")
-    # As `base64.urlsafe_b64decode`, which looks at its arguments for longer than it decodes.
+    # The same as `base64.urlsafe_b64decode`, which takes longer to check its arguments than to decode.
     return binascii.a2b_base64(data.translate(_STANDARD) + _PADDING[tail])
 
 
 def parse_object(data: bytes) -> JsonObject:
-    """A JSON object in UTF-8 without duplicate members, deep nesting or numbers beyond measure.
+    """Parse a JSON object in UTF-8 without duplicate members, deep nesting or excessive numbers.
 
-    Raises ValueError for anything else.
+    Nesting is limited to 16 levels, numbers to 32 characters and finite values. Raises ValueError for
+    anything else.
     """
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
@@ -47,7 +51,7 @@ def parse_object(data: bytes) -> JsonObject:
     if type(value) is not dict:
         raise ValueError("not a JSON object")
     if b"\\u" in data:
-        # Half of a surrogate pair is no text (RFC 7493 section 2.1): nobody could write it down again.
+        # Half of a surrogate pair is not text (RFC 7493 section 2.1), and cannot be encoded in UTF-8 again.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
@@ -55,9 +59,9 @@ def parse_object(data: bytes) -> JsonObject:
 def parse_around_faults(data: bytes) -> JsonObject:
     """Parse a JSON object, with MALFORMED in place of each value inside that `parse_object` would refuse.
 
-    One faulty element of a list then does not take the others with it. That is for values that are each
-    checked before their use, and written down nowhere: they may hold half of a surrogate pair. Raises
-    ValueError for what is no JSON, is nested too deeply, or has a member of the outermost object twice.
+    So one faulty element of a list does not invalidate the others. Only for values that are each checked
+    before use and never written: they may hold half of a surrogate pair. Raises ValueError if the text is not
+    JSON, is nested too deeply, or has a member of the outermost object twice.
     """
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
@@ -70,7 +74,10 @@ def parse_around_faults(data: bytes) -> JsonObject:
 
 
 def _check_depth(data: bytes) -> None:
-    """Counts brackets outside of strings; only for what holds more of them than may be nested."""
+    """Raise ValueError if the nesting is too deep, counting brackets outside of strings.
+
+    Only called for input with more brackets than the nesting limit.
+    """
     depth, in_string, escaped = 0, False, False
     for byte in data:
         if in_string:

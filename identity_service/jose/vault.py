@@ -1,4 +1,4 @@
-"""The vault: makes the keys of this service and opens those that the store keeps sealed."""
+"""The key vault: generates the keys of this service, and opens those that the store holds sealed."""
 
 import json
 import secrets
@@ -20,12 +20,16 @@ T = TypeVar("T")
 
 
 class Vault:
-    """Implements the port KeyVault."""
+    """A key vault that seals keys with `Sealer`; implements the port KeyVault."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
     def make(self, purpose: KeyPurpose, algorithm: str, now: datetime) -> StoredKey:
+        """Return a new random key, sealed, active from `now`.
+
+        Raises ConfigurationError for an unknown algorithm.
+        """
         match purpose:
             case KeyPurpose.SIGN:
                 made = keys.generate(algorithm)
@@ -49,26 +53,32 @@ class Vault:
         )
 
     def open_signing(self, key: StoredKey) -> SigningKey:
+        """Return the private key of a stored signing key."""
         return self._read(key, lambda: keys.load(self._private(key), key.algorithm, private=True))
 
     def open_verifying(self, key: StoredKey) -> VerifyingKey:
+        """Return the verifying half of a stored signing key."""
         if key.public_jwk is None:
             return self._read(key, lambda: keys.load(self._private(key), key.algorithm, private=False))
         public = key.public_jwk
         return self._read(key, lambda: keys.load(public, key.algorithm, private=False))
 
     def open_refresh(self, key: StoredKey) -> bytes:
+        """Return the 32 bytes that refresh tokens are derived from."""
         return self._read(key, lambda: keys.secret_bytes(self._private(key)))
 
     def reseal(self, key: StoredKey) -> StoredKey | None:
+        """Return the key sealed under the current master key, or None if it already is."""
         if self._sealer.is_current(key.sealed):
             return None
         return replace(key, sealed=self._sealer.seal(self._private(key), key.key_id))
 
     def open_encrypting(self, key: StoredKey) -> EncryptingKey:
+        """Return the public half of a stored encryption key."""
         return self._read(key, lambda: encryption_keys.read_encryption_key(key.public_jwk or ""))
 
     def open_decrypting(self, key: StoredKey) -> DecryptingKey:
+        """Return the private half of a stored encryption key."""
         return self._read(key, lambda: encryption_keys.load_service_key(self._private(key)))
 
     def _private(self, key: StoredKey) -> str:

@@ -1,4 +1,4 @@
-"""Check what a JWK says of itself, and the numbers of its key, where the JOSE libraries are lenient.
+"""Checks of the members of a JWK and of the numbers of its key, for which the JOSE libraries are too lenient.
 
 RFC 7517 section 4, RFC 7518 section 6, RFC 8037 section 2. The server and the Python client each have this
 file, equal but for one import; a test compares the two. No message holds any part of a key.
@@ -13,7 +13,8 @@ from identity_client.strict import decode_base64url
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 MAX_EXPONENT_BITS: Final = 64
-"""With both maxima a verification takes 2 ms; with 2,048 bits and the exponent 65,537 it takes 0.1 ms."""
+"""The longest public exponent. With the longest modulus and exponent a verification takes 2 ms; with 2,048
+bits and the exponent 65,537 it takes 0.1 ms."""
 
 _FIELD_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32, "X25519": 32}
 _COORDINATES: Final = {"EC": ("x", "y", "d"), "OKP": ("x", "d")}
@@ -40,7 +41,7 @@ _SQUARES: Final = {prime: frozenset(n * n % prime for n in range(prime)) for pri
 def check_members(jwk: Mapping[str, Any], *, max_rsa_bits: int = MAX_RSA_BITS) -> None:
     """Check the members of an RSA, EC or OKP key before a library computes anything with them.
 
-    Other key types and unknown curves pass: the caller refuses those that it has no use for. Raises
+    Other key types and unknown curves pass: the caller refuses those that it does not support. Raises
     ValueError, which names the member and says what to do.
     """
     kind = jwk.get("kty")
@@ -103,9 +104,10 @@ def check_use(jwk: Mapping[str, Any], use: str, operations: Set[str]) -> None:
 
 
 def has_roca_fingerprint(modulus: int) -> bool:
-    """Return whether a modulus is a power of 65,537 modulo each prime from 3 to 167 (Nemec et al., CCS 2017).
+    """Return whether a modulus has the ROCA fingerprint (Nemec et al., CCS 2017).
 
-    Every modulus of the faulty generator is, and one in 240 million of all others.
+    That is: it is a power of 65,537 modulo each prime from 3 to 167. Every modulus of the faulty generator
+    is, and one in 240 million of all others.
     """
     rest = modulus % _ROCA_PRODUCT
     return all(rest % prime in powers for prime, powers in _ROCA_POWERS.items())
@@ -114,8 +116,8 @@ def has_roca_fingerprint(modulus: int) -> bool:
 def _is_square(modulus: int) -> bool:
     """Return whether an odd modulus is a square.
 
-    A square is one modulo 8 and modulo each prime, too. Few other moduli are, so that the root, which takes
-    0.15 ms with 8,192 bits, is hardly ever taken.
+    A square is also a square modulo 8 and modulo each prime. Few other numbers are, so the integer root,
+    which takes 0.15 ms with 8,192 bits, is hardly ever computed.
     """
     rest = modulus % _ROCA_PRODUCT
     if modulus % 8 != 1 or any(rest % prime not in squares for prime, squares in _SQUARES.items()):
