@@ -95,7 +95,7 @@ class AuditTails:
         try:
             events = self._store.read_audit(tail.after, DEFAULT_PAGE)
             page = self._render(list(events)) if events else None
-        except Exception as error:  # noqa: BLE001  # a bug in one tail must not end the others
+        except Exception as error:  # noqa: BLE001  # an error of one tail must not end the others
             self._senders.end(tail, error)
             self._forget(tail)
             return

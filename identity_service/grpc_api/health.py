@@ -42,7 +42,7 @@ class _Watch:
         return self.take()
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it ships no types
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no type stubs
     """Answers Check and List from memory, and sends each change of a status to its watchers."""
 
     def __init__(self, senders: Senders) -> None:

@@ -32,7 +32,7 @@ from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.services.verify import MustReadError
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the type stubs only
 Handlers: TypeAlias = Mapping[str, Handler]
 Context = grpc.ServicerContext
 
@@ -157,7 +157,7 @@ class Pipeline:
                     self._fail(method, context, error)
             return answer
 
-        behaviour.instant = instant  # type: ignore[attr-defined]  # for engines that have a loop
+        behaviour.instant = instant  # type: ignore[attr-defined]  # for engines with an event loop
         return behaviour
 
     def _unary(self, method: str, rule: Rule | None, handler: Any) -> Callable[[bytes, Context], Any]:
@@ -282,7 +282,7 @@ class Pipeline:
             )
         else:
             self._log_call(method, code.name, id_, started, reason=getattr(error, "reason", None))
-        context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # a grpc.Status by shape
+        context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # it has the fields of grpc.Status
         raise AssertionError("abort_with_status does not return")
 
     def _log_call(self, method: str, code: str, id_: str, started: float | None, **more: object) -> None:

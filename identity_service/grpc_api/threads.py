@@ -25,7 +25,7 @@ class Threads(ThreadPoolExecutor):
     """
 
     def __init__(self, count: int, name: str) -> None:
-        super().__init__(1)  # makes no thread itself, since nothing is submitted to it
+        super().__init__(1)  # the base class starts no thread, since no job is submitted to it
         self.count = count
         self._name = name
         self._mutex = threading.Lock()

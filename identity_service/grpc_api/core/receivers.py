@@ -29,7 +29,7 @@ class Receiver(ThreadPoolExecutor):
     """The executor to which grpcio's server submits the calls of a method."""
 
     def __init__(self, calls: OpenCalls, threads: Threads) -> None:
-        super().__init__(1)  # makes no thread itself, since nothing is submitted to it
+        super().__init__(1)  # the base class starts no thread, since no job is submitted to it
         self._calls = calls
         self._pool = threads
 
