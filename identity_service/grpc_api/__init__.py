@@ -1,1 +1,4 @@
-"""The gRPC door: converts, calls a use case, converts. Wire types stop here."""
+"""The gRPC interface: each method converts its request, calls a use case and converts the result.
+
+No wire type (protobuf message) leaves this package.
+"""

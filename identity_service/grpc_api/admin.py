@@ -1,4 +1,4 @@
-"""The servicer of AdminService: convert, call, convert."""
+"""The servicer of AdminService: each method converts, calls a use case, and converts the result."""
 
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId
@@ -28,7 +28,10 @@ from identityapi.v1 import admin_service_pb2_grpc as rpc
 
 
 class AdminServicer(rpc.AdminServiceServicer):
-    """Every method runs in the work pool, and knows who calls."""
+    """The servicer of AdminService.
+
+    Every method runs in the work pool and gets a `Call`, which names the caller.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def CreateClient(  # type: ignore[override]
         self, request: pb.CreateClientRequest, call: Call
     ) -> pb.CreateClientResponse:
+        """Create a client; the response holds its secret, unless the client has none."""
         made, secret = self._clients.create(
             convert.to_new_client(request.client), no_secret=request.no_secret, origin=call.origin
         )
@@ -62,12 +66,14 @@ class AdminServicer(rpc.AdminServiceServicer):
     def GetClient(  # type: ignore[override]
         self, request: pb.GetClientRequest, call: Call
     ) -> pb.GetClientResponse:
+        """Return the client with this id."""
         found = self._clients.get(convert.to_id("client_id", request.client_id))
         return pb.GetClientResponse(client=from_client(found))
 
     def ListClients(  # type: ignore[override]
         self, request: pb.ListClientsRequest, call: Call
     ) -> pb.ListClientsResponse:
+        """Return a page of the clients, ordered by id."""
         page = Page.asked("ListClients", request.page_size, request.page_token)
         found = self._clients.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda client: client.record.id)
@@ -76,6 +82,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def UpdateClient(  # type: ignore[override]
         self, request: pb.UpdateClientRequest, call: Call
     ) -> pb.UpdateClientResponse:
+        """Change the fields of a client that `update_mask` names."""
         convert.to_id("client.client_id", request.client.client_id)
         changed = self._clients.update(
             convert.to_client(request.client),
@@ -88,6 +95,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def DeleteClient(  # type: ignore[override]
         self, request: pb.DeleteClientRequest, call: Call
     ) -> pb.DeleteClientResponse:
+        """Delete a client; the response holds the revision that revokes its tokens."""
         revision = self._clients.delete(
             convert.to_id("client_id", request.client_id),
             expected=convert.to_etag("etag", request.etag),
@@ -98,6 +106,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def RotateClientSecret(  # type: ignore[override]
         self, request: pb.RotateClientSecretRequest, call: Call
     ) -> pb.RotateClientSecretResponse:
+        """Give a client a new secret, which the response holds."""
         changed, secret = self._clients.rotate_secret(
             convert.to_id("client_id", request.client_id),
             overlap=convert.to_overlap(request),
@@ -112,12 +121,14 @@ class AdminServicer(rpc.AdminServiceServicer):
     def CreateUser(  # type: ignore[override]
         self, request: pb.CreateUserRequest, call: Call
     ) -> pb.CreateUserResponse:
+        """Create a user."""
         made = self._users.create(convert.to_new_user(request), origin=call.origin)
         return pb.CreateUserResponse(user=from_user(made))
 
     def GetUser(  # type: ignore[override]
         self, request: pb.GetUserRequest, call: Call
     ) -> pb.GetUserResponse:
+        """Return the user with this id or username."""
         match request.WhichOneof("name"):
             case "user_id":
                 found = self._users.get(convert.to_id("user_id", request.user_id))
@@ -130,6 +141,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def ListUsers(  # type: ignore[override]
         self, request: pb.ListUsersRequest, call: Call
     ) -> pb.ListUsersResponse:
+        """Return a page of the users, ordered by id."""
         page = Page.asked("ListUsers", request.page_size, request.page_token)
         found = self._users.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda user: user.record.id)
@@ -138,6 +150,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def UpdateUser(  # type: ignore[override]
         self, request: pb.UpdateUserRequest, call: Call
     ) -> pb.UpdateUserResponse:
+        """Change the fields of a user that `update_mask` names."""
         convert.to_id("user.user_id", request.user.user_id)
         changed = self._users.update(
             convert.to_user(request.user),
@@ -150,6 +163,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def DeleteUser(  # type: ignore[override]
         self, request: pb.DeleteUserRequest, call: Call
     ) -> pb.DeleteUserResponse:
+        """Delete a user; the response holds the revision that revokes the user's tokens."""
         revision = self._users.delete(
             convert.to_id("user_id", request.user_id),
             expected=convert.to_etag("etag", request.etag),
@@ -160,6 +174,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def SetPassword(  # type: ignore[override]
         self, request: pb.SetPasswordRequest, call: Call
     ) -> pb.SetPasswordResponse:
+        """Set a user's password; revoke the user's sessions and tokens unless `revoke` is false."""
         changed = self._users.set_password(
             convert.to_id("user_id", request.user_id),
             Secret(request.password),
@@ -173,6 +188,10 @@ class AdminServicer(rpc.AdminServiceServicer):
     def ListSessions(  # type: ignore[override]
         self, request: pb.ListSessionsRequest, call: Call
     ) -> pb.ListSessionsResponse:
+        """Return a page of the live sessions of a subject or of a client, the newest sign-in first.
+
+        The page token also covers the owner, so that a token of one list is refused for another.
+        """
         owner = convert.to_owner(request)
         named = owner.client_id if isinstance(owner, OfClient) else owner.subject or call.origin.actor
         of = f"ListSessions {request.WhichOneof('owner')} {named}"
@@ -186,6 +205,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def RevokeSessions(  # type: ignore[override]
         self, request: pb.RevokeSessionsRequest, call: Call
     ) -> pb.RevokeSessionsResponse:
+        """End one session, or all sessions of a subject except one."""
         ended = self._sessions.revoke(convert.to_ending(request), call.origin, reason=request.reason)
         return pb.RevokeSessionsResponse(revision=str(ended.revision), count=ended.count)
 
@@ -194,18 +214,21 @@ class AdminServicer(rpc.AdminServiceServicer):
     def CreateTrustedIssuer(  # type: ignore[override]
         self, request: pb.CreateTrustedIssuerRequest, call: Call
     ) -> pb.CreateTrustedIssuerResponse:
+        """Add a trusted issuer."""
         made = self._issuers.create(convert.to_trusted_issuer(request.trusted_issuer), origin=call.origin)
         return pb.CreateTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(made))
 
     def GetTrustedIssuer(  # type: ignore[override]
         self, request: pb.GetTrustedIssuerRequest, call: Call
     ) -> pb.GetTrustedIssuerResponse:
+        """Return the trusted issuer with this `iss`."""
         found = self._issuers.get(convert.to_id("issuer", request.issuer))
         return pb.GetTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(found))
 
     def ListTrustedIssuers(  # type: ignore[override]
         self, request: pb.ListTrustedIssuersRequest, call: Call
     ) -> pb.ListTrustedIssuersResponse:
+        """Return a page of the trusted issuers, ordered by `iss`."""
         page = Page.asked("ListTrustedIssuers", request.page_size, request.page_token)
         found = self._issuers.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda issuer: issuer.record.id)
@@ -216,6 +239,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def UpdateTrustedIssuer(  # type: ignore[override]
         self, request: pb.UpdateTrustedIssuerRequest, call: Call
     ) -> pb.UpdateTrustedIssuerResponse:
+        """Change the fields of a trusted issuer that `update_mask` names."""
         convert.to_id("trusted_issuer.issuer", request.trusted_issuer.issuer)
         changed = self._issuers.update(
             convert.to_trusted_issuer(request.trusted_issuer),
@@ -228,6 +252,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def DeleteTrustedIssuer(  # type: ignore[override]
         self, request: pb.DeleteTrustedIssuerRequest, call: Call
     ) -> pb.DeleteTrustedIssuerResponse:
+        """Remove a trusted issuer."""
         revision = self._issuers.delete(
             convert.to_id("issuer", request.issuer),
             expected=convert.to_etag("etag", request.etag),
@@ -240,11 +265,13 @@ class AdminServicer(rpc.AdminServiceServicer):
     def ListKeys(  # type: ignore[override]
         self, request: pb.ListKeysRequest, call: Call
     ) -> pb.ListKeysResponse:
+        """Return the keys of every purpose and their states, without secrets."""
         return pb.ListKeysResponse(keys=map(from_key, self._keys.listed()))
 
     def RotateKeys(  # type: ignore[override]
         self, request: pb.RotateKeysRequest, call: Call
     ) -> pb.RotateKeysResponse:
+        """Bring the next key of a purpose into use ahead of schedule."""
         key = self._rotation.rotate(
             convert.to_purpose(request.purpose), request.algorithm, origin=call.origin
         )
@@ -253,6 +280,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def RetireKey(  # type: ignore[override]
         self, request: pb.RetireKeyRequest, call: Call
     ) -> pb.RetireKeyResponse:
+        """Revoke a key and everything that was made with it; the response holds its successor."""
         retired = self._rotation.retire(
             KeyId(convert.to_id("key_id", request.key_id)),
             convert.to_reason(request.reason),
@@ -263,6 +291,7 @@ class AdminServicer(rpc.AdminServiceServicer):
     def RewrapKeys(  # type: ignore[override]
         self, request: pb.RewrapKeysRequest, call: Call
     ) -> pb.RewrapKeysResponse:
+        """Encrypt every key in the store under the current master key."""
         done = self._rewrap.rewrap(origin=call.origin)
         return pb.RewrapKeysResponse(rewrapped=done.rewrapped, total=done.total)
 
@@ -271,9 +300,11 @@ class AdminServicer(rpc.AdminServiceServicer):
     def ListAuditEvents(  # type: ignore[override]
         self, request: pb.ListAuditEventsRequest, call: Call
     ) -> pb.ListAuditEventsResponse:
+        """Return a page of the stored audit events, the newest first."""
         return self._audit.list_events(request)
 
     def TailAuditEvents(  # type: ignore[override]
         self, request: pb.TailAuditEventsRequest, call: Call, stream: ResponseStream
     ) -> None:
+        """Send audit events on the stream as they are stored."""
         self._audit.tail(request, call, stream)

@@ -1,4 +1,7 @@
-"""Converters of AdminService's answers: records to wire messages. No hash and no sealed key gets out here."""
+"""Converters of AdminService's results: from records to wire messages.
+
+No message holds a password hash, a secret's hash or an encrypted key.
+"""
 
 from datetime import datetime
 from typing import Final
@@ -22,6 +25,7 @@ _ON_REUSE: Final = {
 
 
 def from_client(found: Versioned[Client]) -> principal_pb2.Client:
+    """Convert a client; its etag is the revision of the record."""
     client = found.record
     message = principal_pb2.Client(
         client_id=client.client_id,
@@ -46,6 +50,7 @@ def from_client(found: Versioned[Client]) -> principal_pb2.Client:
 
 
 def from_user(found: Versioned[User]) -> principal_pb2.User:
+    """Convert a user; its etag is the revision of the record."""
     user = found.record
     return principal_pb2.User(
         user_id=user.user_id,
@@ -61,7 +66,7 @@ def from_user(found: Versioned[User]) -> principal_pb2.User:
 
 
 def from_session(session: Session, origin: Origin) -> principal_pb2.Session:
-    """`origin` = of the call, whose own session is marked."""
+    """Convert a session; `current` is true if the call of `origin` was made with a token of it."""
     return principal_pb2.Session(
         session_id=session.session_id,
         subject=session.subject,
@@ -78,6 +83,7 @@ def from_session(session: Session, origin: Origin) -> principal_pb2.Session:
 
 
 def from_trusted_issuer(found: Versioned[TrustedIssuer]) -> principal_pb2.TrustedIssuer:
+    """Convert a trusted issuer; its etag is the revision of the record."""
     issuer = found.record
     message = principal_pb2.TrustedIssuer(
         issuer=issuer.issuer,

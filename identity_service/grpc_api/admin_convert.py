@@ -1,5 +1,6 @@
-"""Converters of AdminService's requests: wire messages to records, masks and ids. The bounds of records are
-those of the use cases.
+"""Converters of AdminService's requests: from wire messages to records, field masks and ids.
+
+The use cases check the values of records; this module checks only what the conversion needs.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -47,7 +48,10 @@ _ON_REUSE: Final = {
 
 
 def to_client(message: principal_pb2.Client) -> Client:
-    """Convert a client without its output fields; unset fields are empty. Raises InvalidRequestError."""
+    """Convert a client without its output fields; an unset field becomes an empty value.
+
+    Raises InvalidRequestError.
+    """
     unknown = [number for number in message.grants if number not in GRANTS]
     if unknown:
         raise InvalidRequestError.of("client.grants", f"has the unknown value {unknown[0]}")
@@ -73,12 +77,13 @@ def to_client(message: principal_pb2.Client) -> Client:
 
 
 def to_new_client(message: principal_pb2.Client) -> Client:
-    """Convert a client to create, whose grants have a default. Raises InvalidRequestError."""
+    """Convert a client to create; unset grants become client_credentials. Raises InvalidRequestError."""
     client = to_client(message)
     return client if client.grants else replace(client, grants=frozenset({Grant.CLIENT_CREDENTIALS}))
 
 
 def to_new_user(request: pb.CreateUserRequest) -> NewUser:
+    """Convert a user to create, with the password."""
     user = request.user
     return NewUser(
         username=user.username,
@@ -91,7 +96,7 @@ def to_new_user(request: pb.CreateUserRequest) -> NewUser:
 
 
 def to_user(message: principal_pb2.User) -> User:
-    """Convert a user without the output fields; unset fields are empty."""
+    """Convert a user without the output fields; an unset field becomes an empty value."""
     return User(
         user_id=PrincipalId(message.user_id),
         username=message.username,
@@ -103,7 +108,10 @@ def to_user(message: principal_pb2.User) -> User:
 
 
 def to_trusted_issuer(message: principal_pb2.TrustedIssuer) -> TrustedIssuer:
-    """Convert an issuer without its output fields; unset ones have defaults. Raises InvalidRequestError."""
+    """Convert a trusted issuer without its output fields. Raises InvalidRequestError.
+
+    Repeated entries are dropped; without algorithms the issuer gets the default ones.
+    """
     source = message.WhichOneof("keys")
     return TrustedIssuer(
         issuer=message.issuer,
@@ -128,7 +136,10 @@ def to_trusted_issuer(message: principal_pb2.TrustedIssuer) -> TrustedIssuer:
 
 
 def to_fields(mask: FieldMask, mutable: Collection[str]) -> frozenset[str]:
-    """Return the fields that an update changes. Raises InvalidRequestError, which names the wrong path."""
+    """Return the names of the fields that an update changes; `*` stands for all of `mutable`.
+
+    Raises InvalidRequestError if the mask is empty or names a field that cannot be changed.
+    """
     if not mask.paths:
         raise InvalidRequestError.of("update_mask", "must name the fields to change, or `*` for all of them")
     wrong = next((path for path in mask.paths if path not in mutable and path != _EVERY_FIELD), None)
@@ -140,7 +151,10 @@ def to_fields(mask: FieldMask, mutable: Collection[str]) -> frozenset[str]:
 
 
 def to_etag(field: str, text: str) -> Revision | None:
-    """Return the revision that an etag names; None = any. Raises InvalidRequestError."""
+    """Return the revision that an etag names; None if it is empty (any revision).
+
+    Raises InvalidRequestError.
+    """
     try:
         return Revision.parse(text) if text else None
     except ValueError:
@@ -148,7 +162,7 @@ def to_etag(field: str, text: str) -> Revision | None:
 
 
 def to_id(field: str, text: str) -> str:
-    """Return the name of a record, which may not exist. Raises InvalidRequestError."""
+    """Return the id or name of a record, which need not exist. Raises InvalidRequestError."""
     if not 1 <= len(text) <= _MAX_ID_CHARS:
         raise InvalidRequestError.of(field, f"must have 1 to {_MAX_ID_CHARS} characters")
     refuse_controls(**{field: text})
@@ -156,7 +170,7 @@ def to_id(field: str, text: str) -> str:
 
 
 def to_purpose(value: int) -> KeyPurpose:
-    """Convert the purpose of a key. Raises InvalidRequestError."""
+    """Convert the purpose of a key; unset means signing. Raises InvalidRequestError."""
     purpose = _PURPOSES.get(value)
     if purpose is None:
         raise InvalidRequestError.of("purpose", f"has the unknown value {value}")
@@ -172,12 +186,18 @@ def to_reason(text: str) -> str:
 
 
 def to_overlap(request: pb.RotateClientSecretRequest) -> timedelta:
-    """Return how long the older secrets still work. Raises InvalidRequestError."""
+    """Return how long the older secrets still work; the use case checks the bounds.
+
+    Raises InvalidRequestError.
+    """
     return _timedelta("overlap", request.overlap)
 
 
 def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
-    """Return the subject or the client whose sessions to list. Raises InvalidRequestError."""
+    """Return the subject or client whose sessions to list; unset means the caller.
+
+    Raises InvalidRequestError.
+    """
     match request.WhichOneof("owner"):
         case "subject":
             return OfSubject(subject=PrincipalId(to_id("subject", request.subject)))

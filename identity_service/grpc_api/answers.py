@@ -1,7 +1,7 @@
-"""Converters of answers: domain values to wire messages, and Verify's answers straight to bytes.
+"""Converters of results: from domain values to wire messages, and Verify's response directly to bytes.
 
-What Verify says of a token is serialized once and kept with the token; an answer is that and the
-revision, one behind the other, since fields of a message may simply be concatenated.
+The field `verified` is serialized once per token and cached with the token. A response is that field followed
+by the field `revision`: protobuf allows serialized fields of one message to be concatenated.
 """
 
 import math
@@ -22,6 +22,7 @@ _TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
 
 
 def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
+    """Convert issued tokens."""
     message = token_pb2.TokenSet(
         access_token=tokens.access_token,
         token_type=_TOKEN_TYPE,
@@ -38,6 +39,7 @@ def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
 
 
 def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
+    """Convert the claims of a verified access token."""
     message = token_pb2.VerifiedToken(
         issuer=token.issuer,
         subject=token.subject,
@@ -62,22 +64,24 @@ def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
 
 
 def timestamp(time: datetime) -> Timestamp:
+    """Convert an aware datetime."""
     fraction, whole = math.modf(time.timestamp())
     return Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))
 
 
 def render(token: AccessToken) -> bytes:
-    """The field `verified` of a VerifyResponse, serialized."""
+    """Return a serialized VerifyResponse that holds only the field `verified`."""
     return pb.VerifyResponse(verified=from_access_token(token)).SerializeToString()
 
 
 class RevisionField:
-    """The field `revision` of a VerifyResponse, serialized once for each revision."""
+    """The serialized field `revision` of a VerifyResponse, cached until the revision changes."""
 
     def __init__(self) -> None:
         self._last: tuple[Revision | None, bytes] = (None, b"")
 
     def of(self, revision: Revision) -> bytes:
+        """Return the serialized field for this revision."""
         known, field = self._last
         if known is not revision:
             field = pb.VerifyResponse(revision=str(revision)).SerializeToString()
@@ -86,7 +90,7 @@ class RevisionField:
 
 
 def verify_response(outcome: Verified[bytes] | Rejected, revision: bytes) -> bytes:
-    """A VerifyResponse, serialized; `revision` is the serialized field."""
+    """Return a serialized VerifyResponse; `revision` is the field that `RevisionField` serialized."""
     if isinstance(outcome, Verified):
         return outcome.rendered + revision
     rejected = pb.VerifyResponse(

@@ -1,4 +1,4 @@
-"""The methods of AdminService about audit events: a page of them, or all that come. Only converts."""
+"""The methods of AdminService on audit events: a page of stored events, or a stream of new ones."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,16 +28,16 @@ _MAX_TYPES: Final = 20
 
 
 class AuditHandlers:
-    """Shows audit events."""
+    """The implementations of ListAuditEvents and TailAuditEvents."""
 
     def __init__(self, store: Store, senders: Senders) -> None:
         self._store = store
         self._tails = AuditTails(store, senders, _tailed)
 
     def list_events(self, request: pb.ListAuditEventsRequest) -> pb.ListAuditEventsResponse:
-        """Raises InvalidRequestError."""
+        """Return a page of the events that match, the newest first. Raises InvalidRequestError."""
         page = Page.asked("ListAuditEvents", request.page_size, request.page_token)
-        with _known("page_token"):
+        with _reject_unknown_event_id("page_token"):
             events, last = self._store.list_audit(_filter(request), before=page.after, limit=page.limit)
         next_token = page.token_after(last) if last else ""
         return pb.ListAuditEventsResponse(
@@ -45,19 +45,24 @@ class AuditHandlers:
         )
 
     def tail(self, request: pb.TailAuditEventsRequest, call: Call, stream: ResponseStream) -> None:
-        """Hand the stream over to the tails. Raises InvalidRequestError, UnavailableError."""
+        """Hand the stream over to `AuditTails`, which sends the events after `resume_after`.
+
+        Without `resume_after` the stream begins after the newest stored event. Raises InvalidRequestError,
+        UnavailableError.
+        """
         after = request.resume_after
         if not after:
             last = self._store.read_audit(None, 1)
             after = last[-1].event_id if last else ""
         else:
-            with _known("resume_after"):
+            with _reject_unknown_event_id("resume_after"):
                 self._store.read_audit(after, 1)
-        call.context.send_initial_metadata(())  # so that the caller knows from when on it sees all
+        call.context.send_initial_metadata(())  # tells the caller that no later event will be missed
         self._tails.add(after, stream, call.origin.request_id)
 
 
 def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:
+    """Convert a stored audit event."""
     event = stored.event
     return audit_pb2.AuditEvent(
         event_id=stored.event_id,
@@ -102,8 +107,11 @@ def _time(field: str, value: Timestamp) -> datetime:
 
 
 @contextmanager
-def _known(field: str) -> Iterator[None]:
-    """Around the store's first look at a place that a caller names: only the store knows its event ids."""
+def _reject_unknown_event_id(field: str) -> Iterator[None]:
+    """Turn the ValueError of a store that does not know an event id into an InvalidRequestError for `field`.
+
+    Only the store can tell its own event ids from others.
+    """
     try:
         yield
     except ValueError:

@@ -1,4 +1,4 @@
-"""TailAuditEvents: one thread reads the store for all open tails, and each is sent what its client lacks."""
+"""TailAuditEvents: one thread reads the store for all open tails and sends each the events that it lacks."""
 
 import threading
 from collections.abc import Callable
@@ -12,62 +12,65 @@ from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.senders import Senders
 from identity_service.process.thread_limit import REFUSED
 
-_LOOK_EVERY: Final = 0.25
-"""Seconds between two looks into the store for tails that have been sent everything."""
+_POLL_INTERVAL: Final = 0.25
+"""Seconds between two reads of the store for tails that have been sent every event."""
 
 Render = Callable[[list[StoredEvent]], bytes]
 
 
 class _Tail:
-    """Implements `Source`: one page waits at most."""
+    """One call of TailAuditEvents. Implements `Source`; at most one page of events waits to be sent."""
 
     overflowed = False
 
     def __init__(self, after: str, taken: Callable[[], None]) -> None:
-        """
+        """Create a tail without a page.
+
         Args:
             after: the id of the last event that the client has.
-            taken: called when the page is on its way, so that the next one can be read.
+            taken: called when the sender has taken the page, so that the next page can be read.
         """
         self.after = after
         self.page: bytes | None = None
         self._taken = taken
 
     def take(self) -> bytes | None:
+        """Return the waiting page, or None."""
         page, self.page = self.page, None
         if page is not None:
             self._taken()
         return page
 
     def last(self) -> bytes | None:
+        """Return None: a stream that ends because the process stops is sent no further events."""
         return None
 
 
 class AuditTails:
-    """All open tails of one process. Its thread starts with the first of them and ends with the last."""
+    """All open tails of one process. Its thread starts with the first tail and ends after the last one."""
 
     def __init__(self, store: Store, senders: Senders, render: Render) -> None:
-        """`render` makes the message that carries some events."""
+        """Create a set without tails; `render` serializes the response that carries a list of events."""
         self._store = store
         self._senders = senders
         self._render = render
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._tails: set[_Tail] = set()
-        self._more = False
-        """Whether a tail has been sent a page and may lack another."""
+        self._page_wanted = False
+        """Whether a page has been taken, so that its tail may need another one at once."""
         self._thread: threading.Thread | None = None
 
     def add(self, after: str, stream: ResponseStream, request_id: str) -> None:
-        """Send on this stream every event that comes after this one, until the stream ends.
+        """Send every event after `after` on this stream until the stream ends.
 
         Raises NotReadyError if the thread is needed and the system gives none.
         """
-        tail = _Tail(after, self._look_again)
-        with self._changed:
+        tail = _Tail(after, self._page_taken)
+        with self._condition:
             if self._thread is None:
                 self._start()
             self._tails.add(tail)
-            # The thread looks at no tail before the senders know it, which could not be ended then.
+            # Under the lock: the thread must not see a tail before the senders know it and can end it.
             self._senders.add(tail, stream, request_id, lambda: self._forget(tail))
 
     def _start(self) -> None:
@@ -79,21 +82,21 @@ class AuditTails:
             raise NotReadyError(f"audit events cannot be followed here: {REFUSED}") from error
         self._thread = thread
 
-    def _look_again(self) -> None:
-        with self._changed:
-            self._more = True
-            self._changed.notify()
+    def _page_taken(self) -> None:
+        with self._condition:
+            self._page_wanted = True
+            self._condition.notify()
 
     def _forget(self, tail: _Tail) -> None:
-        with self._changed:
+        with self._condition:
             self._tails.discard(tail)
-            self._changed.notify()
+            self._condition.notify()
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._more or not self._tails, _LOOK_EVERY)
-                self._more = False
+            with self._condition:
+                self._condition.wait_for(lambda: self._page_wanted or not self._tails, _POLL_INTERVAL)
+                self._page_wanted = False
                 if not self._tails:
                     self._thread = None
                     return
@@ -105,7 +108,7 @@ class AuditTails:
         try:
             events = self._store.read_audit(tail.after, DEFAULT_PAGE)
             page = self._render(list(events)) if events else None
-        except Exception as error:  # noqa: BLE001  # a bug in one tail must not end the others
+        except Exception as error:  # noqa: BLE001  # an error of one tail must not end the others
             self._senders.end(tail, error)
             self._forget(tail)
             return

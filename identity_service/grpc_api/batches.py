@@ -1,7 +1,7 @@
-"""The requests of a VerifyBatch as the bytes that they came as, and its answers back to one message.
+"""Splits a serialized VerifyBatchRequest into its requests, and joins responses to a VerifyBatchResponse.
 
-A request of a batch is a VerifyRequest, byte for byte, so what is remembered of one that came alone holds for
-it, and nothing of it needs to be parsed.
+An element of a batch has exactly the bytes of a serialized VerifyRequest. So a cached response to a single
+request also answers the same request within a batch, and cached elements need not be parsed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,10 @@ _LONGEST_VARINT: Final = 5
 
 
 def split(batch: bytes, limit: int) -> Sequence[bytes] | None:
-    """Each VerifyRequest of a serialized VerifyBatchRequest; None where there is anything else in it.
+    """Return the serialized VerifyRequests of a serialized VerifyBatchRequest.
 
-    Nor are there more than `limit`: a megabyte has room for half a million of them. Whether they can be
-    parsed is not looked at.
+    Returns None if the message holds any other field, is malformed, or has more than `limit` requests (1 MB
+    has room for half a million of them). Does not check that the requests can be parsed.
     """
     parts: list[bytes] = []
     at, end = 0, len(batch)
@@ -43,16 +43,16 @@ def split(batch: bytes, limit: int) -> Sequence[bytes] | None:
 
 
 def join(responses: Iterable[bytes]) -> bytes:
-    """A VerifyBatchResponse of VerifyResponses that are serialized already."""
+    """Return a serialized VerifyBatchResponse of serialized VerifyResponses."""
     parts: list[bytes] = []
     for response in responses:
-        parts += (_head(len(response)), response)
+        parts += (_response_prefix(len(response)), response)
     return b"".join(parts)
 
 
 @lru_cache(maxsize=1024)
-def _head(length: int) -> bytes:
-    """What stands before a response of so many bytes."""
+def _response_prefix(length: int) -> bytes:
+    """Return the tag and the length (a varint) that precede a response of this many bytes."""
     head = bytearray([_RESPONSE_TAG])
     while length > 0x7F:
         head.append(length & 0x7F | 0x80)

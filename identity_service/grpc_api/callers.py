@@ -1,7 +1,7 @@
-"""Callers: who sends this call, proven by an access token in metadata or by the connection's certificate.
+"""Authenticates the caller of a method: by an access token in metadata, or by its client certificate.
 
-A caller's token is verified as any other, for the audience of this service itself. A token outweighs a
-certificate: whoever shows one wants to be its subject.
+The access token is verified like any other, for the audience of this service. If a call has both, the token
+decides: a client that sends a token wants to act as the subject of the token.
 """
 
 from collections.abc import Sequence
@@ -31,21 +31,25 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A principal that was proven to send a call."""
+    """The authenticated principal that sends a call."""
 
     principal: PrincipalId
     scopes: frozenset[str]
     session_id: SessionId | None = None
     is_delegated: bool = False
-    """Somebody acts for the principal, by token exchange: what is the principal's own is not theirs."""
+    """Whether another party acts for the principal, by token exchange (RFC 8693).
+
+    Such a party has no access to what belongs to the principal itself, such as its sessions.
+    """
 
     @property
     def is_admin(self) -> bool:
+        """Return whether the caller has the scope identity.admin."""
         return SCOPE_ADMIN in self.scopes
 
 
 class CallerGate:
-    """Enforces the rule of a method on one call."""
+    """Enforces the access rule of a method on one call."""
 
     def __init__(
         self,
@@ -63,7 +67,10 @@ class CallerGate:
         self._require_caller_auth = require_caller_auth
 
     def applies(self, rule: Rule, request: Any) -> bool:  # any message
-        """Whether this call needs a caller at all."""
+        """Return whether this call must have an authenticated caller.
+
+        The request matters only for `Access.HOLDER_OR_SCOPE`.
+        """
         match rule.access:
             case Access.OPEN:
                 return False
@@ -72,17 +79,19 @@ class CallerGate:
             case Access.SCOPE_WHERE_CONFIGURED:
                 return self._require_caller_auth
             case Access.HOLDER_OR_SCOPE:
-                # Whoever can show a token's text holds it: the token is its own proof. A request
-                # without a target is refused as such, whoever sends it.
+                # A client that can send a token holds it, so the token is its own proof. A request without a
+                # target is refused as invalid later, for every caller.
                 return request.WhichOneof("target") not in ("token", None)
 
     def admit(
         self, method: str, rule: Rule, context: grpc.ServicerContext, *, may_wait: bool = True
     ) -> Caller:
-        """The caller, who has the rule's scope unless the rule is about the caller's own things.
+        """Return the caller; it has the rule's scope unless the rule allows access to its own objects.
 
-        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError; MustReadError unless the
-        call `may_wait` for the store.
+        A refusal is recorded as an audit event.
+
+        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError; MustReadError if
+        `may_wait` is false and the answer needs a read of the store.
         """
         try:
             return self._admit(rule, context, may_wait=may_wait)
@@ -107,10 +116,10 @@ class CallerGate:
         self, values: Sequence[str | bytes], certificate: PeerCertificate | None, *, may_wait: bool
     ) -> Caller:
         if len(values) != 1 or not isinstance(values[0], str):
-            raise self._unproven()
+            raise self._unauthenticated()
         scheme, _, text = values[0].partition(" ")
         if scheme.lower() != "bearer":
-            raise self._unproven()
+            raise self._unauthenticated()
         shown = certificate.sha256 if certificate is not None else b""
         answer = self._verifier.verify(
             VerifyRequest(
@@ -130,8 +139,8 @@ class CallerGate:
     def _by_certificate(self, certificate: PeerCertificate | None) -> Caller:
         client = self._directory.client_of(certificate) if certificate is not None else None
         if client is None or client.disabled:
-            raise self._unproven()
+            raise self._unauthenticated()
         return Caller(principal=client.client_id, scopes=client.scopes)
 
-    def _unproven(self) -> CallerUnauthenticatedError:
+    def _unauthenticated(self) -> CallerUnauthenticatedError:
         return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")

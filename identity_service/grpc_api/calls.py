@@ -1,4 +1,7 @@
-"""One call, as a servicer that must know its sender gets it. Reads the transport; proves nobody itself."""
+"""One call as a servicer gets it: the origin, read from the transport, and the context of gRPC.
+
+This module authenticates no caller; see callers.py.
+"""
 
 import hashlib
 import ssl
@@ -23,16 +26,17 @@ _DNS: Final = "peer_dns"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What servicers get in place of grpc's context, for every method that runs in the work pool."""
+    """The argument of a servicer in place of the gRPC context, for each method that runs in the work pool."""
 
     origin: Origin
     context: grpc.ServicerContext
 
 
 def recalled_by(recall: Callable[[Any, bytes], bytes | None]) -> Callable[[MethodT], MethodT]:
-    """Marks a method whose answer to these very bytes may be known already: `recall` says so, or None.
+    """Mark a method whose response to the bytes of a request may be cached.
 
-    Such a method is given the bytes of the request in place of the context.
+    `recall` returns the cached response for these bytes, or None. The marked method gets the bytes of the
+    request as its second argument, in place of the context.
     """
 
     def mark(method: MethodT) -> MethodT:
@@ -43,17 +47,18 @@ def recalled_by(recall: Callable[[Any, bytes], bytes | None]) -> Callable[[Metho
 
 
 def peer_of(context: grpc.ServicerContext) -> str:
-    """host:port of the other end of the connection; empty for what is no network address."""
+    """Return host:port of the other end of the connection; empty if it has no network address."""
     peer = context.peer()
     return unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
 
 
 def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
-    """The client certificate of the connection, verified by the handshake; None where there is none.
+    """Return the client certificate, which the TLS handshake has verified; None if there is none.
 
-    One whose key is weak counts as none: whoever computes the key could show the certificate as well.
+    A certificate with a weak key counts as none: an attacker that computes the private key can present the
+    certificate, too.
     """
-    # The stubs say otherwise, but every value is a list of bytes.
+    # The type stubs differ, but every value is a list of bytes.
     properties = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
     pem = next(iter(properties.get(_PEM, ())), None)
     if pem is None or not has_sound_key(pem):
@@ -61,7 +66,7 @@ def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
     sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).digest()
     names = {f"sha256:{sha256.hex()}"}
     uris = _texts(properties.get(_URI, ()))
-    if len(uris) == 1:  # with more of them it is no X.509-SVID and must not be taken for one
+    if len(uris) == 1:  # with several URIs it is not an X.509-SVID and must not count as one
         names |= {uri for uri in map(normalize_certificate_name, uris) if uri.startswith("spiffe://")}
     names |= {normalize_certificate_name(f"dns:{name}") for name in _texts(properties.get(_DNS, ()))}
     return PeerCertificate(
@@ -70,5 +75,9 @@ def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
 
 
 def _texts(values: Sequence[bytes]) -> list[str]:
-    """What an authority lets into a certificate need not be text; it is not ASCII then, and no name."""
+    """Decode names of a certificate; a byte that is not ASCII becomes U+FFFD.
+
+    An authority can sign names that are not ASCII. After the replacement they are no valid name and prove
+    nothing.
+    """
     return [value.decode("ascii", "replace") for value in values]

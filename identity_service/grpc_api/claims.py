@@ -1,4 +1,7 @@
-"""Extra claims: google.protobuf.Struct to JSON values and back, with bounds on depth, size and names."""
+"""Converters of extra claims between google.protobuf.Struct and JSON values.
+
+Claims that a client sends are bounded in depth, size and names.
+"""
 
 import json
 import math
@@ -12,11 +15,15 @@ from identity_service.domain.tokens import MAX_EXTRA_CLAIMS_BYTES, RESERVED_CLAI
 
 _MAX_DEPTH: Final = 8
 _EXACT: Final = 2**53
-"""A double holds whole numbers exactly up to here (RFC 7493 section 2.2)."""
+"""The largest whole number up to which a double holds every whole number exactly (RFC 7493 section 2.2)."""
 
 
 def to_claims(struct: Struct) -> Mapping[str, object]:
-    """Raises InvalidRequestError: reserved names, over 2 KiB as JSON, over 8 levels, not a JSON number."""
+    """Convert the extra claims of a request.
+
+    Raises InvalidRequestError if a name is reserved, the claims have more than 2 KiB as JSON or more than 8
+    levels, or a number is not finite.
+    """
     taken = sorted(RESERVED_CLAIMS & set(struct.fields))
     if taken:
         raise InvalidRequestError(
@@ -29,12 +36,12 @@ def to_claims(struct: Struct) -> Mapping[str, object]:
 
 
 def from_claims(claims: Mapping[str, object], into: Struct) -> None:
-    """Write claims of a token that this service signed."""
+    """Write the claims of a token that this service signed into a message."""
     into.update(cast("Mapping[str, Any]", claims))
 
 
 def _plain(value: Value, depth: int) -> object:
-    """The value; `depth` is the level that it has if it is an object or a list."""
+    """Return the JSON value; `depth` is its level if it is an object or a list."""
     kind = value.WhichOneof("kind")
     if depth > _MAX_DEPTH and kind in ("struct_value", "list_value"):
         raise InvalidRequestError.of("claims", f"must be at most {_MAX_DEPTH} levels deep")
@@ -54,7 +61,7 @@ def _plain(value: Value, depth: int) -> object:
 
 
 def _number(number: float) -> float | int:
-    """Struct has only doubles: a whole number is written as one."""
+    """Return a whole number as int if the double holds it exactly, since Struct has only doubles."""
     if not math.isfinite(number):
         raise InvalidRequestError.of("claims", "must hold finite numbers only")
     return int(number) if number.is_integer() and abs(number) <= _EXACT else number

@@ -1,4 +1,7 @@
-"""Converters of requests: wire messages to domain values. Says which field is wrong, decides nothing else."""
+"""Converters of IdentityService's and TrustService's requests: from wire messages to domain values.
+
+A converter names the wrong field in its error, and makes no other decision.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -97,9 +100,9 @@ def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
 
 
 def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
-    """Convert a request of Verify; `path` precedes the names of fields in errors, as `requests[3].` does.
+    """Convert a request of Verify. Raises InvalidRequestError.
 
-    Raises InvalidRequestError.
+    `path` precedes the names of fields in errors, such as `requests[3].` in a batch.
     """
     if not request.audiences and not request.any_audience:
         raise InvalidRequestError.of(
@@ -123,7 +126,10 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
 
 
 def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
-    """Return the revision to resume after, or None. Raises InvalidRequestError."""
+    """Return the revision to resume after; None = send everything that is live.
+
+    Raises InvalidRequestError.
+    """
     if not request.resume_after:
         return None
     try:
@@ -133,13 +139,13 @@ def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
 
 
 def check_batch(request: pb.VerifyBatchRequest) -> None:
-    """Check the number of requests in a batch. Raises InvalidRequestError."""
+    """Raise InvalidRequestError unless the batch has 1 to 1,000 requests."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
         raise InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
 
 
 def to_verify_in_batch(request: pb.VerifyBatchRequest, index: int) -> VerifyRequest:
-    """Convert one request of a batch. Raises InvalidRequestError."""
+    """Convert the request at this index of a batch. Raises InvalidRequestError."""
     return to_verify(request.requests[index], f"requests[{index}].")
 
 
@@ -197,12 +203,18 @@ def _target(request: pb.RevokeRequest) -> Target:
 
 
 def _is_id(text: str) -> bool:
-    """Return whether a text is like a `jti` or `sid` of this service: base64url, perhaps a little longer."""
+    """Return whether a text is like a `jti` or `sid`: 1 to 128 characters of base64url.
+
+    Ids of this service are shorter than the limit.
+    """
     return 1 <= len(text) <= 128 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
 
 
 def _lifetime(duration: Duration) -> timedelta:
-    """Convert a lifetime that some grant policy could allow; the policy itself has the exact bounds."""
+    """Convert a lifetime of whole seconds, at most 10 years; the grant policy checks the exact bounds.
+
+    Raises LifetimeOutOfBoundsError.
+    """
     whole = duration.nanos == 0 and 0 < duration.seconds <= 10 * 365 * 86400
     if not whole:
         raise LifetimeOutOfBoundsError.of("lifetime", "must be a positive whole number of seconds")

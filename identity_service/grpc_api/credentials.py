@@ -63,7 +63,7 @@ def _password(value: token_pb2.Password, path: str) -> Password:
 
 
 def require(path: str, **fields: tuple[str, int]) -> None:
-    """Check that each text is set and not longer than its limit. Raises InvalidRequestError."""
+    """Raise InvalidRequestError unless each text is set and at most as long as its limit."""
     if all(0 < len(value) <= limit for value, limit in fields.values()):
         return
     missing = [
@@ -77,10 +77,10 @@ def require(path: str, **fields: tuple[str, int]) -> None:
 
 
 def refuse_controls(path: str = "", **fields: str) -> None:
-    """Refuse the name of a record if it could change how the text around it is shown.
+    """Raise InvalidRequestError if a name could change how the text around it is shown.
 
-    Records of an older version may have names with other invisible characters, which must be found by them.
-    Raises InvalidRequestError.
+    Other invisible characters are allowed, since records of an older version may have such names and must be
+    found.
     """
     violations = [
         FieldViolation(field=f"{path}.{name}" if path else name, description=NO_CONTROLS)
@@ -92,7 +92,7 @@ def refuse_controls(path: str = "", **fields: str) -> None:
 
 
 def refuse_invisible(**fields: str) -> None:
-    """Refuse a text for people that cannot be shown as it is. Raises InvalidRequestError."""
+    """Raise InvalidRequestError if a text for people has characters that cannot be displayed as they are."""
     violations = [
         FieldViolation(field=name, description=VISIBLE_TEXT)
         for name, value in fields.items()

@@ -1,4 +1,4 @@
-"""The one table from errors to statuses, and how a status is written (google.rpc.Status, AIP-193)."""
+"""The table from errors to gRPC status codes, and the conversion to google.rpc.Status (AIP-193)."""
 
 import math
 import secrets
@@ -26,16 +26,19 @@ STATUS_OF: Final[dict[type[errors.IdentityError], grpc.StatusCode]] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.StaleEtagError: grpc.StatusCode.ABORTED,
-    # Found at start; while answering a call it is a bug.
+    # Raised at start; during a call it is a bug.
     errors.ConfigurationError: grpc.StatusCode.INTERNAL,
 }
-"""By class or the nearest class above it. Whatever is not in here is INTERNAL and opaque."""
+"""The status code of an error class; it also holds for subclasses that have no entry.
+
+Every other exception becomes INTERNAL, with a message that says nothing about it.
+"""
 
 _OPAQUE: Final = "an internal error; quote the request id when reporting it"
 
 
 class RpcStatus(NamedTuple):
-    """What `ServicerContext.abort_with_status` takes."""
+    """A status as `ServicerContext.abort_with_status` takes it."""
 
     code: grpc.StatusCode
     details: str
@@ -43,12 +46,12 @@ class RpcStatus(NamedTuple):
 
 
 def new_request_id() -> str:
-    """Return an id for a call whose client sent none."""
+    """Return a random id for a call whose client sent no usable one."""
     return secrets.token_hex(8)
 
 
 def status_code(error: BaseException) -> grpc.StatusCode:
-    """The canonical code of an error."""
+    """Return the status code of an error: that of the nearest class in `STATUS_OF`, or INTERNAL."""
     for kind in type(error).__mro__:
         if kind in STATUS_OF:
             return STATUS_OF[kind]
@@ -56,7 +59,11 @@ def status_code(error: BaseException) -> grpc.StatusCode:
 
 
 def to_status(error: BaseException, request_id: str) -> RpcStatus:
-    """The status of an error, with ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    """Return the status of an error.
+
+    Its details always have an ErrorInfo with the reason and the request id; also a BadRequest for an invalid
+    request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE.
+    """
     code = status_code(error)
     known = isinstance(error, errors.IdentityError) and code is not grpc.StatusCode.INTERNAL
     message = str(error) if known else _OPAQUE

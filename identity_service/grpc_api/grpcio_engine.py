@@ -1,4 +1,4 @@
-"""The grpcio engine: one server, its options and its ports. `core/` receives and sends for it."""
+"""The grpcio engine: one grpcio server, its options and its ports. `core/` receives and sends for it."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,41 +16,46 @@ from identity_service.grpc_api.pipeline import Handler, Handlers
 from identity_service.grpc_api.threads import Threads
 from identity_service.grpc_api.tls import Certificates
 
-_MOMENT: Final = 0.5
-"""Seconds that the server may take to end the calls that it has cut off."""
-_LATER: Final = 0.1
-"""Seconds after the grace that the server cuts off what is left: this process has looked at it by then."""
+_CANCEL_WAIT: Final = 0.5
+"""Seconds that the server may take to end the calls that it has cancelled."""
+_CANCEL_DELAY: Final = 0.1
+"""Seconds after the grace period at which the server cancels the remaining calls.
+
+Until then `stop` has read whether calls are still in progress.
+"""
 _HANDSHAKE_MS: Final = 20_000
 _SETTINGS_MS: Final = 10_000
-_PENDING: Final = 20_000
-"""Calls that may wait in gRPC's core until Python takes them, to be served or refused. Beyond its default of
-1,000 the core cancels calls at random, those of other clients among them."""
+_MAX_PENDING: Final = 20_000
+"""Calls that may wait in gRPC's core until Python accepts or refuses them.
+
+Above its default of 1,000 the core cancels calls at random, including those of other clients.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcioConfig:
-    """How the server listens, and the bounds that gRPC's core keeps; `Limits` has the others."""
+    """The addresses of the server, and the limits that gRPC's core enforces; `Limits` has the others."""
 
     listen: str = "127.0.0.1:50051"
-    """host:port; port 0 takes a free one."""
+    """host:port; port 0 stands for a free port."""
     mtls_listen: str = ""
-    """The same, for a port of its own where client certificates are required; empty = none."""
+    """host:port of an additional port that requires client certificates; empty = no such port."""
     max_message_bytes: int = 16 * 1024 * 1024
     max_metadata_bytes: int = 32 * 1024
     max_connections: int = 20_000
-    """Further ones are closed when they are opened."""
+    """A further connection is closed as soon as it is opened."""
     max_streams_per_connection: int = 100
-    """Calls in progress on one connection; further ones wait in the client."""
+    """Calls in progress on one connection; further calls wait in the client."""
     max_connection_age: timedelta = timedelta(minutes=30)
-    """Connections older than this are asked to reconnect, so that load balancers can rebalance."""
+    """Clients of older connections are asked to reconnect, so that load balancers can rebalance."""
     drain_grace: timedelta = timedelta(seconds=10)
-    """How long calls in progress may take to end when the server stops."""
+    """The time that calls in progress have to finish if the server stops or their connection is too old."""
     share_port: bool = False
-    """Other processes of this service listen on the same port (SO_REUSEPORT)."""
+    """Whether other processes of this service listen on the same port (SO_REUSEPORT)."""
 
 
 class GrpcioEngine:
-    """Listens and serves by itself."""
+    """An engine that listens and serves with a grpcio server in this process."""
 
     def __init__(
         self,
@@ -60,13 +65,14 @@ class GrpcioEngine:
         event_log: EventLog,
         certificates: Certificates | None = None,
     ) -> None:
-        """
+        """Create a server that does not listen yet.
+
         Args:
-            config: how to listen.
-            threads: run the methods that bring none of their own.
-            limits: what clients may hold open.
-            journal: is told if the installed grpcio does not work with `core/`.
-            certificates: those to show; None = plain text.
+            config: the addresses and limits.
+            threads: run the methods that have no thread pool of their own.
+            limits: bound what clients may hold open.
+            event_log: records it if the installed grpcio does not work with `core/`.
+            certificates: the certificates that the server presents; None = plain text.
         """
         self._config = config
         self._certificates = certificates
@@ -83,14 +89,15 @@ class GrpcioEngine:
         )
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Ignored: a method that is not registered by its name is not served."""
+        """Ignore them: only methods that are registered by name are served."""
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Handlers) -> None:
-        handlers = {name: self._adapted(handler) for name, handler in method_handlers.items()}
+        """Serve the methods of a service."""
+        handlers = {name: self._adapt(handler) for name, handler in method_handlers.items()}
         self._server.add_registered_method_handlers(service_name, handlers)
 
     def start(self) -> int:
-        """Listen; returns the port. Raises ConfigurationError if the address is not to be had."""
+        """Listen and return the port. Raises ConfigurationError if an address cannot be bound."""
         config = self._config
         port = self._listen("listen", config.listen, ask=not config.mtls_listen)
         if config.mtls_listen:
@@ -100,19 +107,22 @@ class GrpcioEngine:
         return port
 
     def stop(self, grace: float) -> bool:
-        """Refuse new calls, let those in progress end; returns whether all did in `grace` seconds."""
+        """Refuse new calls and let those in progress finish.
+
+        Returns whether all finished within `grace` seconds.
+        """
         try:
-            ended = self._server.stop(grace + _LATER)
-        except RuntimeError:  # the system has no room for the thread that waits for the grace
+            ended = self._server.stop(grace + _CANCEL_DELAY)
+        except RuntimeError:  # the system gives no thread to wait for the grace
             ended, grace = self._server.stop(None), 0.0
-        # A connection that is open without a call keeps the server from ending, and loses nothing.
+        # An idle connection delays the end of the server, but nothing is lost when it is closed.
         done = ended.wait(grace) or not self._serving.is_busy
-        ended.wait(_LATER + _MOMENT)
+        ended.wait(_CANCEL_DELAY + _CANCEL_WAIT)
         self._serving.close()
         return done
 
-    def _adapted(self, handler: Any) -> Handler:
-        """The handler as grpcio's server takes it, whose calls hold no thread while their client is slow."""
+    def _adapt(self, handler: Any) -> Handler:
+        """Return the handler for grpcio's server; its calls hold no thread while their client is slow."""
         serving, serialize = self._serving, handler.response_serializer
         if handler.request_deserializer is not None:
             raise TypeError("handlers take the bytes of the request")
@@ -150,21 +160,21 @@ def _options(config: GrpcioConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
-        ("grpc.server.max_pending_requests", _PENDING),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING),
-        # A connection that does not finish TLS, or does not acknowledge HTTP/2's settings, is closed.
+        ("grpc.server.max_pending_requests", _MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING),
+        # A connection that does not finish TLS or acknowledge the HTTP/2 settings in time is closed.
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.http2.settings_timeout", _SETTINGS_MS),
         ("grpc.max_connection_age_ms", age),
         ("grpc.max_connection_age_grace_ms", int(config.drain_grace.total_seconds() * 1000)),
-        # The documented client setting is a ping every 30 s, also without a call in progress.
+        # The documented keepalive of clients is a ping every 30 s, even without a call in progress.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # The core waits for the answer to its own ping by this option alone, for 60 s if it is not set.
+        # Only this option bounds how long the core waits for the answer to its own ping; its default is 60 s.
         ("grpc.http2.ping_timeout_ms", 20_000),
-        # Two servers on one port would share it silently; a port that is taken is an error instead.
+        # With SO_REUSEPORT two servers share a port silently; without it a port in use is an error.
         ("grpc.so_reuseport", int(config.share_port)),
     ]

@@ -1,4 +1,7 @@
-"""grpc.health.v1: what this process says of itself. A watch that nobody reads holds nothing up."""
+"""grpc.health.v1: the serving status of this process.
+
+A client that does not read its watch delays no other client.
+"""
 
 import threading
 from collections.abc import Callable
@@ -17,16 +20,17 @@ Status = health_pb2.HealthCheckResponse.ServingStatus.ValueType
 
 
 class _Watch:
-    """Implements `Source`: only the latest status counts, so nothing piles up."""
+    """One call of Watch. Implements `Source`; only the latest status is sent, so there is no queue."""
 
     overflowed = False
 
     def __init__(self, read: Callable[[], bytes]) -> None:
-        """`read` returns the message about the service as it is now."""
+        """Create a watch to which nothing was sent; `read` returns the serialized current status."""
         self._read = read
         self._sent: bytes | None = None
 
     def take(self) -> bytes | None:
+        """Return the current status, or None if it was sent already."""
         message = self._read()
         if message == self._sent:
             return None
@@ -34,11 +38,12 @@ class _Watch:
         return message
 
     def last(self) -> bytes | None:
+        """Return the current status, or None if it was sent already."""
         return self.take()
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it ships no types
-    """Answers Check and List from memory, and sends each change to those that watch."""
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no type stubs
+    """Answers Check and List from memory, and sends each change of a status to its watchers."""
 
     def __init__(self, senders: Senders) -> None:
         self._senders = senders
@@ -48,7 +53,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # i
         self._final = False
 
     def set(self, service: str, status: int) -> None:
-        """Change the status of a service, and tell those that watch it."""
+        """Change the status of a service and notify its watchers. Ignored after a graceful shutdown began."""
         with self._lock:
             if self._final or self._statuses.get(service) == status:
                 return
@@ -58,7 +63,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # i
             self._senders.wake(watch)
 
     def enter_graceful_shutdown(self) -> None:
-        """Set the status of all services to NOT_SERVING for good."""
+        """Set the status of every service to NOT_SERVING; later changes are ignored."""
         for service in tuple(self._statuses):
             self.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         with self._lock:
@@ -67,6 +72,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # i
     def Check(  # noqa: N802  # the stub's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
+        """Return the status of a service; NOT_FOUND if the service is unknown."""
         status = self._statuses.get(request.service)
         if status is None:
             context.set_code(grpc.StatusCode.NOT_FOUND)
@@ -78,6 +84,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # i
         request: health_pb2.HealthListRequest,  # noqa: ARG002
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> health_pb2.HealthListResponse:
+        """Return the status of every service."""
         statuses = {
             name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()
         }
@@ -89,6 +96,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # i
         context: grpc.ServicerContext,
         stream: ResponseStream,
     ) -> None:
+        """Send the status of a service, and each change of it, until the stream ends."""
         service = request.service
         watch = _Watch(lambda: self._message(service))
         with self._lock:
@@ -107,5 +115,5 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # i
             watches = self._watches.get(service)
             if watches is not None:
                 watches.discard(watch)
-                if not watches:  # names come from strangers
+                if not watches:  # clients choose the names, so unused ones must not stay in memory
                     del self._watches[service]

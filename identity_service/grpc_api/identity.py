@@ -1,4 +1,4 @@
-"""The servicer of IdentityService: convert, call, convert."""
+"""The servicer of IdentityService: each method converts, calls a use case, and converts the result."""
 
 from hashlib import blake2b
 from typing import Final
@@ -17,14 +17,20 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 
 Context = grpc.ServicerContext
-_ANSWER_BYTES: Final = 500
-"""What a remembered answer needs beside its text."""
-_RECALLED_TOGETHER: Final = 200
-"""Requests that are answered in one step, which holds up an event loop for a millisecond at most."""
+_CACHE_ENTRY_BYTES: Final = 500
+"""Memory that a cached response takes beside its serialized text, in bytes."""
+_MAX_RECALLED_BATCH: Final = 200
+"""Requests of a batch that `recall_batch` answers in one step.
+
+This occupies an event loop for at most a millisecond.
+"""
 
 
 class IdentityServicer(rpc.IdentityServiceServicer):
-    """Verify and VerifyBatch answer with serialized messages, which the pipeline passes on."""
+    """The servicer of IdentityService.
+
+    Verify and VerifyBatch return serialized messages, which the pipeline sends unchanged.
+    """
 
     def __init__(
         self,
@@ -47,29 +53,35 @@ class IdentityServicer(rpc.IdentityServiceServicer):
     def Issue(  # type: ignore[override]
         self, request: pb.IssueRequest, call: Call
     ) -> pb.IssueResponse:
+        """Issue tokens for a credential."""
         tokens = self._issuer.issue(convert.to_issue(request, call.origin))
         return pb.IssueResponse(token_set=answers.from_token_set(tokens))
 
     def recall_verify(self, data: bytes) -> bytes | None:
-        """The answer to a request that was answered well before, if time and the log leave it good.
+        """Return the cached response to the same bytes if its token is still valid, else None.
 
-        The same bytes ask the same of the same token, so nothing of that is compared again.
+        Equal bytes ask the same of the same token, so only expiry and revocations are checked again.
         """
-        # The revision is read before the token is checked: it may understate what is known, never overstate.
+        # Read the revision before the token is checked: it may understate what is known, never overstate.
         revision = self._revision.of(self._replica.revision)
         known = self._recall(data)
         return None if known is None else known.rendered + revision
 
     @recalled_by(recall_verify)
     def Verify(self, request: pb.VerifyRequest, data: bytes) -> bytes:  # type: ignore[override]
+        """Verify a token; a token that is not valid is an answer, not an error."""
         wanted = convert.to_verify(request)
         self._verifier.prepare(wanted)
         revision = self._revision.of(self._replica.revision)
         return self._verify(wanted, data, revision)
 
     def recall_batch(self, data: bytes) -> bytes | None:
-        """As `recall_verify`, where it holds for each request of a batch that is not very long."""
-        parts = batches.split(data, _RECALLED_TOGETHER)
+        """Return the cached response to a batch, or None.
+
+        Returns None unless `recall_verify` has a response to every request, and if the batch has more than
+        200 requests.
+        """
+        parts = batches.split(data, _MAX_RECALLED_BATCH)
         if not parts:
             return None
         revision = self._revision.of(self._replica.revision)
@@ -83,6 +95,7 @@ class IdentityServicer(rpc.IdentityServiceServicer):
 
     @recalled_by(recall_batch)
     def VerifyBatch(self, request: pb.VerifyBatchRequest, data: bytes) -> bytes:  # type: ignore[override]
+        """Verify each token of a batch; requests with a cached response are not verified again."""
         convert.check_batch(request)
         parts = batches.split(data, convert.MAX_BATCH) or [
             single.SerializeToString() for single in request.requests
@@ -105,27 +118,33 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         return batches.join(responses[index] for index in range(len(parts)))
 
     def _recall(self, data: bytes) -> Verified[bytes] | None:
-        """The token of a VerifyRequest that was answered well before, if it is still good."""
-        # Not SHA-256: OpenSSL takes six times as long to begin, half of what all the rest costs.
+        """Return the cached result of a serialized VerifyRequest if its token is still valid, else None."""
+        # Not SHA-256: OpenSSL's setup takes six times as long, which is half the cost of all the rest.
         known = self._answered.get(blake2b(data).digest())
         return known if known is not None and self._verifier.is_still_good(known) else None
 
     def _verify(
         self, wanted: VerifyRequest, data: bytes, revision: bytes, came: float | None = None
     ) -> bytes:
-        """The answer, which is remembered by the bytes of the request where it may be given again."""
+        """Return the serialized response; cache a positive result under the bytes of the request.
+
+        A request that asks for a `strong` check or names a revision is not cached: each must consult the
+        change log.
+        """
         outcome = self._verifier.verify(wanted, came)
         if isinstance(outcome, Verified) and not wanted.strong and wanted.at_least_revision is None:
-            self._answered.put(blake2b(data).digest(), outcome, _ANSWER_BYTES + len(outcome.rendered))
+            self._answered.put(blake2b(data).digest(), outcome, _CACHE_ENTRY_BYTES + len(outcome.rendered))
         return answers.verify_response(outcome, revision)
 
     def Refresh(  # type: ignore[override]
         self, request: pb.RefreshRequest, call: Call
     ) -> pb.RefreshResponse:
+        """Exchange a refresh token for new tokens of its session."""
         tokens = self._refresher.refresh(convert.to_refresh(request, call.origin))
         return pb.RefreshResponse(token_set=answers.from_token_set(tokens))
 
     def Revoke(  # type: ignore[override]
         self, request: pb.RevokeRequest, call: Call
     ) -> pb.RevokeResponse:
+        """Revoke a token, a session, or everything of a principal; returns once the revocation is durable."""
         return pb.RevokeResponse(revision=str(self._revoker.revoke(convert.to_revoke(request, call.origin))))

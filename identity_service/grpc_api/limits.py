@@ -1,4 +1,4 @@
-"""Limits on what clients may hold open: per address and in all. One place for both engines."""
+"""Limits on what clients may hold open, per address and in total, for both engines."""
 
 import threading
 import time
@@ -16,36 +16,36 @@ from identity_service.grpc_api.policy import Streams
 from identity_service.services.attempts import address_of
 
 UNIX: Final = "unix"
-"""Stands in `limits_exempt` for connections by Unix sockets."""
-_ADDRESSES: Final = 4096
-_SAID_EVERY: Final = 10.0
-"""Seconds between two log lines about one limit."""
-_PEERS_COUNTED: Final = 1000
+"""The entry of `limits_exempt` that stands for connections through Unix sockets."""
+_CACHED_ADDRESSES: Final = 4096
+_LOG_INTERVAL: Final = 10.0
+"""Seconds between two log lines about the same limit."""
+_MAX_PEERS_COUNTED: Final = 1000
 """Distinct addresses that one such line counts at most."""
 RECEIVE_GRACE: Final = 0.2
-"""Seconds that a call beyond the bound of its address has for its request to arrive whole.
+"""Seconds within which a request must arrive if its address has too many unfinished requests.
 
-A client that sends 100 calls at once has nothing unfinished by its own doing: their headers are here before
-their requests have been processed. Such requests are here within milliseconds.
+A well-behaved client that sends 100 calls at once exceeds the limit, too: the server sees the headers of all
+calls before it has processed their messages. The messages of such a client arrive within milliseconds.
 """
 _WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
-"""Settings of limits that end calls and streams, and do not count what is open."""
+"""Settings of limits that end slow calls and streams instead of counting open ones."""
 _PEER_KIND: Final = "ipvN:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """How many may be open."""
+    """The largest number of things of one kind that may be open."""
 
     total: int
-    """In all."""
+    """In total."""
     per_peer: int
-    """From one address that is not exempt; of IPv6, from one /64."""
+    """From one address that is not exempt; for IPv6, from one /64 network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
-    """The settings of docs/limits.md that both engines keep."""
+    """The settings of docs/limits.md that both engines enforce."""
 
     calls: Bound = Bound(total=4096, per_peer=512)
     receives: Bound = Bound(total=1024, per_peer=32)
@@ -54,22 +54,25 @@ class LimitsConfig:
     reflection_streams: Bound = Bound(total=64, per_peer=8)
     audit_tails: Bound = Bound(total=8, per_peer=8)
     exempt: Sequence[str] = ("127.0.0.1", "::1", UNIX)
-    """Networks (CIDR) whose addresses count in all, and not each for itself."""
+    """Networks (CIDR), or `unix`, whose connections count toward the totals only."""
     request_timeout: timedelta = timedelta(seconds=10)
-    """How long a client may take to send its request."""
+    """The time that a client has to send its request."""
     send_timeout: timedelta = timedelta(seconds=5)
-    """How long a client may take to read an answer, or one message of a stream."""
+    """The time that a client has to read an answer, or one message of a stream."""
 
 
 class Peers:
-    """Says which address a connection counts for."""
+    """Maps each connection to the address under which it counts."""
 
     def __init__(self, exempt: Sequence[str]) -> None:
-        """Raises ValueError if an entry is neither a network nor `unix`."""
+        """Parse the exempt networks. Raises ValueError if an entry is neither a network nor `unix`."""
         self._networks = tuple(network_of(text) for text in exempt if text != UNIX)
         self._unix = UNIX in exempt
-        self.address_of: Callable[[str], str] = lru_cache(_ADDRESSES)(self._address_of)
-        """The address that a peer (as gRPC writes it, `ipv4:10.0.0.7:5000`) counts for; empty if exempt."""
+        self.address_of: Callable[[str], str] = lru_cache(_CACHED_ADDRESSES)(self._address_of)
+        """Return the address under which a peer counts; empty if the peer is exempt.
+
+        The peer is given as gRPC writes it, such as `ipv4:10.0.0.7:5000`.
+        """
 
     def _address_of(self, peer: str) -> str:
         if not peer.startswith(("ipv4:", "ipv6:")):
@@ -87,19 +90,20 @@ class Peers:
 
 
 def network_of(text: str) -> IPv4Network | IPv6Network:
-    """The network that an entry of `limits_exempt` names. Raises ValueError."""
+    """Parse an entry of `limits_exempt` as a network. Raises ValueError."""
     return ip_network(text.strip(), strict=False)
 
 
 class Quota:
-    """Counts what is open of one kind, and refuses what goes beyond the bound. Any thread may use it."""
+    """A counter of what is open of one kind; it refuses what exceeds the bound. Any thread may use it."""
 
     def __init__(self, name: str, what: str, bound: Bound, refused: Callable[[str, str], None]) -> None:
-        """
+        """Create a counter at zero.
+
         Args:
-            name: of the setting that holds the bound in all.
-            what: is counted, in the plural, for the message to the client.
-            bound: how many may be open.
+            name: the setting that holds the total bound.
+            what: the plural noun for what is counted, for the message to the client.
+            bound: the largest numbers that may be open.
             refused: called with the name of the setting that refused, and the address.
         """
         self.name = name
@@ -112,23 +116,23 @@ class Quota:
 
     @property
     def open(self) -> int:
-        """How many are open now."""
+        """Return the number that is open now."""
         return self._open
 
     @property
     def addresses(self) -> int:
-        """How many addresses, not counting exempt ones, hold something open now."""
+        """Return the number of addresses, without exempt ones, that hold something open now."""
         return len(self._by_address)
 
     def take(self, address: str, *, briefly: bool = False) -> bool:
-        """Count one more; return whether it is beyond the bound of its address.
+        """Count one more; return whether this exceeds the bound of its address.
 
-        Raises ServerBusyError if it would be beyond the bound in all, or that of its address.
+        Raises ServerBusyError if it exceeds the total bound, or that of its address without `briefly`.
 
         Args:
-            address: as `Peers.address_of` says; empty counts in all only.
-            briefly: count it even beyond the bound of its address, as the caller ends it soon. Not if half of
-                the bound in all is open: else two addresses could keep all others out.
+            address: the result of `Peers.address_of`; an empty address counts toward the total only.
+            briefly: count it even beyond the bound of its address, since the caller ends it soon. Ignored if
+                half of the total bound is open: otherwise two addresses could lock out all others.
         """
         total, per_peer = self._bound.total, self._bound.per_peer
         with self._lock:
@@ -146,11 +150,11 @@ class Quota:
         raise self._refuse(setting, bound, where, address)
 
     def refuse_beyond(self, address: str) -> ServerBusyError:
-        """Note that a call beyond the bound of its address is refused; return what to tell its client."""
+        """Record that a call beyond the bound of its address is refused; return the error for its client."""
         return self._refuse(f"{self.name}_per_peer", self._bound.per_peer, "from your address", address)
 
     def give_back(self, address: str) -> None:
-        """Count one less: once for each `take` that did not raise."""
+        """Count one less. Call it once for each `take` that did not raise."""
         with self._lock:
             self._open -= 1
             if address:
@@ -168,30 +172,30 @@ class Quota:
 
 
 @dataclass(slots=True)
-class _Unsaid:
-    """How often a limit has taken effect since its last log line."""
+class _UnloggedHits:
+    """The number of times that a limit has taken effect since its last log line."""
 
     times: int = 0
     peers: set[str] = field(default_factory=set)
-    """Distinct addresses that it happened to, at most 1,000; the empty one stands for all that are exempt."""
+    """Distinct addresses that were affected, at most 1,000; the empty one stands for all exempt ones."""
 
 
 class Limits:
-    """All the quotas of one process."""
+    """All the limits of one process and their counters."""
 
     def __init__(
         self, config: LimitsConfig, event_log: EventLog, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """Raises ValueError if an entry of `exempt` is no network."""
+        """Create the counters. Raises ValueError if an entry of `exempt` is not a network."""
         self.config = config
         self.peers = Peers(config.exempt)
         self._event_log = event_log
         self.monotonic = monotonic
         self.receive_grace = RECEIVE_GRACE
-        """As `RECEIVE_GRACE`; tests set another."""
+        """`RECEIVE_GRACE`, unless a test sets another value."""
         self._lock = threading.Lock()
-        self._said: dict[str, float] = {}
-        self._unsaid: dict[str, _Unsaid] = {}
+        self._logged_at: dict[str, float] = {}
+        self._unlogged: dict[str, _UnloggedHits] = {}
         self._counts = dict.fromkeys(_WITHOUT_QUOTA, 0)
         self.calls = self._quota("max_calls", "open calls", config.calls)
         self.receives = self._quota("max_receives", "unfinished requests", config.receives)
@@ -203,41 +207,41 @@ class Limits:
             ),
             Streams.AUDIT: self._quota("max_audit_tails", "calls of TailAuditEvents", config.audit_tails),
         }
-        """What is counted from the time that a stream is admitted to its end."""
+        """The counters of streams, from the time that a stream is admitted to its end."""
 
     @property
     def quotas(self) -> Sequence[Quota]:
-        """All of them, for metrics."""
+        """Return all counters, for metrics."""
         return (self.calls, self.receives, *self.streams.values())
 
     @property
     def refusals(self) -> Mapping[str, int]:
-        """How often each limit, named by its setting, has taken effect since the process began."""
+        """Return how often each limit, named by its setting, has taken effect since the process started."""
         with self._lock:
             return dict(self._counts)
 
     def hit(self, setting: str, address: str) -> None:
-        """Count that a limit took effect, and log it unless that was logged within the last 10 s.
+        """Count that a limit took effect, and log it unless the same limit was logged within the last 10 s.
 
-        The line names the address if all that it counts happened to one.
+        The log line names the address if only one address was affected since the previous line.
         """
         now = self.monotonic()
         with self._lock:
             self._counts[setting] = self._counts.get(setting, 0) + 1
-            unsaid = self._unsaid.setdefault(setting, _Unsaid())
-            unsaid.times += 1
-            if len(unsaid.peers) < _PEERS_COUNTED:
-                unsaid.peers.add(address)
-            if now - self._said.get(setting, -_SAID_EVERY) < _SAID_EVERY:
+            unlogged = self._unlogged.setdefault(setting, _UnloggedHits())
+            unlogged.times += 1
+            if len(unlogged.peers) < _MAX_PEERS_COUNTED:
+                unlogged.peers.add(address)
+            if now - self._logged_at.get(setting, -_LOG_INTERVAL) < _LOG_INTERVAL:
                 return
-            self._said[setting] = now
-            del self._unsaid[setting]
-        peers = len(unsaid.peers)
+            self._logged_at[setting] = now
+            del self._unlogged[setting]
+        peers = len(unlogged.peers)
         named = {"peer": address} if peers == 1 else {}
-        self._event_log.record("limit_reached", setting=setting, times=unsaid.times, peers=peers, **named)
+        self._event_log.record("limit_reached", setting=setting, times=unlogged.times, peers=peers, **named)
 
     def _quota(self, name: str, what: str, bound: Bound) -> Quota:
         self._counts[name] = 0
-        if bound.per_peer < bound.total:  # else one address is never refused before all are
+        if bound.per_peer < bound.total:  # else the total bound is always reached first
             self._counts[f"{name}_per_peer"] = 0
         return Quota(name, what, bound, self.hit)

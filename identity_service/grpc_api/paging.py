@@ -1,7 +1,7 @@
-"""Paging: `page_size` and `page_token` of lists. Knows nothing of what is listed.
+"""Pages of lists: `page_size` and `page_token`, whatever the list contains.
 
-A page token says where the page before ended. It protects nothing, since it opens no more than the list
-itself does; its digest only tells a token of this method and these fields from any other text.
+A page token says where the previous page ended. It is not secret and grants nothing beyond the list itself.
+Its digest only detects a text that is not a page token of the same method with the same other fields.
 """
 
 import base64
@@ -25,39 +25,42 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Which part of a list is asked for."""
+    """The part of a list that a request asks for."""
 
     of: str
-    """The method, and whatever else the list depends on."""
+    """The method, and the other fields on which the list depends."""
     limit: int
     after: str = ""
-    """The id that the page before ended with."""
+    """The id with which the previous page ended; empty = this is the first page."""
 
     @classmethod
     def asked(cls, of: str, page_size: int, page_token: str) -> "Page":
-        """Raises InvalidRequestError."""
+        """Return the page that a request asks for. Raises InvalidRequestError."""
         if not 0 <= page_size <= LONGEST_PAGE:
             raise InvalidRequestError.of("page_size", f"must be from 0 to {LONGEST_PAGE}")
-        after = _opened(of, page_token) if page_token else ""
+        after = _parse_token(of, page_token) if page_token else ""
         return cls(of=of, limit=page_size or DEFAULT_PAGE, after=after)
 
     def token_after(self, id_: str) -> str:
-        """What asks for the page that follows this id."""
+        """Return the token of the page that begins after this id."""
         return base64url(_digest(self.of, id_) + id_.encode())
 
     def cut(self, found: Sequence[T], id_of: Callable[[T], str]) -> tuple[Sequence[T], str]:
-        """A page of what was `found`, which is one more than `limit` where more follows; and its token."""
+        """Return the entries of this page, and the token of the next page (empty if there is none).
+
+        `found` holds up to `limit` + 1 entries; the last one only shows that another page follows.
+        """
         shown = found[: self.limit]
         return shown, self.token_after(id_of(shown[-1])) if len(found) > self.limit else ""
 
 
-def _opened(of: str, token: str) -> str:
+def _parse_token(of: str, token: str) -> str:
     try:
         data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         digest, id_ = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:].decode()
     except (binascii.Error, ValueError):  # a UnicodeError is a ValueError
         raise InvalidRequestError.of("page_token", _BAD_TOKEN) from None
-    # The decoder is lenient; a token has one spelling.
+    # The decoder accepts several spellings; only the canonical one is a token.
     if not id_ or len(token) > _MAX_TOKEN_CHARS or digest != _digest(of, id_) or base64url(data) != token:
         raise InvalidRequestError.of("page_token", _BAD_TOKEN)
     return id_

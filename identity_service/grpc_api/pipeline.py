@@ -1,8 +1,8 @@
-"""What every call goes through: parse, policy, deadline, use case, error table, log line.
+"""The steps of every call: parse, policy, deadline, use case, error table, log line.
 
-Wraps the handlers once, when a servicer registers, instead of running a chain of interceptors on
-every call. grpcio answers INTERNAL to bytes that do not parse and shows the text of an exception to
-the client; here the handlers take bytes, so both are decided by this module.
+Each handler is wrapped once, when its servicer registers; a chain of interceptors would run on every call.
+Handlers take and return bytes, because grpcio itself would answer INTERNAL to bytes that do not parse, and
+would show the text of an exception to the client.
 """
 
 import logging
@@ -34,27 +34,32 @@ from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.services.verify import MustReadError
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the type stubs only
 Handlers: TypeAlias = Mapping[str, Handler]
 Context = grpc.ServicerContext
 
 
 Behaviour: TypeAlias = Callable[[bytes, Context], Any]
 Observe: TypeAlias = Callable[[str, Behaviour], Behaviour]
-"""Gets the name of a method that answers once, and what answers it; gives what shall answer in its place. For
-metrics and tracing: it must call the other one and pass on what that gives or raises."""
+"""Wraps the behaviour of a unary method, for metrics and tracing.
+
+Takes the name of the method and its behaviour, and returns the behaviour that replaces it. The replacement
+must call the original and pass on its result or exception.
+"""
 
 
 class Registrable(Protocol):
-    """The two methods of `grpc.Server` that generated code registers a servicer with."""
+    """The two methods of `grpc.Server` that generated code calls to register a servicer."""
 
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None: ...
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Register handlers that find a method by its path."""
 
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None: ...
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Register the handlers of a service by the names of its methods."""
 
 
 class Pipeline:
-    """Passed to `add_…Servicer_to_server` in place of the server: registers the handlers wrapped."""
+    """A stand-in for the server in `add_…Servicer_to_server`: it wraps the handlers, then registers them."""
 
     def __init__(
         self,
@@ -65,14 +70,15 @@ class Pipeline:
         observe: Observe | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """
+        """Create a pipeline in front of an engine.
+
         Args:
             server: the engine.
-            gate: proves callers.
+            gate: authenticates callers.
             work: runs the methods that may wait for the store.
             policy: the rule of each method.
-            observe: what looks on at calls; none costs nothing, since handlers are wrapped once, here.
-            limits: bound how many streams of each kind are open; None = nothing does.
+            observe: wraps unary methods for metrics and tracing; None = they are not wrapped.
+            limits: bound the number of open streams of each kind; None = no bound.
         """
         self._observe = observe
         self._limits = limits
@@ -89,9 +95,10 @@ class Pipeline:
         self._stopping = True
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Generated code registers every servicer twice; the other way knows the methods' names."""
+        """Ignore them: generated code registers the same handlers by name as well."""
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Handlers) -> None:
+        """Wrap the handlers of a service and register them with the engine."""
         wrapped = {
             name: self._wrap(f"/{service_name}/{name}", handler) for name, handler in method_handlers.items()
         }
@@ -124,25 +131,28 @@ class Pipeline:
             behaviour.experimental_thread_pool = self._work
 
     def _observed(self, method: str, behaviour: Behaviour) -> Behaviour:
-        """Who is looked on at has no short way (`instant`), so that no call goes unseen."""
+        """Return the behaviour as `observe` wraps it.
+
+        A wrapped behaviour has no attribute `instant`, so that no call bypasses the observer.
+        """
         return behaviour if self._observe is None else self._observe(method, behaviour)
 
     def _recalling(self, method: str, rule: Rule, handler: Any) -> Callable[[bytes, Context], Any]:
-        """For a method that may know its answer by the bytes of the request."""
+        """Return the behaviour of a method that may have cached the response to the bytes of a request."""
         parse, use = handler.request_deserializer, handler.unary_unary
         recall: Callable[[bytes], bytes | None] = use.recall.__get__(use.__self__)
-        everybody_proves = self._gate.applies(rule, None)
+        caller_required = self._gate.applies(rule, None)
 
         def instant(data: bytes, context: Context) -> bytes | None:
-            """The answer where it is known: waits for nothing, so that an event loop may ask, too."""
+            """Return the cached response, or None. An event loop may call it, since it never waits."""
             try:
-                if everybody_proves:
+                if caller_required:
                     self._admit(method, rule, parse, data, context, may_wait=False)
-                # Answering costs less than asking whether anybody still waits.
+                # No check of the deadline: it would cost more than the response.
                 return recall(data)
-            except MustReadError:  # of the caller's token
+            except MustReadError:  # the caller's token needs a read of the store
                 return None
-            except Exception as error:  # noqa: BLE001  # the table decides about every one
+            except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error)
 
         def behaviour(data: bytes, context: Context) -> Any:
@@ -150,17 +160,17 @@ class Pipeline:
             if answer is None:
                 try:
                     answer = use(self._admit(method, rule, parse, data, context)[0], data)
-                except Exception as error:  # noqa: BLE001  # the table decides about every one
+                except Exception as error:  # noqa: BLE001  # the table has a status for each
                     self._fail(method, context, error)
             return answer
 
-        behaviour.instant = instant  # type: ignore[attr-defined]  # for engines that have a loop
+        behaviour.instant = instant  # type: ignore[attr-defined]  # for engines with an event loop
         return behaviour
 
     def _unary(self, method: str, rule: Rule | None, handler: Any) -> Callable[[bytes, Context], Any]:
         parse, use = handler.request_deserializer, handler.unary_unary
         quiet = rule is not None and rule.quiet and not self._verbose
-        # Who answers from memory needs to know of no sender, and need not pay for looking.
+        # Methods that answer from memory do not use the origin, so it is not read from the transport.
         anonymous = rule is None or rule.pool is Pool.MEMORY
 
         def behaviour(data: bytes, context: Context) -> Any:  # a message or its bytes
@@ -168,23 +178,23 @@ class Pipeline:
                 try:
                     request, caller = self._admit(method, rule, parse, data, context)
                     return use(request, context if anonymous else _call(context, caller, ""))
-                except Exception as error:  # noqa: BLE001  # the table decides about every one
+                except Exception as error:  # noqa: BLE001  # the table has a status for each
                     self._fail(method, context, error)
             started, id_ = time.perf_counter(), request_id(context)
             structlog.contextvars.bind_contextvars(request_id=id_)
             try:
                 request, caller = self._admit(method, rule, parse, data, context)
                 response = use(request, context if anonymous else _call(context, caller, id_))
-            except Exception as error:  # noqa: BLE001  # the table decides about every one
+            except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_, started)
             context.set_trailing_metadata(((REQUEST_ID, id_),))
-            self._say(method, "OK", id_, started)
+            self._log_call(method, "OK", id_, started)
             return response
 
         return behaviour
 
     def _stream(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., None]:
-        """For a method that hands its stream over to the senders."""
+        """Return the behaviour of a method that hands its stream over to the senders."""
         parse, use = handler.request_deserializer, handler.unary_stream
         anonymous = rule is None or rule.pool is Pool.MEMORY
 
@@ -193,25 +203,25 @@ class Pipeline:
                 request, caller = self._admit(method, rule, parse, data, context)
                 self._count_stream(rule, context)
                 use(request, context if anonymous else _call(context, caller, request_id(context)), stream)
-            except Exception as error:  # noqa: BLE001  # the table decides about every one
+            except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error)
 
         return behaviour
 
     def _conversation(self, method: str, rule: Rule | None, handler: Any) -> Callable[..., Any]:
-        """For a method that answers each message by itself: the servicer's gets one at a time."""
+        """Return the behaviour of a bidirectional method; its servicer gets one message at a time."""
         parse, use = handler.request_deserializer, handler.stream_stream
 
         def behaviour(context: Context) -> Callable[[bytes], bytes]:
             try:
                 self._count_stream(_require_policy(rule), context)
-            except Exception as error:  # noqa: BLE001  # the table decides about every one
+            except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error)
 
             def answer(data: bytes) -> bytes:
                 try:
                     return _serialize(use(_parsed(parse, data), context))
-                except Exception as error:  # noqa: BLE001  # the table decides about every one
+                except Exception as error:  # noqa: BLE001  # the table has a status for each
                     self._fail(method, context, error)
 
             return answer
@@ -219,7 +229,7 @@ class Pipeline:
         return behaviour
 
     def _count_stream(self, rule: Rule | None, context: Context) -> None:
-        """Count an open stream until it ends. Raises ServerBusyError if there are as many as there may be."""
+        """Count an open stream until it ends. Raises ServerBusyError if the limit is reached."""
         if self._limits is None or rule is None or rule.streams is None:
             return
         quota = self._limits.streams[rule.streams]
@@ -238,14 +248,18 @@ class Pipeline:
         *,
         may_wait: bool = True,
     ) -> tuple[Message, Caller | None]:
-        """The parsed request of a call that may go on, and who sends it where that had to be proven."""
+        """Return the parsed request, and the caller if the method requires one.
+
+        Raises the errors of `CallerGate.admit`, MethodNotAllowedError, MalformedRequestError, and
+        TimeoutError if the call was cancelled or its deadline has passed.
+        """
         rule = _require_policy(rule)
         request = _parsed(parse, data)
         caller = None
         if self._gate.applies(rule, request):
             caller = self._gate.admit(method, rule, context, may_wait=may_wait)
             structlog.contextvars.bind_contextvars(caller=caller.principal)
-        # Cancelled, or its deadline passed while it waited for a thread, which the core may notice later.
+        # Cancelled, or past its deadline after waiting for a thread; gRPC's core may notice that later.
         if not context.is_active() or context.time_remaining() == 0:
             raise TimeoutError
         return request, caller
@@ -258,30 +272,30 @@ class Pipeline:
         id_: str | None = None,
         started: float | None = None,
     ) -> NoReturn:
-        """Abort the call with the error's status."""
+        """Log the failure and abort the call with the status of the error."""
         id_ = id_ or request_id(context)
         if self._is_of_stop(error):
             error = ShuttingDownError("this process is stopping; reconnect")
         code = status_code(error)
         if not context.is_active():
-            self._say(method, "CANCELLED", id_, started)
+            self._log_call(method, "CANCELLED", id_, started)
         elif isinstance(error, TimeoutError) and context.time_remaining() == 0:
-            # The core has not noticed it yet; this is what it would say.
-            self._say(method, "DEADLINE_EXCEEDED", id_, started)
+            # gRPC's core has not noticed it yet; this is the status that it would send.
+            self._log_call(method, "DEADLINE_EXCEEDED", id_, started)
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         elif code is grpc.StatusCode.INTERNAL:
-            # Where, not what: the text of an unknown exception may hold a value of the request.
+            # Log the place only: the text of an unknown exception may contain a value of the request.
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
             self._log.error(
                 "rpc_bug", method=method, request_id=id_, error=type(error).__name__, frames=frames[-8:]
             )
         else:
-            self._say(method, code.name, id_, started, reason=getattr(error, "reason", None))
-        context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # a grpc.Status by shape
+            self._log_call(method, code.name, id_, started, reason=getattr(error, "reason", None))
+        context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # it has the fields of grpc.Status
         raise AssertionError("abort_with_status does not return")
 
     def _is_of_stop(self, error: Exception) -> bool:
-        """Whether a call failed because the process stops: its store is closed, or its work was cancelled.
+        """Return whether a call failed because the process stops: its store is closed, or it was cancelled.
 
         Work is cancelled by pools that are shut down, and by nothing else. A change that was made and not
         confirmed (NOT_CONFIRMED), and a store that was moved, keep their own reason.
@@ -289,7 +303,7 @@ class Pipeline:
         of_store = isinstance(error, StoreUnavailableError) and error.reason == StoreUnavailableError.reason
         return isinstance(error, CancelledError) or (self._stopping and of_store)
 
-    def _say(self, method: str, code: str, id_: str, started: float | None, **more: object) -> None:
+    def _log_call(self, method: str, code: str, id_: str, started: float | None, **more: object) -> None:
         if started is not None:
             more["ms"] = round((time.perf_counter() - started) * 1000, 3)
         self._log.info("rpc", method=method, code=code, request_id=id_, **more)
@@ -308,7 +322,7 @@ def _call(context: Context, caller: Caller | None, id_: str) -> Call:
 
 
 def request_id(context: Context) -> str:
-    """The caller's `x-request-id` where it sent a usable one, else a new one."""
+    """Return the client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
     for key, value in context.invocation_metadata():
         if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
@@ -331,5 +345,5 @@ def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
         raise MalformedRequestError(violation) from error
 
 
-def _serialize(response: Any) -> bytes:  # a message, or the bytes of one made before
+def _serialize(response: Any) -> bytes:  # a message, or a serialized one
     return response if type(response) is bytes else response.SerializeToString()

@@ -1,4 +1,4 @@
-"""Who may call what: one table. A method without an entry is refused, whatever it is."""
+"""The access policy of every method, in one table. A method without an entry is refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,32 +13,34 @@ _TRUST: Final = "/identityapi.v1.TrustService"
 
 
 class Access(Enum):
-    """What a method asks of its caller."""
+    """The condition that a caller of a method must meet."""
 
     OPEN = auto()
-    """Nothing: the request carries its own proof, or there is nothing to protect."""
+    """None: the request carries its own proof, or there is nothing to protect."""
     SCOPE = auto()
-    """The scope."""
+    """The caller has the scope."""
     OWN_OR_SCOPE = auto()
-    """To be somebody: for the caller's own things nothing more, for all others the scope. Whoever acts for
-    somebody (token exchange) needs the scope for those, too."""
+    """The caller is authenticated. For objects that are not its own it needs the scope.
+
+    A party that acts for another one (token exchange) needs the scope for the objects of that one, too.
+    """
     SCOPE_WHERE_CONFIGURED = auto()
-    """The scope, once `require_caller_auth` is on."""
+    """The caller has the scope, if the setting `require_caller_auth` is on; else none."""
     HOLDER_OR_SCOPE = auto()
-    """Nothing of who shows the very token that the call is about; of all others the scope."""
+    """None if the request contains the token that it is about; else the caller has the scope."""
 
 
 class Pool(Enum):
-    """Which threads run a method."""
+    """The thread pool that runs a method."""
 
     MEMORY = auto()
-    """Those that answer from memory, and do nothing else."""
+    """Threads that run only methods that answer from memory."""
     WORK = auto()
-    """Those that may wait for the store."""
+    """Threads for methods that may wait for the store."""
 
 
 class Streams(Enum):
-    """The kinds of streams that are counted; docs/limits.md names the settings."""
+    """The kinds of streams whose number is limited; docs/limits.md names the settings."""
 
     WATCH = auto()
     HEALTH = auto()
@@ -48,15 +50,15 @@ class Streams(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One row of the table."""
+    """The policy of one method."""
 
     access: Access
     scope: str = ""
     pool: Pool = Pool.WORK
     quiet: bool = False
-    """Calls that succeed are logged at level debug only."""
+    """Whether calls that succeed are logged at level debug only."""
     streams: Streams | None = None
-    """What an open call counts as, for a method that streams."""
+    """The limit under which an open call of a streaming method counts; None for other methods."""
 
 
 _OPEN_MEMORY: Final = Rule(access=Access.OPEN, pool=Pool.MEMORY, quiet=True)

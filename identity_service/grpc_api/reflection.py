@@ -1,4 +1,4 @@
-"""gRPC server reflection, v1 and v1alpha: the protos of this service for tools such as grpcurl."""
+"""gRPC server reflection, v1 and v1alpha: it describes the services to tools such as grpcurl."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,35 +11,37 @@ _V1_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 
 
 class ReflectionServicer:
-    """Answers one message at a time, as the pipeline wants it of a stream of both sides."""
+    """Answers one message at a time, as the pipeline requires of a bidirectional stream."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        """`services` = full names of those to list, beside reflection itself."""
+        """List these services, by their full names, beside reflection itself."""
         self._answers = reflection.ReflectionServicer((*services, _V1))
 
     def ServerReflectionInfo(  # noqa: N802  # the stub's name
         self, request: reflection_pb2.ServerReflectionRequest, context: grpc.ServicerContext
     ) -> reflection_pb2.ServerReflectionResponse:
+        """Return the response to one message of a stream."""
         return next(self._answers.ServerReflectionInfo(iter((request,)), context))
 
 
 def add_to(server: Any, services: Sequence[str]) -> None:
-    """Register the servicer under both names; the messages of v1alpha and v1 are the same."""
+    """Register the servicer as v1 and as v1alpha, whose messages are the same."""
     servicer = ReflectionServicer(services)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-    alpha = _Capture()
+    alpha = _HandlerRecorder()
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, alpha)
     server.add_registered_method_handlers(_V1, alpha.handlers[_V1_ALPHA])
 
 
-class _Capture:
-    """Takes the handlers that generated code registers, to register them under another name."""
+class _HandlerRecorder:
+    """Records the handlers that generated code registers, to register them under another name."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Any] = {}
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Comes with the same handlers as the other method."""
+        """Ignore them: the other method gets the same handlers."""
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Record the handlers of a service."""
         self.handlers[service_name] = method_handlers

@@ -1,7 +1,7 @@
-"""Sends what open streams have waiting: one thread for all streams, and one that keeps the time.
+"""Sends the messages of all open streams: one thread sends, and one checks timeouts and starts heartbeats.
 
-A stream is sent its next message when the transport has taken the one before, so a client that does not read
-holds no thread. Knows nothing of what is sent.
+A stream gets its next message when the transport has taken the previous one, so a client that does not read
+holds no thread. This module does not know the contents of messages.
 """
 
 import threading
@@ -19,28 +19,31 @@ from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.response_stream import ResponseStream
 
 _TICK: Final = 0.05
-"""Seconds between two looks of the thread that keeps the time."""
+"""Seconds between two checks of the thread for timeouts and heartbeats."""
 
 
-_PATIENCE: Final = 2.0
-"""Seconds that the thread may take to end all streams; it waits for no client."""
+_STOP_TIMEOUT: Final = 2.0
+"""Seconds that the sending thread may take to end all streams; it waits for no client."""
 
 
 class Source(Protocol):
-    """Where the messages of one stream come from. One thread at a time takes from it."""
+    """The messages of one stream. Only one thread at a time takes from it."""
 
     @property
     def overflowed(self) -> bool:
-        """Return whether more than `watch_queue` messages wait: the client reads too slowly."""
+        """Return whether more than `watch_queue` messages wait, since the client reads too slowly."""
 
     def take(self) -> bytes | None:
-        """Return the next message, or None if nothing waits; `Senders.wake` is called when something does."""
+        """Return the next message, or None if none waits.
+
+        After None, `Senders.wake` must be called when there is a message.
+        """
 
     def last(self) -> bytes | None:
-        """Return what is sent before the stream is ended because the process stops; None = nothing."""
+        """Return the message to send before the stream ends because the process stops; None = no message."""
 
 
-class _Open:
+class _OpenStream:
     """One open stream and its source."""
 
     __slots__ = ("gone", "limited", "request_id", "since", "source", "stream")
@@ -53,62 +56,63 @@ class _Open:
         self.request_id = request_id
         self.gone = gone
         self.since: float | None = None
-        """When the message that its client has not taken yet was sent; None = there is none."""
+        """When the message that the transport has not taken yet was sent; None = no such message."""
         self.limited = False
         """Whether a limit has ended the stream."""
 
 
 class Senders:
-    """Any thread may call any method."""
+    """The open streams of one process and the threads that serve them. Any thread may call any method."""
 
     def __init__(self, *, limits: Limits, heartbeat: timedelta, send_heartbeats: Callable[[], None]) -> None:
-        """
+        """Create senders without streams; `start` starts the threads.
+
         Args:
-            limits: say how long a client may take to read one message, and count the streams ended for it.
-            heartbeat: between two calls of `send_heartbeats`.
+            limits: hold the time that a client has to read one message, and count the streams that they end.
+            heartbeat: the interval between two calls of `send_heartbeats`.
             send_heartbeats: queues a heartbeat for every watcher.
         """
         self._limits = limits
         self._timeout = limits.config.send_timeout.total_seconds()
         self._interval = heartbeat.total_seconds()
         self._send_heartbeats = send_heartbeats
-        self._ready: SimpleQueue[_Open | None] = SimpleQueue()
+        self._ready: SimpleQueue[_OpenStream | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._streams: dict[Source, _Open] = {}
+        self._streams: dict[Source, _OpenStream] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="identity-sender", daemon=True)
         self._log = structlog.get_logger()
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the threads."""
         self._thread.start()
-        threading.Thread(target=self._keep_time, name="identity-send-times", daemon=True).start()
+        threading.Thread(target=self._run_timers, name="identity-send-times", daemon=True).start()
 
     def add(self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]) -> None:
-        """Send on this stream what its source has; `gone` is called, at least once, when the stream ends."""
-        opened = _Open(source, stream, request_id, gone)
+        """Send the messages of `source` on this stream; call `gone`, at least once, when the stream ends."""
+        opened = _OpenStream(source, stream, request_id, gone)
         with self._lock:
             self._streams[source] = opened
-        if not stream.on_end(lambda: self._gone(opened)):
-            self._gone(opened)
-        if self._stop.is_set():  # it came too late for `stop` to see it
+        if not stream.on_end(lambda: self._ended(opened)):
+            self._ended(opened)
+        if self._stop.is_set():  # `stop` may have run before the stream was added
             stream.end(_stopping(request_id))
         self._ready.put(opened)
 
     def wake(self, source: Source) -> None:
-        """Note that this source has something to send."""
+        """Notify the sending thread that this source has a message."""
         opened = self._streams.get(source)
         if opened is not None:
             self._ready.put(opened)
 
     def end(self, source: Source, error: Exception) -> None:
-        """End the stream of this source with the status of an error."""
+        """End the stream of this source with the status of an error. Ignored if the stream has ended."""
         opened = self._streams.get(source)
         if opened is not None:
             opened.stream.end(to_status(error, opened.request_id))
 
     def stop(self) -> None:
-        """End all streams, so that their clients go to another process."""
+        """End all streams, so that their clients reconnect to another process."""
         self._stop.set()
         with self._lock:
             streams = list(self._streams.values())
@@ -116,9 +120,9 @@ class Senders:
             self._ready.put(opened)
         self._ready.put(None)
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE)
+            self._thread.join(_STOP_TIMEOUT)
 
-    def _gone(self, opened: _Open) -> None:
+    def _ended(self, opened: _OpenStream) -> None:
         with self._lock:
             self._streams.pop(opened.source, None)
         opened.gone()
@@ -130,11 +134,11 @@ class Senders:
                 return
             try:
                 self._send_next(opened)
-            except Exception as error:  # noqa: BLE001  # one stream's bug must not cost the others their sender
+            except Exception as error:  # noqa: BLE001  # one stream must not end the thread
                 self._log.error("watch_bug", request_id=opened.request_id, error=type(error).__name__)
                 opened.stream.end(to_status(error, opened.request_id))
 
-    def _send_next(self, opened: _Open) -> None:
+    def _send_next(self, opened: _OpenStream) -> None:
         if self._stop.is_set():
             self._send_last(opened)
         elif opened.since is None:
@@ -148,12 +152,12 @@ class Senders:
                 opened.since = time.monotonic()
                 opened.stream.send(message, lambda: self._taken(opened))
 
-    def _taken(self, opened: _Open) -> None:
+    def _taken(self, opened: _OpenStream) -> None:
         opened.since = None
         if opened.stream.is_active():
             self._ready.put(opened)
 
-    def _send_last(self, opened: _Open) -> None:
+    def _send_last(self, opened: _OpenStream) -> None:
         end = _stopping(opened.request_id)
         message = opened.source.last() if opened.since is None else None
         if message is None:
@@ -161,7 +165,7 @@ class Senders:
         else:
             opened.stream.send(message, lambda: opened.stream.end(end))
 
-    def _keep_time(self) -> None:
+    def _run_timers(self) -> None:
         next_heartbeat = time.monotonic() + self._interval
         while not self._stop.wait(_TICK):
             now = time.monotonic()
@@ -173,11 +177,11 @@ class Senders:
             for opened in streams:
                 since = opened.since
                 if since is not None and now - since > self._timeout:
-                    opened.stream.cancel()  # its client could not read a status either
+                    opened.stream.cancel()  # a client that does not read would not get a status
                     self._count(opened, "send_timeout")
 
-    def _count(self, opened: _Open, setting: str) -> None:
-        """Count that a limit has ended this stream, once for each stream."""
+    def _count(self, opened: _OpenStream, setting: str) -> None:
+        """Count that a limit has ended this stream; a stream is counted once."""
         if not opened.limited:
             opened.limited = True
             self._limits.hit(setting, opened.stream.address)

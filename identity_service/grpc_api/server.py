@@ -1,4 +1,7 @@
-"""The server: all servicers behind one pipeline on one engine, health and reflection, and a graceful stop."""
+"""The gRPC server: all servicers behind one pipeline on one engine.
+
+It includes the health service, reflection, and a graceful stop.
+"""
 
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -33,23 +36,25 @@ _SERVICES: Final = (
 
 
 class Engine(Registrable, Protocol):
-    """What carries calls to the servicers: grpcio's server, or an ASGI server in front."""
+    """The transport that carries calls to the servicers: grpcio's server, or an ASGI server behind Envoy."""
 
     def start(self) -> int:
-        """Take calls; returns the port, 0 where somebody else listens. Raises ConfigurationError."""
+        """Accept calls and return the port; 0 if another process listens. Raises ConfigurationError."""
 
     def stop(self, grace: float) -> bool:
-        """Let calls in progress end; returns whether all did in `grace` seconds."""
+        """Let calls in progress finish; return whether all finished within `grace` seconds."""
 
 
 class Pools:
-    """The threads that run methods, whatever the engine."""
+    """The two thread pools that run methods, for every engine."""
 
     def __init__(self, *, memory: int, work: int) -> None:
-        """
+        """Create the pools; threads start when calls come.
+
         Args:
-            memory: threads for what answers from memory; few, since they share one interpreter.
-            work: threads for what may wait for the store or for argon2id.
+            memory: the number of threads for methods that answer from memory; few, since they share one
+                interpreter.
+            work: the number of threads for methods that may wait for the store or for argon2id.
         """
         self.memory = Threads(memory, "identity-memory")
         self.work = Threads(work, "identity-work")
@@ -63,13 +68,13 @@ class Pools:
         self.work.start_first()
 
     def shutdown(self) -> None:
-        """What waits is not begun any more."""
+        """Let running jobs finish and drop the waiting ones; does not wait."""
         self.work.shutdown(wait=False, cancel_futures=True)
         self.memory.shutdown(wait=False, cancel_futures=True)
 
 
 class Server:
-    """Serves the servicers."""
+    """All servicers, registered with one engine."""
 
     def __init__(
         self,
@@ -99,17 +104,17 @@ class Server:
 
     @property
     def _registrar(self) -> Any:
-        """The pipeline has the two methods of a server that generated code calls."""
+        """Return the pipeline, typed as a server: it has the two methods that generated code calls."""
         return self._pipeline
 
     def start(self) -> int:
-        """Take calls; returns the port, 0 where somebody else listens. Raises ConfigurationError."""
+        """Accept calls and return the port; 0 if another process listens. Raises ConfigurationError."""
         self._senders.start()
         self._pools.start()
         return self._engine.start()
 
     def set_serving(self, *, serving: bool) -> None:
-        """What grpc.health.v1 says of the server and of each service."""
+        """Set the status that grpc.health.v1 reports for the server and for each service."""
         status = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
@@ -117,7 +122,10 @@ class Server:
             self._health.set(name, status)
 
     def stop(self, grace: timedelta) -> bool:
-        """NOT_SERVING, refuse new calls, let those in progress end; returns whether all did in `grace`."""
+        """Report NOT_SERVING, refuse new calls and let those in progress finish.
+
+        Returns whether all calls finished within `grace`.
+        """
         self._health.enter_graceful_shutdown()
         self._senders.stop()
         done = self._engine.stop(grace.total_seconds())

@@ -1,7 +1,7 @@
-"""The threads that run handlers: a `ThreadPoolExecutor`, as grpcio wants it, with less work for each call.
+"""The threads that run handlers: a `ThreadPoolExecutor`, as grpcio requires, with less work per call.
 
-It wakes the thread that was busy last, which has what it needs in the caches of its core; the original wakes
-the one that has been idle for longest, and passes three locks where here is one.
+It wakes the thread that became idle last, whose data is still in the caches of its core; the standard class
+wakes the one that has been idle longest. It takes one lock per job, the standard class three.
 """
 
 import threading
@@ -16,23 +16,23 @@ import structlog
 from identity_service.domain.errors import ConfigurationError, NotReadyError
 from identity_service.process.thread_limit import REFUSED
 
-_NO_NAMES: Final[dict[str, Any]] = {}
+_NO_KEYWORDS: Final[dict[str, Any]] = {}
 
 
 class Threads(ThreadPoolExecutor):
-    """At most `count` threads, made as they are needed; what comes while all are busy waits in line.
+    """A pool of at most `count` threads, started when needed; a job waits in a queue while all are busy.
 
-    Where the system gives no further thread, those that there are do all the work.
+    If the system refuses a further thread, the existing threads run all jobs.
     """
 
     def __init__(self, count: int, name: str) -> None:
-        super().__init__(1)  # makes no thread itself, since nothing is submitted to it
+        super().__init__(1)  # the base class starts no thread, since no job is submitted to it
         self.count = count
         self._name = name
-        self._guard = threading.Lock()
-        self._line: deque[_Job] = deque()
-        self._idle: list[_Seat] = []
-        self._made = 0
+        self._mutex = threading.Lock()
+        self._queue: deque[_Job] = deque()
+        self._idle: list[_Handoff] = []
+        self._started = 0
         self._closed = False
 
     def start_first(self) -> None:
@@ -41,57 +41,62 @@ class Threads(ThreadPoolExecutor):
         Raises ConfigurationError if the system gives none now: the service cannot start.
         """
         try:
-            self._give(_Job(None, _do_nothing, (), _NO_NAMES))
+            self._dispatch(_Job(None, _do_nothing, (), _NO_KEYWORDS))
         except NotReadyError as error:
             raise ConfigurationError(REFUSED) from error
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run this function in a thread; return the future of its result."""
         future: Future[Any] = Future()
-        self._give(_Job(future, fn, args, kwargs))
+        self._dispatch(_Job(future, fn, args, kwargs))
         return future
 
     def start(self, fn: Callable[..., None], *args: Any) -> None:
-        """Run this function, for whose end nobody can wait.
+        """Run this function in a thread without a future; an exception is only logged.
 
-        Raises RuntimeError after `shutdown`; NotReadyError if there is no thread, and the system gives none.
+        Raises RuntimeError after `shutdown`, and NotReadyError if there is no thread and the system refuses
+        one.
         """
-        self._give(_Job(None, fn, args, _NO_NAMES))
+        self._dispatch(_Job(None, fn, args, _NO_KEYWORDS))
 
     @property
     def busy(self) -> int:
-        """How many threads run something now."""
-        return self._made - len(self._idle)
+        """Return the number of threads that run a job now."""
+        return self._started - len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a thread."""
-        return len(self._line)
+        """Return the number of jobs that wait for a thread."""
+        return len(self._queue)
 
-    def _give(self, job: "_Job") -> None:
-        with self._guard:
+    def _dispatch(self, job: "_Job") -> None:
+        with self._mutex:
             if self._closed:
                 raise RuntimeError("the threads have been told to end")
             if self._idle:
                 self._idle.pop().give(job)
                 return
-            if self._made == self.count:
-                self._line.append(job)
+            if self._started == self.count:
+                self._queue.append(job)
                 return
-            self._made += 1
-            name = f"{self._name}-{self._made}"
+            self._started += 1
+            name = f"{self._name}-{self._started}"
         try:
             threading.Thread(target=self._work, args=[job], name=name, daemon=True).start()
-        except RuntimeError:  # a limit of processes, or of memory
-            self._manage_without(job)
+        except RuntimeError:  # a limit on processes or memory
+            self._dispatch_without_thread(job)
 
-    def _manage_without(self, job: "_Job") -> None:
-        """Leave the job to the threads that there are. Raises NotReadyError if there is none."""
-        with self._guard:
-            self._made -= 1
+    def _dispatch_without_thread(self, job: "_Job") -> None:
+        """Leave the job to the existing threads, since the system refused a new one.
+
+        Raises NotReadyError if there is none.
+        """
+        with self._mutex:
+            self._started -= 1
             if self._idle:
                 self._idle.pop().give(job)
-            elif self._made:
-                self._line.append(job)
+            elif self._started:
+                self._queue.append(job)
             else:
                 raise NotReadyError(
                     "the system gives this process no thread; try another one, and raise the limits of "
@@ -99,40 +104,40 @@ class Threads(ThreadPoolExecutor):
                 )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Take nothing more, and let the threads end when they have no more to do; waits for none."""
-        with self._guard:
+        """Refuse new jobs; each thread ends when no job is left. Never waits, whatever `wait` says."""
+        with self._mutex:
             self._closed = True
             while self._idle:
                 self._idle.pop().give(None)
-            dropped = tuple(self._line) if cancel_futures else ()
+            dropped = tuple(self._queue) if cancel_futures else ()
             if cancel_futures:
-                self._line.clear()
+                self._queue.clear()
         for job in dropped:
             if job.future is not None:
                 job.future.cancel()
 
     def _work(self, job: "_Job | None") -> None:
-        seat = _Seat()
+        handoff = _Handoff()
         while job is not None:
             job.run()
-            job = None  # else an idle thread would keep its last call in memory
-            with self._guard:
-                if self._line:
-                    job = self._line.popleft()
+            job = None  # release the arguments of the call while the thread is idle
+            with self._mutex:
+                if self._queue:
+                    job = self._queue.popleft()
                 elif self._closed:
                     return
                 else:
-                    self._idle.append(seat)
+                    self._idle.append(handoff)
             if job is None:
-                job = seat.wait()
+                job = handoff.wait()
 
 
 def _do_nothing() -> None:
     """Be the job for which the first thread is made."""
 
 
-class _Seat:
-    """Where one idle thread waits for what is next."""
+class _Handoff:
+    """The place where one idle thread waits for its next job."""
 
     __slots__ = ("_job", "_lock")
 
@@ -142,11 +147,12 @@ class _Seat:
         self._lock.acquire()
 
     def give(self, job: "_Job | None") -> None:
-        """None = the end."""
+        """Wake the thread with its next job; None ends the thread."""
         self._job = job
         self._lock.release()
 
     def wait(self) -> "_Job | None":
+        """Wait for the next job and return it; None = the thread ends."""
         self._lock.acquire()
         job, self._job = self._job, None
         return job
@@ -154,13 +160,16 @@ class _Seat:
 
 @dataclass(slots=True)
 class _Job:
+    """A function to run, with its arguments."""
+
     future: Future[Any] | None
-    """None: nobody waits for the result."""
+    """Gets the result; None = no result is wanted."""
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     def run(self) -> None:
+        """Run the function and set its result."""
         if self.future is None:
             self._run_alone()
             return
@@ -168,7 +177,7 @@ class _Job:
             return
         try:
             result = self.fn(*self.args, **self.kwargs)
-        except BaseException as error:  # noqa: BLE001  # it is for whoever asks for the result
+        except BaseException as error:  # noqa: BLE001  # the future raises it to its reader
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
@@ -176,5 +185,5 @@ class _Job:
     def _run_alone(self) -> None:
         try:
             self.fn(*self.args, **self.kwargs)
-        except Exception as error:  # noqa: BLE001  # one call's bug must not cost the others a thread
+        except Exception as error:  # noqa: BLE001  # one call must not end the thread
             structlog.get_logger().error("thread_bug", error=type(error).__name__)

@@ -1,8 +1,8 @@
-"""TLS of the gRPC port: certificate, key and client authorities, read anew as their files change.
+"""TLS of the gRPC port: certificate, key and client authorities, read again when their files change.
 
-Every new connection looks at the files, and nothing but whole, matching ones is used: until then the
-last good ones serve on. Connections that are open stay as they were made. Who a certificate proves is
-not decided here (see callers.py).
+Each new connection compares the files with the content in use. New content is used only if it is complete and
+its parts match; until then the last good content stays in use. Open connections are not affected. callers.py
+decides which principal a client certificate proves.
 """
 
 import threading
@@ -19,24 +19,27 @@ from identity_service.domain.ports import EventLog
 from identity_service.jose.certificates import CertificateFacts, check_authorities, check_pair
 from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
 
-_SETTLE: Final = 0.25
-"""Seconds. A handshake that has begun is done with the certificate before within microseconds."""
+_HANDSHAKE_TIME: Final = 0.25
+"""Seconds to wait before a certificate is replaced.
+
+A handshake that has begun stops using the previous certificate within microseconds.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Where the certificates lie, in PEM."""
+    """The paths of the certificates and the key, in PEM."""
 
     certificate: Path
-    """With what leads up to an authority that clients know."""
+    """The server's certificate, followed by the intermediates up to an authority that clients trust."""
     key: Path
     client_ca: Path | None = None
-    """The authorities whose client certificates are believed."""
+    """The authorities whose client certificates are accepted; None = no client certificates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFacts:
-    """What was found in the files."""
+    """The facts of the certificates in the files."""
 
     certificate: CertificateFacts
     authorities: tuple[CertificateFacts, ...]
@@ -44,22 +47,23 @@ class TlsFacts:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is in the files."""
+    """The content of the files."""
 
     certificate: bytes
     key: bytes = field(repr=False)
     client_ca: bytes | None
 
     def configuration(self, *, ask: bool) -> grpc.ServerCertificateConfiguration:
+        """Return the configuration of gRPC; `ask` = request client certificates."""
         roots = self.client_ca if ask else None
         return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], roots)
 
 
 class Certificates:
-    """The certificates in use. Any thread may ask."""
+    """The certificates in use, which follow the files. Any thread may use it."""
 
     def __init__(self, files: TlsFiles, event_log: EventLog) -> None:
-        """Reads the files. Raises ConfigurationError: one is unreadable, or they do not fit together."""
+        """Read the files. Raises ConfigurationError if one is unreadable or they do not match."""
         self._files = files
         self._event_log = event_log
         self._lock = threading.Lock()
@@ -70,8 +74,11 @@ class Certificates:
             event_log.record("tls_key_exposed", what=warning)
 
     def credentials(self, *, ask: bool) -> grpc.ServerCredentials:
-        """For one port; `ask` = whoever connects must show a certificate, if there are client authorities."""
-        # grpcio offers these two only: it asks everybody and insists, or it asks nobody.
+        """Return the credentials of one port.
+
+        With `ask`, every client must present a certificate, if client authorities are set.
+        """
+        # grpcio has only two modes: a certificate is required of every client, or requested of none.
         ask = ask and self._files.client_ca is not None
         given = self.latest()
 
@@ -81,25 +88,29 @@ class Certificates:
             if latest is given:
                 return None
             given = latest
-            # gRPC holds a lock around this call, and frees the certificate before as soon as it has the next
-            # one, also while a handshake that has just left the lock still reads it: the process crashes
-            # (grpc/grpc issue 36693). No other enters before this returns, and those that have left are done.
-            time.sleep(_SETTLE)
+            # gRPC holds a lock during this call and frees the previous certificate when it returns, even if a
+            # handshake that has just left the lock still reads it; then the process crashes (grpc/grpc issue
+            # 36693). While this call sleeps, no handshake can enter, and those that have left finish.
+            time.sleep(_HANDSHAKE_TIME)
             return latest.configuration(ask=ask)
 
         first = given.configuration(ask=ask)
-        return grpc.dynamic_ssl_server_credentials(first, fetch, ask)  # type: ignore[arg-type]  # None = as it was
+        return grpc.dynamic_ssl_server_credentials(first, fetch, ask)  # type: ignore[arg-type]  # None = no change
 
     def expire_time(self) -> datetime:
-        """When the server's certificate expires."""
+        """Return when the server's certificate expires."""
         self.latest()
         return self._facts.certificate.expire_time
 
     def latest(self) -> Content:
-        """What a connection that is made now shall use."""
+        """Return the content that a new connection uses; reads the files again.
+
+        If the files cannot be read or do not match, the error is logged once and the previous content is
+        returned.
+        """
         with self._lock:
             try:
-                # Compared whole: a time of change can stay the same, and the handshake costs far more.
+                # Compare the content: the modification time may not change, and a handshake costs far more.
                 found = _read(self._files)
                 if found != self._content:
                     self._facts = _check(found, self._files)
@@ -115,14 +126,14 @@ class Certificates:
 
 
 def check_files(files: TlsFiles) -> TlsFacts:
-    """What the files say. Raises ConfigurationError: one is unreadable, or they do not fit together."""
+    """Return the facts of the files. Raises ConfigurationError if one is unreadable or they do not match."""
     return _check(_read(files), files)
 
 
 def key_warning(files: TlsFiles) -> str:
-    """Say that others may read the private key, and what to do; empty if they may not.
+    """Return a warning if other users may read the private key, with the remedy; else an empty text.
 
-    It is served all the same: many tools that renew certificates leave the files like this.
+    The key is used all the same: many tools that renew certificates leave the files readable.
     """
     try:
         exposed = others_may_read(files.key.stat())
@@ -138,7 +149,7 @@ def _read(files: TlsFiles) -> Content:
 
 def _content(setting: str, path: Path) -> bytes:
     try:
-        if kind := irregular(path.stat()):  # to open a pipe would wait for a writer
+        if kind := irregular(path.stat()):  # opening a pipe would block until a writer opens it
             raise ConfigurationError(f"{setting}: {path} is {kind}; name a regular file")
         return path.read_bytes()
     except OSError as error:

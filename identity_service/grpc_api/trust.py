@@ -1,4 +1,4 @@
-"""The servicer of TrustService: convert, call, convert."""
+"""The servicer of TrustService: each method converts, calls a use case, and converts the result."""
 
 from datetime import timedelta
 
@@ -17,12 +17,12 @@ from identityapi.v1 import trust_service_pb2_grpc as rpc
 
 
 class TrustServicer(rpc.TrustServiceServicer):
-    """GetKeys answers from memory; Watch hands its stream over to the senders."""
+    """The servicer of TrustService. GetKeys answers from memory; Watch hands its stream to the senders."""
 
     def __init__(
         self, keys: KeyRing, replica: ReplicaView, hub: WatchHub, senders: Senders, max_age: timedelta
     ) -> None:
-        """`max_age` = how long keys may be cached."""
+        """Create the servicer; `max_age` is how long clients may cache the keys."""
         self._keys = keys
         self._replica = replica
         self._hub = hub
@@ -30,15 +30,17 @@ class TrustServicer(rpc.TrustServiceServicer):
         self._max_age = max_age
 
     def GetKeys(self, request: pb.GetKeysRequest, context: grpc.ServicerContext) -> pb.GetKeysResponse:
-        # Not yet loaded is not the same as none. Afterwards they are served however stale the replica is.
+        """Return the public signing keys, unless the client has the current set already."""
+        # An empty set before the first load would be wrong. After it, keys are served however stale they are.
         self._replica.require_ready()
         key_set = from_keys(self._keys.published(), self._max_age)
         known = request.etag and request.etag == key_set.etag
         return pb.GetKeysResponse(key_set=None if known else key_set, revision=str(self._replica.revision))
 
-    def Watch(  # type: ignore[override]  # the stub does not know of non-blocking handlers
+    def Watch(  # type: ignore[override]  # generated code has no non-blocking handlers
         self, request: pb.WatchRequest, context: grpc.ServicerContext, stream: ResponseStream
     ) -> None:
+        """Send the live revocations, then every change and heartbeats, until the stream ends."""
         watcher = self._hub.open(convert.to_resume(request), self._senders.wake)
         self._senders.add(watcher, stream, request_id(context), lambda: self._hub.close(watcher))
 

@@ -35,12 +35,18 @@ _RESTARTED: Final = pb.WatchResponse(restarted=True).SerializeToString()
 
 
 def max_age(publish_before: timedelta) -> timedelta:
-    """How long keys may be cached, so that a copy knows a key well before it signs."""
+    """Return how long clients may cache the keys: a third of `publish_before`, at most 20 minutes.
+
+    A cached copy then contains a key well before that key signs.
+    """
     return min(publish_before / 3, _LONGEST_MAX_AGE)
 
 
 def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
-    """A set of public keys; the etag is of the keys alone, not of what each is used for now."""
+    """Convert public keys to a KeySet.
+
+    The etag depends on the keys only, not on their states.
+    """
     jwks = json.dumps({"keys": [json.loads(key.public_jwk) for key in keys if key.public_jwk is not None]})
     message = pb.KeySet(jwks=jwks, etag=base64url(hashlib.sha256(jwks.encode()).digest()[:16]))
     message.max_age.FromTimedelta(max_age)
@@ -49,6 +55,7 @@ def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
 
 
 def from_key(key: PublishedKey) -> pb.PublishedKey:
+    """Convert one key and its state, without secrets."""
     return pb.PublishedKey(
         key_id=key.key_id,
         purpose=_PURPOSES[key.purpose],
@@ -62,25 +69,32 @@ def from_key(key: PublishedKey) -> pb.PublishedKey:
 
 
 class WatchRenderer:
-    """Messages of Watch as bytes; those of changes and heartbeats may be joined end to end."""
+    """Serializes the messages of Watch.
+
+    Serialized changes and heartbeats may be concatenated to one message.
+    """
 
     def __init__(self, max_age: timedelta) -> None:
-        """`max_age` = how long keys may be cached."""
+        """Create a renderer; `max_age` is how long watchers may cache the keys."""
         self._max_age = max_age
 
     def changes(self, changes: Sequence[tuple[Change, Link]], revision: Revision | None) -> bytes:
+        """Return the message of these changes; `revision` is the place up to which all has been sent."""
         message = pb.WatchResponse(revision=str(revision or ""))
         for change, link in changes:
             _add(message, change, link)
         return message.SerializeToString()
 
     def restarted(self) -> bytes:
+        """Return the message that precedes everything that is live."""
         return _RESTARTED
 
     def keys(self, keys: Sequence[PublishedKey]) -> bytes:
+        """Return the message of the public keys, which replace the ones sent before."""
         return pb.WatchResponse(key_set=from_keys(keys, self._max_age)).SerializeToString()
 
     def heartbeat(self, revision: Revision, time: datetime, staleness: float) -> bytes:
+        """Return a heartbeat; `staleness` in seconds."""
         message = pb.WatchResponse(revision=str(revision), time=timestamp(time))
         message.staleness.FromMilliseconds(round(min(staleness, 1e9) * 1000))
         return message.SerializeToString()
@@ -102,4 +116,4 @@ def _add(message: pb.WatchResponse, change: Change, link: Link) -> None:
             raised.number = change.number
             raised.link = change.origin or link
         case RecordChanged():
-            pass  # whoever needs the record reads it; keys come as a set
+            pass  # records are not sent to watchers; keys are sent as a set

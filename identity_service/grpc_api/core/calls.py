@@ -1,7 +1,7 @@
 """One call of grpcio's server, received and answered by completions of gRPC's core.
 
 Uses the private interface of grpcio (`grpc._server` and its Cython core). pyproject.toml keeps grpcio below
-the next minor version, and `check.py` tries it out at start.
+the next minor version, and `check.py` tests at start that the interface works.
 """
 
 from collections.abc import Callable
@@ -18,33 +18,36 @@ _SEND: Final = "send_message"
 
 
 class Phase(Enum):
-    """What an open call waits for."""
+    """The event for which an open call waits."""
 
     RECEIVING = auto()
-    """Its client to send the request, for at most `request_timeout`, or `RECEIVE_GRACE`."""
+    """The client sends the request, within `request_timeout`, or `RECEIVE_GRACE` beyond a limit."""
     RUNNING = auto()
-    """Its handler."""
+    """The handler returns."""
     STREAMING = auto()
-    """Something to send; the sender of the stream keeps the time of each message."""
+    """There is a message to send; the sender of the stream measures the time of each message."""
     SENDING = auto()
-    """Its client to read one of several answers, for at most `send_timeout`."""
+    """The client reads one of several responses, within `send_timeout`."""
     ENDING = auto()
-    """Its client to read the answer and the status, for at most `send_timeout`."""
+    """The client reads the response and the status, within `send_timeout`."""
     ABANDONED = auto()
-    """Its handler, although its client has left: it still counts, for it has a thread or waits for one."""
+    """The handler returns, although the client has left.
+
+    The call still counts, because it occupies a thread or waits for one.
+    """
     ENDED = auto()
-    """Nothing."""
+    """None: the call has ended."""
 
 
 class OpenCall:
-    """One call from its headers to its end."""
+    """One call from the arrival of its headers to its end."""
 
     __slots__ = ("address", "beyond", "event", "phase", "since", "state")
 
     def __init__(self, event: Any, state: Any, address: str, since: float) -> None:
-        """`event` and `state` are grpcio's; `since` is when the phase began."""
+        """Create a call that is receiving since `since`; `event` and `state` are objects of grpcio."""
         self.beyond = False
-        """Whether its address had more unfinished requests than its bound when the call came."""
+        """Whether its address exceeded the bound on unfinished requests when the call came."""
         self.event = event
         self.state = state
         self.address = address
@@ -52,7 +55,7 @@ class OpenCall:
         self.since = since
 
     def abort(self, status: RpcStatus) -> None:
-        """End the call with this status unless it has one; waits for nothing."""
+        """End the call with this status unless it has a status; does not wait."""
         state = self.state
         with state.condition:
             if not internals._is_rpc_state_active(state):
@@ -62,9 +65,9 @@ class OpenCall:
             internals._abort(state, self.event.call, cygrpc.StatusCode.unknown, b"")
 
     def receive(self, received: Callable[[bytes | None], None]) -> None:
-        """Begin to receive one message; `received` gets it, or None if the client sends no more.
+        """Start to receive one message; `received` gets it, or None if the client sends no more.
 
-        It is called by the one thread that serves all calls, and must not wait.
+        `received` must not wait: it runs in grpcio's serving thread, which serves all calls.
         """
         state = self.state
 
@@ -83,18 +86,20 @@ class OpenCall:
 
 
 class CoreStream:
-    """Implements `ResponseStream` by completions of gRPC's core."""
+    """A `ResponseStream` that sends by completions of gRPC's core."""
 
     def __init__(self, call: OpenCall, ending: Callable[[OpenCall], None]) -> None:
-        """`ending` is called when the handler has ended the stream."""
+        """Create a stream of a call; `ending` is called when the handler has ended the stream."""
         self._call = call
         self._ending = ending
 
     @property
     def address(self) -> str:
+        """Return the address under which the client counts; empty if exempt."""
         return self._call.address
 
     def send(self, message: bytes, taken: Callable[[], None]) -> None:
+        """Start to send one message; `taken` is called when the core has taken it or the call has ended."""
         state = self._call.state
 
         def completed(_: Any) -> Any:
@@ -116,6 +121,7 @@ class CoreStream:
             taken()
 
     def end(self, status: RpcStatus | None) -> None:
+        """End the stream with this status; None = OK."""
         if status is not None:
             self._call.abort(status)
         else:
@@ -125,13 +131,16 @@ class CoreStream:
         self._ending(self._call)
 
     def cancel(self) -> None:
+        """End the call at once."""
         self._call.event.call.cancel()
 
     def is_active(self) -> bool:
+        """Return whether the call is still open."""
         with self._call.state.condition:
             return bool(internals._is_rpc_state_active(self._call.state))
 
     def on_end(self, callback: Callable[[], None]) -> bool:
+        """Register a callback that runs when the call ends; return False if it has ended already."""
         with self._call.state.condition:
             callbacks = self._call.state.callbacks
             if callbacks is not None:

@@ -1,7 +1,8 @@
-"""What serves instead of `receivers.py` if an unknown version of grpcio does not work with it.
+"""The replacement for `receivers.py` if an unknown version of grpcio does not work with it.
 
-Then threads wait for clients after all: for a request to arrive, and for each message of a stream to be read.
-There may be many of them, so that a handful of calls does not hold them all, and few of them work at once.
+Here threads do wait for clients: for a request to arrive, and for each message of a stream to be read. There
+are up to 1,000 of them, so that a few slow calls do not occupy all, but only a few may run handlers at the
+same time.
 """
 
 import threading
@@ -16,20 +17,22 @@ from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
 
 _THREADS: Final = 1000
-"""Threads that may wait for clients."""
+"""The largest number of threads that wait for clients, per pool."""
 
 
 class BlockingStream:
-    """Implements `ResponseStream` on grpcio's own function that sends, which waits for the client."""
+    """A `ResponseStream` on grpcio's own function for sending, which waits for the client."""
 
     def __init__(self, send: Callable[[Any], None], context: grpc.ServicerContext, threads: Threads) -> None:
-        """`threads` wait for the client while a message is sent."""
+        """Create a stream; `threads` wait for the client while a message is sent."""
         self._send = send
         self._context = context
         self._threads = threads
         self._ended = threading.Lock()
 
     def send(self, message: bytes, taken: Callable[[], None]) -> None:
+        """Send a message in another thread, which then calls `taken`."""
+
         def send() -> None:
             self._send(message)
             taken()
@@ -44,6 +47,7 @@ class BlockingStream:
             taken()
 
     def end(self, status: RpcStatus | None) -> None:
+        """End the stream with this status; None = OK."""
         if not self._ended.acquire(blocking=False) or not self._context.is_active():
             return
         if status is not None:
@@ -53,77 +57,80 @@ class BlockingStream:
         self._send(None)
 
     def cancel(self) -> None:
+        """End the call at once."""
         self._context.cancel()
 
     def is_active(self) -> bool:
+        """Return whether the call is still open."""
         return self._context.is_active()
 
     def on_end(self, callback: Callable[[], None]) -> bool:
+        """Register a callback that runs when the call ends; return False if it has ended already."""
         return self._context.add_callback(callback)
 
 
 class WaitingThreads:
-    """Serves the methods of one server by threads of which many may wait."""
+    """Serves the methods of one server with many threads that may wait for clients."""
 
     def __init__(self) -> None:
         self.default = Threads(_THREADS, "identity-receiving")
-        """For grpcio's server: runs every method."""
+        """The pool for grpcio's server; it runs every method."""
         self._sending = Threads(_THREADS, "identity-sending")
-        self._at_once: dict[Threads, threading.Semaphore] = {}
+        self._semaphores: dict[Threads, threading.Semaphore] = {}
 
     def at_most(self, limits: Limits) -> int | None:
-        """How many calls grpcio's server may admit."""
+        """Return the number of calls that grpcio's server may admit."""
         return limits.config.calls.total
 
     @property
     def is_busy(self) -> bool:
-        """Return True: what is open is not known here."""
+        """Return True: this class does not know the open calls."""
         return True
 
     def start(self) -> None:
-        """Make the first threads; others are made when calls come. Raises ConfigurationError."""
+        """Start the first threads; others start when calls come. Raises ConfigurationError."""
         self.default.start_first()
         self._sending.start_first()
 
     def close(self) -> None:
-        """Let the threads end when they have nothing more to do."""
+        """Let the threads end when they have no job left."""
         self.default.shutdown(wait=False)
         self._sending.shutdown(wait=False)
 
     def unary(self, behaviour: Any, threads: Threads) -> Any:
-        """A method that answers once; only as many of its threads work at once as `threads` has."""
-        at_once = self._of(threads)
+        """Return a unary behaviour; at most `threads.count` behaviours of `threads` run at the same time."""
+        handler_slots = self._semaphore_of(threads)
 
         def limited(data: bytes, context: grpc.ServicerContext) -> Any:
-            with at_once:
+            with handler_slots:
                 return behaviour(data, context)
 
         return limited
 
     def stream(self, behaviour: Any, threads: Threads) -> Any:
-        """A method that is given a `ResponseStream`."""
-        at_once = self._of(threads)
+        """Return the behaviour of a method that gets a `ResponseStream`, limited in the same way."""
+        handler_slots = self._semaphore_of(threads)
 
         def opening(data: bytes, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
-            with at_once:
+            with handler_slots:
                 behaviour(data, context, BlockingStream(send, context, self._sending))
 
         opening.experimental_non_blocking = True  # type: ignore[attr-defined]
         return opening
 
     def conversation(self, behaviour: Any, threads: Threads) -> Any:
-        """A method that answers each message by itself."""
-        at_once = self._of(threads)
+        """Return the behaviour of a method that answers each message, limited in the same way."""
+        handler_slots = self._semaphore_of(threads)
 
         def answering(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             answer = behaviour(context)
             for data in requests:
-                with at_once:
+                with handler_slots:
                     response = answer(data)
                 yield response
 
         return answering
 
-    def _of(self, threads: Threads) -> threading.Semaphore:
-        """The semaphore that takes the place of these threads."""
-        return self._at_once.setdefault(threads, threading.Semaphore(threads.count))
+    def _semaphore_of(self, threads: Threads) -> threading.Semaphore:
+        """Return the semaphore that limits the handlers of this pool in place of its threads."""
+        return self._semaphores.setdefault(threads, threading.Semaphore(threads.count))

@@ -1,7 +1,7 @@
-"""Gives memory that the process has freed back to the system.
+"""Returns memory that the process has freed to the operating system.
 
-The C library keeps what was freed for later use. After clients have sent hundreds of megabytes of bodies that
-were given up, the process would stay as large as it was then, and might be ended for it.
+The C library keeps freed memory for later use. After clients have sent hundreds of megabytes of requests that
+were abandoned, the process would keep its size, and the system might kill it for that.
 """
 
 import ctypes
@@ -9,26 +9,32 @@ from collections.abc import Callable
 from typing import Final
 
 _INTERVAL: Final = 5.0
-"""Seconds between two times at least: each takes some milliseconds."""
-_AGAIN: Final = 12.0
-"""Seconds after the last note while it goes on: gRPC's core frees the bytes of a call after its end."""
+"""Seconds between two trims at least; each takes some milliseconds."""
+_TRIM_PERIOD: Final = 12.0
+"""Seconds after the last `note` in which it trims: gRPC's core frees the bytes of a call after its end."""
 
 
 class FreedMemory:
-    """Gives memory back for some time after it was freed. One thread calls `give_back`, any thread `note`."""
+    """Returns freed memory for a while after `note`.
+
+    One thread calls `give_back`; any thread calls `note`.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        """Of glibc; None with another C library."""
+        """`malloc_trim` of glibc; None with another C library."""
         self._until = self._next = 0.0
 
     def note(self) -> None:
-        """Note that much may have been freed, or will be soon."""
-        self._until = self._monotonic() + _AGAIN
+        """Record that much memory may have been freed, or will be soon."""
+        self._until = self._monotonic() + _TRIM_PERIOD
 
     def give_back(self) -> bool:
-        """Give back what was freed, every 5 s until 12 s after the last note; returns whether it did."""
+        """Return freed memory to the system; return whether this call did so.
+
+        Does so at most every 5 s, until 12 s after the last `note`.
+        """
         now = self._monotonic()
         if now > self._until or now < self._next or self._trim is None:
             return False

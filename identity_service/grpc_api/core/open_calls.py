@@ -1,4 +1,4 @@
-"""Every open call of one server: counted against the limits, and ended if its client is too slow."""
+"""The open calls of one server: counted against the limits, and ended if the client is too slow."""
 
 import threading
 from typing import Any, Final
@@ -9,40 +9,40 @@ from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
 
-_LOOK_EVERY: Final = 0.1
-"""Seconds between two looks for calls whose client is too slow; one takes 0.2 ms for each 1,000 calls."""
-_READING: Final = (Phase.SENDING, Phase.ENDING)
-"""What a client ends by reading."""
+_CHECK_INTERVAL: Final = 0.1
+"""Seconds between two checks for calls with slow clients; a check takes 0.2 ms per 1,000 calls."""
+_CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
+"""The phases that end when the client has read what was sent."""
 
 
 class OpenCalls:
-    """Every open call of one server: counted against the limits, and ended if its client is too slow."""
+    """The open calls of one server and the thread that ends those with slow clients."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._monotonic = limits.monotonic
         self._request_timeout = limits.config.request_timeout.total_seconds()
         self._send_timeout = limits.config.send_timeout.total_seconds()
-        # Only the thread that serves all calls adds and removes.
+        # Only grpcio's serving thread adds and removes calls.
         self._open: set[OpenCall] = set()
         self._closed = threading.Event()
         self._memory = FreedMemory(limits.monotonic)
 
     @property
     def are_any(self) -> bool:
-        """Return whether a call is open."""
+        """Return whether any call is open."""
         return bool(self._open)
 
     def start(self) -> None:
-        """Begin to look for calls whose client is too slow."""
+        """Start the thread that checks for slow clients."""
         threading.Thread(target=self._watch, name="identity-calls", daemon=True).start()
 
     def close(self) -> None:
-        """End the thread that looks for them."""
+        """End the thread that checks for slow clients."""
         self._closed.set()
 
     def admit(self, event: Any, state: Any) -> OpenCall | None:
-        """Return the call once it is counted; None if a limit refused it, which its client is told."""
+        """Count a new call and return it; end it with an error and return None if a limit refuses it."""
         limits = self._limits
         address = limits.peers.address_of(event.call.peer().decode())
         call = OpenCall(event, state, address, self._monotonic())
@@ -61,7 +61,7 @@ class OpenCalls:
         return call
 
     def received(self, call: OpenCall) -> bool:
-        """Note that the request is here; False if the call was ended before."""
+        """Record that the request of a call has arrived; return False if the call had ended before."""
         with call.state.condition:
             if call.phase is not Phase.RECEIVING:
                 return False
@@ -70,30 +70,30 @@ class OpenCalls:
         return True
 
     def note_unfinished(self) -> None:
-        """Note that the client of a call sends no more, and perhaps has sent a part of a large message."""
+        """Record that a client ended its request early, which may leave memory of a large message."""
         self._memory.note()
 
     def streaming(self, call: OpenCall) -> None:
-        """Note that the call is open for a sender of streams."""
+        """Record that the call is an open stream that waits for the next message to send."""
         with call.state.condition:
             if not call.state.statused and not self._abandoned(call):
                 call.phase = Phase.STREAMING
 
     def sending(self, call: OpenCall) -> None:
-        """Note that a message is sent to the client, which has `send_timeout` to read it."""
+        """Record that a message is sent; the client has `send_timeout` to read it."""
         with call.state.condition:
             if not call.state.statused and not self._abandoned(call):
                 call.since, call.phase = self._monotonic(), Phase.SENDING
 
     def ending(self, call: OpenCall) -> None:
-        """Note that the handler has answered: the client has `send_timeout` to read that."""
+        """Record that the handler has answered; the client has `send_timeout` to read the answer."""
         with call.state.condition:
             if call.phase is not Phase.ENDING and not self._abandoned(call):
-                # The time first: the thread that watches looks at the phase without the lock.
+                # Set the time first: the checking thread reads the phase without the lock.
                 call.since, call.phase = self._monotonic(), Phase.ENDING
 
     def _abandoned(self, call: OpenCall) -> bool:
-        """Return whether the call has ended; it counts no longer if what it waited for was its handler."""
+        """Return whether the call has ended; stop counting it if it only waited for its handler."""
         if call.phase is Phase.ABANDONED:
             call.phase = Phase.ENDED
             self._limits.calls.give_back(call.address)
@@ -111,26 +111,26 @@ class OpenCalls:
             self._limits.calls.give_back(call.address)
 
     def _watch(self) -> None:
-        while not self._closed.wait(_LOOK_EVERY):
+        while not self._closed.wait(_CHECK_INTERVAL):
             self._memory.give_back()
             now = self._monotonic()
             for call in self._open.copy():
                 if call.phase is Phase.RECEIVING:
                     timeout = self._limits.receive_grace if call.beyond else self._request_timeout
                     if now - call.since > timeout:
-                        self._give_up_receiving(call)
-                elif call.phase in _READING and now - call.since > self._send_timeout:
+                        self._stop_receiving(call)
+                elif call.phase in _CLIENT_READS and now - call.since > self._send_timeout:
                     self._limits.hit("send_timeout", call.address)
                     call.event.call.cancel()
 
-    def _give_up_receiving(self, call: OpenCall) -> None:
+    def _stop_receiving(self, call: OpenCall) -> None:
         with call.state.condition:
             if self.received(call):
-                call.abort(to_status(self._late(call), new_request_id()))
+                call.abort(to_status(self._timeout_error(call), new_request_id()))
                 self.ending(call)
                 self._memory.note()
 
-    def _late(self, call: OpenCall) -> IdentityError:
+    def _timeout_error(self, call: OpenCall) -> IdentityError:
         if call.beyond:
             return self._limits.receives.refuse_beyond(call.address)
         self._limits.hit("request_timeout", call.address)

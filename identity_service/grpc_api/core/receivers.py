@@ -1,9 +1,9 @@
-"""Stand-ins for the thread pools of grpcio's server: they receive the request first, then take a thread.
+"""Replacements for the thread pools of grpcio's server: they receive the request before they take a thread.
 
-grpcio's server hands each call to a thread, which then waits for the request's message and, in a stream, for
-the client to read each message. A few clients that neither send nor read hold every thread, and no public
-option changes that. What grpcio's server hands a call over with is `submit` of a thread pool: hence these
-classes.
+grpcio's server hands each call to a thread, which then waits for the request and, in a stream, for the client
+to read each message. A few clients that neither send nor read would occupy every thread, and no public option
+changes that. grpcio's server hands over a call by calling `submit` of a thread pool; that is why these
+classes are executors.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,23 @@ _NO_MESSAGE: Final = RpcStatus(
 
 
 class Receiver(ThreadPoolExecutor):
-    """Stands in for the pool that grpcio's server gives a method's calls to."""
+    """The executor to which grpcio's server submits the calls of a method."""
 
     def __init__(self, calls: OpenCalls, threads: Threads) -> None:
-        super().__init__(1)  # makes no thread itself, since nothing is submitted to it
+        super().__init__(1)  # the base class starts no thread, since no job is submitted to it
         self._calls = calls
         self._pool = threads
 
     def submit(self, run: Any, handle: Any, event: Any, state: Any, *rest: Any) -> Any:  # type: ignore[override]
-        """Take over a call from grpcio's server; returns None, which the server takes for "not queued".
+        """Take over a call from grpcio's server; return None, which the server treats as "not queued".
 
         Args:
-            run: runs a function in the call's own context (contextvars).
+            run: runs a function in the context of the call (contextvars).
             handle: the function of grpcio's server that serves the call.
-            rest: the behaviour, what gets its request, and how messages are parsed and written.
+            event: grpcio's event of the new call.
+            state: grpcio's state of the call.
+            rest: the behaviour, the function that returns its request, and the functions that parse and
+                serialize messages.
         """
         call = self._calls.admit(event, state)
         if call is not None:
@@ -72,7 +75,7 @@ class Receiver(ThreadPoolExecutor):
 
 
 class UnaryReceiver(Receiver):
-    """For methods that answer once."""
+    """The receiver of methods that answer once."""
 
     def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
         behaviour, _, parse, serialize = rest
@@ -83,7 +86,7 @@ class UnaryReceiver(Receiver):
 
 
 class StreamReceiver(Receiver):
-    """For methods that are given a `ResponseStream`, and leave it open."""
+    """The receiver of methods that get a `ResponseStream` and leave it open."""
 
     def _serve(self, call: OpenCall, message: bytes, run: Any, _: Any, *rest: Any) -> None:
         self._calls.streaming(call)
@@ -94,7 +97,7 @@ class StreamReceiver(Receiver):
 
 
 class ConversationReceiver(Receiver):
-    """For methods that answer each message of their client by itself (`stream_stream`).
+    """The receiver of bidirectional methods that answer each message by itself.
 
     The behaviour gets the context and returns the function that answers one message.
     """
@@ -136,15 +139,15 @@ class ConversationReceiver(Receiver):
 
 
 class Completions:
-    """Serves the methods of one server by completions."""
+    """Serves the methods of one server by completions of gRPC's core."""
 
     def __init__(self, limits: Limits) -> None:
         self._calls = OpenCalls(limits)
         self.default = UnaryReceiver(self._calls, Threads(1, "identity-unused"))
-        """For grpcio's server; each method brings its own."""
+        """The receiver for grpcio's server; unused, because each method has its own."""
 
-    def at_most(self, limits: Limits) -> int | None:  # noqa: ARG002  # as the other way of serving has it
-        """How many calls grpcio's server may admit; None, since they are counted here."""
+    def at_most(self, limits: Limits) -> int | None:  # noqa: ARG002  # WaitingThreads uses it
+        """Return None: grpcio's server need not limit the calls, because `OpenCalls` counts them."""
         return None
 
     @property
@@ -153,21 +156,26 @@ class Completions:
         return self._calls.are_any
 
     def start(self) -> None:
+        """Start checking for slow clients."""
         self._calls.start()
 
     def close(self) -> None:
+        """Stop checking for slow clients."""
         self._calls.close()
 
     def unary(self, behaviour: Any, threads: Threads) -> Any:
-        """A method that answers once: `behaviour(data, context)` returns the answer."""
+        """Prepare a method that answers once: `behaviour(data, context)` returns the response."""
         return _received_by(UnaryReceiver(self._calls, threads), behaviour)
 
     def stream(self, behaviour: Any, threads: Threads) -> Any:
-        """A method that is given a `ResponseStream`: `behaviour(data, context, stream)` returns at once."""
+        """Prepare a method with a `ResponseStream`: `behaviour(data, context, stream)` returns at once."""
         return _received_by(StreamReceiver(self._calls, threads), behaviour)
 
     def conversation(self, behaviour: Any, threads: Threads) -> Any:
-        """A method that answers each message by itself: `behaviour(context)` returns what answers one."""
+        """Prepare a method that answers each message by itself.
+
+        `behaviour(context)` returns the function that answers one message.
+        """
         return _received_by(ConversationReceiver(self._calls, threads), behaviour)
 
 

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Administration. Every method needs scope identity.admin, except that a user may list and end sessions of
-    their own. Lists are ordered by id unless they say otherwise; `page_size` is 100 by default and at most
-    1,000; `page_token` is what the page before returned, together with the same other fields.
+    """Administers the service. Every method needs the scope identity.admin, except that users may list and end
+    their own sessions. Lists are ordered by id unless stated otherwise. A `page_token` is valid only with the
+    same values of the other fields.
     """
 
     def __init__(self, channel):
@@ -165,125 +165,125 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Administration. Every method needs scope identity.admin, except that a user may list and end sessions of
-    their own. Lists are ordered by id unless they say otherwise; `page_size` is 100 by default and at most
-    1,000; `page_token` is what the page before returned, together with the same other fields.
+    """Administers the service. Every method needs the scope identity.admin, except that users may list and end
+    their own sessions. Lists are ordered by id unless stated otherwise. A `page_token` is valid only with the
+    same values of the other fields.
     """
 
     def CreateClient(self, request, context):
-        """Makes a client. Its secret is in the answer once and kept only as a hash.
+        """Creates a client. The response contains its secret, which is stored only as a hash and never shown again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetClient(self, request, context):
-        """One client.
+        """Returns one client.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListClients(self, request, context):
-        """The clients.
+        """Lists the clients.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateClient(self, request, context):
-        """Changes a client. Disabling it revokes all that was issued to it or through it.
+        """Changes a client. Disabling it revokes everything that was issued to it or through it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteClient(self, request, context):
-        """Deletes a client and revokes all that was issued to it or through it.
+        """Deletes a client and revokes everything that was issued to it or through it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateClientSecret(self, request, context):
-        """Gives a client a new secret; the old ones may go on working for a while.
+        """Gives a client a new secret; the previous secrets can stay valid for a while.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateUser(self, request, context):
-        """Makes a user.
+        """Creates a user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """One user.
+        """Returns one user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUsers(self, request, context):
-        """The users.
+        """Lists the users.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateUser(self, request, context):
-        """Changes a user. Disabling them ends all of their sessions and tokens.
+        """Changes a user. Disabling the user revokes all of the user's sessions and tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """Deletes a user and ends all of their sessions and tokens.
+        """Deletes a user and revokes all of the user's sessions and tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetPassword(self, request, context):
-        """Sets a user's password and, unless told otherwise, ends all of their sessions and tokens.
+        """Sets a user's password and, unless `revoke` is false, revokes all of the user's sessions and tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """The live sessions of a subject or of a client, the newest sign-in first. Users may list their own.
+        """Lists the live sessions of a subject or of a client, the newest sign-in first. Users may list their own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeSessions(self, request, context):
-        """Ends one session, or all of a subject but one. Users may end their own.
+        """Ends one session, or all sessions of a subject except one. Users may end their own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateTrustedIssuer(self, request, context):
-        """Trusts an issuer: its JWTs are credentials from now on, for the clients that its rules name.
+        """Adds a trusted issuer: its JWTs are accepted as credentials of the clients that its rules name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrustedIssuer(self, request, context):
-        """One trusted issuer.
+        """Returns one trusted issuer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTrustedIssuers(self, request, context):
-        """The trusted issuers.
+        """Lists the trusted issuers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,51 +297,53 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTrustedIssuer(self, request, context):
-        """Trusts an issuer no more. Tokens that were issued for its JWTs live on until they expire or are revoked.
+        """Removes a trusted issuer. Tokens that were issued for its JWTs stay valid until they expire or are
+        revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """The keys, with what each of them is used for now. No secret is among them.
+        """Lists the keys of every purpose and their states, without any secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateKeys(self, request, context):
-        """Brings the next key into use ahead of its time: as soon as it has been published for `publish_before`,
-        so that no verifier meets a key that it does not know.
+        """Brings the next key into use ahead of schedule: as soon as it has been published for `publish_before`, so
+        that every verifier knows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetireKey(self, request, context):
-        """Refuses at once everything that was made with a key, everywhere, and brings the next one into use. For
-        a key that somebody else may know; nothing takes it back.
+        """Revokes a key and everything that was made with it, at once and in all processes, and brings the next key
+        into use. For a key that may have been disclosed. This cannot be undone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RewrapKeys(self, request, context):
-        """Seals every key under the master key of the process that answers, after that was changed. Repeatable.
+        """Encrypts every key in the store under the current master key of the process that answers. Call it after
+        the master key was changed; it can be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """What happened, the newest first.
+        """Lists the stored audit events, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TailAuditEvents(self, request, context):
-        """What happens, as it happens.
+        """Sends audit events as they are stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -484,9 +486,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Administration. Every method needs scope identity.admin, except that a user may list and end sessions of
-    their own. Lists are ordered by id unless they say otherwise; `page_size` is 100 by default and at most
-    1,000; `page_token` is what the page before returned, together with the same other fields.
+    """Administers the service. Every method needs the scope identity.admin, except that users may list and end
+    their own sessions. Lists are ordered by id unless stated otherwise. A `page_token` is valid only with the
+    same values of the other fields.
     """
 
     @staticmethod

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class IdentityServiceStub:
-    """Proves who a caller is, signs a short-lived token for them, checks it, renews it and takes it back.
+    """Authenticates users and clients and issues short-lived signed tokens to them; verifies, refreshes and
+    revokes these tokens.
     """
 
     def __init__(self, channel):
@@ -63,43 +64,45 @@ class IdentityServiceStub:
 
 
 class IdentityServiceServicer:
-    """Proves who a caller is, signs a short-lived token for them, checks it, renews it and takes it back.
+    """Authenticates users and clients and issues short-lived signed tokens to them; verifies, refreshes and
+    revokes these tokens.
     """
 
     def Issue(self, request, context):
-        """Exchanges a credential for a signed access token, and for people a refresh token.
-        Needs no caller token: the credential is in the request.
+        """Exchanges a credential for a signed access token, and for users also a refresh token. Needs no caller
+        token, because the credential is in the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Says whether a token is good, and what it says. A bad token is an answer (status OK, `rejected`),
-        not an error. Needs scope identity.verify where require_caller_auth is on.
+        """Returns whether a token is valid, and its claims. A token that is not valid is a result (status OK,
+        `rejected`), not an error. Needs the scope identity.verify if `require_caller_auth` is on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyBatch(self, request, context):
-        """Verifies up to 1,000 tokens; one result each, in the order of the requests.
+        """Verifies up to 1,000 tokens; returns one result each, in the order of the requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Refresh(self, request, context):
-        """Exchanges a refresh token for a new access token and the session's next refresh token.
-        Retrying with the same refresh token is safe: it gives the same successor.
+        """Exchanges a refresh token for a new access token and the next refresh token of the session. A retry with
+        the same refresh token is safe: it returns the same next refresh token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Revoke(self, request, context):
-        """Takes back a token, a session, or everything of a principal. Idempotent (RFC 7009). OK means
-        that it is durable. The holder of a token may revoke it; all else needs scope identity.revoke.
+        """Revokes a token, a session, or everything of a principal. Idempotent (RFC 7009). OK means that the
+        revocation is durable. The holder of a token may revoke it; everything else needs the scope
+        identity.revoke.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +145,8 @@ def add_IdentityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IdentityService:
-    """Proves who a caller is, signs a short-lived token for them, checks it, renews it and takes it back.
+    """Authenticates users and clients and issues short-lived signed tokens to them; verifies, refreshes and
+    revokes these tokens.
     """
 
     @staticmethod

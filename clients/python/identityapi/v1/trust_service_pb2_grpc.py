@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TrustServiceStub:
-    """What a verifier needs to check tokens by itself. Both need scope identity.verify where
-    require_caller_auth is on.
+    """Provides what a verifier needs to verify tokens by itself. Both methods need the scope identity.verify if
+    `require_caller_auth` is on.
     """
 
     def __init__(self, channel):
@@ -49,22 +49,23 @@ class TrustServiceStub:
 
 
 class TrustServiceServicer:
-    """What a verifier needs to check tokens by itself. Both need scope identity.verify where
-    require_caller_auth is on.
+    """Provides what a verifier needs to verify tokens by itself. Both methods need the scope identity.verify if
+    `require_caller_auth` is on.
     """
 
     def GetKeys(self, request, context):
-        """The public keys that tokens are signed with. Served whatever the store does.
+        """Returns the public keys with which tokens are signed. Once a process has read the change log, it serves
+        them even if the store is unreachable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Everything that takes a token back, as it happens: first what is live, then each change, heartbeats in
-        between. Facts only grow, so applying one twice, or in another order, changes nothing. A watcher that
-        reads too slowly is ended with RESOURCE_EXHAUSTED (one that does not read at all, with CANCELLED): it
-        reconnects and names the last revision that it was sent.
+        """Sends every revocation: first the live ones, then each new one, with heartbeats in between. Revocations
+        are facts that are only ever added to, so applying one twice, or in another order, changes nothing. A
+        watcher that reads too slowly is ended with RESOURCE_EXHAUSTED (with CANCELLED if it does not read at
+        all); it should reconnect with the last revision that it received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,8 +93,8 @@ def add_TrustServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrustService:
-    """What a verifier needs to check tokens by itself. Both need scope identity.verify where
-    require_caller_auth is on.
+    """Provides what a verifier needs to verify tokens by itself. Both methods need the scope identity.verify if
+    `require_caller_auth` is on.
     """
 
     @staticmethod
