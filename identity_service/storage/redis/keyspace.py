@@ -1,4 +1,4 @@
-"""The names of the keys in Redis, without knowing what is done with them.
+"""The names of the keys in Redis.
 
 All keys except those of the sessions share the hash tag `{idn}`, so that one script changes record, log and
 state together, also in a cluster; the sessions are spread over its servers. Other tools may read these keys,

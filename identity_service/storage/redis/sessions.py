@@ -89,10 +89,11 @@ class Sessions:
     def list_of(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
         """Return the next page of live sessions of a subject or client, the one that ends last first.
 
-        `before` is the id of the last session of the page before, or empty. The order is that of the
-        sign-ins, newest first, unless `session_lifetime` was changed. A page is
-        short only at the end of the list: a caller that ends all sessions of a principal relies on that.
-        Sessions that are over are removed from the list when they are found.
+        `before` is the id of the last session of the previous page, or empty. The order is that of the
+        sign-ins, newest first, unless `session_lifetime` was changed. A page is short only at the end of the
+        list: a caller that ends all sessions of a principal relies on that. Sessions that are over are
+            removed from the list when
+        they are found.
         """
         found: list[Session] = []
         list_key, last, end = keys.sessions_of(owner), before, ""
@@ -102,17 +103,20 @@ class Sessions:
         wanted, is_all = limit, False
         while len(found) < limit and not is_all:
             words: list[str | int] = [self._writing.now(), keys.ENDS, last, end, wanted, _MAX_SCANNED]
-            is_all, *stretch = self._connection.run("list_sessions", [list_key], words)
-            if stretch:
-                *_, last, end = stretch
-            living = self._living(list_key, stretch[::2])
+            is_all, *rows = self._connection.run("list_sessions", [list_key], words)
+            if rows:
+                *_, last, end = rows
+            living = self._living(list_key, rows[::2])
             found += living
             # If none of them is live, more are read at once, so that many of those in a row take few calls.
             wanted = limit - len(found) if living else min(2 * wanted, max(limit, _PAGE))
         return found[:limit]
 
     def _living(self, list_key: str, ids: Sequence[str]) -> Sequence[Session]:
-        """Return the sessions that exist and of which no principal was raised since; unlist the others."""
+        """Return the live sessions among these: those with a record, not ended, and with current generations.
+
+        The others are removed from the list.
+        """
         sessions = [s for id_ in ids if (s := self._record(SessionId(id_))) is not None]
         principals = sorted({p for session in sessions for p in session.principals})
         table: dict[PrincipalId, Generation] = {}

@@ -150,11 +150,11 @@ class RedisStore:
         )
 
     def check(self, durability: str, allow_unsafe: bool) -> Sequence[Finding]:
-        """Return what in the servers' configuration violates this durability, refusals before warnings."""
+        """Return the findings against this durability in the servers' configuration, refusals first."""
         return self.check_all(Demands(durability=durability, allow_unsafe=allow_unsafe))
 
     def check_all(self, demands: Demands) -> Sequence[Finding]:
-        """Return what in the servers' configuration violates these demands, refusals before warnings."""
+        """Return the findings against these demands in the servers' configuration, refusals first."""
         return self._connection.check(demands)
 
     @property

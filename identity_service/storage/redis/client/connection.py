@@ -1,7 +1,7 @@
 """The client of Redis: runs scripts and commands, and translates the exceptions of redis-py to domain errors.
 
-This module does not know what the scripts do. A call takes hardly longer than its timeout, and the number of
-its retries is bounded.
+This module does not know what the scripts do. No call takes much longer than its timeout, and the
+number of retries is bounded.
 """
 
 import re
@@ -182,7 +182,7 @@ class Connection:
         return self._call([key], Request(pack(name, key, *words)))
 
     def servers(self) -> Sequence[Conversation]:
-        """Return a conversation with each server that owns keys, that with the server of `{idn}` first.
+        """Return a dedicated connection to each server that owns keys, that to the server of `{idn}` first.
 
         Raises StoreUnavailableError if no server is known.
         """
@@ -199,7 +199,7 @@ class Connection:
         return self._topology.node_of(key)
 
     def check(self, demands: Demands) -> Sequence[Finding]:
-        """Return what in the configuration of the servers violates these demands, refusals before warnings.
+        """Return the findings against these demands in the configuration of the servers, refusals first.
 
         Raises StoreUnavailableError if a server cannot be asked.
         """

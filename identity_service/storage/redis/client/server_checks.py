@@ -82,12 +82,12 @@ class ServerSetup:
 
 
 def judge(setup: ServerSetup, durability: str, *, allow_unsafe: bool) -> Sequence[Finding]:
-    """Return what in this configuration violates the durability, refusals before warnings."""
+    """Return the findings against this durability in the configuration, refusals first."""
     return judge_all(setup, Demands(durability=durability, allow_unsafe=allow_unsafe))
 
 
 def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
-    """Return what in this configuration violates the demands, refusals before warnings."""
+    """Return the findings against these demands in the configuration, refusals first."""
     findings = [
         *_judge_role(setup),
         *_judge_version(setup),

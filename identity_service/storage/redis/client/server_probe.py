@@ -60,20 +60,20 @@ class ServerProbe:
         self._event_log = event_log
         self._reporting = threading.Lock()
         self._reported: Sequence[Finding] = ()
-        self._file_was_off = False
+        self._append_only_was_off = False
 
     def admit(self, raw: RawConnection) -> Confirmation | None:
         """Check the server, and return what confirms a write there (None = the answer to the write).
 
-        Raises UnsafeStoreError if it does not meet the demands and they insist, and the exceptions of
-        redis-py.
+        Raises UnsafeStoreError if the server does not meet the demands and `insist` is set, and the
+        exceptions of redis-py.
         """
         demands = self._demands()
         setup = read_setup(raw, self._clock)
-        if self._file_was_off and setup.rewriting:
+        if self._append_only_was_off and setup.rewriting:
             # After it was turned on again, the append-only file holds all data only once it was rewritten.
             setup = replace(setup, append_only=False)
-        self._file_was_off = setup.append_only is False
+        self._append_only_was_off = setup.append_only is False
         findings = judge_all(setup, demands)
         self._report(findings)
         refused = [f"{f.what} ({f.fix})" for f in findings if f.severity == "refuse"]
@@ -88,13 +88,13 @@ class ServerProbe:
         with self._reporting:
             if [f.what for f in findings] == [f.what for f in self._reported]:
                 return
-            mended, self._reported = bool(self._reported) and not findings, findings
+            resolved, self._reported = bool(self._reported) and not findings, findings
         if self._event_log is None:
             return
         for finding in findings:
             event = "store_refused" if finding.severity == "refuse" else "store_warning"
             self._event_log.record(event, what=finding.what, fix=finding.fix)
-        if mended:
+        if resolved:
             self._event_log.record("store_mended")
 
 
