@@ -1,4 +1,4 @@
-"""The store on Redis; see `store.py`. The only importer of `redis`."""
+"""The store on Redis; see `store.py`. Only this package imports `redis`."""
 
 from identity_service.storage.redis.store import RedisStore
 

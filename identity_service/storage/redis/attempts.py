@@ -1,6 +1,6 @@
-"""Counts of attempts in Redis, shared by all processes.
+"""Counts of failed attempts at credentials, kept in Redis and shared by all processes.
 
-Losing counts in a failover does no harm, so no confirmation is waited for.
+No write waits for a confirmation: losing counts in a failover does no harm.
 """
 
 import secrets
@@ -23,21 +23,26 @@ from identity_service.storage.redis.writing import Writing
 
 
 class RedisAttempts:
-    """Implements the port AttemptCounter. All times are by the server's clock."""
+    """The counters of failed attempts in Redis, implementing the port `AttemptCounter`.
+
+    All times are those of the server's clock.
+    """
 
     def __init__(self, connection: Connection, writing: Writing, *, kept: int = MAX_COUNTERS) -> None:
-        """Use a connection.
+        """Count with scripts that run on this connection.
 
         Args:
-            connection: to the server of `{idn}`.
-            writing: says the time if a test gives it.
-            kept: how many counters with failures are kept at most.
+            connection: the client of the store.
+            writing: supplies the time, if a test injects a clock.
+            kept: the maximum number of counters with failures; beyond it the one whose window ends first is
+                deleted.
         """
         self._connection = connection
         self._writing = writing
         self._kept = kept
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+        """Claim an attempt under all of these limits, in one step of the server."""
         name = secrets.token_hex(8)
         match self.run("claim", name, limits, [0] * len(limits)):
             case ["claimed", *failed]:
@@ -64,7 +69,7 @@ class RedisAttempts:
 
 
 class _RedisClaim:
-    """Implements the port Claim."""
+    """A claimed attempt, implementing the port `Claim`."""
 
     def __init__(
         self, attempts: RedisAttempts, name: str, limits: Sequence[Limit], failed: Sequence[int]
@@ -75,6 +80,7 @@ class _RedisClaim:
         self._failed = failed
 
     def settle(self, verdict: Verdict) -> None:
+        """Report how the attempt ended: count a failure, or give the claim back."""
         self._attempts.run(verdict.value, self._name, self._limits, self._failed)
 
 

@@ -1,9 +1,10 @@
-"""Audit events on Redis: two streams whose newest entries are kept. Events of a change come with its script.
+"""Audit events on Redis: two streams, of changes and of traffic, of which the newest entries are kept.
 
-Ids are those of the streams. Scripts give them out, each above every id in either stream, so both are read
-as one sequence. They only grow, but if the streams were lost they may begin again below what a reader has
-seen: it then sees nothing until they have passed that, or asks from the beginning. An event is there twice if
-its change was sent again because the first answer was lost.
+The event of a change is written by the script that makes the change. The id of an event is that of its stream
+entry. The scripts assign ids, each above every id in either stream, so that both streams are read as one
+sequence. Ids only grow, but after a loss of the streams they may restart below the last id that a reader has
+seen: the reader then gets nothing until new ids are above it, unless it reads from the beginning. An event is
+stored twice if its change was sent again because the first answer was lost.
 """
 
 import re
@@ -25,7 +26,7 @@ _RINGS: Final = (keys.AUDIT, keys.AUDIT_TRAFFIC)
 
 
 class AuditLog:
-    """The part of the port `Store` that is about audit events."""
+    """The audit events of a store on Redis: the part of the port `Store` that is about them."""
 
     def __init__(self, connection: Connection, writing: Writing, keep: RingSizes) -> None:
         self._connection = connection
@@ -33,12 +34,16 @@ class AuditLog:
         self._keep = keep
 
     def words(self, event: AuditEvent | None) -> tuple[list[str], list[str | int]]:
-        """The key and arguments that come behind all others of a script which records its change."""
+        """Return the keys and arguments that a script needs to store the event of its change.
+
+        They come after all other keys and arguments of the script. Both are empty if `event` is None.
+        """
         if event is None:
             return [], []
         return [keys.AUDIT], [self._writing.now(), self._keep.changes, encode_event(event)]
 
     def append(self, events: Sequence[AuditEvent]) -> None:
+        """Append events that record no change of their own, each to the stream of its kind, in one step."""
         if events:
             words = [word for event in events for word in event_words(event)]
             self._connection.run(
@@ -49,6 +54,11 @@ class AuditLog:
             )
 
     def list_newest(self, wanted: AuditFilter, before: str, limit: int) -> tuple[Sequence[StoredEvent], str]:
+        """Return events that pass the filter, the newest first, and the id before which the next page begins.
+
+        Only events before the id `before` count; "" = all. The returned id is "" at the end. A page may be
+        short: at most `MAX_LOOKED_AT` events are read. Raises ValueError if `before` is not an event id.
+        """
         found: list[StoredEvent] = []
         last = _checked(before)
         rings = _RINGS[:1] if wanted.is_about_changes else _RINGS
@@ -65,6 +75,10 @@ class AuditLog:
         return found, last
 
     def read_after(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
+        """Return at most `limit` events after the id `after`, the oldest first; None = the last event alone.
+
+        Raises ValueError if `after` is not an event id; "" reads from the beginning.
+        """
         if after is None:
             return self._read("XREVRANGE", "+", "-", 1)
         return self._read("XRANGE", f"({_checked(after)}" if after else "-", "+", limit)
@@ -72,7 +86,10 @@ class AuditLog:
     def _read(
         self, command: str, begin: str, end: str, count: int, rings: Sequence[str] = _RINGS
     ) -> Sequence[StoredEvent]:
-        """The next `count` events of these streams together; reading each of them gives at least as many."""
+        """Return the next `count` events of these streams, merged by id.
+
+        The script reads `count` events of each stream, so that the merged sequence has no gap.
+        """
         found: list[list[Any]] = self._connection.run("read_audit", rings, [command, begin, end, count])
         rows = merge(*found, key=lambda row: _place(row[0]), reverse=command == "XREVRANGE")
         return [
@@ -81,7 +98,7 @@ class AuditLog:
 
 
 def event_words(event: AuditEvent) -> tuple[str, str]:
-    """How scripts take an event: the number of the stream of its kind, and the event as text."""
+    """Return an event as scripts take it: the number of the stream of its kind, and the event as JSON."""
     return "1" if event.kind is AuditKind.CHANGE else "2", encode_event(event)
 
 
@@ -95,7 +112,7 @@ def _stored(id_: str, fields: dict[str, str]) -> StoredEvent:
 
 
 def _checked(event_id: str) -> str:
-    """Raises ValueError if it is no event id."""
+    """Return the event id unchanged. Raises ValueError if it is neither an event id nor empty."""
     if event_id and not _ID.fullmatch(event_id):
         raise ValueError("not an event id")
     return event_id

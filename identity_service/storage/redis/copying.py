@@ -1,4 +1,4 @@
-"""Copying a store on Redis, on one server or spread over a cluster: the port `Copying`."""
+"""Copying a whole store on Redis, on one server or on a cluster: an implementation of the port `Copying`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,7 +21,7 @@ from identity_service.storage.redis.writing import Writing
 
 
 class RedisCopying:
-    """Implements the port `Copying`."""
+    """Reads a store on Redis for a copy and writes a copy into it, implementing the port `Copying`."""
 
     def __init__(
         self,
@@ -39,25 +39,30 @@ class RedisCopying:
 
     @contextmanager
     def export(self, *, whole: bool) -> Iterator[tuple[Head, Iterator[CopiedItem]]]:
+        """Give the head and an iterator over the items, which scans the store and then follows the log."""
         head = require_copyable(self._log.head())
         with closing(self._export.items(head, whole=whole)) as items:
             yield head, items
 
     def fence(self, fence: Fence) -> None:
+        """Set the fence in the head; writes are refused from then on."""
         self._connection.run("fence", [keys.HEAD], [encode_fence(fence), fence.target], durable=True)
 
     def fenced(self) -> Fence | None:
+        """Return the fence in the head, or None."""
         epoch, fence = self._connection.command("HMGET", keys.HEAD, "epoch", "fence")
         if epoch is None:
-            self._log.head()  # says why there is none
+            self._log.head()  # raises the error that says why there is no head
             raise StoreUninitializedError("the store's head appeared a moment ago; try again")
         return decode_fence(fence or "", f"{keys.HEAD}, fence")
 
     def lift_fence(self, only: Fence | None = None) -> bool:
+        """Remove the fence from the head, or only this fence; return whether one was removed."""
         words = [encode_fence(only)] if only is not None else []
         return bool(self._connection.run("lift_fence", [keys.HEAD], words, durable=True))
 
     def is_virgin(self) -> bool:
+        """Return whether no server holds a key of this service; this scans all keys of all servers."""
         for number, each in enumerate(self._connection.servers()):
             with each as server:
                 scans = [server.scan("scan_keys", [], keys.SESSIONS)]
@@ -68,13 +73,16 @@ class RedisCopying:
         return True
 
     def has_part_of_copy(self) -> bool:
+        """Return whether there is the mark of an unfinished copy and no head."""
         has_head, has_mark = (self._connection.command("EXISTS", key) for key in (keys.HEAD, keys.COPY))
         return bool(has_mark and not has_head)
 
     def generations_held(self) -> Mapping[PrincipalId, Generation]:
+        """Return the table of generations, which is read without the head."""
         return self._log.generations()
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
+        """Write all items, and the head last; with `replace` delete every key of this service before."""
         if not (replace or self.is_virgin()):
             raise AlreadyExistsError("the store holds data already: nothing was written")
         copy = Import(self._connection, epoch, self._keep_events)
@@ -83,6 +91,7 @@ class RedisCopying:
         copy.finish()
 
     def discard_copy(self) -> None:
+        """Rename the unfinished copy, which stops its writer, then delete its keys, the mark last."""
         name = new_epoch()
         if self._connection.run("seize_copy", [keys.HEAD, keys.COPY], [name], durable=True):
             clear(self._connection, name)

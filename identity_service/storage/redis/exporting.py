@@ -1,8 +1,9 @@
-"""Every key of a store as the items of a copy, while others write: scan, then follow what came meanwhile.
+"""Reading a whole store as the items of a copy while processes write to it.
 
-A scan finds whatever was there all the time, and of what comes meanwhile any part. So the log is read from
-the position at which the scan began, and the records that changed since are read again, each in one step
-with the log: the last step finds no more entries, and what was yielded by then is the state at its position.
+A scan finds every key that exists during the whole scan, and any part of the changes that are made meanwhile.
+So the log is read next, from the position at which the scan began, and with each entry the record that it
+changed, in the same atomic step. The last step finds no more entries, and the items yielded by then are the
+state at its position.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -44,12 +45,13 @@ from identity_service.storage.redis.writing import Writing
 
 _PAGE: Final = 500
 _PASSES: Final = 100
-"""A pass reads what the log had when it began; the first that finds no more after it is the last."""
+"""A pass reads the log up to the end that it had when the pass began; the export is finished when the log has
+no more entries after a pass. After 100 passes it fails."""
 _REPLACED: Final = "the store's change log was replaced while it was copied: begin again"
 
 
 class Export:
-    """Reads one store from beginning to end."""
+    """A reader of a whole store."""
 
     def __init__(
         self, connection: Connection, writing: Writing, log: RedisLog, records: Records, audit: AuditLog
@@ -61,7 +63,7 @@ class Export:
         self._audit = audit
 
     def items(self, head: Head, *, whole: bool) -> Generator[CopiedItem, None, None]:
-        """Yield every item that the store held when it had this head, and later changes; see the port."""
+        """Yield every item that the store held at this head, and later changes; see `CopySource.export`."""
         yield _marks_of(head)
         for principal, generation in self._log.generations().items():
             yield CopiedGeneration(principal=principal, generation=generation)
@@ -74,14 +76,14 @@ class Export:
         yield from self._changes_since(head)
 
     def _entries(self, head: Head) -> Iterator[LogEntry]:
-        """The entries of the log up to this head. One that is trimmed meanwhile counts no more."""
+        """Yield the log entries up to this head. Those that are trimmed meanwhile have no effect any more."""
         position = head.floor
         while position < head.position and (page := self._log.read_entries(position, _PAGE)):
             yield from page
             position = page[-1].position
 
     def _texts(self) -> Iterator[CopiedItem]:
-        """Denials, ends of sessions, and what works once."""
+        """Yield the denials, the ended sessions, and the uses of values that work only once."""
         with self._connection.servers()[0] as server:
             for prefix in (keys.DENIALS, keys.ENDS, keys.USED):
                 for found in server.scan("scan_texts", [keys.HEAD], prefix):
@@ -105,7 +107,10 @@ class Export:
                     yield from self._living(found[::2], found[1::2])
 
     def _living(self, names: Sequence[str], values: Sequence[str]) -> Iterator[CopiedItem]:
-        """Those of these sessions that did not end, although their records could not be marked."""
+        """Yield those of these sessions for which there is no key that ends them.
+
+        In a cluster the mark on the record of an ended session may be missing.
+        """
         sessions = []
         for key, value in zip(names, values, strict=True):
             with reading(key):
@@ -124,10 +129,14 @@ class Export:
                 yield CopiedEvent(event=event)
             after = page[-1].event_id
 
-    # What came meanwhile.
+    # Changes that were made during the scan.
 
     def _changes_since(self, head: Head) -> Iterator[CopiedItem]:
-        """Yield what the log says from this head to an end that it has now."""
+        """Yield the changes of the log from this head on, until its end is reached.
+
+        Raises StoreReplacedError if the log is not a continuation of the one with this head, and
+        StoreUnavailableError if its end is not reached in 100 passes.
+        """
         position, link = head.position, head.link
         for _ in range(_PASSES):
             goal: int | None = None
@@ -171,7 +180,7 @@ def _text_item(prefix: str, name: str, text: str) -> CopiedItem:
 
 
 def _changed(entry: LogEntry, value: str) -> CopiedItem:
-    """What an entry says, as an item; `value` is the record that it changed, as it is now."""
+    """Return the change of an entry as an item; `value` is the current JSON of the record that it changed."""
     match entry.change:
         case TokenDenied() | SessionEnded():
             return entry.change

@@ -1,4 +1,7 @@
-"""The items of a copy into keys: many with each call of a script, and the head last. Knows no file."""
+"""Writing the items of a copy into keys: many with each call of a script, and the head last.
+
+This module does not know where the items come from.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,17 +33,18 @@ from identity_service.storage.redis.log import FENCE
 from identity_service.storage.redis.values import time_text
 
 _ITEMS: Final = 500
-"""With each call of a script, so that it holds up the server for a few milliseconds at most."""
+"""Items in one call of a script, so that it blocks the server for a few milliseconds at most."""
 _BYTES: Final = 1_000_000
-"""Of arguments, beyond which a call has no further item."""
+"""Characters of arguments after which a call gets no further item."""
 _THREADS: Final = 16
-"""Write sessions in a cluster, where each is a call of its own; calls to one server go out together."""
+"""Threads that write sessions in a cluster, where each session is a call of its own; calls to one server are
+batched."""
 
 Words = Sequence[str | int]
 
 
 class Import:
-    """Writes one copy into one store; there is no head until `finish`."""
+    """The writer of one copy into one store, which has no head until `finish`."""
 
     def __init__(self, connection: Connection, epoch: Epoch, keep_events: RingSizes) -> None:
         self._connection = connection
@@ -48,21 +52,25 @@ class Import:
         self._keep_events = keep_events
         self._marks, self._retention = Marks(), timedelta(0)
         self._last: dict[object, Session] = {}
-        """The session that was written last, of each server that has one."""
+        """The session that was written last on each server, by the object that identifies the server."""
 
     def begin(self, *, replace: bool) -> None:
-        """Take the head away, and with `replace` everything else, after which the store holds a mark alone.
+        """Set the mark of the copy in place of the head, and with `replace` delete all other keys.
 
-        Raises AlreadyExistsError, StoreUnavailableError.
+        Raises AlreadyExistsError if the store holds data and `replace` is False; StoreUnavailableError.
         """
         found = [keys.HEAD, keys.COPY, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
-        with _before_the_head():
+        with _translate_unconfirmed():
             self._connection.run("begin_copy", found, [self._epoch, int(replace), FENCE], durable=True)
         if replace:
             clear(self._connection, self._epoch)
 
     def write(self, items: Iterable[CopiedItem]) -> None:
-        """Raises StoreReplacedError: another copy has begun; StoreUnavailableError; what `items` raise."""
+        """Write all items.
+
+        Raises StoreReplacedError if another copy has begun meanwhile; StoreUnavailableError; and the errors
+        that iterating over `items` raises.
+        """
         spread = self._connection.is_spread
         words: list[str | int] = []
         sessions: list[Session] = []
@@ -90,12 +98,14 @@ class Import:
         self._write_sessions(sessions)
 
     def finish(self) -> None:
-        """Write the head. What was written before on its server is confirmed with it.
+        """Write the head. Its confirmation covers all earlier writes on its server.
 
-        Raises StoreUnavailableError; NotConfirmedError if the head was written, perhaps not durably.
+        Raises StoreReplacedError if another copy has begun meanwhile; StoreUnavailableError;
+        NotConfirmedError if the head was written, perhaps not durably.
         """
-        with _before_the_head():
-            for session in self._last.values():  # confirms with it what was written before on its server
+        with _translate_unconfirmed():
+            # Written again: the confirmation also covers what was written before on the same server.
+            for session in self._last.values():
                 self._write_session(session, durable=True)
         marks = self._marks
         durations = (self._retention, marks.lifetime, marks.session, marks.leeway)
@@ -129,9 +139,9 @@ class Import:
 
 
 def clear(connection: Connection, name: str) -> None:
-    """Delete every key of this service but the marks, as long as the mark has this name.
+    """Delete every key of this service except `{idn}:copy` and `{idn}:head`, while the mark has this name.
 
-    Raises StoreReplacedError: another copy has begun, or finished; StoreUnavailableError.
+    Raises StoreReplacedError if another copy has begun, or was finished; StoreUnavailableError.
     """
     guard = [keys.COPY, keys.HEAD]
     for number, each in enumerate(connection.servers()):
@@ -144,8 +154,8 @@ def clear(connection: Connection, name: str) -> None:
 
 
 @contextmanager
-def _before_the_head() -> Iterator[None]:
-    """What was not confirmed here has not begun to count."""
+def _translate_unconfirmed() -> Iterator[None]:
+    """Raise StoreUnavailableError for a NotConfirmedError: a copy without a head has no effect yet."""
     try:
         yield
     except NotConfirmedError as error:
@@ -153,7 +163,7 @@ def _before_the_head() -> Iterator[None]:
 
 
 def _words(item: CopiedItem) -> Words:
-    """How `import_items.lua` takes an item."""
+    """Return an item as `import_items.lua` takes it."""
     match item:
         case CopiedGeneration(principal=principal, generation=generation):
             return "gen", principal, generation.number, generation.link, new_link()
@@ -183,7 +193,7 @@ def _session_words(session: Session) -> Words:
 
 
 def _list_words(session: Session) -> Words:
-    """The session in the lists of its subject and its client."""
+    """Return the items that put a session into the lists of its subject and its client."""
     words: list[str | int] = []
     for principal in sorted({session.subject, session.client_id}):
         words += ["list", principal, session.session_id, time_text(session.expire_time)]

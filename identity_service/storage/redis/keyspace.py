@@ -1,16 +1,16 @@
-"""The names of the keys in Redis. Knows nothing of what is done with them.
+"""The names of the keys in Redis.
 
-Everything but the sessions shares the hash tag `{idn}`, so that one script changes record, log and state
-together, in a cluster too; sessions are spread over it. Other tools may read these keys, so the names are
-part of what is promised:
+All keys except those of the sessions share the hash tag `{idn}`, so that one script changes record, log and
+state together, also in a cluster; the sessions are spread over its servers. Other tools may read these keys,
+so their names are part of the public contract:
 
     {idn}:log:head           hash: format (2), epoch, position and link of the last entry, floor, retention;
-                             how many entries are kept and how many principals were ever raised; incomplete
-                             (the log is to be completed from the state); the longest lifetime, session
-                             and leeway ever configured; the latest steady time, and the latest time of any
-                             heartbeat; fence (JSON: where the store was moved to)
-    {idn}:copy               the epoch of a copy into this store that is not finished: there is no head then
-    {idn}:head               a text: version 0.1.0 had its head here, and finds that it cannot go on
+                             the number of entries in the log, and of principals that were ever raised;
+                             incomplete (the log must be completed from the state); the longest lifetime,
+                             session and leeway ever configured; the latest steady time, and the latest time
+                             of any heartbeat; fence (JSON: where the store was moved to)
+    {idn}:copy               the epoch of an unfinished copy into this store; there is no head then
+    {idn}:head               a text: version 0.1.0 had its head here, and fails when it finds a text
     {idn}:log                stream of the changes: id `<position>-0`; link, prev, time, change
     {idn}:gen                hash: principal → `<number>.<link>`
     {idn}:deny:<jti>         `<until> <revision> <link>`
@@ -20,18 +20,19 @@ part of what is promised:
     {idn}:usernames          hash: normalised username → user id
     {idn}:names:<kind>       the same of other kinds; for clients: name of a certificate → client id
     {idn}:sessions:<id>      sorted set of a principal's sessions by their end
-    {idn}:used:<name>        `<until>`: something that works once only was used
-    {idn}:audit              stream of the audit events of changes: time, event (JSON); the newest are kept. A
-                             store of an older version has those of traffic here, too
+    {idn}:used:<name>        `<until>`: a value that works only once was used
+    {idn}:audit              stream of the audit events of changes: time, event (JSON); the newest are kept.
+                             Older versions also stored those of traffic here
     {idn}:audit:traffic      stream of the audit events of traffic; no id is in both streams
-    {idn}:beat:<process>     `<time> <status>` of the last heartbeat; an hour
+    {idn}:beat:<process>     `<time> <status>` of the last heartbeat; expires after an hour
     {idn}:heartbeats         sorted set of the processes by the time of their last heartbeat
     {idn}:attempts           sorted set of the counters of failures by the end of their window; expires
     {idn}:attempt:<name>     hash: one of these counters, and claims in progress; see `attempt.lua`; expires
-    {idn}:request:<id>       hash: principal → what a request of this id has raised, for a day
+    {idn}:request:<id>       hash: principal → the generation that a request of this id raised; for a day
     idn:s:{<sid>}            hash: v (version), d (JSON), expire, sub, client, ended
 
-What has an end is deleted a day after it: every decision compares times, none relies on a key being gone.
+A key that has an end (until, deny-until, end-until or expire) is deleted a day after it. Every decision
+compares times, and none relies on the absence of a key.
 """
 
 from typing import Final
@@ -41,9 +42,10 @@ from identity_service.domain.log import RecordKind
 
 _TAG: Final = "{idn}"
 ALL: Final = f"{_TAG}:"
-"""What every key begins with but those of sessions."""
+"""The prefix of all keys except those of sessions."""
 HEAD: Final = f"{_TAG}:log:head"
 OLD_HEAD: Final = f"{_TAG}:head"
+"""The key in which version 0.1.0 had its head."""
 LOG: Final = f"{_TAG}:log"
 GENERATIONS: Final = f"{_TAG}:gen"
 AUDIT: Final = f"{_TAG}:audit"
@@ -60,49 +62,58 @@ SESSIONS: Final = "idn:s:"
 
 
 def denial(token_id: TokenId) -> str:
+    """Return the key of the denial of a token id."""
     return DENIALS + token_id
 
 
 def ended(session_id: SessionId) -> str:
+    """Return the key that says that a session has ended."""
     return ENDS + session_id
 
 
 def record(kind: RecordKind, id_: str) -> str:
-    """With an empty id: what the keys of this kind begin with."""
+    """Return the key of a record; with an empty id, the prefix of all keys of this kind."""
     return f"{_TAG}:{kind}:{id_}"
 
 
 def index(kind: RecordKind) -> str:
+    """Return the key of the sorted set of all ids of a kind."""
     return INDEXES + kind
 
 
 def names(kind: RecordKind) -> str:
-    # That of users is older than the others, and stores that were made before them have it.
+    """Return the key of the hash from the names of records of a kind to their ids."""
+    # The key of users has another form because it is older than the others, and existing stores have it.
     return f"{_TAG}:usernames" if kind is RecordKind.USER else f"{_TAG}:names:{kind}"
 
 
 def sessions_of(principal: PrincipalId) -> str:
+    """Return the key of the list of a principal's sessions."""
     return LISTS + principal
 
 
 def used(name: str) -> str:
+    """Return the key that says that a value which works only once was used."""
     return USED + name
 
 
 def heartbeat(process: str) -> str:
-    """With an empty process: what the keys of heartbeats begin with."""
+    """Return the key of the last heartbeat of a process; with an empty process, the prefix of these keys."""
     return f"{_TAG}:beat:{process}"
 
 
 def attempt(name: str) -> str:
+    """Return the key of the counter of failed attempts of this name."""
     return f"{_TAG}:attempt:{name}"
 
 
 def request(request_id: str) -> str:
+    """Return the key that remembers which generations a request has raised."""
     return f"{_TAG}:request:{request_id}"
 
 
 def session(session_id: SessionId) -> str:
+    """Return the key of the record of a session; its hash tag is the session id."""
     return f"{SESSIONS}{{{session_id}}}"
 
 
@@ -130,7 +141,7 @@ _TYPES: Final[dict[str, str]] = {
 
 
 def type_of(key: str) -> str:
-    """The type that a key of this service has in Redis; of a key that is none of them, `none`."""
+    """Return the type that a key of this service has in Redis, or `none` for any other key."""
     if not key.startswith(f"{_TAG}:"):
         return "hash" if key.startswith(SESSIONS) else "none"
     name = key.removeprefix(f"{_TAG}:")

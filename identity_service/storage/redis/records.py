@@ -1,4 +1,7 @@
-"""The directory on Redis: clients, users and keys as records with an etag. Knows nothing of sessions."""
+"""The directory on Redis: clients, users, keys and trusted issuers as records with an etag.
+
+This module does not know sessions.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -33,7 +36,7 @@ _PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
 
 
 class Records:
-    """The part of the port `Store` that is about records."""
+    """The records of a store on Redis: the part of the port `Store` that is about them."""
 
     def __init__(self, connection: Connection, writing: Writing, audit: AuditLog) -> None:
         self._connection = connection
@@ -41,11 +44,13 @@ class Records:
         self._audit = audit
 
     def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+        """Return a record by its id, or None."""
         key = keys.record(kind_of(kind), id_)
         with reading(key):
             return versioned(kind, *self._connection.command("HMGET", key, "value", "revision"))
 
     def list_records(self, kind: type[RecordT], *, after: str, limit: int) -> Sequence[Versioned[RecordT]]:
+        """Return at most `limit` records of a kind with an id greater than `after`, ordered by id."""
         name = kind_of(kind)
         begin = f"({after}" if after else "-"
         rows = self._connection.run("list_records", [keys.index(name)], [keys.record(name, ""), begin, limit])
@@ -53,12 +58,14 @@ class Records:
             return [found for value, revision in rows if (found := versioned(kind, value, revision))]
 
     def find_client(self, certificate: str) -> Versioned[Client] | None:
+        """Return the client that has this certificate name, or None."""
         client_id = self._connection.command("HGET", keys.names(RecordKind.CLIENT), certificate)
         found = self.get(Client, client_id) if client_id is not None else None
-        # Between the two reads the certificate may have gone to another client.
+        # Between the two reads the certificate may have been moved to another client.
         return found if found is not None and certificate in found.record.certificates else None
 
     def create(self, record: Record, audit: AuditEvent | None) -> Appended:
+        """Store a new record; an id that another user or client has counts as taken."""
         kind = kind_of(type(record))
         # Users and clients share one namespace: a generation belongs to an id, not to a kind.
         kinds = _PRINCIPALS if kind in _PRINCIPALS else (kind,)
@@ -76,6 +83,7 @@ class Records:
         link: Link | None,
         audit: AuditEvent | None,
     ) -> Appended:
+        """Replace a record, and with `revoke` raise the generation of its principal in the same step."""
         raises = revoke and kind_of(type(record)) in _PRINCIPALS
         raising = (above, link or new_link()) if raises else None
         return self._write(record, expected=expected, taken=[], raising=raising, audit=audit)
@@ -90,6 +98,7 @@ class Records:
         link: Link | None,
         audit: AuditEvent | None,
     ) -> Appended:
+        """Delete a record, and raise the generation of its principal, if it is one, in the same step."""
         epoch, now = self._writing.expected(), self._writing.now()
         changed, changed_link, raised = RecordChanged(kind=kind, id=id_), new_link(), link or new_link()
         raising: list[str | int] = [above, raise_prefix(id_), raised] if kind in _PRINCIPALS else []
@@ -166,6 +175,7 @@ class Records:
 
 
 def versioned(kind: type[RecordT], value: str | None, revision: str | None) -> Versioned[RecordT] | None:
+    """Return a record from the JSON and the revision in its hash; None if either is absent."""
     if value is None or revision is None:
         return None
     return Versioned(record=decode_record(kind, value), revision=Revision.parse(revision))
@@ -174,7 +184,7 @@ def versioned(kind: type[RecordT], value: str | None, revision: str | None) -> V
 def _changes(
     changed: RecordChanged, link: Link, number: Sequence[str | None], raised: Link
 ) -> list[tuple[Change, Link]]:
-    """The change of the record, and the raise that the script made with it, if any."""
+    """Return the change of the record, and the raised generation if the script raised one with it."""
     raises: list[tuple[Change, Link]] = [
         (GenerationRaised(principal=PrincipalId(changed.id), number=int(n)), raised)
         for n in number

@@ -1,4 +1,7 @@
-"""The scripts of `lua/`, each between the shared prelude and epilogue. Knows nothing of what they do."""
+"""Loading the scripts of `lua/`, each between the shared prelude and epilogue.
+
+This module does not know what the scripts do.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,20 +14,22 @@ _AROUND: Final = ("prelude", "epilogue")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A script, and the name by which Redis knows it."""
+    """A Lua script with its digest."""
 
     text: str
+    """The source, prelude and epilogue included."""
     sha: str
+    """The SHA-1 digest of the source in hexadecimal, as EVALSHA takes it."""
 
 
 def load_scripts() -> Mapping[str, Script]:
-    """Every script by name."""
+    """Return every script by its name, which is that of its file without the suffix."""
     folder = resources.files(__package__).joinpath("lua")
     prelude, epilogue = (folder.joinpath(f"{name}.lua").read_text() for name in _AROUND)
     scripts = {}
     for file in folder.iterdir():
         if file.name.endswith(".lua") and file.name.removesuffix(".lua") not in _AROUND:
             text = prelude + file.read_text() + epilogue
-            sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # how Redis names it
+            sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # as Redis does
             scripts[file.name.removesuffix(".lua")] = Script(text=text, sha=sha)
     return scripts

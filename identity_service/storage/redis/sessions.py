@@ -1,8 +1,8 @@
-"""Sessions and sign-ins on Redis. Knows nothing of the log, of facts and of the directory's changes.
+"""Sessions and sign-ins on Redis, without knowing the log, facts and changes of the directory.
 
-A session lies outside of the hash tag `{idn}`: on one server its scripts read both sides in one step, in a
-cluster they cannot (`docs/decisions/0006-sessions-are-spread-over-the-cluster.md` says why that does no
-harm).
+The key of a session does not have the hash tag `{idn}`. On a single server the scripts read the session and
+the keys of `{idn}` in one step; in a cluster they cannot, and
+`docs/decisions/0006-sessions-are-spread-over-the-cluster.md` says why that does no harm.
 """
 
 import contextlib
@@ -30,31 +30,35 @@ from identity_service.storage.redis.writing import Writing
 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
-_STRETCH: Final = 500
-"""How many sessions of a list are read at once."""
-_LOOKED_AT: Final = 2000
-"""How many entries of a list one script looks at, so that it does not hold up the server."""
-_DECODED: Final = 1024
-"""How many records are kept as they were decoded last: most refreshes meet the same few clients."""
+_PAGE: Final = 500
+"""Sessions of a list that are read at once if the earlier ones were not live."""
+_MAX_SCANNED: Final = 2000
+"""Entries of a list that one script looks at, at most, so that it does not block the server."""
+_CACHE_SIZE: Final = 1024
+"""Users, and clients, that are kept decoded (LRU): most refreshes are of the same few clients."""
 
 
 class Sessions:
-    """The part of the port `Store` that is about sign-ins and sessions."""
+    """The sign-ins and sessions of a store on one server: the part of the port `Store` that is about them."""
 
     def __init__(self, connection: Connection, writing: Writing, audit: AuditLog) -> None:
         self._connection = connection
         self._writing = writing
         self._audit = audit
-        # By their text, so that a record which has changed is another one.
-        self._user: Callable[[str], User] = lru_cache(_DECODED)(lambda text: decode_record(User, text))
-        self._client: Callable[[str], Client] = lru_cache(_DECODED)(lambda text: decode_record(Client, text))
+        # The JSON is the key of the cache, so that a record which has changed is decoded again.
+        self._user: Callable[[str], User] = lru_cache(_CACHE_SIZE)(lambda text: decode_record(User, text))
+        self._client: Callable[[str], Client] = lru_cache(_CACHE_SIZE)(
+            lambda text: decode_record(Client, text)
+        )
 
     def find_user(self, username: str) -> Versioned[User] | None:
+        """Return the user with this username, compared after `normalize_username`, or None."""
         _, value, revision, *_ = self._read_sign_in(username, EVERYONE)
         with reading(_USERS + "…"):
             return versioned(User, value, revision)
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
+        """Return user, client, generations and time for a sign-in, read in one step."""
         now, user, _, client, of_all, of_client, of_user, user_id = self._read_sign_in(username, client_id)
         with reading(f"{_USERS}{user_id or ''} or {_CLIENTS}{client_id}"):
             return SignIn(
@@ -65,7 +69,10 @@ class Sessions:
             )
 
     def create(self, session: Session, audit: AuditEvent | None) -> None:
-        """The lists come second: one that named a session before it is there would be mended at once."""
+        """Store a new session, then put it into the lists of its subject and its client.
+
+        In this order: `list_of` removes a session from a list if it has no record.
+        """
         home, epoch, audit_words = self._begin(audit)
         expire = time_text(session.expire_time)
         self._connection.run(
@@ -80,10 +87,13 @@ class Sessions:
         self._connection.run("index_session", [keys.HEAD, *sorted(lists)], words)
 
     def list_of(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
-        """Ordered by their end: that is the order of the sign-ins, unless `session_lifetime` was changed.
+        """Return the next page of live sessions of a subject or client, the one that ends last first.
 
-        A page is short only at the end of the list, for whoever ends all sessions of somebody relies on
-        that. What is over leaves the list on the way, so that it is passed only once.
+        `before` is the id of the last session of the previous page, or empty. The order is that of the
+        sign-ins, newest first, unless `session_lifetime` was changed. A page is short only at the end of the
+        list: a caller that ends all sessions of a principal relies on that. Sessions that are over are
+            removed from the list when
+        they are found.
         """
         found: list[Session] = []
         list_key, last, end = keys.sessions_of(owner), before, ""
@@ -92,18 +102,21 @@ class Sessions:
             end = known or ""
         wanted, is_all = limit, False
         while len(found) < limit and not is_all:
-            words: list[str | int] = [self._writing.now(), keys.ENDS, last, end, wanted, _LOOKED_AT]
-            is_all, *stretch = self._connection.run("list_sessions", [list_key], words)
-            if stretch:
-                *_, last, end = stretch
-            living = self._living(list_key, stretch[::2])
+            words: list[str | int] = [self._writing.now(), keys.ENDS, last, end, wanted, _MAX_SCANNED]
+            is_all, *rows = self._connection.run("list_sessions", [list_key], words)
+            if rows:
+                *_, last, end = rows
+            living = self._living(list_key, rows[::2])
             found += living
-            # Where none of them lives, more are read at once, so that a long row of those is soon passed.
-            wanted = limit - len(found) if living else min(2 * wanted, max(limit, _STRETCH))
+            # If none of them is live, more are read at once, so that many of those in a row take few calls.
+            wanted = limit - len(found) if living else min(2 * wanted, max(limit, _PAGE))
         return found[:limit]
 
     def _living(self, list_key: str, ids: Sequence[str]) -> Sequence[Session]:
-        """Those that are there and whose principals were not raised since; the others leave the list."""
+        """Return the live sessions among these: those with a record, not ended, and with current generations.
+
+        The others are removed from the list.
+        """
         sessions = [s for id_ in ids if (s := self._record(SessionId(id_))) is not None]
         principals = sorted({p for session in sessions for p in session.principals})
         table: dict[PrincipalId, Generation] = {}
@@ -121,14 +134,15 @@ class Sessions:
             return decode_session(value) if value is not None and mark is None else None
 
     def mark_ended(self, session_id: SessionId) -> tuple[list[str], datetime | None]:
-        """Mark the record of a session that is about to be ended.
+        """Prepare the mark on the record of a session that is about to be ended.
 
-        Returns the key through which the script that ends it does so in its own step, and otherwise the
-        session's own end, if that is known.
+        Returns the key of the record, if the script that ends the session can mark it in its own step;
+        otherwise no key, and the session's own end if it is known.
         """
         return [keys.session(session_id)], None
 
     def read(self, session_id: SessionId) -> SessionState | None:
+        """Return a session and everything that may forbid to refresh it; None if it is absent or expired."""
         now, *found = self._read(session_id)
         with reading(f"{keys.session(session_id)} or {keys.ended(session_id)}"):
             return self._state(now, found)
@@ -151,9 +165,10 @@ class Sessions:
         )
 
     def replace(self, session: Session, *, expected_version: int) -> bool:
-        # Repeating it is safe: after a lost answer it says that somebody else was first, and the caller
-        # who then reads the session again finds the successor that it made itself. It need not be
-        # confirmed either: whoever shows the token of a rotation that was lost moves the session forward.
+        """Replace a session if its version is `expected_version` and it has not ended; return whether so."""
+        # Repeatable: after a lost answer the repetition returns False, as if another caller was first, and
+        # this caller then reads the session and finds its own successor. Not durable: if a rotation is lost,
+        # the client that presents the newer refresh token makes the session advance again.
         home, epoch, now = self._guard()
         replaced = self._connection.run(
             "replace_session",
@@ -164,11 +179,11 @@ class Sessions:
         return bool(replaced)
 
     def _guard(self) -> tuple[list[str], str, str]:
-        """The key of the epoch where the script itself can look there; epoch and time as it takes them."""
+        """Return the keys and arguments with which a script checks the epoch: head, expected epoch, time."""
         return [keys.HEAD], self._writing.expected(), self._writing.now()
 
     def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
-        """What the script that stores a session takes beside it: keys, epoch, words of the audit event."""
+        """Return what the script that stores a session takes beside it: keys, epoch and the audit event."""
         audit_keys, audit_words = self._audit.words(audit)
         return [keys.HEAD, *audit_keys], self._writing.expected(), audit_words
 
@@ -192,9 +207,10 @@ class Sessions:
 
 
 class SpreadSessions(Sessions):
-    """The same in a cluster, where a session and `{idn}` may lie on different servers."""
+    """Sign-ins and sessions of a store in a cluster, where a session and `{idn}` may be on two servers."""
 
     def _guard(self) -> tuple[list[str], str, str]:
+        """Check the epoch on the server of `{idn}`; return no key, the epoch, and the time there."""
         expected = self._writing.expected()
         epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writing.now()], brief=True)
         if epoch != expected:
@@ -202,7 +218,10 @@ class SpreadSessions(Sessions):
         return [], expected, now
 
     def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
-        """No one script writes both: the event is confirmed first, so that no session is without it."""
+        """Check the epoch, and write the audit event first: no session is then without its event.
+
+        No single script can write both, since they may lie on different servers.
+        """
         if audit is None:
             return [], self._guard()[1], []
         expected = self._writing.expected()
@@ -213,14 +232,18 @@ class SpreadSessions(Sessions):
         return [], expected, []
 
     def mark_ended(self, session_id: SessionId) -> tuple[list[str], datetime | None]:
-        # As well as it can be done: what ends the session is its key on the server of `{idn}`.
+        """Mark the record of a session; return no key, and the session's own end if it is known."""
+        # A server that is unavailable is ignored: the key on the server of `{idn}` ends the session anyway.
         with contextlib.suppress(StoreUnavailableError):
             end = self._connection.run("mark_session", [keys.session(session_id)], [], durable=True)
             return [], time_of(end) if end else None
         return [], None
 
     def _read(self, session_id: SessionId) -> list[Any]:
-        """The session first: what forbids it only grows, so that reading that later is stricter."""
+        """Read the session first, then what may forbid to refresh it.
+
+        That only grows, so that reading it later is at most stricter than an atomic read.
+        """
         held = self._connection.command(
             "HMGET", keys.session(session_id), "v", "d", "expire", "sub", "client", "ended"
         )

@@ -1,6 +1,6 @@
-"""What goes into scripts and comes out of them, as values of the domain. Knows no connection.
+"""Conversion between domain values and the arguments and answers of scripts, without a connection.
 
-Times are Unix seconds as decimal text both ways: Lua would round a number when it prints it.
+Times are Unix seconds as decimal text in both directions: Lua would round a number when it prints it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,35 +26,37 @@ from identity_service.storage.redis import keyspace as keys
 
 
 def time_text(time: datetime) -> str:
+    """Return a time as scripts take it: Unix seconds as decimal text."""
     return repr(seconds(time))
 
 
 def time_of(text: str) -> datetime:
+    """Return the time of Unix seconds as decimal text. Raises ValueError if the text is not a number."""
     return moment(float(text))
 
 
-# A script completes the JSON of a change whose last members only it knows.
+# The JSON of these changes up to the last members, whose values only the script knows; it completes the JSON.
 
 
 def denial_prefix(token_id: TokenId, until: datetime) -> str:
-    """Up to `until`, the last member."""
+    """Return the JSON of a denial up to the value of `until`, its last member."""
     return _up_to('"until":', encode_change(TokenDenied(token_id=token_id, deny_until=until)))
 
 
 def end_prefix(session_id: SessionId, until: datetime) -> str:
-    """Up to `until`, which `end` follows."""
+    """Return the JSON of an ended session up to the value of `until`, after which `end` follows."""
     change = SessionEnded(session_id=session_id, deny_until=until, end_until=until)
     return _up_to('"until":', encode_change(change))
 
 
 def raise_prefix(principal: str, origin: Link | None = None) -> str:
-    """Up to `number`, the last member."""
+    """Return the JSON of a raised generation up to the value of `number`, its last member."""
     change = GenerationRaised(principal=PrincipalId(principal), number=0, origin=origin)
     return _up_to('"number":', encode_change(change))
 
 
 def restore_words(fact: Fact) -> tuple[str, ...]:
-    """How `restore_facts.lua` takes a fact."""
+    """Return a fact as `restore_facts.lua` and `trim_log.lua` take it."""
     match fact:
         case TokenDenied():
             until = time_text(fact.deny_until)
@@ -90,7 +92,7 @@ def head_of(
     time: str,
     latest: str,
 ) -> Head:
-    """The head, from the answer of the script function `head_reply`."""
+    """Return the head from the answer of the Lua function `head_reply`. Raises StoreDamagedError."""
     with reading(keys.HEAD):
         return Head(
             epoch=Epoch(epoch),
@@ -112,7 +114,7 @@ def head_of(
 
 
 def heartbeats_of(found: Sequence[str]) -> tuple[Heartbeat, ...]:
-    """From processes and what they wrote, in turn."""
+    """Return the heartbeats from a flat list in which each process is followed by its `<time> <status>`."""
     return tuple(
         Heartbeat(process=process, time=time_of(time), status=status)
         for process, text in zip(found[::2], found[1::2], strict=True)
@@ -121,13 +123,19 @@ def heartbeats_of(found: Sequence[str]) -> tuple[Heartbeat, ...]:
 
 
 def entry_of(id_: str, fields: Sequence[Any]) -> LogEntry:
-    """Called for each entry of a log as a process starts, so it does no more than it must."""
+    """Return a log entry from its id and fields.
+
+    Without checks: a process that starts calls this for every entry of the log.
+    """
     _, link, _, previous, _, _, _, change = fields  # in the order that `append` writes them
     return LogEntry(int(id_.removesuffix("-0")), link, previous, decode_change(change))
 
 
 def entries_of(found: Sequence[tuple[str, Sequence[Any]]]) -> tuple[LogEntry, ...]:
-    """Raises StoreDamagedError, which names the first entry that is none of ours."""
+    """Return log entries from an answer of XRANGE.
+
+    Raises StoreDamagedError, which names the first invalid entry.
+    """
     try:
         return tuple([entry_of(id_, fields) for id_, fields in found])
     except Exception:
@@ -138,6 +146,6 @@ def entries_of(found: Sequence[tuple[str, Sequence[Any]]]) -> tuple[LogEntry, ..
 
 
 def generations_of(found: Mapping[str, str | None]) -> dict[PrincipalId, Generation]:
-    """Without the ones that were never raised."""
+    """Return generations from their text, without those that were never raised. Raises StoreDamagedError."""
     with reading(keys.GENERATIONS):
         return {PrincipalId(p): Generation.parse(text) for p, text in found.items() if text}

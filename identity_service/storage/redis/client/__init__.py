@@ -1,4 +1,4 @@
-"""The connections to Redis.
+"""Connections to Redis.
 
-Pool, batching, circuit breaker, Sentinel and Cluster, and the check of each server before it is used.
+The pool, batching, circuit breaker, Sentinel and Cluster, and the check of each server before it is used.
 """

@@ -1,12 +1,13 @@
-"""Where Redis is: the store's URL taken apart, and what makes connections from it.
+"""The store's Redis URL: how it is parsed, and the factories that create connections from it.
 
     redis://user:password@host:6379/0              one server
-    redis+sentinel://…@host:26379,host:26379/<service>/0   whoever the Sentinels say is the primary
-    redis+cluster://…@host:6379,host:6379          a cluster, found from any of these
+    redis+sentinel://…@host:26379,host:26379/<service>/0   the primary that the Sentinels name
+    redis+cluster://…@host:6379,host:6379          a cluster, discovered from any of these servers
 
-`rediss` instead of `redis` is TLS. Options in the query are those of redis-py (`ssl_ca_certs`,
+`rediss` instead of `redis` selects TLS. Options in the query are those of redis-py (`ssl_ca_certs`,
 `ssl_certfile`, `ssl_keyfile`, …); `sentinel_username` and `sentinel_password` are for the Sentinels.
-Knows nothing of what is sent. Never puts a URL into an error: it holds the password.
+This module does not know which commands are sent. It never puts a URL into an error, since a URL contains
+the password.
 """
 
 import ssl
@@ -29,7 +30,7 @@ _HEALTH_CHECK_SECONDS: Final = 15
 _SENTINEL_PORT: Final = 26379
 _PORT: Final = 6379
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_TRIED_TIMEOUT: Final = 1.0
+_VALIDATION_TIMEOUT: Final = 1.0
 _KINDS: Final[Mapping[str, Literal["single", "sentinel", "cluster"]]] = {
     "": "single",
     "sentinel": "sentinel",
@@ -41,20 +42,20 @@ HostPort = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A store's URL, taken apart."""
+    """A parsed URL of a store on Redis."""
 
     kind: Literal["single", "sentinel", "cluster"]
     hosts: Sequence[HostPort]
     service: str = ""
-    """What the Sentinels call the primary."""
+    """The name under which the Sentinels know the primary; empty without Sentinel."""
     url: str = field(repr=False)
-    """The same for one server, as redis-py reads it."""
+    """The URL of the first host in the form that redis-py parses: one server, `redis` or `rediss`."""
     sentinel_options: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """User and password for the Sentinels."""
+    """`username` and `password` for the Sentinels, if the URL has them."""
 
 
 def parse(url: str) -> Address:
-    """Raises ConfigurationError for what is no such URL."""
+    """Parse the URL of a store. Raises ConfigurationError if it is malformed or names a missing file."""
     try:
         return _parse(url)
     except ValueError:
@@ -98,17 +99,21 @@ def _parse(url: str) -> Address:
 
 
 def maker(address: Address) -> Callable[[float], RawConnection]:
-    """What makes a connection whose answers may take so many seconds: to the server, or to the primary.
+    """Return a factory of connections to the server, or to the primary that the Sentinels name.
 
-    Raises ConfigurationError for options that the library does not know.
+    The factory takes the timeout of the connection in seconds: to connect, and for each answer. This function
+    raises ConfigurationError for options that redis-py does not know.
     """
     if address.kind != "sentinel":
         return node_maker(address, None)
-    return _from(lambda timeout: _sentinel_pool(address, timeout))
+    return _cached_maker(lambda timeout: _sentinel_pool(address, timeout))
 
 
 def node_maker(address: Address, host: HostPort | None) -> Callable[[float], RawConnection]:
-    """The same for one server; `host` where it is another than that of the URL."""
+    """Return a factory of connections to one server: to `host`, or if it is None to the host of the URL.
+
+    The factory and the errors are those of `maker`.
+    """
 
     def source(timeout: float) -> Any:
         pool = _pool(address, timeout)
@@ -116,67 +121,73 @@ def node_maker(address: Address, host: HostPort | None) -> Callable[[float], Raw
             pool.connection_kwargs.update(host=host[0], port=host[1])
         return pool
 
-    return _from(source)
+    return _cached_maker(source)
 
 
-def _from(source: Callable[[float], Any]) -> Callable[[float], RawConnection]:
-    """Make connections as their pools do, which lend none out; one pool for each timeout."""
+def _cached_maker(source: Callable[[float], Any]) -> Callable[[float], RawConnection]:
+    """Return a factory of connections that uses one redis-py pool, from `source`, for each timeout.
+
+    The pools only create connections: none is ever borrowed from them.
+    """
     sources = cache(source)
 
     def make(timeout: float) -> RawConnection:
         raw: RawConnection = sources(timeout).make_connection()
         return raw
 
-    make(_TRIED_TIMEOUT)  # opens nothing, but objects to options that it does not know
+    make(_VALIDATION_TIMEOUT)  # opens nothing, but raises an error for options that redis-py does not know
     return make
 
 
 def _sentinel_pool(address: Address, timeout: float) -> Any:
     model = _pool(address, timeout)
-    # What their pools add for themselves is not for another pool.
+    # Options that redis-py's pool adds for itself are not valid for the pool of the Sentinels.
     own = ("host", "port", "himport_registry", "maint_", "orig_")
     options = {name: value for name, value in model.connection_kwargs.items() if not name.startswith(own)}
     secure = issubclass(model.connection_class, redis.SSLConnection)
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")} if secure else {}
-    # A silent Sentinel must not use up the time in which the next one could have answered.
+    # A Sentinel that does not answer must not use up the time in which the next one could have answered.
     share = timeout / (len(address.hosts) + 1)
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
         list(address.hosts),
-        sentinel_kwargs={**address.sentinel_options, **tls, "ssl": secure, **_patience(share)},
+        sentinel_kwargs={**address.sentinel_options, **tls, "ssl": secure, **_timeout_options(share)},
     )
     return SentinelConnectionPool(address.service, sentinels, ssl=secure, **options)  # type: ignore[no-untyped-call]
 
 
 def _pool(address: Address, timeout: float) -> Any:
-    """A pool of theirs: it only reads the URL, none of its connections is ever lent out."""
+    """Return a redis-py pool that holds the parsed URL; no connection is ever borrowed from it."""
     try:
         source: Any = redis.ConnectionPool.from_url(address.url)
         source.connection_kwargs.update(
             decode_responses=True,
             health_check_interval=_HEALTH_CHECK_SECONDS,
             protocol=2,
-            **_patience(timeout),
+            **_timeout_options(timeout),
         )
         if issubclass(source.connection_class, redis.SSLConnection):
-            _believe_as_before_python_313(source.connection_kwargs)
-        source.make_connection()  # opens nothing, but objects to options that it does not know
+            _relax_x509_checks(source.connection_kwargs)
+        source.make_connection()  # opens nothing, but raises an error for options that redis-py does not know
     except (ValueError, TypeError, redis.RedisError):
-        # Without its cause: the library quotes the URL, and with it parts of the password.
+        # Without the cause: redis-py quotes the URL in its error, and with it parts of the password.
         raise _malformed() from None
     return source
 
 
-def _believe_as_before_python_313(options: dict[str, Any]) -> None:
-    """Accept authorities without key identifiers, as are common in clusters, unless the URL decides."""
+def _relax_x509_checks(options: dict[str, Any]) -> None:
+    """Accept CA certificates without key identifiers, unless the URL sets verification flags.
+
+    Python did so before 3.13, and such certificates are common in clusters.
+    """
     if not {"ssl_include_verify_flags", "ssl_exclude_verify_flags"} & options.keys():
         options["ssl_exclude_verify_flags"] = [ssl.VERIFY_X509_STRICT]
 
 
-def _patience(timeout: float) -> dict[str, Any]:
+def _timeout_options(timeout: float) -> dict[str, Any]:
     return {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # Whether a call may be repeated is known elsewhere, not in the library.
+        # `node.py` knows whether a call may be repeated, redis-py does not.
         "retry": Retry(NoBackoff(), 0),
     }
 

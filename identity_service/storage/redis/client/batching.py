@@ -1,7 +1,8 @@
-"""Calls that many threads make at the same moment go out together: one write, one read, one connection.
+"""Batching of calls: calls that threads make at the same time share one connection, one write and one read.
 
-Owns who goes with whom. Whoever finds nobody under way leads; those who come meanwhile go next, and the first
-of them leads. A call alone waits for nobody. Knows nothing of Redis.
+A thread that finds no batch in progress sends one at once, as its leader. Calls that are made meanwhile wait
+and form the next batch, and the thread of the first of them becomes its leader. A call that is made alone
+does not wait. This module decides which calls form a batch; it does not know Redis.
 """
 
 import threading
@@ -11,58 +12,67 @@ from typing import Final, Generic, TypeVar
 
 R = TypeVar("R")
 A = TypeVar("A")
-_TOGETHER: Final = 64
+_MAX_BATCH: Final = 64
+"""Calls in one batch; those beyond it wait for the next batch."""
 
 
 class PendingCall(Generic[R, A]):
-    """One call, and what became of it."""
+    """A call that waits for its batch, and then its outcome: an answer or an error."""
 
     __slots__ = ("_error", "_wait", "answers", "leads", "request", "wake")
 
     def __init__(self, request: R) -> None:
         self.request = request
         self.answers: list[A] = []
-        """The answer, once there is one."""
+        """Holds the answer, once there is one; empty before and if the batch failed."""
         self.leads = False
+        """Whether the thread of this call must send the next batch."""
         self._error: BaseException | None = None
         lock = threading.Lock()
         lock.acquire()
         self._wait, self.wake = lock.acquire, lock.release
 
     def wait(self) -> None:
-        """Until it has an outcome, or is to lead."""
+        """Block until this call has an outcome, or until its thread must lead the next batch."""
         self._wait()
 
     def fail(self, error: BaseException) -> None:
+        """Make `error` the outcome, unless the call has an answer already."""
         if not self.answers:
             self._error = error
 
     def outcome(self) -> A:
+        """Return the answer, or raise the error with which the call failed."""
         if self._error is not None:
             raise self._error
         return self.answers[0]
 
 
 class CallBatcher(Generic[R, A]):
-    """Any thread may call any method."""
+    """Groups concurrent calls into batches of at most 64, one batch at a time. Thread-safe."""
 
     def __init__(self, talk: Callable[[Sequence[PendingCall[R, A]]], None]) -> None:
-        """`talk` gives each ride its answer, in one conversation; what it raises is the others' outcome."""
-        self._talk = talk
+        """Use `talk` to send the batches.
+
+        Args:
+            talk: sends the calls of one batch and appends to `answers` of each the answer to it. An error
+                that it raises is the outcome of every call that has no answer yet.
+        """
+        self._exchange = talk
         self._lock = threading.Lock()
         self._waiting: deque[PendingCall[R, A]] = deque()
-        self._under_way = False
+        self._in_progress = False
 
     def go(self, request: R) -> A:
-        """The answer to the request.
+        """Send the request in the next batch, and return the answer to it.
 
-        Raises what the conversation failed with, also where that was the one before: what has not been asked
-        yet would not fare better, and nobody shall wait twice.
+        Raises the error with which its batch failed. An error of the batch before also fails the calls that
+        wait: they would probably fail in the same way, and no caller should wait for two timeouts.
         """
         pending: PendingCall[R, A] = PendingCall(request)
         with self._lock:
             self._waiting.append(pending)
-            pending.leads, self._under_way = not self._under_way, True
+            pending.leads, self._in_progress = not self._in_progress, True
         if not pending.leads:
             pending.wait()
         if pending.leads:
@@ -71,17 +81,17 @@ class CallBatcher(Generic[R, A]):
 
     def _lead(self, leader: PendingCall[R, A]) -> None:
         with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
         error: BaseException | None = None
         try:
-            self._talk(batch)
-        except BaseException as failure:  # noqa: BLE001  # each of them raises it
+            self._exchange(batch)
+        except BaseException as failure:  # noqa: BLE001  # every call of the batch raises it
             error = failure
         with self._lock:
             if error is not None:
                 batch += self._waiting
                 self._waiting.clear()
-            self._under_way = bool(self._waiting)
+            self._in_progress = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].leads = True
                 self._waiting[0].wake()

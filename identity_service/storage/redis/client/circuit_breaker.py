@@ -1,6 +1,6 @@
-"""Fails fast while a server is away: one caller at a time tries it again, everybody else hears no at once.
+"""A circuit breaker: while a server is unavailable, calls fail at once, except one trial at a time.
 
-Owns the pauses between the trials. Knows nothing of what is asked, nor of how it failed.
+This module owns the pauses between the trials. It does not know which calls are made, nor why they failed.
 """
 
 import random
@@ -14,15 +14,21 @@ from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreErr
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _LONGEST_REFUSAL: Final = 0.5
-"""Of a server that answers and is refused: it is looked at again this soon, so that mending it shows."""
-_PATIENCE: Final = 0.05
-"""Seconds that a caller waits for the next trial rather than to fail: a short loss costs nobody a call."""
-_TOLERATED: Final = 2
-"""Failures in a row of a server that can be reached: one slow answer says little about the next."""
+"""Longest pause, in seconds, for a server that answers but is refused because of its configuration: it is
+checked again soon, so that a corrected configuration takes effect."""
+_MAX_WAIT: Final = 0.05
+"""Seconds that a caller waits for the next trial instead of failing: after a short outage no call fails."""
+_TOLERATED_FAILURES: Final = 2
+"""Consecutive failures of a reachable server that leave the circuit closed: one slow answer says little about
+the next."""
 
 
 class CircuitBreaker:
-    """Closed = calls pass; open = they fail at once, but for one trial after each pause."""
+    """The circuit of one server. Thread-safe.
+
+    Closed: calls pass. Open: calls fail at once, except one trial after each pause. The pauses double from
+    0.05 s to at most 1 s (0.5 s for a refused server), and each is shortened at random by up to half.
+    """
 
     def __init__(
         self,
@@ -41,17 +47,18 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
+        """Whether calls fail at once, except the trials."""
         return self._open
 
     def enter(self) -> bool:
-        """Pass before a call; tells whether this call is a trial, for what it must report afterwards.
+        """Permit a call; return whether the call is a trial, which it must say when it reports its outcome.
 
-        Raises StoreUnavailableError where the server was away a moment ago, UnsafeStoreError where it was
-        refused.
+        Raises StoreUnavailableError if the circuit is open and another caller's trial is in progress or none
+        is due within 0.05 s; it is the subclass UnsafeStoreError if the server was refused.
         """
         if not self.is_open:
             return False
-        deadline = self._monotonic() + _PATIENCE
+        deadline = self._monotonic() + _MAX_WAIT
         with self._state:
             while self._open:
                 left = self._retry_time - self._monotonic()
@@ -64,12 +71,12 @@ class CircuitBreaker:
             return False
 
     def require_closed(self) -> None:
-        """For calls that take too long to be a trial. Raises StoreUnavailableError."""
+        """Raise StoreUnavailableError if the circuit is open: for calls that must not be the trial."""
         if self._open:
             raise self._error()
 
     def succeeded(self) -> None:
-        """The server answered, whatever it said."""
+        """Close the circuit: the server has answered, possibly with an error."""
         if self._failures == 0:
             return
         with self._state:
@@ -78,18 +85,21 @@ class CircuitBreaker:
             self._state.notify_all()
 
     def failed(self, *, trial: bool, unreachable: bool, refusal: UnsafeStoreError | None = None) -> None:
-        """No answer came, or one that nothing may rest on.
+        """Record a failure: no answer came, or the server was refused.
+
+        A failed trial, an unreachable server and a refusal open the circuit at once, other failures only
+        after more than two in a row.
 
         Args:
-            trial: what `enter` told this call.
-            unreachable: there was not even a connection.
-            refusal: why the server must not be used, where it answers and is refused.
+            trial: what `enter` returned to this call.
+            unreachable: whether not even a connection could be opened.
+            refusal: why the server must not be used, if it answers but is refused.
         """
         with self._state:
             self._failures += 1
             if trial:
                 self._trying = False
-            elif self._open or not (refusal or unreachable or self._failures > _TOLERATED):
+            elif self._open or not (refusal or unreachable or self._failures > _TOLERATED_FAILURES):
                 return
             self._open, self._refusal = True, refusal
             longest = _LONGEST_REFUSAL if refusal else _LONGEST_PAUSE
@@ -97,14 +107,14 @@ class CircuitBreaker:
             self._retry_time = self._monotonic() + self._pause * self._jitter(0.5, 1.0)
 
     def abandoned(self, *, trial: bool) -> None:
-        """The call ended without having asked the server: the next caller may try."""
+        """Record that the call ended without an outcome: if it was the trial, the next caller may try."""
         if trial:
             with self._state:
                 self._trying = False
                 self._state.notify_all()
 
     def _error(self) -> StoreUnavailableError:
-        """What calls fail with meanwhile."""
+        """Return the error with which calls fail while the circuit is open."""
         refusal = self._refusal
         if refusal is not None:
             return UnsafeStoreError(str(refusal))

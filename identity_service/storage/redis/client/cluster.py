@@ -1,6 +1,7 @@
-"""A Redis Cluster: which of its servers owns a key, learned from the servers and from their redirections.
+"""A Redis Cluster: which of its servers owns a key, read from CLUSTER SLOTS and from redirections (MOVED).
 
-Knows nothing of what is asked. Slots of which a part has moved (ASK, TRYAGAIN) are unavailable meanwhile.
+This module does not know which commands are sent. A slot that is being migrated (ASK, TRYAGAIN) is
+unavailable until the migration is finished.
 """
 
 import threading
@@ -20,15 +21,18 @@ from identity_service.storage.redis.client.pool import RawConnection
 
 _SLOTS: Final = 16384
 _REFRESH_INTERVAL: Final = 0.2
-"""Seconds between two looks at the map: while a server is away, every call would ask for it."""
+"""Seconds between two reads of the slot map: while a server is unavailable, every call would read it."""
 _ASK_TIMEOUT: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Map:
+    """An immutable slot map: the owner of each of the 16,384 slots, None if it is not known."""
+
     owners: Sequence[HostPort | None] = field(default=(None,) * _SLOTS)
 
     def moved(self, slot: int, owner: HostPort) -> "_Map":
+        """Return a copy of this map in which `owner` owns the slot."""
         owners = list(self.owners)
         owners[slot] = owner
         return _Map(owners=owners)
@@ -40,11 +44,13 @@ class Cluster:
     is_spread = True
 
     def __init__(self, address: Address, home_key: str, make_node: Callable[[HostPort], Node]) -> None:
-        """
+        """Find the servers of a cluster; nothing is opened before the first call.
+
         Args:
-            address: names some of the servers.
-            home_key: a key of the server that matters most.
-            make_node: gives the way to one server.
+            address: the parsed URL, which names some of the servers.
+            home_key: a key on the home server, the server of `{idn}`, which must meet more demands than the
+                others.
+            make_node: creates the node of one server.
         """
         self._address = address
         self._home_slot: Final = slot_of(home_key)
@@ -56,10 +62,14 @@ class Cluster:
         self._refreshed = float("-inf")
 
     def is_home(self, host: HostPort) -> bool:
-        """Whether this server owns the key that matters most."""
+        """Return whether this server owns the home key."""
         return self._map.owners[self._home_slot] == host
 
     def node_of(self, key: str) -> Node:
+        """Return the node of the server that owns the key's slot; read the slot map if the owner is unknown.
+
+        Raises StoreUnavailableError if no server is known to own the slot.
+        """
         slot = slot_of(key)
         if self._map.owners[slot] is None:
             self._refresh(wait=True)
@@ -69,22 +79,25 @@ class Cluster:
         return self._node(owner)
 
     def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:
+        """Follow a MOVED redirection and return True; read the slot map again if the server is down."""
         if isinstance(error, MovedError):
             self._refresh()
-            # Last, since the map may be that of a server that has not heard of the move yet.
-            self._take_over(error.slot_id, (error.host or self._host_of(node), error.port))
+            # After the refresh: the map may come from a server that does not know of the move yet.
+            self._set_owner(error.slot_id, (error.host or self._host_of(node), error.port))
             return True
         if error is None or isinstance(error, redis.ConnectionError | redis.TimeoutError | ClusterDownError):
             self._refresh(avoid=node)
         return False
 
     def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
+        """Return a factory of connections for each server that owns slots, that of the home server first."""
         self._refresh(wait=True)
         owners = {owner for owner in self._map.owners if owner is not None}
         home_first = sorted(owners, key=lambda owner: (not self.is_home(owner), owner))
         return [node_maker(self._address, owner) for owner in home_first]
 
     def close(self) -> None:
+        """Close the connections to all servers."""
         with self._adding:
             for node in self._nodes.values():
                 node.close()
@@ -100,14 +113,17 @@ class Cluster:
     def _host_of(self, node: Node) -> str:
         return next((host for (host, _), known in self._nodes.items() if known is node), "")
 
-    def _take_over(self, slot: int, owner: HostPort) -> None:
+    def _set_owner(self, slot: int, owner: HostPort) -> None:
         with self._adding:
             self._map = self._map.moved(slot, owner)
         if slot == self._home_slot:
-            self._node(owner).distrust()  # more is demanded of it now
+            self._node(owner).distrust()  # it is the home server now and must meet more demands
 
     def _refresh(self, *, avoid: Node | None = None, wait: bool = False) -> None:
-        """Read the map anew, unless that was done a moment ago or another thread is about it."""
+        """Read the slot map, unless it was read within the last 0.2 s or another thread is reading it.
+
+        With `wait`, wait for that other thread first.
+        """
         if not self._refreshing.acquire(blocking=wait):
             return
         try:
@@ -126,10 +142,10 @@ class Cluster:
                 break
         new_home = self._map.owners[self._home_slot]
         if new_home is not None and new_home != home:
-            self._node(new_home).distrust()  # more is demanded of it now
+            self._node(new_home).distrust()  # it is the home server now and must meet more demands
 
     def _candidates(self, avoid: Node | None) -> Iterator[HostPort]:
-        """Servers to ask, those that answered last first, the one in doubt last."""
+        """Yield servers to ask: known ones, then those of the URL, last `avoid` and unavailable ones."""
         known = dict(self._nodes)
         doubtful = [host for host, node in known.items() if node is avoid or node.is_away]
         yield from (host for host in known if host not in doubtful)
@@ -137,7 +153,7 @@ class Cluster:
         yield from doubtful
 
     def _ask(self, host: HostPort) -> _Map | None:
-        """The map as this server has it, over a connection of its own; None where it gives none."""
+        """Return the slot map of this server, read over a new connection; None if that fails."""
         raw = node_maker(self._address, host)(_ASK_TIMEOUT)
         try:
             raw.connect()
@@ -150,6 +166,7 @@ class Cluster:
 
 
 def slot_of(key: str) -> int:
+    """Return the hash slot of a key, 0 to 16383."""
     slot: int = key_slot(key.encode())
     return slot
 
@@ -157,6 +174,6 @@ def slot_of(key: str) -> int:
 def _map_of(ranges: Sequence[Any], asked: str) -> _Map | None:
     owners: list[HostPort | None] = [None] * _SLOTS
     for first, last, (name, port, *_), *_ in ranges:
-        # A server that does not know its own name leaves it out: it is the one that was asked.
+        # A server that does not know its own host name leaves it out; it means the server that was asked.
         owners[first : last + 1] = [(name or asked, port)] * (last + 1 - first)
     return _Map(owners=owners) if ranges else None

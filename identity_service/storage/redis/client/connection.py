@@ -1,6 +1,7 @@
-"""The way to Redis: scripts, commands, and the one place where its exceptions are translated.
+"""The client of Redis: runs scripts and commands, and translates the exceptions of redis-py to domain errors.
 
-Knows nothing of what the scripts do. No call waits much longer than its timeout, none is tried for ever.
+This module does not know what the scripts do. No call takes much longer than its timeout, and the
+number of retries is bounded.
 """
 
 import re
@@ -37,20 +38,23 @@ from identity_service.storage.redis.client.topology import OneServer, Topology
 from identity_service.storage.redis.scripts import load_scripts
 
 RunScript = Callable[[str, Sequence[str], Sequence[str | int]], Any]
-"""Runs a script: its name, keys and arguments."""
+"""Runs a script by its name, keys and arguments, and returns its answer."""
 
 _LONGEST_BLOCK: Final = 1.0
 _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
-"""Seconds before each is followed: of two servers that name each other, one has not heard of the move yet."""
-_TROUBLE: Final = (redis.RedisError, OSError, ValueError)
-"""What calls fail with; the latter two come of a socket that another thread has closed."""
+"""Seconds to wait before each redirection is followed: of two servers that redirect to each other, one does
+not know of the move yet."""
+_CALL_ERRORS: Final = (redis.RedisError, OSError, ValueError)
+"""The exceptions of a failed call; OSError and ValueError come from a socket that another thread has
+closed."""
 _WRONG_TYPE: Final = "WRONGTYPE"
 _OTHER_FORMAT: Final = "IDN_FORMAT"
 _FENCED: Final = "IDN_FENCED"
-"""What a write to a store that was moved is refused with; the fence follows it."""
+"""Begins the error for a write to a store that was moved; the fence follows it as JSON."""
 _UNFINISHED: Final = "IDN_UNFINISHED"
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
-"""How a script ends that finds a key which does not hold what this service wrote there."""
+"""The error of a script that finds a key with contents that this service did not write: the key, and its
+fault."""
 _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
     "IDN_UNINITIALIZED": (
         StoreUninitializedError,
@@ -83,7 +87,7 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
 
 
 class Connection:
-    """Runs scripts and commands where their first key lies; any thread may call any method."""
+    """A client of one store: runs each script or command on the server of its first key. Thread-safe."""
 
     def __init__(
         self,
@@ -94,17 +98,15 @@ class Connection:
         clock: Clock | None = None,
         event_log: EventLog | None = None,
     ) -> None:
-        """Connects with the first call.
+        """Parse the URL, without opening a connection. Raises ConfigurationError if the URL is malformed.
 
         Args:
             url: see `address.py`.
             timeout: seconds that one call may take.
-            demands: what each server must give before it is used; None = nothing is looked at, and
-                nothing confirms a write but its answer.
-            clock: of this process, to compare with that of the server; None = they are not compared.
-            journal: where it is said that a server does not meet the demands.
-
-        Raises ConfigurationError for a URL that is none.
+            demands: what each server must fulfil before it is used; None = no server is checked, and the
+                answer to a write is its only confirmation.
+            clock: the clock of this process, compared with that of each server; None = they are not compared.
+            event_log: where findings about the configuration of the servers are logged; None = they are not.
         """
         address = parse(url)
         self._clock = clock
@@ -128,20 +130,28 @@ class Connection:
         durable: bool = False,
         brief: bool = False,
     ) -> Any:
-        """Run a script. Where it may be repeated, a broken connection is tried once more.
+        """Run a script and return its answer.
 
-        With `brief`, it may go out together with others, see `Request`. With `durable`, it returns once the
-        write is as durable as the demands say. Raises
-        NotConfirmedError with the script's answer where that was not confirmed in time,
-        StoreUnavailableError, and what the script refuses with.
+        Args:
+            script: the name of the file in `lua/`, without its suffix.
+            keys: the first of them says on which server the script runs.
+            args: what the script reads as ARGV.
+            repeatable: whether the script is sent once more if the connection breaks before an answer comes.
+            durable: whether the call returns only after the write is as durable as the demands say.
+            brief: whether the call may be sent in one batch with others; see `Request`.
+
+        Raises NotConfirmedError with the script's answer if the write was not confirmed in time,
+        StoreUnavailableError, and the domain error for the refusal of the script.
         """
         return self._call(keys, self._request(script, keys, args, repeatable, durable, brief))
 
     def series(self, key: str, calls: Callable[[RunScript], None]) -> None:
-        """Run scripts one after the other on one connection to the server where `key` lies.
+        """Run scripts one after the other on one connection to the server that owns `key`.
 
-        A cursor of SCAN means nothing to another server. `calls` is given what runs a script; it may be
-        called anew from its start when the key is found to lie elsewhere. Raises as `run` does.
+        For loops over SCAN, whose cursor is valid on one server only. `calls` gets the function that runs a
+        script; it is called again from its start if the server redirects to another owner of the key. Nothing
+        is retried or confirmed. Raises StoreUnavailableError, and the domain error for the refusal of a
+        script.
         """
 
         def ask(node: Node, _: Request) -> None:
@@ -151,7 +161,7 @@ class Connection:
 
         try:
             self._ask(key, Request(b""), ask)
-        except _TROUBLE as error:
+        except _CALL_ERRORS as error:
             raise _translation(error) from error
 
     def _request(
@@ -168,32 +178,41 @@ class Connection:
         return Request(pack(*words), known.text, repeatable, durable, brief)
 
     def command(self, name: str, key: str, *words: str | int) -> Any:
-        """Run a command that only reads one key; the answer as Redis gives it."""
+        """Run a command that only reads, on the server that owns `key`; return the answer unchanged."""
         return self._call([key], Request(pack(name, key, *words)))
 
     def servers(self) -> Sequence[Conversation]:
-        """Every server that owns keys, that of `{idn}` first. Raises StoreUnavailableError: none is known."""
+        """Return a dedicated connection to each server that owns keys, that to the server of `{idn}` first.
+
+        Raises StoreUnavailableError if no server is known.
+        """
         makers = self._topology.primaries()
         if not makers:
             raise StoreUnavailableError("no server of the Redis Cluster answers")
         return [Conversation(make(self._timeout), self._request, _translation) for make in makers]
 
     def owner(self, key: str) -> object:
-        """Tell the server that owns a key from the others. Raises StoreUnavailableError: none is known."""
+        """Return an object that identifies the server of a key: it is the same for all keys of a server.
+
+        Raises StoreUnavailableError if no owner is known.
+        """
         return self._topology.node_of(key)
 
     def check(self, demands: Demands) -> Sequence[Finding]:
-        """What of the set-up of the servers goes against these demands, worst first.
+        """Return the findings against these demands in the configuration of the servers, refusals first.
 
-        Raises StoreUnavailableError where one of them cannot be asked.
+        Raises StoreUnavailableError if a server cannot be asked.
         """
         try:
             return self._check(demands)
-        except _TROUBLE as error:
+        except _CALL_ERRORS as error:
             raise _translation(error) from error
 
     def wait(self, stream: str, after: int, timeout: float) -> None:
-        """Return when the stream has an entry after `after`, or when the time is over."""
+        """Block until the stream has an entry after position `after`, or until `timeout` seconds have passed.
+
+        Raises StoreUnavailableError.
+        """
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             block = max(1, int(min(left, _LONGEST_BLOCK) * 1000))
@@ -201,29 +220,29 @@ class Connection:
             request = Request(pack(*words), repeatable=False)
             try:
                 found = self._ask(stream, request, Node.wait)
-            except _TROUBLE as error:
+            except _CALL_ERRORS as error:
                 raise self._named(error, [stream]) from error
             if found:
                 return
 
     def close(self) -> None:
-        """Close every connection; a `wait` in progress ends."""
+        """Close every connection; a `wait` in progress ends with an error."""
         self._topology.close()
 
     def _call(self, keys: Sequence[str], request: Request) -> Any:
         try:
             return self._ask(keys[0], request, Node.call)
-        except _TROUBLE as error:
+        except _CALL_ERRORS as error:
             raise self._named(error, keys) from error
 
     def _named(self, error: Exception, involved: Sequence[str]) -> IdentityError:
-        """The error of the domain; if a key has another type than ours, the one that names it."""
+        """Return the domain error; for a WRONGTYPE error it names the key that has an unexpected type."""
         if not isinstance(error, redis.ResponseError) or _WRONG_TYPE not in f"{code_of(error)} {error}":
             return _translation(error)
         for key in involved:
             try:
                 found = self._ask(key, Request(pack("TYPE", key)), Node.call)
-            except (*_TROUBLE, StoreUnavailableError):
+            except (*_CALL_ERRORS, StoreUnavailableError):
                 break
             if found not in ("none", keys.type_of(key)):
                 return damaged(key, f"is of the type {found}, not {keys.type_of(key)}")
@@ -232,13 +251,13 @@ class Connection:
         )
 
     def _ask(self, key: str, request: Request, ask: Callable[[Node, Request], Any]) -> Any:
-        """Ask the owner of the key; where that is another one by now, ask that one."""
+        """Ask the owner of the key; if it redirects, ask the new owner, after at most four redirections."""
         for pause in _REDIRECTIONS:
             node = self._topology.node_of(key)
             try:
                 return ask(node, request)
             except redis.RedisError as error:
-                # A server that sends elsewhere has done nothing, so that asking there repeats nothing.
+                # A server that redirects has executed nothing, so that asking the new owner repeats nothing.
                 if not self._topology.learn(node, error):
                     raise
             except StoreUnavailableError:
@@ -259,7 +278,7 @@ class Connection:
                 raw.disconnect()
             for finding in judge_all(setup, replace(demands, failover=failover)):
                 findings.setdefault(finding.what, finding)
-            failover = False  # for the others see `_topology`
+            failover = False  # only the first, the server of `{idn}`, must; `_topology` says why
         return sorted(findings.values(), key=lambda finding: finding.severity != "refuse")
 
 
@@ -283,8 +302,8 @@ def _topology(
         return OneServer(make, node(make, lambda: address.kind == "sentinel"))
 
     def make_node(host: HostPort) -> Node:
-        # Only the server of `{idn}` must refuse writes when its replicas have left it: what becomes of
-        # a session written to a deposed primary is harmless, since `{idn}` says what has ended.
+        # Only the server of `{idn}` must refuse writes when it has lost its replicas. A session that is
+        # written to a deposed primary does no harm, since the keys of `{idn}` say which sessions have ended.
         return node(node_maker(address, host), lambda: cluster.is_home(host))
 
     cluster = Cluster(address, keys.HEAD, make_node)
@@ -300,7 +319,7 @@ def _translation(error: Exception) -> IdentityError:
 
 
 def _refusal(error: redis.ResponseError) -> IdentityError:
-    """What a script said no with; anything else of the server is its unavailability."""
+    """Return the domain error for the refusal of a script; StoreUnavailableError for any other error."""
     if _OTHER_FORMAT in str(error):
         return StoreDamagedError(
             f"`{keys.HEAD}` has a format that this version does not know: run the version that wrote it"
@@ -320,6 +339,6 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
 
 
 def _kind(error: redis.RedisError) -> str:
-    """A name for the failure: the class, and the code that Redis begins its errors with; no values."""
+    """Return the class of the error and the code with which Redis begins it, without any values."""
     code = code_of(error)
     return type(error).__name__ + (f" {code}" if code else "")

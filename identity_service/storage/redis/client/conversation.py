@@ -1,7 +1,7 @@
-"""Scripts that run one after the other on one server, over a connection of its own: for reads of all keys.
+"""A dedicated connection to one server, on which scripts run one after the other: for loops over SCAN.
 
-A cursor of SCAN means nothing to another server, so a broken connection ends it all. The connections that
-serve calls are left alone.
+A cursor of SCAN is valid on one server only, so a broken connection ends the loop: nothing is retried. The
+connections of the pool are not used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ from identity_service.storage.redis.client.node import Request, exchange
 from identity_service.storage.redis.client.pool import RawConnection
 
 _STEP: Final = 1000
-"""Keys that one step of SCAN looks at, so that it holds up the server for a few milliseconds at most."""
-_TROUBLE: Final = (redis.RedisError, OSError, ValueError)
+"""Keys that one step of SCAN looks at, so that it blocks the server for a few milliseconds at most."""
+_CALL_ERRORS: Final = (redis.RedisError, OSError, ValueError)
 
 
 class Conversation:
-    """One connection to one server. Used by one thread, in a `with` block."""
+    """A dedicated connection to one server, used by one thread in a `with` block."""
 
     def __init__(
         self,
@@ -28,11 +28,12 @@ class Conversation:
         request: Callable[[str, Sequence[str], Sequence[str | int]], Request],
         translate: Callable[[Exception], IdentityError],
     ) -> None:
-        """
+        """Take a connection, which the `with` block opens and closes.
+
         Args:
-            wire: the connection, not yet open.
+            raw: the connection, not yet open.
             request: makes the call of a script from its name, keys and arguments.
-            translate: turns what `redis` raises into an error of the domain.
+            translate: translates an exception of redis-py, or of the socket, to a domain error.
         """
         self._raw = raw
         self._request = request
@@ -41,7 +42,7 @@ class Conversation:
     def __enter__(self) -> Self:
         try:
             self._raw.connect()
-        except _TROUBLE as error:
+        except _CALL_ERRORS as error:
             raise self._translate(error) from error
         return self
 
@@ -51,18 +52,21 @@ class Conversation:
         self._raw.disconnect()
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script. Raises StoreUnavailableError, and what the script refuses with."""
+        """Run a script and return its answer.
+
+        Raises StoreUnavailableError, and the domain error for the refusal of the script.
+        """
         request = self._request(script, keys, args)
         try:
             return exchange(self._raw, request.packed, request.script)
-        except _TROUBLE as error:
+        except _CALL_ERRORS as error:
             raise self._translate(error) from error
 
     def scan(self, script: str, keys: Sequence[str], prefix: str, *words: str | int) -> Iterator[list[str]]:
-        """Run a script that does one step of SCAN until all keys were looked at; yield what each step found.
+        """Run a script for each step of SCAN until all keys were looked at; yield the result of each step.
 
-        It takes the cursor, the prefix and how many keys to look at, then `words`, and answers the next
-        cursor and what it found.
+        The script takes as ARGV the cursor, the prefix and how many keys to look at, then `words`. It answers
+        the next cursor and what it found. Raises as `run` does.
         """
         cursor = "0"
         while True:

@@ -1,6 +1,7 @@
-"""One server of Redis, or whoever is the primary now: its connections, its circuit, its confirmations.
+"""One Redis server, or the current primary behind Sentinel: its connections, circuit and confirmations.
 
-Raises what `redis` raises; `connection.py` translates. Does not know which keys lie here.
+The exceptions of redis-py pass through; `connection.py` translates them. This module does not know which keys
+the server owns.
 """
 
 import time
@@ -26,42 +27,46 @@ from identity_service.storage.redis.client.pool import (
 _CONNECTIONS: Final = 64
 _WAITERS: Final = 8
 _CONFIRM_SHARE: Final = 0.75
-"""Of the time of a call: a server that confirms too slowly still answers before the caller gives up."""
+"""Fraction of the timeout of a call for which WAIT or WAITAOF waits: the server answers before the call times
+out, even if too few copies confirm the write."""
 _LOOK_INTERVAL: Final = 0.4
-"""Seconds that a look at a server's set-up holds for the writes of a connection: less than the default
-interval of heartbeats, so that each of them looks; and no write rests on a look older than a second."""
+"""Seconds for which one check of a server's configuration is valid for the writes of a connection. It is less
+than the default interval of heartbeats, so that each heartbeat checks; and no write relies on a check that is
+older than a second."""
 _DEMOTED: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
-"""What a server says that is no longer the primary, or is one that its replicas have left."""
+"""Error codes of a server that is no longer the primary, or of a primary that has lost its replicas."""
 
 
 class Request(NamedTuple):
-    """One call, ready to be sent. No dataclass: one is made for every call, and this is half the time."""
+    """A call, ready to be sent. Not a dataclass: each call creates one, and this takes half the time."""
 
     packed: bytes
+    """The command in the Redis protocol."""
     script: str | None = None
-    """The text, where it calls a script that the server may not know yet."""
+    """The text of the script, if the command is EVALSHA: the server may not have the script yet."""
     repeatable: bool = True
-    """Whether it does no harm to send it again where no answer came."""
+    """Whether it is safe to send the command again if no answer came."""
     durable: bool = False
-    """Whether the server must confirm that the write is as durable as was chosen."""
+    """Whether the server must confirm that the write has the configured durability."""
     brief: bool = False
-    """Whether it may go out with others: it takes the server no time, has a short answer, is repeatable, and
-    nothing has to confirm it."""
+    """Whether it may be sent in one batch with others: it takes the server little time, has a short answer,
+    is repeatable, and needs no confirmation."""
 
 
 class Node:
-    """Asks one server; any thread may call any method."""
+    """A client of one Redis server: a connection pool, batching and a circuit breaker. Thread-safe."""
 
     def __init__(
         self, make: Callable[[float], RawConnection], handshake: Handshake, timeout: float, block: float
     ) -> None:
-        """
+        """Prepare the pools, without opening a connection.
+
         Args:
-            make: gives a connection whose every answer may take so many seconds.
-            greet: looks at the server behind each new connection, and again before a write that must be
-                durable is acknowledged, where the last look was too long ago.
+            make: creates a connection from its timeout in seconds.
+            handshake: checks the server behind each new connection, and again before a durable write is
+                acknowledged if the last check is older than 0.4 s.
             timeout: seconds for an answer.
-            block: seconds that `wait` may take beyond that.
+            block: seconds that `wait` may take in addition.
         """
         self._timeout = timeout
         self._handshake = handshake
@@ -70,97 +75,103 @@ class Node:
         self._waiting = Pool(
             lambda: make(timeout + block), lambda _: None, size=_WAITERS, patience=timeout / 2
         )
-        self._batcher: CallBatcher[Request, Any] = CallBatcher(self._talk)
+        self._batcher: CallBatcher[Request, Any] = CallBatcher(self._send_batch)
 
     @property
     def is_away(self) -> bool:
+        """Whether the circuit is open: the server is unavailable or refused, and calls fail at once."""
         return self._circuit.is_open
 
     def call(self, request: Request) -> Any:
-        """Send it, and the confirmation with it where it is asked for.
+        """Send a request and return the answer, once the write is confirmed if it must be durable.
 
-        Raises NotConfirmedError with the answer, StoreUnavailableError, and what `redis` raises.
+        A repeatable request is sent a second time if the connection breaks within half of the timeout.
+
+        Raises NotConfirmedError with the answer, StoreUnavailableError, and the exceptions of redis-py.
         """
         trial = self._circuit.enter()
         begun = time.monotonic()
         try:
             if request.brief and not trial:
-                return _given(self._batcher.go(request))
-            return self._guarded(self._pool, request, trial=trial)
+                return _raise_if_error(self._batcher.go(request))
+            return self._call_once(self._pool, request, trial=trial)
         except redis.ConnectionError:
-            # A restart of Redis leaves dead connections in the pool, which fail at once.
+            # A restart of Redis leaves broken connections in the pool, which fail at once.
             if not request.repeatable or trial or time.monotonic() - begun > self._timeout / 2:
                 raise
-        return self._guarded(self._pool, request, trial=self._circuit.enter())
+        return self._call_once(self._pool, request, trial=self._circuit.enter())
 
     def converse(self, talk: Callable[[Callable[[Request], Any]], None]) -> None:
-        """Hold one connection, hence talk to one process, for calls that follow each other.
+        """Call `talk` with a function that sends a request on one connection and returns the answer.
 
-        `talk` is given what sends a request and returns the answer. Nothing is repeated or confirmed.
+        All requests of `talk` thus reach the same server process. Nothing is retried or confirmed.
         """
         trial = self._circuit.enter()
 
         def on(pooled: PooledConnection) -> None:
             talk(lambda request: exchange(pooled.raw, request.packed, request.script))
 
-        self._conduct(self._pool, on, checked=True, trial=trial)
+        self._run(self._pool, on, checked=True, trial=trial)
 
     def wait(self, request: Request) -> Any:
-        """Send what blocks. It is never the trial of a server that is away."""
+        """Send a blocking command and return the answer. It is never the trial of an open circuit.
+
+        Raises StoreUnavailableError, and the exceptions of redis-py.
+        """
         self._circuit.require_closed()
-        return self._guarded(self._waiting, request, trial=False)
+        return self._call_once(self._waiting, request, trial=False)
 
     def distrust(self) -> None:
-        """Open every connection anew before its next use."""
+        """Have every connection reopened, and so the server checked, before its next use."""
         self._pool.distrust()
         self._waiting.distrust()
 
     def close(self) -> None:
+        """Close all connections; calls in progress fail with a connection error."""
         self._pool.close()
         self._waiting.close()
 
-    def _talk(self, batch: Sequence[PendingCall[Request, Any]]) -> None:
-        """One conversation about many calls. An error that the server answers with is an answer."""
+    def _send_batch(self, batch: Sequence[PendingCall[Request, Any]]) -> None:
+        """Send a batch of calls on one connection, and give each its answer, which may be an error reply."""
 
-        def talk(pooled: PooledConnection) -> None:
+        def use(pooled: PooledConnection) -> None:
             _exchange_all(pooled.raw, batch)
 
         self._circuit.require_closed()
-        self._conduct(self._pool, talk, checked=False, trial=False)
+        self._run(self._pool, use, checked=False, trial=False)
         if any(
             code_of(pending.answers[0]) in _DEMOTED for pending in batch if _is_refusal(pending.answers[0])
         ):
             self.distrust()
 
-    def _guarded(self, pool: Pool, request: Request, *, trial: bool) -> Any:
-        """One conversation about one call."""
+    def _call_once(self, pool: Pool, request: Request, *, trial: bool) -> Any:
+        """Send one request on a connection of the pool, without a retry, and return the answer."""
 
-        def talk(pooled: PooledConnection) -> Any:
+        def use(pooled: PooledConnection) -> Any:
             if not request.durable:
                 return exchange(pooled.raw, request.packed, request.script)
-            answer = self._written(pooled, request)
-            # After the write: what it was acknowledged on must have held when it was made.
+            answer = self._write(pooled, request)
+            # After the write: the configuration on which its durability depends must have been valid during
+            # it.
             if time.monotonic() - pooled.looked > _LOOK_INTERVAL:
                 pooled.look(self._handshake)
             return answer
 
-        return self._conduct(pool, talk, checked=not request.repeatable, trial=trial)
+        return self._run(pool, use, checked=not request.repeatable, trial=trial)
 
-    def _conduct(
-        self, pool: Pool, talk: Callable[[PooledConnection], Any], *, checked: bool, trial: bool
-    ) -> Any:
-        """Hold a conversation, and tell the circuit what became of it."""
+    def _run(self, pool: Pool, use: Callable[[PooledConnection], Any], *, checked: bool, trial: bool) -> Any:
+        """Call `use` with a connection of the pool, report the outcome to the circuit, return the result."""
         reached = False
         try:
             pooled = pool.take(checked=checked)
             reached = True
-            answer = _converse(pool, pooled, talk)
+            answer = _lend(pool, pooled, use)
         except BusyError:
             self._circuit.abandoned(trial=trial)
             raise
         except NotConfirmedError:
             self._circuit.succeeded()
-            self.distrust()  # its replicas may have left it for another primary
+            self.distrust()  # its replicas may follow another primary now
             raise
         except redis.ResponseError as error:
             self._circuit.succeeded()
@@ -181,18 +192,18 @@ class Node:
         self._circuit.succeeded()
         return answer
 
-    def _written(self, pooled: PooledConnection, request: Request) -> Any:
-        """Write, and have it confirmed as the last look at the server says."""
+    def _write(self, pooled: PooledConnection, request: Request) -> Any:
+        """Send a durable write with the confirmation that the last check of the server chose."""
         if pooled.confirmation is None:
             return exchange(pooled.raw, request.packed, request.script)
         try:
-            return self._confirmed(pooled.raw, request, pooled.confirmation)
+            return self._write_confirmed(pooled.raw, request, pooled.confirmation)
         except NotConfirmedError as error:
-            self._explain(pooled, error)
+            self._raise_cause(pooled, error)
             raise
 
-    def _explain(self, pooled: PooledConnection, error: NotConfirmedError) -> None:
-        """Raise NotConfirmedError with the setting that is wrong, where that is why nothing was confirmed."""
+    def _raise_cause(self, pooled: PooledConnection, error: NotConfirmedError) -> None:
+        """Raise NotConfirmedError with the wrong setting, if a new check of the server finds one."""
         if not pooled.raw.is_connected:
             return
         try:
@@ -200,17 +211,17 @@ class Node:
         except UnsafeStoreError as why:
             raise NotConfirmedError(f"the write was not confirmed: {why}", error.answer) from why
         except (redis.RedisError, OSError):
-            pooled.raw.disconnect()  # the rest of the answers may still be under way
+            pooled.raw.disconnect()  # answers that were not read may still arrive
 
-    def _confirmed(self, raw: RawConnection, request: Request, confirmation: Confirmation) -> Any:
+    def _write_confirmed(self, raw: RawConnection, request: Request, confirmation: Confirmation) -> Any:
         packed = request.packed + pack(*confirmation.words(self._timeout * _CONFIRM_SHARE))
-        answer, confirmed = _both(raw, packed)
+        answer, confirmed = _exchange_two(raw, packed)
         if isinstance(answer, NoScriptError) and request.script is not None:
             raw.send_packed_command([pack("SCRIPT", "LOAD", request.script)])
             raw.read_response()
-            answer, confirmed = _both(raw, packed)
+            answer, confirmed = _exchange_two(raw, packed)
         if isinstance(answer, redis.ResponseError):
-            raise answer  # it changed nothing, so there was nothing to confirm
+            raise answer  # an error reply: nothing was changed, so nothing needs to be confirmed
         if isinstance(confirmed, redis.RedisError):
             said = code_of(confirmed) or type(confirmed).__name__
             raise NotConfirmedError(f"Redis cannot confirm the write ({said})", answer) from confirmed
@@ -219,19 +230,20 @@ class Node:
         return answer
 
 
-def _converse(pool: Pool, pooled: PooledConnection, talk: Callable[[PooledConnection], Any]) -> Any:
+def _lend(pool: Pool, pooled: PooledConnection, use: Callable[[PooledConnection], Any]) -> Any:
+    """Call `use` with a connection, then give it back; disconnect it first if an answer may be unread."""
     try:
-        return talk(pooled)
+        return use(pooled)
     except (redis.ResponseError, NotConfirmedError):
-        raise  # an answer like any other: the connection is as good as before
+        raise  # the answer was read completely, so the connection can be used again
     except BaseException:
-        pooled.raw.disconnect()  # else the next caller might read the answer to this one
+        pooled.raw.disconnect()  # otherwise the next caller might read the answer to this call
         raise
     finally:
         pool.give(pooled)
 
 
-def _given(answer: Any) -> Any:
+def _raise_if_error(answer: Any) -> Any:
     if _is_refusal(answer):
         raise answer
     return answer
@@ -241,8 +253,8 @@ def _is_refusal(answer: Any) -> bool:
     return isinstance(answer, redis.ResponseError)
 
 
-def _both(raw: RawConnection, packed: bytes) -> tuple[Any, Any]:
-    """Send two commands and receive both answers, each possibly an error."""
+def _exchange_two(raw: RawConnection, packed: bytes) -> tuple[Any, Any]:
+    """Send two commands and return both answers, each possibly an error; the second may be a timeout."""
     raw.send_packed_command([packed])
     answer = _answer(raw)
     try:
@@ -265,7 +277,7 @@ def _exchange_all(raw: RawConnection, batch: Sequence[PendingCall[Request, Any]]
         pending.answers.append(_answer(raw))
     for pending in batch:
         if isinstance(pending.answers[0], NoScriptError):
-            pending.answers.clear()  # it is no answer for the caller, also where no other one comes
+            pending.answers.clear()  # NOSCRIPT is not an answer for the caller, even if no other one comes
             try:
                 pending.answers.append(exchange(raw, pending.request.packed, pending.request.script))
             except redis.ResponseError as error:
@@ -273,7 +285,10 @@ def _exchange_all(raw: RawConnection, batch: Sequence[PendingCall[Request, Any]]
 
 
 def exchange(raw: RawConnection, packed: bytes, script: str | None) -> Any:
-    """Send and receive. A server that does not know the script (it was restarted) is taught it once."""
+    """Send a command and return the answer; load the script first if the server does not have it.
+
+    A server lacks a script that it never ran, and every script after a restart.
+    """
     raw.send_packed_command([packed])
     try:
         return raw.read_response()
@@ -287,13 +302,15 @@ def exchange(raw: RawConnection, packed: bytes, script: str | None) -> Any:
 
 
 def pack(*words: str | int) -> bytes:
+    """Return a command in the Redis protocol."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means tuple[x, ...]
     return packed
 
 
 def code_of(error: redis.RedisError) -> str:
-    """The word that Redis begins an error with, or nothing where it has none."""
-    # The library takes the word away where it knows it; ERR is the word for everything that has none.
+    """Return the code with which Redis begins an error, such as `NOPERM`, or "" if there is none."""
+    # redis-py removes a code that it knows from the message; ERR is the code of errors without one of their
+    # own.
     known: str = error.status_code or "ERR"
     code = known if known != "ERR" else str(error).split(" ", 1)[0]
     return code if code.isascii() and code.isupper() and code.replace("_", "").isalpha() else ""

@@ -1,7 +1,7 @@
-"""A bounded set of connections to one server: each is one caller's at a time, the last used goes first.
+"""A bounded LIFO pool of connections to one Redis server.
 
-Knows nothing of what is sent. The pools of redis-py spend more time on a short call than the network
-does: observability, locks, and a poll at each checkout.
+This module does not know which commands are sent. It replaces the pools of redis-py, in which a short call
+costs more time than on the network: for observability, locks, and a poll at each checkout.
 """
 
 import contextlib
@@ -18,60 +18,70 @@ from identity_service.storage.redis.client.durability import Confirmation
 
 
 class RawConnection(Protocol):
-    """What is used of a redis.Connection, which has no types of its own."""
+    """The part of `redis.Connection` that is used here; redis-py has no types for it."""
 
     @property
-    def is_connected(self) -> bool: ...
+    def is_connected(self) -> bool:
+        """Whether the connection is open, as far as this process knows."""
 
-    def connect(self) -> None: ...
+    def connect(self) -> None:
+        """Open the connection, authenticate, and select the database."""
 
-    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None:
+        """Send bytes in the Redis protocol."""
 
-    def read_response(self) -> Any: ...
+    def read_response(self) -> Any:
+        """Return the next answer, or raise `redis.ResponseError` if it is an error reply."""
 
-    def can_read(self) -> bool: ...
+    def can_read(self) -> bool:
+        """Return whether there is something to read: bytes, or the end of the connection."""
 
-    def disconnect(self) -> None: ...
+    def disconnect(self) -> None:
+        """Close the connection; nothing happens if it is closed."""
 
 
 Handshake = Callable[[RawConnection], Confirmation | None]
-"""Looks at the server behind a connection: what confirms a write there.
+"""Checks the server behind a connection, and returns what confirms a write there (None = the answer to the
+write).
 
-Raises what `redis` raises, and UnsafeStoreError where nobody should talk to that server.
+Raises the exceptions of redis-py, and UnsafeStoreError if that server must not be used.
 """
 
 
 class PooledConnection:
-    """A connection, and what was found out about its server when that was last looked at."""
+    """A connection of a pool, with the result of the last check of its server."""
 
     __slots__ = ("confirmation", "era", "looked", "raw")
 
     def __init__(self, raw: RawConnection) -> None:
         self.raw = raw
         self.confirmation: Confirmation | None = None
+        """What confirms a write; None = the answer to the write."""
         self.era = 0
+        """The number of calls of `Pool.distrust` before the connection was opened."""
         self.looked = float("-inf")
-        """When the last look began, by the monotonic clock."""
+        """When the last check of the server began, in seconds of the monotonic clock."""
 
     def look(self, handshake: Handshake) -> None:
-        """Look at the server. Raises what `handshake` raises."""
+        """Check the server and keep the result. Raises the exceptions of `handshake`."""
         begun = time.monotonic()
         self.confirmation = handshake(self.raw)
         self.looked = begun
 
 
 class Pool:
-    """Lends connections out; any thread may call any method."""
+    """A bounded LIFO pool of connections to one Redis server. Thread-safe."""
 
     def __init__(
         self, make: Callable[[], RawConnection], handshake: Handshake, *, size: int, patience: float
     ) -> None:
-        """
+        """Create an empty pool; connections are opened when they are first needed.
+
         Args:
-            make: gives a connection that is not yet open.
-            greet: is shown each connection when it has been opened, before anybody uses it.
-            size: how many there are at most.
-            patience: seconds to wait for one that is free.
+            make: creates a connection that is not yet open.
+            handshake: checks the server of each connection after it was opened, before its first use.
+            size: the maximum number of connections.
+            patience: seconds that a caller waits for a free connection.
         """
         self._make = make
         self._handshake = handshake
@@ -83,10 +93,12 @@ class Pool:
         self._closed = False
 
     def take(self, *, checked: bool) -> PooledConnection:
-        """An open connection, to be given back. `checked` = one that the server has not closed meanwhile.
+        """Take an open connection out of the pool; the caller returns it with `give`.
 
-        Raises BusyError where none is free in time, or after `close`; what `redis` and `greet` raise
-        where it cannot be opened.
+        With `checked`, a connection that the server has closed meanwhile is reopened first.
+
+        Raises BusyError if no connection is free in time, or after `close`. If the connection cannot be
+        opened, raises the exceptions of redis-py and of the handshake.
         """
         self._require_open()
         if not self._free.acquire(timeout=self._patience):
@@ -99,7 +111,7 @@ class Pool:
         try:
             self._require_open()
             raw = pooled.raw
-            if raw.is_connected and (pooled.era != self._era or (checked and _is_spoilt(raw))):
+            if raw.is_connected and (pooled.era != self._era or (checked and _has_unread_data(raw))):
                 raw.disconnect()
             if not raw.is_connected:
                 self._open(pooled)
@@ -109,25 +121,25 @@ class Pool:
         return pooled
 
     def give(self, pooled: PooledConnection) -> None:
-        """Take a connection back; one with an unread answer must have been disconnected."""
+        """Take a connection back. The caller must have disconnected it if an answer was not read."""
         self._idle.append(pooled)
         if self._closed:
             self._disconnect_idle()
         self._free.release()
 
     def distrust(self) -> None:
-        """Have every connection opened anew before its next use: the server may be another by now."""
+        """Have every connection reopened before its next use: the address may lead to another server now."""
         self._era += 1
 
     def close(self) -> None:
-        """Disconnect what is idle, and hang up what is in use: who waits there gets a connection error."""
+        """Close all connections; a caller that waits for an answer on one gets a connection error."""
         self._closed = True
         self._disconnect_idle()
         for pooled in tuple(self._all):
-            _hang_up(pooled.raw)
+            _shut_down(pooled.raw)
 
     def _open(self, pooled: PooledConnection) -> None:
-        pooled.era = self._era  # before: whoever distrusts while it is being opened means this one too
+        pooled.era = self._era  # before it is opened: a `distrust` during that also covers this connection
         try:
             pooled.raw.connect()
             pooled.look(self._handshake)
@@ -155,23 +167,24 @@ class Pool:
 
 
 class BusyError(StoreUnavailableError):
-    """This process has no connection to spare: says nothing about the server."""
+    """Every connection of this process is in use, or the pool is closed; the server may be available."""
 
 
-def _hang_up(raw: RawConnection) -> None:
-    """End a conversation of another thread, which then disconnects.
+def _shut_down(raw: RawConnection) -> None:
+    """Shut the socket of a connection down that another thread uses; that thread then disconnects it.
 
-    `disconnect` itself is not for others: the library would find its socket gone amid a call.
+    Not by `disconnect`: redis-py would find its socket gone during the call of the other thread.
     """
     sock: socket.socket | None = getattr(raw, "_sock", None)
     if sock is not None:
         with contextlib.suppress(OSError):
-            # Not the method of a TLS socket, which also takes away what the other thread reads with.
+            # Not `shutdown` of a TLS socket, which also removes the TLS object through which the other thread
+            # reads.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _is_spoilt(raw: RawConnection) -> bool:
-    """Whether there is something to read before anything was asked: an end, or somebody else's answer."""
+def _has_unread_data(raw: RawConnection) -> bool:
+    """Return whether there is data to read although nothing was sent: an end of file, or a stale answer."""
     try:
         return raw.can_read()
     except (redis.ConnectionError, OSError):

@@ -1,6 +1,7 @@
-"""Whether a Redis server is set up for what the operator asks of it: pure judgement, what to run included.
+"""Checks of the configuration of a Redis server against the operator's demands, with the remedies.
 
-Owns no connection; `server_probe.py` asks the server. Changes nothing on it.
+Pure functions without a connection: `server_probe.py` reads the configuration. Nothing on the server is
+changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,71 +16,78 @@ _MIN_VERSION: Final = (6, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something about the store that the operator should know."""
+    """A problem of a Redis server that the operator should know of."""
 
     severity: Literal["refuse", "warn"]
+    """`refuse` = the server must not be used."""
     what: str
+    """The problem and its consequence."""
     fix: str
+    """The remedy, usually a command for `redis-cli`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demands:
-    """What the operator asks of the store."""
+    """The requirements that a Redis server must meet, from the operator's settings."""
 
     durability: str = "unsynced"
     """unsynced, local or replicas:N."""
     allow_unsafe: bool = False
-    """Accept a server that may evict keys."""
+    """Accept a server that may evict keys, with a warning."""
     max_staleness: timedelta = timedelta(seconds=5)
+    """The longest permitted `min-replicas-max-lag`, with failover."""
     leeway: timedelta = timedelta(seconds=10)
+    """The longest difference between the clocks of the server and of this process without a warning."""
     config_unchecked: bool = False
-    """Accept a server that refuses CONFIG GET or INFO: the operator vouches for what cannot be read."""
+    """Accept a server that refuses CONFIG GET or INFO: the operator is responsible for what cannot be
+    read."""
     insist: bool = True
-    """Use no server that does not meet them; False = only say so, as for `identity init`."""
+    """Refuse a server that does not meet the demands; False = only report it, as for `identity init`."""
     failover: bool = False
-    """Whether another server may take the place of this one: Sentinel or Cluster."""
+    """Whether another server may be promoted in place of this one: with Sentinel or a cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSetup:
-    """How a server says that it is set up; None = it does not tell."""
+    """The configuration and state of a server as it reports them; None = it does not report the value."""
 
     version: str | None = None
+    """`redis_version`."""
     role: str | None = None
-    """master or slave, in the words of Redis."""
+    """`role`: master or slave."""
     eviction: str | None = None
     """`maxmemory-policy`."""
     append_only: bool | None = None
-    """Whether there is an append-only file, and it holds everything."""
+    """Whether there is an append-only file that holds all data."""
     writes_fail: bool | None = None
     """Whether the last write to that file failed (`aof_last_write_status`)."""
     rewriting: bool | None = None
-    """Whether the append-only file is being written anew, or is about to be."""
+    """Whether the append-only file is being rewritten, or a rewrite is scheduled."""
     waitaof: bool | None = False
-    """Whether WAITAOF exists and may be called; None = it exists, and this user may not call it."""
+    """Whether WAITAOF exists and this user may call it; None = it exists, but the user may not call it."""
     fsync: str | None = None
     """`appendfsync`."""
     skips_fsync: bool | None = None
-    """`no-appendfsync-on-rewrite`: nothing is synced while a child process writes."""
+    """`no-appendfsync-on-rewrite`: nothing is synced while a child process writes a file."""
     save: str | None = None
-    """When snapshots are taken; empty = never."""
+    """`save`: when snapshots are taken; empty = never."""
     replicas: int | None = None
-    """How many are connected."""
+    """The number of connected replicas (`connected_slaves`)."""
     min_replicas: int | None = None
     """`min-replicas-to-write`."""
     min_replicas_lag: int | None = None
-    """`min-replicas-max-lag` in seconds; 0 = not looked at."""
+    """`min-replicas-max-lag` in seconds; 0 = the lag is not checked."""
     skew: timedelta | None = field(default=None, compare=False)
-    """How far its clock is from that of this process."""
+    """The difference between its clock and that of this process, at least."""
 
 
 def judge(setup: ServerSetup, durability: str, *, allow_unsafe: bool) -> Sequence[Finding]:
-    """What of this set-up goes against this durability, worst first."""
+    """Return the findings against this durability in the configuration, refusals first."""
     return judge_all(setup, Demands(durability=durability, allow_unsafe=allow_unsafe))
 
 
 def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
-    """What of this set-up goes against these demands, worst first."""
+    """Return the findings against these demands in the configuration, refusals first."""
     findings = [
         *_judge_role(setup),
         *_judge_version(setup),
@@ -87,7 +95,7 @@ def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
         *_judge_durability(setup, demands.durability),
         *_judge_failover(setup, demands),
         *_judge_clock(setup, demands),
-        *_judge_silence(setup, demands),
+        *_judge_unreadable(setup, demands),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "refuse")
 
@@ -208,7 +216,7 @@ def _judge_clock(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
         )
 
 
-def _judge_silence(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
+def _judge_unreadable(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
     severity: Literal["refuse", "warn"] = "warn" if demands.config_unchecked else "refuse"
     otherwise = (
         "" if demands.config_unchecked else ", or set redis_config_unchecked = true and see to it yourself"
@@ -216,7 +224,7 @@ def _judge_silence(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
     if setup.fsync is None:
         yield Finding(
             severity=severity,
-            what=f"CONFIG GET is not permitted, so {_unread(setup, demands)} cannot be checked",
+            what=f"CONFIG GET is not permitted, so {_unreadable_settings(setup, demands)} cannot be checked",
             fix="allow it in the ACL: `ACL SETUSER <name> +config|get` (before Redis 7: `+config`)"
             + otherwise,
         )
@@ -228,8 +236,8 @@ def _judge_silence(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
         )
 
 
-def _unread(setup: ServerSetup, demands: Demands) -> str:
-    """Name the settings that matter and that neither CONFIG nor INFO has told of."""
+def _unreadable_settings(setup: ServerSetup, demands: Demands) -> str:
+    """Return the names of the settings that the demands need and that neither CONFIG nor INFO reports."""
     names = [] if setup.eviction is not None else ["maxmemory-policy"]
     if demands.durability == "local":
         names += [] if setup.append_only is not None else ["appendonly"]

@@ -1,7 +1,7 @@
-"""Looks at the server behind a connection: reads how it is set up, admits it or not.
+"""The check of the server behind a connection: it is admitted or refused because of its configuration.
 
-Owns what is asked of it, in one round trip. Knows nothing of how the answers are judged, nor of how often
-the server is looked at (`node.py`).
+This module owns the commands that read it, in one round trip. It does not know how the answers are judged
+(`server_checks.py`), nor how often a server is checked (`node.py`).
 """
 
 import threading
@@ -28,47 +28,58 @@ _SETTINGS: Final = (
     "min-replicas-to-write",
     "min-replicas-max-lag",
 )
-# One by one: before Redis 7 the command takes one name.
+# One CONFIG GET for each name: before Redis 7 the command takes only one.
 _QUESTIONS: Final = (
     ("INFO",),
     ("TIME",),
-    ("WAITAOF", 0, 0, 1),  # waits for nothing: it shows whether there is such a command, and may be called
+    ("WAITAOF", 0, 0, 1),  # waits for nothing: it shows whether the command exists and may be called
     *(("CONFIG", "GET", name) for name in _SETTINGS),
 )
 
 
 class ServerProbe:
-    """Admits a server that meets the demands; each that does not is one line in the journal.
+    """The check that admits servers which meet the demands, and logs the findings about the others.
 
-    It is asked at every connection and again while the connection is in use: behind one address another
-    server may stand by now, or the same one with another set-up.
+    It runs for every new connection, and again while the connection is in use: the address may lead to
+    another server by now, or to the same one with another configuration.
     """
 
     def __init__(
         self, demands: Callable[[], Demands], clock: Clock | None, event_log: EventLog | None
     ) -> None:
-        """`demands` is asked each time: in a cluster they depend on what lies on the server."""
+        """Prepare the check.
+
+        Args:
+            demands: called for each check, since in a cluster the demands depend on which keys the server
+                owns.
+            clock: the clock of this process, compared with that of the server; None = they are not compared.
+            event_log: where findings are logged when they change; None = they are not.
+        """
         self._demands = demands
         self._clock = clock
         self._event_log = event_log
         self._reporting = threading.Lock()
         self._reported: Sequence[Finding] = ()
-        self._file_was_off = False
+        self._append_only_was_off = False
 
     def admit(self, raw: RawConnection) -> Confirmation | None:
-        """What confirms a write on this server. Raises UnsafeStoreError, and what `redis` raises."""
+        """Check the server, and return what confirms a write there (None = the answer to the write).
+
+        Raises UnsafeStoreError if the server does not meet the demands and `insist` is set, and the
+        exceptions of redis-py.
+        """
         demands = self._demands()
         setup = read_setup(raw, self._clock)
-        if self._file_was_off and setup.rewriting:
-            # Turned on again, the append-only file holds what there is only after it was written anew.
+        if self._append_only_was_off and setup.rewriting:
+            # After it was turned on again, the append-only file holds all data only once it was rewritten.
             setup = replace(setup, append_only=False)
-        self._file_was_off = setup.append_only is False
+        self._append_only_was_off = setup.append_only is False
         findings = judge_all(setup, demands)
         self._report(findings)
         refused = [f"{f.what} ({f.fix})" for f in findings if f.severity == "refuse"]
         if refused and demands.insist:
             raise UnsafeStoreError(f"Redis is not set up safely: {'; '.join(refused)}")
-        # Who does not insist is not made to wait for a file that does not exist.
+        # Without `insist` a server without an append-only file is used: WAITAOF would fail there.
         return confirmation_of(
             demands.durability, waitaof=bool(setup.waitaof) and setup.append_only is not False
         )
@@ -77,20 +88,22 @@ class ServerProbe:
         with self._reporting:
             if [f.what for f in findings] == [f.what for f in self._reported]:
                 return
-            mended, self._reported = bool(self._reported) and not findings, findings
+            resolved, self._reported = bool(self._reported) and not findings, findings
         if self._event_log is None:
             return
         for finding in findings:
             event = "store_refused" if finding.severity == "refuse" else "store_warning"
             self._event_log.record(event, what=finding.what, fix=finding.fix)
-        if mended:
+        if resolved:
             self._event_log.record("store_mended")
 
 
 def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:
-    """By CONFIG GET and INFO; where the first is forbidden or unknown (managed servers), by INFO alone.
+    """Read the configuration of a server with CONFIG GET and INFO.
 
-    Raises what `redis` raises where the server cannot be asked.
+    If CONFIG GET is forbidden or unknown, as on managed servers, INFO alone is used. The clocks are compared
+    if `clock`, that of this process, is given. Raises the exceptions of redis-py if the server cannot be
+    asked.
     """
     before = clock.now() if clock else None
     raw.send_packed_command([b"".join(pack(*question) for question in _QUESTIONS)])
@@ -121,7 +134,7 @@ def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:
 
 
 def _answer(raw: RawConnection) -> Any:
-    """The next answer, possibly an error."""
+    """Return the next answer; an error reply is returned as an exception, not raised."""
     try:
         return raw.read_response()
     except redis.ResponseError as error:
@@ -138,7 +151,11 @@ def _info(text: str) -> Mapping[str, str]:
 
 
 def _skew(before: datetime | None, time: Sequence[str] | None, after: datetime | None) -> timedelta | None:
-    """How far the server's clock lies outside of what this process saw meanwhile."""
+    """Return how far the server's time lies outside the interval from `before` to `after`.
+
+    These are the times of this process before and after the call, so the result is the least possible
+    difference.
+    """
     if before is None or after is None or time is None:
         return None
     theirs = datetime.fromtimestamp(int(time[0]), UTC) + timedelta(microseconds=int(time[1]))

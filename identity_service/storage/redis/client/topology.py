@@ -1,6 +1,6 @@
-"""Which server owns which key: the port, and the case of one server (a primary behind Sentinel included).
+"""The port that finds the server of a key, and its implementation for a single server or primary.
 
-`cluster.py` has the other case. Knows nothing of what is asked.
+`cluster.py` implements it for a cluster. This module does not know which commands are sent.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,29 +13,33 @@ from identity_service.storage.redis.client.pool import RawConnection
 
 
 class Topology(Protocol):
-    """Finds servers; any thread may call any method."""
+    """The port that finds the server of a key. Thread-safe."""
 
     @property
     def is_spread(self) -> bool:
         """Whether two keys of different hash tags may lie on different servers."""
 
     def node_of(self, key: str) -> Node:
-        """The server that owns this key. Raises StoreUnavailableError where none is known to."""
+        """Return the server that owns this key. Raises StoreUnavailableError if no owner is known."""
 
     def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:
-        """What became of a call to `node`; True where another server may be asked the same at once.
+        """Take note of a failed call to `node`; return True if it should be sent again to the new owner.
 
-        `error` None = it is away, or its circuit says so.
+        `error` None means that the server is unavailable, or that its circuit is open.
         """
 
     def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
-        """What makes connections to each server that owns keys; that of `{idn}` comes first."""
+        """Return a factory of connections for each server that owns keys, that of `{idn}` first.
 
-    def close(self) -> None: ...
+        A factory takes the timeout of the connection in seconds.
+        """
+
+    def close(self) -> None:
+        """Close all connections."""
 
 
 class OneServer:
-    """Everything lies in one place."""
+    """The topology of one server that owns all keys, implementing the port `Topology`."""
 
     is_spread = False
 
@@ -43,14 +47,18 @@ class OneServer:
         self._make = make
         self._node = node
 
-    def node_of(self, key: str) -> Node:  # noqa: ARG002  # the port's
+    def node_of(self, key: str) -> Node:  # noqa: ARG002  # the port has it
+        """Return the only server."""
         return self._node
 
     def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:  # noqa: ARG002
+        """Return False: there is no other server to ask."""
         return False
 
     def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
+        """Return the factory of connections to the only server."""
         return (self._make,)
 
     def close(self) -> None:
+        """Close the connections to the server."""
         self._node.close()

@@ -1,7 +1,9 @@
--- Appends audit events that no change carries, each to the stream of its kind. Touches no log.
+-- Appends audit events that record no change of their own, each to the stream of its kind. Does not write to
+-- the log.
 -- KEYS: stream of changes, stream of traffic, head
--- ARGV: now, how many to keep of either kind, then for each event '1' (a change) or '2' (traffic), and the event
--- answers how many.
+-- ARGV: now, how many events of changes to keep, how many of traffic, then for each event '1' (a change) or
+-- '2' (traffic), and the event as JSON
+-- Returns the number of events.
 local no = moved(KEYS[3])
 if no then return no end
 local now = now_or(ARGV[1])

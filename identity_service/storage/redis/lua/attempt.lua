@@ -1,15 +1,16 @@
--- One step of an attempt at a credential, under all of its limits at once: claims it, or settles the claim. Touches
--- no log. `domain/attempts.py` says what it promises.
--- KEYS: index of the counters with failures by the end of their window, then one counter for each limit.
--- ARGV: now, step ('claim', 'right', 'wrong' or 'none'), name of the claim, its lifetime, how many counters are kept,
--- then for each limit: free failures, longest pause, window, 1 if a success forgives (else 0), and the failures ever
--- that there were when it was claimed (0 to claim). Times are seconds.
--- answers {'claimed', failures ever for each limit}, {'paused', seconds left}, {'occupied'}, or {'settled'}.
+-- Does one step of an attempt at a credential for all of its limits: claims it, or settles the claim. Does
+-- not write to the log. `domain/attempts.py` has the contract.
+-- KEYS: index of the counters with failures by the end of their window, then one counter for each limit
+-- ARGV: now, step ('claim', 'right', 'wrong' or 'none'), name of the claim, its lifetime, how many counters
+-- are kept, then for each limit: free failures, longest pause, window, 1 if a success forgives (else 0), and
+-- the total number of failures that the counter had at the claim (0 for a claim). Times are in seconds.
+-- Returns {'claimed', total failures for each limit}, {'paused', seconds left}, {'occupied'}, or {'settled'}.
 --
--- A counter is a hash: failed (failures ever), forgiven (how many of them no longer count), window and pause (their
--- ends), and for each claim in progress `claim:<name>` = its end.
+-- A counter is a hash: failed (total failures), forgiven (how many of them no longer count), window and pause
+-- (the times when they end), and for each claim in progress `claim:<name>` = the time when it ends.
 --
--- If the server's clock was set back, every end is set anew to the furthest that it could be set to now.
+-- If the server's clock was set back, an end that is too far ahead is set to the latest that it could be from
+-- now.
 local step, claim, lifetime, kept = ARGV[2], 'claim:' .. ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local now = tonumber(now_or(ARGV[1]))
 
@@ -21,7 +22,7 @@ end
 local function whole(number) return string.format('%d', number) end
 local function seconds(number) return string.format('%.6f', number) end
 
--- The ends that lie too far ahead, as arguments of HSET.
+-- The ends that are too far ahead, as arguments of HSET.
 local set_anew = {}
 local function bounded(key, name, ends, furthest)
   if ends <= furthest then return ends end
@@ -97,7 +98,7 @@ if step == 'claim' then
   local left, occupied, answer = 0, false, {'claimed'}
   for _, counter in ipairs(counters) do
     table.insert(answer, counter.failed)
-    if counter.own then -- the answer was lost, and this is the second try
+    if counter.own then -- the first answer was lost, and this is the retry
     elseif counter.failures < counter.free then
       occupied = occupied or counter.failures + counter.claims >= counter.free
     elseif counter.pause > now then
@@ -114,7 +115,7 @@ end
 
 for _, counter in ipairs(counters) do
   if step == 'wrong' then
-    -- Counted also if the claim has ended meanwhile. A second try after a lost answer may count twice.
+    -- A failure counts even if the claim has ended meanwhile. A retry after a lost answer may count it twice.
     if counter.failures == 0 then counter.window = now + counter.length end
     counter.failed = counter.failed + 1
     counter.failures = counter.failures + 1

@@ -1,9 +1,10 @@
--- Begins a copy into this store: from now on there is no head, and the mark says why. Where the store is to be
--- replaced, all its other keys are deleted after this.
--- KEYS: head, mark of the copy, what older versions take for the head, then what no virgin store has: log,
---       generations, index of the keys
--- ARGV: name of the copy, '1' to replace what is there, what older versions shall find
--- answers 1 · refuses: IDN_INITIALIZED (there is a head), IDN_HEADLESS (there was one), IDN_UNFINISHED
+-- Begins a copy into this store: removes the head and sets the mark that says why. If the store is to be
+-- replaced, its other keys are deleted after this.
+-- KEYS: head, mark of the copy, head of version 0.1.0, then keys that no virgin store has: log, generations,
+-- index of the signing keys
+-- ARGV: name of the copy, '1' to replace the present contents, text for the head of version 0.1.0
+-- Returns 1 · Errors: IDN_INITIALIZED (there is a head), IDN_HEADLESS (the head was lost), IDN_UNFINISHED
+-- (there is another unfinished copy)
 if ARGV[2] ~= '1' then
   if redis.call('EXISTS', KEYS[1]) == 1 then return redis.error_reply('IDN_INITIALIZED') end
   if redis.call('EXISTS', KEYS[2]) == 1 then return no_head() end

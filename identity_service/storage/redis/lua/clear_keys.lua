@@ -1,8 +1,8 @@
--- Deletes keys that begin with a prefix: those of one step of SCAN, of the server that is asked.
--- KEYS: mark of the copy and head, or none where any server may be asked
--- ARGV: cursor, what the keys begin with, how many keys to look at, name of the copy, keys that stay, …
--- answers {next cursor ('0' = that was all)} · refuses: IDN_COPY (another copy has begun, or finished: what is
---       here by now is its own)
+-- Deletes the keys with a prefix that one step of SCAN finds on this server.
+-- KEYS: mark of the copy and head, or none if the script may run on any server
+-- ARGV: cursor, prefix, how many keys to look at, name of the copy, then keys to keep
+-- Returns {next cursor ('0' = the end)} · Errors: IDN_COPY (another copy has begun or was finished, so that
+-- the keys here are not those of this copy)
 if KEYS[1] and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('GET', KEYS[1]) ~= ARGV[4]) then
   return redis.error_reply('IDN_COPY')
 end

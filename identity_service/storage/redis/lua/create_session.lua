@@ -1,7 +1,9 @@
--- Stores a new session. Without the head it lies on another server, and the caller has read the epoch.
--- KEYS: session (hash: v = version, d = JSON, expire = expire-time, sub and client = whose it is, ended = it was), head
+-- Stores a new session. Without the head as a key, the session is on another server, and the caller has
+-- checked the epoch.
+-- KEYS: session (hash: v = version, d = JSON, expire = expire-time, sub = subject, client = client id, ended
+-- = '1' if it was ended), head
 -- ARGV: epoch, value, expire-time, subject, client
--- answers 1 · refuses: IDN_EXISTS
+-- Returns 1 · Errors: IDN_EXISTS
 local no = KEYS[2] and refused(head_at(KEYS[2]), ARGV[1])
 if no then return no end
 if redis.call('EXISTS', KEYS[1]) == 1 then return redis.error_reply('IDN_EXISTS') end

@@ -1,6 +1,6 @@
 -- Denies a token id until a time.
 -- KEYS: head, log, denial of the id · ARGV: epoch, now, until, change (its JSON up to the time), link
--- answers {position, link, until} of the entry that holds it.
+-- Returns {position, link, until} of the entry that holds the denial.
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end

@@ -1,7 +1,8 @@
--- Ends a session, and marks its record where that lies here: then one lost key revives nothing.
+-- Ends a session, and marks its record if it is on this server: the loss of one key then does not revive the
+-- session.
 -- KEYS: head, log, end of the session, session (absent in a cluster: see `mark_session`)
 -- ARGV: epoch, now, deny-until, end-until, change (its JSON up to the first time), link
--- answers {position, link, deny-until, end-until} of the entry that holds it; the last is never before the
+-- Returns {position, link, deny-until, end-until} of the entry that holds it; end-until is never before the
 -- session's own end.
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])

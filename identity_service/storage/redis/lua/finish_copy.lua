@@ -1,9 +1,9 @@
--- Finishes a copy: writes the head, with the mark that the log is to be completed from the state. Repeating it is
--- safe.
--- KEYS: head, mark of the copy, generations, what older versions take for the head
--- ARGV: name of the copy, which is the epoch, what older versions shall find, then what only grows: retention,
---       longest lifetime, session and leeway in seconds, latest steady time and latest time ('' = none)
--- answers 1 · refuses: IDN_COPY (another copy has begun, or finished)
+-- Finishes a copy: writes the head, with the mark that the log must be completed from the state. Idempotent.
+-- KEYS: head, mark of the copy, generations, head of version 0.1.0
+-- ARGV: name of the copy, which becomes the epoch, text for the head of version 0.1.0, then the high-water
+-- marks: retention, longest lifetime, session and leeway in seconds, latest steady time and latest time ('' =
+-- none)
+-- Returns 1 · Errors: IDN_COPY (another copy has begun or was finished)
 local held = redis.call('HGET', KEYS[1], 'epoch')
 if held ~= ARGV[1] and (held or redis.call('GET', KEYS[2]) ~= ARGV[1]) then return redis.error_reply('IDN_COPY') end
 if not held then
@@ -15,6 +15,6 @@ if not held then
   end
   redis.call('DEL', KEYS[2])
 end
--- Written in any case, so that waiting for replicas or the disk confirms something.
+-- Always written, so that WAIT or WAITAOF covers a write of this call.
 redis.call('SET', KEYS[4], ARGV[2])
 return 1

@@ -1,7 +1,8 @@
--- Clears the mark: the log holds what the state holds. Counts both anew in the same step.
+-- Clears the mark after the log was completed from the state. Counts entries and generations again in the
+-- same step.
 -- KEYS: head, log, generations · ARGV: epoch
--- answers how many generations are lost for good; then the mark stands · refuses: IDN_VANISHED (entries were
--- taken away since the mark was set)
+-- Returns how many generations are lost for good; if there are any, the mark stays · Errors: IDN_VANISHED
+-- (entries were removed since the mark was set)
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end

@@ -1,9 +1,10 @@
--- Writes the heartbeat of a process, under whatever epoch, raises what only grows, and answers the head.
--- KEYS: head, heartbeat of the process ("<time> <status>"), log, all heartbeats (sorted set: process by time),
---       generations
--- ARGV: now, seconds to keep the heartbeat, process, status, then what to raise: retention, longest lifetime,
---       session and leeway in seconds, latest steady time or ''
--- answers the head, see `head_reply`; whole = 0 if log or state do not hold what it counts.
+-- Writes the heartbeat of a process, raises the high-water marks, and returns the head. Does not check the
+-- epoch.
+-- KEYS: head, heartbeat of the process ("<time> <status>"), log, all heartbeats (sorted set: process by
+-- time), generations
+-- ARGV: now, seconds to keep the heartbeat, process, status, then the marks to raise: retention, longest
+-- lifetime, session and leeway in seconds, latest steady time or ''
+-- Returns the head, see `head_reply`; whole = 0 if log or state do not hold as much as the head counts.
 local head = head_at(KEYS[1])
 local no = unwritable(head)
 if no then return no end

@@ -1,10 +1,11 @@
--- Writes items of a copy. What only grows is never shortened, of a record the last one counts. Writes keys that it
--- does not declare, all of them under the same hash tag; sessions only where all keys lie on one server.
+-- Writes items of a copy. Times of facts and generations only grow, and the last item of a record counts.
+-- Writes keys that it does not declare, all with the same hash tag; it writes sessions only if all keys are
+-- on one server.
 -- KEYS: head, mark of the copy
--- ARGV: name of the copy, what keys begin with: of denials, of ends, of records, of used names, of lists of
---       sessions, of indexes; generations; how many audit events of changes and of traffic to keep; then the items,
---       each of them:
---   'gen', principal, number, link, another link
+-- ARGV: name of the copy, then the prefixes of keys: of denials, of ends of sessions, of records, of used
+-- values, of lists of sessions, of indexes; the key of the generations; how many audit events of changes and
+-- of traffic to keep; then the items, each of them:
+--   'gen', principal, number, link, new link (used if another log has raised to the same number)
 --   'deny', id, until
 --   'end', id, deny-until, end-until
 --   'record', kind, id, value, names (a list as JSON), hash of the names
@@ -13,11 +14,11 @@
 --   'list', principal, session id, end
 --   'session', key, value, end, subject, client
 --   'event', '1' (a change) or '2' (traffic), time, event
--- answers 1 · refuses: IDN_COPY (another copy has begun, or this one is finished)
+-- Returns 1 · Errors: IDN_COPY (another copy has begun, or this one was finished)
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return redis.error_reply('IDN_COPY')
 end
--- A place where no entry is, so that a rebuild appends the fact to the log.
+-- A position without an entry, so that a rebuild appends the fact to the log.
 local nowhere = ARGV[1] .. '.0'
 local denials, ends, records, used = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lists, indexes, generations = ARGV[6], ARGV[7], ARGV[8]
@@ -42,7 +43,8 @@ write.gen = function(i)
   if tonumber(number) > held then
     redis.call('HSET', generations, principal, number .. '.' .. link)
   elseif tonumber(number) == held and link ~= held_link then
-    -- Two logs raised to one number: neither may win, so that what was issued under either is refused.
+    -- Two logs have raised to the same number. The next number makes tokens issued under either of them
+    -- refused.
     redis.call('HSET', generations, principal, string.format('%d', held + 1) .. '.' .. ARGV[i + 3])
   end
   return i + 4
@@ -67,7 +69,7 @@ write.record = function(i)
   local kind, id, value, names, names_key = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local key = records .. kind .. ':' .. id
   forget_names(names_key, key, id)
-  -- A name that another record has goes to the later item: then the other has changed, and comes again.
+  -- A name that another record has goes to this later item: the other record has changed, and follows again.
   for _, name in ipairs(cjson.decode(names)) do redis.call('HSET', names_key, name, id) end
   redis.call('HSET', key, 'value', value, 'names', names, 'revision', nowhere .. '.-')
   redis.call('ZADD', indexes .. kind, 0, id)

@@ -1,8 +1,8 @@
--- Puts a session into the lists of its subject and of its client. Lists of what has ended shrink on the way.
--- They keep what ended within the last day.
--- A sign-in is answered after this: in a cluster it is what refuses one that began before the store was moved.
--- KEYS: head, a list (sorted set: session id by end), … · ARGV: now, session id, end
--- answers how many lists.
+-- Puts a session into the lists of its subject and its client, and removes sessions from them that ended more
+-- than a day ago. A sign-in succeeds only after this script: in a cluster it refuses a sign-in that began
+-- before the store was moved.
+-- KEYS: head, then lists (sorted set: session id by end) · ARGV: now, session id, end
+-- Returns the number of lists.
 local no = moved(table.remove(KEYS, 1))
 if no then return no end
 local now = tonumber(now_or(ARGV[1]))

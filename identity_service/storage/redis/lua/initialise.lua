@@ -1,9 +1,9 @@
 -- Gives a virgin store its epoch.
--- KEYS: head, what older versions take for the head, then what no virgin store has: log, generations, index of
---       the keys
--- ARGV: epoch, what older versions shall find
--- answers 1 · refuses: IDN_INITIALIZED (it has one), IDN_HEADLESS (it lost its own),
---       IDN_UNFINISHED (a copy into it was not finished)
+-- KEYS: head, head of version 0.1.0, then keys that no virgin store has: log, generations, index of the
+-- signing keys
+-- ARGV: epoch, text for the head of version 0.1.0
+-- Returns 1 · Errors: IDN_INITIALIZED (the store has an epoch), IDN_HEADLESS (it has lost its epoch),
+-- IDN_UNFINISHED (there is an unfinished copy into it)
 if redis.call('EXISTS', KEYS[1]) == 1 then return moved(KEYS[1]) or redis.error_reply('IDN_INITIALIZED') end
 if redis.call('EXISTS', '{idn}:copy') == 1 then return no_head() end
 for i = 3, #KEYS do

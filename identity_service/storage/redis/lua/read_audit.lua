@@ -1,7 +1,8 @@
--- Audit events from one place to another: of each stream so many, all of one moment. Were they read one after the
--- other, a reader could see an event of the second and never an earlier one that came to the first meanwhile.
--- KEYS: streams · ARGV: XRANGE or XREVRANGE, its two places, how many events of each stream
--- answers the entries of each stream.
+-- Returns audit events of one range of ids, up to a number from each stream, read atomically. If the
+-- streams were read one after the other, a reader could see an event of the second one and miss for ever an
+-- earlier event that was added to the first one meanwhile.
+-- KEYS: streams · ARGV: XRANGE or XREVRANGE, begin and end of the range, how many events of each stream
+-- Returns the entries of each stream.
 local found = {}
 for i, key in ipairs(KEYS) do found[i] = redis.call(ARGV[1], key, ARGV[2], ARGV[3], 'COUNT', ARGV[4]) end
 return found

@@ -1,6 +1,6 @@
--- Which log this is, for writes that lie elsewhere in a cluster, and the time by which they go.
+-- Returns the epoch for a write to another server of a cluster, and the time for it.
 -- KEYS: head · ARGV: now
--- answers {epoch, now}. Refuses as a write does, since one follows.
+-- Returns {epoch, now}. Refuses like a write, since a write follows.
 local head = head_at(KEYS[1])
 local no = unwritable(head)
 if no then return no end

@@ -1,6 +1,7 @@
--- Entries after a position, and the head of the same moment.
--- KEYS: head, log, generations · ARGV: now, after, limit (0 = the head alone, with whether it is whole)
--- answers {head, see `head_reply`, {entry, …}}, an entry as XRANGE gives it.
+-- Returns the entries after a position, and the head, read atomically.
+-- KEYS: head, log, generations
+-- ARGV: now, after, limit (0 = the head alone, with the check whether log and state are whole)
+-- Returns {head, see `head_reply`, {entry, …}}, each entry as XRANGE returns it.
 local head = head_at(KEYS[1])
 if not head then return no_head() end
 local entries, whole = {}, 1

@@ -1,9 +1,9 @@
--- A session and everything that may forbid to refresh it, of one moment, in one round trip. Reads the
--- records that the session names without declaring their keys: right on one node.
+-- Returns a session and everything that may forbid to refresh it, read atomically, in one round trip. Reads
+-- the records that the session names without declaring their keys, which is correct only on a single server.
 -- KEYS: session, end of the session, generations
--- ARGV: now, prefix of users' keys, prefix of clients' keys, everyone
--- answers {now, version, value, expire, mark, end, user, client, generations of everyone, subject, client},
--- or {now} where there is no such session.
+-- ARGV: now, prefix of users' keys, prefix of clients' keys, the principal of everyone
+-- Returns {now, version, value, expire, mark, end, user, client, generations of everyone, subject, client},
+-- or {now} if there is no such session.
 local now = now_or(ARGV[1])
 local held = redis.call('HMGET', KEYS[1], 'v', 'd', 'expire', 'sub', 'client', 'ended')
 if not held[1] then return {now} end

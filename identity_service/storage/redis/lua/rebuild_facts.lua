@@ -1,20 +1,20 @@
--- Appends the denials, or the ended sessions, that the state holds and the log lacks: those of one step of SCAN.
--- Reads and writes keys that it does not declare, all of them under the same hash tag.
+-- Appends the denials, or the ended sessions, that the state holds and the log lacks, for the keys of one
+-- step of SCAN. Reads and writes keys that it does not declare, all with the same hash tag.
 -- KEYS: head, log
--- ARGV: epoch, now, 'deny' or 'end', what the keys begin with, cursor, how many keys to look at, what the links
---       of the entries are made of: 128 random bits, new for each step
--- answers {next cursor ('0' = that was all), how many were appended}.
+-- ARGV: epoch, now, 'deny' or 'end', prefix of the keys, cursor, how many keys to look at, 128 random bits
+-- from which the links of the entries are derived, new for each step
+-- Returns {next cursor ('0' = the end), how many were appended}.
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
 local now, kind, prefix = now_or(ARGV[2]), ARGV[3], ARGV[4]
--- What ended a day ago is over by any clock; its entry may have been trimmed.
+-- Facts that ended a day ago are over by any clock; their entries may have been trimmed.
 local over = tonumber(now) - a_day
 local scanned = redis.call('SCAN', ARGV[5], 'MATCH', prefix .. '*', 'COUNT', ARGV[6])
 local texts = #scanned[2] > 0 and redis.call('MGET', unpack(scanned[2])) or {}
 local absent = {}
 for i, key in ipairs(scanned[2]) do
-  local held = texts[i] or text_at(key) -- MGET passes over a key of another type, which is damage
+  local held = texts[i] or text_at(key) -- MGET returns nil for a key of another type, which is damage
   if held then
     local until_, end_until, revision, link = string.match(held, '^(%S+) ?(%S*) (%S+) (%S+)$')
     number_in(key, 'end', until_)
@@ -24,7 +24,7 @@ for i, key in ipairs(scanned[2]) do
     end
   end
 end
--- Nothing can fail from here on but the server itself.
+-- From here on only a failure of the server can end the script.
 for i, fact in ipairs(absent) do
   local key, until_, end_until = fact[1], fact[2], fact[3]
   local link, times, last, rest = string.sub(redis.sha1hex(ARGV[7] .. i), 1, 16), until_, until_, ''

@@ -1,11 +1,11 @@
--- Gives the log a new epoch, if it still has the one that the caller found: readers start over and put
--- back what is missing. Up to the end of this moment entries may be missing from then on (the floor), and the
--- mark stands until a rebuild has put back what the state holds. Of the entries those are counted that are
--- there; the count of generations never goes down, so that the rebuild sees whether one is lost for good.
--- KEYS: head, log, generations, what older versions take for the head
--- ARGV: epoch found ('' = none), new epoch, link to end with where the last entry is gone,
---       what they shall find
--- answers the epoch that holds now · refuses: IDN_UNINITIALIZED (the epoch was lost meanwhile)
+-- Gives the log a new epoch, if it still has the one that the caller found: processes then read the log again
+-- from the start and repair it. Entries up to the current end may be missing from then on (the floor), and
+-- the mark stays until a rebuild has completed the log from the state. The entries that are there are counted
+-- again; the count of generations never decreases, so that the rebuild detects whether one is lost for good.
+-- KEYS: head, log, generations, head of version 0.1.0
+-- ARGV: epoch found ('' = none), new epoch, link of the end if the last entry is gone, text for the head of
+-- version 0.1.0
+-- Returns the epoch that the log has now · Errors: IDN_UNINITIALIZED (the epoch was lost meanwhile)
 local head = head_at(KEYS[1])
 if head and head[9] then return unwritable(head) end
 if head and head[1] ~= ARGV[1] then return head[1] end

@@ -1,7 +1,7 @@
--- Replaces a session if its version is still the expected one and it has neither expired nor ended. Without the head it
--- lies on another server, and the caller has read the epoch and the time.
+-- Replaces a session if it has the expected version and has neither expired nor ended. Without the head as a
+-- key, the session is on another server, and the caller has checked the epoch and read the time.
 -- KEYS: session, head · ARGV: epoch, now, expected version, value, expire-time
--- answers 1, or 0 where it is another, or gone.
+-- Returns 1, or 0 if the version is another one, or the session is gone.
 local no = KEYS[2] and refused(head_at(KEYS[2]), ARGV[1])
 if no then return no end
 local held = redis.call('HMGET', KEYS[1], 'v', 'expire', 'ended')

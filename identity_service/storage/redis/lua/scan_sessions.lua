@@ -1,7 +1,7 @@
--- Sessions that live, as far as their records say: those of one step of SCAN, of the server that is asked. Reads
--- keys that it does not declare, all of them on that server.
--- KEYS: none · ARGV: cursor, what the keys begin with, how many keys to look at, now
--- answers {next cursor ('0' = that was all), key, value, …}.
+-- Returns the sessions that one step of SCAN finds on this server and that are live according to their
+-- records. Reads keys that it does not declare, all of them on this server.
+-- KEYS: none · ARGV: cursor, prefix, how many keys to look at, now
+-- Returns {next cursor ('0' = the end), key, value, …}.
 local scanned, now = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2] .. '*', 'COUNT', ARGV[3]), tonumber(now_or(ARGV[4]))
 local found = {scanned[1]}
 for _, key in ipairs(scanned[2]) do

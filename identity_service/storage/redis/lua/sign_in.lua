@@ -1,7 +1,9 @@
--- What a sign-in with a username needs, of one moment. Reads the user's key without declaring it; it
--- lies under the same hash tag.
--- KEYS: usernames, generations, client · ARGV: now, username, prefix of users' keys, everyone, client id
--- answers {now, user, its revision, client, generation of everyone, of the client, of the user, its id}.
+-- Returns what a sign-in with a username needs, read atomically. Reads the key of the user without declaring
+-- it; it has the same hash tag.
+-- KEYS: usernames, generations, client
+-- ARGV: now, username, prefix of users' keys, the principal of everyone, client id
+-- Returns {now, user, its revision, client, generation of everyone, of the client, of the user, the user's
+-- id}.
 local id = redis.call('HGET', KEYS[1], ARGV[2])
 local user = id and redis.call('HMGET', ARGV[3] .. id, 'value', 'revision') or {false, false}
 local generations = redis.call('HMGET', KEYS[2], ARGV[4], ARGV[5], id or ARGV[4])

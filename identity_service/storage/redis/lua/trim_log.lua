@@ -1,8 +1,9 @@
--- Forgets entries up to a position, if the one there is older than the retention by the server's clock. Facts of
--- these entries that still count are appended again in the same step.
+-- Removes the entries up to a position, if the entry there is older than the retention by the server's clock.
+-- Facts of these entries that still count are appended again in the same step.
 -- KEYS: head, log, generations
--- ARGV: epoch, now, position, prefix of denials, prefix of ends of sessions, then the facts, as `put_back` takes them
--- answers the floor: the position up to which entries may be missing.
+-- ARGV: epoch, now, position, prefix of denials, prefix of ends of sessions, then the facts, as `put_back`
+-- takes them
+-- Returns the floor: the position up to which entries may be missing.
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end

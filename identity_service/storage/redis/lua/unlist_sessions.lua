@@ -1,4 +1,4 @@
--- Takes sessions that are over out of a list.
+-- Removes sessions that are over from a list.
 -- KEYS: list · ARGV: session id, …
--- answers how many were in it.
+-- Returns how many sessions were removed.
 return redis.call('ZREM', KEYS[1], unpack(ARGV))

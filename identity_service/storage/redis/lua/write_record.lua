@@ -1,9 +1,9 @@
--- Creates or replaces a record, and where asked raises its principal's generation in the same step.
+-- Creates or replaces a record and, if asked to, raises the generation of its principal in the same step.
 -- KEYS: head, log, generations, record, index of its kind, names of its kind (hash: name → id), then for a
---       new record those that may not exist beside it
+-- new record the keys that must not exist
 -- ARGV: epoch, now, id, value, names (a list as JSON), expected revision ('' = it must be new), change, link,
---       then to raise: above, change up to the number, link
--- answers {position} or {position, number} · refuses: IDN_EXISTS, IDN_NAME, IDN_MISSING, IDN_STALE
+-- then to raise: above, change up to the number, link
+-- Returns {position} or {position, number} · Errors: IDN_EXISTS, IDN_NAME, IDN_MISSING, IDN_STALE
 local head = head_at(KEYS[1])
 local no = refused(head, ARGV[1])
 if no then return no end
@@ -22,7 +22,7 @@ for _, name in ipairs(cjson.decode(names)) do
   if holder and holder ~= id then return redis.error_reply('IDN_NAME') end
 end
 local now = now_or(ARGV[2])
-if ARGV[9] then generation_at(KEYS[3], id) end -- every check comes before the first write
+if ARGV[9] then generation_at(KEYS[3], id) end -- all checks come before the first write
 local position, number = append(KEYS[1], KEYS[2], head, ARGV[8], now, ARGV[7]), nil
 if ARGV[9] then
   number, position = raise(KEYS[1], KEYS[2], KEYS[3], head, id, ARGV[9], ARGV[10], ARGV[11], now)
