@@ -1,4 +1,4 @@
-"""Wires the use cases: which of them needs what. Opens nothing, starts nothing.
+"""Wires the use cases: passes each of them the parts that it needs. Opens and starts nothing.
 
 keys, directory ← store                      (kept in memory, read again as the log says)
 issuer, refresher, revoker, verifier, …      (one object for each use case)
@@ -45,7 +45,7 @@ from identity_service.telemetry.logs import StructuredEventLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the use cases are made of."""
+    """The parts that the use cases are made of."""
 
     settings: Settings
     clock: Clock
@@ -57,7 +57,7 @@ class Parts:
     key_policy: KeyPolicy
     issuer_keys: IssuerKeys
     attempts: AttemptCounter
-    """Counts attempts at passwords, for all processes that share the store."""
+    """Counts failed attempts, for all processes that share the store."""
 
 
 class UseCases:
@@ -190,7 +190,7 @@ def _attempt_policies(settings: Settings) -> AttemptPolicies:
 
 
 def _wait_policy(settings: Settings) -> WaitPolicy:
-    """As many attempts wait as passwords may, so long as threads are left for everything else."""
+    """Let at most `password_queue` attempts wait, and fewer if no thread would be left for other work."""
     hashing = settings.password_processes + settings.password_queue
     return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
 

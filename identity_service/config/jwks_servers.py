@@ -1,4 +1,5 @@
-"""The setting `jwks_servers`: servers that publish keys of issuers, and what it takes to fetch from them."""
+"""The setting `jwks_servers`: servers that publish the keys of trusted issuers, with their CA and token
+files."""
 
 import json
 import re
@@ -15,13 +16,16 @@ _FORM: Final = 'must be a list such as [{"url": "https://host:port", "ca_file": 
 
 
 class JwksServer(BaseModel):
-    """One server."""
+    """One server that publishes keys, with the authorities of its certificate, a bearer token, or both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str
+    """https://host or https://host:port, without a path."""
     ca_file: Path | None = None
+    """PEM file: the authorities of its certificate; None = those of `issuer_ca_file`."""
     token_file: Path | None = None
+    """File with the bearer token for its requests; None = no token."""
 
     @field_validator("url")
     @classmethod
@@ -44,7 +48,7 @@ class JwksServer(BaseModel):
 
 
 def _read(value: object) -> object:
-    """The environment has no lists: JSON there."""
+    """Accept the list as JSON text, for the environment."""
     if isinstance(value, str):
         try:
             value = json.loads(value or "[]")
