@@ -1,5 +1,4 @@
-"""The setting `jwks_servers`: servers that publish the keys of trusted issuers, with their CA and token
-files."""
+"""The setting `jwks_servers`: servers that publish keys of trusted issuers, with their CA and token files."""
 
 import json
 import re

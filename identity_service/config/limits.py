@@ -1,5 +1,4 @@
-"""The settings that bound what clients may hold open; docs/limits.md describes what a client sees at a
-bound."""
+"""The settings that bound what clients may hold open; docs/limits.md says what clients see at each bound."""
 
 from datetime import timedelta
 from typing import Annotated, Final

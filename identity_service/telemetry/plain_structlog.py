@@ -1,7 +1,7 @@
-"""structlog without rich, which it loads wherever it is installed: 3 MB of each process that serves.
+"""Keeps structlog from importing rich, which takes 3 MB of memory in each process that serves.
 
-It is for tracebacks in colour, and no traceback is logged here. Import this before anything that logs; where
-the command line has rich already, nothing changes.
+structlog imports rich if it is installed, for coloured tracebacks, which this service does not log. Import
+this module before any module that logs. If rich is already imported, as by the command line, nothing changes.
 """
 
 import sys
