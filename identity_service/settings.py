@@ -46,7 +46,7 @@ class Settings(LimitSettings):
 
     store: StoreUrl = Field(
         "sqlite:///var/identity.db",
-        repr=False,  # it may hold the password of Redis
+        repr=False,  # may hold the password of Redis
         description="URL: sqlite:///path, redis://, redis+sentinel://, redis+cluster://; rediss for TLS",
     )
     listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")

@@ -1,4 +1,4 @@
-"""Counts of attempts in the memory of one process."""
+"""Counts failed attempts in the memory of one process."""
 
 import threading
 from collections import OrderedDict

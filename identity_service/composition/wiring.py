@@ -1,6 +1,6 @@
 """Wires the use cases: passes each of them the parts that it needs. Opens and starts nothing.
 
-keys, directory ← store                      (kept in memory, read again as the log says)
+keys, directory ← store                      (kept in memory, read again after changes)
 issuer, refresher, revoker, verifier, …      (one object for each use case)
 """
 
@@ -61,7 +61,7 @@ class Parts:
 
 
 class UseCases:
-    """One object for each use case."""
+    """The use cases of a server process, one object each."""
 
     def __init__(self, parts: Parts) -> None:
         settings, clock, store, replica = parts.settings, parts.clock, parts.store, parts.replica
@@ -150,9 +150,9 @@ class UseCases:
 
 
 def store_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
-    """Administration of a store by a process that serves nobody, as the command line is.
+    """Return the administration of a store for a process that serves no clients, such as the command line.
 
-    `issuer` = the `iss` of this service's own tokens.
+    `issuer` is `iss` of the service's own tokens.
     """
     return _administration(store, hasher, clock, issuer, LoggedTrail(StructuredEventLog()), None)
 

@@ -15,7 +15,7 @@ _FORM: Final = 'must be a list such as [{"url": "https://host:port", "ca_file": 
 
 
 class JwksServer(BaseModel):
-    """One server that publishes keys, with the authorities of its certificate, a bearer token, or both."""
+    """A server that publishes keys, with the authorities of its certificate, a bearer token, or both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -54,7 +54,7 @@ def _read(value: object) -> object:
         except ValueError:
             raise ValueError(_FORM) from None
     if not isinstance(value, list | tuple):
-        raise ValueError(_FORM)  # noqa: TRY004  # pydantic reports ValueError alone
+        raise ValueError(_FORM)  # noqa: TRY004  # pydantic handles ValueError, not TypeError
     return value
 
 

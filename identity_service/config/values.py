@@ -51,6 +51,7 @@ def within(low: str, high: str) -> AfterValidator:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+"""A duration such as `15m`, or a number of seconds; `within` adds bounds."""
 
 
 def _check_store_url(value: str) -> str:
@@ -74,6 +75,7 @@ def _check_store_url(value: str) -> str:
 
 
 StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
+"""The URL of an SQLite file or of Redis."""
 
 
 def is_loopback(listen: str) -> bool:
@@ -82,7 +84,7 @@ def is_loopback(listen: str) -> bool:
 
 
 def mask(name: str, value: object) -> str:
-    """Return the value of a setting as text, without secrets; None is empty."""
+    """Return the value of a setting as text, without secrets; an empty text for None."""
     if isinstance(value, SecretStr):
         return "***"
     if isinstance(value, timedelta):
@@ -108,7 +110,7 @@ def _mask_url(url: str) -> str:
         return url
     location = urlsplit(url)
     if "@" in location.path + location.query + location.fragment:
-        # A password that is not percent-encoded: it cannot be told which part is the host.
+        # A password that is not percent-encoded: the host cannot be recognised.
         return f"{location.scheme}://***"
     _, at, host = location.netloc.rpartition("@")
     query = "?***" if location.query or location.fragment else ""

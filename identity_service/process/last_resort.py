@@ -57,7 +57,7 @@ class LastResort:
         self._before.append(clean_up)
 
     def arm(self, seconds: float) -> None:
-        """End the process in so many seconds, unless it ends earlier. Any thread may call it.
+        """End the process in this many seconds, unless it ends earlier. Any thread may call it.
 
         If it is called several times, the earliest end counts.
         """
@@ -105,5 +105,5 @@ def _stderr_that_never_blocks() -> int:
     """Open standard error for non-blocking writes, or /dev/null if standard error cannot be opened again."""
     try:
         return os.open("/dev/stderr", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # a socket
+    except OSError:  # standard error is a socket
         return os.open(os.devnull, os.O_WRONLY)

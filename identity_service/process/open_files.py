@@ -25,7 +25,7 @@ def allow(connections: int, event_log: EventLog) -> None:
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-    except (ValueError, OSError):  # a system with a lower limit of its own, as macOS has
+    except (ValueError, OSError):  # the system has a lower limit of its own, such as macOS
         allowed = soft
     if allowed < connections:
         event_log.record("files_limited", max_connections=connections, open_files=allowed)

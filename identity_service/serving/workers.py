@@ -41,13 +41,13 @@ OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """One worker process, as the supervisor sees it."""
+    """A worker process, as the supervisor sees it."""
 
     process: SpawnProcess
     pipe: Connection
     """The read end of the pipe on which the worker reports that it is ready."""
     grace: float
-    """Seconds that it may take to end."""
+    """Seconds that it may take to end after SIGTERM."""
     start_time: float = field(default_factory=time.monotonic)
     """When it was started, by `time.monotonic`."""
     is_ready: bool = False

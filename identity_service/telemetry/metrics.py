@@ -56,7 +56,7 @@ class Metrics:
             registry=self._registry,
         )
         for event in _COUNTED:
-            self._events.labels(event)  # so that each is 0 before it happens, and a rate can be taken
+            self._events.labels(event)  # exported as 0 from the start, so that a rate can be computed
         self._close: Callable[[], None] = lambda: None
 
     def watch(self, replica: Replica) -> None:
@@ -96,7 +96,7 @@ class Metrics:
             self.gauge(name, what, read)
 
     def show_limits(self, limits: Limits) -> None:
-        """Register the numbers of what clients hold open, and how often each limit was reached."""
+        """Register what clients hold open, and how often each limit has taken effect."""
         self._registry.register(_LimitsCollector(limits))
 
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:

@@ -7,7 +7,7 @@ this module before any module that logs. If rich is already imported, as by the 
 import sys
 
 if "rich" not in sys.modules:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # how the import system is told of no such module
+    sys.modules["rich"] = None  # type: ignore[assignment]  # makes `import rich` raise ImportError
     try:
         import structlog  # noqa: F401
     finally:

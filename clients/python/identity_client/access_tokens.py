@@ -61,7 +61,7 @@ _MAPPED_CLAIMS: Final = frozenset(
 
 
 class VerifyingKey(Protocol):
-    """A published public key and the one algorithm that it is used with."""
+    """A published public key and the only algorithm that it is used with."""
 
     algorithm: str
 

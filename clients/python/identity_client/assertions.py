@@ -46,7 +46,7 @@ class AssertionSigner:
         audience: str = SERVICE_ISSUER,
         lifetime: timedelta = timedelta(minutes=1),
     ) -> None:
-        """Create a signer for one client and key.
+        """Create a signer for a client and its key.
 
         Args:
             client_id: the client that authenticates itself.

@@ -291,7 +291,8 @@ class IdentityClient(Connected):
 
         Args:
             token: the access token as received, without "Bearer ".
-            audiences: the caller's names; the token must be for at least one of them. At most 16.
+            audiences: the caller's own audience names; the token must be for at least one of them. At most
+                16.
             any_audience: whether to accept a token for any audience instead.
             required_scopes: the token must have all of these scopes. At most 100.
             at_least_revision: the service first reads the change log up to this revision, which a method such
@@ -335,7 +336,7 @@ class IdentityClient(Connected):
         return token
 
     # Revoke: each method returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
-    # It returns only after the revocation is durable. All are idempotent.
+    # It returns after the revocation is durable; its automatic retries revoke nothing twice.
 
     def revoke_token(self, token: str, *, reason: str = "") -> str:
         """Revoke an access token, or end the session of a refresh token (RFC 7009).

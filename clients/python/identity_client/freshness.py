@@ -74,9 +74,12 @@ class Freshness:
         self._steady = steady
         self._wall = wall
         self._fastest = math.inf
+        """Time from sending to receipt of the fastest message of this stream, by the two clocks."""
         self._lowest = math.nan
+        """The lowest offset of this window and the one before; NaN = no denial was forgotten yet."""
         self._window_lowest, self._window_begin = math.inf, -math.inf
         self._forgotten = -math.inf
+        """Denials that ended before this time (Unix seconds) may have been forgotten."""
         self.until = -math.inf
         """The state may be trusted until then, in seconds by the boot clock."""
         self.offset = math.nan
@@ -92,7 +95,7 @@ class Freshness:
         self._fastest = math.inf
 
     def start_over(self) -> None:
-        """Forget which denials were forgotten: a snapshot follows, which holds all that are live."""
+        """Forget which denials were forgotten: a snapshot follows, which holds all denials in effect."""
         self._lowest = math.nan
         self._forgotten = -math.inf
 

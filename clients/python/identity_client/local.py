@@ -40,7 +40,7 @@ from identity_client.trust_state import LOST, RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
 
 _TOKEN_BYTES: Final = 4000
-"""Memory of one cache entry beside the text of the token, about."""
+"""Approximate memory of one cache entry, without the text of the token."""
 
 
 class NotFreshError(Exception):
@@ -146,7 +146,7 @@ class LocalVerifier:
 
         Args:
             token: the access token as received, without "Bearer ".
-            audiences: the caller's names; the token must be for at least one of them.
+            audiences: the caller's own audience names; the token must be for at least one of them.
             any_audience: whether to accept a token for any audience instead.
             required_scopes: the token must have all of these scopes.
             certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the

@@ -25,7 +25,8 @@ _REPEATABLE: Final = (
 the first attempt created, and its secret would be lost."""
 
 _SHORTEST_BACKOFF: Final = timedelta(milliseconds=10)
-"""With one millisecond gRPC 1.85 loses every other retry, and the call waits for its deadline."""
+"""The shortest initial backoff. With 1 ms gRPC 1.85 loses every other retry, and the call waits for its
+deadline."""
 
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 """Time for one attempt to connect. More than the longest pause: if many clients connect at the same moment,

@@ -121,7 +121,7 @@ class AccessTokens:
             now = datetime.now(UTC)
             if self._tokens is None or now >= self._renew_time:
                 self._renew(now)
-            assert self._tokens is not None  # noqa: S101  # else renewing has raised
+            assert self._tokens is not None  # noqa: S101  # otherwise `_renew` has raised
             return self._tokens.access_token
 
     def close(self) -> None:

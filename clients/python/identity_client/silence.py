@@ -43,7 +43,7 @@ class Watchdog:
         self._ended.set()
 
     def expect(self, seconds: float) -> None:
-        """Expect a message within so many seconds from now."""
+        """Expect a message within this many seconds from now."""
         self._due = self._steady() + seconds
 
     def heard(self) -> None:

@@ -31,12 +31,12 @@ class PublicKey:
     jwk: str
     """The key as a JWK (RFC 7517), JSON text."""
     activate_time: datetime
-    """When the key began or begins to sign."""
+    """When the key came or comes into use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The published keys at one moment."""
+    """The published keys, as they were when the service answered."""
 
     jwks: str
     """The keys as a JWK Set (RFC 7517 section 5), JSON text."""
@@ -98,8 +98,8 @@ class WatchEvent:
     """Everything up to this revision has been sent: pass it to `watch(resume_after=…)`. The watcher's state
     is incomplete until the first revision has come; "" = none in this message."""
     restarted: bool = False
-    """Whether a snapshot of everything that is live begins; it is complete with the next revision. What the
-    watcher already knows stays valid."""
+    """Whether a snapshot begins: all keys and all revocations still in effect, complete with the next
+    revision. What the watcher already knows stays valid."""
     time: datetime | None = None
     """In a heartbeat, when the service sent it, by its clock; otherwise None."""
     staleness: timedelta | None = None
@@ -141,16 +141,15 @@ class TrustClient(Connected):
     def watch(self, resume_after: str = "", *, max_silence: timedelta | None = None) -> Iterator[WatchEvent]:
         """Follow the revocations and keys, until the stream ends or the iterator is closed.
 
-        The first messages are everything that is live, or everything since `resume_after`; then each change
-        follows as it happens, with heartbeats in between.
+        The first messages are a snapshot (the keys and all revocations still in effect), or everything since
+        `resume_after`. Then each change follows as it happens, with heartbeats in between.
 
         Args:
-            resume_after: the last revision that the caller received; "" = from the start.
+            resume_after: the last revision that the caller received; "" = begin with a snapshot.
             max_silence: longest time without any message, heartbeats included (the service sends one per
                 second by default); twice as long before the first message. Then SilentError is raised, and
                 the next call makes a new connection; calls of other threads on the old one are cancelled.
-                None = as long as the connection seems to be alive, which can be a minute after the service
-                is gone.
+                None = until gRPC notices that the connection is dead, which can take a minute.
 
         While it is read, the iterator raises UnavailableError, or ResourceExhaustedError if this watcher
         reads too slowly or there are too many watchers: in both cases, wait a moment and resume. It raises

@@ -1,4 +1,4 @@
-"""The state that a watch has sent: the published keys and all live revocations. Knows no token's text.
+"""The state that a watch has sent: the published keys and all revocations in effect. Knows no token's text.
 
 Facts are only added to: a denial may be extended, never shortened, a generation raised, never lowered. One
 thread applies events; other threads read without a lock, since every change is one assignment.
@@ -32,7 +32,7 @@ class TrustState:
         self.revision = ""
         """Everything up to this revision has arrived; "" = begin with a snapshot."""
         self.complete = False
-        """Whether everything that is live has arrived: False until a first or new snapshot is complete."""
+        """Whether all revocations in effect have arrived: False until a first or new snapshot is complete."""
         self._unproven: dict[str, tuple[int, str]] = {}
         """Generations from before the last snapshot that did not come again since it began."""
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
@@ -68,7 +68,7 @@ class TrustState:
         current = math.floor(before / _BUCKET_SECONDS)
         for minute in [minute for minute in self._buckets if minute < current]:
             for id_ in self._buckets.pop(minute):
-                if self.denied.get(id_) == minute:  # else it was extended
+                if self.denied.get(id_) == minute:  # unless the denial was extended
                     del self.denied[id_]
 
     def why_revoked(self, token: SignedToken, principals: frozenset[str]) -> str | None:
