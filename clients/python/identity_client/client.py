@@ -72,7 +72,7 @@ class IdentityClient(Connected):
             client_secret: its secret.
             audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
                 has only one.
-            scopes: the scopes of the token; empty = all that the principal may have.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
             lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
             claims: further claims, at most 2 KiB as JSON; registered names are refused.
             encryption: the party that can decrypt the token, see `Encryption`.
@@ -109,7 +109,7 @@ class IdentityClient(Connected):
             client_secret: of that client, if it has one.
             audiences: the services that the token is for (`aud`), at most 16; may be empty if the user
                 has only one.
-            scopes: the scopes of the token; empty = all that the user may have.
+            scopes: the scopes of the token; empty = all that the user may have, except identity.*.
             lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
             claims: further claims, at most 2 KiB as JSON; registered names are refused.
             encryption: the party that can decrypt the token, see `Encryption`.
@@ -138,7 +138,7 @@ class IdentityClient(Connected):
             signer: returns a new client assertion; an AssertionSigner, or a function that signs elsewhere.
             audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
                 has only one.
-            scopes: the scopes of the token; empty = all that the principal may have.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
             lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
             claims: further claims, at most 2 KiB as JSON; registered names are refused.
             encryption: the party that can decrypt the token, see `Encryption`.
@@ -165,7 +165,7 @@ class IdentityClient(Connected):
         Args:
             audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
                 has only one.
-            scopes: the scopes of the token; empty = all that the principal may have.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
             lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
             claims: further claims, at most 2 KiB as JSON; registered names are refused.
             encryption: the party that can decrypt the token, see `Encryption`.
@@ -190,7 +190,7 @@ class IdentityClient(Connected):
             token: the JWT, or the path of the file that holds it; the file is read at each call.
             audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
                 has only one.
-            scopes: the scopes of the token; empty = all that the principal may have.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
             lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
             claims: further claims, at most 2 KiB as JSON; registered names are refused.
             encryption: the party that can decrypt the token, see `Encryption`.
@@ -221,8 +221,9 @@ class IdentityClient(Connected):
             actor_token: the access token of the party that acts; None = the caller itself acts.
             audiences: the services that the token is for (`aud`), at most 16; may be empty if the caller
                 has only one.
-            scopes: the scopes of the token; empty = all that the caller may have.
-            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
+            scopes: the scopes of the token; empty = those of `subject_token` that the caller may have.
+            lifetime: of the access token; None = the service's default (15 minutes). It never expires later
+                than `subject_token`.
             claims: further claims, at most 2 KiB as JSON; registered names are refused.
             encryption: the party that can decrypt the token, see `Encryption`.
 
@@ -291,8 +292,7 @@ class IdentityClient(Connected):
 
         Args:
             token: the access token as received, without "Bearer ".
-            audiences: the caller's own audience names; the token must be for at least one of them. At most
-                16.
+            audiences: at most 16 audiences that the caller accepts; the token must be for one of them.
             any_audience: whether to accept a token for any audience instead.
             required_scopes: the token must have all of these scopes. At most 100.
             at_least_revision: the service first reads the change log up to this revision, which a method such

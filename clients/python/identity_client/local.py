@@ -146,7 +146,7 @@ class LocalVerifier:
 
         Args:
             token: the access token as received, without "Bearer ".
-            audiences: the caller's own audience names; the token must be for at least one of them.
+            audiences: the audiences that the caller accepts; the token must be for one of them.
             any_audience: whether to accept a token for any audience instead.
             required_scopes: the token must have all of these scopes.
             certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the

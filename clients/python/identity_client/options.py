@@ -46,7 +46,8 @@ class ClientOptions:
     max_attempts: int = 4
     """Attempts for a call while the service is UNAVAILABLE or stops, at most 5; 1 = no retry."""
     initial_backoff: timedelta = timedelta(milliseconds=100)
-    """The largest pause before the first retry, at least 10 ms; it doubles with each retry, up to 2 s."""
+    """The pause before the first retry, with jitter, at least 10 ms; it doubles with each retry, up to 2
+    s."""
     keepalive: timedelta = timedelta(seconds=30)
     """The time between keepalive pings; the service permits 20 seconds or more. A connection on which a ping
     is not answered within 20 seconds is closed."""
