@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows every concrete class. Read this first.
+"""The composition root: the only module that knows every concrete class. Read this first.
 
 settings → store → replica ← follower        (memory follows the log)   opening.py
              ↓        ↓
@@ -57,14 +57,17 @@ from identity_service.telemetry import logs
 from identity_service.telemetry.metrics import Metrics
 
 _HEALTH_INTERVAL = 0.25
-_MOMENT = 0.5
-"""Seconds that a thread may take to end when the process stops: less than the last resort leaves in all."""
+"""Seconds between two updates of the health status."""
+_JOIN_TIMEOUT = 0.5
+"""Seconds that a background thread may take to end when the process stops. All of them together are less than
+`process.last_resort` allows."""
 _KEYS_INTERVAL = timedelta(seconds=5)
+"""Time between two checks whether a key has to be rotated or removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAdmin:
-    """What the command line needs to administer a store directly."""
+    """The parts with which the command line administers a store directly, without a server process."""
 
     settings: Settings
     store: CopyableStore
@@ -72,7 +75,7 @@ class StoreAdmin:
     clock: Clock
 
     def initialise(self) -> Initialised:
-        """Initialise the store; see `services/setup.py`."""
+        """Initialise the store; see `services/setup.py` for the result and the errors."""
         return initialise(
             self.store,
             open_vault(self.settings),
@@ -86,7 +89,10 @@ class StoreAdmin:
 
 @contextmanager
 def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
-    """Open the store for administration, and close it again."""
+    """Open the store for administration, and close it at the end of the block.
+
+    Raises StoreUnavailableError, ConfigurationError.
+    """
     clock = SystemClock()
     store = open_store(settings, clock)
     hasher = open_hasher(settings)
@@ -103,7 +109,7 @@ def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
 
 
 class Service:
-    """One server process, wired. `start` returns when it serves; `stop` drains and releases."""
+    """One server process, with all its parts. `start` makes it serve; `stop` drains and closes it."""
 
     @thread_limit.named()
     def __init__(
@@ -115,11 +121,17 @@ class Service:
         share_port: bool = False,
         behind_asgi: bool = False,
     ) -> None:
-        """Wire it; a clock and a store are given by tests that move time.
+        """Open the store and wire the parts; nothing is started yet.
 
         Args:
-            share_port: others of the same service listen there too.
-            behind_asgi: it does not listen itself; an ASGI server passes calls to `app`.
+            settings: the settings of the process.
+            clock: None = the system's; tests pass one that they move.
+            store: None = the store that the settings name; it is closed by `stop`.
+            share_port: whether other processes of this service listen on the same port.
+            behind_asgi: whether an ASGI server listens and passes calls to `app`; then this process does not
+                listen itself.
+
+        Raises StoreUnavailableError, ConfigurationError.
         """
         clock = clock or SystemClock()
         self._metrics = Metrics()
@@ -209,9 +221,9 @@ class Service:
         )
         pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
         self.certificates = self._open_certificates(settings, event_log)
-        """Those that clients are shown; None = plain text."""
+        """The server's TLS certificates; None = no TLS."""
         self.app: AsgiEngine | None = None
-        """The ASGI application, where an ASGI server listens."""
+        """The ASGI application; None unless `behind_asgi`."""
         engine: Engine
         if behind_asgi:
             engine = self.app = AsgiEngine(pools.memory, limits, max_message_bytes=settings.max_message_bytes)
@@ -249,9 +261,10 @@ class Service:
 
     @thread_limit.named()
     def start(self) -> int:
-        """Listen, read the log to its end, and serve; returns the port.
+        """Listen, read the log to its end, and serve; return the port.
 
-        Raises ConfigurationError, UnavailableError; before it returns, every call is UNAVAILABLE.
+        Until it returns, every call is answered with UNAVAILABLE. Raises ConfigurationError,
+        UnavailableError; then everything is closed again.
         """
         try:
             port = self._server.start()
@@ -272,10 +285,12 @@ class Service:
         return port
 
     def stop(self, grace: timedelta | None = None) -> bool:
-        """NOT_SERVING, drain, release everything; returns whether every call could end in time.
+        """Report NOT_SERVING, drain the calls in progress, and close everything.
 
         Args:
-            grace: how long calls in progress may take; None = `drain_grace`.
+            grace: how long calls in progress may take; None = the setting `drain_grace`.
+
+        Returns whether all calls ended in time; the others were cancelled.
         """
         self._stopping.set()
         done = self._server.stop(self._drain_grace if grace is None else grace)
@@ -283,10 +298,10 @@ class Service:
             self._principals.close()
         self._keeper.close()
         self._follower.close()
-        self._trail.close(_MOMENT)
+        self._trail.close(_JOIN_TIMEOUT)
         self._store.close()
-        self._follower.join(timeout=_MOMENT)
-        self._keeper.join(timeout=_MOMENT)
+        self._follower.join(timeout=_JOIN_TIMEOUT)
+        self._keeper.join(timeout=_JOIN_TIMEOUT)
         self._issuer_keys.close()
         self._metrics.close()
         return done

@@ -1,6 +1,6 @@
-"""Settings: what the operator decides, with its bounds. `config/sources.py` says where it comes from.
+"""The settings of a server process, with their bounds. `config/sources.py` reads them from their sources.
 
-Knows no source and no secret but the master key, which it hides.
+The master keys and the password in the store's URL are secrets, which no `repr` shows.
 """
 
 import re
@@ -36,17 +36,17 @@ _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 _LEAST_ENVOY_MEMORY: Final = 128 * 1024 * 1024
 
 LONGEST_SESSION: Final = timedelta(days=400)
-"""The most that session_lifetime may be."""
+"""The upper bound of session_lifetime."""
 
 
 class Settings(LimitSettings):
-    """What the operator decides."""
+    """The settings of a server process; immutable and valid as a whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     store: StoreUrl = Field(
         "sqlite:///var/identity.db",
-        repr=False,  # it may hold the password of Redis
+        repr=False,  # may hold the password of Redis
         description="URL: sqlite:///path, redis://, redis+sentinel://, redis+cluster://; rediss for TLS",
     )
     listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")
@@ -237,7 +237,7 @@ class Settings(LimitSettings):
     @field_validator("known_scopes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """The environment has no lists: names separated by commas or spaces."""
+        """Accept names separated by commas or spaces, for the environment."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("durability")
@@ -259,7 +259,7 @@ class Settings(LimitSettings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        """All that is wrong at once: whoever repairs one line should not have to start again for the next."""
+        """Report all invalid combinations at once, so that an operator can correct them in one go."""
         if problems := [*self._wrong_durations(), *self._wrong_access(), *self._wrong_sizes()]:
             raise ValueError("\n".join(problems))
         return self
@@ -308,16 +308,19 @@ class Settings(LimitSettings):
         if 0 < self.envoy_memory < _LEAST_ENVOY_MEMORY:
             yield "envoy_memory: must be 0, or at least 134217728 (128 MiB)"
         if self.argon2_memory_kib < 8 * self.argon2_parallelism:
-            # RFC 9106 section 3.1; the library would refuse only when the first password comes.
+            # RFC 9106 section 3.1; the library would report it only when the first password is hashed.
             yield "argon2_memory_kib: must be at least 8 for each of argon2_parallelism"
 
     @property
     def callers_prove_themselves(self) -> bool:
-        """Whether Verify, GetKeys and Watch need a caller."""
+        """Return whether Verify, VerifyBatch, GetKeys and Watch need a caller with scope identity.verify."""
         return self.tls_certificate is not None or bool(self.require_caller_auth)
 
     def read_master_key(self) -> Secret:
-        """The master key. Raises ConfigurationError: none is set, or its file is open to others."""
+        """Return the master key, without blanks around it.
+
+        Raises ConfigurationError if none is set, or if its file cannot be read or is readable by other users.
+        """
         if self.master_key is not None:
             return Secret(self.master_key.get_secret_value().strip())
         if self.master_key_file is None:
@@ -328,12 +331,12 @@ class Settings(LimitSettings):
         return read_secret_file("master_key_file", self.master_key_file)
 
     def untrimmed_master_key(self) -> Secret | None:
-        """The master key with the blanks around it, if it has some: older versions used them, too."""
+        """Return `master_key` with its blanks, or None if it has none: older versions did not strip them."""
         written = self.master_key.get_secret_value() if self.master_key is not None else ""
         return Secret(written) if written != written.strip() else None
 
     def read_other_master_key(self) -> Secret | None:
-        """The other master key, where there is one. Raises ConfigurationError."""
+        """Return the other master key, or None. Raises ConfigurationError if its file cannot be used."""
         if self.other_master_key is not None:
             return Secret(self.other_master_key.get_secret_value().strip())
         if self.other_master_key_file is None:
@@ -341,10 +344,10 @@ class Settings(LimitSettings):
         return read_secret_file("other_master_key_file", self.other_master_key_file)
 
     def __reduce__(self) -> tuple[Callable[[dict[str, object]], Self], tuple[dict[str, object]]]:
-        """Pickled as what was set: who reads it may run newer code, with settings of its own defaults."""
+        """Pickle only the values that were set: the reader may run newer code with further settings."""
         return type(self).model_validate, (self.model_dump(exclude_unset=True),)
 
     def masked(self) -> dict[str, str]:
-        """Every value as text, secrets hidden, for `identity config show`."""
+        """Return every value as text, with the secrets hidden, for `identity config show`."""
         names = sorted(type(self).model_fields, key=lambda name: name in LimitSettings.model_fields)
         return {name: mask(name, getattr(self, name)) for name in names}

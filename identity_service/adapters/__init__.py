@@ -1,4 +1,4 @@
-"""What the use cases need from outside that is neither a store nor a transport.
+"""Implementations of ports that are neither stores nor transports.
 
-The clock, password hashing, the counters of failed attempts, and the keys of trusted issuers.
+They are the clock, password hashing, the counters of failed attempts, and the keys of trusted issuers.
 """

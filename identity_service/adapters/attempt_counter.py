@@ -1,4 +1,4 @@
-"""Counts of attempts in the memory of one process."""
+"""Counts failed attempts in the memory of one process."""
 
 import threading
 from collections import OrderedDict
@@ -17,30 +17,31 @@ from identity_service.domain.attempts import (
     refusal,
 )
 
-_LOOKED_AT: Final = 1024
-"""How many counters one failure looks at: an hour of them at once would hold up others."""
+_MAX_EXAMINED: Final = 1024
+"""How many counters one failure examines at most, while it holds the lock that all attempts need."""
 
 
 class MemoryAttempts:
-    """Implements the port AttemptCounter; the counts are gone with the process.
+    """An implementation of the port AttemptCounter in memory; the counts end with the process.
 
-    Claims need no end of their own: a process that is killed takes them along.
+    Claims never expire by themselves, since they end with the process as well.
     """
 
     def __init__(self, now: Callable[[], float], *, kept: int = MAX_COUNTERS) -> None:
         """Begin with no counts.
 
         Args:
-            now: seconds on a clock that is never set.
-            kept: how many counters with failures are kept at most.
+            now: the boot clock, in seconds.
+            kept: most counters with failures that are kept; beyond it the oldest are dropped.
         """
         self._now = now
         self._kept = kept
         self._lock = threading.Lock()
-        # In the order of their first failure. Those without a failure are here only while they are claimed.
+        # In the order of their first failure. A counter without a failure is here only while it has a claim.
         self._counters: OrderedDict[str, Counts] = OrderedDict()
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+        """Claim an attempt under all limits, or under none and return the reason."""
         now = self._now()
         with self._lock:
             known = self._counters
@@ -56,7 +57,7 @@ class MemoryAttempts:
         return _MemoryClaim(self, claimed)
 
     def settle(self, claimed: Sequence[tuple[Limit, Counts, int]], verdict: Verdict) -> None:
-        """End a claim. Called by the claim alone."""
+        """End a claim with its verdict. Only the claim itself calls this."""
         now = self._now()
         with self._lock:
             for limit, counts, failed_before in claimed:
@@ -71,13 +72,14 @@ class MemoryAttempts:
                 self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Drop the oldest counters: those whose window is over, and those beyond the bound.
+        """Drop the oldest counters: those without failures in their window, and those beyond the bound.
 
-        A counter with a claim in progress stays; there are no more of those than threads work on attempts.
+        A counter with a claim in progress is kept; there are no more of these than threads that check
+        attempts.
         """
         excess = len(self._counters) - self._kept
         over = []
-        for key, counts in islice(self._counters.items(), _LOOKED_AT):
+        for key, counts in islice(self._counters.items(), _MAX_EXAMINED):
             if counts.claims:
                 continue
             if excess <= 0 and counts.failures_at(now):
@@ -89,7 +91,7 @@ class MemoryAttempts:
 
 
 class _MemoryClaim:
-    """Implements the port Claim."""
+    """An implementation of the port Claim."""
 
     __slots__ = ("_attempts", "_claimed")
 
@@ -98,4 +100,5 @@ class _MemoryClaim:
         self._claimed = claimed
 
     def settle(self, verdict: Verdict) -> None:
+        """End the claim with its verdict."""
         self._attempts.settle(self._claimed, verdict)

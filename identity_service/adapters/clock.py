@@ -1,19 +1,23 @@
-"""Clocks: the only place that asks the machine what time it is."""
+"""The clocks of the machine; no other module of the service reads them."""
 
 import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-# Linux's CLOCK_MONOTONIC stands still while the machine sleeps: after an hour of sleep a replica would
-# believe that it is fresh.
+# Linux's CLOCK_MONOTONIC stops while the machine sleeps: after an hour of sleep a replica would count as
+# fresh.
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
-    """Implements the port `Clock`; Verify asks it on every call, so no frame of Python stands between."""
+    """An implementation of the port `Clock`.
+
+    Verify reads the clocks on every call, so they are C functions, without a Python function around them.
+    """
 
     def now(self) -> datetime:
+        """Return the wall-clock time, an aware datetime in UTC."""
         return datetime.now(UTC)
 
     unix = staticmethod(time.time)

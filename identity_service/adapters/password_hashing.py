@@ -1,7 +1,8 @@
-"""Passwords: argon2id (RFC 9106) in processes of its own behind a bounded queue, and which are too common.
+"""Password hashing with argon2id (RFC 9106) in child processes, and the list of common passwords.
 
-The only importer of `argon2` and of `zxcvbn`. Hashing takes 64 MiB and tens of milliseconds, so at most as
-many run as there are processes, and a call that finds the queue full is refused with a time to retry.
+The only importer of `argon2` and of `zxcvbn`. One hash takes 64 MiB and tens of milliseconds, so there are at
+most as many in progress as child processes. Others wait in a bounded queue; if it is full, ServerBusyError is
+raised.
 """
 
 import multiprocessing
@@ -42,30 +43,39 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _POOLS: Final[WeakSet[Executor]] = WeakSet()
+"""The pools that `end_processes` shuts down."""
 _PROCESSES: Final[WeakSet[SpawnProcess]] = WeakSet()
-"""Those that hash."""
+"""The child processes that hash."""
 _NO_MEMORY: Final = error_to_str(-22)
-"""The library's error if the system gives it no memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
+"""The library's error if the system is out of memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
 _NO_THREAD: Final = error_to_str(-33)
-"""The library's error if the system gives it no thread for a lane (ARGON2_THREAD_FAIL)."""
+"""The library's error if it cannot start a thread for a lane (ARGON2_THREAD_FAIL)."""
 _NICENESS: Final = 19
-"""The lowest priority that there is."""
+"""The lowest priority of a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argon2Config:
-    """RFC 9106 section 4, second recommended option, by default."""
+    """The parameters of argon2id; the defaults are the second recommended option of RFC 9106 section 4."""
 
     time_cost: int = 3
+    """Passes over the memory."""
     memory_kib: int = 64 * 1024
+    """Memory of one hash, in KiB."""
     parallelism: int = 4
+    """Lanes, each with a thread of its own."""
     processes: int = 1
+    """Child processes, each of which computes one hash at a time."""
     queue: int = 16
-    """The most hashes that may wait beyond those in progress."""
+    """Most hashes that wait for a child process, beyond those in progress."""
 
 
 class Argon2Hasher:
-    """Implements the port PasswordHasher."""
+    """An implementation of the port PasswordHasher with argon2id.
+
+    `hash` and `verify` raise ServerBusyError if the queue is full or memory is short, NotReadyError if the
+    system gives this process no further thread, ShuttingDownError if the process stops meanwhile.
+    """
 
     def __init__(self, config: Argon2Config) -> None:
         """Raises ConfigurationError if the system has no room for one hash."""
@@ -74,9 +84,10 @@ class Argon2Hasher:
         )
         self._processes = config.processes
         self._places = threading.BoundedSemaphore(config.processes + config.queue)
-        # What an unknown account is compared with, so that it costs as much as a known one.
+        # The password of an unknown user is compared with this hash, so that it takes as long as a known
+        # user's.
         try:
-            self._nobody = self._argon2.hash("the password of nobody")
+            self._dummy_hash = self._argon2.hash("the password of nobody")
         except argon2.exceptions.HashingError as error:
             raise ConfigurationError(
                 f"a password cannot be hashed here ({error}): argon2_parallelism takes {config.parallelism} "
@@ -86,13 +97,16 @@ class Argon2Hasher:
             ) from error
 
     def hash(self, password: Secret) -> str:
+        """Return the hash of a password in PHC string format."""
         return self._run(_hash, self._argon2, _normalized(password))
 
     def verify(self, phc: str | None, password: Secret) -> bool:
-        right = self._run(_matches, self._argon2, phc or self._nobody, _normalized(password))
+        """Return whether the password has this hash; always False, after the same time, if `phc` is None."""
+        right = self._run(_matches, self._argon2, phc or self._dummy_hash, _normalized(password))
         return right and phc is not None
 
     def is_outdated(self, phc: str) -> bool:
+        """Return whether the hash was made with other parameters than the present ones."""
         return self._argon2.check_needs_rehash(phc)
 
     def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -110,7 +124,8 @@ class Argon2Hasher:
         except CancelledError as error:
             raise ShuttingDownError("this process is stopping; reconnect") from error
         except (BrokenExecutor, OSError, RuntimeError) as error:
-            # The system had to end a process to have memory again, or gives no further process or thread.
+            # The system killed a child process because memory was short, or starts no further process or
+            # thread.
             _pool.cache_clear()
             raise ServerBusyError("passwords cannot be checked at the moment; try again") from error
         finally:
@@ -119,15 +134,15 @@ class Argon2Hasher:
 
 @cache
 def _pool(processes: int) -> Executor:
-    """The processes that hash, started when they are first needed; they end with this one.
+    """Return the pool of child processes that hash; it starts them when they are first needed.
 
-    They are no threads, since a thread that gives way to others while it holds the interpreter's lock
-    makes all of them wait (`docs/decisions/0011`). Where the system has no semaphores for processes, as
-    without a writable `/dev/shm`, threads hash at normal priority.
+    They are not threads: a thread of low priority that holds the interpreter's lock makes all other threads
+    wait (`docs/decisions/0011`). If the system has no semaphores for processes, such as without a writable
+    `/dev/shm`, the pool consists of threads of normal priority.
     """
     pool: Executor
     try:
-        pool = ProcessPoolExecutor(processes, _HashingContext(), initializer=_yield_to_others)
+        pool = ProcessPoolExecutor(processes, _HashingContext(), initializer=_initialise_child)
     except OSError as error:
         structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
         pool = ThreadPoolExecutor(processes, "identity-password")
@@ -138,19 +153,19 @@ def _pool(processes: int) -> Executor:
 
 @cache
 def _end_them_first() -> None:
-    """Let `end_processes` be the first that is done when this process ends; only the first call counts.
+    """Register `end_processes` to run before all other finalizers of `multiprocessing`; only once.
 
-    A worker that ends waits for its children, which wait for an order from the pool, which comes through a
-    queue that is closed with priority 10.
+    Otherwise a worker that ends would hang: it waits for its child processes, which wait for the pool's
+    message through a queue that `multiprocessing` closes earlier (with priority 10).
     """
     multiprocessing.util.Finalize(None, end_processes, exitpriority=100)
 
 
 def end_processes() -> None:
-    """End the processes that hash, and fail the calls that wait for them with SHUTTING_DOWN or SERVER_BUSY.
+    """End the child processes; calls that wait for them fail with SHUTTING_DOWN or SERVER_BUSY.
 
-    Call it before the interpreter ends, which waits for them otherwise. They are killed, since they keep
-    nothing, and at their priority it takes a busy machine many seconds to let one end by itself.
+    Call it before the interpreter exits, which would wait for them. They are killed, since they have no
+    state, and because of their low priority an orderly end can take many seconds on a busy machine.
     """
     kill_processes()
     for pool in [*_POOLS]:
@@ -159,36 +174,36 @@ def end_processes() -> None:
 
 
 def kill_processes() -> None:
-    """Kill the processes that hash, and wait for nothing."""
+    """Kill the child processes that hash, without waiting until they have ended."""
     for process in [*_PROCESSES]:
         if process.pid is not None:
             process.kill()
 
 
 class _HashingProcess(SpawnProcess):
-    """A process that hashes, and that `kill_processes` finds."""
+    """A child process that hashes, registered for `kill_processes`."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start and register the process."""
         super().start()
         _PROCESSES.add(self)
 
 
 class _HashingContext(SpawnContext):
-    """Makes processes that hash."""
+    """A `multiprocessing` context whose processes are registered for `kill_processes`."""
 
     Process = _HashingProcess
 
 
 class _NoThreadError(Exception):
-    """The system gives the library no thread: the password may be right."""
+    """The library could not start a thread, so it is unknown whether the password is right."""
 
 
 def _hash(hasher: argon2.PasswordHasher, password: str) -> str:
     try:
         return hasher.hash(password)
     except argon2.exceptions.HashingError as error:
-        raise _meant(error) from None
+        raise _translated(error) from None
 
 
 def _matches(hasher: argon2.PasswordHasher, phc: str, password: str) -> bool:
@@ -197,13 +212,13 @@ def _matches(hasher: argon2.PasswordHasher, phc: str, password: str) -> bool:
     except argon2.exceptions.InvalidHashError:
         return False
     except argon2.exceptions.VerificationError as error:
-        if (meant := _meant(error)) is not error:  # the password may be right
-            raise meant from None
+        if (translated := _translated(error)) is not error:  # it is unknown whether the password is right
+            raise translated from None
         return False
 
 
-def _meant(error: argon2.exceptions.Argon2Error) -> Exception:
-    """Return MemoryError if memory was lacking, _NoThreadError if a thread was, else the error itself."""
+def _translated(error: argon2.exceptions.Argon2Error) -> Exception:
+    """Return MemoryError if memory was short, _NoThreadError if no thread started, else the error itself."""
     if _NO_MEMORY in str(error):
         return MemoryError()
     return _NoThreadError() if _NO_THREAD in str(error) else error
@@ -212,34 +227,34 @@ def _meant(error: argon2.exceptions.Argon2Error) -> Exception:
 def is_common(password: Secret) -> bool:
     """Return whether a password is among those that attackers try first (NIST SP 800-63B section 3.1.1.2).
 
-    Characters that are not seen, and spaces, make no other password of it.
+    Invisible characters and spaces are ignored.
     """
     common = _common_passwords()
     return _normalized(password).casefold() in common or comparable(password.reveal()) in common
 
 
 def _normalized(password: Secret) -> str:
-    """Return one form for all ways to type the same characters (NIST SP 800-63B section 3.1.1.2)."""
+    """Return the password in Unicode's form NFKC (NIST SP 800-63B section 3.1.1.2)."""
     return unicodedata.normalize("NFKC", password.reveal())
 
 
 @cache
 def _common_passwords() -> frozenset[str]:
-    """Read the list when the first password is set: only administration needs it."""
+    """Return the common passwords, read at the first call: only administration needs them."""
     from zxcvbn.frequency_lists import FREQUENCY_LISTS  # 5 MB that most processes never need
 
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
-def _yield_to_others() -> None:
-    """Start a process that hashes at the lowest priority and ends with its parent."""
+def _initialise_child() -> None:
+    """Initialise a child process: give it the lowest priority, and let it end together with its parent."""
     with suppress(OSError, AttributeError):
         os.nice(_NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this process once its parent has ended: the pool does not do it if the parent was killed."""
+    """End this child process when its parent has ended; the pool does not if the parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,1 +1,1 @@
-"""The composition root: opens what the settings name, and wires the use cases."""
+"""Parts of the composition root: open what the settings name, and wire the use cases."""

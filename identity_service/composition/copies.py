@@ -1,4 +1,4 @@
-"""Wires backup, restore and migration: which stores, file and keys each of them works on."""
+"""Wires backup, restore and migration: opens the stores, the file and the keys for each of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +22,11 @@ from identity_service.storage.upgrade import WATCHED, require_stopped
 
 _SQLITE: Final = "sqlite:///"
 _HEARTBEATS: Final = 4
-"""So many heartbeats of a process may be awaited before it counts as stopped."""
+"""A process counts as stopped if it wrote no heartbeat for this many intervals."""
 
 
 def make_backup(settings: Settings, path: Path) -> BackedUp:
-    """Write a backup of the settings' store; see `services/backup.py`.
+    """Write a backup of the store that the settings name; see `services/backup.py`.
 
     Raises ConfigurationError, StoreUnavailableError.
     """
@@ -45,7 +45,7 @@ def make_backup(settings: Settings, path: Path) -> BackedUp:
 
 @contextmanager
 def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
-    """Open a backup, and the settings' store to put it into.
+    """Open a backup, and the store that the settings name, into which it is restored.
 
     Raises ConfigurationError, StoreUnavailableError.
     """
@@ -68,7 +68,7 @@ def opened_restore(settings: Settings, path: Path) -> Iterator[Restore]:
 
 @contextmanager
 def opened_migration(source: Settings, target: Settings) -> Iterator[Migration]:
-    """Open two stores to copy one into the other. Raises ConfigurationError, StoreUnavailableError."""
+    """Open two stores, to copy `source` into `target`. Raises ConfigurationError, StoreUnavailableError."""
     _require_existing(source)
     _require_lasting(target)
     clock = SystemClock()
@@ -79,7 +79,7 @@ def opened_migration(source: Settings, target: Settings) -> Iterator[Migration]:
 
 
 def _require_lasting(settings: Settings) -> None:
-    """Raise ConfigurationError if the store would be gone when the command has filled it."""
+    """Raise ConfigurationError if the store is in memory and would be lost when the command ends."""
     if settings.store.removeprefix(_SQLITE) == MEMORY:
         raise ConfigurationError(
             f"the store {settings.store} is in memory, and ends with this command: name a file, as in "
@@ -88,7 +88,7 @@ def _require_lasting(settings: Settings) -> None:
 
 
 def _require_existing(settings: Settings) -> None:
-    """Raise ConfigurationError if an embedded store has no file yet: opening it would make one."""
+    """Raise ConfigurationError if an embedded store has no file yet: opening it would create the file."""
     if not settings.store.startswith(_SQLITE) or settings.store.removeprefix(_SQLITE) == MEMORY:
         return
     path = Path(settings.store.removeprefix(_SQLITE))
@@ -97,7 +97,7 @@ def _require_existing(settings: Settings) -> None:
 
 
 def store_name(settings: Settings) -> str:
-    """Return the URL of the settings' store without passwords, the same one from whatever folder."""
+    """Return the URL of the settings' store without passwords, with an absolute path."""
     url = settings.masked()["store"]
     if not url.startswith(_SQLITE):
         return url
@@ -114,7 +114,10 @@ def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -
 
 
 def _heartbeats(store: CopyableStore) -> dict[str, object]:
-    """The last heartbeat of each process; none, if the store is so damaged that no process can write one."""
+    """Return the last heartbeat of each process.
+
+    It is empty if the store is damaged: then no process can write a heartbeat.
+    """
     try:
         return {heartbeat.process: heartbeat.time for heartbeat in store.heartbeats()}
     except StoreDamagedError:

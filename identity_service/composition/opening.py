@@ -1,4 +1,4 @@
-"""Opens what the settings name: the store, the vault of keys, the hasher of passwords, the principals."""
+"""Opens what the settings name: the store, the key vault, the password hasher, the principals file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,10 +37,17 @@ if TYPE_CHECKING:
 def open_store(
     settings: Settings, clock: Clock, event_log: EventLog | None = None, *, may_be_damaged: bool = False
 ) -> CopyableStore:
-    """The store of the settings' URL. Raises StoreUnavailableError, ConfigurationError.
+    """Open the store at the settings' URL.
 
-    With a journal, no server is used that cannot give what the settings promise, and the journal says so.
-    With `may_be_damaged` also one whose head is damaged, since it is about to be replaced.
+    Args:
+        settings: name the store and its limits.
+        clock: the wall clock of the process.
+        event_log: receives the store's events. If it is given, a Redis server that does not meet the
+            settings, such as `durability`, is refused.
+        may_be_damaged: whether a store whose head is damaged is opened as well, because it is about to be
+            replaced.
+
+    Raises StoreUnavailableError, ConfigurationError.
     """
     scheme, _, rest = settings.store.partition("://")
     if scheme == "sqlite":
@@ -78,7 +85,7 @@ def _demands(settings: Settings, *, insist: bool) -> Demands:
 
 
 def open_sealer(settings: Settings) -> Sealer:
-    """Return what seals under the master key. Raises ConfigurationError: there is none, or a short one."""
+    """Return the sealer for the master key. Raises ConfigurationError if the key is missing or too short."""
     return Sealer(
         settings.read_master_key(),
         settings.read_other_master_key(),
@@ -87,12 +94,15 @@ def open_sealer(settings: Settings) -> Sealer:
 
 
 def open_vault(settings: Settings) -> Vault:
-    """What makes and opens keys. Raises ConfigurationError: no master key, or a short one."""
+    """Return the key vault. Raises ConfigurationError if the master key is missing or too short."""
     return Vault(open_sealer(settings))
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:
-    """What in the store's set-up goes against the settings; an embedded store has nothing to set up."""
+    """Return how the configuration of the Redis servers conflicts with the settings; empty for SQLite.
+
+    Raises StoreUnavailableError, ConfigurationError.
+    """
     if settings.store.startswith("sqlite:"):
         return ()
     demands = _demands(settings, insist=False)
@@ -104,19 +114,19 @@ def check_store(settings: Settings) -> Sequence[Finding]:
 
 
 def store_file(settings: Settings) -> Path | None:
-    """Return where the file of an SQLite store lies; None for any other store, and for one in memory."""
+    """Return the path of an SQLite store; None for a store in memory and for any other store."""
     scheme, _, rest = settings.store.partition("://")
     path = rest.removeprefix("/")
     return Path(path) if scheme == "sqlite" and path != MEMORY else None
 
 
 def open_counter(store: Store, clock: Clock) -> AttemptCounter:
-    """Return what counts attempts at passwords, for all processes on the store."""
+    """Return the counter of failed attempts: in the store, or in memory for a store that has none."""
     return store.attempts() if isinstance(store, RedisStore | SqliteStore) else MemoryAttempts(clock.boot)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:
-    """Where the certificates of the gRPC port lie; None = it speaks plain text."""
+    """Return the paths of the TLS files for the gRPC port; None = no TLS."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     return TlsFiles(
@@ -125,7 +135,7 @@ def tls_files(settings: Settings) -> TlsFiles | None:
 
 
 def limits_config(settings: Settings) -> LimitsConfig:
-    """What clients may hold open."""
+    """Return the bounds on what clients may hold open."""
     return LimitsConfig(
         calls=Bound(total=settings.max_calls, per_peer=settings.max_calls_per_peer),
         receives=Bound(total=settings.max_receives, per_peer=settings.max_receives_per_peer),
@@ -144,21 +154,24 @@ def limits_config(settings: Settings) -> LimitsConfig:
 
 
 def key_policy(settings: Settings) -> KeyPolicy:
-    """When keys follow each other, and how long what they made may live."""
+    """Return when keys are rotated, and how long tokens of each kind of key may live."""
     return KeyPolicy(
         rotate_every=settings.rotate_every,
         publish_before=settings.publish_before,
         lifetimes={
             KeyPurpose.SIGN: retention_for(settings.max_access_token_lifetime, settings.leeway),
             KeyPurpose.ENCRYPT: retention_for(settings.max_access_token_lifetime, settings.leeway),
-            # A session of before session_lifetime was shortened may be older than it says now.
+            # A session from before session_lifetime was shortened may live longer than the setting says now.
             KeyPurpose.REFRESH: LONGEST_SESSION,
         },
     )
 
 
 def open_hasher(settings: Settings) -> Argon2Hasher:
-    """Return what hashes passwords. Raises ConfigurationError if the system has no room for it."""
+    """Return the password hasher; its child processes start when they are first needed.
+
+    Raises ConfigurationError if the system has no room for one hash.
+    """
     config = Argon2Config(
         time_cost=settings.argon2_time_cost,
         memory_kib=settings.argon2_memory_kib,
@@ -170,7 +183,7 @@ def open_hasher(settings: Settings) -> Argon2Hasher:
 
 
 def open_key_servers(settings: Settings) -> KeyServers:
-    """Authorities and tokens for fetching keys. Raises ConfigurationError."""
+    """Return the authorities and tokens with which issuers' keys are fetched. Raises ConfigurationError."""
     servers = [
         KeyServer(url=server.url, ca_file=server.ca_file, token_file=server.token_file)
         for server in settings.jwks_servers
@@ -179,9 +192,9 @@ def open_key_servers(settings: Settings) -> KeyServers:
 
 
 def open_issuer_keys(settings: Settings, clock: Clock, event_log: EventLog) -> HeldIssuerKeys:
-    """The keys of trusted issuers, none yet. Raises ConfigurationError.
+    """Return the keys of trusted issuers; they are fetched when they are first needed.
 
-    At most a quarter of the threads that do slow work may wait for issuers.
+    At most a quarter of `work_threads` may wait for issuers. Raises ConfigurationError.
     """
     fetch = HttpsFetcher(open_key_servers(settings), max_bytes=MAX_SET_BYTES)
     return HeldIssuerKeys(fetch, clock, event_log, waiting=max(1, settings.work_threads // 4))
@@ -193,7 +206,7 @@ def open_principals(
     """Return the keeper of the records that `principals_file` declares; None if it is not set."""
     if settings.principals_file is None:
         return None
-    # Here, since their schema and YAML take megabytes of a process that mostly needs neither.
+    # Imported here, since YAML and the schema take megabytes that most processes do not need.
     from identity_service.principals.inside import OwnRecords
     from identity_service.principals.keeper import PrincipalsKeeper
 

@@ -1,6 +1,6 @@
-"""Wires the use cases: which of them needs what. Opens nothing, starts nothing.
+"""Wires the use cases: passes each of them the parts that it needs. Opens and starts nothing.
 
-keys, directory ← store                      (kept in memory, read again as the log says)
+keys, directory ← store                      (kept in memory, read again after changes)
 issuer, refresher, revoker, verifier, …      (one object for each use case)
 """
 
@@ -45,7 +45,7 @@ from identity_service.telemetry.logs import StructuredEventLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the use cases are made of."""
+    """The parts that the use cases are made of."""
 
     settings: Settings
     clock: Clock
@@ -57,11 +57,11 @@ class Parts:
     key_policy: KeyPolicy
     issuer_keys: IssuerKeys
     attempts: AttemptCounter
-    """Counts attempts at passwords, for all processes that share the store."""
+    """Counts failed attempts, for all processes that share the store."""
 
 
 class UseCases:
-    """One object for each use case."""
+    """The use cases of a server process, one object each."""
 
     def __init__(self, parts: Parts) -> None:
         settings, clock, store, replica = parts.settings, parts.clock, parts.store, parts.replica
@@ -150,9 +150,9 @@ class UseCases:
 
 
 def store_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
-    """Administration of a store by a process that serves nobody, as the command line is.
+    """Return the administration of a store for a process that serves no clients, such as the command line.
 
-    `issuer` = the `iss` of this service's own tokens.
+    `issuer` is `iss` of the service's own tokens.
     """
     return _administration(store, hasher, clock, issuer, LoggedTrail(StructuredEventLog()), None)
 
@@ -190,7 +190,7 @@ def _attempt_policies(settings: Settings) -> AttemptPolicies:
 
 
 def _wait_policy(settings: Settings) -> WaitPolicy:
-    """As many attempts wait as passwords may, so long as threads are left for everything else."""
+    """Let at most `password_queue` attempts wait, and fewer if no thread would be left for other work."""
     hashing = settings.password_processes + settings.password_queue
     return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
 

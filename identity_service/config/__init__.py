@@ -1,1 +1,1 @@
-"""Where the values of the settings come from, and how they are read and checked."""
+"""Reads the settings from their sources and checks them."""

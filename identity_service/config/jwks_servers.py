@@ -1,4 +1,4 @@
-"""The setting `jwks_servers`: servers that publish keys of issuers, and what it takes to fetch from them."""
+"""The setting `jwks_servers`: servers that publish keys of trusted issuers, with their CA and token files."""
 
 import json
 import re
@@ -15,13 +15,16 @@ _FORM: Final = 'must be a list such as [{"url": "https://host:port", "ca_file": 
 
 
 class JwksServer(BaseModel):
-    """One server."""
+    """A server that publishes keys, with the authorities of its certificate, a bearer token, or both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str
+    """https://host or https://host:port, without a path."""
     ca_file: Path | None = None
+    """PEM file: the authorities of its certificate; None = those of `issuer_ca_file`."""
     token_file: Path | None = None
+    """File with the bearer token for its requests; None = no token."""
 
     @field_validator("url")
     @classmethod
@@ -44,14 +47,14 @@ class JwksServer(BaseModel):
 
 
 def _read(value: object) -> object:
-    """The environment has no lists: JSON there."""
+    """Accept the list as JSON text, for the environment."""
     if isinstance(value, str):
         try:
             value = json.loads(value or "[]")
         except ValueError:
             raise ValueError(_FORM) from None
     if not isinstance(value, list | tuple):
-        raise ValueError(_FORM)  # noqa: TRY004  # pydantic reports ValueError alone
+        raise ValueError(_FORM)  # noqa: TRY004  # pydantic handles ValueError, not TypeError
     return value
 
 

@@ -1,4 +1,4 @@
-"""The settings that bound what clients may hold open; docs/limits.md says what each client sees."""
+"""The settings that bound what clients may hold open; docs/limits.md says what clients see at each bound."""
 
 from datetime import timedelta
 from typing import Annotated, Final
@@ -12,7 +12,7 @@ _MOST: Final = 1_000_000
 
 
 class LimitSettings(BaseModel):
-    """A part of `Settings`."""
+    """The limits for clients, a part of `Settings`."""
 
     max_message_bytes: int = Field(
         16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message; 64 KiB to 64 MiB"
@@ -79,7 +79,7 @@ class LimitSettings(BaseModel):
     @field_validator("limits_exempt", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
-        """The environment has no lists: entries separated by commas or spaces."""
+        """Accept entries separated by commas or spaces, for the environment."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("limits_exempt")

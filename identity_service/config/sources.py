@@ -1,8 +1,7 @@
-"""Where settings come from: defaults < identity.toml < IDENTITY_* environment < flags.
+"""Reads settings from their sources: defaults < identity.toml < IDENTITY_* environment variables < flags.
 
-Remembers for each value where it came from, which is why pydantic-settings does not do the merging.
-An unknown key is an error that names the nearest known one: a misspelt setting never falls back to
-its default in silence.
+It records the source of each value; pydantic-settings cannot do this. An unknown key is an error that names
+the nearest known key, so that a misspelt setting never has its default silently.
 """
 
 import difflib
@@ -41,20 +40,22 @@ CLIENT_VARIABLES: Final = frozenset(
         "HTTP_PROXY",
     )
 )
-"""Variables of the command line and the examples, which are no settings of the server."""
+"""Environment variables of the command line and the examples, which are not settings of the server."""
 
 _SERVICE_LINKS: Final = re.compile(r"IDENTITY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets in every pod for a Service named `identity` or `identity-service`."""
 _OF_AZURE: Final = frozenset({"IDENTITY_ENDPOINT", "IDENTITY_HEADER"})
-"""Variables of App Service, Functions and Container Apps for a managed identity; the second is a secret."""
+"""Variables that Azure (App Service, Functions, Container Apps) sets for a managed identity; the second is a
+secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
-    """Settings, and for each where its value came from."""
+    """The settings, and the source of each value."""
 
     settings: Settings
     sources: Mapping[str, str]
+    """Name of the setting → `default`, the path of the file, the environment variable, or the flag."""
 
 
 def load_settings(
@@ -67,10 +68,11 @@ def load_settings(
 
     Args:
         overrides: flags of the command line; None = not given.
-        config_file: a file that must exist; None = IDENTITY_CONFIG, else ./identity.toml if it is there.
-        environ: the environment.
+        config_file: a file that must exist; None = the file that IDENTITY_CONFIG names, or ./identity.toml if
+            it exists.
+        environ: the environment variables.
 
-    Raises ConfigurationError: an unknown key, or a value that cannot be.
+    Raises ConfigurationError for an unknown key, an invalid value, or a file that cannot be read.
     """
     values: dict[str, object] = {}
     sources = dict.fromkeys(Settings.model_fields, "default")
@@ -106,7 +108,7 @@ def _read_file(path: Path | None) -> dict[str, object]:
             return {}
         raise ConfigurationError(f"{path}: there is no such file") from None
     except UnicodeDecodeError:
-        # `from None`: the library's error carries the content, and the master key may be in it.
+        # `from None`: the library's error holds the content, which may include the master key.
         raise ConfigurationError(f"{path or 'identity.toml'}: must be UTF-8 text") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path or 'identity.toml'}: cannot be read: {error}") from error
@@ -128,13 +130,13 @@ def _source(source: str, name: str) -> str:
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
-    """One line for each field, without the value: it may be a secret."""
+    """Return one line for each invalid setting, without the value, which may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         message = reword(problem)
         name, *within = [str(part) for part in problem["loc"]] or [""]
         source = f" (from {sources[name]})" if name in sources else ""
-        # Of a list of texts the list alone is named; of a list of mappings, which one of them.
+        # In a list of texts, only the list is named; in a list of mappings, the entry and its member as well.
         place = (
             f"{name}[{within[0]}]{''.join(f'.{part}' for part in within[1:])}" if len(within) > 1 else name
         )
@@ -146,6 +148,6 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
 
 
 def _with_source(line: str, sources: Mapping[str, str]) -> str:
-    """Name the source of the setting with which the line begins, if somebody has set it."""
+    """Append the source of the setting with which the line begins, unless it has its default."""
     source = sources.get(line.partition(":")[0], "default")
     return line if source == "default" else f"{line} (from {source})"

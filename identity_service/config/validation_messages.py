@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a value, in the words of this project. Never shows the value."""
+"""Rewords pydantic's validation errors for operators, without showing the value."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _KINDS: Final = {
     "dict": "a mapping",
     "model": "a mapping",
 }
-"""Of a value, by the first word of pydantic's name for what is wrong with it."""
+"""The first word of pydantic's error type → the kind of value that is expected."""
 
 
 _BOUNDS: Final = {
@@ -27,11 +27,11 @@ _BOUNDS: Final = {
     "too_short": ("min_length", "must have at least {} entries"),
     "too_long": ("max_length", "must have at most {} entries"),
 }
-"""By pydantic's name for what is wrong: what it calls the bound, and what must be."""
+"""Pydantic's error type → the key of the bound in its context, and the message."""
 
 
 def reword(problem: ErrorDetails) -> str:
-    """What must be; pydantic speaks of inputs, parsing and strings."""
+    """Return what the value must be, in place of pydantic's message, which speaks of inputs and parsing."""
     kind = problem["type"]
     if kind in _BOUNDS:
         bound, text = _BOUNDS[kind]

@@ -1,6 +1,6 @@
-"""The kinds of values that settings have: durations, addresses, and how each is shown without its secrets.
+"""The types of settings (durations, addresses, URLs), and how each value is shown without its secrets.
 
-Knows no single setting.
+Knows no single setting, except that `store` is shown as a URL.
 """
 
 import re
@@ -24,7 +24,7 @@ _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
 
 def _parse_duration(value: object) -> timedelta:
-    """`500ms`, `15m`, `24h`, `30d`, or seconds as a number."""
+    """Parse a duration such as `500ms`, `15m`, `24h` or `30d`, or a number of seconds."""
     if isinstance(value, timedelta):
         return value
     number, unit = value, "s"
@@ -39,7 +39,7 @@ def _parse_duration(value: object) -> timedelta:
 
 
 def within(low: str, high: str) -> AfterValidator:
-    """Bounds of a duration, so that each field that is out of them is reported by itself."""
+    """Return a validator of a duration's bounds, so that each setting out of bounds is reported by name."""
     lowest, highest = _parse_duration(low), _parse_duration(high)
 
     def check(value: timedelta) -> timedelta:
@@ -51,6 +51,7 @@ def within(low: str, high: str) -> AfterValidator:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+"""A duration such as `15m`, or a number of seconds; `within` adds bounds."""
 
 
 def _check_store_url(value: str) -> str:
@@ -66,22 +67,24 @@ def _check_store_url(value: str) -> str:
         return value
     try:
         for name in urlsplit(value).netloc.rpartition("@")[2].split(","):
-            _ = urlsplit(f"//{name}").port  # which is what finds a port that is none
+            _ = urlsplit(f"//{name}").port  # raises ValueError for an invalid port
     except ValueError:
-        # `from None`: the library's message quotes what may be a password.
+        # `from None`: the library's message quotes a part of the URL that may be the password.
         raise ValueError("must be redis://user:password@host:port/db, the password percent-encoded") from None
     return value
 
 
 StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
+"""The URL of an SQLite file or of Redis."""
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether host:port is reached from this machine only."""
+    """Return whether host:port is reachable from this machine only."""
     return is_loopback_host(listen.rpartition(":")[0].strip("[]"))
 
 
 def mask(name: str, value: object) -> str:
+    """Return the value of a setting as text, without secrets; an empty text for None."""
     if isinstance(value, SecretStr):
         return "***"
     if isinstance(value, timedelta):
@@ -94,7 +97,7 @@ def mask(name: str, value: object) -> str:
 
 
 def _duration_text(value: timedelta) -> str:
-    """As a setting takes it: whole days as such, all else in seconds, without an exponent."""
+    """Return the duration as a setting accepts it: in whole days, or in seconds without an exponent."""
     days, rest = divmod(value, timedelta(days=1))
     if days and not rest:
         return f"{days}d"
@@ -102,12 +105,12 @@ def _duration_text(value: timedelta) -> str:
 
 
 def _mask_url(url: str) -> str:
-    """Hides the user and the password, and the query, where redis-py takes them too."""
+    """Hide the user and the password, and the query, since redis-py accepts a password there as well."""
     if url.startswith("sqlite:"):
         return url
     location = urlsplit(url)
     if "@" in location.path + location.query + location.fragment:
-        # A password that should have been percent-encoded: which part is the host is anybody's guess.
+        # A password that is not percent-encoded: the host cannot be recognised.
         return f"{location.scheme}://***"
     _, at, host = location.netloc.rpartition("@")
     query = "?***" if location.query or location.fragment else ""
@@ -115,9 +118,10 @@ def _mask_url(url: str) -> str:
 
 
 def read_secret_file(name: str, path: Path) -> Secret:
-    """The secret in the file that the setting `name` names, without blanks around it.
+    """Return the secret in the file that the setting `name` names, without blanks around it.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError if the file cannot be read, is not a regular file, or is readable by other
+    users.
     """
     try:
         file = path.stat()
@@ -129,7 +133,7 @@ def read_secret_file(name: str, path: Path) -> Secret:
             )
         return Secret(path.read_text(encoding="utf-8").strip())
     except UnicodeDecodeError:
-        # `from None`: the library's error carries the content.
+        # `from None`: the library's error holds the content.
         raise ConfigurationError(
             f"{name}: {path} holds no text; make one with `openssl rand -base64 32`"
         ) from None

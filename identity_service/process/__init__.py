@@ -1,4 +1,4 @@
-"""What one operating-system process needs around the service.
+"""The operating-system side of a process that serves.
 
 Signals, exit codes, the limit of open files, listening addresses, and the forced end of a stop that hangs.
 """

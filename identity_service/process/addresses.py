@@ -1,4 +1,4 @@
-"""Addresses to listen at that several processes share."""
+"""Listening addresses that several worker processes share (SO_REUSEPORT)."""
 
 import socket
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from identity_service.domain.errors import ConfigurationError
 
 @contextmanager
 def reserved(address: str) -> Iterator[str]:
-    """Hold host:port, so that workers may share it and nobody else has it; port 0 becomes a free one.
+    """Bind host:port, so that workers can share it and no other program can take it.
 
-    Raises ConfigurationError: somebody listens there.
+    Yields host:port; port 0 is replaced by a free port. Raises ConfigurationError if the address is taken.
     """
     host, _, port = address.rpartition(":")
     with ExitStack() as stack:
@@ -19,7 +19,7 @@ def reserved(address: str) -> Iterator[str]:
             family, kind, _, _, place = socket.getaddrinfo(
                 host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            # Alone at first: a socket that shares would not notice another one that does.
+            # First without SO_REUSEPORT, which would hide that another program shares the address.
             with socket.socket(family, kind) as alone:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(place)

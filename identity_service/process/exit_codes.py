@@ -1,7 +1,7 @@
-"""How a process of this service ends, for scripts and supervisors. Knows no command.
+"""The exit codes of the service and the command line, for scripts and supervisors. Knows no command.
 
-0 done · 1 failed · 2 called wrongly · 3 refused or rejected · 4 unavailable, try again ·
-5 there is a difference (`apply --dry-run`) · 6 ended by force when stopping, since something hung.
+0 done · 1 failed · 2 wrong usage · 3 refused or rejected · 4 unavailable, try again ·
+5 there is a difference (`apply --dry-run`) · 6 ended by force while stopping, since something hung.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ from identity_service.domain import errors
 
 
 class Exit(IntEnum):
-    """How a command ends."""
+    """The exit code of a process."""
 
     DONE = 0
     FAILED = 1
@@ -22,7 +22,7 @@ class Exit(IntEnum):
 
 
 def code_of_refusal(error: errors.IdentityError) -> Exit:
-    """How a process ends that could not do what it should."""
+    """Return the exit code of a process that ends because of this error."""
     if isinstance(error, errors.UnavailableError | errors.ExhaustedError):
         return Exit.UNAVAILABLE
     return Exit.FAILED

@@ -1,4 +1,4 @@
-"""What a file is and which users may open it, and how that is said to an operator. Opens no file."""
+"""Finds out the kind of a file and which users may open it, and words that for operators. Opens no file."""
 
 import os
 import stat
@@ -19,17 +19,17 @@ _KINDS: Final = {
 
 
 def irregular(file: os.stat_result) -> str:
-    """Return what a file is that is no regular one, as `a directory`; empty for a regular file."""
+    """Return the kind of a file, such as `a directory`; empty for a regular file."""
     if stat.S_ISREG(file.st_mode):
         return ""
     return _KINDS.get(stat.S_IFMT(file.st_mode), "something else")
 
 
 def others_may_read(file: os.stat_result) -> bool:
-    """Return whether others than root and this process may read or write the file.
+    """Return whether users other than root and this process may read or write the file.
 
-    A file of root that a group of this process may read is how the kubelet mounts a Secret: the group is
-    that of the pod alone (`fsGroup`).
+    A file of root that a group of this process may only read counts as safe: the kubelet mounts Secrets like
+    this, with a group (`fsGroup`) that belongs to the pod alone.
     """
     group = file.st_mode & stat.S_IRWXG
     if file.st_mode & stat.S_IRWXO:
@@ -39,9 +39,9 @@ def others_may_read(file: os.stat_result) -> bool:
 
 
 def permissions_of(path: Path) -> str:
-    """Say the owner and the mode of a file, and the user and the groups of this process.
+    """Return a clause with the owner and mode of a file, and the user and groups of this process.
 
-    Empty if the system does not tell, as for a file in a folder that this process may not enter.
+    It is empty if they cannot be read, such as in a directory that this process may not enter.
     """
     try:
         file = path.stat()
@@ -55,7 +55,7 @@ def permissions_of(path: Path) -> str:
 
 
 def why_unread(error: OSError, path: Path) -> str:
-    """Say why a file of a secret cannot be read; of missing permissions also how to get them."""
+    """Return why the file of a secret cannot be read, and for a missing permission also how to grant it."""
     if not isinstance(error, PermissionError):
         return str(error.strerror)
     permissions = permissions_of(path)
@@ -64,12 +64,12 @@ def why_unread(error: OSError, path: Path) -> str:
 
 
 def may_read_and_write(path: Path) -> bool:
-    """Return whether this process may read and write the file or folder. The file system may differ later."""
+    """Return whether this process may read and write the file or directory at this moment."""
     return os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def is_read_only(path: Path) -> bool:
-    """Return whether the file system at the path takes no writes from any user."""
+    """Return whether the file system at the path is mounted read-only; False if that cannot be found out."""
     try:
         return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
     except OSError:

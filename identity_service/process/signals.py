@@ -1,4 +1,4 @@
-"""Signals, handled in a thread of its own: a process learns of them whatever its main thread waits for."""
+"""Handles signals in a thread, so that a process reacts to them whatever its main thread waits for."""
 
 import os
 import signal
@@ -7,42 +7,43 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 TERMINATED: Final = 128 + signal.SIGTERM
-"""What a process exits with that SIGTERM ends before it has begun anything, as a shell says it."""
+"""The exit code, as a shell reports it, of a process that SIGTERM ends before it handles the signal."""
 
 
 def end_on_sigterm_as_init() -> None:
     """Let SIGTERM end this process if it is the first of its container, until a command handles it itself.
 
-    The system ends any other process by itself, but ignores the signal for the first one while that has no
-    handler: without this, a stop during the first second, which goes by with imports, would be lost.
+    The system ignores the signal for the first process (pid 1) as long as the process has no handler, and
+    ends any other process. Without this, a stop during the imports of the first second would be lost.
     """
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
 
 
 class Handler(Protocol):
-    """What is to be done at a signal. It returns at once: the signals that follow wait for it."""
+    """A function to call for a signal. It must return at once, since the next signals wait for it."""
 
-    def __call__(self) -> None: ...
+    def __call__(self) -> None:
+        """Handle the signal."""
 
 
 class SignalThread:
     """A thread that calls a handler for each signal.
 
-    The system may hand a signal to any thread, or to the main thread just before that begins to wait. A
-    handler in Python then runs only once something else wakes the main thread, which may be never. So the
-    interpreter writes the number of each signal to a pipe at once (`signal.set_wakeup_fd`), and this thread
-    reads the pipe.
+    The system may deliver a signal to any thread, or to the main thread just before it begins to wait. A
+    handler of the module `signal` then runs only when something else wakes the main thread, which may be
+    never. Therefore the interpreter writes the number of each signal to a pipe (`signal.set_wakeup_fd`),
+    which this thread reads.
     """
 
     def __init__(self, handlers: Mapping[signal.Signals, Handler]) -> None:
-        """Handle these signals from now on; only in the main thread, and once in a process."""
+        """Handle these signals from now on. Call it from the main thread, and only once in a process."""
         self._handlers = {int(number): handler for number, handler in handlers.items()}
         self._numbers, written = os.pipe()
         os.set_blocking(written, False)
         signal.set_wakeup_fd(written, warn_on_full_buffer=False)
         for number in handlers:
-            signal.signal(number, _leave_to_the_thread)
+            signal.signal(number, _ignore)
         threading.Thread(target=self._run, name="identity-signals", daemon=True).start()
 
     def _run(self) -> None:
@@ -52,5 +53,5 @@ class SignalThread:
                     self._handlers[number]()
 
 
-def _leave_to_the_thread(*_: object) -> None:
-    """Do nothing: without a handler in Python the interpreter would not write to the pipe."""
+def _ignore(*_: object) -> None:
+    """Do nothing; without a handler the interpreter would not write to the pipe."""

@@ -1,1 +1,1 @@
-"""The service as one or several processes that listen."""
+"""Runs the service as one process, or as a supervisor with several worker processes."""

@@ -1,6 +1,6 @@
-"""One process that serves until it is told to stop: by itself, or as a worker of a supervisor.
+"""One process that serves until it is told to stop, alone or as a worker of a supervisor.
 
-A worker loads this module and nothing of the command line, whose libraries take megabytes.
+A worker imports this module but not the command line, whose libraries take megabytes.
 """
 
 import contextlib
@@ -29,36 +29,40 @@ CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
 
 
 class StopOrder:
-    """The order to stop, by a signal or from any thread. From then on the process has a set time to end."""
+    """The order to stop, given by a signal or from any thread. Once given, it limits the time to end."""
 
     def __init__(self, drain_grace: timedelta) -> None:
         self._ordered = threading.Event()
         self._seconds = drain_grace.total_seconds() + last_resort.SERVING
         self.grace = drain_grace
-        """How long calls in progress may take."""
+        """How long calls in progress may take after the order."""
         self.last_resort = last_resort.LastResort()
+        """Ends the process by force `last_resort.SERVING` seconds after `grace`."""
 
     def give(self) -> None:
-        """Give the order from any thread; a further one changes nothing."""
+        """Give the order. Any thread may call it; a second call changes nothing."""
         self.last_resort.arm(self._seconds)
         self._ordered.set()
 
     def give_without_parent(self) -> None:
-        """Give the order to end soon, also if it was given before: the parent has ended."""
+        """Give the order because the parent has ended: shortens `grace`, even of an earlier order."""
         self.grace = min(self.grace, last_resort.ORPHANED_GRACE)
         self.last_resort.arm(self.grace.total_seconds() + last_resort.SERVING)
         self._ordered.set()
 
     def wait(self) -> None:
-        """Return once the order was given, also if that was before this call."""
+        """Wait until the order is given; return at once if it was given before."""
         self._ordered.wait()
 
 
 def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
-    """Serve until SIGTERM or Ctrl-C; returns whether every call could end.
+    """Serve until SIGTERM or SIGINT; return whether every call in progress could end.
 
     Args:
-        announce: called with the port once it serves.
+        settings: the settings of the process.
+        announce: called with the port as soon as the process serves.
+
+    Raises ConfigurationError, UnavailableError if it cannot start.
     """
     stop = StopOrder(settings.drain_grace)
     SignalThread(dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop.give))
@@ -66,7 +70,11 @@ def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
 
 
 def work(settings: Settings, ready: Connection) -> None:
-    """What a worker does: serve, say so, and end when it is told to or its supervisor is gone."""
+    """Serve as a worker process, until SIGTERM or until the supervisor has ended.
+
+    A message on the pipe `ready` says that the worker serves. The exit code is nonzero if it could not start
+    or if calls had to be cut off.
+    """
     stop = StopOrder(settings.drain_grace)
     SignalThread({signal.SIGTERM: stop.give})
     for number in OF_THE_TERMINAL:
@@ -76,33 +84,33 @@ def work(settings: Settings, ready: Connection) -> None:
     logs.configure(settings.log_level, settings.log_format)
 
     def say_ready(_: int) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, which ends this one too
+        with contextlib.suppress(BrokenPipeError):  # the supervisor has ended, which stops this worker too
             ready.send_bytes(b"ready")
 
     try:
         done = _serve(settings, stop, say_ready, share_port=True)
     except IdentityError as error:
-        _say(f"identity: {error}")
+        _print_error(f"identity: {error}")
         sys.exit(code_of_refusal(error))
     if not done:
-        _say(f"identity: {CUT_OFF}")
+        _print_error(f"identity: {CUT_OFF}")
         sys.exit(Exit.FAILED)
 
 
 def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
     with contextlib.ExitStack() as cleanup:
         service = _open(settings, stop, cleanup, share_port=share_port)
-        # What is there by now stays: a full collection need not look at all of it each time.
+        # The objects made so far live as long as the process: exclude them from full garbage collections.
         gc.collect()
         gc.freeze()
         announce(service.start())
         stop.wait()
-        _say("identity-service: stopping")
+        _print_error("identity-service: stopping")
         return service.stop(stop.grace)
 
 
 class _Service(Protocol):
-    """What `bootstrap.Service` and `EnvoyService` have in common."""
+    """The common interface of `bootstrap.Service` and `EnvoyService`."""
 
     def start(self) -> int: ...
 
@@ -114,14 +122,14 @@ def _open(
 ) -> _Service:
     open_files.allow(settings.max_connections, logs.StructuredEventLog())
     if settings.engine == "grpcio":
-        # A process beside Envoy needs none of it.
+        # Imported here, since the process that supervises Envoy needs neither.
         from identity_service.adapters.password_hashing import end_processes, kill_processes
         from identity_service.bootstrap import Service
 
         cleanup.callback(end_processes)
         stop.last_resort.before_end(kill_processes)
         return Service(settings, share_port=share_port)
-    try:  # an extra
+    try:  # needs the extra [envoy]
         from identity_service.envoy.service import EnvoyService
     except ImportError as error:
         raise ConfigurationError(
@@ -139,5 +147,5 @@ def _stop_with_parent(stop: StopOrder) -> None:
         stop.give_without_parent()
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     sys.stderr.write(f"{escape_lines(text)}\n")

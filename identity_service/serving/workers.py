@@ -1,7 +1,7 @@
-"""Workers: processes that do the same on one port, and are started again when they end.
+"""A supervisor of worker processes that share one port; it restarts workers that end.
 
-Knows how processes live and end, not what they serve. A worker says on its pipe that it is ready; it ends
-on SIGTERM, and by itself when its parent is gone.
+Knows how processes start and end, not what they serve. A worker reports on a pipe that it is ready. It ends
+on SIGTERM, and by itself when its parent has ended.
 """
 
 import multiprocessing
@@ -24,41 +24,52 @@ from identity_service.process.last_resort import BETWEEN, SERVING
 
 P = TypeVar("P")
 
-_CALM: Final = 10.0
-"""Seconds. Who has lived so long has not failed at once."""
-_CRASHES: Final = 5
-"""So many of them in a row, and as many more as there are workers, end it all."""
+_STABLE_AFTER: Final = 10.0
+"""A worker that ran longer than this (seconds) before it ended does not count as another crash in a row."""
+_MAX_CRASHES: Final = 5
+"""The supervisor gives up after this many crashes in a row plus the number of workers."""
 _FIRST_PAUSE: Final = 0.1
+"""Seconds before the restart after a first crash; doubles with each further crash in a row."""
 _LONGEST_PAUSE: Final = 5.0
+"""The longest pause before a restart, in seconds."""
 _MARGIN: Final = SERVING + BETWEEN
-"""Seconds beyond their grace after which workers are killed: by then each should have ended itself."""
+"""Seconds beyond its grace after which a worker is killed; by then its own last resort should have ended
+it."""
 OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
-"""Signals that reach every process of a terminal and are for the supervisor: blocked when a worker starts."""
+"""Signals that a terminal sends to every process, but that only the supervisor handles."""
 
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    process: SpawnProcess
-    says: Connection
-    grace: float
-    """Seconds that it may take to end."""
-    born: float = field(default_factory=time.monotonic)
-    serves: bool = False
-    deadline: float = float("inf")
-    """When it is killed, once it was told to end."""
+    """A worker process, as the supervisor sees it."""
 
-    def listen(self) -> None:
-        """Take in what it said: that it serves, or nothing since it has ended."""
+    process: SpawnProcess
+    pipe: Connection
+    """The read end of the pipe on which the worker reports that it is ready."""
+    grace: float
+    """Seconds that it may take to end after SIGTERM."""
+    start_time: float = field(default_factory=time.monotonic)
+    """When it was started, by `time.monotonic`."""
+    is_ready: bool = False
+    """Whether it has reported that it is ready."""
+    deadline: float = float("inf")
+    """When it is killed, by `time.monotonic`; infinite until it is told to end."""
+
+    def read_pipe(self) -> None:
+        """Read the pipe: the worker is ready, or it has ended."""
         try:
-            self.says.recv_bytes()
+            self.pipe.recv_bytes()
         except (EOFError, OSError):
             self.process.join()
         else:
-            self.serves = True
+            self.is_ready = True
 
 
 class Workers(Generic[P]):
-    """Starts workers with a plan, and keeps as many of them alive until `stop`."""
+    """A supervisor that starts a fixed number of workers, and restarts those that end, until `stop`.
+
+    All workers are started with a *plan*, which is passed to their main function.
+    """
 
     def __init__(
         self,
@@ -68,15 +79,22 @@ class Workers(Generic[P]):
         count: int,
         grace: Callable[[P], timedelta],
     ) -> None:
-        """`work` = what each process does, importable; `grace` = how long it may take to end, by its plan."""
+        """Create the supervisor; `run` starts the workers.
+
+        Args:
+            work: the main function of a worker, importable; called with the plan and the pipe to report on.
+            event_log: receives the events of the workers.
+            count: number of workers.
+            grace: returns how long a worker with this plan may take to end.
+        """
         self._work = work
         self._event_log = event_log
         self._grace = grace
         self._spawning = multiprocessing.get_context("spawn")
-        self._team: dict[int, _Worker | None] = dict.fromkeys(range(count))
+        self._slots: dict[int, _Worker | None] = dict.fromkeys(range(count))
         self._due: dict[int, float] = {}
         self._next: _Worker | None = None
-        self._leaving: set[_Worker] = set()
+        self._ending: set[_Worker] = set()
         self._crashes = 0
         self._gave_up = False
         self._cut_off = False
@@ -86,35 +104,38 @@ class Workers(Generic[P]):
         os.set_blocking(self._waker, False)
 
     def stop(self) -> None:
-        """Tell `run` to end them all. Any thread may call it, as `renew`."""
+        """Tell `run` to end all workers. Any thread may call it."""
         self._stopping = True
         self._wake_up()
 
     def renew(self, new_plan: Callable[[], P]) -> None:
-        """Tell `run` to replace one after the other: each new one serves before its old one ends.
+        """Tell `run` to replace the workers one after the other.
 
-        Args:
-            new_plan: gives the plan of the new ones, or raises IdentityError: then nothing changes.
+        Each new worker is ready before the old one ends. Any thread may call it. `new_plan` returns the plan
+        of the new workers; if it raises IdentityError, no worker is replaced.
         """
         self._new_plan = new_plan
         self._wake_up()
 
     @property
     def longest_grace(self) -> float:
-        """How many seconds those that live now may take to end."""
-        return max((worker.grace for worker in self._everyone()), default=0.0)
+        """The longest time, in seconds, that any present worker may take to end."""
+        return max((worker.grace for worker in self._all_workers()), default=0.0)
 
     def kill(self) -> None:
-        """End all of them at once, from any thread, when `run` cannot do it any more."""
-        for worker in self._everyone():
+        """Kill all workers at once, if `run` hangs. Any thread may call it."""
+        for worker in self._all_workers():
             worker.process.kill()
 
     def run(self, plan: P, announce: Callable[[], None]) -> int:
-        """Until `stop`; returns the exit code: that of the first that could not start, 1 for a crash loop
-        or where calls had to be cut off while stopping, else 0.
+        """Start the workers and supervise them until `stop`; return the exit code.
 
         Args:
-            announce: called once, when all of them are ready.
+            plan: the plan of the workers.
+            announce: called once, when all workers are ready.
+
+        The exit code is that of the first worker that could not start; 1 if workers crashed again and again,
+        or if calls had to be cut off while stopping; otherwise 0.
         """
         try:
             code = self._start_all(plan)
@@ -124,35 +145,35 @@ class Workers(Generic[P]):
                 if self._new_plan is not None:
                     plan = self._renew_all(plan, self._new_plan)
                 else:
-                    self._tend(plan)
+                    self._supervise(plan)
         finally:
-            # Whatever happened: an interpreter that ends waits for its children, for ever.
+            # In any case: an interpreter that exits waits for its child processes without a limit.
             self._end_all()
         return code or int(self._gave_up or self._cut_off)
 
     def _wake_up(self) -> None:
-        with suppress(BlockingIOError):  # full: it will wake up
+        with suppress(BlockingIOError):  # the pipe is full: `run` will wake up anyway
             os.write(self._waker, b"!")
 
     def _start_all(self, plan: P) -> int:
-        """Start them, and wait until all are ready; the exit code, where one is not."""
-        for index in self._team:
-            self._team[index] = self._start(plan)
-        for worker in [*self._team.values()]:
+        """Start the workers and wait until all are ready; return the exit code of one that is not, or 0."""
+        for index in self._slots:
+            self._slots[index] = self._start(plan)
+        for worker in [*self._slots.values()]:
             if worker is None:
                 return 1
             if not self._await_ready(worker, plan) and not self._stopping:
-                # A signal's number is no exit code, and who ends before it serves has not done its work.
+                # A negative code is a signal's number, and 0 is a failure too if the worker was never ready.
                 return max(worker.process.exitcode or 0, 0) or 1
         return 0
 
     def _start(self, plan: P) -> _Worker | None:
-        """Start one; None where the system has no room for it."""
+        """Start a worker; return None if the system cannot start a process."""
         try:
-            hears, says = multiprocessing.Pipe(duplex=False)
-            process = self._spawning.Process(target=self._work, args=(plan, says), name="identity-worker")
-            multiprocessing.resource_tracker.ensure_running()  # it would unblock signals when it starts
-            # Until it says otherwise itself: they would end it before it can.
+            reader, writer = multiprocessing.Pipe(duplex=False)
+            process = self._spawning.Process(target=self._work, args=(plan, writer), name="identity-worker")
+            multiprocessing.resource_tracker.ensure_running()  # its later start would unblock the signals
+            # The worker inherits the mask and unblocks the signals itself, once it ignores them.
             signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_TERMINAL)
             try:
                 process.start()
@@ -161,81 +182,81 @@ class Workers(Generic[P]):
         except OSError as error:
             self._event_log.record("worker_not_started", error=str(error))
             return None
-        says.close()  # so that the end of the worker is the end of the pipe
-        return _Worker(process, hears, self._grace(plan).total_seconds())
+        writer.close()  # so that the pipe is closed when the worker ends
+        return _Worker(process, reader, self._grace(plan).total_seconds())
 
     def _await_ready(self, worker: _Worker, plan: P) -> bool:
-        """Whether it became ready, before it ended or all were told to; the others are looked after."""
-        while not (self._stopping or worker.serves or worker.process.exitcode is not None):
-            self._tend(plan)
-        return worker.serves
+        """Wait until the worker is ready, and return True; False if it ended or `stop` was called before."""
+        while not (self._stopping or worker.is_ready or worker.process.exitcode is not None):
+            self._supervise(plan)
+        return worker.is_ready
 
-    def _tend(self, plan: P) -> None:
-        """Wait until something happens, and see to it that all are there."""
-        self._rest()
+    def _supervise(self, plan: P) -> None:
+        """Wait for the next event; handle ended workers, and restart them when their pause is over."""
+        self._wait_for_event()
         self._reap()
-        if self._crashes >= _CRASHES + len(self._team):
+        if self._crashes >= _MAX_CRASHES + len(self._slots):
             self._event_log.record("workers_give_up", crashes=self._crashes)
             self._gave_up = self._stopping = True
         if not self._stopping:
-            self._replace_fallen(plan)
+            self._restart_due(plan)
 
-    def _rest(self) -> None:
-        """Until one says or does something, something is due, or a signal came."""
-        everyone = self._everyone()
-        starting = {worker.says: worker for worker in everyone if not worker.serves}
-        times = [*self._due.values(), *(worker.deadline for worker in self._leaving)]
-        patience = max(0.0, min(times) - time.monotonic()) if times else None
-        ends = [worker.process.sentinel for worker in everyone]
-        happened = multiprocessing.connection.wait([*starting, *ends, self._wake], patience)
-        if self._wake in happened:
+    def _wait_for_event(self) -> None:
+        """Wait until a worker is ready or ends, a restart or kill is due, or another thread wakes `run`."""
+        workers = self._all_workers()
+        starting = {worker.pipe: worker for worker in workers if not worker.is_ready}
+        times = [*self._due.values(), *(worker.deadline for worker in self._ending)]
+        timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        ends = [worker.process.sentinel for worker in workers]
+        ready = multiprocessing.connection.wait([*starting, *ends, self._wake], timeout)
+        if self._wake in ready:
             os.read(self._wake, 4096)
-        for says, worker in starting.items():
-            if says in happened:
-                worker.listen()
+        for pipe, worker in starting.items():
+            if pipe in ready:
+                worker.read_pipe()
 
     def _reap(self) -> None:
-        """Take note of those that have ended, and kill those that had to."""
+        """Record the workers that have ended, and kill those whose deadline has passed."""
         now = time.monotonic()
-        for index, worker in self._team.items():
+        for index, worker in self._slots.items():
             if worker is not None and not worker.process.is_alive():
                 self._event_log.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
-                self._note_crash(index, now - worker.born)
-        for worker in [*self._leaving]:
+                self._note_crash(index, now - worker.start_time)
+        for worker in [*self._ending]:
             if now >= worker.deadline:
                 worker.process.kill()
                 worker.process.join()
             if not worker.process.is_alive():
-                self._leaving.discard(worker)
-                # Told to end before it knew how to: nothing was cut off.
-                if worker.serves and worker.process.exitcode not in (0, -signal.SIGTERM):
+                self._ending.discard(worker)
+                # SIGTERM as exit code: the worker ended before it handled the signal, so no call was cut off.
+                if worker.is_ready and worker.process.exitcode not in (0, -signal.SIGTERM):
                     code = worker.process.exitcode
                     self._event_log.record("worker_cut_off", pid=worker.process.pid, code=code)
                     self._cut_off |= self._stopping
 
     def _note_crash(self, index: int, age: float) -> None:
-        self._crashes = 1 if age > _CALM else self._crashes + 1
+        self._crashes = 1 if age > _STABLE_AFTER else self._crashes + 1
         pause = min(_FIRST_PAUSE * 2 ** (self._crashes - 1), _LONGEST_PAUSE)
         self._due[index] = time.monotonic() + pause
-        self._team[index] = None
+        self._slots[index] = None
 
-    def _replace_fallen(self, plan: P) -> None:
+    def _restart_due(self, plan: P) -> None:
         now = time.monotonic()
         for index in [index for index, due in self._due.items() if due <= now]:
             del self._due[index]
-            self._team[index] = self._start(plan)
-            if self._team[index] is None:
+            self._slots[index] = self._start(plan)
+            if self._slots[index] is None:
                 self._note_crash(index, age=0)
 
     def _renew_all(self, plan: P, new_plan: Callable[[], P]) -> P:
-        """The plan that holds from now on: the old one, where the first of the new ones did not start."""
+        """Replace the workers; return the plan for restarts: the old one if the first new worker failed."""
         self._new_plan = None
         try:
             wanted = new_plan()
         except IdentityError as error:
             self._event_log.record("workers_not_renewed", error=str(error))
             return plan
-        for index in self._team:
+        for index in self._slots:
             new = self._next = self._start(wanted)
             ready = new is not None and self._await_ready(new, plan)
             self._next = None
@@ -244,36 +265,36 @@ class Workers(Generic[P]):
                     code = new.process.exitcode if new is not None else None
                     self._event_log.record("workers_not_renewed", renewed=index, code=code)
                 if new is not None:
-                    self._tell_to_end(new)
+                    self._terminate(new)
                 return plan
-            plan = wanted  # it has shown that it works
-            old, self._team[index] = self._team[index], new
+            plan = wanted  # a worker with this plan works
+            old, self._slots[index] = self._slots[index], new
             self._due.pop(index, None)
             if old is not None:
-                self._tell_to_end(old)
+                self._terminate(old)
         self._crashes = 0
-        self._event_log.record("workers_renewed", workers=len(self._team))
+        self._event_log.record("workers_renewed", workers=len(self._slots))
         return wanted
 
-    def _tell_to_end(self, worker: _Worker) -> None:
+    def _terminate(self, worker: _Worker) -> None:
         if not worker.process.is_alive():
             self._event_log.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
             return
         worker.process.terminate()
         worker.deadline = time.monotonic() + worker.grace + _MARGIN
-        self._leaving.add(worker)
+        self._ending.add(worker)
 
     def _end_all(self) -> None:
         self._stopping = True
         for worker in self._alive():
-            self._tell_to_end(worker)
-        self._team, self._due, self._next = {}, {}, None
-        while self._leaving:
-            self._rest()
+            self._terminate(worker)
+        self._slots, self._due, self._next = {}, {}, None
+        while self._ending:
+            self._wait_for_event()
             self._reap()
 
-    def _everyone(self) -> list[_Worker]:
-        return [*self._alive(), *self._leaving]
+    def _all_workers(self) -> list[_Worker]:
+        return [*self._alive(), *self._ending]
 
     def _alive(self) -> list[_Worker]:
-        return [worker for worker in (*self._team.values(), self._next) if worker is not None]
+        return [worker for worker in (*self._slots.values(), self._next) if worker is not None]

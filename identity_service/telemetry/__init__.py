@@ -1,1 +1,1 @@
-"""What operators see of a running process: log events and metrics."""
+"""The log and the metrics, with which operators observe a running process."""

@@ -1,4 +1,4 @@
-"""Writes the lines of the log from a thread of its own. Knows not what they say."""
+"""Writes log lines in a background thread. Knows nothing about their content."""
 
 import atexit
 import queue
@@ -7,28 +7,34 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-_WAITING: Final = 20_000
-_COLLECT: Final = 0.02
-"""Seconds that the first line waits for others: every write lets go of the interpreter."""
-_TOGETHER: Final = 1000
-"""Lines in one write."""
+_MAX_WAITING: Final = 20_000
+"""Most lines that wait to be written."""
+_BATCH_DELAY: Final = 0.02
+"""Seconds that the first line waits for others to be written with it: every write releases the GIL."""
+_MAX_BATCH: Final = 1000
+"""Most lines in one write."""
 
 
 class LineWriter:
-    """Many lines in one write; who logs waits for nobody, also where nobody reads."""
+    """A bounded queue of log lines and a thread that writes many of them at once.
+
+    A thread that logs never waits, even if nothing reads the log; beyond the bound lines are dropped and
+    counted.
+    """
 
     def __init__(
         self,
         write: Callable[[bytes], object],
         say_dropped: Callable[[int], bytes],
         *,
-        waiting: int = _WAITING,
+        waiting: int = _MAX_WAITING,
     ) -> None:
-        """
+        """Create the queue; the thread starts with the first line.
+
         Args:
-            write: takes whole lines; may block.
-            say_dropped: the line that says how many were dropped.
-            waiting: how many lines may wait to be written; those that come then are dropped.
+            write: writes whole lines; may block.
+            say_dropped: returns the line that reports how many lines were dropped.
+            waiting: most lines that wait to be written; further lines are dropped.
         """
         self._write = write
         self._say_dropped = say_dropped
@@ -42,7 +48,7 @@ class LineWriter:
         self._closing = threading.Event()
 
     def put(self, line: bytes) -> None:
-        """Have it written soon. Never blocks."""
+        """Queue a line, which is written about 20 ms later. Never blocks."""
         if self._lines.qsize() < self._limit:
             self._lines.put(line)
             if self._thread is None:
@@ -52,7 +58,10 @@ class LineWriter:
                 self._dropped += 1
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what waits, for at most `timeout` seconds; without the thread, by the caller."""
+        """Write the waiting lines, for at most `timeout` seconds, and end the thread.
+
+        Without a thread the caller writes them.
+        """
         self._closing.set()
         self._lines.put(b"")
         if self._thread is not None:
@@ -75,13 +84,13 @@ class LineWriter:
     def _run(self) -> None:
         while not (self._closing.is_set() and self._lines.empty()):
             lines = [self._lines.get()]
-            self._closing.wait(_COLLECT)
-            lines += [self._lines.get() for _ in range(min(self._lines.qsize(), _TOGETHER))]
+            self._closing.wait(_BATCH_DELAY)
+            lines += [self._lines.get() for _ in range(min(self._lines.qsize(), _MAX_BATCH))]
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
                 lines.append(self._say_dropped(dropped))
             try:
                 self._write(b"".join(lines))
-            except (OSError, ValueError):  # nobody reads any more, which is no reason to end
+            except (OSError, ValueError):  # the log is closed: go on, the lines are lost
                 continue

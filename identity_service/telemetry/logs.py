@@ -1,7 +1,7 @@
-"""Logs: events with fields, as JSON lines or for people, on standard error. Implements the port EventLog.
+"""The structured log on standard error, as JSON lines or readable text. Implements the port EventLog.
 
-Never a sentence with values in it, and never a secret: what is logged is named field by field. Control
-characters are escaped in both forms, and in what libraries log: a terminal may be reading.
+An entry is an event with named fields, never a sentence with values in it, and never holds a secret. Control
+characters are escaped in both formats and in the messages of libraries, since a terminal may show the log.
 """
 
 import json
@@ -21,7 +21,7 @@ from identity_service.telemetry.line_writer import LineWriter
 
 
 def configure(level: str, log_format: Literal["json", "console"]) -> None:
-    """Set up logging for this process; called once, by the composition root."""
+    """Set up logging for this process; called once, when it starts."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
@@ -37,7 +37,7 @@ def configure(level: str, log_format: Literal["json", "console"]) -> None:
 
 
 def _for_people() -> tuple[list[Processor], Callable[..., object]]:
-    """Each line as soon as it is said."""
+    """Return the processors and loggers for readable text; each line is written at once."""
     rendering: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -48,7 +48,7 @@ def _for_people() -> tuple[list[Processor], Callable[..., object]]:
 
 
 def _for_programs() -> tuple[list[Processor], Callable[..., object]]:
-    """Lines a moment later, many at once: a server says something on most calls."""
+    """Return the processors and loggers for JSON; lines are written in batches, since most calls log one."""
     stream = sys.stderr.buffer
 
     def write(lines: bytes) -> None:
@@ -60,7 +60,7 @@ def _for_programs() -> tuple[list[Processor], Callable[..., object]]:
 
 
 class _LibraryFormatter(logging.Formatter):
-    """Formats what libraries log: the message on one line, and the lines of a traceback marked as such."""
+    """A formatter for the messages of libraries: one line each, followed by marked lines of a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is logging's
         return escape(super().formatMessage(record))
@@ -70,7 +70,7 @@ class _LibraryFormatter(logging.Formatter):
 
 
 def _escape_fields(_: object, __: str, event: EventDict) -> EventDict:
-    """The renderer for people prints texts as they are, and spells out what else there is by its repr."""
+    """Escape names and values: structlog's ConsoleRenderer prints texts unchanged."""
     return {escape(name): _escaped(value) for name, value in event.items()}
 
 
@@ -79,7 +79,7 @@ def _escaped(value: object) -> object:
 
 
 class _LineLogger:
-    """What structlog hands a finished line to, by the name of its level."""
+    """A logger for structlog that puts finished lines into the queue, at every level."""
 
     def __init__(self, put: Callable[[bytes], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = put
@@ -94,9 +94,9 @@ def _stamp(_: object, level: str, event: EventDict) -> EventDict:
 def _render(_: object, __: str, event: EventDict) -> bytes:
     try:
         line = orjson.dumps(event, repr, orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # a text that is not Unicode, a number of more than 64 bits
+    except TypeError:  # a text with surrogates, or an integer of more than 64 bits
         line = f"{json.dumps(event, default=str)}\n".encode()
-    # Most lines are of ASCII, in which JSON leaves one control character alone: DEL.
+    # Most lines are ASCII, and JSON escapes all ASCII control characters but DEL.
     return line if line.isascii() and b"\x7f" not in line else escape_json(line.decode()).encode()
 
 
@@ -105,9 +105,9 @@ def _lines_dropped(count: int) -> bytes:
 
 
 def write_error(event: str, **fields: object) -> None:
-    """Write an error at once, in this thread, for a process that ends before a waiting line is written.
+    """Write an error synchronously, for a process that ends before the background thread writes it.
 
-    Blocks while nothing reads the log. Raises OSError if nothing can be written.
+    Blocks while nothing reads the log. Raises OSError if the line cannot be written.
     """
     line: Any = {"event": event, **fields}
     for processor in structlog.get_config()["processors"]:
@@ -127,7 +127,7 @@ _ERRORS: Final = frozenset(
         "store_refused",
     }
 )
-"""Events after which a promise may not be kept until an operator acts."""
+"""Events after which a guarantee may be broken until an operator acts; logged as errors."""
 _WARNINGS: Final = frozenset(
     {
         "clock_is_being_set",
@@ -145,16 +145,18 @@ _WARNINGS: Final = frozenset(
         "tls_key_exposed",
     }
 )
-"""Events that say that something was lost, has no effect or is open to others, while the service goes on."""
+"""Events that report that something was lost, has no effect, or is accessible to other users, while the
+service goes on; logged as warnings."""
 
 
 class StructuredEventLog:
-    """Implements the port EventLog with the structured log."""
+    """An implementation of the port EventLog that writes to the structured log."""
 
     def __init__(self) -> None:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.journal")
 
     def record(self, event: str, **fields: object) -> None:
+        """Log the event, at the level that its name has in this module."""
         if event in _ERRORS:
             self._log.error(event, **fields)
         elif event in _WARNINGS:

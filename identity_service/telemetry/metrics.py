@@ -1,6 +1,6 @@
-"""Metrics for Prometheus: what this process knows and how fresh it is, read when somebody asks.
+"""Prometheus metrics of this process, read at each scrape.
 
-Owns the names of the metrics and their small HTTP server. Costs nothing on the hot path.
+Defines the names of most metrics and serves them over HTTP. It adds no work to calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,11 +41,11 @@ _COUNTED: Final = (
     "tls_refused",
     "tls_reloaded",
 )
-"""Events of the journal that an operator wants to be alerted of."""
+"""Events of the event log that are counted, so that operators can alert on them."""
 
 
 class Metrics:
-    """One registry, and a server for it where one is wanted."""
+    """A registry of metrics, and its HTTP server if `serve` is called."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -56,11 +56,11 @@ class Metrics:
             registry=self._registry,
         )
         for event in _COUNTED:
-            self._events.labels(event)  # so that each is 0 before it happens, and a rate can be taken
+            self._events.labels(event)  # exported as 0 from the start, so that a rate can be computed
         self._close: Callable[[], None] = lambda: None
 
     def watch(self, replica: Replica) -> None:
-        """Show what this replica knows."""
+        """Register the metrics of this replica."""
         for name, what, read in (
             (
                 "identity_staleness_seconds",
@@ -96,19 +96,28 @@ class Metrics:
             self.gauge(name, what, read)
 
     def show_limits(self, limits: Limits) -> None:
-        """Show what clients hold open, and how often each limit has taken effect."""
+        """Register what clients hold open, and how often each limit has taken effect."""
         self._registry.register(_LimitsCollector(limits))
 
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """Show a value that is read when somebody asks."""
+        """Register a gauge.
+
+        Args:
+            name: the name of the metric.
+            what: its help text.
+            read: returns the value; called at each scrape.
+        """
         Gauge(name, what, registry=self._registry).set_function(read)
 
     def counting(self, event_log: EventLog) -> EventLog:
-        """A journal that counts some of the events on their way."""
+        """Wrap an event log, so that some of its events are counted in `identity_events`."""
         return _CountingEventLog(event_log, self._events)
 
     def serve(self, listen: str) -> int:
-        """Answer HTTP at host:port (`/metrics`); returns the port. Raises ConfigurationError."""
+        """Serve `/metrics` over HTTP at host:port; return the port.
+
+        Raises ConfigurationError if the address is taken.
+        """
         host, _, port = listen.rpartition(":")
         try:
             server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
@@ -126,18 +135,18 @@ class Metrics:
         return int(server.server_address[1])
 
     def close(self) -> None:
-        """End the server, if there is one."""
+        """Stop the HTTP server, if it runs."""
         self._close()
 
 
 class _LimitsCollector(Collector):
-    """Reads the limits when somebody asks."""
+    """A collector that reads the limits at each scrape."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what prometheus_client writes."""
+        """Yield the metrics in prometheus_client's form."""
         opened = GaugeMetricFamily(
             "identity_open", "What clients hold open now, by the setting that bounds it.", labels=["setting"]
         )
@@ -153,13 +162,14 @@ class _LimitsCollector(Collector):
 
 
 class _CountingEventLog:
-    """Implements the port EventLog."""
+    """An implementation of the port EventLog that counts events and passes them on to another event log."""
 
     def __init__(self, event_log: EventLog, events: Counter) -> None:
         self._event_log = event_log
         self._events = events
 
     def record(self, event: str, **fields: object) -> None:
+        """Count the event if it is one of `_COUNTED`, and pass it on."""
         if event in _COUNTED:
             self._events.labels(event).inc()
         self._event_log.record(event, **fields)

@@ -1,13 +1,13 @@
-"""structlog without rich, which it loads wherever it is installed: 3 MB of each process that serves.
+"""Keeps structlog from importing rich, which takes 3 MB of memory in each process that serves.
 
-It is for tracebacks in colour, and no traceback is logged here. Import this before anything that logs; where
-the command line has rich already, nothing changes.
+structlog imports rich if it is installed, for coloured tracebacks, which this service does not log. Import
+this module before any module that logs. If rich is already imported, as by the command line, nothing changes.
 """
 
 import sys
 
 if "rich" not in sys.modules:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # how the import system is told of no such module
+    sys.modules["rich"] = None  # type: ignore[assignment]  # makes `import rich` raise ImportError
     try:
         import structlog  # noqa: F401
     finally:

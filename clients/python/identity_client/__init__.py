@@ -1,4 +1,4 @@
-"""The Python client of identity-service.
+"""The Python client of identity-service: issues, verifies, refreshes and revokes tokens.
 
 from identity_client import IdentityClient, Verified
 

@@ -1,7 +1,7 @@
-"""Access tokens as whoever receives them reads them: a compact JWS with the claims of RFC 9068.
+"""Reads access tokens as a verifier does: a compact JWS (RFC 7515) with the claims of RFC 9068.
 
-The algorithm comes from the key, never from the token, and no header but `kid` chooses a key (RFC 8725).
-Decides nothing that time or a revocation could change.
+The algorithm is taken from the key, never from the token, and `kid` alone selects the key (RFC 8725). This
+module makes no decision that depends on the time or on a revocation.
 """
 
 import re
@@ -25,7 +25,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric import mldsa as _mldsa
 
     mldsa: Any = _mldsa
-except ImportError:  # pragma: no cover  # an older cryptography: keys of ML-DSA are left out
+except ImportError:  # pragma: no cover  # an older cryptography without ML-DSA: `open_key` returns None
     mldsa = None
 
 MAX_TOKEN_CHARS: Final = 8 * 1024
@@ -41,7 +41,7 @@ _CURVES: Final = {
     "ES256": (ec.SECP256R1(), ec.ECDSA(hashes.SHA256()), 32),
     "ES384": (ec.SECP384R1(), ec.ECDSA(hashes.SHA384()), 48),
 }
-"""Algorithm → curve, ECDSA with its hash, bytes of a coordinate (RFC 7518 section 3.4)."""
+"""By algorithm: the curve, ECDSA with its hash, and the bytes of one coordinate (RFC 7518 section 3.4)."""
 _ML_DSA: Final = {"ML-DSA-44": "MLDSA44PublicKey", "ML-DSA-65": "MLDSA65PublicKey"}
 _KEY_TYPES: Final = {
     "ES256": ("EC", "P-256"),
@@ -51,25 +51,30 @@ _KEY_TYPES: Final = {
     "PS256": ("RSA", None),
     **dict.fromkeys(_ML_DSA, ("AKP", None)),
 }
-_OWN: Final = frozenset(
+_MAPPED_CLAIMS: Final = frozenset(
     {
         *("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope"),
         *("sid", "auth_time", "act", "may_act", "gen", "cnf"),
     }
 )
-"""Claims that have fields of their own."""
+"""Claims that have a field in `Verified` or `SignedToken`; all others go into `Verified.claims`."""
 
 
 class VerifyingKey(Protocol):
-    """A published key and its one algorithm."""
+    """A published public key and the only algorithm that it is used with."""
 
     algorithm: str
 
-    def verify(self, message: bytes, signature: bytes) -> bool: ...
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Return whether this is the key's signature of the message."""
 
 
 class RejectedError(ValueError):
-    """Why a token is not good. The sentence holds no part of the token."""
+    """The token is not valid. The message holds no part of the token.
+
+    Attributes:
+        reason: a name of identityapi.v1.RejectionReason without its prefix.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -78,36 +83,44 @@ class RejectedError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedToken:
-    """A token whose signature verified."""
+    """A token whose signature was verified; whether it has expired or was revoked is not yet decided."""
 
     says: Verified
+    """The claims, as `verify` returns them."""
     key_id: str
+    """`kid` of the key that signed the token."""
     valid_from: float
+    """`iat`, or `nbf` if that is later; Unix seconds by the service's clock."""
     valid_until: float
-    """In Unix seconds, of the service's clock."""
+    """`exp`; Unix seconds by the service's clock."""
     generations: Mapping[str, tuple[int, str]]
-    """The claim `gen`: principal → number and link."""
+    """The claim `gen`: principal → number and link of its generation."""
 
     @property
     def principals(self) -> frozenset[str]:
-        """Everybody whose generation can end this token: named, issued under, signed with."""
+        """The principals whose raised generation revokes this token.
+
+        They are `*`, the subject, the client, the actors, the principals in `gen`, and the signing key.
+        """
         acting = {name for actor in self.says.actors for name in (actor.subject, actor.client_id) if name}
         named = {"*", self.says.subject, self.says.client_id, key_principal(self.key_id)}
         return frozenset(named | acting | self.generations.keys())
 
 
 KEY: Final = "*key:"
+"""The prefix of a principal that stands for a key; the `kid` follows."""
 
 
 def key_principal(key_id: str) -> str:
-    """Whose generation is raised when a key is retired."""
+    """Return the principal whose generation is raised when the key with this `kid` is retired."""
     return f"{KEY}{key_id}"
 
 
 def open_key(jwk_text: str, algorithm: str) -> VerifyingKey | None:
-    """A key as the service publishes it; None for an algorithm that this client does not know.
+    """Read a published key, a JWK as JSON text (RFC 7517).
 
-    Raises ValueError: it is no key for its algorithm.
+    Returns None if this client does not support the algorithm. Raises ValueError if the JWK is not a
+    well-formed key for the algorithm.
     """
     expected = _KEY_TYPES.get(algorithm)
     if expected is None:
@@ -125,6 +138,8 @@ def open_key(jwk_text: str, algorithm: str) -> VerifyingKey | None:
 
 
 class _JwtKey:
+    """A key for EdDSA, RS256 or PS256, verified with PyJWT."""
+
     __slots__ = ("_algorithm", "_key", "_signature_bytes", "algorithm")
 
     def __init__(self, jwk: JsonObject, algorithm: str) -> None:
@@ -147,7 +162,7 @@ class _JwtKey:
 
 
 class _EcKey:
-    """The primitive itself: PyJWT adds a tenth to each verification."""
+    """A key for ES256 or ES384, verified with `cryptography`: PyJWT adds a tenth to each verification."""
 
     __slots__ = ("_hashed", "_key", "_size", "algorithm")
 
@@ -170,7 +185,7 @@ class _EcKey:
 
 
 class _MlDsaKey:
-    """RFC 9964, which PyJWT does not have."""
+    """A key for ML-DSA (RFC 9964), verified with `cryptography`: PyJWT does not have it."""
 
     __slots__ = ("_key", "algorithm")
 
@@ -188,7 +203,16 @@ class _MlDsaKey:
 
 
 def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str = "") -> SignedToken:
-    """A token of one of these keys (by `kid`) and of this issuer, as of `revision`. Raises RejectedError."""
+    """Verify the signature of an access token and read its claims.
+
+    Args:
+        text: the token as received, a compact JWS of at most 8 KiB.
+        keys: `kid` → published key.
+        issuer: the only `iss` that is accepted.
+        revision: copied into `Verified.revision`.
+
+    Raises RejectedError if the token is not valid, and its subclass UnknownKeyError if no key has its `kid`.
+    """
     parts = text.split(".") if len(text) <= MAX_TOKEN_CHARS else ()
     if len(parts) == 5:
         raise RejectedError("UNDECRYPTABLE", "the token is encrypted, and no key here opens it")
@@ -218,7 +242,7 @@ def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str
 
 
 class UnknownKeyError(RejectedError):
-    """The token names a key that is not published."""
+    """No published key has the `kid` of the token."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__("UNKNOWN_KEY", "the token names a key that is not published")
@@ -227,7 +251,7 @@ class UnknownKeyError(RejectedError):
 
 @lru_cache(maxsize=64)
 def _read_header(part: str) -> tuple[str, str]:
-    """`alg` and `kid`. All tokens of one key have the same header, so it is rarely read twice."""
+    """Return `alg` and `kid`. All tokens of one key have the same header, so the result is cached."""
     header = parse_object(decode_base64url(part))
     algorithm, key_id, type_ = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or "crit" in header or "b64" in header:
@@ -259,7 +283,9 @@ def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
         else None,
         actors=_actors(claims["act"]) if "act" in claims else (),
         may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
-        claims={} if claims.keys() <= _OWN else {n: value for n, value in claims.items() if n not in _OWN},
+        claims={}
+        if claims.keys() <= _MAPPED_CLAIMS
+        else {n: value for n, value in claims.items() if n not in _MAPPED_CLAIMS},
         certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else b"",
         revision=revision,
     )
@@ -280,7 +306,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float:
-    """By exact type: True is an int."""
+    """Return a NumericDate (RFC 7519). Compares the exact type, since True is an int as well."""
     value = claims.get(name)
     if (type(value) is int or type(value) is float) and 0 <= value <= _MAX_TIME:
         return value
@@ -306,14 +332,20 @@ def _actors(value: object) -> tuple[Actor, ...]:
 
 
 def _may_act(value: object) -> Actor:
-    """A condition that is not known here must not be taken for none (RFC 8693 section 4.4)."""
+    """Return the actor that `may_act` permits (RFC 8693 section 4.4).
+
+    Raises ValueError for members that this client does not know: ignoring them would drop a condition.
+    """
     if not isinstance(value, dict) or not value.keys() <= {"sub", "client_id"}:
         raise ValueError("may_act must hold sub, and client_id at most")
     return _actors(value)[0]
 
 
 def _certificate(value: object) -> bytes:
-    """A confirmation that is not understood must not be taken for none (RFC 7800)."""
+    """Return the SHA-256 of the certificate that `cnf` names (RFC 8705).
+
+    Raises ValueError for any other confirmation method (RFC 7800): ignoring it would drop a condition.
+    """
     if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
         raise ValueError("cnf must hold x5t#S256 alone")
     thumbprint = decode_base64url(_text(value, _THUMBPRINT))
@@ -329,7 +361,7 @@ def _generations(value: object) -> dict[str, tuple[int, str]]:
 
 
 def _generation(text: str) -> tuple[int, str]:
-    """`<number>.<link>`, or `0` for one that was never raised."""
+    """Parse `<number>.<link>`, or `0` for a generation that was never raised."""
     if text == "0":
         return (0, "")
     number, dot, link = text.partition(".")

@@ -1,6 +1,6 @@
 """The client of AdminService: clients, users, sessions, trusted issuers, keys and audit events.
 
-Records are the messages of `identityapi.v1`: what was read can be changed and sent back.
+Records are the messages of `identityapi.v1`, so that a record that was read can be changed and sent back.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,46 +22,52 @@ from identityapi.v1.trust_service_pb2 import KEY_PURPOSE_SIGN, KeyPurpose, Publi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientWithSecret:
-    """A client and its new secret, which is shown this once."""
+    """A client and its new secret, which the service does not show again."""
 
     client: Client
     client_secret: str = field(repr=False)
-    """Empty for a client that was made without one."""
+    """Empty for a client that was created without a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedSessions:
-    """What came of ending sessions."""
+    """The result of ending sessions."""
 
     count: int
+    """How many sessions were ended."""
     revision: str
-    """For `verify(at_least_revision=…)`."""
+    """The revision that holds the last of them, for `IdentityClient.verify(at_least_revision=…)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewrappedKeys:
-    """How many keys were sealed under another master key, of how many there are."""
+    """The result of sealing the keys anew."""
 
     rewrapped: int
+    """How many keys were sealed under another master key before."""
     total: int
+    """How many keys there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetiredKey:
-    """What came of retiring a key."""
+    """The result of retiring a key."""
 
     revision: str
-    """For `verify(at_least_revision=…)`."""
+    """The revision that holds the revocation, for `IdentityClient.verify(at_least_revision=…)`."""
     successor: PublishedKey
     """The key that is used instead."""
 
 
 class AdminClient(Connected):
-    """Runs the service. Needs a bearer with scope identity.admin, or a certificate of such a client.
+    """A client of AdminService, for administrators.
 
-    Without the scope a user may list and end sessions of their own. Lists are read page by page while
-    they are gone through. An `etag` says: only if the record is still the one that was read, else
-    AbortedError.
+    Its methods need `ClientOptions.bearer` with scope identity.admin, or the certificate of a client that may
+    have that scope. Without it, a user may list and end their own sessions.
+
+    Methods that return an iterator fetch one page of 100 records at a time, when the caller reaches it. With
+    an `etag`, a record is changed only if it is still the version that was read; otherwise AbortedError is
+    raised. See `Connected` for errors, retries and threads.
     """
 
     def __init__(
@@ -71,45 +77,59 @@ class AdminClient(Connected):
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        """See Connected."""
+        """Create a client; the arguments are those of `Connected`."""
         super().__init__(target, options=options, channel=channel)
         self._stub = rpc.AdminServiceStub(self._channel)
 
     # Clients
 
     def create_client(self, client: Client, *, no_secret: bool = False) -> ClientWithSecret:
-        """Raises InvalidArgumentError, AlreadyExistsError."""
+        """Create a client, with a secret unless `no_secret` is True.
+
+        Raises InvalidArgumentError, AlreadyExistsError.
+        """
         request = pb.CreateClientRequest(client=client, no_secret=no_secret)
         made = self._call(self._stub.CreateClient, request)
         return ClientWithSecret(client=made.client, client_secret=made.client_secret)
 
     def get_client(self, client_id: str) -> Client:
-        """Raises NotFoundError."""
+        """Return the client with this id. Raises NotFoundError."""
         return self._call(self._stub.GetClient, pb.GetClientRequest(client_id=client_id)).client
 
     def list_clients(self) -> Iterator[Client]:
-        """By id."""
+        """Yield all clients, ordered by id."""
         for page in self._pages(self._stub.ListClients, pb.ListClientsRequest()):
             yield from page.clients
 
     def update_client(self, client: Client, fields: Iterable[str]) -> Client:
-        """Change these fields of the client, with its etag if it has one."""
+        """Change the named fields of the client; its `etag` is checked unless it is empty.
+
+        A named field that is unset in `client` is emptied. Raises InvalidArgumentError, NotFoundError,
+        AbortedError.
+        """
         request = pb.UpdateClientRequest(client=client, update_mask=FieldMask(paths=fields))
         return self._call(self._stub.UpdateClient, request).client
 
     def delete_client(self, client_id: str, *, etag: str = "") -> str:
-        """Delete it and revoke what it was issued; returns the revision that says so."""
+        """Delete a client and revoke everything that was issued to it or through it.
+
+        Returns the revision that holds the revocation. Raises NotFoundError, AbortedError.
+        """
         request = pb.DeleteClientRequest(client_id=client_id, etag=etag)
         return self._call(self._stub.DeleteClient, request).revision
 
     def rotate_client_secret(
         self, client_id: str, *, overlap: timedelta = timedelta(0), revoke: bool = False, etag: str = ""
     ) -> ClientWithSecret:
-        """Give it a new secret.
+        """Give a client a new secret.
 
         Args:
-            overlap: how long the old ones go on working; at most 30 days.
-            revoke: also revoke all that was issued to the client or through it.
+            client_id: the client.
+            overlap: how long the old secrets go on working, at most 30 days; 0 = they stop at once.
+            revoke: whether to revoke everything that was issued to the client or through it.
+            etag: of the client as it was read; "" = any version.
+
+        Raises NotFoundError, AbortedError.
         """
         request = pb.RotateClientSecretRequest(client_id=client_id, revoke=revoke, etag=etag)
         request.overlap.FromTimedelta(overlap)
@@ -119,41 +139,66 @@ class AdminClient(Connected):
     # Users
 
     def create_user(self, user: User, *, password: str = "") -> User:
-        """Raises InvalidArgumentError, AlreadyExistsError. Without a password they cannot sign in by one."""
+        """Create a user; without a password the user cannot sign in by password.
+
+        Args:
+            user: the user; its output fields and its etag are ignored.
+            password: 8 to 1,024 characters and not a common password; "" = none.
+
+        Raises InvalidArgumentError, AlreadyExistsError.
+        """
         return self._call(self._stub.CreateUser, pb.CreateUserRequest(user=user, password=password)).user
 
     def get_user(self, user_id: str) -> User:
-        """Raises NotFoundError."""
+        """Return the user with this id. Raises NotFoundError."""
         return self._call(self._stub.GetUser, pb.GetUserRequest(user_id=user_id)).user
 
     def find_user(self, username: str) -> User:
-        """Raises NotFoundError."""
+        """Return the user with this username. Raises NotFoundError."""
         return self._call(self._stub.GetUser, pb.GetUserRequest(username=username)).user
 
     def list_users(self) -> Iterator[User]:
-        """By id."""
+        """Yield all users, ordered by id."""
         for page in self._pages(self._stub.ListUsers, pb.ListUsersRequest()):
             yield from page.users
 
     def update_user(self, user: User, fields: Iterable[str]) -> User:
-        """Change these fields of the user, with the etag if there is one."""
+        """Change the named fields of the user; the user's `etag` is checked unless it is empty.
+
+        A named field that is unset in `user` is emptied. Raises InvalidArgumentError, NotFoundError,
+        AbortedError.
+        """
         request = pb.UpdateUserRequest(user=user, update_mask=FieldMask(paths=fields))
         return self._call(self._stub.UpdateUser, request).user
 
     def delete_user(self, user_id: str, *, etag: str = "") -> str:
-        """Delete them and end their sessions and tokens; returns the revision that says so."""
+        """Delete a user and end all of the user's sessions and tokens.
+
+        Returns the revision that holds the revocation. Raises NotFoundError, AbortedError.
+        """
         request = pb.DeleteUserRequest(user_id=user_id, etag=etag)
         return self._call(self._stub.DeleteUser, request).revision
 
     def set_password(self, user_id: str, password: str, *, revoke: bool = True) -> User:
-        """Set it and, unless `revoke` is False, end all sessions and tokens of the user."""
+        """Set a user's password and, unless `revoke` is False, end all of the user's sessions and tokens.
+
+        The password has 8 to 1,024 characters and is not a common one. Raises InvalidArgumentError,
+        NotFoundError.
+        """
         request = pb.SetPasswordRequest(user_id=user_id, password=password, revoke=revoke)
         return self._call(self._stub.SetPassword, request).user
 
     # Sessions
 
     def list_sessions(self, *, subject: str = "", client_id: str = "") -> Iterator[Session]:
-        """Of a subject or through a client, the newest sign-in first; of neither = the caller's own."""
+        """Yield the live sessions, the newest sign-in first.
+
+        Args:
+            subject: only the sessions of this user.
+            client_id: only the sessions through this client; ignored if `subject` is given.
+
+        Without either, the caller's own sessions are listed.
+        """
         request = pb.ListSessionsRequest()
         if subject:
             request.subject = subject
@@ -167,7 +212,13 @@ class AdminClient(Connected):
         return self._revoke_sessions(pb.RevokeSessionsRequest(session_id=session_id, reason=reason))
 
     def revoke_sessions(self, *, subject: str = "", keep: str = "", reason: str = "") -> EndedSessions:
-        """End all sessions of a subject, or of the caller where none is named, but the one to keep."""
+        """End all sessions of a user.
+
+        Args:
+            subject: the user; "" = the caller.
+            keep: id of a session that is not ended; "" = none.
+            reason: for the audit events, at most 256 characters.
+        """
         request = pb.RevokeSessionsRequest(except_session_id=keep, reason=reason)
         if subject:
             request.subject = subject
@@ -182,48 +233,68 @@ class AdminClient(Connected):
     # Trusted issuers
 
     def create_trusted_issuer(self, issuer: TrustedIssuer) -> TrustedIssuer:
-        """Raises InvalidArgumentError, AlreadyExistsError."""
+        """Trust an issuer: its JWTs are credentials from now on, for the clients that its rules name.
+
+        Raises InvalidArgumentError, AlreadyExistsError.
+        """
         request = pb.CreateTrustedIssuerRequest(trusted_issuer=issuer)
         return self._call(self._stub.CreateTrustedIssuer, request).trusted_issuer
 
     def get_trusted_issuer(self, issuer: str) -> TrustedIssuer:
-        """Raises NotFoundError."""
+        """Return the trusted issuer with this `iss`. Raises NotFoundError."""
         request = pb.GetTrustedIssuerRequest(issuer=issuer)
         return self._call(self._stub.GetTrustedIssuer, request).trusted_issuer
 
     def list_trusted_issuers(self) -> Iterator[TrustedIssuer]:
-        """By `iss`."""
+        """Yield all trusted issuers, ordered by `iss`."""
         for page in self._pages(self._stub.ListTrustedIssuers, pb.ListTrustedIssuersRequest()):
             yield from page.trusted_issuers
 
     def update_trusted_issuer(self, issuer: TrustedIssuer, fields: Iterable[str]) -> TrustedIssuer:
-        """Change these fields of the issuer, with its etag if it has one."""
+        """Change the named fields of the trusted issuer; its `etag` is checked unless it is empty.
+
+        A named field that is unset in `issuer` is emptied. Raises InvalidArgumentError, NotFoundError,
+        AbortedError.
+        """
         request = pb.UpdateTrustedIssuerRequest(trusted_issuer=issuer, update_mask=FieldMask(paths=fields))
         return self._call(self._stub.UpdateTrustedIssuer, request).trusted_issuer
 
     def delete_trusted_issuer(self, issuer: str, *, etag: str = "") -> str:
-        """Trust it no more; returns the revision that says so."""
+        """Stop trusting an issuer; tokens that were issued for its JWTs stay valid.
+
+        Returns the revision of the change. Raises NotFoundError, AbortedError.
+        """
         request = pb.DeleteTrustedIssuerRequest(issuer=issuer, etag=etag)
         return self._call(self._stub.DeleteTrustedIssuer, request).revision
 
     # Keys and audit events
 
     def list_keys(self) -> list[PublishedKey]:
-        """The keys of every purpose, the oldest first."""
+        """Return the keys of every purpose, the oldest first. No secret is among them."""
         return list(self._call(self._stub.ListKeys, pb.ListKeysRequest()).keys)
 
     def rotate_keys(self, *, algorithm: str = "", purpose: KeyPurpose = KEY_PURPOSE_SIGN) -> PublishedKey:
-        """Bring the next key into use as soon as verifiers can know it; its `activate_time` says when."""
+        """Bring the next key into use as soon as it was published for the setting `publish_before`.
+
+        Args:
+            algorithm: of the next signing key and those after it; "" = that of the key already published.
+            purpose: which keys to rotate.
+
+        Returns the next key; its `activate_time` says when it comes into use.
+        """
         request = pb.RotateKeysRequest(algorithm=algorithm, purpose=purpose)
         return self._call(self._stub.RotateKeys, request).key
 
     def retire_key(self, key_id: str, *, reason: str = "") -> RetiredKey:
-        """Refuse at once everything that was made with a key; nothing takes it back."""
+        """Reject everything that was made with a key, at once and irrevocably; the next key replaces it.
+
+        Raises NotFoundError.
+        """
         answer = self._call(self._stub.RetireKey, pb.RetireKeyRequest(key_id=key_id, reason=reason))
         return RetiredKey(revision=answer.revision, successor=answer.key)
 
     def rewrap_keys(self) -> RewrappedKeys:
-        """Seal every key under the current master key of the service."""
+        """Seal every key under the current master key of the process that answers. Repeatable."""
         answer = self._call(self._stub.RewrapKeys, pb.RewrapKeysRequest())
         return RewrappedKeys(rewrapped=answer.rewrapped, total=answer.total)
 
@@ -235,7 +306,14 @@ class AdminClient(Connected):
         start_time: datetime | None = None,
         end_time: datetime | None = None,
     ) -> Iterator[AuditEvent]:
-        """The newest first; of this principal, of these types, from then on, before then."""
+        """Yield the audit events that fulfil all conditions, the newest first.
+
+        Args:
+            principal: only events with this actor, subject, client or target; "" = any.
+            types: only events of these types, at most 20; empty = all types.
+            start_time: only events from this time on.
+            end_time: only events before this time.
+        """
         request = pb.ListAuditEventsRequest(principal=principal, types=types)
         if start_time is not None:
             request.start_time.FromDatetime(start_time)
@@ -245,10 +323,10 @@ class AdminClient(Connected):
             yield from page.events
 
     def tail_audit_events(self, resume_after: str = "") -> Iterator[AuditEvent]:
-        """What happens, as it happens, until the stream ends or the iterator is closed.
+        """Yield audit events as they happen, until the stream ends or the iterator is closed.
 
         Args:
-            resume_after: the event_id of the last event that was seen; "" = begin now.
+            resume_after: `event_id` of the last event that the caller has seen; "" = only events from now on.
         """
         request = pb.TailAuditEventsRequest(resume_after=resume_after)
         stream = self._open(self._stub.TailAuditEvents, request)
@@ -260,7 +338,7 @@ class AdminClient(Connected):
             stream.cancel()
 
     def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
-        """Answer after answer, the last of which names no next page."""
+        """Yield the pages of a list; the last page has no `next_page_token`."""
         while True:
             page = self._call(method, request)
             yield page

@@ -1,4 +1,4 @@
-"""Client assertions: JWTs that a client signs with its own key to prove who it is (RFC 7523).
+"""Client assertions: JWTs that a client signs with its own key to authenticate itself (RFC 7523).
 
 from identity_client import AssertionSigner, IdentityClient
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from identity_client.key_members import check_members, check_rsa, check_use
 
 SERVICE_ISSUER: Final = "identity-service"
-"""The name of the service in `aud`, where its operator has set no other (setting `issuer`)."""
+"""The default of the service's setting `issuer`, which is the audience of client assertions."""
 
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384"}
 _THUMBPRINT_MEMBERS: Final = {
@@ -34,7 +34,7 @@ _THUMBPRINT_MEMBERS: Final = {
 
 
 class AssertionSigner:
-    """Signs a fresh assertion whenever it is called. Any thread may call it."""
+    """A callable that returns a new client assertion at each call. Any thread may call it."""
 
     def __init__(
         self,
@@ -46,17 +46,17 @@ class AssertionSigner:
         audience: str = SERVICE_ISSUER,
         lifetime: timedelta = timedelta(minutes=1),
     ) -> None:
-        """
-        Args:
-            client_id: who signs.
-            private_key: of `cryptography`: EC on P-256 or P-384, Ed25519, or RSA.
-            algorithm: None = ES256, ES384, EdDSA or RS256, as the key is.
-            key_id: as it is registered; None = the thumbprint of the public key (RFC 7638).
-            audience: the issuer name of the service.
-            lifetime: of one assertion; at most 5 minutes.
+        """Create a signer for a client and its key.
 
-        Raises ValueError: a key of another kind, or an RSA key that is too short or long or can be
-        factored.
+        Args:
+            client_id: the client that authenticates itself.
+            private_key: of the library `cryptography`: EC on P-256 or P-384, Ed25519, or RSA.
+            algorithm: JWS algorithm; None = ES256, ES384, EdDSA or RS256, according to the key.
+            key_id: `kid` under which the key is registered; None = its thumbprint (RFC 7638, SHA-256).
+            audience: the service's setting `issuer`.
+            lifetime: of one assertion, at most 5 minutes.
+
+        Raises ValueError for any other kind of key, and for an RSA key that is too short, too long or weak.
         """
         if isinstance(private_key, rsa.RSAPrivateKey):
             numbers = private_key.public_key().public_numbers()
@@ -72,10 +72,10 @@ class AssertionSigner:
 
     @classmethod
     def from_file(cls, client_id: str, path: str | Path, **options: Any) -> Self:
-        """By the private key in a file: PEM without a password, or a JWK.
+        """Create a signer with the private key in a file: unencrypted PEM, or a JWK.
 
-        `options` are those of the constructor; a JWK's own `kid` and `alg` count where they are not given.
-        Raises OSError, ValueError.
+        `options` are the keyword arguments of the constructor; `key_id` and `algorithm` default to `kid` and
+        `alg` of a JWK. Raises OSError if the file cannot be read, ValueError if it holds no usable key.
         """
         data = Path(path).read_bytes()
         if not data.lstrip().startswith(b"{"):
@@ -96,7 +96,7 @@ class AssertionSigner:
         return cls(client_id, key, **{**named, **options})
 
     def __call__(self) -> str:
-        """An assertion that works once, within its lifetime."""
+        """Return a new assertion; the service accepts it once, within its lifetime."""
         now = int(time.time())
         claims = {
             "iss": self._client_id,
@@ -110,7 +110,7 @@ class AssertionSigner:
         return jwt.encode(claims, self._key, self._algorithm, headers)
 
     def public_jwk(self) -> str:
-        """The public key as JSON, as the service wants it registered for the client."""
+        """Return the public key as a JWK (JSON text), for `public_keys` of the client at the service."""
         return json.dumps(self._public | {"kid": self._key_id, "alg": self._algorithm, "use": "sig"})
 
     def __repr__(self) -> str:
@@ -128,7 +128,7 @@ def _algorithm_of(key: Any) -> str:
 
 
 def _thumbprint(jwk: dict[str, Any]) -> str:
-    """RFC 7638, SHA-256."""
+    """Return the key's SHA-256 thumbprint (RFC 7638), base64url."""
     members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: exponential backoff with full jitter."""
+"""Exponential backoff with full jitter, for clients that reconnect or resume a stream."""
 
 import random
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from identity_client.errors import IdentityError
 
 FIRST_PAUSE: Final = timedelta(milliseconds=100)
 LONGEST_PAUSE: Final = timedelta(seconds=2)
-"""The channel of gRPC keeps to the same two, so that neither waits long after the other is ready."""
+"""Also the limit of the gRPC channel's own backoff, so that neither waits long after the other is ready."""
 
 _SHUTTING_DOWN: Final = "SHUTTING_DOWN"
 
 
 class Backoff:
-    """Pauses of one client. They are spread evenly from zero to a bound that doubles with each failure.
+    """The pauses of one client: random, from zero to a bound that doubles with each failure.
 
-    Clients that lost the same process at the same moment so come back one after the other.
+    So clients that lost the same process at the same moment do not reconnect at the same moment.
     """
 
     def __init__(
@@ -27,11 +27,12 @@ class Backoff:
         longest: timedelta = LONGEST_PAUSE,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """
+        """Begin with the shortest pauses.
+
         Args:
             first: the bound of the first pause.
-            longest: the largest bound, and the most that a service may ask for by RetryInfo.
-            uniform: gives a random number between two.
+            longest: the largest bound, and the largest RetryInfo of a service that is obeyed.
+            uniform: returns a random number between its two arguments.
         """
         self._first = first.total_seconds()
         self._longest = longest.total_seconds()
@@ -39,14 +40,14 @@ class Backoff:
         self._bound = self._first
 
     def reset(self) -> None:
-        """Begin with short pauses again: an attempt has succeeded."""
+        """Return to the shortest pauses, after an attempt has succeeded."""
         self._bound = self._first
 
     def next_pause(self, error: Exception | None = None) -> float:
         """Return how many seconds to wait after this failure.
 
-        A RetryInfo in the error is waited for in addition, up to `longest`. One exception: a process that
-        shuts down speaks for itself, and another one may serve already.
+        `error.retry_after` is added to the random pause, up to `longest`. It is ignored if the process is
+        shutting down, since another process may already serve.
         """
         asked = 0.0
         if isinstance(error, IdentityError) and error.reason != _SHUTTING_DOWN and error.retry_after:

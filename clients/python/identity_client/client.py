@@ -1,4 +1,4 @@
-"""The synchronous client of IdentityService: one method for each thing to do."""
+"""The synchronous client of IdentityService."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +26,10 @@ from identityapi.v1 import token_pb2
 
 
 class IdentityClient(Connected):
-    """Issues, verifies, refreshes and revokes tokens."""
+    """A client of IdentityService: issues, verifies, refreshes and revokes tokens.
+
+    See `Connected` for errors, retries and threads.
+    """
 
     def __init__(
         self,
@@ -36,11 +39,14 @@ class IdentityClient(Connected):
         channel: grpc.Channel | None = None,
         decryption_keys: Iterable[DecryptionKey] = (),
     ) -> None:
-        """See Connected.
+        """Create a client; it connects with the first call.
 
         Args:
-            decryption_keys: of the audience that verifies; tokens that were encrypted to one of them are
-                opened here and sent to the service signed, as it made them.
+            target: host:port of the service; see `Connected`.
+            options: deadline, retries, TLS, the caller's own token; see `Connected`.
+            channel: a channel to use instead of a new one to `target`; see `Connected`.
+            decryption_keys: keys of the audience that verifies. A token that was encrypted to one of them is
+                decrypted by this client, and the signed token inside is sent to the service.
         """
         super().__init__(target, options=options, channel=channel)
         self._decryption_keys = tuple(decryption_keys)
@@ -59,7 +65,21 @@ class IdentityClient(Connected):
         claims: Mapping[str, Any] | None = None,
         encryption: Encryption = "none",
     ) -> TokenSet:
-        """Tokens for a service. Raises UnauthenticatedError, PermissionDeniedError, …"""
+        """Issue an access token to a client that authenticates itself by its secret.
+
+        Args:
+            client_id: the client.
+            client_secret: its secret.
+            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
+                has only one.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
+            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
+            claims: further claims, at most 2 KiB as JSON; registered names are refused.
+            encryption: the party that can decrypt the token, see `Encryption`.
+
+        Raises UnauthenticatedError if the secret is wrong, PermissionDeniedError if the client may not have
+        the audiences or scopes, InvalidArgumentError, ResourceExhaustedError after too many failed attempts.
+        """
         return self.issue(
             issue_request(
                 by_secret(client_id, client_secret), audiences, scopes, lifetime, claims, encryption
@@ -80,11 +100,22 @@ class IdentityClient(Connected):
         encryption: Encryption = "none",
         device: str = "",
     ) -> TokenSet:
-        """Tokens for a person, a refresh token among them.
+        """Sign a user in: issue an access token and a refresh token.
 
         Args:
-            client_id: the program through which the person signs in; None = the built-in one.
-            device: a name for the list of sessions.
+            username: the user.
+            password: the user's password.
+            client_id: the client through which the user signs in; None = the built-in one.
+            client_secret: of that client, if it has one.
+            audiences: the services that the token is for (`aud`), at most 16; may be empty if the user
+                has only one.
+            scopes: the scopes of the token; empty = all that the user may have, except identity.*.
+            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
+            claims: further claims, at most 2 KiB as JSON; registered names are refused.
+            encryption: the party that can decrypt the token, see `Encryption`.
+            device: a name for the list of sessions, at most 128 characters.
+
+        Raises the errors of `issue_with_secret`.
         """
         credential = by_password(username, password, client_id=client_id, client_secret=client_secret)
         request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
@@ -101,7 +132,19 @@ class IdentityClient(Connected):
         claims: Mapping[str, Any] | None = None,
         encryption: Encryption = "none",
     ) -> TokenSet:
-        """Tokens for a service by its private key: `signer` is an AssertionSigner, or signs elsewhere."""
+        """Issue an access token to a client that authenticates itself by its private key (RFC 7523).
+
+        Args:
+            signer: returns a new client assertion; an AssertionSigner, or a function that signs elsewhere.
+            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
+                has only one.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
+            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
+            claims: further claims, at most 2 KiB as JSON; registered names are refused.
+            encryption: the party that can decrypt the token, see `Encryption`.
+
+        Raises the errors of `issue_with_secret`.
+        """
         return self.issue(
             issue_request(by_assertion(signer), audiences, scopes, lifetime, claims, encryption)
         )
@@ -115,7 +158,20 @@ class IdentityClient(Connected):
         claims: Mapping[str, Any] | None = None,
         encryption: Encryption = "none",
     ) -> TokenSet:
-        """Tokens for a service by the certificate of this connection: see `TlsOptions`."""
+        """Issue an access token to the client whose certificate this connection shows (RFC 8705).
+
+        The token is bound to the certificate, which `TlsOptions.certificate_file` names.
+
+        Args:
+            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
+                has only one.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
+            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
+            claims: further claims, at most 2 KiB as JSON; registered names are refused.
+            encryption: the party that can decrypt the token, see `Encryption`.
+
+        Raises the errors of `issue_with_secret`.
+        """
         return self.issue(issue_request(by_certificate(), audiences, scopes, lifetime, claims, encryption))
 
     def issue_with_federated_token(
@@ -128,10 +184,18 @@ class IdentityClient(Connected):
         claims: Mapping[str, Any] | None = None,
         encryption: Encryption = "none",
     ) -> TokenSet:
-        """Tokens for a workload by the JWT of its platform.
+        """Issue an access token for a JWT of a trusted issuer, such as Kubernetes, SPIFFE or a CI system.
 
         Args:
-            token: the JWT itself, or the file where the platform puts it; it is read with each call.
+            token: the JWT, or the path of the file that holds it; the file is read at each call.
+            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
+                has only one.
+            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
+            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
+            claims: further claims, at most 2 KiB as JSON; registered names are refused.
+            encryption: the party that can decrypt the token, see `Encryption`.
+
+        Raises OSError if the file cannot be read, and the errors of `issue_with_secret`.
         """
         return self.issue(
             issue_request(by_federated_token(token), audiences, scopes, lifetime, claims, encryption)
@@ -149,15 +213,22 @@ class IdentityClient(Connected):
         claims: Mapping[str, Any] | None = None,
         encryption: Encryption = "none",
     ) -> TokenSet:
-        """A token for the subject of another, for a service that acts for them (RFC 8693).
+        """Exchange an access token for one with which the caller acts for its subject (RFC 8693).
 
         Args:
-            subject_token: an access token that the service was sent.
-            credential: the service's own: see `identity_client.credentials`.
-            actor_token: of who acts, where that is not the service itself.
+            subject_token: the access token that the caller received, at most 8 KiB.
+            credential: the caller's own credential, see `identity_client.credentials`.
+            actor_token: the access token of the party that acts; None = the caller itself acts.
+            audiences: the services that the token is for (`aud`), at most 16; may be empty if the caller
+                has only one.
+            scopes: the scopes of the token; empty = those of `subject_token` that the caller may have.
+            lifetime: of the access token; None = the service's default (15 minutes). It never expires later
+                than `subject_token`.
+            claims: further claims, at most 2 KiB as JSON; registered names are refused.
+            encryption: the party that can decrypt the token, see `Encryption`.
 
-        Raises ValueError: a token is empty. To the service it would be none: it would give the service's
-        own token, or one where the service itself acts.
+        Raises ValueError if a token is empty: the service would take it as absent, and issue a token for the
+        caller itself, or one in which the caller acts. Raises the errors of `issue_with_secret`.
         """
         if "" in (subject_token, actor_token):
             raise ValueError("an empty token")
@@ -166,7 +237,7 @@ class IdentityClient(Connected):
         return self.issue(request)
 
     def issue(self, request: pb.IssueRequest) -> TokenSet:
-        """Tokens for a request of the caller's own making."""
+        """Issue tokens for a request message. Raises the errors of `issue_with_secret`."""
         return TokenSet.from_message(self._call(self._stub.Issue, request).token_set)
 
     def refresh(
@@ -179,11 +250,21 @@ class IdentityClient(Connected):
         scopes: Iterable[str] = (),
         audiences: Iterable[str] = (),
     ) -> TokenSet:
-        """The next tokens of a session. Keep the new refresh token; repeating a lost call is safe.
+        """Exchange a refresh token for a new access token and the session's next refresh token.
+
+        Store the new refresh token in place of the old one. Repeating a call whose answer was lost is safe:
+        the service returns the same new refresh token again.
 
         Args:
-            client_id, client_secret: of the client of the session, where it has a secret.
-            credential: how that client proves itself otherwise: see `identity_client.credentials`.
+            refresh_token: the session's current refresh token.
+            client_id: the client of the session, if it has a secret.
+            client_secret: the secret of that client.
+            credential: another credential of that client, see `identity_client.credentials`; ignored if
+                `client_id` is given.
+            scopes: some of the session's scopes, for this access token; empty = all of them.
+            audiences: some of the session's audiences, for this access token; empty = all of them.
+
+        Raises UnauthenticatedError if the session has ended or the credential is wrong.
         """
         request = pb.RefreshRequest(
             refresh_token=refresh_token, scopes=texts(scopes), audiences=texts(audiences)
@@ -207,14 +288,21 @@ class IdentityClient(Connected):
         strong: bool = False,
         certificate_sha256: bytes = b"",
     ) -> Outcome:
-        """Whether an access token is good: a Verified or a Rejected.
+        """Verify an access token; return a Verified or a Rejected.
 
         Args:
-            audiences: who is asking; the token must be for one of them.
-            any_audience: accept a token for anybody instead.
-            at_least_revision: as Revoke returned it: know at least that much first.
-            strong: know the newest first; one round trip to the store.
-            certificate_sha256: of the holder's certificate, for a token that is bound to one.
+            token: the access token as received, without "Bearer ".
+            audiences: at most 16 audiences that the caller accepts; the token must be for one of them.
+            any_audience: whether to accept a token for any audience instead.
+            required_scopes: the token must have all of these scopes. At most 100.
+            at_least_revision: the service first reads the change log up to this revision, which a method such
+                as `revoke_session` returned.
+            strong: whether the service first reads the change log to its end; one round trip to the store.
+            certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the
+                caller, 32 bytes; b"" = none. Required for a token that is bound to one (RFC 8705).
+
+        A token that is not valid is no error. Raises InvalidArgumentError if neither audiences nor
+        `any_audience` is given, UnavailableError if the service cannot decide at the moment.
         """
         return to_outcome(
             self._call(
@@ -232,7 +320,7 @@ class IdentityClient(Connected):
         )
 
     def verify_batch(self, requests: Sequence[pb.VerifyRequest]) -> list[Outcome]:
-        """One outcome for each of up to 1,000 requests, in their order."""
+        """Verify 1 to 1,000 tokens; return one outcome for each request, in their order."""
         batch = pb.VerifyBatchRequest(requests=requests)
         for request in batch.requests:
             request.token = self._opened(request.token)
@@ -240,37 +328,46 @@ class IdentityClient(Connected):
         return [to_outcome(single) for single in response.responses]
 
     def _opened(self, token: str) -> str:
-        """The signed token where a key opens it; else the token as it is, for the service to judge."""
+        """Return the signed token inside if a key decrypts the token; otherwise the token unchanged."""
         if token.count(".") == 4:
             for key in self._decryption_keys:
                 with suppress(NotOpenableError):
                     return key.decrypt(token)
         return token
 
-    # Revoke: each returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
+    # Revoke: each method returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
+    # It returns after the revocation is durable; its automatic retries revoke nothing twice.
 
     def revoke_token(self, token: str, *, reason: str = "") -> str:
-        """Take back an access token, or end the session of a refresh token."""
+        """Revoke an access token, or end the session of a refresh token (RFC 7009).
+
+        A holder may revoke the token; all other revocations need scope identity.revoke. Returns the revision
+        that holds the revocation, for `verify(at_least_revision=…)`.
+        """
         return self._revoke(pb.RevokeRequest(token=token, reason=reason))
 
     def revoke_token_id(self, token_id: str, *, reason: str = "") -> str:
-        """Take back the access token with this `jti`."""
+        """Revoke the access token with this `jti`; return the revision that holds the revocation."""
         return self._revoke(pb.RevokeRequest(token_id=token_id, reason=reason))
 
     def revoke_session(self, session_id: str, *, reason: str = "") -> str:
-        """End one sign-in."""
+        """End the session with this `sid`; return the revision that holds the revocation."""
         return self._revoke(pb.RevokeRequest(session_id=session_id, reason=reason))
 
     def revoke_subject(self, subject: str, *, reason: str = "", request_id: str | None = None) -> str:
-        """Take back everything issued so far to a principal."""
+        """Revoke everything issued so far to, or acted in by, a user or client.
+
+        Returns the revision that holds the revocation. A repeated call with the same `request_id` (at most 64
+        characters) revokes nothing that was issued in between; None = a random one.
+        """
         return self._revoke(pb.RevokeRequest(subject=subject, reason=reason, request_id=once(request_id)))
 
     def revoke_client(self, client_id: str, *, reason: str = "", request_id: str | None = None) -> str:
-        """Take back everything issued so far to or through a client."""
+        """Revoke everything issued so far to or through a client; see `revoke_subject`."""
         return self._revoke(pb.RevokeRequest(client_id=client_id, reason=reason, request_id=once(request_id)))
 
     def revoke_everything(self, *, reason: str = "", request_id: str | None = None) -> str:
-        """Take back every token there is."""
+        """Revoke everything issued so far by the service; see `revoke_subject`."""
         return self._revoke(pb.RevokeRequest(everything=True, reason=reason, request_id=once(request_id)))
 
     def _revoke(self, request: pb.RevokeRequest) -> str:

@@ -1,4 +1,4 @@
-"""The way to the service: one channel, the deadline and metadata of each call, and its errors."""
+"""The connection to the service: one channel, the deadline and metadata of each call, and its errors."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +15,15 @@ R = TypeVar("R", bound=Message)
 
 
 class Connected:
-    """What the clients have in common. Any thread may call any method.
+    """The base class of the clients. Any thread may call any method.
 
-    Every method raises an IdentityError when the call fails. UNAVAILABLE is tried again within the
-    deadline for the calls that are safe to repeat: all but those that create, change or delete a record.
+    Every method raises an IdentityError if the call fails. While the service is UNAVAILABLE, calls that are
+    safe to repeat are tried again until the deadline: all calls but those that create, change or delete a
+    record. A client may be used as a context manager, which closes it.
     """
 
     _own_connection: ClassVar[bool] = False
-    """Whether its connection is shared with no other client of this process."""
+    """Whether the client has a connection of its own, shared with no other client of this process."""
 
     def __init__(
         self,
@@ -31,13 +32,15 @@ class Connected:
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        """Connects with the first call.
+        """Create a client; it connects with the first call.
 
         Args:
-            target: host:port of the service. Beyond this machine set `options.tls`.
-            options: deadline, retries, encryption, the caller's own token.
-            channel: to use instead of one to `target`; it stays the caller's to close. Make it with
-                `options.channel_arguments()`, else it retries nothing and takes smaller messages.
+            target: host:port of the service. For a service on another machine set `options.tls`.
+            options: deadline, retries, TLS, the caller's own token; None = the defaults.
+            channel: a channel to use instead of a new one to `target`; the caller closes it. Make it with
+                `options.channel_arguments()`, or it neither retries calls nor accepts large messages.
+
+        Raises OSError if a file of `options.tls` cannot be read.
         """
         self._target = target
         self._options = options or ClientOptions()
@@ -53,7 +56,7 @@ class Connected:
         self.close()
 
     def close(self) -> None:
-        """Close the channel, if this client made it."""
+        """Close the channel, unless the caller passed it in."""
         if self._own:
             self._channel.close()
 
@@ -69,15 +72,18 @@ class Connected:
             )
 
     def _open(self, method: Callable[..., Any], request: Message) -> Any:
-        """A stream, which has no deadline."""
+        """Open a stream, without a deadline."""
         return method(request, metadata=self._options.metadata())
 
 
 def open_channel(target: str, options: ClientOptions, *, own_connection: bool = False) -> grpc.Channel:
-    """A channel as the options say. Raises OSError: a file of `options.tls` cannot be read.
+    """Open a channel with these options. Raises OSError if a file of `options.tls` cannot be read.
 
     Args:
-        own_connection: gRPC lets channels of one process to one target share a connection, unless this is on.
+        target: host:port of the service.
+        options: TLS, retries, keepalive and message size.
+        own_connection: whether the channel has a connection of its own; otherwise gRPC may share one between
+            the channels of this process to the same target.
     """
     arguments = options.channel_arguments()
     if own_connection:
@@ -89,9 +95,9 @@ def open_channel(target: str, options: ClientOptions, *, own_connection: bool = 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of gRPC as those of this client."""
+    """Convert a `grpc.RpcError` in the block into an IdentityError."""
     try:
         yield
     except grpc.RpcError as error:
-        # `from None`: the library's error may show metadata, and with it the caller's token.
+        # `from None`: the error of gRPC may show the call's metadata, which hold the caller's token.
         raise to_error(error) from None

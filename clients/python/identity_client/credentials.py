@@ -1,4 +1,4 @@
-"""Credentials as messages: for `IdentityClient.refresh`, and for requests of the caller's own making."""
+"""Credential messages, for `IdentityClient.refresh`, `exchange` and `issue`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from identityapi.v1 import token_pb2
 
 
 def by_secret(client_id: str, client_secret: str) -> token_pb2.Credential:
-    """A client's id and secret."""
+    """Return the credential of a client by its id and secret."""
     return token_pb2.Credential(
         client_secret=token_pb2.ClientSecret(client_id=client_id, client_secret=client_secret)
     )
@@ -16,7 +16,11 @@ def by_secret(client_id: str, client_secret: str) -> token_pb2.Credential:
 def by_password(
     username: str, password: str, *, client_id: str | None = None, client_secret: str | None = None
 ) -> token_pb2.Credential:
-    """A person's username and password, and the client through which the person signs in."""
+    """Return the credential of a user by username and password.
+
+    `client_id` is the client through which the user signs in, None = the built-in one; `client_secret` is the
+    secret of that client, if it has one.
+    """
     return token_pb2.Credential(
         password=token_pb2.Password(
             username=username,
@@ -28,16 +32,19 @@ def by_password(
 
 
 def by_assertion(signer: Callable[[], str]) -> token_pb2.Credential:
-    """A fresh assertion of the client; it proves something once."""
+    """Return the credential of a client by a new assertion (RFC 7523); the service accepts it once."""
     return token_pb2.Credential(client_assertion=token_pb2.ClientAssertion(jwt=signer()))
 
 
 def by_certificate() -> token_pb2.Credential:
-    """The certificate of the connection."""
+    """Return the credential of the client whose certificate the connection shows (RFC 8705)."""
     return token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
 
 
 def by_federated_token(token: str | Path) -> token_pb2.Credential:
-    """The JWT of a trusted issuer, or the file that holds it. Raises OSError."""
+    """Return the credential for a JWT of a trusted issuer, or for the JWT in a file.
+
+    Raises OSError if the file cannot be read.
+    """
     text = token.read_text(encoding="utf-8").strip() if isinstance(token, Path) else token
     return token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=text))

@@ -1,4 +1,4 @@
-"""Opening access tokens that were encrypted to an audience (RFC 7516), by whoever is that audience.
+"""Decrypts access tokens that were encrypted to an audience (RFC 7516), with the audience's private key.
 
 from identity_client import DecryptionKey, IdentityClient
 
@@ -6,7 +6,7 @@ key = DecryptionKey.from_file("api.pem")
 with IdentityClient(decryption_keys=[key]) as client:
     outcome = client.verify(token, audiences=["api"])
 
-An opened token is a signed one that nobody has verified yet. The algorithm comes from the key, never from
+A decrypted token is a signed token that is not yet verified. The algorithm is taken from the key, never from
 the token. Needs joserfc: install `identity-service[encryption]`.
 """
 
@@ -29,7 +29,7 @@ _IV_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _MAX_RSA_BITS: Final = 4096
 _AGREEMENTS: Final = {"ECDH-ES": 0, "ECDH-ES+A128KW": 40, "ECDH-ES+A256KW": 40}
-"""Algorithm → the bytes of the encrypted key, which is a content key of 256 bits under AES Key Wrap."""
+"""Algorithm → bytes of the encrypted key: none, or a content key of 256 bits under AES Key Wrap."""
 _COORDINATE_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "X25519": 32}
 _ALGORITHMS: Final = {"RSA": ["RSA-OAEP-256"], "EC": [*_AGREEMENTS], "OKP": [*_AGREEMENTS]}
 _DEFAULTS: Final = {"RSA": "RSA-OAEP-256", "EC": "ECDH-ES+A256KW", "OKP": "ECDH-ES+A256KW"}
@@ -42,25 +42,31 @@ _HEADER: Final = frozenset({"alg", "enc", "kid", "typ", "cty"})
 
 
 class NotOpenableError(ValueError):
-    """The token cannot be opened with this key. Never says why: whoever made the token might learn by it."""
+    """The token cannot be decrypted with this key.
+
+    It gives no reason: the sender of the token could use the reason to find out about the key or the content.
+    """
 
     def __init__(self) -> None:
         super().__init__("the token cannot be opened with this key")
 
 
 class DecryptionKey:
-    """The private key of an audience. Any thread may use it."""
+    """The private key of an audience, which decrypts tokens. Any thread may use it."""
 
     def __init__(
         self, private_jwk: Mapping[str, Any], *, algorithm: str | None = None, key_id: str | None = None
     ) -> None:
-        """
+        """Create it from a private JWK (RFC 7517).
+
         Args:
             private_jwk: RSA of 2,048 to 4,096 bits; EC on P-256, P-384 or P-521; or X25519.
-            algorithm: None = `alg` of the key; where it has none RSA-OAEP-256 or ECDH-ES+A256KW.
-            key_id: as it is registered; None = `kid` of the key, or its thumbprint (RFC 7638).
+            algorithm: JWE algorithm; None = `alg` of the JWK, or RSA-OAEP-256 or ECDH-ES+A256KW without one.
+            key_id: `kid` under which the key is registered; None = `kid` of the JWK, or its thumbprint
+                (RFC 7638).
 
-        Raises ValueError: another kind of key, or one that may not open anything.
+        Raises ValueError for any other kind of key, and for one whose `use` or `key_ops` forbid decryption.
+        Raises ImportError if joserfc is not installed.
         """
         library = _library()
         kind = str(private_jwk.get("kty"))
@@ -89,9 +95,10 @@ class DecryptionKey:
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> Self:
-        """By the private key in a file: PEM without a password, or a JWK; `options` as in the constructor.
+        """Create it from the private key in a file: unencrypted PEM, or a JWK.
 
-        Raises OSError, ValueError.
+        `options` are the keyword arguments of the constructor. Raises OSError if the file cannot be read,
+        ValueError if it holds no usable key.
         """
         data = Path(path).read_bytes()
         if data.lstrip().startswith(b"{"):
@@ -103,7 +110,7 @@ class DecryptionKey:
         return cls(_from_pem(data, path), **options)
 
     def decrypt(self, token: str) -> str:
-        """The signed token that an encrypted one holds; not verified yet. Raises NotOpenableError."""
+        """Return the signed token inside an encrypted one; it is not verified. Raises NotOpenableError."""
         if not self._is_for_this(token):
             raise NotOpenableError
         library = _library()
@@ -114,12 +121,12 @@ class DecryptionKey:
             raise NotOpenableError from None
 
     def public_jwk(self) -> str:
-        """The public key as JSON, as the service wants it registered: `encryption_key` of the client."""
+        """Return the public key as a JWK (JSON text), for `encryption_key` of the client at the service."""
         public = {name: value for name, value in self._public.items() if name != "key_ops"}
         return json.dumps(public | {"kid": self.key_id, "alg": self.algorithm, "use": "enc"})
 
     def _is_for_this(self, token: str) -> bool:
-        """Whether the token has exactly the form that the service makes for this key."""
+        """Return whether the token has exactly the form in which the service encrypts for this key."""
         parts = token.split(".")
         if len(token) > _MAX_TOKEN_CHARS or len(parts) != 5 or len(parts[0]) > _MAX_HEADER_CHARS:
             return False
@@ -134,7 +141,10 @@ class DecryptionKey:
         return self._is_header(header)
 
     def _is_header(self, header: Mapping[str, Any]) -> bool:
-        """No `zip`, `crit`, `jwk`, `apu`, `p2c` and the like; the algorithm is that of the key."""
+        """Return whether the JOSE header has exactly the expected members, and the algorithm of this key.
+
+        Any other member, such as `zip`, `crit`, `jwk`, `apu` or `p2c`, is refused.
+        """
         agreed = self.algorithm in _AGREEMENTS
         if header.keys() != (_HEADER | {"epk"} if agreed else _HEADER):
             return False
@@ -144,7 +154,10 @@ class DecryptionKey:
         return not agreed or self._is_ephemeral(header["epk"])
 
     def _is_ephemeral(self, epk: object) -> bool:
-        """On the curve of this key; the library refuses what is no point of it (RFC 8725 section 3.4)."""
+        """Return whether the ephemeral public key names the curve of this key and has its length.
+
+        The library refuses a point that is not on the curve (RFC 8725 section 3.4).
+        """
         names = ("x",) if self._curve == "X25519" else ("x", "y")
         kind = "OKP" if self._curve == "X25519" else "EC"
         if not isinstance(epk, dict) or epk.keys() != {"kty", "crv", *names}:
@@ -161,7 +174,7 @@ class DecryptionKey:
 
 
 def _library() -> Any:
-    """joserfc, which programs that open no tokens need not install."""
+    """Import joserfc, which only programs that decrypt tokens need. Raises ImportError."""
     try:
         import joserfc.errors
         import joserfc.jwe
@@ -182,7 +195,7 @@ def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
     kind = library.jwk.ECKey if isinstance(private, ec.EllipticCurvePrivateKey) else library.jwk.OKPKey
     if isinstance(private, rsa.RSAPrivateKey):
         numbers = private.public_key().public_numbers()
-        check_rsa(numbers.n, numbers.e, max_bits=_MAX_RSA_BITS)  # before the library warns of it
+        check_rsa(numbers.n, numbers.e, max_bits=_MAX_RSA_BITS)  # before the library warns about weak keys
         kind = library.jwk.RSAKey
     try:
         jwk: dict[str, Any] = kind.import_key(data).as_dict(private=True)
@@ -192,7 +205,7 @@ def _from_pem(data: bytes, path: str | Path) -> dict[str, Any]:
 
 
 def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:
-    """RFC 7517 sections 4.2 and 4.3."""
+    """Raise ValueError if `use` or `key_ops` forbid decryption (RFC 7517 sections 4.2 and 4.3)."""
     try:
         check_use(jwk, "enc", _OPERATIONS[kind])
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Errors of calls: one class for each status that a caller may want to tell apart.
+"""Errors of calls: one class for each gRPC status that callers handle differently.
 
-A rejected token is no error; see `values.py`. No message holds a token, a secret or a password.
+A rejected token is not an error, see `values.py`. No message contains a token, a secret or a password.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ class IdentityError(Exception):
 
     Attributes:
         code: the gRPC status.
-        reason: a name of identityapi.v1.ErrorReason without its prefix; "" where gRPC itself failed.
+        reason: a name of identityapi.v1.ErrorReason without its prefix; "" if gRPC itself failed.
         violations: field → what is wrong with it, for InvalidArgumentError.
-        retry_after: how long to wait before trying again, where the service says so.
-        request_id: names the call in the log of the service.
+        retry_after: how long to wait before the next attempt; None if the service names no time.
+        request_id: identifies the call in the log of the service; "" if the service did not answer.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class IdentityError(Exception):
 
 
 class InvalidArgumentError(IdentityError):
-    """The request cannot be carried out whoever sends it; see `violations`."""
+    """The request is malformed, whatever the caller's permissions; see `violations`."""
 
 
 class UnauthenticatedError(IdentityError):
@@ -53,39 +53,39 @@ class UnauthenticatedError(IdentityError):
 
 
 class PermissionDeniedError(IdentityError):
-    """The principal, or the caller, may not."""
+    """The principal or the caller does not have the permission."""
 
 
 class NotFoundError(IdentityError):
-    """There is no such record."""
+    """The record does not exist."""
 
 
 class AlreadyExistsError(IdentityError):
-    """There is a record of this id, username or certificate already."""
+    """A record with this id, username or certificate already exists."""
 
 
 class AbortedError(IdentityError):
-    """The record has changed since it was read: read it again."""
+    """The record has changed since it was read; read it again."""
 
 
 class ResourceExhaustedError(IdentityError):
-    """Too many attempts, or too much at once; see `retry_after`."""
+    """Too many failed attempts, or a limit of the service is reached; see `retry_after`."""
 
 
 class UnavailableError(IdentityError):
-    """The service cannot be reached, or cannot know the answer now; see `retry_after`."""
+    """The service cannot be reached, cannot answer now, or missed the deadline; see `retry_after`."""
 
 
 class SilentError(UnavailableError):
-    """A stream is open, and nothing comes: its connection is given up."""
+    """No message came on an open stream for too long; the client has closed its connection."""
 
 
 class UnimplementedError(IdentityError):
-    """The service does not offer this."""
+    """The service does not have this method."""
 
 
 class InternalError(IdentityError):
-    """A bug of the service; quote `request_id` when reporting it."""
+    """The service failed because of a bug; quote `request_id` in the bug report."""
 
 
 _CLASSES: Mapping[grpc.StatusCode, type[IdentityError]] = {
@@ -104,8 +104,8 @@ _CLASSES: Mapping[grpc.StatusCode, type[IdentityError]] = {
 
 
 def to_error(error: grpc.RpcError) -> IdentityError:
-    """The error of a failed call, with its details unpacked."""
-    call: Any = error  # what a stub raises is a grpc.Call too, which its types do not say
+    """Convert the error of a failed call, with the details that its status carries (google.rpc.Status)."""
+    call: Any = error  # what a stub raises is a grpc.Call as well; the type stubs omit it
     code: grpc.StatusCode = call.code()
     trailing = dict(call.trailing_metadata() or ())
     info = error_details_pb2.ErrorInfo()
@@ -123,7 +123,7 @@ def to_error(error: grpc.RpcError) -> IdentityError:
 
 
 def _unpack(data: object, info: Message, bad: Message, retry: Message) -> bool:
-    """Fill in what the status carries; returns whether it says when to try again."""
+    """Fill the messages with the details of the status; return whether a RetryInfo was among them."""
     if not isinstance(data, bytes):
         return False
     found = False
@@ -132,6 +132,6 @@ def _unpack(data: object, info: Message, bad: Message, retry: Message) -> bool:
             detail.Unpack(info)
             detail.Unpack(bad)
             found |= detail.Unpack(retry)
-    except DecodeError:  # of a proxy, not of the service
+    except DecodeError:  # the details come from a proxy, not from the service
         return False
     return found

@@ -1,9 +1,12 @@
-"""Until when what a watch has told may be trusted. Knows no keys and no tokens.
+"""Decides how long the state that a watch has sent may be trusted. Knows no keys and no tokens.
 
-Counted by the boot clock, which is never set. The wall clock, by which tokens expire, is compared with the
-service's, and with its own past: with *offset* = wall clock - boot clock, a call is refused if the offset is
-not the one that the last heartbeat accepted, and denials are forgotten by the lowest offset only, so that a
-wall clock that is wrong for a moment makes nothing forgotten.
+Freshness is measured by the boot clock, which is never set. The wall clock, by which tokens expire, is
+compared with the service's clock and with its own past. The *offset* is the wall clock minus the boot clock:
+`verify` refuses to answer if the offset is not the one that the last heartbeat accepted, and denials are
+forgotten by the lowest offset only, so that a wall clock that is wrong for a moment makes no denial
+forgotten.
+
+docs/decisions/0016-denials-are-forgotten-by-the-lowest-offset.md has the argument.
 """
 
 import math
@@ -14,33 +17,40 @@ from functools import partial
 from typing import Final
 
 steady: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-"""Goes on while the machine sleeps: after an hour of sleep nothing is fresh."""
+"""The boot clock, in seconds. It goes on during sleep: after an hour of it nothing is fresh."""
 wall: Final = time.time
 _LEAST_SKEW: Final = 1.0
+"""Seconds by which the two wall clocks may always differ, however short the leeway is."""
 STEP: Final = 1.0
 """Seconds by which the offset of the wall clock may differ from the accepted one."""
 _WINDOW: Final = 31 * 3600.0
-"""Seconds after which an offset that was not undercut becomes the lowest one: longer than a token lives."""
+"""Length of a window in seconds, longer than a token lives: denials are forgotten by the lowest offset of
+this window and the one before."""
 _READINGS: Final = 8
+"""How often the offset is read at most for one measurement."""
 _QUICK: Final = 0.05
+"""A reading that took no longer (seconds) is accepted at once."""
 _LATE: Final = 0.5
-"""The part of `max_staleness` by which messages may come later than the fastest one of their stream."""
+"""The part of `max_staleness` by which a message may be later than the fastest message of its stream."""
 
 
 class LateError(Exception):
-    """Messages of this stream come too late: what happened lately may still be on its way behind them."""
+    """Messages of this stream arrive too late, so that recent revocations may not have arrived yet."""
 
 
 class ClockSkewedError(Exception):
-    """This process and the service do not agree on what has expired."""
+    """The clocks of this machine and of the service differ by more than the leeway."""
 
 
 class ClockSetBackError(Exception):
-    """The wall clock was set back: denials that were forgotten may count again, so all must be told anew."""
+    """The wall clock was set back: forgotten denials may matter again, so a new snapshot is needed."""
 
 
 class Freshness:
-    """Heartbeats move `until`; one thread hears them, all may read."""
+    """The time until which the state of a watch may be trusted; each heartbeat moves it forward.
+
+    One thread at a time may change it; any thread may read it.
+    """
 
     def __init__(
         self,
@@ -50,10 +60,13 @@ class Freshness:
         steady: Callable[[], float] = steady,
         wall: Callable[[], float] = wall,
     ) -> None:
-        """
+        """Begin as stale, until the first heartbeat.
+
         Args:
-            max_staleness: how long after the last confirmation of the service's store anything is trusted.
-            leeway: how far the clocks on the wall may differ.
+            max_staleness: how long after the last confirmation of the service's store the state is trusted.
+            leeway: how far the wall clocks of this machine and of the service may differ, at least 1 s.
+            steady: the boot clock, in seconds.
+            wall: the wall clock, in Unix seconds.
         """
         self._max_staleness = max_staleness.total_seconds()
         self._leeway = leeway.total_seconds()
@@ -61,44 +74,51 @@ class Freshness:
         self._steady = steady
         self._wall = wall
         self._fastest = math.inf
+        """Time from sending to receipt of the fastest message of this stream, by the two clocks."""
         self._lowest = math.nan
+        """The lowest offset of this window and the one before; NaN = no denial was forgotten yet."""
         self._window_lowest, self._window_begin = math.inf, -math.inf
         self._forgotten = -math.inf
+        """Denials that ended before this time (Unix seconds) may have been forgotten."""
         self.until = -math.inf
-        """By the steady clock."""
+        """The state may be trusted until then, in seconds by the boot clock."""
         self.offset = math.nan
-        """The offset last accepted; NaN, which equals nothing, while none is. For `verify` to compare."""
+        """The offset last accepted, in seconds; NaN before the first. `verify` compares with it."""
 
     @property
     def confirmed(self) -> float:
-        """When the service had last heard of its store, by the steady clock."""
+        """When the store last confirmed a heartbeat of the service, in seconds by the boot clock."""
         return self.until - self._max_staleness
 
     def begin(self) -> None:
-        """A new stream: nothing waits on its way yet."""
+        """Forget the fastest message: a new stream begins."""
         self._fastest = math.inf
 
     def start_over(self) -> None:
-        """Everything that is live is about to be told, so that nothing counts as forgotten any more."""
+        """Forget which denials were forgotten: a snapshot follows, which holds all denials in effect."""
         self._lowest = math.nan
         self._forgotten = -math.inf
 
     def end(self) -> None:
-        """Nothing is fresh from now on."""
+        """Make the state stale, until the next heartbeat."""
         self.until = -math.inf
 
     def is_steady(self) -> bool:
-        """Whether the wall clock is the accepted one, measured with care."""
+        """Return whether the offset is still the accepted one, measured several times if necessary."""
         return abs(self._measure() - self.offset) <= STEP
 
     def confirm(self, sent_at: datetime, staleness: timedelta) -> None:
-        """A heartbeat says when it was sent, and for how long the service had heard nothing then.
+        """Apply a heartbeat.
 
-        Raises LateError, ClockSkewedError; ClockSetBackError: everything must be told anew first.
+        Args:
+            sent_at: when the service sent it, by its clock.
+            staleness: the service's staleness at that time.
+
+        Raises LateError, ClockSkewedError, and ClockSetBackError if a new snapshot is needed first.
         """
         heard, sent = self._steady(), sent_at.timestamp()
-        # How long a message takes is not known, but how much longer than the fastest one: those that nobody
-        # read for a while, or that were held up, come with a time that is long past.
+        # The time that a message takes is unknown, but not how much longer it took than the fastest message
+        # of its stream: a message that was delayed, or that this process read late, carries a time long past.
         self._fastest = min(self._fastest, heard - sent)
         late = heard - sent - self._fastest
         if late > self._max_staleness * _LATE:
@@ -108,7 +128,7 @@ class Freshness:
             self.end()
             raise ClockSkewedError(f"the clock here differs from the service's by {skew:.0f} s")
         offset = self._measure()
-        if math.isnan(self._lowest):  # nothing was forgotten since all was told
+        if math.isnan(self._lowest):  # no denial was forgotten since the snapshot
             self._open_window(heard, offset)
             self._lowest = offset
         if offset < self._lowest - STEP or self._wall() - STEP < self._forgotten:
@@ -122,10 +142,10 @@ class Freshness:
         self.until = heard + self._max_staleness - staleness.total_seconds() - late
 
     def forgettable(self) -> float:
-        """Return the time before which denials that ended may be forgotten, and remember it; after `confirm`.
+        """Return the time before which denials that ended may be forgotten, in Unix seconds, and remember it.
 
-        The clock here may still be set back by as much as it may differ, and its leeway may be longer than
-        the one that the service denies a token for.
+        Call it after `confirm`. The allowed clock difference is subtracted, since the clock here may still be
+        set back by as much; so is the leeway, which may be longer here than at the service.
         """
         before = self._steady() + self._lowest - self._allowed_skew - self._leeway
         self._forgotten = max(self._forgotten, before)
@@ -135,7 +155,7 @@ class Freshness:
         self._window_lowest, self._window_begin = offset, now
 
     def _measure(self) -> float:
-        """Return the offset now: of several readings the one that took the least time."""
+        """Return the offset now, in seconds: of several readings the one that took the least time."""
         best, found = math.inf, math.nan
         for _ in range(_READINGS):
             before, wall, after = self._steady(), self._wall(), self._steady()

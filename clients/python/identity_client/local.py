@@ -1,4 +1,4 @@
-"""Verifying without asking: in microseconds, with what the service tells of keys and revocations.
+"""Verifies tokens locally, in microseconds, with the keys and revocations that the service streams.
 
 from identity_client import LocalVerifier, Verified
 
@@ -7,8 +7,8 @@ with LocalVerifier("127.0.0.1:50051", issuer="https://identity.example") as veri
     if isinstance(outcome, Verified):
         ...
 
-A thread follows Watch. `verify` reads memory alone, so it may be called from any thread and from a loop of
-asyncio.
+A background thread follows `TrustService.Watch`. `verify` only reads memory, so it may be called from any
+thread and in an asyncio event loop.
 """
 
 import contextlib
@@ -40,16 +40,16 @@ from identity_client.trust_state import LOST, RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
 
 _TOKEN_BYTES: Final = 4000
-"""What a remembered token needs beside its text."""
+"""Approximate memory of one cache entry, without the text of the token."""
 
 
 class NotFreshError(Exception):
-    """No token can be called good or bad: too little, or nothing lately, was heard of the service."""
+    """No token can be verified, because the state from the service is incomplete or too old."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """A token whose signature verified, with what every call compares."""
+    """A cache entry: a token whose signature was verified, prepared for the checks of each call."""
 
     token: SignedToken
     verified: Verified
@@ -59,11 +59,15 @@ class _Known:
     scopes: frozenset[str]
     principals: frozenset[str]
     first_seen: float
-    """When the signature was verified, by the steady clock."""
+    """When the signature was verified, in seconds by the boot clock."""
 
 
 class LocalVerifier:
-    """Says what `IdentityClient.verify` says, without a call. Follows the service from the start."""
+    """A verifier that answers like `IdentityClient.verify`, without a call to the service.
+
+    Make one for each process and keep it; it follows the service as soon as it is made. It may be used as a
+    context manager, which closes it. It does not work in a child process that was forked afterwards.
+    """
 
     def __init__(
         self,
@@ -76,18 +80,20 @@ class LocalVerifier:
         leeway: timedelta = timedelta(seconds=10),
         cache_bytes: int = 16 * 2**20,
     ) -> None:
-        """
-        Args:
-            issuer: `iss` of the service's tokens, its setting `issuer`; no other is trusted.
-            options: of the connection; `bearer` where the service asks who watches.
-            decryption_keys: of the audience that verifies, for tokens that were encrypted to it.
-            max_staleness: how long after the last confirmation of the service's store tokens are still
-                judged; then `verify` raises NotFreshError.
-            leeway: how far clocks may differ: beyond, `verify` raises NotFreshError, as the service says
-                UNAVAILABLE.
-            cache_bytes: memory for tokens that were verified, about 5 KiB each.
+        """Start to follow the service in a background thread.
 
-        It is no use in a child process that was forked after this: make one there.
+        Args:
+            target: host:port of the service.
+            issuer: the service's setting `issuer`; tokens with another `iss` are rejected.
+            options: of the connection; `bearer` if the service has `require_caller_auth` or TLS.
+            decryption_keys: keys of the audience that verifies, for tokens that were encrypted to it.
+            max_staleness: how long after the last confirmation of the service's store tokens are verified;
+                afterwards `verify` raises NotFreshError.
+            leeway: how far the clocks of this machine and of the service may differ; if they differ by more,
+                `verify` raises NotFreshError. Also added to the lifetime of tokens. At most the service's.
+            cache_bytes: memory for verified tokens, about 5 KiB each.
+
+        Raises OSError if a file of `options.tls` cannot be read.
         """
         self._client = TrustClient(target, options=options)
         self._issuer = issuer
@@ -99,7 +105,7 @@ class LocalVerifier:
         self._cache: LruCache[_Known] = LruCache(cache_bytes)
         self._trouble: Exception | None = None
         self._skewed = False
-        """Whether something was told by a service whose clock was not that of this machine."""
+        """Whether a heartbeat came from a service whose clock differs by more than the leeway."""
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="identity-watch", daemon=True)
@@ -114,7 +120,7 @@ class LocalVerifier:
         self.close()
 
     def close(self) -> None:
-        """Stop following; nothing is called good afterwards."""
+        """Stop following the service; afterwards `verify` raises NotFreshError."""
         with self._changed:
             self._closing.set()
             self._fresh.end()
@@ -122,7 +128,7 @@ class LocalVerifier:
         self._thread.join(timeout=5)
 
     def wait_ready(self, timeout: timedelta = timedelta(seconds=10)) -> None:
-        """Until tokens can be judged. Raises NotFreshError when that takes too long."""
+        """Wait until tokens can be verified. Raises NotFreshError after `timeout`."""
         with self._changed:
             if not self._changed.wait_for(self._is_fresh, timeout.total_seconds()):
                 self._require_fresh()
@@ -136,7 +142,19 @@ class LocalVerifier:
         required_scopes: Collection[str] = (),
         certificate_sha256: bytes = b"",
     ) -> Outcome:
-        """As `IdentityClient.verify`. Raises NotFreshError; ValueError: nothing says who is asking."""
+        """Verify an access token; return a Verified or a Rejected.
+
+        Args:
+            token: the access token as received, without "Bearer ".
+            audiences: the audiences that the caller accepts; the token must be for one of them.
+            any_audience: whether to accept a token for any audience instead.
+            required_scopes: the token must have all of these scopes.
+            certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the
+                caller, 32 bytes; b"" = none. Required for a token that is bound to one (RFC 8705).
+
+        Raises NotFreshError if the service has confirmed its state too long ago, or not yet; ValueError if
+        neither audiences nor `any_audience` is given; TypeError if one text is given in place of a list.
+        """
         state, fresh = self._state, self._fresh
         now, steady = _now(), _steady()
         if not (steady <= fresh.until and -STEP <= now - steady - fresh.offset <= STEP and state.complete):
@@ -144,7 +162,7 @@ class LocalVerifier:
             now = _now()
         digest = blake2b(token.encode("utf-8", "surrogatepass")).digest()
         known = self._cache.get(digest)
-        # Read before the token is checked: it may understate what is known, never overstate.
+        # Read before the token is checked: the revision is never newer than the state that was checked.
         revision = state.revision
         if known is None:
             try:
@@ -153,15 +171,17 @@ class LocalVerifier:
                 return Rejected(reason=error.reason, detail=str(error), revision=revision)
             self._cache.put(digest, known, _TOKEN_BYTES + len(token))
         if known.token.key_id not in state.keys:
-            return self._of_no_key(known.token.key_id)
+            return self._reject_unknown_key(known.token.key_id)
         if not known.valid_from <= now < known.valid_until:
-            return self._untimely(known, now)
+            return self._reject_by_time(known, now)
         why = state.why_revoked(known.token, known.principals)
         if why is None and known.token.generations:
             why = self._why_lost(known)
         if why is not None:
             return self._rejected("REVOKED", why)
-        refused = self._unfit(known, audiences, any_audience, required_scopes, certificate_sha256)
+        refused = self._check_requirements(
+            known, audiences, any_audience, required_scopes, certificate_sha256
+        )
         if refused is not None:
             return refused
         verified = known.verified
@@ -169,7 +189,7 @@ class LocalVerifier:
             verified = known.verified = replace(verified, revision=revision)
         return verified
 
-    def _unfit(
+    def _check_requirements(
         self,
         known: _Known,
         audiences: Collection[str],
@@ -177,7 +197,7 @@ class LocalVerifier:
         required_scopes: Collection[str],
         certificate_sha256: bytes,
     ) -> Rejected | None:
-        """What is asked for and the token has not."""
+        """Return a Rejected if the token lacks what the caller requires."""
         if isinstance(audiences, str) or isinstance(required_scopes, str):
             raise TypeError("audiences and required_scopes must be lists of texts, not one text")
         if not any_audience and known.audiences.isdisjoint(audiences):
@@ -209,7 +229,7 @@ class LocalVerifier:
         if text.count(".") == 4:
             for key in self._decryption_keys:
                 with contextlib.suppress(NotOpenableError):
-                    text = key.decrypt(text)  # what is inside is not opened again
+                    text = key.decrypt(text)  # a token inside that is encrypted again is not decrypted
                     break
         try:
             return read(text, self._state.keys, self._issuer, self._state.revision)
@@ -218,12 +238,12 @@ class LocalVerifier:
                 raise RejectedError("REVOKED", RETIRED) from None
             raise
 
-    def _of_no_key(self, key_id: str) -> Rejected:
+    def _reject_unknown_key(self, key_id: str) -> Rejected:
         if key_principal(key_id) in self._state.generations:
             return self._rejected("REVOKED", RETIRED)
         return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
 
-    def _untimely(self, known: _Known, now: float) -> Rejected:
+    def _reject_by_time(self, known: _Known, now: float) -> Rejected:
         if now < known.valid_from:
             return self._rejected("NOT_YET_VALID", "the token is not valid yet")
         return self._rejected("EXPIRED", "the token has expired")
@@ -231,7 +251,8 @@ class LocalVerifier:
     def _why_lost(self, known: _Known) -> str | None:
         """Return a sentence if the token names a generation that the service does not have.
 
-        Raises NotFreshError until the service has confirmed all that it knew when the token came.
+        Raises NotFreshError until a confirmation of the service's store is later than the first sight of the
+        token: until then the generation may still be on its way.
         """
         if not self._state.is_ahead(known.token):
             return None
@@ -243,8 +264,8 @@ class LocalVerifier:
         return Rejected(reason=reason, detail=detail, revision=self._state.revision)
 
     def _is_fresh(self) -> bool:
-        # What was confirmed lasts while a stream is resumed, but not once the service says that it tells
-        # everything again: what happened before may have been taken back, or have been another history's.
+        # The state stays fresh while a stream is resumed, but not after the service has announced a snapshot:
+        # some of the state may belong to another history, which was lost.
         return _steady() <= self._fresh.until and self._state.complete and self._fresh.is_steady()
 
     def _require_fresh(self) -> None:
@@ -258,38 +279,38 @@ class LocalVerifier:
         raise NotFreshError(f"the service has confirmed nothing for too long{why}")
 
     def _follow(self) -> None:
-        """Watch, and watch again from where it ended, until this is closed."""
+        """Follow Watch until `close`; resume at the last revision after each end of the stream."""
         backoff, max_silence = Backoff(), self._max_silence
         while not self._closing.is_set():
             failure: Exception | None = None
             if self._skewed:
-                # A service whose clock was ahead has left out what is over by it: a client that resumed would
-                # never hear of that, once the clocks agree.
+                # A service whose clock is ahead omits denials that have ended by its clock. A client that
+                # resumed would never receive them, even when the clocks agree again.
                 self._state.start_over()
                 self._skewed = False
             try:
                 self._fresh.begin()
-                for news in self._client.watch(self._state.revision, max_silence=max_silence):
-                    self._hear(news)
-                    if news.time is not None:  # a heartbeat comes last: this stream has said all it had to
+                for event in self._client.watch(self._state.revision, max_silence=max_silence):
+                    self._hear(event)
+                    if event.time is not None:  # a heartbeat is sent after all that was missed
                         backoff.reset()
             except ClockSetBackError as error:
                 self._trouble = error
                 self._state.start_over()
             except (IdentityError, LateError) as error:
                 self._trouble = failure = error
-            except Exception as error:  # noqa: BLE001  # of a newer service, or a bug: known is not all
+            except Exception as error:  # noqa: BLE001  # a newer service or a bug: the state is incomplete
                 self._trouble = failure = error
-                self._fresh.end()  # passing over it could let a token pass
-            # A service that sends few heartbeats, or has many watchers to begin with, is given more time.
+                self._fresh.end()  # an ignored message could have been a revocation
+            # More time for a service that sends few heartbeats, or sends a snapshot to many watchers.
             max_silence = self._max_silence * (2 if isinstance(failure, SilentError) else 1)
             self._closing.wait(backoff.next_pause(failure))
 
-    def _hear(self, news: WatchEvent) -> None:
-        if news.restarted:
+    def _hear(self, event: WatchEvent) -> None:
+        if event.restarted:
             self._fresh.start_over()
-        self._state.fold(news)
-        if news.time is None or news.staleness is None or not self._state.complete:
+        self._state.fold(event)
+        if event.time is None or event.staleness is None or not self._state.complete:
             return
         if not self._state.keys:
             raise ValueError(
@@ -299,7 +320,7 @@ class LocalVerifier:
             if self._closing.is_set():
                 return
             try:
-                self._fresh.confirm(news.time, news.staleness)
+                self._fresh.confirm(event.time, event.staleness)
             except ClockSkewedError as error:
                 self._trouble, self._skewed = error, True
                 return

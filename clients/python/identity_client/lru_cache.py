@@ -1,4 +1,4 @@
-"""A bounded cache that forgets what has not been used lately. Reading takes no lock."""
+"""A bounded cache that drops the entries that were not used lately. Reading takes no lock."""
 
 from typing import Generic, TypeVar
 
@@ -6,7 +6,11 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[V]):
-    """A cache of two halves: the young one becomes the old one when it is full, which is dropped."""
+    """A cache of two generations, an approximation of LRU.
+
+    When the young generation is full it becomes the old one, and the entries of the old one are dropped. An
+    entry that is read moves to the young generation. Each generation holds half of `max_weight`.
+    """
 
     __slots__ = ("_half", "_old", "_weight", "_young")
 
@@ -17,6 +21,7 @@ class LruCache(Generic[V]):
         self._old: dict[bytes, tuple[V, int]] = {}
 
     def get(self, key: bytes) -> V | None:
+        """Return the value, or None."""
         entry = self._young.get(key)
         if entry is None:
             entry = self._old.get(key)
@@ -26,6 +31,7 @@ class LruCache(Generic[V]):
         return entry[0]
 
     def put(self, key: bytes, value: V, weight: int) -> None:
+        """Store a value, unless it weighs more than half of `max_weight`."""
         if weight > self._half:
             return
         if self._weight + weight > self._half:

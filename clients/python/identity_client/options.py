@@ -1,4 +1,4 @@
-"""How a client behaves: deadline, retries, keepalive, encryption, and the caller's own token."""
+"""The options of a client: deadline, retries, keepalive, TLS, and the caller's own token."""
 
 import json
 import re
@@ -21,73 +21,80 @@ _REPEATABLE: Final = (
     "SetPassword",
     "RevokeSessions",
 )
-"""Of administration: a second attempt to create finds what the first one made, and its secret is lost."""
+"""The methods of AdminService that are retried. A second attempt to create a client would find the one that
+the first attempt created, and its secret would be lost."""
 
 _SHORTEST_BACKOFF: Final = timedelta(milliseconds=10)
-"""With one millisecond gRPC 1.85 loses every other retry, and the call waits for its deadline."""
+"""The shortest initial backoff. With 1 ms gRPC 1.85 loses every other retry, and the call waits for its
+deadline."""
 
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
-"""More than the longest pause: of many clients that come at once the last is not served at once."""
+"""Time for one attempt to connect. More than the longest pause: if many clients connect at the same moment,
+the last of them is not served at once."""
 
 
 _PING_TIMEOUT: Final = timedelta(seconds=20)
-"""For the answer to a ping, after which the connection is given up."""
+"""Time for the answer to a keepalive ping, after which the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """Options of a client; the defaults suit a service in the same region."""
+    """The options of a client; the defaults suit a service in the same region."""
 
     timeout: timedelta = timedelta(seconds=5)
-    """The deadline of each call, its retries included."""
+    """The deadline of each call, including its retries. Streams have none."""
     max_attempts: int = 4
-    """How often a call is tried while the service is UNAVAILABLE or stops, at most 5; 1 = no retry."""
+    """Attempts for a call while the service is UNAVAILABLE or stops, at most 5; 1 = no retry."""
     initial_backoff: timedelta = timedelta(milliseconds=100)
-    """Before the first retry, at least 10 ms; doubles with each, with jitter, up to two seconds."""
+    """The pause before the first retry, with jitter, at least 10 ms; it doubles with each retry, up to 2
+    s."""
     keepalive: timedelta = timedelta(seconds=30)
-    """Between pings on an idle connection; the service permits no less than 20 seconds. Without an answer for
-    20 seconds the connection is given up."""
+    """The time between keepalive pings; the service permits 20 seconds or more. A connection on which a ping
+    is not answered within 20 seconds is closed."""
     max_message_bytes: int = 16 * 2**20
-    """Of one answer; as much as the service allows by default, so that a full VerifyBatch fits."""
+    """The largest answer, in bytes; the default of the service, so that the answer to a full VerifyBatch
+    fits."""
     bearer: str | Callable[[], str] | None = field(default=None, repr=False)
-    """The caller's own access token, or what gives it for each call; needed to revoke more than a
-    token that one holds, and to verify where the service asks for it. `AccessTokens` renews one."""
+    """The caller's own access token, or a function that returns it for each call; None = none. Needed for
+    AdminClient, for all revocations except of a token that the caller holds, and for verifying if the service
+    has `require_caller_auth` or TLS. `AccessTokens` is a function that renews the token."""
     http_proxy: bool = False
-    """Whether to connect through the proxy that `http_proxy` or `https_proxy` of the environment names,
-    unless `no_proxy` excepts the target. Off by default: such a proxy is for the Web, and would see every
-    token of a connection without TLS."""
+    """Whether to connect through the proxy that the environment variable `http_proxy` or `https_proxy` names,
+    unless `no_proxy` excludes the target. Off by default: such a proxy is meant for the Web, and would see
+    all tokens of a connection without TLS."""
     tls: TlsOptions | None = None
-    """How the connection is encrypted; None = not at all, for a service on the same machine."""
+    """TLS of the connection; None = no encryption, for a service on the same machine."""
 
     def channel_arguments(self) -> list[tuple[str, Any]]:
-        """The options of a gRPC channel."""
+        """Return the arguments for `grpc.insecure_channel` or `grpc.secure_channel`."""
         return [
             *(self.tls.channel_arguments() if self.tls is not None else ()),
             ("grpc.service_config", json.dumps(self._service_config())),
             ("grpc.enable_retries", 1),
             ("grpc.enable_http_proxy", int(self.http_proxy)),
-            # gRPC waits a second, and a call's retries are used up by then: a server that is being replaced
-            # resets who connects in that moment, and takes who comes back. Unbounded it would wait up to two
-            # minutes: a service that was away for 48 s was found by its watchers 35 s after it was back.
+            # The default of gRPC is 1 s, and a call's retries are used up by then: a server that is being
+            # replaced resets new connections for a moment, and accepts them afterwards. Without a maximum the
+            # pause grows to two minutes: after an outage of 48 s the watchers came back 35 s late.
             ("grpc.initial_reconnect_backoff_ms", _milliseconds(self.initial_backoff)),
             ("grpc.max_reconnect_backoff_ms", _milliseconds(max(LONGEST_PAUSE, self.initial_backoff))),
-            # Not a pause but the time for one attempt to connect, TLS included; 20 s by default.
+            # Despite its name the time for one attempt to connect, including TLS; the default is 20 s.
             ("grpc.min_reconnect_backoff_ms", _milliseconds(_CONNECT_TIMEOUT)),
             ("grpc.keepalive_time_ms", _milliseconds(self.keepalive)),
             ("grpc.keepalive_permit_without_calls", 1),
-            # Both: the core goes by the second, which is a minute if it is not set.
+            # Both: gRPC's core uses the second, which is a minute by default.
             ("grpc.keepalive_timeout_ms", _milliseconds(_PING_TIMEOUT)),
             ("grpc.http2.ping_timeout_ms", _milliseconds(_PING_TIMEOUT)),
             ("grpc.max_receive_message_length", self.max_message_bytes),
         ]
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes along with each call. Raises InvalidArgumentError for a bearer that is no token."""
+        """Return the metadata of a call. Raises InvalidArgumentError if the bearer is not a token."""
         token = self.bearer() if callable(self.bearer) else self.bearer
         if not token:
             return ()
         if not _TOKEN.fullmatch(token):
-            # gRPC would call it INTERNAL; most often it is a file that was read with its line break.
+            # gRPC would report INTERNAL; the usual cause is a token that was read from a file with its
+            # newline.
             description = "must be a token of visible ASCII characters, without spaces or a line break"
             raise InvalidArgumentError(
                 f"bearer: {description}",
@@ -97,7 +104,7 @@ class ClientOptions:
         return (("authorization", f"Bearer {token}"),)
 
     def _service_config(self) -> dict[str, Any]:
-        # Not for streams: whoever watches resumes after what it was sent last.
+        # Not for streams: a watcher resumes at the last revision that it received.
         names = [
             {"service": "identityapi.v1.IdentityService"},
             {"service": "identityapi.v1.TrustService", "method": "GetKeys"},
@@ -105,13 +112,13 @@ class ClientOptions:
         ]
         method: dict[str, Any] = {"name": names}
         if self.max_attempts > 1:
-            # These calls may be repeated: that is how they are made.
+            # All of these methods are idempotent.
             method["retryPolicy"] = {
                 "maxAttempts": min(self.max_attempts, 5),
                 "initialBackoff": f"{max(self.initial_backoff, _SHORTEST_BACKOFF).total_seconds():.3f}s",
                 "maxBackoff": f"{LONGEST_PAUSE.total_seconds():.3f}s",
                 "backoffMultiplier": 2,
-                # A gRPC server that stops answers CANCELLED to what reaches it in that moment, unseen.
+                # A gRPC server that is stopping answers CANCELLED to new calls, without processing them.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             }
         return {"methodConfig": [method]}

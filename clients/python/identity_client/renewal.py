@@ -1,4 +1,4 @@
-"""The caller's own access token, renewed in time: what a client that calls the service for long needs.
+"""An access token that is renewed before it expires, for clients that call the service for a long time.
 
 from identity_client import AccessTokens, AdminClient, ClientOptions
 
@@ -20,24 +20,26 @@ from identity_client.options import ClientOptions
 from identity_client.values import TokenSet
 
 SERVICE_AUDIENCE: Final = "identity-service"
-"""The audience of tokens that call the service itself, where its operator has set no other."""
+"""The default of the setting `service_audience`: the audience of tokens for calls to the service itself."""
 
 _USED_PART: Final = 0.75
-"""Of a token's life, after which the next one is asked for: the rest is for a service that is away."""
+"""The part of a token's lifetime after which it is renewed. While the service is unreachable the token is
+used for the rest."""
 
 
 class AccessTokens:
-    """Gives a good access token whenever it is called, as `ClientOptions.bearer` does before each call.
+    """A callable that returns a valid access token at each call, for `ClientOptions.bearer`.
 
-    Any thread may call it. Closing it ends the session that a password began.
+    Any thread may call it. Closing it ends the session that `by_password` began. It may be used as a context
+    manager, which closes it.
     """
 
     def __init__(self, identity: IdentityClient, sign_in: Callable[[IdentityClient], TokenSet]) -> None:
-        """Asks for nothing yet.
+        """Create it; the first call signs in.
 
         Args:
-            identity: how the service is reached; it is closed with this.
-            sign_in: shows the credential.
+            identity: a client of the service, which is closed together with this object.
+            sign_in: issues tokens with the credential.
         """
         self._identity = identity
         self._sign_in = sign_in
@@ -56,7 +58,16 @@ class AccessTokens:
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
     ) -> Self:
-        """For a service, by its secret. `options` say how to connect; a bearer in them is not used."""
+        """Create it for a client with a secret; see `IdentityClient.issue_with_secret`.
+
+        Args:
+            client_id: the client.
+            client_secret: its secret.
+            target: host:port of the service.
+            audience: the service's setting `service_audience`.
+            scopes: the scopes of the token, such as `identity.admin`; empty = the client's default.
+            options: of the connection; leave `bearer` out.
+        """
         scopes = list(scopes)
 
         def sign_in(identity: IdentityClient) -> TokenSet:
@@ -76,7 +87,17 @@ class AccessTokens:
         device: str = "",
         options: ClientOptions | None = None,
     ) -> Self:
-        """For a person. `device` is the name of the session while it lasts; `options` as above."""
+        """Create it for a user with a password; see `IdentityClient.issue_with_password`.
+
+        Args:
+            username: the user.
+            password: the user's password.
+            target: host:port of the service.
+            audience: the service's setting `service_audience`.
+            scopes: the scopes of the token, such as `identity.admin`; empty = the user's default.
+            device: a name for the list of sessions.
+            options: of the connection; leave `bearer` out.
+        """
         scopes = list(scopes)
 
         def sign_in(identity: IdentityClient) -> TokenSet:
@@ -95,19 +116,19 @@ class AccessTokens:
         self.close()
 
     def __call__(self) -> str:
-        """An access token that is still good. Raises IdentityError: none is to be had."""
+        """Return an access token that has not expired. Raises IdentityError if the service issues none."""
         with self._lock:
             now = datetime.now(UTC)
             if self._tokens is None or now >= self._renew_time:
                 self._renew(now)
-            assert self._tokens is not None  # noqa: S101  # else renewing has raised
+            assert self._tokens is not None  # noqa: S101  # otherwise `_renew` has raised
             return self._tokens.access_token
 
     def close(self) -> None:
-        """End the session, if there is one, and the connection."""
+        """End the session, if there is one, and close the connection."""
         with self._lock:
             if self._tokens is not None and self._tokens.refresh_token:
-                with suppress(IdentityError):  # then it ends when its time is over
+                with suppress(IdentityError):  # then the session ends when it expires
                     self._identity.revoke_token(self._tokens.refresh_token, reason="signed out")
             self._tokens = None
             self._identity.close()
@@ -118,12 +139,12 @@ class AccessTokens:
         except UnavailableError:
             if self._tokens is None or now >= self._tokens.expire_time:
                 raise
-            return  # the one at hand is good for a while: ask again with the next call
+            return  # the present token is still valid: the next call tries again
         self._tokens = tokens
         self._renew_time = now + (tokens.expire_time - now) * _USED_PART
 
     def _next(self) -> TokenSet:
         if self._tokens is not None and self._tokens.refresh_token:
-            with suppress(UnauthenticatedError):  # the session has ended: begin another
+            with suppress(UnauthenticatedError):  # the session has ended: sign in again
                 return self._identity.refresh(self._tokens.refresh_token)
         return self._sign_in(self._identity)

@@ -1,4 +1,4 @@
-"""Requests as the methods of the client make them. Knows no channel."""
+"""Builds request messages from the arguments of the client's methods. Knows no channel."""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,8 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 
 Encryption = Literal["none", "service", "audience"]
-"""Whom an access token is encrypted for: nobody; this service, so that only Verify can open it; or its one
-audience, with the key that is registered for it."""
+"""The party that an access token is encrypted for, after it is signed: none; this service, so that only
+Verify can decrypt it; or its one audience, with the `encryption_key` of the client of that id."""
 
 
 def issue_request(
@@ -21,7 +21,7 @@ def issue_request(
     claims: Mapping[str, Any] | None,
     encryption: Encryption,
 ) -> pb.IssueRequest:
-    """Raises ValueError: there is no such encryption."""
+    """Build an IssueRequest. Raises ValueError for an unknown `encryption`."""
     request = pb.IssueRequest(
         credential=credential,
         audiences=texts(audiences),
@@ -36,12 +36,12 @@ def issue_request(
 
 
 def texts(values: Iterable[str]) -> Iterable[str]:
-    """One text is a sequence of texts too: of its letters."""
+    """Return the values. Raises TypeError for a single text, which would count as a list of its letters."""
     if isinstance(values, str):
         raise TypeError(f"must be a list of texts, as [{values!r}], not one text")
     return values
 
 
 def once(request_id: str | None) -> str:
-    """A retry carries the same name, so the service raises nothing twice."""
+    """Return the request id, or a random one. A retry sends the same id, so that it revokes nothing twice."""
     return request_id or secrets.token_urlsafe(16)

@@ -1,4 +1,4 @@
-"""Notices that a stream has fallen silent, which TCP may not tell for a minute or ever."""
+"""Detects that no message arrives on a stream any more; TCP may report a dead connection late or never."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,18 +12,20 @@ from identity_client.freshness import steady
 
 
 class Watchdog:
-    """Calls `give_up`, once, when a message that is expected does not come in time.
+    """A timer that calls `give_up` once if an expected message does not come in time.
 
-    One thread expects messages; a thread of the watchdog looks on.
+    The thread that reads the stream calls `expect` and `heard`; a thread of the watchdog checks the time.
     """
 
     def __init__(
         self, give_up: Callable[[], object], interval: float, steady: Callable[[], float] = steady
     ) -> None:
-        """
+        """Create a watchdog that expects nothing yet.
+
         Args:
             give_up: called by the thread of the watchdog.
-            interval: seconds between two looks at most; no shorter limit may be expected.
+            interval: most seconds between two checks; `expect` may not be called with less.
+            steady: the boot clock, in seconds.
         """
         self._give_up = give_up
         self._interval = interval
@@ -33,23 +35,23 @@ class Watchdog:
         self.gave_up = False
 
     def start(self) -> None:
-        """Look on, in a thread, until `end`."""
-        threading.Thread(target=self._look_on, name="identity-watchdog", daemon=True).start()
+        """Start the thread that checks the time, until `end`."""
+        threading.Thread(target=self._run, name="identity-watchdog", daemon=True).start()
 
     def end(self) -> None:
-        """Stop looking on."""
+        """Stop checking."""
         self._ended.set()
 
     def expect(self, seconds: float) -> None:
-        """From now on a message is waited for, for so long at most."""
+        """Expect a message within this many seconds from now."""
         self._due = self._steady() + seconds
 
     def heard(self) -> None:
-        """It has come; nothing is waited for."""
+        """Expect nothing: the message has come."""
         self._due = float("inf")
 
     def look(self) -> float:
-        """Give up if it is time. Returns in how many seconds to look again."""
+        """Call `give_up` if the message is late. Returns the seconds until the next check."""
         left = self._due - self._steady()
         if left > 0:
             return min(left, self._interval)
@@ -58,7 +60,7 @@ class Watchdog:
         self._give_up()
         return 0.0
 
-    def _look_on(self) -> None:
+    def _run(self) -> None:
         while not self._ended.wait(self.look()):
             pass
 
@@ -66,8 +68,8 @@ class Watchdog:
 def until_silent(stream: Any, limit: timedelta) -> Iterator[Any]:
     """Yield the messages of a gRPC stream.
 
-    Raises SilentError, and cancels the stream, when no message has come for `limit`; before the first one
-    for twice as long, since the connection must be made and the service may have many to begin with.
+    If no message comes for `limit`, the stream is cancelled and SilentError is raised. The limit of the first
+    message is twice as long, since the client must connect and the service may have to send many snapshots.
     """
     seconds = limit.total_seconds()
     watchdog = Watchdog(stream.cancel, seconds)

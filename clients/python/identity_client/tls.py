@@ -1,4 +1,4 @@
-"""How the connection is encrypted: whom the client trusts, and what it shows of itself."""
+"""TLS of the connection: the authorities that the client trusts, and its own certificate."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,26 +8,26 @@ import grpc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsOptions:
-    """TLS of a connection; the defaults trust the roots that gRPC brings along and show no certificate.
+    """TLS of a connection; the defaults trust the root certificates of gRPC and show no client certificate.
 
-    The files are read once, when the client is made.
+    The files are read when the client opens a channel: when it is made, and when a watch reconnects.
     """
 
     ca_file: Path | None = None
-    """PEM: the authorities that the service's certificate may come from."""
+    """PEM file: the authorities that may have issued the service's certificate; None = the roots of gRPC."""
     certificate_file: Path | None = None
-    """PEM: the client's own certificate, with what leads up to the authority; needs `key_file`."""
+    """PEM file: the client's certificate, followed by its intermediate certificates; needs `key_file`."""
     key_file: Path | None = None
-    """PEM: the private key of that certificate."""
+    """PEM file: the private key of `certificate_file`."""
     server_name: str | None = None
-    """The name that the service's certificate must have, where it is not the host of the target."""
+    """The name in the service's certificate; None = the host of the target."""
 
     def __post_init__(self) -> None:
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("a client certificate and its key go together: set both, or none")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """What gRPC needs to know. Raises OSError: a file cannot be read."""
+        """Return the credentials for `grpc.secure_channel`. Raises OSError if a file cannot be read."""
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.ca_file),
             private_key=_read(self.key_file),
@@ -35,6 +35,7 @@ class TlsOptions:
         )
 
     def channel_arguments(self) -> list[tuple[str, str]]:
+        """Return the channel arguments that make gRPC expect `server_name`."""
         return [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
 
 

@@ -1,4 +1,4 @@
-"""The client of TrustService: the published keys, and everything that takes tokens back as it happens."""
+"""The client of TrustService: the published keys, and the stream of revocations."""
 
 import threading
 from collections.abc import Iterator
@@ -19,51 +19,68 @@ from identityapi.v1 import trust_service_pb2_grpc as rpc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicKey:
-    """A key that tokens are signed with."""
+    """A public key that verifies the signature of access tokens."""
 
     key_id: str
+    """`kid` in the header of the tokens that the key signed."""
     algorithm: str
+    """The only JWS algorithm that the key is used with, such as ES256."""
     state: str
-    """PENDING, SIGNING or VERIFYING; `UNKNOWN_<number>` for one that is newer than this client."""
+    """PENDING (signs nothing yet), SIGNING or VERIFYING (signs no new tokens); `UNKNOWN_<number>` for a state
+    that is newer than this client."""
     jwk: str
-    """RFC 7517, JSON text."""
+    """The key as a JWK (RFC 7517), JSON text."""
     activate_time: datetime
+    """When the key came or comes into use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The keys of one moment."""
+    """The published keys, as they were when the service answered."""
 
     jwks: str
-    """A JWK Set (RFC 7517 section 5), JSON text."""
+    """The keys as a JWK Set (RFC 7517 section 5), JSON text."""
     keys: tuple[PublicKey, ...]
+    """The same keys, one by one."""
     max_age: timedelta
-    """How long a copy may be used."""
+    """How long a copy may be used before it is fetched again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDenied:
-    """The token of this `jti` is refused until then, when it has expired."""
+    """A revocation of one access token."""
 
     token_id: str
+    """`jti` of the token."""
     deny_until: datetime
+    """The token has expired by then; afterwards the revocation may be forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded:
-    """Tokens of this `sid` are refused until then, when all have expired."""
+    """A revocation of all access tokens of one session."""
 
     session_id: str
+    """`sid` of the tokens."""
     deny_until: datetime
+    """All tokens of the session have expired by then; afterwards the revocation may be forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRaised:
-    """Tokens of this principal, `*` = of all, are refused unless their claim `gen` has this generation."""
+    """A revocation of everything issued so far to or through a principal; it is never forgotten.
+
+    Tokens that name the principal as `sub`, `client_id`, in `act` or in `gen` are revoked, unless their claim
+    `gen` has this generation of it.
+    """
 
     principal: str
+    """Id of a user or client, `*` for the whole service, or `*key:<kid>` for the tokens of one signing
+    key."""
     number: int
+    """The number of the generation; it only grows."""
     link: str
+    """The random name of the generation: the same number with another link revokes the token as well."""
 
 
 Revocation = TokenDenied | SessionEnded | GenerationRaised
@@ -71,25 +88,32 @@ Revocation = TokenDenied | SessionEnded | GenerationRaised
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchEvent:
-    """What one message of a watch says; any part may be empty."""
+    """One message of a watch; each field may be empty."""
 
     revocations: tuple[Revocation, ...] = ()
+    """Revocations to add to those that came before."""
     keys: KeySet | None = None
-    """They replace those that came before."""
+    """The published keys, which replace those that came before; None = unchanged."""
     revision: str = ""
-    """Everything up to here has been sent: what to resume after. Until it comes, not all is known."""
+    """Everything up to this revision has been sent: pass it to `watch(resume_after=…)`. The watcher's state
+    is incomplete until the first revision has come; "" = none in this message."""
     restarted: bool = False
-    """Everything that is live follows, up to the next revision."""
+    """Whether a snapshot begins: all keys and all revocations still in effect, complete with the next
+    revision. What the watcher already knows stays valid."""
     time: datetime | None = None
-    """Of a heartbeat, by the clock of the service."""
+    """In a heartbeat, when the service sent it, by its clock; otherwise None."""
     staleness: timedelta | None = None
-    """Of a heartbeat: since when the service has had no confirmation from its store."""
+    """In a heartbeat, how long ago the service sent the last heartbeat that its store confirmed; otherwise
+    None."""
 
 
 class TrustClient(Connected):
-    """Reads what a verifier needs to check tokens by itself."""
+    """A client of TrustService, for verifiers that verify tokens locally.
 
-    _own_connection = True  # a watch may give it up, and that must disturb no other client
+    See `Connected` for errors, retries and threads.
+    """
+
+    _own_connection = True  # a watch may close the connection, which must not disturb other clients
 
     def __init__(
         self,
@@ -98,36 +122,38 @@ class TrustClient(Connected):
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        """See Connected."""
+        """Create a client; the arguments are those of `Connected`."""
         super().__init__(target, options=options, channel=channel)
         self._stub = rpc.TrustServiceStub(self._channel)
         self._lock = threading.Lock()
         self._closed = False
 
     def close(self) -> None:
-        """Close the channel, if this client made it."""
+        """Close the channel, unless the caller passed it in."""
         with self._lock:
             self._closed = True
             super().close()
 
     def get_keys(self) -> KeySet:
-        """The keys of this moment."""
+        """Return the published keys."""
         return _key_set(self._call(self._stub.GetKeys, pb.GetKeysRequest()).key_set)
 
     def watch(self, resume_after: str = "", *, max_silence: timedelta | None = None) -> Iterator[WatchEvent]:
-        """What is live, then what happens, until the stream ends or the iterator is closed.
+        """Follow the revocations and keys, until the stream ends or the iterator is closed.
+
+        The first messages are a snapshot (the keys and all revocations still in effect), or everything since
+        `resume_after`. Then each change follows as it happens, with heartbeats in between.
 
         Args:
-            resume_after: the last revision that was read; "" = tell everything.
-            max_silence: how long no message may come, not even a heartbeat (one a second, unless the
-                service is set otherwise); before the first message twice as long. Then SilentError is
-                raised, and the next call makes a new connection; calls of other threads on the old one are
-                cancelled. None = as long as the connection seems to live, which can be a minute after the
-                service is gone.
+            resume_after: the last revision that the caller received; "" = begin with a snapshot.
+            max_silence: longest time without any message, heartbeats included (the service sends one per
+                second by default); twice as long before the first message. Then SilentError is raised, and
+                the next call makes a new connection; calls of other threads on the old one are cancelled.
+                None = until gRPC notices that the connection is dead, which can take a minute.
 
-        Raises, while it is read: UnavailableError, ResourceExhaustedError (this watcher is too slow, or one
-        too many): wait a moment and resume. ValueError: the service is newer, and says what this client
-        cannot understand.
+        While it is read, the iterator raises UnavailableError, or ResourceExhaustedError if this watcher
+        reads too slowly or there are too many watchers: in both cases, wait a moment and resume. It raises
+        ValueError if a newer service sends a kind of revocation that this client does not know.
         """
         stream = self._open(self._stub.Watch, pb.WatchRequest(resume_after=resume_after))
         try:
@@ -141,11 +167,11 @@ class TrustClient(Connected):
             stream.cancel()
 
     def _reconnect(self) -> None:
-        """Leave a connection that may be dead. Another stream on it would be as silent."""
+        """Replace a connection that may be dead, on which another stream would be silent as well."""
         with self._lock:
             if self._closed or not self._own:
                 return
-            with suppress(OSError):  # a file of TLS that is not there now: then keep what there is
+            with suppress(OSError):  # a TLS file cannot be read now: keep the old channel
                 channel = self._open_channel()
                 self._channel.close()
                 self._channel = channel
@@ -175,7 +201,7 @@ def _revocation(message: pb.Revocation) -> Revocation:
             raised = message.raised_generation
             return GenerationRaised(principal=raised.principal, number=raised.number, link=raised.link)
         case _:
-            # Passing over it would let a token pass that the service refuses.
+            # Ignoring the revocation would accept a token that the service rejects.
             raise ValueError("the service sent a kind of revocation that is newer than this client")
 
 

@@ -1,7 +1,7 @@
-"""What a watch has told: the published keys and everything that was taken back. Knows no token's text.
+"""The state that a watch has sent: the published keys and all revocations in effect. Knows no token's text.
 
-Facts only grow: a denial may be extended, never shortened, a generation raised, never lowered. One thread
-folds; others read without a lock, since every change is one assignment.
+Facts are only added to: a denial may be extended, never shortened, a generation raised, never lowered. One
+thread applies events; other threads read without a lock, since every change is one assignment.
 """
 
 import math
@@ -11,32 +11,35 @@ from identity_client.access_tokens import KEY, SignedToken, VerifyingKey, open_k
 from identity_client.trust import GenerationRaised, KeySet, SessionEnded, TokenDenied, WatchEvent
 
 _BUCKET_SECONDS = 60
+"""Denials are kept to the end of the minute in which they end."""
 _RAISED = "all tokens of one of the token's principals were revoked"
 RETIRED = "a key that the token was made with was retired"
 LOST = "the token was issued in a history of the store that was lost"
-_TORN = "\0"
-"""In place of the links of two histories: no token was issued under both."""
+_CONFLICTING = "\0"
+"""Replaces the link of a generation that two histories raised differently: no token has this link, so every
+token with this generation or a lower one is revoked."""
 
 
 class TrustState:
-    """Keys, denials and generations, as far as one watch has told them."""
+    """The keys, denials and generations that one watch has sent."""
 
     def __init__(self) -> None:
         self.keys: Mapping[str, VerifyingKey] = {}
         self.denied: dict[str, int] = {}
-        """Token and session ids → the minute when the denial ends."""
+        """Token and session ids → the minute (since 1970) at which the denial ends."""
         self.generations: dict[str, tuple[int, str]] = {}
+        """Principal → number and link of its generation."""
         self.revision = ""
-        """All up to here has been told; empty = nothing yet."""
+        """Everything up to this revision has arrived; "" = begin with a snapshot."""
         self.complete = False
-        """Whether everything that is live has been told, and not only a part of it."""
+        """Whether all revocations in effect have arrived: False until a first or new snapshot is complete."""
         self._unproven: dict[str, tuple[int, str]] = {}
-        """Generations that were told before everything was told anew, and that have not been told since."""
+        """Generations from before the last snapshot that did not come again since it began."""
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
         self._buckets: dict[int, list[str]] = {}
 
     def fold(self, news: WatchEvent) -> None:
-        """Know what this message says. Raises ValueError: a key in it is none."""
+        """Apply one message. Raises ValueError if a key in it is not well-formed."""
         if news.restarted:
             self._unproven = self.generations | self._unproven
         for revocation in news.revocations:
@@ -48,34 +51,34 @@ class TrustState:
                 case GenerationRaised(principal=principal, number=number, link=link):
                     self._raise(principal, number, link)
         if news.keys is not None:
-            self._take(news.keys)
+            self._replace_keys(news.keys)
         if news.restarted:
-            self.start_over()  # a stream that ends before the next revision is not resumed at an older one
+            self.start_over()  # if the stream ends before the next revision, do not resume at an older one
         if news.revision:
             self.revision = news.revision
             self.complete = True
 
     def start_over(self) -> None:
-        """Have everything told anew; what is known stays known, and is not all until then."""
+        """Ask for a snapshot: the state is kept, but is incomplete until the snapshot has arrived."""
         self.revision = ""
         self.complete = False
 
     def evict(self, before: float) -> None:
-        """Forget the denials that ended before then, in Unix seconds."""
+        """Forget the denials that ended before this time (Unix seconds)."""
         current = math.floor(before / _BUCKET_SECONDS)
         for minute in [minute for minute in self._buckets if minute < current]:
             for id_ in self._buckets.pop(minute):
-                if self.denied.get(id_) == minute:  # else it was extended
+                if self.denied.get(id_) == minute:  # unless the denial was extended
                     del self.denied[id_]
 
     def why_revoked(self, token: SignedToken, principals: frozenset[str]) -> str | None:
-        """A sentence that says which level revoked the token, or None while none did."""
+        """Return a sentence that says what revoked the token, or None if it is not revoked."""
         says = token.says
         if says.token_id in self.denied:
             return "the token was revoked"
         if says.session_id in self.denied:
             return "the token's session has ended"
-        # In this direction: those who were ever raised may be many, and are never forgotten.
+        # Look the token's few principals up: generations are never forgotten and may be many.
         if self.generations and not self.generations.keys().isdisjoint(principals):
             for principal in principals:
                 if self._is_raised_over(principal, token.generations.get(principal)):
@@ -83,7 +86,10 @@ class TrustState:
         return None
 
     def is_ahead(self, token: SignedToken) -> bool:
-        """Whether the token names a higher generation than was told: it is newer, or of a lost history."""
+        """Return whether the token names a higher generation than any that arrived.
+
+        Such a token is newer than the state, or it was issued in a history of the store that was lost.
+        """
         for principal, (number, _) in token.generations.items():
             known = self.generations.get(principal)
             if number > (known[0] if known is not None else 0):
@@ -105,18 +111,18 @@ class TrustState:
     def _raise(self, principal: str, number: int, link: str) -> None:
         known, unproven = self.generations.get(principal), self._unproven.get(principal)
         if unproven is not None and number < unproven[0]:
-            # Of another history, which may have revoked what was issued under the higher number.
-            self.generations[principal] = (unproven[0], _TORN)
+            # The lower number is of another history, which may have revoked tokens with the higher number.
+            self.generations[principal] = (unproven[0], _CONFLICTING)
             return
         if unproven is not None:
             del self._unproven[principal]
         if known is None or number > known[0] or (number, link) == unproven:
             self.generations[principal] = (number, link)
         elif number == known[0] and link != known[1]:
-            self.generations[principal] = (number, _TORN)
+            self.generations[principal] = (number, _CONFLICTING)
 
-    def _take(self, key_set: KeySet) -> None:
-        """A key of an algorithm that is newer than this client is left out: its tokens are not good here."""
+    def _replace_keys(self, key_set: KeySet) -> None:
+        """Replace the keys, without those of unknown algorithms, whose tokens are rejected."""
         found: dict[str, VerifyingKey] = {}
         for published in key_set.keys:
             name = (published.algorithm, published.jwk)

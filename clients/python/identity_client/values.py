@@ -1,4 +1,4 @@
-"""What the service answers, as values. Tokens are hidden in every `repr`."""
+"""The answers of the service as immutable values. No `repr` shows a token."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,23 +13,31 @@ from identityapi.v1 import token_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSet:
-    """What a credential or a refresh token was exchanged for."""
+    """The tokens that the service issued for a credential or a refresh token."""
 
     access_token: str = field(repr=False)
-    """Send it as `authorization: Bearer <access_token>`."""
+    """A signed JWT (RFC 9068), encrypted if that was asked for. Send it as `authorization: Bearer
+    <access_token>`."""
     token_type: str
+    """Always "Bearer" (RFC 6750)."""
     expire_time: datetime
+    """When the access token expires."""
     refresh_token: str = field(repr=False)
-    """Empty for clients."""
+    """For `IdentityClient.refresh`; empty for clients, which show their credential again instead."""
     refresh_expire_time: datetime | None
     """When the session ends; None without a refresh token."""
     audiences: tuple[str, ...]
+    """The audiences of the access token."""
     scopes: tuple[str, ...]
+    """The scopes of the access token."""
     token_id: str
+    """`jti` of the access token, by which it can be revoked."""
     session_id: str
+    """`sid` of the session; empty for clients."""
 
     @classmethod
     def from_message(cls, message: token_pb2.TokenSet) -> "TokenSet":
+        """Convert a TokenSet message."""
         return cls(
             access_token=message.access_token,
             token_type=message.token_type,
@@ -47,55 +55,70 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Somebody who acts for the subject (RFC 8693)."""
+    """A party that acts for the subject of a token (RFC 8693 section 4.1)."""
 
     subject: str
+    """The actor's principal id."""
     client_id: str
+    """The client that the actor uses; empty if the token names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The token is good; this is what it says."""
+    """The token is valid; the fields are its claims. All times are aware datetimes in UTC."""
 
     issuer: str
+    """The issuer (`iss`)."""
     subject: str
+    """The principal that the token speaks for (`sub`)."""
     audiences: tuple[str, ...]
+    """The audiences (`aud`)."""
     client_id: str
+    """The client that the token was issued to."""
     scopes: tuple[str, ...]
+    """The scopes (`scope`)."""
     token_id: str
+    """The token's id (`jti`)."""
     session_id: str
+    """The session (`sid`); empty for tokens of clients."""
     issue_time: datetime
+    """When the token was issued (`iat`)."""
     expire_time: datetime
+    """When the token expires (`exp`)."""
     auth_time: datetime | None
+    """When the user authenticated (`auth_time`); None for tokens of clients."""
     actors: tuple[Actor, ...]
-    """Who acts for the subject, the current actor first."""
+    """The parties that act for the subject (`act`), the current actor first; empty = none."""
     may_act: Actor | None
-    """Who alone may act for the subject by exchanging the token; None = nobody is named."""
+    """The only party that may exchange the token to act for the subject (`may_act`); None = not
+    restricted."""
     claims: Mapping[str, object]
     """All other claims."""
     certificate_sha256: bytes
-    """The client certificate that it is bound to (RFC 8705); empty = none."""
+    """SHA-256 of the client certificate that the token is bound to (`cnf`, RFC 8705), 32 bytes; empty =
+    none."""
     revision: str
-    """The place in the change log up to which revocations were known."""
+    """All revocations up to this revision were known when the token was verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The token is not good."""
+    """The token is not valid."""
 
     reason: str
-    """A name of RejectionReason without its prefix, as `REVOKED`; `UNKNOWN_<number>` for one that is
-    newer than this client."""
+    """A name of RejectionReason without its prefix, such as `REVOKED`; `UNKNOWN_<number>` for a reason that
+    is newer than this client."""
     detail: str
-    """A sentence for a log."""
+    """A sentence for the log, without any part of the token."""
     revision: str
+    """All revocations up to this revision were known when the token was rejected."""
 
 
 Outcome = Verified | Rejected
 
 
 def to_outcome(response: pb.VerifyResponse) -> Outcome:
-    """A VerifyResponse as a value. Raises ValueError for one that says neither."""
+    """Convert a VerifyResponse. Raises ValueError if it is neither verified nor rejected."""
     match response.WhichOneof("outcome"):
         case "verified":
             return _verified(response.verified, response.revision)
@@ -110,7 +133,7 @@ def to_outcome(response: pb.VerifyResponse) -> Outcome:
 
 
 def _reason(rejection: pb.Rejection) -> str:
-    """A newer service may know more reasons: the token is rejected all the same."""
+    """Return the reason's name without its prefix; a reason of a newer service is no error."""
     if rejection.reason not in pb.RejectionReason.values():
         return f"UNKNOWN_{rejection.reason}"
     return pb.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
@@ -139,4 +162,5 @@ def _verified(token: token_pb2.VerifiedToken, revision: str) -> Verified:
 
 
 def moment(timestamp: Timestamp) -> datetime:
+    """Convert a Timestamp message to an aware datetime in UTC."""
     return timestamp.ToDatetime(UTC)
