@@ -262,7 +262,7 @@ def _keys(path: Path) -> list[str]:
 
 
 def _encryption_key(path: str | None) -> str | None:
-    """Return the only key of a file as JSON; '' (remove the key) and None (no change) are returned as such."""
+    """Return the only key of a file as JSON; return '' (remove the key) and None (no change) as such."""
     if not path:
         return path
     keys = _keys(Path(path))
