@@ -59,7 +59,7 @@ class Caller:
             )
 
     def _token(self) -> str | None:
-        """Return IDENTITY_TOKEN, or "" or None: a caller named on the command line takes precedence."""
+        """Return IDENTITY_TOKEN ("" if it is not set), or None if the command line names a caller."""
         return None if self.username or self.client_id else secret_of("IDENTITY_TOKEN")
 
     def _credential(self) -> "_Secret | _Password | None":

@@ -16,7 +16,7 @@ from identityapi.v1 import principal_pb2 as pb
 
 app = typer.Typer(help="Manage trusted issuers, whose JWTs authenticate clients.", no_args_is_help=True)
 
-IssuerName = Annotated[str, typer.Argument(metavar="ISSUER", help="The iss of its tokens, exactly.")]
+IssuerName = Annotated[str, typer.Argument(metavar="ISSUER", help="Its name, exactly the iss of its tokens.")]
 JwksUri = Annotated[str | None, typer.Option("--jwks-uri", help="https URL of its JWK Set.")]
 JwksFile = Annotated[
     str | None, typer.Option("--jwks-file", help="Path of its JWK Set on the service's machines.")

@@ -44,8 +44,8 @@ def restore(
     """Restore a backup into a store, while every process of the service is stopped.
 
     Nothing that was revoked since the backup becomes valid again: every earlier token is refused, all
-    sessions end, every signing key is retired, and a new one is created. Lists which accounts, credentials
-    and permissions are back, so that you know what to disable and what to rotate.
+    sessions end, every signing key is retired, and a new one is created. Lists which principals,
+    credentials and permissions are back, so that you know what to disable and what to rotate.
     """
     with stoppable("the restore was not finished; run the same command again", as_json=as_json):
         settings = settings_for_store_admin(config, store)

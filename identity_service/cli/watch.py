@@ -84,7 +84,7 @@ def _line(revocation: Revocation) -> dict[str, object]:
 
 
 class _JsonPrinter:
-    """Prints each line as a JSON object."""
+    """A printer of lines as JSON objects."""
 
     def show(self, line: dict[str, object]) -> None:
         put_json(
@@ -93,7 +93,7 @@ class _JsonPrinter:
 
 
 class _TextPrinter:
-    """Prints each line as text: the current time in UTC, the event, and its values."""
+    """A printer of lines as text: the current time in UTC, the event, and its values."""
 
     def show(self, line: dict[str, object]) -> None:
         values = dict(line)

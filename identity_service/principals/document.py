@@ -79,7 +79,7 @@ def read_document(text: str) -> Document:
 
 
 class _Reader:
-    """Converts YAML nodes to plain values, and adds their lines and problems to the document."""
+    """A converter of YAML nodes to plain values, which adds their lines and problems to a document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document

@@ -40,7 +40,8 @@ def read_principals(
         keys: checks public keys.
         own: the issuer name of the service that the file is for, if it is known.
 
-    Raises ConfigurationError: one line for each problem, as `name:line: path: what it must be`.
+    Raises:
+        ConfigurationError: one line for each problem, as `name:line: path: what it must be`.
     """
     document = _document(content)
     declaration: Declaration | None = None

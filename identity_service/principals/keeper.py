@@ -21,7 +21,7 @@ INTERVAL: Final = 1.0
 
 
 class PrincipalsKeeper:
-    """Applies one principals file, at start and, in a thread of its own, after each change."""
+    """A thread that applies one principals file after each change; `start` applies it for the first time."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class PrincipalsKeeper:
             self._look()
 
     def _look(self) -> None:
-        """Apply the file if it has changed; a wrong file is logged once and changes nothing."""
+        """Apply the file if it has changed. Log its problems once; an invalid file changes nothing."""
         content = self._read()
         digest = _digest(content)
         settled, self._last_digest = digest == self._last_digest, digest
