@@ -1,1 +1,1 @@
-"""The command line: says what happened to people or, with --json, to scripts. Owns no rule of its own."""
+"""The `identity` command line: prints results as text or, with --json, as JSON. Holds no business rules."""

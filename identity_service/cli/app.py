@@ -1,4 +1,4 @@
-"""The command `identity`: puts the groups of commands together."""
+"""The command `identity`, assembled from its subcommands and groups of commands."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`identity apply`: makes clients, users and trusted issuers as a file declares them."""
+"""`identity apply`: makes clients, users and trusted issuers match a file that declares them."""
 
 import json
 import sys
@@ -28,19 +28,22 @@ _STYLES = {Action.CREATE: "green", Action.CHANGE: "yellow", Action.DELETE: "red"
 @remote
 def apply(
     service: Service,
-    file: Annotated[Path, typer.Option("--file", "-f", help="The YAML file; - reads standard input.")],
+    file: Annotated[Path, typer.Option("--file", "-f", help="YAML file, or - for standard input.")],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the difference; exit 5 if there is one.")
+        bool, typer.Option("--dry-run", help="Show the differences, change nothing; exit 5 if any.")
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete what the file does not name, of the kinds that it has.")
+        bool,
+        typer.Option(
+            "--prune", help="Also delete records that the file does not name, in the sections that it has."
+        ),
     ] = False,
     yes: YesOption = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make clients, users and trusted issuers as a file says; exit 0 once they are.
+    """Make clients, users and trusted issuers match a file; exit 0 once they do.
 
-    What is as declared stays untouched, so applying a file twice changes nothing the second time.
+    Records that already match stay untouched, so applying the same file again changes nothing.
     """
     declaration = _read(file)
     with service.admin_as() as (admin, caller_id):
@@ -60,7 +63,7 @@ def apply(
 
 
 class _Outcome:
-    """What came of the steps: secrets that nobody can ask for again, and what was refused."""
+    """The result of the steps: new client secrets, which cannot be read again, and refused changes."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
@@ -69,7 +72,7 @@ class _Outcome:
         self.code = Exit.DONE
 
     def carry_out(self, records: RemoteRecords) -> None:
-        """Whatever happens on the way, the secrets that were given are shown."""
+        """Carry out the steps. Errors are kept for `show`, so that new secrets are printed in any case."""
         try:
             carry_out(self._steps, records, self._keep)
         except ConfigurationError as error:
@@ -81,6 +84,7 @@ class _Outcome:
         self._secrets[client_id] = secret.reveal()
 
     def show(self, *, dry_run: bool, as_json: bool) -> None:
+        """Print the result: all of it as JSON, or the secrets, with refused changes on standard error."""
         if as_json:
             changes = [_plain(step) for step in self._steps]
             outcome = {
@@ -100,7 +104,7 @@ class _Outcome:
 
 
 def _read(file: Path) -> Declaration:
-    # Here, since `identity serve` loads this module too, and its memory counts.
+    # Imported late: `identity serve` also loads this module, and its memory use is kept low.
     from identity_service.principals.file import read_principals
 
     if str(file) == "-":
@@ -113,7 +117,7 @@ def _read(file: Path) -> Declaration:
 
 
 def _print_steps(steps: Sequence[Step]) -> None:
-    """`+` is made, `~` is changed field by field, `-` is deleted."""
+    """Print the steps: `+` creates a record, `~` changes it (with the fields), `-` deletes it."""
     if not steps:
         put("nothing to do")
     for step in steps:

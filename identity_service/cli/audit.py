@@ -1,4 +1,4 @@
-"""`identity audit`: what happened, and what happens."""
+"""`identity audit`: lists stored audit events, and follows new ones."""
 
 import json
 from collections.abc import Sequence
@@ -17,21 +17,26 @@ from identity_service.config.values import Duration
 from identity_service.domain.audit import AuditKind, AuditType
 from identityapi.v1 import audit_pb2 as pb
 
-app = typer.Typer(help="What happened: who did what to whom, from where.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show audit events: the actor, the action, its target, and the peer address.", no_args_is_help=True
+)
 
-_LEADING: Final = ("event_id", "time", "type", "details")
-"""Of a line for people: what it begins with, or shows in another way."""
+_NOT_PAIRS: Final = ("event_id", "time", "type", "details")
+"""Fields that a text line does not show as `name=value`: it begins with time and type, omits the id, and
+shows each of the details as a pair of its own."""
 
 _TYPES: Final = tuple(sorted(AuditType))
 _TRAFFIC: Final = frozenset(type_.value for type_ in AuditType if type_.kind is AuditKind.TRAFFIC)
 
 Types = Annotated[
     list[str] | None,
-    typer.Option("--type", help="Only of this type, as session_revoked. Repeatable."),
+    typer.Option("--type", help="Only events of this type, e.g. session_revoked. Repeatable."),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(help="From then on: a time as 2026-05-06T07:08:09Z, or how long ago, as 15m or 7d."),
+    typer.Option(
+        help="Only events since this time, e.g. 2026-05-06T07:08:09Z, or this long ago, e.g. 15m or 7d."
+    ),
 ]
 
 
@@ -39,14 +44,18 @@ Since = Annotated[
 @remote
 def list_events(
     service: Service,
-    principal: Annotated[str, typer.Option(help="Only of this actor, subject, client or target.")] = "",
+    principal: Annotated[
+        str, typer.Option(help="Only events with this actor, subject, client or target.")
+    ] = "",
     type_: Types = None,
     since: Since = None,
-    until: Annotated[str | None, typer.Option(help="Before then; as --since.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 100,
+    until: Annotated[
+        str | None, typer.Option(help="Only events before this time; written as for --since.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many events.")] = 100,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show events, the newest first."""
+    """List audit events, the newest first."""
     _check_types(type_ or ())
     start, end = _time("--since", since), _time("--until", until)
     with service.admin() as admin:
@@ -71,13 +80,16 @@ def list_events(
 def tail(
     service: Service,
     resume_after: Annotated[
-        str, typer.Option("--resume-after", help="The event_id that was seen last; shows what came since.")
+        str,
+        typer.Option(
+            "--resume-after", help="The event_id of the last event seen: show the events after it first."
+        ),
     ] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Show events as they happen, one a line, until Ctrl-C.
+    """Show audit events as they happen, one per line, until Ctrl-C.
 
-    Events of traffic, as token_issued, are shown only if the service runs with audit_traffic = "store".
+    Traffic events, e.g. token_issued, are shown only if the service runs with audit_traffic = "store".
     """
     with service.admin() as admin:
         try:
@@ -88,17 +100,19 @@ def tail(
 
 
 def _print(row: dict[str, Any], *, as_json: bool) -> None:
-    """One line, at once."""
+    """Print an event on one line and flush it."""
     if as_json:
         put_json(row)
     else:
-        said = {name: value for name, value in row.items() if value and name not in _LEADING} | row["details"]
+        said = {name: value for name, value in row.items() if value and name not in _NOT_PAIRS} | row[
+            "details"
+        ]
         pairs = "  ".join(f"{name}={_delimited(value)}" for name, value in said.items())
         put(f"{row['time']:%Y-%m-%d %H:%M:%S}  {row['type']:<22}  {pairs}")
 
 
 def _delimited(value: str) -> str:
-    """The value in quotes if it could be taken for more than one, as `lost  actor=root` could."""
+    """Quote a value that could be read as several pairs, such as `lost  actor=root`."""
     return json.dumps(value, ensure_ascii=False) if any(c.isspace() or c in '"=' for c in value) else value
 
 
@@ -118,13 +132,13 @@ def _row(event: pb.AuditEvent) -> dict[str, Any]:
 
 
 def _check_types(names: Sequence[str]) -> None:
-    """End with the exit code of wrong usage if one of them is no type of event."""
+    """End the command with Exit.USAGE if a name is not an audit event type."""
     if unknown := [name for name in names if name not in _TYPES]:
         fail(f"--type: {unknown[0][:64]!r} is no type of event; there are {', '.join(_TYPES)}", Exit.USAGE)
 
 
 def _time(option: str, text: str | None) -> datetime | None:
-    """A moment, or how long ago it was; without a zone it is UTC."""
+    """Parse a time, or a duration before now. A time without a zone is UTC."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`identity backup`: a copy of the store in a file, while the service goes on."""
+"""`identity backup`: writes a copy of the store to a file while the service keeps running."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,25 +11,25 @@ from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.composition import copies
 
-_NEVER: Final = ("sessions", "audit_events")
-"""What no backup holds."""
+_EXCLUDED: Final = ("sessions", "audit_events")
+"""The kinds of records that a backup never contains."""
 
 
 def held_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the counts of what a backup can hold."""
-    return {name: count for name, count in counts.items() if name not in _NEVER}
+    """Return the counts of the kinds of records that a backup can contain."""
+    return {name: count for name, count in counts.items() if name not in _EXCLUDED}
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="A new file. An existing one is never overwritten.")],
+    file: Annotated[Path, typer.Argument(help="File to create. An existing file is never overwritten.")],
     config: ConfigOption = None,
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a backup of the store into a new file, while the service goes on.
+    """Write a backup of the store to a new file while the service keeps running.
 
-    It holds clients, users, trusted issuers, the sealed keys and all that is revoked, encrypted under the
-    master key; it can be restored only with that. It holds no sessions and no audit events.
+    The file contains clients, users, trusted issuers, the sealed keys and all revocations, encrypted under
+    the master key: it cannot be restored without that key. It contains no sessions and no audit events.
     """
     with stoppable("no backup was written", as_json=as_json):
         settings = settings_for_store_admin(config, store)

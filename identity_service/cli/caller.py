@@ -1,5 +1,6 @@
-"""Who calls: the credential of a command, from the environment, a file or a question. Never from its words,
-which other users of the machine can read.
+"""The credential with which a command calls the service: from the environment, a file or a prompt.
+
+A secret is never a command-line argument, since other users of the machine can read those.
 """
 
 import os
@@ -18,12 +19,12 @@ from identity_service.config.values import is_loopback
 from identity_service.jose.strict import decode_base64url, parse_object
 
 DEVICE: Final = "identity command line"
-"""How the session of a command is called while it lasts."""
+"""The device name of the session that a command opens, in the list of sessions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """What a command was told about who calls."""
+    """The caller that the command line names, if any, and the audience of tokens for the service."""
 
     username: str | None = None
     client_id: str | None = None
@@ -33,7 +34,11 @@ class Caller:
     def bearer(
         self, target: str, options: ClientOptions, scopes: Sequence[str]
     ) -> Iterator[str | AccessTokens | None]:
-        """What proves the caller, until the block ends; None = the connection's certificate does."""
+        """Yield the caller's token or source of tokens, valid until the block ends.
+
+        None means that the client certificate of the connection authenticates the caller. Ends the command
+        with Exit.USAGE if there is no credential at all.
+        """
         if token := self._token():
             yield token
         elif credential := self._credential():
@@ -54,7 +59,7 @@ class Caller:
             )
 
     def _token(self) -> str | None:
-        """What the command line says outweighs the environment."""
+        """Return IDENTITY_TOKEN ("" if it is not set), or None if the command line names a caller."""
         return None if self.username or self.client_id else secret_of("IDENTITY_TOKEN")
 
     def _credential(self) -> "_Secret | _Password | None":
@@ -71,12 +76,12 @@ class Caller:
     ) -> AccessTokens:
         def sign_in(identity: IdentityClient) -> TokenSet:
             try:
-                return credential.show(identity, self.audience, scopes)
+                return credential.request_tokens(identity, self.audience, scopes)
             except PermissionDeniedError as error:
                 if error.reason != "SCOPE_NOT_ALLOWED":
                     raise
-                # Enough for what is the caller's own; what needs the scope says so by itself.
-                return credential.show(identity, self.audience, ())
+                # Without the scope the caller may still manage its own sessions; other calls are refused.
+                return credential.request_tokens(identity, self.audience, ())
 
         return AccessTokens(IdentityClient(target, options=options), sign_in)
 
@@ -86,7 +91,7 @@ class _Secret:
     client_id: str
     client_secret: str
 
-    def show(self, identity: IdentityClient, audience: str, scopes: Sequence[str]) -> TokenSet:
+    def request_tokens(self, identity: IdentityClient, audience: str, scopes: Sequence[str]) -> TokenSet:
         return identity.issue_with_secret(
             self.client_id, self.client_secret, audiences=[audience], scopes=scopes
         )
@@ -97,14 +102,14 @@ class _Password:
     username: str
     password: str
 
-    def show(self, identity: IdentityClient, audience: str, scopes: Sequence[str]) -> TokenSet:
+    def request_tokens(self, identity: IdentityClient, audience: str, scopes: Sequence[str]) -> TokenSet:
         return identity.issue_with_password(
             self.username, self.password, audiences=[audience], scopes=scopes, device=DEVICE
         )
 
 
 def subject_of(token: str) -> str:
-    """Whom a token speaks for, as it says itself; empty where only the service can read it."""
+    """Return the unverified `sub` of a token; empty if it has none or cannot be read, e.g. is encrypted."""
     try:
         _, claims, _ = token.split(".")
         return str(parse_object(decode_base64url(claims)).get("sub", ""))
@@ -113,9 +118,13 @@ def subject_of(token: str) -> str:
 
 
 def secret_of(name: str, *, blanks: str | None = None) -> str:
-    """A secret from the environment without the line break that a file or a Secret often ends with.
+    """Return a secret from the environment, stripped, since files often end with a line break.
 
-    `blanks` = what is left out at its ends; None = all blanks.
+    Says once, on standard error, if anything was stripped. Returns "" if the variable is not set.
+
+    Args:
+        name: the environment variable.
+        blanks: the characters to strip at both ends; None = all white space.
     """
     written = os.environ.get(name, "")
     secret = written.strip(blanks)
@@ -125,19 +134,22 @@ def secret_of(name: str, *, blanks: str | None = None) -> str:
 
 
 def read_password() -> str:
-    """The caller's own password: IDENTITY_PASSWORD, or asked for."""
+    """Return the caller's password from IDENTITY_PASSWORD, or prompt for it."""
     return secret_of("IDENTITY_PASSWORD", blanks="\r\n") or typer.prompt(
         "Password", hide_input=True, err=True
     )
 
 
 def read_client_secret() -> str:
-    """The secret of the client that calls: IDENTITY_CLIENT_SECRET, its file, or asked for."""
+    """Return the calling client's secret from the environment or its file, or prompt for it."""
     return client_secret_of_environment() or typer.prompt("Client secret", hide_input=True, err=True)
 
 
 def client_secret_of_environment() -> str | None:
-    """IDENTITY_CLIENT_SECRET, or what the file IDENTITY_CLIENT_SECRET_FILE holds."""
+    """Return IDENTITY_CLIENT_SECRET, or the content of the file IDENTITY_CLIENT_SECRET_FILE, or None.
+
+    Ends the command with Exit.USAGE if the file cannot be read.
+    """
     if secret := secret_of("IDENTITY_CLIENT_SECRET"):
         return secret
     path = os.environ.get("IDENTITY_CLIENT_SECRET_FILE")
@@ -146,7 +158,7 @@ def client_secret_of_environment() -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
-        # `from None` as it were: the library's error carries the content.
+        # The library's error is not shown: it contains the content of the file, which is a secret.
         fail(f"IDENTITY_CLIENT_SECRET_FILE: {path} holds no text", Exit.USAGE)
     except OSError as error:
         fail(f"IDENTITY_CLIENT_SECRET_FILE: cannot read {path}: {error.strerror}", Exit.USAGE)

@@ -1,4 +1,4 @@
-"""`identity client`: services, and programs through which people sign in."""
+"""`identity client`: manages clients, that is services and programs through which users sign in."""
 
 import json
 from collections.abc import Sequence
@@ -25,36 +25,41 @@ from identity_service.cli.remote import Service, remote
 from identity_service.domain.principals import Grant, OnReuse
 from identityapi.v1 import principal_pb2 as pb
 
-app = typer.Typer(help="Services and programs that get tokens.", no_args_is_help=True)
+app = typer.Typer(help="Manage clients: services and programs that get tokens.", no_args_is_help=True)
 
 ClientId = Annotated[str, typer.Argument(help="The client's id.")]
-Grants = Annotated[list[Grant] | None, typer.Option("--grant", help="How it may get tokens.")]
+Grants = Annotated[
+    list[Grant] | None, typer.Option("--grant", help="Grant that the client may use. Repeatable.")
+]
 MaxLifetime = Annotated[
-    int | None, typer.Option("--max-lifetime", min=1, help="Of its access tokens, in seconds.")
+    int | None,
+    typer.Option("--max-lifetime", min=1, help="Maximum lifetime of its access tokens, in seconds."),
 ]
 Reuse = Annotated[
     OnReuse | None,
-    typer.Option("--on-reuse", help="What a reused refresh token does, where it proved itself."),
+    typer.Option("--on-reuse", help="Reaction to a reused refresh token, if the client authenticated."),
 ]
 Certificates = Annotated[
     list[str] | None,
-    typer.Option("--certificate", help="That proves it: spiffe://…, dns:name or sha256:hex."),
+    typer.Option("--certificate", help="Its certificate: spiffe://…, dns:name or sha256:hex. Repeatable."),
 ]
 PublicKeys = Annotated[
     list[Path] | None,
-    typer.Option("--public-key", help="A file with a JWK, or a set of them, that proves it.", dir_okay=False),
+    typer.Option("--public-key", help="File with its public JWK or JWK Set. Repeatable.", dir_okay=False),
 ]
 ExchangeAudiences = Annotated[
     list[str] | None,
-    typer.Option("--exchange-audience", help="Audience of tokens that it may exchange; * = any."),
+    typer.Option("--exchange-audience", help="Audience of tokens that it may exchange; * = any. Repeatable."),
 ]
 EncryptionKey = Annotated[
     str | None,
-    typer.Option("--encryption-key", help="A file with the public JWK that tokens for it are encrypted to."),
+    typer.Option("--encryption-key", help="File with the public JWK that tokens for it are encrypted to."),
 ]
 RequireBinding = Annotated[
     bool | None,
-    typer.Option("--require-binding/--no-require-binding", help="Bind its tokens to its certificate."),
+    typer.Option(
+        "--require-binding/--no-require-binding", help="Bind its tokens to its certificate, and require one."
+    ),
 ]
 
 
@@ -68,10 +73,11 @@ def create(
     name: DisplayName = None,
     grant: Grants = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Only signs people in: --no-secret, with grants for that.")
+        bool,
+        typer.Option("--public", help="Only signs users in: no secret; grants password and refresh_token."),
     ] = False,
     no_secret: Annotated[
-        bool, typer.Option("--no-secret", help="It proves itself by certificate, key or trusted issuer.")
+        bool, typer.Option("--no-secret", help="It authenticates by certificate, key or trusted issuer.")
     ] = False,
     certificate: Certificates = None,
     public_key: PublicKeys = None,
@@ -82,7 +88,7 @@ def create(
     on_reuse: Reuse = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Create a client. Its secret is printed once and kept only as a hash."""
+    """Create a client. Its secret is printed once; the service stores only a hash."""
     usual = [Grant.PASSWORD, Grant.REFRESH_TOKEN] if public else [Grant.CLIENT_CREDENTIALS]
     wanted, _ = _message(
         client_id,
@@ -106,7 +112,7 @@ def create(
 @app.command("list")
 @remote
 def list_clients(service: Service, limit: Limit = None, as_json: JsonFlag = False) -> None:
-    """List clients by id."""
+    """List clients, ordered by id."""
     with service.admin() as admin:
         rows = [_row(client) for client in first(admin.list_clients(), limit)]
     show_table(rows, as_json=as_json, empty="no clients")
@@ -135,13 +141,18 @@ def update(
     encryption_key: EncryptionKey = None,
     require_binding: RequireBinding = None,
     max_lifetime: Annotated[
-        int | None, typer.Option("--max-lifetime", min=0, help="In seconds; 0 = the service's own maximum.")
+        int | None,
+        typer.Option(
+            "--max-lifetime",
+            min=0,
+            help="Maximum lifetime of its access tokens, in seconds; 0 = the service's own maximum.",
+        ),
     ] = None,
     on_reuse: Reuse = None,
     etag: Etag = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Change what is given; a list replaces the one that was, and '' empties it."""
+    """Change the given fields. A list replaces the stored list; '' empties it."""
     wanted, fields = _message(
         client_id,
         audience=audience,
@@ -168,11 +179,13 @@ def update(
 def rotate_secret(
     service: Service,
     client_id: ClientId,
-    overlap: Annotated[int, typer.Option(help="Seconds that the old secrets go on working.", min=0)] = 0,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke all that it was issued.")] = False,
+    overlap: Annotated[int, typer.Option(help="Seconds for which the old secrets keep working.", min=0)] = 0,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Also revoke all tokens issued to it or through it.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Give a client a new secret, printed once."""
+    """Create a new secret for a client, and print it once."""
     with service.admin() as admin:
         made = admin.rotate_client_secret(client_id, overlap=timedelta(seconds=overlap), revoke=revoke)
     _show_secret(client_id, made.client_secret, as_json=as_json)
@@ -181,7 +194,7 @@ def rotate_secret(
 @app.command("disable")
 @remote
 def disable(service: Service, client_id: ClientId, enable: Enable = False, as_json: JsonFlag = False) -> None:
-    """Refuse a client and all that was issued to it or through it, at once."""
+    """Disable a client, and revoke all tokens issued to it or through it, at once."""
     with service.admin() as admin:
         admin.update_client(pb.Client(client_id=client_id, disabled=not enable), ["disabled"])
     show({"client_id": client_id, "disabled": not enable}, as_json=as_json)
@@ -190,7 +203,7 @@ def disable(service: Service, client_id: ClientId, enable: Enable = False, as_js
 @app.command("delete")
 @remote
 def delete(service: Service, client_id: ClientId, yes: YesOption = False, as_json: JsonFlag = False) -> None:
-    """Delete a client and revoke all that was issued to it or through it."""
+    """Delete a client, and revoke all tokens issued to it or through it, at once."""
     confirm(f"Delete the client {client_id} and revoke its tokens?", yes=yes)
     with service.admin() as admin:
         admin.delete_client(client_id)
@@ -212,7 +225,7 @@ def _message(
     max_lifetime: int | None,
     on_reuse: OnReuse | None,
 ) -> tuple[pb.Client, list[str]]:
-    """A client as the options say it, and the fields that they speak of."""
+    """Return a client with the fields that the options set, and the names of those fields."""
     given: dict[str, Any] = {
         "display_name": name,
         "grants": [pb.Grant.Value(f"GRANT_{each.upper()}") for each in grant] if grant is not None else None,
@@ -239,7 +252,7 @@ def _list(given: Sequence[str] | None) -> list[str] | None:
 
 
 def _keys(path: Path) -> list[str]:
-    """The keys of a file: a JWK, or those of a JWK Set."""
+    """Return the keys of a file, which holds a JWK or a JWK Set, each as JSON."""
     try:
         value = json.loads(read_text(path))
     except ValueError:
@@ -249,7 +262,7 @@ def _keys(path: Path) -> list[str]:
 
 
 def _encryption_key(path: str | None) -> str | None:
-    """The one key of a file; no file ('') = no key."""
+    """Return the only key of a file as JSON; return '' (remove the key) and None (no change) as such."""
     if not path:
         return path
     keys = _keys(Path(path))

@@ -1,4 +1,4 @@
-"""`identity clock`: what the store remembers of the time, and accepting a clock that was set back."""
+"""`identity clock`: accepts this machine's clock although the store remembers a later time."""
 
 from typing import Annotated
 
@@ -10,22 +10,22 @@ from identity_service.cli.output import JsonFlag, failures, show
 from identity_service.cli.records import confirm
 from identity_service.domain.audit import AuditEvent, AuditType
 
-app = typer.Typer(help="The clock, as the store remembers it.", no_args_is_help=True)
+app = typer.Typer(help="Accept a clock that was set back.", no_args_is_help=True)
 
 
 @app.command("accept")
 def accept(
     config: ConfigOption = None,
     store: StoreOption = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit events.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the audit event.")] = "",
     yes: YesOption = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Accept that the clock of this machine is right although it is hours behind what the store remembers.
+    """Accept this machine's clock as right although it is hours behind the time that the store remembers.
 
-    Every process refuses to answer until then, since revocations that were forgotten could count again. Run
-    it only if the time shown is right. Then revoke everything that was issued while the clock was ahead:
-    `identity token revoke --everything`.
+    Until then every process refuses to answer, because revocations that were deleted as expired could be
+    needed again. Run this only if the time shown is right. Afterwards revoke everything that was issued
+    while the clock was ahead: `identity token revoke --everything`.
     """
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)

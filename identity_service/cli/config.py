@@ -1,4 +1,4 @@
-"""`identity config`: what the settings are, and where each comes from."""
+"""`identity config`: prints the settings with their sources, and checks them."""
 
 import typer
 
@@ -10,7 +10,7 @@ app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 
 @app.command("show")
 def show_settings(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Print each setting with where its value came from; secrets are masked."""
+    """Print each setting with its value, the source of the value, and its meaning. Secrets are masked."""
     with failures(as_json=as_json):
         loaded = load(config, store=store)
         rows = [
@@ -27,7 +27,7 @@ def show_settings(config: ConfigOption = None, store: StoreOption = None, as_jso
 
 @app.command("check")
 def check(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Exit 0 if the settings are usable, else say what is wrong with which."""
+    """Check the settings: exit 0 if they are valid, otherwise print each problem."""
     with failures(as_json=as_json):
         load(config, store=store)
         if as_json:

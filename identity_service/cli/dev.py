@@ -1,7 +1,7 @@
-"""`identity serve --dev`, which `make run` calls: everything on one machine, ready to try.
+"""`identity serve --dev`, which `make run` calls: a complete service on one machine, for trials only.
 
-Keeps what it makes in `var/`: the master key, the embedded store, and the secrets of the demo
-accounts, each in a file of mode 0600. For trying the service out, not for running it.
+Its files are in `var/`, each with mode 0600: the master key, the embedded store, and the secrets of the
+demo accounts.
 """
 
 import json
@@ -32,7 +32,10 @@ _SCOPES: Final = ("read", "write")
 
 
 def flags(loaded: LoadedSettings) -> dict[str, object]:
-    """The settings that `--dev` adds to what the operator chose: a master key, if there is none."""
+    """Return the settings that `--dev` adds to those that the operator has set.
+
+    They are: console logs on a terminal, gRPC reflection, and a master key in `var/`, created if missing.
+    """
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     settings = loaded.settings
     added: dict[str, object] = {}
@@ -48,7 +51,10 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
 
 
 def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
-    """Initialise a virgin store with demo accounts; lower `durability` where Redis cannot give it."""
+    """Initialise an empty store with demo accounts; lower `durability` if this Redis cannot provide it.
+
+    Returns the settings to serve with, and the demo accounts, or None if those of the store are not known.
+    """
     findings = opening.check_store(settings)
     if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
         lowered = settings.model_copy(update={"durability": "unsynced"})
@@ -87,7 +93,7 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
 
 
 def print_calls(target: str, accounts: Accounts | None) -> None:
-    """What to paste next."""
+    """Print, on standard error, example calls to paste into another terminal."""
     if accounts is None:
         say(f"The store was initialised before, and {DEMO_ACCOUNTS} holds no accounts of it.")
         say("Make some, as an administrator: identity client create …, identity user create …")

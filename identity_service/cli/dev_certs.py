@@ -1,6 +1,6 @@
-"""`identity dev-certs`, which `make dev-certs` calls: certificates for trying TLS out on one machine.
+"""`identity dev-certs`, which `make dev-certs` calls: certificates for trying TLS on one machine.
 
-Every run makes a new authority and forgets its key, so that nobody can make more of them.
+Every run creates a new certificate authority and discards its key, so that it can never issue another one.
 """
 
 import sys
@@ -21,12 +21,12 @@ _HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def dev_certs(
-    folder: Annotated[Path, typer.Option(help="Where to write them; what is there is replaced.")] = _FOLDER,
+    folder: Annotated[Path, typer.Option(help="Folder to write to; existing files are replaced.")] = _FOLDER,
     client_name: Annotated[
-        str, typer.Option(help="What the client's certificate names: a host, or a spiffe://… id.")
+        str, typer.Option(help="Name in the client certificate: a host, or a spiffe://… id.")
     ] = "demo.localhost",
 ) -> None:
-    """Make an authority, a server's and a client's certificate for this machine, good for 30 days."""
+    """Create a CA, a server and a client certificate for this machine, valid for 30 days."""
     with failures(as_json=False):
         authority = Authority("identity-service development", lifetime=_LIFETIME)
         server = authority.issue("server", names=_HOSTS, lifetime=_LIFETIME, server=True)

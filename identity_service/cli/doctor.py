@@ -1,4 +1,4 @@
-"""`identity doctor`: checks what the service stands on, and says what to do about what it finds."""
+"""`identity doctor`: checks what the service depends on, and says how to fix each problem."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -25,12 +25,12 @@ from identity_service.jose.certificates import CertificateFacts
 from identity_service.replication.replica import FRESH
 from identity_service.settings import Settings
 
-_SOON: Final = 0.2
-"""Of a certificate's life: by then, whatever renews it should have done so."""
+_RENEWAL_DUE: Final = 0.2
+"""The last fraction of a certificate's lifetime, in which it should have been renewed already."""
 
 
 class Check(NamedTuple):
-    """One line of the report."""
+    """The result of one check (ok, warn or FAIL), with advice: one line of the report."""
 
     check: str
     result: str
@@ -38,7 +38,7 @@ class Check(NamedTuple):
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, keys, TLS, grpcio, store, clock and issuers. Exit 1 if something must be mended."""
+    """Check settings, keys, TLS, grpcio, store, clock and issuers. Exit 1 if a check fails."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
@@ -48,7 +48,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
-    yield _attempt("master key", lambda: _nothing(opening.open_sealer(settings)))
+    yield _attempt("master key", lambda: _no_advice(opening.open_sealer(settings)))
     yield from _check_tls(settings, SystemClock().now())
     yield from _check_grpcio(settings)
     with ExitStack() as opened:
@@ -76,7 +76,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
 
 
 def _require_file(settings: Settings) -> None:
-    """Raise ConfigurationError if the file of an SQLite store is not there: to open it would make one."""
+    """Raise ConfigurationError if the file of an SQLite store is missing, since opening would create it."""
     file = opening.store_file(settings)
     try:
         if file is not None:
@@ -87,7 +87,7 @@ def _require_file(settings: Settings) -> None:
             "to the path of the one that you have"
         ) from None
     except OSError:
-        return  # opening it says more
+        return  # opening the store reports the details
 
 
 def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
@@ -110,7 +110,7 @@ def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
 
 
 def _check_grpcio(settings: Settings) -> Iterator[Check]:
-    """Whether the installed grpcio serves without a thread for each slow client; see `grpcio_fallback`."""
+    """Warn if the installed grpcio needs a thread for each slow client; see `grpcio_fallback`."""
     if settings.engine == "grpcio" and (reason := why_not()):
         yield Check(
             "grpcio",
@@ -127,7 +127,7 @@ def _check_dates(check: str, certificate: CertificateFacts, now: datetime) -> Ch
         return Check(check, "FAIL", f"{names}: is not valid before {certificate.start_time:%F %T} UTC")
     if left <= timedelta(0):
         return Check(check, "FAIL", f"{names}: expired on {certificate.expire_time:%F}; replace the file")
-    if left < (certificate.expire_time - certificate.start_time) * _SOON:
+    if left < (certificate.expire_time - certificate.start_time) * _RENEWAL_DUE:
         return Check(check, "warn", f"{names}: expires on {certificate.expire_time:%F %T} UTC; renew it")
     return Check(check, "ok", f"{names}, until {certificate.expire_time:%F}")
 
@@ -139,12 +139,12 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
         return Check(name, "FAIL", str(error))
 
 
-def _nothing(_: object) -> str:
+def _no_advice(_: object) -> str:
     return ""
 
 
 def _check_initialised(store_admin: bootstrap.StoreAdmin) -> str:
-    """Raise an error if no service can start on the store: it has no head, or was moved to another one."""
+    """Raise an error if no service can start on the store: it has no head, or was moved to another store."""
     store_admin.store.head()
     fence = store_admin.store.copying.fenced()
     if fence is not None:
@@ -166,11 +166,11 @@ def _check_clock(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
 
 
 def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
-    """What each process that serves from this store last said of itself, with its heartbeat."""
+    """Report the status that each process serving from this store wrote with its last heartbeat."""
     try:
         now, heartbeats = store_admin.store.head().time, store_admin.store.heartbeats()
     except IdentityError:
-        return  # which another check says
+        return  # another check reports this error
     silent_after = max(settings.max_staleness, 2 * settings.heartbeat_interval)
     for heartbeat in heartbeats:
         silent = now - heartbeat.time
@@ -182,7 +182,7 @@ def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> I
 
 
 def _check_issuers(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
-    """Whether the keys of each trusted issuer can be had from here."""
+    """Report whether the keys of each trusted issuer can be read from this machine."""
     try:
         for finding in issuer_findings(store_admin, settings):
             yield Check("issuer", finding.result, finding.text)
@@ -198,7 +198,7 @@ def _check_keys(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
             raise IdentityError(
                 f"no key of purpose `{purpose}`: restore a backup, or run `identity init` on a new store"
             )
-    # Each of them: a process that cannot open one does not start.
+    # All keys are tried: a process that cannot open one of them does not start.
     closed = [key for key in keys if not _opens(vault, key)]
     if closed:
         names = ", ".join(f"{key.key_id} ({key.purpose})" for key in closed)

@@ -1,4 +1,4 @@
-"""The checks of trusted issuers in `identity doctor`: their names, and their keys as a service reads them."""
+"""The checks of trusted issuers in `identity doctor`: of their names, and of their keys."""
 
 import shlex
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from identity_service.settings import Settings
 _MOST_ISSUERS: Final = 20
 """The most issuers whose keys are read: each server may take 10 s to answer."""
 _MOST_REASONS: Final = 5
+"""The most keys of an issuer for which the report says why they are not used."""
 
 
 class Finding(NamedTuple):
@@ -30,9 +31,10 @@ class Finding(NamedTuple):
 
 
 def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Finding]:
-    """Check the name of each trusted issuer, and read the keys of the first twenty.
+    """Check the name of each trusted issuer, and read the keys of the first 20.
 
-    Raises ConfigurationError for an authority or a token that cannot be read.
+    Raises:
+        ConfigurationError: a CA file or a bearer token for fetching keys cannot be read.
     """
     fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
     issuers = [found.record for found in all_records(store_admin.store, TrustedIssuer)]

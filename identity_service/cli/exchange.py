@@ -1,6 +1,6 @@
-"""`identity token exchange`: a token for the subject of another, to act for them (RFC 8693).
+"""`identity token exchange`: gets a token to act for the subject of another token (RFC 8693).
 
-Reads both tokens from files, never from its words, which other users of the machine can read.
+Both tokens are read from files: other users of the machine can read command-line arguments.
 """
 
 from datetime import timedelta
@@ -22,24 +22,26 @@ def exchange(
     service: Service,
     subject_token_file: Annotated[
         Path,
-        typer.Argument(help="File with the token, or - to read it from standard input.", dir_okay=False),
+        typer.Argument(help="File with the subject token, or - for standard input.", dir_okay=False),
     ],
     client_id: ClientId = None,
     certificate: Annotated[
-        bool, typer.Option("--certificate", help="By the certificate of the connection: --cert and --key.")
+        bool, typer.Option("--certificate", help="Authenticate by the client certificate: --cert and --key.")
     ] = False,
     actor_token_file: Annotated[
         Path | None,
-        typer.Option(help="File with the token of who acts; else the client.", dir_okay=False),
+        typer.Option(help="File with the actor's token. Default: the client is the actor.", dir_okay=False),
     ] = None,
     audience: AudienceOption = None,
     scope: ScopeOption = None,
-    lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
+    lifetime: Annotated[
+        int | None, typer.Option(help="Lifetime of the access token, in seconds.", min=1)
+    ] = None,
     encrypt: EncryptOption = "none",
     only: Print = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Get a token for the subject of another one, to act for them: it may do no more and lives no longer."""
+    """Get a token to act for the subject of another token. It grants no more and lives no longer."""
     if client_id is None and not certificate:
         fail("name who exchanges it: --client-id, or --certificate", Exit.USAGE, as_json=as_json)
     subject = _read(subject_token_file, "the subject token")
@@ -64,6 +66,7 @@ def _read(file: Path, what: str) -> str:
     except (OSError, UnicodeDecodeError):
         text = ""
     if not text:
-        # Not the name, nor what the library says: whoever gives the token itself has it in both.
+        # Neither the file name nor the library's error is shown: both contain the token if a caller passes
+        # the token itself instead of a file.
         fail(f"{what} cannot be read: name a file that holds it", Exit.USAGE)
     return text

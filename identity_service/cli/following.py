@@ -1,4 +1,4 @@
-"""A stream that is followed for ever: where it breaks off, it is opened again, with the pauses of the SDK."""
+"""Follows a stream indefinitely: if it ends or breaks off, it is reopened with the backoff of the SDK."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,22 +14,25 @@ T = TypeVar("T")
 def follow(
     open_stream: Callable[[str], Iterator[T]], place: str, place_of: Callable[[T], str]
 ) -> Iterator[T]:
-    """What each stream says, one after the other. A failure before anything was said is final.
+    """Yield the items of a stream, which is reopened after its last item whenever it ends or breaks off.
 
     Args:
-        open_stream: opens it behind a place. Raises IdentityError, as reading it does.
-        place: where to begin.
-        place_of: where something stands that was said; "" = it does not say.
+        open_stream: opens the stream after a place. Opening and reading may raise IdentityError.
+        place: the place to start after.
+        place_of: returns the place of an item; "" = the item has none.
+
+    Raises:
+        IdentityError: the stream failed before its first item, or with an error that retrying cannot solve.
     """
     connected, backoff = False, Backoff()
     while True:
         failure: IdentityError | None = None
         try:
-            for said in open_stream(place):
+            for item in open_stream(place):
                 connected = True
                 backoff.reset()
-                place = place_of(said) or place
-                yield said
+                place = place_of(item) or place
+                yield item
         except IdentityError as error:
             cut_off = error.code.name in ("CANCELLED", "UNKNOWN")
             if not connected or not (cut_off or isinstance(error, UnavailableError | ResourceExhaustedError)):

@@ -1,4 +1,4 @@
-"""Commands whose argument is an id that the service made: base64url, so one in 64 begins with a hyphen."""
+"""Commands that take an id made by the service: base64url, so one id in 64 begins with a hyphen."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,15 @@ from typing import Any, Final
 from typer.core import TyperCommand
 
 _ID: Final = re.compile(r"-(?:[A-Za-z0-9_-]{10}|[A-Za-z0-9_-]{21}|[A-Za-z0-9_-]{42})")
-"""With a hyphen first: 8 bytes (refresh keys), 16 (tokens, sessions, symmetric keys), 32 (thumbprints)."""
+"""An id that begins with a hyphen, in base64url: 8 bytes (refresh keys), 16 (tokens, sessions, symmetric
+keys) or 32 (thumbprints)."""
 
 
 class IdCommand(TyperCommand):
-    """A command that takes such an id for what it is, and not for an option."""
+    """A command that reads an id beginning with a hyphen as an argument, not as an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, with ids that look like options behind `--`, where nothing is an option."""
+        """Parse the arguments after moving ids that look like options behind `--`."""
         takes_value = {
             name: not getattr(option, "is_flag", False)
             for option in self.get_params(ctx)
@@ -26,11 +27,11 @@ class IdCommand(TyperCommand):
 
 
 def with_ids_last(words: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
-    """Move the ids that begin with a hyphen behind `--`.
+    """Return the words with the ids that begin with a hyphen moved behind `--`.
 
     Args:
-        words: of the command line, after the name of the command.
-        takes_value: the names of the command's options, and whether the word after each is its value.
+        words: the words of the command line after the name of the command.
+        takes_value: for the name of each option, whether the next word is its value.
     """
     others, ids = list[str](), list[str]()
     rest = iter(words)

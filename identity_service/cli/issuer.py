@@ -1,4 +1,4 @@
-"""`identity issuer`: issuers outside whose JWTs prove clients (Kubernetes, SPIFFE, CI)."""
+"""`identity issuer`: manages trusted issuers, whose JWTs authenticate clients (Kubernetes, SPIFFE, CI)."""
 
 import json
 from collections.abc import Mapping
@@ -14,40 +14,46 @@ from identity_service.cli.records import Etag, Limit, confirm, first, read_text,
 from identity_service.cli.remote import Service, remote
 from identityapi.v1 import principal_pb2 as pb
 
-app = typer.Typer(help="Issuers whose JWTs prove clients.", no_args_is_help=True)
+app = typer.Typer(help="Manage trusted issuers, whose JWTs authenticate clients.", no_args_is_help=True)
 
-IssuerName = Annotated[str, typer.Argument(metavar="ISSUER", help="Its iss, exactly as in its tokens.")]
-JwksUri = Annotated[str | None, typer.Option("--jwks-uri", help="https URL of its keys.")]
+IssuerName = Annotated[str, typer.Argument(metavar="ISSUER", help="Its name, exactly the iss of its tokens.")]
+JwksUri = Annotated[str | None, typer.Option("--jwks-uri", help="https URL of its JWK Set.")]
 JwksFile = Annotated[
-    str | None, typer.Option("--jwks-file", help="File of its keys, on the machines that serve.")
+    str | None, typer.Option("--jwks-file", help="Path of its JWK Set on the service's machines.")
 ]
 Jwks = Annotated[
-    Path | None, typer.Option("--jwks", help="File of its keys, read now and kept by the service.")
+    Path | None, typer.Option("--jwks", help="File with its JWK Set, read now and stored by the service.")
 ]
 Audiences = Annotated[
     list[str] | None,
     typer.Option(
-        "--audience", "-a", help="One of which its tokens must have. Default: the service's issuer."
+        "--audience", "-a", help="Accepted audience of its tokens. Repeatable. Default: the service's issuer."
     ),
 ]
-Algorithms = Annotated[list[str] | None, typer.Option("--algorithm", help="That is accepted of it.")]
+Algorithms = Annotated[
+    list[str] | None, typer.Option("--algorithm", help="Accepted signature algorithm. Repeatable.")
+]
 RuleClient = Annotated[
-    str | None, typer.Option("--client", help="The client that tokens with all --claim prove.")
+    str | None, typer.Option("--client", help="Client that a token with every --claim authenticates.")
 ]
 RuleClaims = Annotated[
     list[str] | None,
-    typer.Option("--claim", metavar="NAME=VALUE", help="A * at the end stands for any rest."),
+    typer.Option(
+        "--claim", metavar="NAME=VALUE", help="Required claim. A * at the end matches any rest. Repeatable."
+    ),
 ]
-PerSubject = Annotated[bool, typer.Option("--per-subject", help="Each sub is a subject of its own.")]
+PerSubject = Annotated[
+    bool, typer.Option("--per-subject", help="Make each sub a subject of its own, not the client.")
+]
 Rules = Annotated[
     Path | None,
     typer.Option(
-        "--rules", help="JSON file: a list of {claims, client_id, per_subject}, in place of --client."
+        "--rules", help="JSON file: a list of {claims, client_id, per_subject}, instead of --client."
     ),
 ]
 SingleUse = Annotated[
     bool | None,
-    typer.Option("--single-use/--no-single-use", help="Each token proves something once only, by its jti."),
+    typer.Option("--single-use/--no-single-use", help="Accept each token (jti) only once."),
 ]
 
 
@@ -66,16 +72,16 @@ def create(
     audience: Audiences = None,
     algorithm: Algorithms = None,
     single_use: SingleUse = None,
-    max_age: Annotated[int | None, typer.Option(min=1, help="From iat to now, in seconds.")] = None,
+    max_age: Annotated[int | None, typer.Option(min=1, help="Maximum age since iat, in seconds.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Trust an issuer: its JWTs are credentials from now on, for the clients that its rules name."""
-    stated = _stated(jwks_uri, jwks_file, jwks, audience, algorithm, single_use, max_age)
-    stated |= _rules(client, claim, rules, per_subject=per_subject)
+    """Trust an issuer: from now on, its JWTs authenticate the clients that its rules name."""
+    stated = _given_fields(jwks_uri, jwks_file, jwks, audience, algorithm, single_use, max_age)
+    stated |= _given_rules(client, claim, rules, per_subject=per_subject)
     with service.admin() as admin:
         made = admin.create_trusted_issuer(pb.TrustedIssuer(issuer=issuer, **stated))
     show(_values(made), as_json=as_json)
-    _say_how_to_test(stated)
+    _advise_doctor(stated)
 
 
 @app.command("list")
@@ -110,13 +116,15 @@ def update(
     audience: Audiences = None,
     algorithm: Algorithms = None,
     single_use: SingleUse = None,
-    max_age: Annotated[int | None, typer.Option(min=0, help="In seconds; 0 = no limit.")] = None,
+    max_age: Annotated[
+        int | None, typer.Option(min=0, help="Maximum age since iat, in seconds; 0 = no limit.")
+    ] = None,
     etag: Etag = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Change what is given; rules and lists replace those that were."""
-    stated = _stated(jwks_uri, jwks_file, jwks, audience, algorithm, single_use, max_age)
-    stated |= _rules(client, claim, rules, per_subject=per_subject)
+    """Change the given fields. Rules and lists replace the stored ones."""
+    stated = _given_fields(jwks_uri, jwks_file, jwks, audience, algorithm, single_use, max_age)
+    stated |= _given_rules(client, claim, rules, per_subject=per_subject)
     if not stated:
         fail("name what to change, as --jwks-uri", Exit.USAGE, as_json=as_json)
     fields = list(stated)
@@ -125,26 +133,26 @@ def update(
     with service.admin() as admin:
         wanted = pb.TrustedIssuer(issuer=issuer, etag=etag, **stated)
         show(_values(admin.update_trusted_issuer(wanted, fields)), as_json=as_json)
-    _say_how_to_test(stated)
+    _advise_doctor(stated)
 
 
 @app.command("delete")
 @remote
 def delete(service: Service, issuer: IssuerName, yes: YesOption = False, as_json: JsonFlag = False) -> None:
-    """Trust an issuer no more; what was issued for its tokens lives on until it expires or is revoked."""
+    """Stop trusting an issuer. Tokens issued for its JWTs stay valid until they expire or are revoked."""
     confirm(f"Trust {issuer} no more?", yes=yes)
     with service.admin() as admin:
         admin.delete_trusted_issuer(issuer)
     show({"issuer": issuer, "deleted": True}, as_json=as_json)
 
 
-def _say_how_to_test(stated: Mapping[str, object]) -> None:
-    """Say that keys which were named and not given are read later, by the service alone."""
+def _advise_doctor(stated: Mapping[str, object]) -> None:
+    """Advise to run `identity doctor` if the service itself will read the keys, from a URL or a file."""
     if not {"jwks_uri", "jwks_file"}.isdisjoint(stated):
         say("run `identity doctor` where the service runs: it says whether the keys can be read there")
 
 
-def _stated(
+def _given_fields(
     jwks_uri: str | None,
     jwks_file: str | None,
     jwks: Path | None,
@@ -153,7 +161,7 @@ def _stated(
     single_use: bool | None,
     max_age: int | None,
 ) -> dict[str, Any]:
-    """The fields that the options speak of."""
+    """Return the fields that the options set, except the rules."""
     given = {
         "jwks_uri": jwks_uri,
         "jwks_file": jwks_file,
@@ -168,10 +176,10 @@ def _stated(
     return {field: value for field, value in given.items() if value is not None}
 
 
-def _rules(
+def _given_rules(
     client: str | None, claims: list[str] | None, file: Path | None, *, per_subject: bool
 ) -> dict[str, Any]:
-    """The rules that the options speak of: one, or those of a file."""
+    """Return the rules that the options give: the one of --client and --claim, or those of --rules."""
     if (client is None) != (not claims) or (client and file):
         fail("a rule is --client with at least one --claim, or --rules with a file of them", Exit.USAGE)
     if client is not None:

@@ -1,4 +1,4 @@
-"""`identity key`: the keys that tokens are made with."""
+"""`identity key`: manages the keys for signing, for refresh tokens and for encryption."""
 
 from typing import Annotated
 
@@ -12,7 +12,9 @@ from identity_service.cli.records import confirm
 from identity_service.cli.remote import Service, remote
 from identityapi.v1 import trust_service_pb2 as pb
 
-app = typer.Typer(help="The keys that tokens are made with.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage the keys for signing, for refresh tokens and for encryption.", no_args_is_help=True
+)
 
 _PURPOSES = {
     "sign": pb.KEY_PURPOSE_SIGN,
@@ -24,7 +26,7 @@ _PURPOSES = {
 @app.command("list")
 @remote
 def list_keys(service: Service, as_json: JsonFlag = False) -> None:
-    """List the keys with what each is used for now."""
+    """List the keys, with the purpose and state of each."""
     with service.admin() as admin:
         rows = [_row(key) for key in admin.list_keys()]
     show_table(rows, as_json=as_json, empty="no keys")
@@ -35,12 +37,12 @@ def list_keys(service: Service, as_json: JsonFlag = False) -> None:
 def rotate(
     service: Service,
     algorithm: Annotated[
-        str, typer.Option(help="Of the next key and those after it; default: as it is.")
+        str, typer.Option(help="Algorithm of the next key and later ones. Default: unchanged.")
     ] = "",
-    purpose: Annotated[str, typer.Option(help="sign, refresh or encrypt.")] = "sign",
+    purpose: Annotated[str, typer.Option(help="Purpose of the key: sign, refresh or encrypt.")] = "sign",
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring the next key into use, as soon as it has been published long enough."""
+    """Put the next key into use, once it has been published long enough."""
     if purpose not in _PURPOSES:
         raise typer.BadParameter("must be sign, refresh or encrypt", param_hint="--purpose")
     with service.admin() as admin:
@@ -52,12 +54,12 @@ def rotate(
 @remote
 def retire(
     service: Service,
-    key_id: Annotated[str, typer.Argument(help="Its kid, as `identity key list` shows it.")],
-    reason: Annotated[str, typer.Option(help="Why, for the audit events.")] = "",
+    key_id: Annotated[str, typer.Argument(help="The kid, as shown by `identity key list`.")],
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the audit event.")] = "",
     yes: YesOption = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Refuse at once everything that was made with a key. For one that somebody else may know."""
+    """Retire a key that may be known to others: everything made with it is refused at once and for ever."""
     confirm(f"Refuse everything that was made with {key_id}, for ever?", yes=yes)
     with service.admin() as admin:
         retired = admin.retire_key(key_id, reason=reason)
@@ -69,7 +71,7 @@ def retire(
 @app.command("rewrap")
 @remote
 def rewrap(service: Service, as_json: JsonFlag = False) -> None:
-    """Seal every key under the service's master key, after it was changed: docs/keys.md."""
+    """Seal every key again under the service's master key, after a change of it: docs/keys.md."""
     with service.admin() as admin:
         done = admin.rewrap_keys()
     show({"rewrapped": done.rewrapped, "total": done.total}, as_json=as_json)

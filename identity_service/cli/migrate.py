@@ -1,4 +1,4 @@
-"""`identity migrate`: moves a store into another one, with every token and session."""
+"""`identity migrate`: moves a store to another one, with all tokens and sessions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,15 +20,15 @@ def migrate(
     to: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty store.")],
     config: ConfigOption = None,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Take writes to FROM again, if TO has not taken over.")
+        bool, typer.Option("--undo", help="Let FROM accept writes again, unless TO has taken over.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Move a store: copy everything from FROM to TO, sessions included, and close FROM for good.
+    """Move a store: copy everything from FROM to TO, sessions included, and close FROM to writes for good.
 
-    Every token and session stays good. The service need not be stopped: from the beginning of the copy it
-    answers UNAVAILABLE (STORE_MOVED) until it is started with TO as its store. If anything fails, FROM takes
-    writes again; if the command is killed, run it again.
+    All tokens and sessions stay valid. The service need not be stopped: from the start of the copy it
+    answers UNAVAILABLE (STORE_MOVED) until it is restarted with TO as its store. If the copy fails, FROM
+    accepts writes again; if the command is killed, run it again.
     """
     outcome = "nothing was moved; if the service answers STORE_MOVED, run the same with --undo"
     with stoppable(outcome, as_json=as_json):
@@ -52,7 +52,7 @@ def migrate(
 
 
 def _settings(config: Path | None, store: str) -> Settings:
-    """Return the settings with this store; an embedded one is not asked for what only Redis can give."""
+    """Return the settings with this store; for SQLite with durability `local`, since others need Redis."""
     logs.configure("warning", "console")
     embedded = {"durability": "local"} if store.startswith("sqlite:") else {}
     return load(config, store=store, **embedded).settings

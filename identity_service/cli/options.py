@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become settings."""
+"""Command-line options that several commands share, and the settings that follow from them."""
 
 import os
 from pathlib import Path
@@ -13,24 +13,24 @@ from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file. Default: ./identity.toml where it exists.")
+    Path | None, typer.Option("--config", help="Settings file. Default: ./identity.toml, if it exists.")
 ]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Store URL: sqlite:///path, redis://host:port/db.")
 ]
 AudienceOption = Annotated[
-    list[str] | None, typer.Option("--audience", "-a", help="May be given repeatedly.")
+    list[str] | None, typer.Option("--audience", "-a", help="Audience of tokens. Repeatable.")
 ]
-ScopeOption = Annotated[list[str] | None, typer.Option("--scope", "-s", help="May be given repeatedly.")]
+ScopeOption = Annotated[list[str] | None, typer.Option("--scope", "-s", help="Scope of tokens. Repeatable.")]
 EncryptOption = Annotated[
     Encryption,
-    typer.Option("--encrypt", help="For whom: this service (only verify opens it), or its one audience."),
+    typer.Option("--encrypt", help="Encrypt for this service (only Verify opens it) or the one audience."),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def load(config: Path | None, **flags: object) -> LoadedSettings:
-    """The settings with these flags on top. Raises ConfigurationError."""
+    """Return the settings, overridden by these flags. Raises ConfigurationError if they are invalid."""
     loaded = load_settings(flags, config_file=config, environ=os.environ)
     if loaded.settings.untrimmed_master_key() is not None:
         say_trimmed("master_key")
@@ -38,7 +38,7 @@ def load(config: Path | None, **flags: object) -> LoadedSettings:
 
 
 def settings_for_store_admin(config: Path | None, store: str | None) -> Settings:
-    """The settings of a command that works on the store directly; it logs warnings only."""
+    """Return the settings of a command that works on the store directly, and log warnings only."""
     settings = load(config, store=store).settings
     logs.configure("warning", "console")
     return settings

@@ -1,7 +1,7 @@
-"""What commands print and how they end. Human text by default, JSON with --json; errors on stderr.
+"""How commands print and exit: text by default, JSON with --json, errors on standard error.
 
-Every command prints through here, where control characters are escaped: what is shown came from the service,
-from its callers, or from a stranger's token.
+Every command prints through this module, which escapes control characters: the values come from the service,
+from its callers, or from a token of unknown origin.
 """
 
 import sys
@@ -27,14 +27,14 @@ from identity_service.process import thread_limit
 from identity_service.process.exit_codes import Exit as Exit
 from identity_service.process.exit_codes import code_of_refusal
 
-_WHOLE_LINES: Final = 10_000
-"""Columns: for a pipe or a file, where no row should be broken."""
+_UNWRAPPED_WIDTH: Final = 10_000
+"""Columns of a table that is written to a pipe or a file, so that no row is wrapped."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def show(values: Mapping[str, object], *, as_json: bool) -> None:
-    """One thing: a name and a value a line."""
+    """Print one record: a name and a value per line, or a JSON object."""
     if as_json:
         _print_json(values)
         return
@@ -45,31 +45,31 @@ def show(values: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def show_table(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
-    """Several things: a row each."""
+    """Print one table row per record, or a JSON array; as text, `empty` if there are no records."""
     if as_json:
         _print_json(rows)
     elif not rows:
         put(empty)
     else:
-        # Folded, not cut off, and the first column never: ids are there to be copied.
+        # Long values are folded, never cut off, and the first column is not even folded: ids are for copying.
         columns = (Column(name, overflow="fold", no_wrap=name == next(iter(rows[0]))) for name in rows[0])
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in rows:
-            # As Text: a plain string would be read as rich's markup.
+            # Wrapped in Text: rich would interpret markup in a plain string.
             table.add_row(*(Text(_encodable(escape(_text(value)))) for value in row.values()))
-        Console(width=None if sys.stdout.isatty() else _WHOLE_LINES).print(table)
+        Console(width=None if sys.stdout.isatty() else _UNWRAPPED_WIDTH).print(table)
 
 
 def put(line: str) -> None:
-    """Print one line of the result at once."""
+    """Print one line of the result and flush it."""
     sys.stdout.write(f"{_encodable(escape(line))}\n")
     sys.stdout.flush()
 
 
 def put_json(value: object, *, indent: int | None = None) -> None:
-    """Print a value as JSON at once: on one line unless `indent` is given."""
+    """Print a value as JSON and flush it: on one line unless `indent` is given."""
     text = to_json(value, default=_plain, indent=indent)
-    # JSON has its own way to spell what the terminal's encoding lacks; that of Python would be no JSON.
+    # Characters that the encoding lacks become JSON escapes: Python's own escapes are not valid JSON.
     if _encodable(text) != text:
         text = to_json(value, default=_plain, indent=indent, ascii_only=True)
     sys.stdout.write(f"{text}\n")
@@ -77,24 +77,24 @@ def put_json(value: object, *, indent: int | None = None) -> None:
 
 
 def put_styled(*parts: tuple[str, str]) -> None:
-    """Print one line of texts, each with its style, if the terminal has styles."""
+    """Print one line of texts, each in its style if the terminal supports styles."""
     line = Text.assemble(*((_encodable(escape(text)), style) for text, style in parts))
     Console(highlight=False, soft_wrap=True).print(line)
 
 
 def say(text: str) -> None:
-    """A remark beside the result, on stderr so that it is in nobody's way."""
+    """Print a remark on standard error, apart from the result on standard output."""
     sys.stderr.write(f"{escape_lines(text)}\n")
 
 
 @cache
 def say_trimmed(name: str) -> None:
-    """Say once that the blanks or line breaks around this secret are not taken for a part of it."""
+    """Say once per process that blanks or line breaks around this secret are not part of it."""
     say(f"identity: {name}: the line breaks or blanks around it are left out; store it without them")
 
 
 def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:
-    """Say what went wrong, in a line for each problem, and end. Line breaks must be this program's own."""
+    """Print an error, one line per problem, and exit. Parts from elsewhere must have no line breaks."""
     if as_json:
         _print_json({"error": message, "reason": reason})
     for line in message.split("\n"):
@@ -104,12 +104,12 @@ def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -
 
 @contextmanager
 def failures(*, as_json: bool) -> Iterator[None]:
-    """Turns what a command may raise into a line and an exit code."""
+    """Print an error that the block raises, and exit with its code."""
     try:
         with thread_limit.named():
             yield
     except errors.IdentityError as error:
-        # A configuration error has a line for each problem; any other text may be a store's or a service's.
+        # Only a configuration error has several lines; other texts may come from a store or a service.
         message = str(error) if isinstance(error, errors.ConfigurationError) else escape(str(error))
         fail(message, code_of_refusal(error), as_json=as_json, reason=error.reason)
     except CallError as error:
@@ -117,7 +117,7 @@ def failures(*, as_json: bool) -> Iterator[None]:
 
 
 def code_of(error: CallError) -> Exit:
-    """How a command ends whose call failed."""
+    """Return the exit code of a command whose call failed."""
     if isinstance(error, CallUnauthenticatedError | CallDeniedError):
         return Exit.REFUSED
     if isinstance(error, CallUnavailableError | CallExhaustedError):
@@ -130,7 +130,7 @@ def _print_json(value: object) -> None:
 
 
 def _encodable(text: str) -> str:
-    """The text with what standard output cannot encode spelled out, as in a Latin-1 terminal."""
+    """Escape the characters that standard output cannot encode, e.g. on a Latin-1 terminal."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

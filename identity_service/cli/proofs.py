@@ -1,4 +1,4 @@
-"""How a client proves itself to a command without a secret: by its key, its certificate, a platform's JWT."""
+"""Client authentication without a secret: by private key, certificate, or a platform's JWT."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,10 @@ def client_proof(
     certificate: bool,
     federated_token_file: Path | None,
 ) -> Callable[..., TokenSet] | None:
-    """How a client proves itself that shows no secret, or None."""
+    """Return the call that gets tokens by the given key, certificate or JWT; None if none of them is given.
+
+    Ends the command with Exit.USAGE if several are given, or if a file cannot be used.
+    """
     if sum((assertion_key is not None, certificate, federated_token_file is not None)) > 1:
         fail("give one of --assertion-key, --certificate and --federated-token-file", Exit.USAGE)
     if certificate:
@@ -35,7 +38,7 @@ def client_proof(
     except OSError as error:
         fail(f"cannot read {error.filename}: {error.strerror}", Exit.USAGE)
     except ValueError:
-        # Not the text of the error: it may hold a part of the file.
+        # The text of the error is not shown: it may contain a part of the secret file.
         fail("the file holds no JWT, or no private key that can sign", Exit.USAGE)
     return None
 

@@ -1,4 +1,4 @@
-"""What the commands about records share: how values are shown, read from files, and asked for."""
+"""Options and helpers of the commands about records: reading files, passwords and confirmations."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,29 +16,29 @@ from identity_service.domain.visible import escape
 
 T = TypeVar("T")
 
-Enable = Annotated[bool, typer.Option("--enable", help="Let it in again.")]
-DisplayName = Annotated[str | None, typer.Option("--name", help="A name for people.")]
-Etag = Annotated[str, typer.Option("--etag", help="As shown: only if nobody has changed it since.")]
+Enable = Annotated[bool, typer.Option("--enable", help="Enable it again.")]
+DisplayName = Annotated[str | None, typer.Option("--name", help="Display name.")]
+Etag = Annotated[str, typer.Option("--etag", help="Only if the etag is still this one.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Show at most this many. Default: all.")]
 
 
 def first(values: Iterable[T], limit: int | None) -> list[T]:
-    """As many as are wanted; the pages behind them are not asked for."""
+    """Return the first `limit` values (None = all) without requesting further pages."""
     return list(islice(values, limit))
 
 
 def texts(given: Sequence[str] | None) -> list[str]:
-    """A list as options say it; one empty text empties it."""
+    """Return the values of a repeatable option without empty ones: a single '' gives an empty list."""
     return [text for text in given or () if text]
 
 
 def time_of(message: Timestamp) -> datetime | None:
-    """A time that may be unset."""
+    """Return the time, or None if it is unset."""
     return moment(message) if message.seconds or message.nanos else None
 
 
 def read_text(path: Path) -> str:
-    """What a file of an option holds."""
+    """Return the text of a file; end the command with Exit.USAGE if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -46,7 +46,7 @@ def read_text(path: Path) -> str:
 
 
 def read_new_password(*, from_stdin: bool) -> str:
-    """A password to set: from standard input, or asked for twice."""
+    """Return a new password: the first line of standard input, or the answer to a prompt, asked twice."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     answer: str = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
@@ -54,6 +54,6 @@ def read_new_password(*, from_stdin: bool) -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless that was answered beforehand."""
+    """Ask for confirmation unless `yes` is set; end the command if the answer is no."""
     if not yes and not typer.confirm(escape(question), err=True):
         fail("nothing was changed", Exit.FAILED)

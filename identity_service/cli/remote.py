@@ -1,6 +1,7 @@
-"""How commands reach the service: the options that all of them share, and the clients that come of it.
+"""How commands reach the service: the options that they share, and the clients built from them.
 
-A command names what it needs as its first parameter, `service`; `remote` adds the options to it.
+Such a command takes a `Service` as its first parameter, `service`; `remote` and `connected` replace that
+parameter by the options.
 """
 
 import functools
@@ -31,12 +32,12 @@ DEFAULT_TARGET: Final = "127.0.0.1:50051"
 ADMIN_SCOPES: Final = ("identity.admin",)
 REVOKE_SCOPES: Final = ("identity.revoke",)
 _PATIENCE: Final = timedelta(seconds=30)
-"""The deadline of each call: what an administrator asks for may take long on a machine that is busy."""
+"""The deadline of each call: an administrative call may take long on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The service that a command calls, and who calls it."""
+    """The service that a command calls: its address, the connection's options, and the caller."""
 
     target: str
     tls: TlsOptions | None
@@ -44,15 +45,16 @@ class Service:
     caller: Caller
 
     def identity(self, *, bearer: str | None = None) -> IdentityClient:
-        """For calls that carry their own proof."""
+        """Return a client for requests that carry a credential or a token themselves."""
         return IdentityClient(self.target, options=self._options(bearer))
 
     def trust(self) -> TrustClient:
+        """Return a client for keys and revocations, with the token IDENTITY_TOKEN if it is set."""
         return TrustClient(self.target, options=self._options(bearer_of_environment()))
 
     @contextmanager
     def revoker(self) -> Iterator[IdentityClient]:
-        """To revoke more than a token that the caller holds."""
+        """Yield a client with scope identity.revoke, for more than revoking a token that is at hand."""
         with (
             self.caller.bearer(self.target, self._options(), REVOKE_SCOPES) as bearer,
             IdentityClient(self.target, options=self._options(bearer)) as client,
@@ -61,12 +63,13 @@ class Service:
 
     @contextmanager
     def admin(self) -> Iterator[AdminClient]:
+        """Yield a client for administration, with scope identity.admin if the caller may have it."""
         with self.admin_as() as (client, _):
             yield client
 
     @contextmanager
     def admin_as(self) -> Iterator[tuple[AdminClient, str]]:
-        """With the caller's id; empty where the connection's certificate proves the caller."""
+        """Yield the client of `admin`, and the caller's id; "" if it is not known from a token."""
         with (
             self.caller.bearer(self.target, self._options(), ADMIN_SCOPES) as bearer,
             AdminClient(self.target, options=self._options(bearer)) as client,
@@ -79,18 +82,18 @@ class Service:
 
 
 def bearer_of_environment() -> str | None:
-    """The caller's own token, where one is set: most calls need none."""
+    """Return IDENTITY_TOKEN, or None if it is not set: most calls need no token."""
     return secret_of("IDENTITY_TOKEN") or None
 
 
 def remote(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that calls the service in somebody's name: its options are added, its errors shown."""
+    """Return the command with the options for service and caller added, and its errors reported."""
     return _with_options(command, _OPTIONS)
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that calls the service with what it says itself."""
-    return _with_options(command, [option for option in _OPTIONS if option.name not in _CALLERS])
+    """Return the command as `remote` does, but without the options that name a caller."""
+    return _with_options(command, [option for option in _OPTIONS if option.name not in _CALLER_OPTIONS])
 
 
 def _with_options(command: Callable[..., None], options: Sequence[inspect.Parameter]) -> Callable[..., None]:
@@ -105,7 +108,7 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
         given = {option.name: values.pop(option.name) for option in options}
         with failures(as_json=bool(values.get("as_json"))):
             service = _service(**given)
-            with _late_answers_named(service.target):
+            with _service_named_in_deadline_errors(service.target):
                 command(service, **values)
 
     before, after = (own[:-1], own[-1:]) if as_json is not None else (own, [])
@@ -118,8 +121,8 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
 
 
 @contextmanager
-def _late_answers_named(target: str) -> Iterator[None]:
-    """Say which service did not answer in time, where gRPC says only that the deadline was exceeded."""
+def _service_named_in_deadline_errors(target: str) -> Iterator[None]:
+    """Name the service if a call exceeds its deadline, since gRPC's own error names no address."""
     try:
         yield
     except UnavailableError as error:
@@ -139,32 +142,32 @@ def _service(
         str, typer.Option("--target", envvar="IDENTITY_TARGET", help="host:port of the service.")
     ] = DEFAULT_TARGET,
     tls: Annotated[
-        bool, typer.Option("--tls", envvar="IDENTITY_TLS", help="TLS; --ca and --cert turn it on as well.")
+        bool, typer.Option("--tls", envvar="IDENTITY_TLS", help="Use TLS. Implied by --ca and --cert.")
     ] = False,
     ca: Annotated[
         Path | None,
-        typer.Option("--ca", envvar="IDENTITY_CA", help="Authorities to trust (PEM). Default: the usual."),
+        typer.Option("--ca", envvar="IDENTITY_CA", help="CA certificates (PEM). Default: those of gRPC."),
     ] = None,
     cert: Annotated[
-        Path | None, typer.Option("--cert", envvar="IDENTITY_CERT", help="Own certificate (PEM).")
+        Path | None, typer.Option("--cert", envvar="IDENTITY_CERT", help="Client certificate (PEM).")
     ] = None,
     key: Annotated[
-        Path | None, typer.Option("--key", envvar="IDENTITY_KEY", help="Its private key (PEM).")
+        Path | None, typer.Option("--key", envvar="IDENTITY_KEY", help="Private key of --cert (PEM).")
     ] = None,
     caller_username: Annotated[
         str | None,
-        typer.Option("--username", help="Who calls; the password is IDENTITY_PASSWORD, or asked for."),
+        typer.Option("--username", help="Call as this user. Password: IDENTITY_PASSWORD, or a prompt."),
     ] = None,
     caller_client_id: Annotated[
         str | None,
-        typer.Option("--client-id", help="Who calls; the secret is IDENTITY_CLIENT_SECRET, or asked for."),
+        typer.Option("--client-id", help="Call as this client. Secret: IDENTITY_CLIENT_SECRET, or a prompt."),
     ] = None,
     http_proxy: Annotated[
         bool,
         typer.Option(
             "--http-proxy",
             envvar="IDENTITY_HTTP_PROXY",
-            help="Connect through the proxy that http_proxy or https_proxy of the environment names.",
+            help="Connect through the proxy in the environment variable http_proxy or https_proxy.",
         ),
     ] = False,
     service_audience: Annotated[
@@ -172,11 +175,11 @@ def _service(
         typer.Option(
             "--service-audience",
             envvar="IDENTITY_SERVICE_AUDIENCE",
-            help="The audience of tokens for the service itself.",
+            help="Audience of tokens for the service itself.",
         ),
     ] = SERVICE_AUDIENCE,
 ) -> Service:
-    """The options that commands share; `remote` and `connected` read them here."""
+    """Return the service that the shared options name; `remote` and `connected` read this signature."""
     if (cert is None) != (key is None):
         fail("--cert and --key go together", Exit.USAGE)
     for path in (ca, cert, key):
@@ -188,4 +191,4 @@ def _service(
 
 
 _OPTIONS: Final = tuple(inspect.signature(_service).parameters.values())
-_CALLERS: Final = ("caller_username", "caller_client_id", "service_audience")
+_CALLER_OPTIONS: Final = ("caller_username", "caller_client_id", "service_audience")

@@ -1,4 +1,4 @@
-"""The records of a service, through its API. Implements the port PrincipalRecords."""
+"""The records of a service, read and changed through its gRPC API. Implements the port PrincipalRecords."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,16 +20,17 @@ from identity_service.principals.plan import Declared, Found
 from identityapi.v1 import principal_pb2 as pb
 
 _NEW: Final = Revision(epoch=Epoch("new"), position=0, link=NO_LINK)
-"""Of what is not there yet; the service does not look at it."""
+"""Stands for the revision of a record that does not exist yet; the service ignores it."""
 
 
 class RemoteRecords:
-    """PrincipalRecords of the service that a client talks to."""
+    """The PrincipalRecords of the service that an AdminClient is connected to."""
 
     def __init__(self, admin: AdminClient) -> None:
         self._admin = admin
 
     def find(self, record: Declared) -> Found | None:
+        """Get the record from the service by client id, username or issuer name; None if it is not there."""
         with suppress(sdk.NotFoundError):
             match record:
                 case Client():
@@ -41,6 +42,7 @@ class RemoteRecords:
         return None
 
     def list(self, kind: type[Declared]) -> Iterator[Found]:
+        """List all records of a kind, page by page."""
         lists: dict[type[Declared], Callable[[], Iterator[Found]]] = {
             Client: lambda: map(_client, self._admin.list_clients()),
             User: lambda: map(_user, self._admin.list_users()),
@@ -49,6 +51,7 @@ class RemoteRecords:
         return lists[kind]()
 
     def create(self, record: Declared, *, secret: bool) -> Secret | None:
+        """Create the record; return the secret of a client that gets one."""
         with _translated():
             match record:
                 case Client():
@@ -63,6 +66,7 @@ class RemoteRecords:
         return None
 
     def update(self, record: Declared, fields: Sequence[str], found: Found) -> None:
+        """Update these fields of the record if it is still as found."""
         with _translated():
             match record:
                 case Client():
@@ -78,10 +82,12 @@ class RemoteRecords:
                     self._admin.update_trusted_issuer(issuer, fields)
 
     def give_secret(self, client_id: str) -> Secret:
+        """Rotate the secret of a client that has none, and return it."""
         with _translated():
             return Secret(self._admin.rotate_client_secret(client_id).client_secret)
 
     def delete(self, found: Found) -> None:
+        """Delete the record if it is still as found."""
         etag = str(found.revision)
         with _translated():
             match found.record:
@@ -94,7 +100,7 @@ class RemoteRecords:
 
 
 def _client(message: pb.Client) -> Found:
-    # Whether it has secrets is all that is known of them.
+    # The API returns no digests; the plan needs only to know whether there are secrets.
     secrets = tuple(StoredSecret(digest=b"") for _ in message.secrets)
     return _found(replace(to_client(message), secrets=secrets), message)
 
@@ -113,7 +119,7 @@ def _found(record: Declared, message: Any) -> Found:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """What concerns one record, as the port's errors; all else ends the command."""
+    """Raise errors that concern one record as those of the port; leave others, which end the command."""
     try:
         yield
     except sdk.NotFoundError as error:

@@ -1,4 +1,4 @@
-"""`identity restore`: makes a store of a backup, and says what is possible again."""
+"""`identity restore`: restores a backup into a store, and reports what it has made possible again."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,20 +34,18 @@ _HEADINGS: Final[Mapping[str, str]] = {
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A backup that `identity backup` wrote.")],
+    file: Annotated[Path, typer.Argument(help="A backup written by `identity backup`.")],
     config: ConfigOption = None,
     store: StoreOption = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Delete everything that the store holds before.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="First delete everything in the store.")] = False,
     yes: YesOption = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a store of a backup, with every process of the service stopped.
+    """Restore a backup into a store, while every process of the service is stopped.
 
-    Nothing that was revoked since the backup comes back to life: every token of before is refused, no
-    session survives, every signing key is retired and a new one made. Shows what is possible again, so that
-    you know what to disable and what to rotate.
+    Nothing that was revoked since the backup becomes valid again: every earlier token is refused, all
+    sessions end, every signing key is retired, and a new one is created. Lists which principals,
+    credentials and permissions are back, so that you know what to disable and what to rotate.
     """
     with stoppable("the restore was not finished; run the same command again", as_json=as_json):
         settings = settings_for_store_admin(config, store)

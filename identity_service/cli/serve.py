@@ -1,4 +1,4 @@
-"""`identity init` and `identity serve`: prepare a store, run the service until it is told to stop."""
+"""`identity init` and `identity serve`: initialise a store; run the service until it is told to stop."""
 
 import contextlib
 import signal
@@ -26,7 +26,7 @@ _THREADS: Final = {"grpcio": 24, "envoy": 32}
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Initialise a virgin store: its keys, and the first administrator, whose secret is shown once."""
+    """Initialise an empty store: create keys and the first administrator, whose secret is printed once."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         with bootstrap.open_store_admin(settings) as store_admin:
@@ -41,15 +41,21 @@ def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFl
 def serve(
     config: ConfigOption = None,
     store: StoreOption = None,
-    listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that serve on the port; SIGHUP renews them one by one.")
+    listen: Annotated[
+        str | None, typer.Option(help="host:port to listen on; port 0 picks a free port.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="What speaks gRPC: grpcio, or envoy (faster).")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback without TLS.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of worker processes; SIGHUP replaces them one by one.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="gRPC engine: grpcio, or envoy (faster).")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow other addresses than loopback without TLS.")
+    ] = False,
     dev_mode: Annotated[
         bool,
-        typer.Option("--dev", help="Set up a virgin store with demo accounts in var/, and print a call."),
+        typer.Option(
+            "--dev", help="Initialise an empty store with demo accounts in var/, and print example calls."
+        ),
     ] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the calls in progress and exit 0."""
@@ -83,7 +89,7 @@ def serve(
 
 
 def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
-    """By workers, until this process is told to stop; SIGHUP renews them by the settings of then."""
+    """Serve with workers until told to stop; on SIGHUP, reload the settings and replace the workers."""
     with contextlib.ExitStack() as stack:
         places = {"listen": stack.enter_context(reserved(settings.listen))}
         if settings.mtls_listen:

@@ -1,4 +1,4 @@
-"""`identity session`: the sign-ins that live; one's own, or with scope identity.admin anybody's."""
+"""`identity session`: lists and ends sessions: the caller's own, or, with scope identity.admin, any."""
 
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from identity_service.cli.remote import Service, remote
 from identity_service.cli.user import find
 from identityapi.v1 import principal_pb2 as pb
 
-app = typer.Typer(help="Sign-ins that live.", no_args_is_help=True)
+app = typer.Typer(help="Manage live sessions, that is sign-ins.", no_args_is_help=True)
 
-OfUser = Annotated[str | None, typer.Option("--user", help="Of this username or user id. Default: own.")]
+OfUser = Annotated[str | None, typer.Option("--user", help="Username or user id. Default: yourself.")]
 
 
 @app.command("list")
@@ -22,11 +22,11 @@ OfUser = Annotated[str | None, typer.Option("--user", help="Of this username or 
 def list_sessions(
     service: Service,
     user: OfUser = None,
-    client: Annotated[str | None, typer.Option("--client", help="Through this client.")] = None,
+    client: Annotated[str | None, typer.Option("--client", help="Only sessions through this client.")] = None,
     limit: Limit = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List live sessions, the newest sign-in first: your own, or with --user or --client others'."""
+    """List live sessions, the newest sign-in first: your own, or others' with --user or --client."""
     if user and client:
         fail("name one: --user or --client", Exit.USAGE, as_json=as_json)
     with service.admin() as admin:
@@ -42,15 +42,15 @@ def revoke(
     session_id: Annotated[str | None, typer.Argument(help="The session to end.")] = None,
     user: OfUser = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All sessions: your own, or with --user theirs.")
+        bool, typer.Option("--all", help="End all sessions: your own, or those of --user.")
     ] = False,
     all_but: Annotated[
-        str | None, typer.Option("--all-but", metavar="SESSION_ID", help="All sessions but this one.")
+        str | None, typer.Option("--all-but", metavar="SESSION_ID", help="End all sessions but this one.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="For the audit events.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the audit events.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """End a session, or all of somebody but one. Their tokens are refused from then on."""
+    """End one session, or all sessions of a user (but one). Their tokens are refused from then on."""
     if sum(map(bool, (session_id, every, all_but))) != 1 or (session_id and user):
         fail("name a session, or --all, or --all-but", Exit.USAGE, as_json=as_json)
     with service.admin() as admin:

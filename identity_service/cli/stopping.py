@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in the middle of a command that must clean up behind itself."""
+"""Handling of Ctrl-C and SIGTERM in commands that must clean up before they end."""
 
 import signal
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """The command was told to stop. No `except Exception` may take it for something else."""
+    """The command was told to stop. A BaseException, so that `except Exception` does not catch it."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise Interrupted in the block at the first of these signals; ignore any further one, to clean up."""
+    """Raise Interrupted in the block at the first SIGINT or SIGTERM; ignore later ones during clean-up."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         for each in _SIGNALS:
@@ -34,7 +34,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def stoppable(outcome: str, *, as_json: bool) -> Iterator[None]:
-    """Around a command: shows its errors as `failures` does, and that it was stopped, with this outcome."""
+    """Report the errors of a command as `failures` does, and a stop by a signal, with this outcome."""
     try:
         with interruptible(), failures(as_json=as_json):
             yield

@@ -1,4 +1,4 @@
-"""Whether a store is set up as the settings promise: asked before a command serves from it or fills it."""
+"""The check of a store's set-up against the settings, before a command serves from the store or fills it."""
 
 from identity_service.cli.output import say
 from identity_service.composition import opening
@@ -7,7 +7,7 @@ from identity_service.settings import Settings
 
 
 def check_store(settings: Settings) -> None:
-    """Print what is wrong with the set-up; raise ConfigurationError if the store breaks what was promised."""
+    """Print the problems of the store's set-up; raise ConfigurationError if one of them forbids its use."""
     refusals = []
     url = settings.masked()["store"]
     try:

@@ -1,4 +1,4 @@
-"""`identity token`: issue, verify, refresh, revoke through the gRPC API, inspect without it."""
+"""`identity token`: issue, verify, refresh, revoke through the gRPC API; inspect without it."""
 
 import sys
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ ClientId = Annotated[
     typer.Option(
         "--client-id",
         envvar="IDENTITY_CLIENT_ID",
-        help="The secret is IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE), or asked for.",
+        help="Client id. Secret: IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE), or a prompt.",
     ),
 ]
-Token = Annotated[str, typer.Argument(help="The token, or - to read it from standard input.")]
-Print = Annotated[str | None, typer.Option("--print", help="Print this one value alone, as access_token.")]
+Token = Annotated[str, typer.Argument(help="The token, or - for standard input.")]
+Print = Annotated[str | None, typer.Option("--print", help="Print only this value, e.g. access_token.")]
 
 
 @app.command("issue")
@@ -42,13 +42,15 @@ def issue(
         typer.Option(
             "--username",
             envvar="IDENTITY_USERNAME",
-            help="The password is IDENTITY_PASSWORD, or asked for.",
+            help="Username. Password: IDENTITY_PASSWORD, or a prompt.",
         ),
     ] = None,
     audience: AudienceOption = None,
     scope: ScopeOption = None,
-    lifetime: Annotated[int | None, typer.Option(help="Of the access token, in seconds.", min=1)] = None,
-    device: Annotated[str, typer.Option(help="A name for the list of sessions.")] = "",
+    lifetime: Annotated[
+        int | None, typer.Option(help="Lifetime of the access token, in seconds.", min=1)
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device name, shown in the list of sessions.")] = "",
     assertion_key: Annotated[
         Path | None,
         typer.Option(help="Private key (PEM or JWK) of --client-id, in place of its secret.", dir_okay=False),
@@ -57,20 +59,21 @@ def issue(
         str,
         typer.Option(
             envvar="IDENTITY_ISSUER",
-            help="What the service calls itself (setting issuer), for --assertion-key.",
+            help="Issuer name of the service (its setting `issuer`), for --assertion-key.",
         ),
     ] = SERVICE_ISSUER,
     certificate: Annotated[
-        bool, typer.Option("--certificate", help="By the certificate of the connection: --cert and --key.")
+        bool, typer.Option("--certificate", help="Authenticate by the client certificate: --cert and --key.")
     ] = False,
     federated_token_file: Annotated[
-        Path | None, typer.Option(help="File with the JWT of a trusted issuer.", dir_okay=False)
+        Path | None,
+        typer.Option(help="Authenticate by the JWT of a trusted issuer in this file.", dir_okay=False),
     ] = None,
     encrypt: EncryptOption = "none",
     only: Print = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Get tokens: for a client by secret, key, certificate or a platform's JWT; for a person by password."""
+    """Get tokens: for a client by secret, key, certificate or a platform's JWT; for a user by password."""
     proof = client_proof(
         client_id,
         assertion_key=assertion_key,
@@ -142,11 +145,13 @@ def verify(
     audience: AudienceOption = None,
     any_audience: Annotated[bool, typer.Option("--any-audience", help="Accept any audience.")] = False,
     scope: ScopeOption = None,
-    strong: Annotated[bool, typer.Option("--strong", help="Ask the store for the newest first.")] = False,
-    at_least_revision: Annotated[str | None, typer.Option(help="As printed by revoke.")] = None,
+    strong: Annotated[bool, typer.Option("--strong", help="First catch up with the store.")] = False,
+    at_least_revision: Annotated[
+        str | None, typer.Option(help="First catch up with this revision, as printed by revoke.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say whether an access token is good, and what it says. Exit 3 when it is not."""
+    """Verify an access token, and print what it contains. Exit 3 if it is not valid."""
     if not audience and not any_audience:
         fail("name who is asking: --audience, or --any-audience", Exit.USAGE, as_json=as_json)
     with service.identity(bearer=bearer_of_environment()) as client:
@@ -187,13 +192,15 @@ def revoke(
     token: Annotated[str | None, typer.Argument(help="The token itself, or - for standard input.")] = None,
     token_id: Annotated[str | None, typer.Option(help="The access token with this jti.")] = None,
     session_id: Annotated[str | None, typer.Option(help="The session with this sid.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Everything of this principal.")] = None,
-    client: Annotated[str | None, typer.Option(help="Everything of this client.")] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Every token there is.")] = False,
-    reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
+    subject: Annotated[str | None, typer.Option(help="Every token of this principal.")] = None,
+    client: Annotated[str | None, typer.Option(help="Every token of this client.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Every token of the whole service.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the audit event.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Take back a token, or with scope identity.revoke anything else. Idempotent."""
+    """Revoke a token or, with scope identity.revoke, a session or all of a principal. Idempotent."""
     given = [t for t in (token, token_id, session_id, subject, client, everything) if t]
     if len(given) != 1:
         fail("name one thing: a token, or one of the options", Exit.USAGE, as_json=as_json)
@@ -217,7 +224,7 @@ def revoke(
 
 @app.command("inspect")
 def inspect(token: Token, as_json: JsonFlag = False) -> None:
-    """Print what a token says, without verifying it and without the service."""
+    """Print the header and claims of a token, without verifying it or calling the service."""
     parts = read_token(token).split(".")
     try:
         if len(parts) != 3:
@@ -243,10 +250,12 @@ def _with_dates(claims: Mapping[str, Any]) -> dict[str, object]:
 
 
 def read_token(token: str) -> str:
+    """Return the token, or the first line of standard input if the token is `-`."""
     return sys.stdin.readline().strip() if token == "-" else token  # noqa: S105  # a hyphen
 
 
 def show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
+    """Print all values, or only the one named `only`; end with Exit.USAGE if there is no such value."""
     values: dict[str, object] = {
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,

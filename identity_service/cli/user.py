@@ -1,4 +1,4 @@
-"""`identity user`: people who sign in."""
+"""`identity user`: manages users, the people that sign in."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from identity_service.cli.remote import Service, remote
 from identity_service.domain.ids import USER_PREFIX
 from identityapi.v1 import principal_pb2 as pb
 
-app = typer.Typer(help="People who sign in.", no_args_is_help=True)
+app = typer.Typer(help="Manage users, the people that sign in.", no_args_is_help=True)
 
 UserName = Annotated[str, typer.Argument(help="The username or the user's id.")]
 PasswordStdin = Annotated[
@@ -31,7 +31,7 @@ PasswordStdin = Annotated[
 
 
 def find(admin: AdminClient, name: str) -> pb.User:
-    """By username, else by id. Raises NotFoundError."""
+    """Return the user with this username, else with this id. Raises NotFoundError."""
     try:
         return admin.find_user(name)
     except NotFoundError:
@@ -50,7 +50,7 @@ def create(
     name: DisplayName = None,
     password_stdin: PasswordStdin = False,
     no_password: Annotated[
-        bool, typer.Option("--no-password", help="Cannot sign in by password until one is set.")
+        bool, typer.Option("--no-password", help="The user cannot sign in by password until one is set.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -67,7 +67,7 @@ def create(
 @app.command("list")
 @remote
 def list_users(service: Service, limit: Limit = None, as_json: JsonFlag = False) -> None:
-    """List users by id."""
+    """List users, ordered by id."""
     with service.admin() as admin:
         rows = [_row(user) for user in first(admin.list_users(), limit)]
     show_table(rows, as_json=as_json, empty="no users")
@@ -89,11 +89,11 @@ def update(
     audience: AudienceOption = None,
     scope: ScopeOption = None,
     name: DisplayName = None,
-    new_username: Annotated[str | None, typer.Option("--new-username", help="Call them so.")] = None,
+    new_username: Annotated[str | None, typer.Option("--new-username", help="New username.")] = None,
     etag: Etag = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Change what is given; a list replaces the one that was, and '' empties it."""
+    """Change the given fields. A list replaces the stored list; '' empties it."""
     given: dict[str, Any] = {
         "username": new_username,
         "display_name": name,
@@ -114,10 +114,12 @@ def set_password(
     service: Service,
     user: UserName,
     password_stdin: PasswordStdin = False,
-    keep_sessions: Annotated[bool, typer.Option("--keep-sessions", help="Revoke nothing.")] = False,
+    keep_sessions: Annotated[
+        bool, typer.Option("--keep-sessions", help="Do not revoke sessions and tokens.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Set a user's password; all sessions and tokens of the user end at once."""
+    """Set a user's password, and revoke all sessions and tokens of the user at once."""
     password = read_new_password(from_stdin=password_stdin)
     with service.admin() as admin:
         admin.set_password(find(admin, user).user_id, password, revoke=not keep_sessions)
@@ -127,7 +129,7 @@ def set_password(
 @app.command("disable")
 @remote
 def disable(service: Service, user: UserName, enable: Enable = False, as_json: JsonFlag = False) -> None:
-    """Refuse a user, and end all of their sessions and tokens at once."""
+    """Disable a user, and revoke all sessions and tokens of the user at once."""
     with service.admin() as admin:
         wanted = pb.User(user_id=find(admin, user).user_id, disabled=not enable)
         admin.update_user(wanted, ["disabled"])
@@ -137,7 +139,7 @@ def disable(service: Service, user: UserName, enable: Enable = False, as_json: J
 @app.command("delete")
 @remote
 def delete(service: Service, user: UserName, yes: YesOption = False, as_json: JsonFlag = False) -> None:
-    """Delete a user, and end all of their sessions and tokens at once."""
+    """Delete a user, and revoke all sessions and tokens of the user at once."""
     confirm(f"Delete the user {user} and end their sessions?", yes=yes)
     with service.admin() as admin:
         admin.delete_user(find(admin, user).user_id)

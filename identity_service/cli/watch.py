@@ -1,4 +1,4 @@
-"""`identity watch`: what takes tokens back, live. Reconnects and resumes where it was."""
+"""`identity watch`: prints revocations and key changes live; reconnects, and resumes where it was."""
 
 import signal
 from collections.abc import Iterator
@@ -25,18 +25,18 @@ from identity_service.cli.remote import Service, connected
 def watch(
     service: Service,
     resume_after: Annotated[
-        str, typer.Option("--resume-after", help="The last revision that was seen; shows what came since.")
+        str, typer.Option("--resume-after", help="The last revision seen: show the changes after it first.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show heartbeats too.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what is revoked now, then every change as it happens, until Ctrl-C."""
+    """Print the revocations in force, then every change as it happens, until Ctrl-C."""
     signal.signal(signal.SIGTERM, _leave)
-    printer = _Json() if as_json else _Human()
+    printer = _JsonPrinter() if as_json else _TextPrinter()
     with service.trust() as client:
         try:
-            for news in follow(client.watch, resume_after, lambda news: news.revision):
-                for line in _lines(news, verbose=verbose):
+            for event in follow(client.watch, resume_after, lambda event: event.revision):
+                for line in _lines(event, verbose=verbose):
                     printer.show(line)
         except KeyboardInterrupt:
             pass
@@ -48,20 +48,20 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _lines(news: WatchEvent, *, verbose: bool) -> Iterator[dict[str, object]]:
-    """One for each thing that a message says."""
-    if news.restarted:
+def _lines(event: WatchEvent, *, verbose: bool) -> Iterator[dict[str, object]]:
+    """Yield one line, as names and values, for each part of a WatchEvent."""
+    if event.restarted:
         yield {"event": "restarted"}
-    if news.keys is not None:
-        yield {"event": "keys", "keys": _keys(news.keys)}
-    for revocation in news.revocations:
+    if event.keys is not None:
+        yield {"event": "keys", "keys": _keys(event.keys)}
+    for revocation in event.revocations:
         yield _line(revocation)
-    if news.time is None:
-        if news.revision:
-            yield {"event": "known", "revision": news.revision}
+    if event.time is None:
+        if event.revision:
+            yield {"event": "known", "revision": event.revision}
     elif verbose:
-        staleness = news.staleness.total_seconds() if news.staleness is not None else None
-        yield {"event": "heartbeat", "revision": news.revision, "time": news.time, "staleness": staleness}
+        staleness = event.staleness.total_seconds() if event.staleness is not None else None
+        yield {"event": "heartbeat", "revision": event.revision, "time": event.time, "staleness": staleness}
 
 
 def _keys(keys: KeySet) -> list[str]:
@@ -83,8 +83,8 @@ def _line(revocation: Revocation) -> dict[str, object]:
             }
 
 
-class _Json:
-    """One object a line, at once."""
+class _JsonPrinter:
+    """A printer of lines as JSON objects."""
 
     def show(self, line: dict[str, object]) -> None:
         put_json(
@@ -92,8 +92,8 @@ class _Json:
         )
 
 
-class _Human:
-    """The time, the event, and its values."""
+class _TextPrinter:
+    """A printer of lines as text: the current time in UTC, the event, and its values."""
 
     def show(self, line: dict[str, object]) -> None:
         values = dict(line)

@@ -1,1 +1,1 @@
-"""Principals as a file declares them: reads it, finds what is different, and makes it so."""
+"""Principals declared in a file: reads the file, finds the differences from the store, and applies them."""

@@ -1,6 +1,7 @@
-"""Makes the records as declared, through a port. Knows neither where they are nor where the file is.
+"""Plans and carries out the steps that make records match a declaration, through a port.
 
-Several processes may apply the same file at once: whoever was slower finds that nothing is left to do.
+Knows neither where the records are stored nor where the file is. Several processes may apply the same file
+at once: the slower process finds that nothing is left to do.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,47 +31,54 @@ from identity_service.principals.plan import (
 )
 
 FIRST_ADMIN: Final = "admin"
-"""As `identity init` calls it."""
+"""The id of the client that `identity init` creates."""
 NEVER_PRUNED: Final = frozenset({FIRST_PARTY_CLIENT, FIRST_ADMIN})
-_OVERTAKEN: Final = (AlreadyExistsError, NotFoundError, StaleEtagError)
+"""Ids of clients that are kept although a file does not declare them."""
+_CONFLICTS: Final = (AlreadyExistsError, NotFoundError, StaleEtagError)
+"""The errors after a concurrent change: the record was created, deleted or changed since it was read."""
 _ATTEMPTS: Final = 5
-"""How often a step is planned anew because somebody else was faster."""
+"""The most attempts at one step, which is planned again after each conflict."""
 
 
 class PrincipalRecords(Protocol):
-    """Where the records are. Every method raises UnavailableError where they cannot be reached."""
+    """The stored records of principals. Every method raises UnavailableError if they cannot be reached."""
 
     def find(self, record: Declared) -> Found | None:
-        """The record of this kind and name as it is now."""
+        """Return the stored record of this kind and name; None if there is none."""
 
     def list(self, kind: type[Declared]) -> Iterable[Found]:
-        """All records of a kind."""
+        """Return all records of a kind."""
 
     def create(self, record: Declared, *, secret: bool) -> Secret | None:
-        """Make it; returns a client's secret where it is to have one. Raises AlreadyExistsError."""
+        """Create the record; return the secret of a client if `secret` is set. Raises AlreadyExistsError."""
 
     def update(self, record: Declared, fields: Sequence[str], found: Found) -> None:
-        """Change these fields of what was found. Raises NotFoundError, StaleEtagError, AlreadyExistsError."""
+        """Set these fields as in `record`, if the stored record is still as found.
+
+        Raises NotFoundError, StaleEtagError, AlreadyExistsError.
+        """
 
     def give_secret(self, client_id: str) -> Secret:
-        """Give a client its first secret. Raises NotFoundError."""
+        """Create a client's first secret, and return it. Raises NotFoundError."""
 
     def delete(self, found: Found) -> None:
-        """Delete what was found. Raises NotFoundError, StaleEtagError."""
+        """Delete the record if it is still as found. Raises NotFoundError, StaleEtagError."""
 
 
 OnSecret = Callable[[str, Secret], None]
-"""Gets each client id and its new secret, at once: nobody can ask for it again."""
+"""Called with the client id and the secret as soon as a secret is created: it cannot be read again."""
 
 
 def plan(
     declaration: Declaration, records: PrincipalRecords, *, prune: bool = False, caller: str = ""
 ) -> tuple[Step, ...]:
-    """What is to be done.
+    """Return the steps that make the records match the declaration; empty if they do.
 
     Args:
-        prune: also delete the records of the kinds in the file that it does not name.
-        caller: the id of a principal that is not deleted: whoever asks for it.
+        declaration: the declared records.
+        records: the stored records.
+        prune: also delete undeclared records of the kinds that the declaration covers.
+        caller: the id of the principal that asks for the plan, which is never deleted; "" = none.
     """
     found = (plan_one(wanted, records.find(wanted.record)) for wanted in declaration.wanted)
     steps = tuple(step for step in found if step is not None)
@@ -91,32 +99,32 @@ def _key(record: Declared) -> str:
 
 
 def carry_out(steps: Iterable[Step], records: PrincipalRecords, on_secret: OnSecret) -> None:
-    """Do it. What is refused does not hold up the rest.
+    """Carry out the steps in order. A refused step does not keep the later ones from being tried.
 
     Raises:
-        ConfigurationError: what was refused, one line each.
-        UnavailableError: the rest was not tried.
+        ConfigurationError: some steps were refused; one line for each.
+        UnavailableError: the records cannot be reached; the remaining steps were not tried.
     """
     refused: list[str] = []
     for step in steps:
         try:
-            _carry_out(step, records, on_secret)
-        except (InvalidRequestError, *_OVERTAKEN) as error:
+            _carry_out_step(step, records, on_secret)
+        except (InvalidRequestError, *_CONFLICTS) as error:
             refused.append(f"{step.kind} {step.name}: {error}")
     if refused:
         raise ConfigurationError("\n".join(refused))
 
 
-def _carry_out(step: Step, records: PrincipalRecords, on_secret: OnSecret) -> None:
+def _carry_out_step(step: Step, records: PrincipalRecords, on_secret: OnSecret) -> None:
     for left in reversed(range(_ATTEMPTS)):
         try:
-            _do(step, records, on_secret)
-        except _OVERTAKEN:
+            _try_step(step, records, on_secret)
+        except _CONFLICTS:
             if step.wanted is None or not left:
                 raise
             again = _plan_again(step.wanted, records)
             if again is None:
-                return  # somebody else has made it so
+                return  # another process has already done it
             step = again
         else:
             return
@@ -126,7 +134,7 @@ def _plan_again(wanted: Wanted, records: PrincipalRecords) -> Step | None:
     return plan_one(wanted, records.find(wanted.record))
 
 
-def _do(step: Step, records: PrincipalRecords, on_secret: OnSecret) -> None:
+def _try_step(step: Step, records: PrincipalRecords, on_secret: OnSecret) -> None:
     found = step.found
     if found is None:
         secret = records.create(step.record, secret=step.secret)

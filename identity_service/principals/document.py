@@ -1,7 +1,7 @@
-"""YAML as plain values, and the line of each: the part of YAML that JSON has, and nothing else.
+"""Reads YAML as plain values with their lines: only the part of YAML that JSON has.
 
-PyYAML composes the nodes, which know their lines and still hold every key that was written twice. Values
-are read as YAML 1.2 does: `no` and `2026-01-01` are texts, only `true` and `false` are truth values.
+PyYAML composes the nodes, which know their lines and still contain duplicate keys. Scalars are interpreted
+as in YAML 1.2: `no` and `2026-01-01` are strings; only `true` and `false` are booleans.
 """
 
 import re
@@ -17,56 +17,58 @@ _TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "bool", "null", "float", "timestamp", "value", "merge")
 )
-"""What PyYAML finds by itself; any other one was written, and asks for something to be made."""
+"""The tags that PyYAML assigns by itself; any other tag was written in the file, and is refused."""
 _TEXT: Final = "tag:yaml.org,2002:str"
-_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None, "~": None, "": None}
 _MAX_NODES: Final = 100_000
-"""With aliases a small file can mean a very large document."""
+"""The most nodes of a document: with aliases, a small file can expand to a very large document."""
 
 Path = tuple[str | int, ...]
+"""The keys and indexes that lead to a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something that must be mended, and where."""
+    """A mistake in a document, with its place."""
 
     line: int
     path: Path
     what: str
 
     def __str__(self) -> str:
-        return escape(f"{_written(self.path)}: {self.what}" if self.path else self.what)
+        return escape(f"{_format_path(self.path)}: {self.what}" if self.path else self.what)
 
 
 @dataclass(slots=True)
 class Document:
-    """What a text says."""
+    """The value that a text holds, the line of each path in it, and the mistakes found so far."""
 
     value: object = None
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def line_of(self, path: Sequence[str | int]) -> int:
-        """The line of a value, or of the nearest one around it that was written."""
+        """Return the line of the value at a path, or of the nearest enclosing value that has a line."""
         known = tuple(path)
         while known and known not in self.lines:
             known = known[:-1]
         return self.lines.get(known, 1)
 
     def add(self, path: Path, what: str) -> None:
+        """Add a problem, at the line of this path."""
         self.problems.append(Problem(line=self.line_of(path), path=path, what=what))
 
 
 def read_document(text: str) -> Document:
-    """What the text says; where it is no YAML, that is its one problem."""
+    """Read a text as YAML. If it is not valid YAML, the document has no value and one problem."""
     document = Document()
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
         document.problems.append(Problem(line=line, path=(), what=f"is no YAML: {error.problem}"))
-    except yaml.YAMLError:  # of the reader: a character that cannot be
+    except yaml.YAMLError:  # from the reader: a character that YAML does not allow
         document.problems.append(Problem(line=1, path=(), what="is no YAML: must be UTF-8 text"))
     except RecursionError:
         document.problems.append(Problem(line=1, path=(), what="is nested too deeply"))
@@ -77,12 +79,12 @@ def read_document(text: str) -> Document:
 
 
 class _Reader:
-    """Walks the nodes once."""
+    """A converter of YAML nodes to plain values, which adds their lines and problems to a document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._nodes = 0
-        self._around: list[yaml.Node] = []
+        self._ancestors: list[yaml.Node] = []
 
     def read(self, node: yaml.Node, path: Path) -> object:
         self._document.lines.setdefault(path, node.start_mark.line + 1)
@@ -91,14 +93,14 @@ class _Reader:
             self._document.add(path, "is too large a document")
         if self._nodes >= _MAX_NODES:
             return None
-        if any(node is outer for outer in self._around):
+        if any(node is outer for outer in self._ancestors):
             self._document.add(path, "must not be an alias of what it is in")
             return None
-        self._around.append(node)
+        self._ancestors.append(node)
         try:
             return self._value(node, path)
         finally:
-            self._around.pop()
+            self._ancestors.pop()
 
     def _value(self, node: yaml.Node, path: Path) -> object:
         if node.tag not in _TAGS:
@@ -134,15 +136,15 @@ class _Reader:
 
 def _scalar(node: yaml.ScalarNode) -> object:
     text: str = node.value
-    if node.tag != _TEXT and node.style is None:  # else it was quoted
+    if node.tag != _TEXT and node.style is None:  # otherwise the value is quoted
         if text.lower() in _CONSTANTS:
             return _CONSTANTS[text.lower()]
-        if _WHOLE.fullmatch(text):
+        if _INTEGER.fullmatch(text):
             return int(text)
     return text
 
 
-def _written(path: Path) -> str:
+def _format_path(path: Path) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"

@@ -1,6 +1,6 @@
-"""A principals file: read, checked, and every problem named at once with its line.
+"""Reads and checks a principals file, and reports all its problems together, each with its line.
 
-Knows nothing of the records that there are.
+Knows nothing of the stored records.
 """
 
 import difflib
@@ -26,6 +26,7 @@ from identity_service.services.admin.issuer_checks import check_issuer
 MAX_FILE_BYTES: Final = 4 * 2**20
 _PART: Final = re.compile(r"[^.\[\]]+|\[[0-9]+\]")
 _SOME_SECRET: Final = (StoredSecret(digest=b""),)
+"""Stands for the secrets of a client that is declared to have one."""
 
 
 def read_principals(
@@ -39,14 +40,15 @@ def read_principals(
         keys: checks public keys.
         own: the issuer name of the service that the file is for, if it is known.
 
-    Raises ConfigurationError: one line for each problem, as `name:line: path: what it must be`.
+    Raises:
+        ConfigurationError: one line for each problem, as `name:line: path: what it must be`.
     """
     document = _document(content)
     declaration: Declaration | None = None
     if document.value is not None or not document.problems:
         declaration = _declaration(document)
     if declaration is not None:
-        for problem_path, what in _wrong(declaration, keys, own):
+        for problem_path, what in _record_problems(declaration, keys, own):
             document.add(problem_path, what)
     if document.problems or declaration is None:
         found = sorted(document.problems, key=lambda problem: problem.line)
@@ -100,20 +102,22 @@ def _model_around(path: Path) -> type[BaseModel]:
     return DeclaredRule if len(path) > 3 else SECTIONS[str(path[0])]
 
 
-def _wrong(declaration: Declaration, keys: PublicKeyChecker, own: str | None) -> Iterator[tuple[Path, str]]:
-    """Yield the problems that the schema does not show: bounds, and values that two records share."""
+def _record_problems(
+    declaration: Declaration, keys: PublicKeyChecker, own: str | None
+) -> Iterator[tuple[Path, str]]:
+    """Yield the problems that the schema does not find: values out of bounds, and duplicate values."""
     for wanted in declaration.wanted:
         try:
             _check(wanted, keys, own)
         except InvalidRequestError as error:
-            yield from _at(wanted.record, error.violations)
+            yield from _located(wanted.record, error.violations)
     records = [wanted.record for wanted in declaration.wanted]
     users = [record for record in records if isinstance(record, User)]
-    yield from _shared(
+    yield from _duplicates(
         (("users", user.username), normalize_username(user.username), "is the same username as")
         for user in users
     )
-    yield from _shared(
+    yield from _duplicates(
         (("clients", client.client_id, "certificates"), certificate, "holds a certificate of")
         for client in records
         if isinstance(client, Client)
@@ -124,7 +128,7 @@ def _wrong(declaration: Declaration, keys: PublicKeyChecker, own: str | None) ->
 def _check(wanted: Wanted, keys: PublicKeyChecker, own: str | None) -> None:
     match wanted.record:
         case Client() as client:
-            # The file holds no secret; what a client may do depends on whether it will have one.
+            # The file contains no secrets, but the checks depend on whether the client will have one.
             check_client(replace(client, secrets=_SOME_SECRET if wanted.secret else ()), keys)
         case User() as user:
             check_user(user)
@@ -132,8 +136,8 @@ def _check(wanted: Wanted, keys: PublicKeyChecker, own: str | None) -> None:
             check_issuer(issuer, keys, own=own)
 
 
-def _at(record: Declared, violations: Iterable[FieldViolation]) -> Iterator[tuple[Path, str]]:
-    """Yield each violation with its path in the file, of which the first two parts name the record."""
+def _located(record: Declared, violations: Iterable[FieldViolation]) -> Iterator[tuple[Path, str]]:
+    """Yield each violation with its path in the file, which begins with the section and the record's name."""
     section = next(
         name
         for name, kind in zip(SECTIONS, (Client, User, TrustedIssuer), strict=True)
@@ -145,8 +149,8 @@ def _at(record: Declared, violations: Iterable[FieldViolation]) -> Iterator[tupl
         yield (section, name_of(record), *parts), violation.description
 
 
-def _shared(claims: Iterable[tuple[Path, str, str]]) -> Iterator[tuple[Path, str]]:
-    """Yield the second record of each two that have a value which only one may have."""
+def _duplicates(claims: Iterable[tuple[Path, str, str]]) -> Iterator[tuple[Path, str]]:
+    """Yield a problem for each record after the first that claims a value which must be unique."""
     first: dict[str, Path] = {}
     for path, value, what in claims:
         other = first.setdefault(value, path)

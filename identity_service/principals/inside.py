@@ -1,4 +1,4 @@
-"""The records of this process's own store, through the use cases of administration. Implements a port."""
+"""The records of this process's own store, through the administration use cases. Implements a port."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,10 +15,11 @@ from identity_service.principals.plan import Declared, Found
 from identity_service.services.admin.administration import Administration, NewUser
 
 _PAGE = 500
+"""Records per page."""
 
 
 class OwnRecords:
-    """PrincipalRecords without a network in between."""
+    """The PrincipalRecords of the store that this process serves from, reached without gRPC."""
 
     def __init__(self, directory: Administration) -> None:
         self._clients = directory.clients
@@ -26,6 +27,7 @@ class OwnRecords:
         self._issuers = directory.issuers
 
     def find(self, record: Declared) -> Found | None:
+        """Return the stored client by id, user by username or issuer by name; None if there is none."""
         with suppress(NotFoundError):
             match record:
                 case Client():
@@ -37,6 +39,7 @@ class OwnRecords:
         return None
 
     def list(self, kind: type[Declared]) -> Iterator[Found]:
+        """Yield all records of a kind, read in pages."""
         lists: dict[type[Declared], Callable[..., Sequence[Versioned[Any]]]] = {
             Client: self._clients.list,
             User: self._users.list,
@@ -48,6 +51,7 @@ class OwnRecords:
             page = lists[kind](after=page[-1].record.id, limit=_PAGE)
 
     def create(self, record: Declared, *, secret: bool) -> Secret | None:
+        """Create the record; return the secret of a client that gets one."""
         match record:
             case Client():
                 return self._clients.create(record, no_secret=not secret)[1]
@@ -66,6 +70,7 @@ class OwnRecords:
         return None
 
     def update(self, record: Declared, fields: Sequence[str], found: Found) -> None:
+        """Update these fields of the record if it is still as found."""
         match record:
             case Client():
                 self._clients.update(record, fields, expected=found.revision)
@@ -76,9 +81,11 @@ class OwnRecords:
                 self._issuers.update(record, fields, expected=found.revision)
 
     def give_secret(self, client_id: str) -> Secret:
+        """Rotate the secret of a client that has none, and return it."""
         return self._clients.rotate_secret(client_id)[1]
 
     def delete(self, found: Found) -> None:
+        """Delete the record if it is still as found."""
         match found.record:
             case Client():
                 self._clients.delete(found.record.id, expected=found.revision)

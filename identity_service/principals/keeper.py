@@ -1,8 +1,8 @@
-"""Keeps the records as a file says while the service runs: at start, and again when the file changes.
+"""Keeps the records as a file declares them while the service runs: at start and after each change.
 
-The file is read every second and compared with the content that was applied. Notifications of changes
-(inotify) miss those on network file systems and depend on how Kubernetes swaps the links of a ConfigMap;
-reading a small file costs nothing and sees them all.
+The file is read every second and compared with the content that was applied last. Change notifications
+(inotify) do not report changes on network file systems, and depend on how Kubernetes swaps the symbolic links
+of a ConfigMap; reading a small file is cheap and detects every change.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ INTERVAL: Final = 1.0
 
 
 class PrincipalsKeeper:
-    """Applies one file, at start and after each change."""
+    """A thread that applies one principals file after each change; `start` applies it for the first time."""
 
     def __init__(
         self,
@@ -40,47 +40,50 @@ class PrincipalsKeeper:
         self._keys = keys
         self._event_log = event_log
         self._interval = interval
-        self._looked = b""
-        """The digest of the content at the last look."""
-        self._done = b""
-        """The digest of the content that was applied or refused last."""
+        self._last_digest = b""
+        """Digest of the content when it was read last."""
+        self._handled_digest = b""
+        """Digest of the content that was applied or refused last."""
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="identity-principals", daemon=True)
+        self._thread = threading.Thread(target=self._poll, name="identity-principals", daemon=True)
 
     def start(self) -> None:
-        """Apply the file, and follow it from then on.
+        """Apply the file, then start the thread that applies its changes.
 
-        Raises ConfigurationError: one line for each thing that is wrong; UnavailableError.
+        Raises:
+            ConfigurationError: the file is wrong or was refused; one line for each problem.
+            UnavailableError: the store cannot be reached.
         """
         content = self._read()
         self._apply(content)
-        self._looked = self._done = _digest(content)
+        self._last_digest = self._handled_digest = _digest(content)
         self._thread.start()
 
     def close(self) -> None:
+        """Stop the thread; wait at most 2 s for it to end."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2)
 
-    def _follow(self) -> None:
+    def _poll(self) -> None:
         while not self._stopping.wait(self._interval):
             self._look()
 
     def _look(self) -> None:
-        """Apply the file if it has changed; a wrong file is logged once and changes nothing."""
+        """Apply the file if it has changed. Log its problems once; an invalid file changes nothing."""
         content = self._read()
         digest = _digest(content)
-        settled, self._looked = digest == self._looked, digest
-        if digest == self._done or not settled:
-            return  # until two looks find the same, the file may be half written
+        settled, self._last_digest = digest == self._last_digest, digest
+        if digest == self._handled_digest or not settled:
+            return  # unless two reads in a row find the same content, the file may be half written
         try:
             self._apply(content)
         except ConfigurationError as error:
             problems = str(error).split("\n")
             self._event_log.record("principals_refused", file=str(self._path), problems=problems)
         except UnavailableError:
-            return  # the next look tries again
-        self._done = digest
+            return  # the next read tries again
+        self._handled_digest = digest
 
     def _read(self) -> bytes | None:
         try:
@@ -93,15 +96,15 @@ class PrincipalsKeeper:
             raise ConfigurationError(f"principals_file: {self._path} cannot be read")
         declaration = read_principals(content, str(self._path), self._keys, own=self._own)
         steps = plan(declaration, self._records)
-        carry_out(steps, self._records, self._say_unseen)
+        carry_out(steps, self._records, self._record_unseen_secret)
         changes = [f"{step.action} {step.kind} {step.name}" for step in steps]
         self._event_log.record("principals_applied", file=str(self._path), changes=changes)
 
-    def _say_unseen(self, client_id: str, _: Secret) -> None:
-        """Log that a secret was shown to no operator: `identity client rotate-secret` makes one that is."""
+    def _record_unseen_secret(self, client_id: str, _: Secret) -> None:
+        """Log that no operator has seen the new secret; `identity client rotate-secret` prints a new one."""
         self._event_log.record("client_secret_unseen", client_id=client_id)
 
 
 def _digest(content: bytes | None) -> bytes:
-    """Return the digest of the file's content; empty if it could not be read."""
+    """Return the digest of the file's content; b"" if the file could not be read."""
     return b"" if content is None else hashlib.sha256(content).digest()

@@ -1,6 +1,6 @@
-"""What must happen so that the records are as declared. Pure: reads no file and calls nobody.
+"""Computes the steps that make records match a declaration. Pure: does no input or output.
 
-Owns the values of a declaration and of a plan, and what counts as a difference.
+Defines the values of a declaration and of a plan, and what counts as a difference.
 """
 
 import json
@@ -16,7 +16,7 @@ from identity_service.domain.principals import Client, User
 
 Declared = Client | User | TrustedIssuer
 KINDS: Final[tuple[type[Declared], ...]] = (Client, User, TrustedIssuer)
-"""In the order in which they are made: the rules of an issuer name clients."""
+"""In the order of creation: clients first, since the rules of trusted issuers name them."""
 
 _KIND_NAMES: Final[Mapping[type[Declared], str]] = {
     Client: "client",
@@ -25,11 +25,12 @@ _KIND_NAMES: Final[Mapping[type[Declared], str]] = {
 }
 
 _JSON_FIELDS: Final = frozenset({"public_keys", "jwks", "encryption_key"})
+"""Fields that hold JSON as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A record as it is now, and where it was last changed (its etag)."""
+    """A stored record, with the revision of its last change (its etag)."""
 
     record: Declared
     revision: Revision
@@ -37,27 +38,27 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A record as it is declared."""
+    """A declared record."""
 
     record: Declared
     fields: tuple[str, ...]
-    """Those that it must have as declared."""
+    """The fields whose stored values must equal the declared ones."""
     secret: bool = False
-    """Of a client: it must have one."""
+    """Whether a client must have a secret; always false for other records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """All that is declared."""
+    """All declared records of a file."""
 
     wanted: tuple[Wanted, ...]
     """In the order of KINDS."""
     kinds: frozenset[type[Declared]]
-    """Those that the file speaks of, be it only to say that there are none."""
+    """The kinds that have a section in the file, which may be empty."""
 
 
 class Action(StrEnum):
-    """What happens to a record."""
+    """What a step does to a record."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -66,7 +67,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One field that is not as declared."""
+    """One field whose stored value differs from the declared one."""
 
     field: str
     before: object
@@ -75,42 +76,43 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What happens to one record."""
+    """One change of one record, with the reason for it."""
 
     action: Action
     record: Declared
-    """As it will be; of a deletion, as it was."""
+    """The record after the change; for a deletion, the record before it."""
     found: Found | None = None
-    """As it was read; None = it was not there."""
+    """The stored record on which the step is based; None = there was none."""
     differences: tuple[Difference, ...] = ()
     wanted: Wanted | None = None
-    """What asks for it; None = its absence from the declaration."""
+    """The declared record; None = the record is deleted since it is not declared."""
     secret: bool = False
-    """Whether a client gets a secret with this."""
+    """Whether the step creates a client secret."""
 
     @property
     def kind(self) -> str:
+        """The name of the record's kind: client, user or trusted_issuer."""
         return _KIND_NAMES[type(self.record)]
 
     @property
     def name(self) -> str:
-        """How the file calls the record."""
+        """The name of the record in the file."""
         return name_of(self.record)
 
 
 def name_of(record: Declared) -> str:
-    """How a file calls a record: a user by username, since the id is made here."""
+    """Return a record's name in the file: its id, but the username of a user, whose id the service makes."""
     return record.username if isinstance(record, User) else record.id
 
 
 def plan_one(wanted: Wanted, found: Found | None) -> Step | None:
-    """What makes the record as declared; None = it is."""
+    """Return the step that makes the record match the declaration; None if it matches already."""
     if found is None:
         return Step(
             action=Action.CREATE,
             record=wanted.record,
             wanted=wanted,
-            differences=tuple(_stated(wanted.record, wanted.fields)),
+            differences=tuple(_initial_values(wanted.record, wanted.fields)),
             secret=wanted.secret,
         )
     differences = tuple(_differences(found.record, wanted.record, wanted.fields))
@@ -128,12 +130,12 @@ def plan_one(wanted: Wanted, found: Found | None) -> Step | None:
 
 
 def plan_deletion(found: Found) -> Step:
-    """What makes an undeclared record go away."""
+    """Return the step that deletes an undeclared record."""
     return Step(action=Action.DELETE, record=found.record, found=found)
 
 
-def _stated(record: Declared, fields: tuple[str, ...]) -> Iterator[Difference]:
-    """What is worth saying of a new record: all but what is empty or off."""
+def _initial_values(record: Declared, fields: tuple[str, ...]) -> Iterator[Difference]:
+    """Yield the fields of a new record as differences, without those that are empty or false."""
     for field in fields:
         if value := _comparable(field, getattr(record, field)):
             yield Difference(field=field, before=None, after=value)
@@ -148,7 +150,7 @@ def _differences(before: Declared, after: Declared, fields: tuple[str, ...]) -> 
 
 
 def _comparable(field: str, value: object) -> object:
-    """A value as JSON has it, so that equal ones are equal however they were written."""
+    """Return a value in a canonical JSON form, so that values are equal however they were written."""
     match value:
         case TrustRule():
             claims = dict(value.claims)
@@ -168,7 +170,7 @@ def _comparable(field: str, value: object) -> object:
 
 
 def _parsed(text: str) -> object:
-    """A key or a set of keys: the same one may be written with other spaces or in another order."""
+    """Parse JSON text, so that spaces and the order of members do not matter; return other text unchanged."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What a principals file may hold, and which records that means. Strict: nothing is guessed or passed over.
+"""The schema of a principals file, and its conversion to records. Strict: unknown fields are errors.
 
-Owns the names of the file, which are those of the protos. Knows no YAML and no bounds of values: those
-are checked as for every other administrator (services/admin/checks.py).
+Field names are those of the protos. Knows no YAML and no bounds of values: these are checked as in the
+administration API (services/admin/checks.py).
 """
 
 import json
@@ -21,12 +21,12 @@ from identity_service.services.admin.users import USER_FIELDS
 
 
 def _empty(value: object) -> object:
-    """A name with nothing behind it, as `ana:`, is a record with nothing said about it."""
+    """Return {} for None, since a name without a value, e.g. `ana:`, is a record with default values."""
     return {} if value is None else value
 
 
 def _json(value: object) -> object:
-    """A key may be written as YAML or as the JSON that it is."""
+    """Return a mapping as JSON text: a JWK may be written as YAML or as JSON text."""
     return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
 
 
@@ -37,12 +37,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def stated(self, *without: str) -> dict[str, Any]:
-        """What was written, and nothing else: the rest has its default."""
+        """Return the fields that the file sets, except those in `without`."""
         return {name: getattr(self, name) for name in self.model_fields_set if name not in without}
 
 
 class DeclaredClient(_Section):
-    """A client, by its id."""
+    """A declared client; its key in the section is its id."""
 
     display_name: str = ""
     grants: Annotated[list[Annotated[Grant, Field(strict=False)]], Field(min_length=1)] = []
@@ -59,6 +59,7 @@ class DeclaredClient(_Section):
     secret: bool = False
 
     def wanted(self, client_id: str) -> Wanted:
+        """Return the declared record of the client with this id."""
         values = self.stated("secret")
         for name in ("grants", "audiences", "scopes", "exchange_audiences"):
             if name in values:
@@ -69,13 +70,13 @@ class DeclaredClient(_Section):
             values["public_keys"] = tuple(values["public_keys"])
         return Wanted(
             record=Client(client_id=PrincipalId(client_id), **values),
-            fields=_held(CLIENT_FIELDS, values),
+            fields=_enforced_fields(CLIENT_FIELDS, values),
             secret=self.secret,
         )
 
 
 class DeclaredUser(_Section):
-    """A user, by username. Passwords are set elsewhere."""
+    """A declared user; its key in the section is the username. A file never sets passwords."""
 
     display_name: str = ""
     audiences: list[str] = []
@@ -83,18 +84,19 @@ class DeclaredUser(_Section):
     disabled: bool = False
 
     def wanted(self, username: str) -> Wanted:
+        """Return the declared record of the user with this username."""
         values = self.stated()
         for name in ("audiences", "scopes"):
             if name in values:
                 values[name] = frozenset(values[name])
         return Wanted(
             record=User(user_id=PrincipalId(""), username=username, **values),
-            fields=_held(USER_FIELDS, values),
+            fields=_enforced_fields(USER_FIELDS, values),
         )
 
 
 class DeclaredRule(_Section):
-    """Which tokens of an issuer prove which client."""
+    """A rule of a trusted issuer: tokens with these claims authenticate this client."""
 
     claims: dict[str, str]
     client_id: str
@@ -102,7 +104,7 @@ class DeclaredRule(_Section):
 
 
 class DeclaredIssuer(_Section):
-    """A trusted issuer, by its `iss`."""
+    """A declared trusted issuer; its key in the section is its `iss`."""
 
     jwks_uri: str | None = None
     jwks_file: str | None = None
@@ -114,6 +116,7 @@ class DeclaredIssuer(_Section):
     max_age: Duration | None = None
 
     def wanted(self, issuer: str) -> Wanted:
+        """Return the declared record of the trusted issuer with this name."""
         values = self.stated("rules")
         for name in ("audiences", "algorithms"):
             if name in values:
@@ -127,13 +130,14 @@ class DeclaredIssuer(_Section):
 
 
 class DeclaredPrincipals(_Section):
-    """The whole file."""
+    """The content of a principals file. None = the section is missing."""
 
     clients: dict[str, Annotated[DeclaredClient, BeforeValidator(_empty)]] | None = None
     users: dict[str, Annotated[DeclaredUser, BeforeValidator(_empty)]] | None = None
     trusted_issuers: dict[str, Annotated[DeclaredIssuer, BeforeValidator(_empty)]] | None = None
 
     def declaration(self) -> Declaration:
+        """Return the declared records of all sections, in the order of KINDS."""
         sections: tuple[Mapping[str, DeclaredClient | DeclaredUser | DeclaredIssuer] | None, ...] = (
             self.clients,
             self.users,
@@ -149,11 +153,12 @@ class DeclaredPrincipals(_Section):
         )
 
 
-def _held(fields: tuple[str, ...], stated: Mapping[str, object]) -> tuple[str, ...]:
-    """The fields that records must have as declared.
+def _enforced_fields(fields: tuple[str, ...], stated: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the fields whose stored values must equal the declared ones.
 
-    All of them, written or not, so that what was removed from the file goes away; but a record that
-    somebody has disabled in an emergency is not let in again by a file that does not speak of it.
+    These are all fields, set in the file or not, so that removing a field from the file resets it. The
+    exception is `disabled`: a record that an operator disabled in an emergency stays disabled unless the file
+    sets the field.
     """
     return tuple(field for field in fields if field != "disabled" or field in stated)
 
@@ -163,4 +168,4 @@ SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
     "users": DeclaredUser,
     "trusted_issuers": DeclaredIssuer,
 }
-"""What stands under which name of the file."""
+"""The model of the records in each section of the file."""
