@@ -11,6 +11,7 @@ from identity_client import IdentityClient, Outcome, Rejected, Verified
 
 
 def main() -> int:
+    """Run every step; return the exit code."""
     options = parse_arguments()
     with IdentityClient(options.target) as client:
         service = client.issue_with_secret(
@@ -43,12 +44,14 @@ def main() -> int:
 
 
 def expect(right: bool, step: str, found: Outcome | object) -> None:
+    """Print what a step found, or exit if that is not right."""
     if not right:
         sys.exit(f"FAILED: {step}: {found}")
     print(f"{step}: {found}")
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the arguments; each may come from the environment instead."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default=os.environ.get("IDENTITY_TARGET", "127.0.0.1:50051"))
     for name in ("client-id", "client-secret", "username", "password", "audience"):

@@ -78,7 +78,7 @@ class Argon2Hasher:
     """
 
     def __init__(self, config: Argon2Config) -> None:
-        """Raises ConfigurationError if the system has no room for one hash."""
+        """Hash once. Raises ConfigurationError if the system has no room for that."""
         self._argon2 = argon2.PasswordHasher(
             time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
         )

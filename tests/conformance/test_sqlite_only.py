@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -135,15 +136,24 @@ def test_what_is_no_file_is_refused_and_left_alone(
     assert sorted(path.parent.glob("identity.db*")) == [link]
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that every user may enter; only this user may enter that of pytest."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("of", ["the file", "the log", "the folder"])
-def test_files_of_another_user_are_refused_with_both_users(path: Path, of: str) -> None:
+def test_files_of_another_user_are_refused_with_both_users(of: str, reachable: Path) -> None:
     """As after the platform has given the pod another user id."""
+    path = reachable / "store" / "identity.db"
+    path.parent.mkdir()
     SqliteStore.open(str(path), clock=FakeClock()).close()
     wal = path.with_name(f"{path.name}-wal")
     wal.touch()
     wal.chmod(0o666)
-    for folder in path.parents[:3]:
-        folder.chmod(0o755)
+    path.parent.chmod(0o755)
     path.chmod(0o666)
     closed = {"the file": path, "the log": wal, "the folder": path.parent}[of]
     closed.chmod(0o555 if of == "the folder" else 0o000)

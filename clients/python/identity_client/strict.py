@@ -1,7 +1,7 @@
-"""Strict parsing of tokens: one spelling of base64url, one meaning of a JSON object.
+"""Strict parsing of tokens: base64url has one spelling, and a JSON object one meaning.
 
-The libraries are lenient here (padding, duplicate members, infinite numbers); RFC 7515 section 4 and
-RFC 8725 section 3 ask for the opposite. A test holds this to what the service reads.
+The libraries accept padding, duplicate members and infinite numbers; RFC 7515 section 4 and RFC 8725
+section 3 do not. A test compares this parser with the service's.
 """
 
 import base64
@@ -16,13 +16,13 @@ _ALPHABET: Final = f"{string.ascii_letters}{string.digits}-_".encode()
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _PADDING: Final = (b"", b"", b"==", b"=")
 _LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
-"""Characters left over behind the last four → the last ones whose unused bits are 0."""
+"""The length of the text modulo 4 → the last characters whose unused bits are 0."""
 
 JsonObject = dict[str, Any]
 
 
 def decode_base64url(text: str) -> bytes:
-    """Unpadded, canonical base64url (RFC 4648 section 3.5). Raises ValueError for any other spelling."""
+    """Decode unpadded, canonical base64url (RFC 4648 sections 3.5 and 5). Raises ValueError for another spelling."""
     data, left = text.encode(), len(text) % 4
     if data.translate(None, _ALPHABET):
         raise ValueError("not base64url")
@@ -33,13 +33,15 @@ def decode_base64url(text: str) -> bytes:
 
 
 def encode_base64url(data: bytes) -> str:
+    """Return base64url without padding (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def parse_object(data: bytes) -> JsonObject:
-    """A JSON object in UTF-8 without duplicate members, deep nesting or numbers beyond measure.
+    """Parse a JSON object in UTF-8.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, for duplicate members, for more than 16 levels of nesting, and for
+    numbers of more than 32 characters or without a finite value.
     """
     try:
         value = _DECODER.decode(data.decode("utf-8"))
