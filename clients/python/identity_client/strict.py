@@ -22,7 +22,7 @@ JsonObject = dict[str, Any]
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decode unpadded, canonical base64url (RFC 4648 sections 3.5 and 5). Raises ValueError for another spelling."""
+    """Decode unpadded, canonical base64url (RFC 4648). Raises ValueError for another spelling."""
     data, left = text.encode(), len(text) % 4
     if data.translate(None, _ALPHABET):
         raise ValueError("not base64url")
