@@ -32,6 +32,7 @@ from identity_service.process.last_resort import LastResort
 from identity_service.telemetry import logs
 
 _ENVOY_VARIABLES: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+"""Environment variables that are meant for Envoy only, and not for processes that the service starts."""
 
 _ORPHANED_SECONDS: Final = last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE
 """Seconds after the end of the parent at which the last resort ends this process."""

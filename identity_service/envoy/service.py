@@ -39,7 +39,7 @@ class EnvoyService:
         """Prepare a service; `start` starts it.
 
         Args:
-            settings: of the service.
+            settings: the settings of the service.
             event_log: receives the events of this process, such as the end of Envoy.
             share_port: whether other workers share the addresses, which the caller has then reserved for all.
             ended: called from another thread if Envoy ends before `stop` or `kill` ends it.

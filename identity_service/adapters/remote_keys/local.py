@@ -96,7 +96,7 @@ class FileKeys:
             self._confirmed, self._why = now, ""
 
     def _fail(self, why: str) -> None:
-        """Record a failure, unless the last one had the same reason: the file is checked every second."""
+        """Record a failure, unless the last one had the same reason: the file may be checked every second."""
         if why != self._why:
             self._why = why
             self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)

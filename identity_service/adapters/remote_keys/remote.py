@@ -30,7 +30,7 @@ class RefreshPolicy:
     floor: timedelta = timedelta(seconds=10)
     """The shortest time between two requests: tokens with invented key ids must not cause a request each."""
     age: timedelta = timedelta(minutes=15)
-    """When keys are fetched again if the response has no lifetime (Cache-Control)."""
+    """The lifetime of keys if the response gives none (Cache-Control); then they are fetched again."""
     least_age: timedelta = timedelta(minutes=5)
     """The shortest lifetime that is accepted from a response."""
     most_age: timedelta = timedelta(hours=24)

@@ -195,7 +195,7 @@ class AsgiEngine:
         """Return the first event that `receive` returns.
 
         Args:
-            receive: of the call.
+            receive: ASGI's `receive` of the call.
             left: seconds until the deadline of the call; None = no deadline.
             until: when the request must be here, by the clock of `Limits`; None = the usual timeout.
 
