@@ -1,6 +1,7 @@
-"""Certificates on their way to Envoy: files of secrets that it watches (SDS), replaced whole.
+"""Passes certificates to Envoy in files of secrets (SDS) that it watches; each is replaced atomically.
 
-They hold the key as the operator's file does, and lie in a directory that only this user can enter.
+The files hold the private key in clear, as the operator's file does. Only the user of this process can enter
+their directory.
 """
 
 import json
@@ -15,17 +16,17 @@ SERVER: Final = "server"
 AUTHORITIES: Final = "authorities"
 _SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  # a type's name
 _INTERVAL: Final = 0.25
-"""Seconds between two looks at the operator's files."""
+"""Seconds between two checks of the operator's files."""
 
 
 def secret_source(directory: Path, name: str) -> dict[str, Any]:
-    """Where Envoy finds a secret (SdsSecretConfig)."""
+    """Return the configuration that tells Envoy where a secret is (SdsSecretConfig)."""
     source = {"path_config_source": {"path": str(_file(directory, name))}, "resource_api_version": "V3"}
     return {"name": name, "sds_config": source}
 
 
 def hand_over(content: Content, directory: Path) -> None:
-    """Write what new connections shall use."""
+    """Write the certificate, key and client authorities that Envoy uses for new connections."""
     pair = {"certificate_chain": _text(content.certificate), "private_key": _text(content.key)}
     _write(directory, SERVER, {"tls_certificate": pair})
     if content.client_ca is not None:
@@ -34,7 +35,7 @@ def hand_over(content: Content, directory: Path) -> None:
 
 
 class HandOver:
-    """A thread that hands certificates over whenever the operator's files have others."""
+    """A thread that passes certificates to Envoy whenever the operator's files have changed."""
 
     def __init__(self, certificates: Certificates, directory: Path) -> None:
         self._certificates = certificates
@@ -43,9 +44,11 @@ class HandOver:
         self._thread = threading.Thread(target=self._run, name="identity-certificates", daemon=True)
 
     def start(self) -> None:
+        """Start the thread. Raises RuntimeError if the system gives none."""
         self._thread.start()
 
     def close(self) -> None:
+        """Stop the thread soon, without waiting for it."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -66,7 +69,7 @@ def _text(pem: bytes) -> dict[str, str]:
 
 
 def _write(directory: Path, name: str, secret: dict[str, Any]) -> None:
-    """Into place by one rename: that is what Envoy looks for."""
+    """Write a secret to a new file, and rename it to its place: Envoy watches for renames."""
     resource = {"@type": _SECRET, "name": name, **secret}
     made = directory / f"{name}.new"
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

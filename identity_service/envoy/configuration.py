@@ -1,6 +1,6 @@
-"""What Envoy is told: listeners, TLS, the filter that runs Python; the bounds are in `limits.py`.
+"""Builds Envoy's configuration: listeners, TLS, the filter that runs Python. Starts nothing.
 
-Starts nothing.
+The limits are in `limits.py`.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,27 @@ from identity_service.envoy.limits import (
 )
 
 _MAX_HEADERS_KIB: Final = 64
-"""More than the engine takes, which can say so in gRPC; Envoy would answer with a status of HTTP."""
+"""More than the ASGI engine accepts (32 KiB), so that the engine refuses longer headers with a gRPC status.
+
+Envoy would refuse them with an HTTP status.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """One port."""
+    """One port that Envoy listens on."""
 
     name: str
     address: str
     """host:port"""
     tls: bool = False
     ask: bool = False
-    """Whoever connects must show a certificate of the authorities."""
+    """Whether clients must present a certificate that the configured authorities have issued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyConfig:
-    """What the settings decide about Envoy."""
+    """The settings of Envoy."""
 
     max_connection_age: timedelta
     drain_grace: timedelta
@@ -47,22 +50,27 @@ class EnvoyConfig:
 
 
 def admin_socket(directory: Path) -> Path:
-    """Where Envoy takes orders; nobody else's to reach, as the directory is not."""
+    """Return the path of Envoy's administration socket, in a directory that only this user can enter."""
     return directory / "admin"
 
 
 def configuration(
     app: str, ports: Sequence[Listening], directory: Path, config: EnvoyConfig
 ) -> dict[str, Any]:
-    """Envoy's bootstrap configuration (config.bootstrap.v3.Bootstrap), as JSON has it.
+    """Return Envoy's bootstrap configuration (config.bootstrap.v3.Bootstrap), ready for JSON.
 
     Args:
-        app: module:attribute of the application that runs inside.
-        directory: of this process alone, for the administration's socket and the certificates.
+        app: module:attribute of the ASGI application that runs inside Envoy.
+        ports: the ports to listen on.
+        directory: a directory of this process alone, for the administration socket and the certificates.
+        config: durations and limits.
     """
     filters = _filters(app)
     return {
-        "node": {"id": "identity-service", "cluster": "identity-service"},  # wanted by the files of secrets
+        "node": {
+            "id": "identity-service",
+            "cluster": "identity-service",
+        },  # required for files of secrets (SDS)
         "admin": {"address": {"pipe": {"path": str(admin_socket(directory)), "mode": 0o600}}},
         **bootstrap(config.limits),
         "static_resources": {"listeners": [_listener(port, directory, config, filters) for port in ports]},
@@ -73,7 +81,7 @@ def _listener(port: Listening, directory: Path, config: EnvoyConfig, filters: An
     host, _, number = port.address.rpartition(":")
     chain: dict[str, Any] = {
         "filters": [_http(port, config, filters)],
-        # For the handshake of TLS.
+        # Bounds the TLS handshake.
         "transport_socket_connect_timeout": duration(config.limits.request_timeout),
     }
     if port.tls:
@@ -81,9 +89,9 @@ def _listener(port: Listening, directory: Path, config: EnvoyConfig, filters: An
     return {
         "name": port.name,
         "address": {"socket_address": {"address": host.strip("[]"), "port_value": int(number)}},
-        # Other processes of this service may listen there too; who may not finds the address taken before.
+        # Other workers of this service may share the address; `reserved` keeps other processes away from it.
         "enable_reuse_port": True,
-        # Longer messages come in pieces.
+        # Longer messages reach the application in pieces.
         "per_connection_buffer_limit_bytes": STREAM_BYTES,
         "filter_chains": [chain],
     }
@@ -98,7 +106,7 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
         "drain_timeout": duration(config.drain_grace),
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
-        # The peer is who is connected, whatever it says of whom it speaks for.
+        # The peer is the address of the connection, not what its headers claim.
         "use_remote_address": True,
         "skip_xff_append": True,
         "forward_client_cert_details": "SANITIZE_SET" if port.ask else "SANITIZE",
@@ -110,7 +118,7 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
 
 
 def _filters(app: str) -> Any:
-    """The filter that runs the application, as the pyvoy that is installed wants it."""
+    """Return the HTTP filter that runs the application, as the installed version of pyvoy configures it."""
     made = PyvoyServer(app, lifespan=True).get_envoy_config()
     (listener,) = made["static_resources"]["listeners"]
     (manager,) = listener["filter_chains"][0]["filters"]

@@ -1,7 +1,7 @@
-"""What Envoy loads: the service, started and stopped as the process that started Envoy says.
+"""The module that Envoy loads: runs the service, which Envoy's parent process starts and stops by a pipe.
 
-That process is Envoy's parent. It holds the other end of a pipe, and nothing else does: when the parent has
-ended, however it did, reading from the pipe says so, and Envoy ends as well.
+Only the parent holds the other end of the pipe. When the parent has ended, for whatever reason, reading from
+the pipe fails, and Envoy ends as well.
 """
 
 import asyncio
@@ -31,14 +31,15 @@ from identity_service.process import last_resort
 from identity_service.process.last_resort import LastResort
 from identity_service.telemetry import logs
 
-_FOR_ENVOY_ALONE: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+_ENVOY_VARIABLES: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+"""Environment variables that are meant for Envoy only, and not for processes that the service starts."""
 
-_WITHOUT_PARENT: Final = last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE
-"""Seconds in which all ends once the parent has ended."""
+_ORPHANED_SECONDS: Final = last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE
+"""Seconds after the end of the parent at which the last resort ends this process."""
 
 
 class Inside:
-    """The application that Envoy calls: one service at a time."""
+    """The ASGI application that Envoy calls; runs one service at a time."""
 
     def __init__(self) -> None:
         self.service: Service | None = None
@@ -49,14 +50,19 @@ class Inside:
         self._last_resort: LastResort | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        await (self._live(receive, send) if scope["type"] == "lifespan" else self._app(scope, receive, send))
+        """Handle the lifespan protocol of ASGI, or pass a call to the engine of the service."""
+        await (
+            self._run_lifespan(receive, send)
+            if scope["type"] == "lifespan"
+            else self._app(scope, receive, send)
+        )
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """The protocol "lifespan" of ASGI."""
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """Follow the lifespan protocol of ASGI: start the service, and stop it when Envoy ends."""
         loop = asyncio.get_running_loop()
         await receive()
         try:
-            # Envoy does this for each port that it listens on, one after the other.
+            # Envoy starts one lifespan for each port that it listens on, one after the other.
             if not self._begun:
                 self._begun = True
                 await loop.run_in_executor(None, self.begin, self._open_pipe())
@@ -75,12 +81,15 @@ class Inside:
         self._last_resort = LastResort()
         self._last_resort.before_end(kill_processes)
         self._last_resort.before_end(self._remove_directory)
-        for name in _FOR_ENVOY_ALONE:  # what is started from here is an ordinary Python
+        for name in _ENVOY_VARIABLES:  # processes started from here are ordinary Python interpreters
             os.environ.pop(name, None)
         return pipe
 
     def begin(self, pipe: Connection) -> None:
-        """Start the service of the plan that comes through the pipe; answer None, or why it did not start."""
+        """Receive a `Plan` from the pipe, start its service, and send None, or the error if it did not start.
+
+        Raises that error, too. If the parent has ended, ends Envoy, and raises EOFError or OSError.
+        """
         try:
             plan: Plan = pipe.recv()
         except (EOFError, OSError):
@@ -88,53 +97,56 @@ class Inside:
             raise
         logs.configure(plan.settings.log_level, plan.settings.log_format)
         try:
-            # Before the start, which may take for ever while the parent ends.
+            # Before the start: the parent may end while that hangs.
             threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
             self.start(plan)
         except BaseException as error:
-            with suppress(OSError):  # the parent has ended, which the thread knows
+            with suppress(OSError):  # the parent has ended, which the thread notices
                 pipe.send(sendable(error))
             raise
-        # What is there by now stays: a full collection need not look at all of it each time.
+        # Objects that exist now live until the end. If frozen, full collections skip them.
         gc.collect()
         gc.freeze()
         with suppress(OSError):
             pipe.send(None)
 
     def _obey(self, pipe: Connection) -> None:
-        """Stop the service when the parent sends how long calls may take, and end Envoy when it has ended."""
+        """Stop the service when the parent sends a grace period for calls, and send the parent the result.
+
+        When the parent has ended, ends Envoy.
+        """
         with suppress(EOFError, OSError):
             while True:
                 grace: timedelta = pipe.recv()
                 self._arm(grace.total_seconds() + last_resort.INSIDE)
                 done, stopped = False, threading.Event()
-                with suppress(RuntimeError):  # the system has no room for another thread
+                with suppress(RuntimeError):  # the system gives no further thread
                     threading.Thread(
-                        target=self._hurry_without_parent, args=[pipe, stopped], daemon=True
+                        target=self._hurry_if_orphaned, args=[pipe, stopped], daemon=True
                     ).start()
                 try:
                     done = self.stop(grace)
                 finally:
                     stopped.set()
-                    self._remove_directory()  # the parent may be killed before it can
+                    self._remove_directory()  # the parent may be killed before it removes the directory
                     pipe.send(done)
         self.end_without_parent()
 
-    def _hurry_without_parent(self, pipe: Connection, stopped: threading.Event) -> None:
-        """Bring the last resort forward if the parent ends before the service has stopped.
+    def _hurry_if_orphaned(self, pipe: Connection, stopped: threading.Event) -> None:
+        """Arm the last resort for an earlier time if the parent ends before the service has stopped.
 
-        While the parent waits for the answer it sends nothing: if there is something to read, it has ended.
+        The parent sends nothing while it waits for the result: if the pipe becomes readable, it has ended.
         """
         multiprocessing.connection.wait([pipe])
         if not stopped.is_set():
-            self._arm(_WITHOUT_PARENT)
+            self._arm(_ORPHANED_SECONDS)
 
     def end_without_parent(self) -> None:
-        """Stop the service, remove what the parent wrote for Envoy, and end Envoy: the parent has ended.
+        """Stop the service, remove the parent's directory, and end Envoy, after the parent has ended.
 
-        All of it within the time of the last resort, which then removes it, too.
+        Arms the last resort first, which ends the process and removes the directory if this takes too long.
         """
-        self._arm(_WITHOUT_PARENT)
+        self._arm(_ORPHANED_SECONDS)
         try:
             self.stop(last_resort.ORPHANED_GRACE)
         finally:
@@ -150,10 +162,11 @@ class Inside:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def start(self, plan: Plan, **parts: Any) -> None:
-        """Raises what `Service` raises.
+        """Start a service. Raises what `Service` raises.
 
         Args:
-            parts: as `Service` takes them.
+            plan: the settings, and the Python interpreter for processes that the service starts.
+            parts: further arguments of `Service`; tests give a clock and a store.
         """
         multiprocessing.set_executable(plan.python)
         self.service = service = Service(plan.settings, behind_asgi=True, **parts)
@@ -164,7 +177,7 @@ class Inside:
             self._hand_over.start()
 
     def stop(self, grace: timedelta | None = None) -> bool:
-        """Stop as `Service.stop` does, and return what that does; True where nothing runs."""
+        """Stop the service, and return the result of `Service.stop`; True if no service runs."""
         service, self.service = self.service, None
         if self._hand_over is not None:
             self._hand_over.close()
@@ -172,10 +185,10 @@ class Inside:
 
 
 def sendable(error: BaseException) -> BaseException:
-    """The error as another process can read it."""
+    """Return the error if another process can unpickle it, else a ConfigurationError with its text."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
-    except Exception:  # noqa: BLE001  # whatever keeps it from being read
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # pickled by this process
+    except Exception:  # noqa: BLE001  # errors of other libraries fail to unpickle in many ways
         return ConfigurationError(str(error))
     return error
 

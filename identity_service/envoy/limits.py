@@ -1,6 +1,6 @@
-"""The bounds that Envoy keeps by itself: connections, streams, time and memory; docs/engines.md lists them.
+"""The limits that Envoy enforces: connections, streams, time and memory; docs/engines.md lists them.
 
-Python bounds what one address may have in progress: Envoy has no limits for each address.
+Envoy has no limits per address; those are enforced in Python (`identity_service/grpc_api/limits.py`).
 """
 
 import os
@@ -13,54 +13,58 @@ from typing import Any, Final
 TYPES: Final = "type.googleapis.com/envoy.extensions."
 
 STREAM_BYTES: Final = 256 * 1024
-"""Bytes that Envoy holds of one stream: received and not yet taken by Python, or sent and not yet read."""
+"""Bytes that Envoy buffers of one stream, in each direction, until Python or the client reads them."""
 _CONNECTION_BYTES: Final = 1024 * 1024
-"""Bytes received that Envoy holds of all streams of one connection together."""
+"""Received bytes that Envoy buffers of all streams of one connection together."""
 _CONNECTION_IDLE: Final = timedelta(minutes=5)
 """A connection without a stream is closed after this; a gRPC client opens another for its next call."""
 _QUIET_STREAM_IDLE: Final = timedelta(hours=1)
 _QUIET_STREAMS: Final = ("/grpc.health.v1.Health/Watch", "/identityapi.v1.AdminService/TailAuditEvents")
-"""Methods whose streams are rightly silent until something happens."""
+"""Methods whose streams may send no message for a long time, until an event occurs."""
 _AFTER_PYTHON: Final = timedelta(seconds=2)
-"""Python ends an unfinished request at `request_timeout`; if it does not, Envoy does so this much later."""
+"""Envoy ends an unfinished request this much after `request_timeout`, at which Python should have done so."""
 _MAX_RESETS: Final = 200
 """A connection is closed once its client has reset half this many streams within 1 s of their start."""
 _REQUESTS_PER_CYCLE: Final = 16
-"""Requests taken from one connection before the others have their turn."""
+"""Requests that Envoy takes from one connection before it serves other connections."""
 
 _REQUEST_TIMEOUT_STATUS: Final = 408
 _DEADLINE_EXCEEDED: Final = "4"
-"""The number of gRPC's status."""
+"""The number of the gRPC status."""
 
 _HEAP: Final = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 _HEAP_IS_READ: Final = "0.25s"
 _SHRINK, _RESET_FROM, _RESET_ALL, _REFUSE = 0.8, 0.85, 0.95, 0.9
-"""Parts of the memory bound from which Envoy returns free memory, resets large streams, and refuses calls."""
+"""Thresholds of heap use, as fractions of the memory limit.
+
+From the first, Envoy returns free memory to the system. From the second, it resets the largest streams, and
+from the third all large streams. From the fourth, it refuses calls.
+"""
 _RELEASED: Final = 256 * 2**20
-"""Bytes of free memory that Envoy gives back to the system each second: an allocator keeps it else."""
+"""Bytes of free memory that Envoy returns to the system each second; otherwise its allocator keeps them."""
 _LARGE_STREAM: Final = 15
-"""A stream counts as large if Envoy holds 2 to this power of its bytes, 32 KiB."""
+"""A stream counts as large if Envoy buffers 2 to this power of its bytes, 32 KiB, or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyLimits:
-    """The bounds that settings decide."""
+    """The limits that depend on settings."""
 
     request_timeout: timedelta
     """How long a request may take to arrive."""
     open_ended: bool
-    """Whether there is a method whose requests have no end in time, so that Envoy must not end them."""
+    """Whether a method has request streams, which may stay open, so that Envoy must not end long requests."""
     send_timeout: timedelta
-    """How long an answer that is complete may wait for its client to read it."""
+    """How long a complete response may wait for its client to read it."""
     max_connections: int
     max_streams_per_connection: int
     memory: int
-    """Bytes of heap that Envoy and the service inside it may use together."""
+    """Bytes of heap that Envoy and the service inside it may use together; calls are refused near this."""
     stream_idle: timedelta = timedelta(minutes=2)
     """A stream that neither sends nor receives is reset after this: twice the longest `watch_heartbeat`.
 
-    Python cannot end a stream whose client does not read: pyvoy passes on nothing until the client reads.
+    Python cannot end a stream whose client does not read: pyvoy forwards nothing until the client reads.
     """
 
 
@@ -109,17 +113,21 @@ def connection_manager(limits: EnvoyLimits, max_connection_age: timedelta) -> Ma
 
 
 def default_memory(processes: int, cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return each process's part of half the memory that the container, or else the machine, has."""
+    """Return the default of `envoy_memory`, in bytes, for each of this many processes.
+
+    They share half of the memory of the container, or of the machine if no control group limits it further.
+    """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *_cgroup_limits(cgroups)]) // 2 // processes
 
 
 def duration(length: timedelta) -> str:
-    """Return the length as JSON has a google.protobuf.Duration."""
+    """Return a duration in the JSON form of google.protobuf.Duration, such as `2.500s`."""
     return f"{length.total_seconds():.3f}s"
 
 
 def _overload_manager(limits: EnvoyLimits) -> Mapping[str, Any]:
+    """Return the limits of connections and memory, and Envoy's actions when the heap fills."""
     monitors = "resource_monitors"
     return {
         "refresh_interval": _HEAP_IS_READ,
@@ -156,7 +164,7 @@ def _action(name: str, trigger: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _deadline_exceeded() -> Mapping[str, Any]:
-    """Return what makes DEADLINE_EXCEEDED of HTTP's status 408, which Envoy would make UNKNOWN."""
+    """Return a mapper of HTTP status 408 to DEADLINE_EXCEEDED; without it, Envoy would send UNKNOWN."""
     is_timeout = {"op": "EQ", "value": {"default_value": _REQUEST_TIMEOUT_STATUS, "runtime_key": "unset"}}
     return {
         "filter": {"status_code_filter": {"comparison": is_timeout}},
@@ -170,7 +178,7 @@ def _deadline_exceeded() -> Mapping[str, Any]:
 
 
 def _routes() -> Mapping[str, Any]:
-    """Return the routes, which only say how long a stream may be idle: the filter answers every call."""
+    """Return the routes, which only set idle timeouts: the filter answers every call before routing."""
     quiet = {"cluster": "unused", "idle_timeout": duration(_QUIET_STREAM_IDLE)}
     routes: Sequence[Mapping[str, Any]] = [
         {"match": {"path": path}, "route": quiet} for path in _QUIET_STREAMS
@@ -182,7 +190,7 @@ def _routes() -> Mapping[str, Any]:
 
 
 def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Yield the memory limits of the control groups (version 2, then 1) that this process is in."""
+    """Yield the memory limits, in bytes, of this process's control groups (version 2, then 1)."""
     own = root / _own_cgroup()
     for path in (
         *(folder / "memory.max" for folder in (own, *own.parents) if folder.is_relative_to(root)),
@@ -195,6 +203,7 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
 
 
 def _own_cgroup() -> str:
+    """Return the path of this process's control group (version 2) below the root; empty if unknown."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

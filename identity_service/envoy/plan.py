@@ -1,4 +1,4 @@
-"""What the process that starts Envoy tells the service inside, first of all."""
+"""The first message from the process that starts Envoy to the service inside it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 from identity_service.settings import Settings
 
 PIPE: Final = "IDENTITY_ENVOY_PIPE"
-"""The variable that names the descriptor of the pipe between the two."""
+"""The environment variable with the file descriptor of the pipe between the two."""
 DIRECTORY: Final = "IDENTITY_ENVOY_DIRECTORY"
-"""The variable that names the directory of what was written for Envoy, certificates among it."""
+"""The environment variable with the path of Envoy's directory: its configuration and certificates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Sent through the pipe, so that no other process can read it."""
+    """The settings of the service. Sent through the pipe, so that no other process can read them."""
 
     settings: Settings
     python: str
-    """The interpreter for processes that the service starts: inside Envoy there is none to ask."""
+    """The Python interpreter for processes that the service starts; inside Envoy its path is not known."""

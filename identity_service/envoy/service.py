@@ -1,4 +1,4 @@
-"""A service inside Envoy, seen from outside: has the interface of `bootstrap.Service`."""
+"""Runs a service inside Envoy from the process outside, with the interface of `bootstrap.Service`."""
 
 import sys
 import time
@@ -21,12 +21,12 @@ from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
 
 _APP: Final = "identity_service.envoy.inside:app"
-_MOMENT: Final = 0.1
-"""Seconds."""
+_MIN_TIMEOUT: Final = 0.1
+"""The shortest timeout, in seconds; with 0, an operation would not be tried at all."""
 
 
 class EnvoyService:
-    """One Envoy with one service in it. `start` returns when it serves; `stop` drains and releases."""
+    """An Envoy with one service in it. `start` returns when the service serves; `stop` drains and ends it."""
 
     def __init__(
         self,
@@ -36,10 +36,13 @@ class EnvoyService:
         share_port: bool = False,
         ended: Callable[[], None],
     ) -> None:
-        """
+        """Prepare a service; `start` starts it.
+
         Args:
-            share_port: others of the same service listen there too; the addresses are reserved for them all.
-            ended: called from another thread when Envoy ends though nobody stopped it.
+            settings: the settings of the service.
+            event_log: receives the events of this process, such as the end of Envoy.
+            share_port: whether other workers share the addresses, which the caller has then reserved for all.
+            ended: called from another thread if Envoy ends before `stop` or `kill` ends it.
         """
         self._settings = settings
         self._event_log = event_log
@@ -51,7 +54,10 @@ class EnvoyService:
         self._stopping = False
 
     def start(self) -> int:
-        """Returns the port. Raises what `Service` raises, from inside Envoy."""
+        """Start Envoy and the service, and return the port of `listen`.
+
+        Raises ConfigurationError if Envoy does not start, and what `Service` raises inside Envoy.
+        """
         try:
             return self._start()
         except BaseException:
@@ -59,27 +65,27 @@ class EnvoyService:
             raise
 
     def stop(self, grace: timedelta | None = None) -> bool:
-        """Drain, and end Envoy; returns whether every call could end in time.
+        """Drain and end Envoy; return whether all calls ended in time.
 
         Calls in progress may take `grace`; None = `drain_grace`. Envoy is killed if the service in it has not
-        ended in time. Raises ConfigurationError if Envoy ended before this call.
+        ended in time. Raises ConfigurationError if Envoy had ended before this call.
         """
         self._stopping = True
         grace = self._settings.drain_grace if grace is None else grace
         deadline = time.monotonic() + grace.total_seconds() + last_resort.INSIDE + last_resort.BETWEEN
         envoy, done = self._envoy, False
         if envoy is not None:
-            envoy.drain(_until(deadline))
+            envoy.drain(_seconds_until(deadline))
             with suppress(OSError, EOFError):
                 envoy.pipe.send(grace)
-                done = envoy.pipe.poll(_until(deadline)) and envoy.pipe.recv()
-        self._release(_until(deadline))
+                done = envoy.pipe.poll(_seconds_until(deadline)) and envoy.pipe.recv()
+        self._release(_seconds_until(deadline))
         if self._died:
             raise ConfigurationError("engine: Envoy ended by itself; its log says why")
         return done
 
     def kill(self) -> None:
-        """End Envoy at once, from any thread, when `stop` cannot do it any more."""
+        """Kill Envoy at once, if `stop` has not ended it in time. Any thread may call it."""
         if self._envoy is not None:
             self._envoy.kill()
 
@@ -102,7 +108,7 @@ class EnvoyService:
         return int(addresses[0].rpartition(":")[2])
 
     def _addresses(self) -> Sequence[str]:
-        """Those of the settings, with ports that are ours."""
+        """Return the addresses of the settings, reserved for this process unless the caller reserved them."""
         wanted = [address for address in (self._settings.listen, self._settings.mtls_listen) if address]
         return wanted if self._share_port else [self._stack.enter_context(reserved(one)) for one in wanted]
 
@@ -112,19 +118,19 @@ class EnvoyService:
         self._on_end()
 
     def _release(self, patience: float = PATIENCE) -> None:
-        """Release everything; Envoy has so many seconds to end by itself."""
+        """End Envoy, which is killed after `patience` seconds, and release the reserved addresses."""
         if self._envoy is not None:
             self._envoy.end(patience)
         self._stack.close()
 
 
-def _until(deadline: float) -> float:
-    """The seconds until then, and a moment once it is over: a timeout of 0 would not try at all."""
-    return max(_MOMENT, deadline - time.monotonic())
+def _seconds_until(deadline: float) -> float:
+    """Return the seconds until the deadline, and at least 0.1."""
+    return max(_MIN_TIMEOUT, deadline - time.monotonic())
 
 
 def ports(settings: Settings, addresses: Sequence[str]) -> Sequence[Listening]:
-    """What is to listen, at the addresses of `listen` and, where it is set, `mtls_listen`."""
+    """Return the ports of the service; `addresses` are those of `listen` and, if set, `mtls_listen`."""
     tls, mutual = settings.tls_certificate is not None, settings.tls_client_ca is not None
     first = Listening(name="listen", address=addresses[0], tls=tls, ask=mutual and not settings.mtls_listen)
     others = [Listening(name="mtls_listen", address=other, tls=True, ask=True) for other in addresses[1:]]
@@ -132,6 +138,7 @@ def ports(settings: Settings, addresses: Sequence[str]) -> Sequence[Listening]:
 
 
 def envoy_config(settings: Settings) -> EnvoyConfig:
+    """Return the part of the settings that Envoy enforces."""
     return EnvoyConfig(
         max_connection_age=settings.max_connection_age,
         drain_grace=settings.drain_grace,

@@ -1,1 +1,1 @@
-"""The keys of trusted issuers, from where each publishes them: a URL, a file, or the record itself."""
+"""The public keys of trusted issuers, from a URL, a file, or the issuer's record."""

@@ -1,7 +1,7 @@
-"""Fetching a document from an issuer: one GET over https, bounded in time and size. Reads no key.
+"""Fetches a document from an issuer by one GET request, bounded in time and size. Does not parse keys.
 
-No redirect is followed, since it would lead to somebody whom no administrator has named, and no proxy of
-the environment is used: where one is needed, a file that something else keeps up to date does as well.
+Redirects are not followed, since they could lead to a server that no administrator has named. Proxies of the
+environment are not used: if one is needed, another program can fetch the keys into a file (`jwks_file`).
 """
 
 import re
@@ -25,11 +25,11 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.process.thread_limit import REFUSED
 
 _STEP_SECONDS: Final = 3.0
-"""For connecting to one address, and for each part of the answer."""
+"""Timeout of connecting to one address, and of each read of the response."""
 _HEADERS: Final = {
-    # A kube-apiserver answers with 406 if its own type of a key set is not among those that are asked for.
+    # A kube-apiserver responds with 406 unless its own media type of a key set is accepted.
     "accept": "application/jwk-set+json, application/json, */*;q=0.1",
-    # Asked for as it is, and not unpacked if it comes otherwise: a small answer could be a large one.
+    # Compression is refused, and a compressed response is not decompressed: it could become very large.
     "accept-encoding": "identity",
     "connection": "close",
 }
@@ -39,35 +39,36 @@ _NO_CACHE: Final = re.compile(r"(?:^|,)\s*no-(?:cache|store)\b", re.IGNORECASE)
 
 
 class FetchError(Exception):
-    """There is no document; the text says why, in words for an operator."""
+    """Raised if a document cannot be fetched; the text tells an operator why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What was fetched."""
+    """A fetched document."""
 
     body: bytes
     max_age: timedelta | None = None
-    """How long it may be kept, where the answer says so."""
+    """How long it may be cached (Cache-Control, RFC 9111); None = the response does not say."""
 
 
 class HttpsFetcher:
-    """Fetches from any issuer. Any thread may call it."""
+    """Fetches documents from any issuer. Any thread may call it."""
 
     def __init__(self, servers: KeyServers, *, max_bytes: int, max_seconds: float = 10.0) -> None:
-        """
+        """Create a fetcher.
+
         Args:
-            servers: authorities and tokens.
-            max_bytes: of one document.
-            max_seconds: from the first connection to the last byte, however steadily they come. To find the
-                addresses of a name is left to the system, which has a limit of its own.
+            servers: the authorities to trust and the tokens to send, per server.
+            max_bytes: the longest document.
+            max_seconds: the limit from the first connection to the last byte. Resolving the host name is
+                bounded by the system's resolver instead.
         """
         self._servers = servers
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
 
     def __call__(self, url: str) -> Document:
-        """Raises FetchError."""
+        """Return the document at this URL. Raises FetchError."""
         with _Deadline(self._max_seconds) as deadline:
             try:
                 found = self._fetch(url, deadline)
@@ -75,14 +76,14 @@ class HttpsFetcher:
                 raise FetchError(str(error)) from None
             except (HTTPError, OSError, ValueError) as error:
                 deadline.require()
-                # Only the kind of error: its text may hold all of the URL.
-                raise FetchError(self._why(error, url)) from None
-            deadline.require()  # an answer without a length ends where its connection was cut
+                # Only the types of the errors: their texts may hold the whole URL.
+                raise FetchError(self._describe(error, url)) from None
+            deadline.require()  # a response without Content-Length looks complete if its connection was cut
             return found
 
     def _fetch(self, url: str, deadline: "_Deadline") -> Document:
         parts = urllib3.util.parse_url(url)
-        # A connection for each request: issuers are asked a few times an hour.
+        # One connection per request, since each issuer is asked only a few times an hour.
         options: dict[str, Any] = {"timeout": _STEP_SECONDS, "retries": False, "deadline": deadline}
         pool = (
             _HttpsPool(parts.host or "", parts.port, ssl_context=self._servers.tls_for(parts), **options)
@@ -107,6 +108,7 @@ class HttpsFetcher:
                 response.close()
 
     def _token_advice(self, url: Url) -> str:
+        """Tell the operator what to do after status 401 or 403."""
         server = self._servers.server_for(url)
         if server is None or server.token_file is None:
             return "set a token_file for it in jwks_servers"
@@ -115,13 +117,17 @@ class HttpsFetcher:
             "may not read the keys"
         )
 
-    def _why(self, error: BaseException, url: str) -> str:
-        """The names of what happened, outermost first; of a certificate what is wrong and what to do."""
+    def _describe(self, error: BaseException, url: str) -> str:
+        """Return the reason of a failure for an operator: the types of the nested errors, outermost first.
+
+        If the server's certificate was refused, the reason says why, and what to do if that is known.
+        """
         names, refused = _causes(error)
         cure = self._servers.cure_for(urllib3.util.parse_url(url), refused) if refused is not None else ""
         return f"it cannot be reached: {', '.join(names)}{f'; {cure}' if cure else ''}"
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
+        """Return the document. Raises FetchError if the status is not 200 or the body exceeds `max_bytes`."""
         if response.status != 200:
             raise FetchError(f"it answers with status {response.status}")
         body = b""
@@ -133,9 +139,9 @@ class HttpsFetcher:
 
 
 class _Deadline:
-    """Ends one request after so many seconds by cutting its connection.
+    """The time limit of one request, enforced by shutting down its connection.
 
-    The timeouts of the library are for one step each: a server that sends a byte now and then meets them all.
+    The timeouts of urllib3 are for one step each: a server that sends a byte now and then exceeds none.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -148,7 +154,7 @@ class _Deadline:
         self._timer.daemon = True
 
     def __enter__(self) -> Self:
-        """Begin to count. Raises FetchError if the system gives no thread for it."""
+        """Start the timer. Raises FetchError if the system gives no thread for it."""
         try:
             self._timer.start()
         except RuntimeError:
@@ -161,12 +167,12 @@ class _Deadline:
         self._timer.cancel()
 
     def require(self) -> None:
-        """Raises FetchError once the time is over."""
+        """Raise FetchError if the time is over."""
         if self._passed:
             raise FetchError(f"its answer takes longer than {self._seconds} seconds")
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Try the addresses of the host one after the other. Raises OSError."""
+        """Connect to the first address of the host that accepts. Raises the OSError of the last attempt."""
         failure: OSError = TimeoutError()
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             left = self._end - time.monotonic()
@@ -184,7 +190,7 @@ class _Deadline:
         raise failure
 
     def watch(self, connected: socket.socket) -> None:
-        """Cut this connection when the time is over, or at once if it is over."""
+        """Shut this connection down when the time is over, or at once if it is over already."""
         with self._lock:
             self._socket = connected
         if self._passed:
@@ -198,7 +204,7 @@ class _Deadline:
 
 
 class _Http(HTTPConnection):
-    """A connection that ends at the deadline of its request."""
+    """An HTTP connection that is shut down at the deadline of its request."""
 
     def __init__(self, *args: Any, deadline: _Deadline, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -213,7 +219,7 @@ class _Http(HTTPConnection):
 
 
 class _Https(_Http, HTTPSConnection):
-    """The same over TLS."""
+    """An HTTPS connection that is shut down at the deadline of its request."""
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
@@ -225,6 +231,7 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
 
 
 def _max_age(cache_control: str) -> timedelta | None:
+    """Return how long a response may be cached: 0 for `no-cache` and `no-store`, None if it does not say."""
     if _NO_CACHE.search(cache_control):
         return timedelta(0)
     found = _MAX_AGE.search(cache_control)
@@ -232,7 +239,11 @@ def _max_age(cache_control: str) -> timedelta | None:
 
 
 def _causes(error: BaseException) -> tuple[list[str], ssl.SSLCertVerificationError | None]:
-    """The kinds of error, outermost first, of which the last may be what is wrong with a certificate."""
+    """Return the types of up to four nested errors, outermost first.
+
+    If one of them is the refusal of a certificate, the list ends with OpenSSL's message, and the error is
+    returned as well.
+    """
     names: list[str] = []
     cause: object = error
     while isinstance(cause, BaseException) and len(names) < 4:

@@ -1,22 +1,22 @@
-"""Files that something else keeps up to date: read whole, bounded, and without waiting for a writer."""
+"""Reads files that other programs keep up to date: whole, bounded, and without waiting for a writer."""
 
 import os
 from pathlib import Path
 from stat import S_ISREG
 
 FileState = tuple[int, ...]
-"""Of a file at one moment: a file that was replaced has another inode or another time."""
+"""Device, inode, modification time (ns) and size of a file, which change if it is replaced or written."""
 
 
 def state_of(stat: os.stat_result) -> FileState:
-    """Tell this state of a file from others. Raises ValueError if it is no regular file."""
+    """Return the state of a file. Raises ValueError if it is not a regular file."""
     if not S_ISREG(stat.st_mode):
         raise ValueError("it is no regular file; name one")
     return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def read_file(path: Path, max_bytes: int) -> tuple[bytes, FileState]:
-    """Read a regular file. Raises OSError, and ValueError for another kind of file and a longer one."""
+    """Return content and state of a file. Raises OSError; ValueError if it is not regular, or too long."""
     with open(path, "rb", opener=_open_at_once) as file:
         state = state_of(os.fstat(file.fileno()))
         content = file.read(max_bytes + 1)
@@ -26,5 +26,5 @@ def read_file(path: Path, max_bytes: int) -> tuple[bytes, FileState]:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """To open a named pipe waits for a writer, and every caller with it; this does not."""
+    """Open a file without blocking: opening a named pipe would block the caller until it has a writer."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Holds the keys of all trusted issuers, each from its own source. Implements the port IssuerKeys."""
+"""Implements the port IssuerKeys: holds the keys of all trusted issuers, each from its own source."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +16,18 @@ from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 
 
 class IssuerKeySet(Protocol):
-    """Where the keys of one issuer come from."""
+    """The keys of one issuer, whatever their source."""
 
-    def find(self, key_id: str) -> VerifyingKey | None: ...
+    def find(self, key_id: str) -> VerifyingKey | None:
+        """Return the key with this id, or None if there is none. Raises IssuerUnreachableError."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop fetching keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """All of a record that its keys depend on: another rule for its tokens fetches nothing anew."""
+    """The fields of a record that its keys depend on; a change of other fields does not fetch them again."""
 
     issuer: str
     uri: str | None
@@ -35,6 +37,7 @@ class _Source:
 
     @classmethod
     def of(cls, issuer: TrustedIssuer) -> "_Source":
+        """Return the source of the keys of this record."""
         return cls(
             issuer=issuer.issuer,
             uri=issuer.jwks_uri,
@@ -45,7 +48,7 @@ class _Source:
 
 
 class HeldIssuerKeys:
-    """The keys of those issuers that are trusted now."""
+    """The keys of all issuers that are trusted now."""
 
     def __init__(
         self,
@@ -56,7 +59,16 @@ class HeldIssuerKeys:
         waiting: int,
         policy: RefreshPolicy | None = None,
     ) -> None:
-        """`waiting` = how many callers may wait for all issuers together; for one of them half as many."""
+        """Hold the keys of no issuer yet; `follow` sets the issuers.
+
+        Args:
+            fetch: fetches the document at a URL.
+            clock: measures the ages of keys.
+            event_log: receives what happens with the keys of each issuer.
+            waiting: how many callers may wait for requests to all issuers together. At most half of them, and
+                at least one, may wait for the same issuer.
+            policy: how often issuers are asked; None = the defaults.
+        """
         self._fetch = fetch
         self._clock = clock
         self._event_log = event_log
@@ -66,6 +78,7 @@ class HeldIssuerKeys:
         self._sources: Mapping[_Source, IssuerKeySet] = {}
 
     def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
+        """Hold the keys of exactly these issuers. Returns at once; keys of new sources are fetched soon."""
         known = self._sources
         self._sources = {
             source: known.get(source) or self._open(source) for source in map(_Source.of, issuers)
@@ -74,13 +87,14 @@ class HeldIssuerKeys:
             known[source].close()
 
     def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
+        """Return the issuer's key with this id, or None. Raises IssuerUnreachableError."""
         keys = self._sources.get(_Source.of(issuer))
-        if keys is None:  # the record has just changed
+        if keys is None:  # the record has just changed, and `follow` is still to come
             raise IssuerUnreachableError
         return keys.find(key_id)
 
     def close(self) -> None:
-        """Fetch no more."""
+        """Stop fetching keys."""
         for keys in self._sources.values():
             keys.close()
 

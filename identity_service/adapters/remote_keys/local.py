@@ -1,4 +1,4 @@
-"""The keys of one issuer that need no network: those of the record itself, and those of a file."""
+"""The keys of one issuer from a local source: the issuer's record, or a file."""
 
 import threading
 from collections.abc import Callable
@@ -11,13 +11,14 @@ from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
 
-_LOOK_AGAIN: Final = 1.0
-_KEPT: Final = 86400.0
-"""Seconds for which the last good content of a file counts while it cannot be read."""
+_CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks of the file."""
+_MAX_AGE_SECONDS: Final = 86400.0
+"""Seconds for which the last valid content is used while the file cannot be read."""
 
 
 class InlineKeys:
-    """Keys that an administrator has written into the record."""
+    """Keys that an administrator has written into the issuer's record."""
 
     def __init__(self, issuer: str, jwks: str, read: Callable[[bytes], KeySet], event_log: EventLog) -> None:
         try:
@@ -31,14 +32,15 @@ class InlineKeys:
                 keys_read(event_log, issuer, self._keys)
 
     def find(self, key_id: str) -> VerifyingKey | None:
+        """Return the key with this id, or None."""
         return self._keys.keys.get(key_id)
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class FileKeys:
-    """Keys in a file that something else keeps up to date, looked at at most once a second."""
+    """Keys in a file that another program keeps up to date; the file is checked at most once a second."""
 
     def __init__(
         self,
@@ -59,26 +61,30 @@ class FileKeys:
         self._lock = threading.Lock()
         self._keys: KeySet | None = None
         self._state: FileState = ()
-        """Of the file that the keys are from."""
+        """The state of the file that the keys were read from."""
         self._confirmed = 0.0
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._why = ""
 
     def find(self, key_id: str) -> VerifyingKey | None:
-        """Raises IssuerUnreachableError where the file cannot be read and was not for a day."""
+        """Return the key with this id, or None if the file has none.
+
+        Raises IssuerUnreachableError if the file has never been valid, or not for a day.
+        """
         with self._lock:
             now = self._clock.monotonic()
-            if now - self._looked >= _LOOK_AGAIN:
-                self._looked = now
-                self._look(now)
-            if self._keys is None or now - self._confirmed > _KEPT:
+            if now - self._checked >= _CHECK_INTERVAL:
+                self._checked = now
+                self._refresh(now)
+            if self._keys is None or now - self._confirmed > _MAX_AGE_SECONDS:
                 raise IssuerUnreachableError
             return self._keys.keys.get(key_id)
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
-    def _look(self, now: float) -> None:
+    def _refresh(self, now: float) -> None:
+        """Read the file if it has changed."""
         try:
             if state_of(self._path.stat()) != self._state:
                 content, state = read_file(self._path, self._max_bytes)
@@ -90,7 +96,7 @@ class FileKeys:
             self._confirmed, self._why = now, ""
 
     def _fail(self, why: str) -> None:
-        """Once for each reason: it is looked at with every token."""
+        """Record a failure, unless the last one had the same reason: the file may be checked every second."""
         if why != self._why:
             self._why = why
             self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)

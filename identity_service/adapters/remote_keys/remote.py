@@ -1,7 +1,8 @@
-"""The keys of one issuer behind a URL: fetched by a thread of their own, waited for only by who must.
+"""The keys of one issuer behind a URL, fetched by a background thread.
 
-One thread for each issuer: two requests never run at once, and an issuer that is slow or away holds up
-nobody but those who show its tokens, of whom few may wait. Knows no HTTP and reads no key itself.
+There is one thread per issuer, so that two requests to an issuer never run at once. A slow or unreachable
+issuer delays only callers that need its keys, and only a bounded number of them. Knows neither HTTP nor the
+format of keys.
 """
 
 import threading
@@ -18,43 +19,47 @@ from identity_service.jose.jwks import KeySet
 from identity_service.process.thread_limit import REFUSED
 
 Fetch = Callable[[str], Document]
-_LONGEST_PAUSE: Final = 300.0
+_MAX_BACKOFF: Final = 300.0
+"""The longest backoff after failed attempts, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPolicy:
-    """How often an issuer is asked, and how long its answers count."""
+    """How often an issuer is asked for its keys, and how long they are used."""
 
     floor: timedelta = timedelta(seconds=10)
-    """Between two requests, whatever tokens name: invented key ids must not become requests."""
+    """The shortest time between two requests: tokens with invented key ids must not cause a request each."""
     age: timedelta = timedelta(minutes=15)
-    """Of an answer that does not say how long it may be kept; then it is fetched again."""
+    """The lifetime of keys if the response gives none (Cache-Control); then they are fetched again."""
     least_age: timedelta = timedelta(minutes=5)
+    """The shortest lifetime that is accepted from a response."""
     most_age: timedelta = timedelta(hours=24)
+    """The longest lifetime that is accepted from a response."""
     kept: timedelta = timedelta(hours=24)
-    """How long the last good answer counts beyond its age while no new one is to be had."""
+    """How long the last valid keys are used beyond their lifetime while newer ones cannot be fetched."""
     patience: timedelta = timedelta(seconds=5)
     """How long a caller waits for a request in progress."""
 
     def age_of(self, document: Document) -> float:
-        """Seconds until it is fetched again."""
+        """Return the lifetime of a document in seconds, after which it is fetched again."""
         asked = self.age if document.max_age is None else document.max_age
         return min(max(asked, self.least_age), self.most_age).total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Places for callers who wait: of all issuers, and of one."""
+    """Bounds the number of waiting callers, for all issuers together and for one issuer."""
 
     total: threading.BoundedSemaphore
     own: threading.BoundedSemaphore
 
     @classmethod
     def of(cls, total: threading.BoundedSemaphore, own: int) -> "Waiting":
+        """Create the bound for one issuer: `own` callers, all of which count in `total`, too."""
         return cls(total=total, own=threading.BoundedSemaphore(own))
 
     def enter(self) -> bool:
-        """Take a place, if there is one."""
+        """Count one more waiting caller; return False, without counting it, if a bound is reached."""
         if not self.own.acquire(blocking=False):
             return False
         if not self.total.acquire(blocking=False):
@@ -63,12 +68,13 @@ class Waiting:
         return True
 
     def leave(self) -> None:
+        """Count one waiting caller less: once for each `enter` that returned True."""
         self.total.release()
         self.own.release()
 
 
 class RemoteKeys:
-    """Keeps the keys of one issuer fresh until it is closed."""
+    """The keys of one issuer, fetched from its URL again and again until `close`."""
 
     def __init__(
         self,
@@ -93,47 +99,52 @@ class RemoteKeys:
         self._changed = threading.Condition()
         self._found = KeySet(keys={})
         self._expire = 0.0
-        self._good = False
+        self._last_succeeded = False
         """Whether the last attempt succeeded."""
         self._attempts = 0
         self._failures = 0
-        """In a row."""
+        """The number of consecutive failed attempts, at most 10."""
         self._fetching = False
         self._wanted = False
         now = clock.monotonic()
         self._due = now
         self._earliest = now
-        """No request before this."""
+        """No request is made before this time, by the monotonic clock."""
         self._closing = False
         self._has_thread = False
         with self._changed:
-            self._require_thread(now)
+            self._ensure_thread(now)
 
     def find(self, key_id: str) -> VerifyingKey | None:
-        """The key, or None where the issuer has none of this id. Raises IssuerUnreachableError."""
+        """Return the key with this id, or None if the issuer has none.
+
+        If the key is not known, waits for a request, unless the last one was too recent. Raises
+        IssuerUnreachableError if too many callers wait, if the wait is too long, or if the key is not known
+        and the last request failed.
+        """
         with self._changed:
             key, now = self._known(key_id), self._clock.monotonic()
-            self._require_thread(now)
+            self._ensure_thread(now)
             if now >= self._due:
-                self._changed.notify_all()  # the thread may have slept through it, with the machine
+                self._changed.notify_all()  # the thread may have overslept while the machine was suspended
             if key is None and (self._fetching or now >= self._earliest):
                 self._await_attempt()
                 key = self._known(key_id)
-            if key is None and not self._good:
+            if key is None and not self._last_succeeded:
                 raise IssuerUnreachableError
             return key
 
     def close(self) -> None:
-        """Ask no more; a request in progress ends by itself."""
+        """Make no further requests, without waiting for one in progress."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
-    def _require_thread(self, now: float) -> None:
-        """Start the thread if there is none; the lock is held.
+    def _ensure_thread(self, now: float) -> None:
+        """Start the thread if there is none. The caller holds the lock.
 
-        If the system gives none, that counts as a failed attempt: the next one is made when a key is asked
-        for and `floor` has passed.
+        If the system gives no thread, that counts as a failed attempt. The next attempt is made when a caller
+        asks for a key after `floor` has passed.
         """
         if self._has_thread or self._closing or now < self._earliest:
             return
@@ -145,9 +156,14 @@ class RemoteKeys:
             self._has_thread = True
 
     def _known(self, key_id: str) -> VerifyingKey | None:
+        """Return a key that has been fetched and has not expired, or None."""
         return self._found.keys.get(key_id) if self._clock.monotonic() < self._expire else None
 
     def _await_attempt(self) -> None:
+        """Request an attempt, or join the one in progress, and wait until it ends. The caller holds the lock.
+
+        Raises IssuerUnreachableError if too many callers wait already, or after `patience`.
+        """
         wanted = self._attempts + 1
         if not self._fetching:
             self._wanted = True
@@ -170,12 +186,13 @@ class RemoteKeys:
                 self._fail(str(error))
             except ValueError as error:
                 self._fail(f"its answer is no key set: {error}")
-            except Exception as error:  # noqa: BLE001  # one odd answer must not end all later attempts
+            except Exception as error:  # noqa: BLE001  # an unexpected response must not end the thread
                 self._fail(f"its answer cannot be used: {type(error).__name__}")
             else:
                 self._succeed(found, self._policy.age_of(document))
 
     def _await_turn(self) -> bool:
+        """Wait until the next request is due; return False if the source has been closed."""
         with self._changed:
             while not self._closing:
                 left = (self._earliest if self._wanted else self._due) - self._clock.monotonic()
@@ -186,6 +203,7 @@ class RemoteKeys:
             return False
 
     def _succeed(self, found: KeySet, age: float) -> None:
+        """Use these keys from now on; fetch them again after `age` seconds."""
         with self._changed:
             now = self._clock.monotonic()
             known = self._found
@@ -197,16 +215,18 @@ class RemoteKeys:
             self._conclude(now, good=True)
 
     def _fail(self, why: str) -> None:
+        """Record a failed attempt; the next one is due after an exponential backoff."""
         self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)
         with self._changed:
             now = self._clock.monotonic()
-            pause = min(self._policy.floor.total_seconds() * 2**self._failures, _LONGEST_PAUSE)
+            pause = min(self._policy.floor.total_seconds() * 2**self._failures, _MAX_BACKOFF)
             self._failures = min(self._failures + 1, 10)
             self._due = now + pause
             self._conclude(now, good=False)
 
     def _conclude(self, now: float, *, good: bool) -> None:
-        self._good = good
+        """Note the end of an attempt, and wake the callers that wait for it. The caller holds the lock."""
+        self._last_succeeded = good
         self._earliest = now + self._policy.floor.total_seconds()
         self._fetching = self._wanted = False
         self._attempts += 1

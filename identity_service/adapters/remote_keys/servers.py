@@ -1,7 +1,7 @@
-"""What it takes to fetch from a server: authorities that its certificate may come from, and a token for it.
+"""Per-server settings for fetching keys: the trusted authorities, and a bearer token to send.
 
-The operator names both for each server, in the settings. A record of an issuer cannot: who may write records
-could otherwise have any file of this machine sent to a server of their own.
+The operator names both files in the settings. An issuer's record cannot name them: otherwise a principal that
+may write records could have any file of this machine sent to a server of its choice.
 """
 
 import re
@@ -19,7 +19,7 @@ from identity_service.domain.errors import ConfigurationError
 _MAX_TOKEN_BYTES: Final = 16 * 1024
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
-"""Results of OpenSSL (`X509_STORE_CTX_get_error`) after which other authorities may help."""
+"""OpenSSL verification errors (`X509_STORE_CTX_get_error`) that other trusted authorities may remedy."""
 _PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -28,22 +28,22 @@ class KeyServer:
     """One entry of the setting `jwks_servers`."""
 
     url: str
-    """Scheme, host and port; what else it says does not count."""
+    """Identifies the server by scheme, host and port; the rest of the URL is ignored."""
     ca_file: Path | None = None
-    """PEM: the authorities of this server, in place of all others."""
+    """The authorities that are trusted for this server, in PEM; None = those of all other servers."""
     token_file: Path | None = None
-    """Its content is sent as `Authorization: Bearer` (RFC 6750), without blanks around it."""
+    """A file whose content, without surrounding blanks, is sent as `Authorization: Bearer` (RFC 6750)."""
 
 
 class KeyServers:
-    """Answers for each URL how to fetch from there. Reads the files each time: they may be renewed."""
+    """The authorities and tokens of all servers. Reads the files for each request: they may be renewed."""
 
     def __init__(self, ca_file: Path | None = None, servers: Sequence[KeyServer] = ()) -> None:
         """Read all files once. Raises ConfigurationError, which names the setting and the file.
 
         Args:
-            ca_file: PEM, the authorities of all servers that name none; None = those of the system.
-            servers: at most one for each scheme, host and port.
+            ca_file: the authorities, in PEM, of servers without their own; None = those of the system.
+            servers: the entries of `jwks_servers`, at most one for each scheme, host and port.
         """
         self._ca_file = ca_file
         self._servers = {_server_of(parse_url(server.url)): server for server in servers}
@@ -58,14 +58,14 @@ class KeyServers:
         return self._servers.get(_server_of(url))
 
     def tls_for(self, url: Url) -> ssl.SSLContext:
-        """The TLS client side for this URL. Raises ConfigurationError."""
+        """Return the TLS client context for this URL. Raises ConfigurationError if a file is not usable."""
         server = self.server_for(url)
         if server is not None and server.ca_file is not None:
             return _tls(f"jwks_servers: ca_file of {server.url}", server.ca_file)
         return _tls("issuer_ca_file", self._ca_file)
 
     def cure_for(self, url: Url, refused: ssl.SSLCertVerificationError) -> str:
-        """Say what may help if the server's certificate is from no known authority; else empty."""
+        """Return advice for an operator if the server's certificate is from an unknown authority, else ''."""
         if refused.verify_code not in _UNKNOWN_AUTHORITY:
             return ""
         server = self.server_for(url)
@@ -76,7 +76,10 @@ class KeyServers:
         return "set ca_file for this server in jwks_servers"
 
     def headers_for(self, url: Url) -> Mapping[str, str]:
-        """What to send with a request to this URL. Raises ConfigurationError."""
+        """Return the headers that authenticate a request to this URL; empty if the server has no token.
+
+        Raises ConfigurationError if the file of the token is not usable.
+        """
         server = self.server_for(url)
         if server is None or server.token_file is None:
             return {}
@@ -95,22 +98,23 @@ class KeyServers:
 
 
 def _tls(setting: str, ca_file: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts these authorities, or those of the system. Raises ConfigurationError."""
     try:
         if ca_file is not None:
-            state_of(ca_file.stat())  # to open a pipe would wait for a writer
+            state_of(ca_file.stat())  # opening a pipe would wait for a writer
         context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
         raise ConfigurationError(f"{setting}: {ca_file} cannot be read: it holds no certificate") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"{setting}: {ca_file} cannot be read: {why}") from None
-    # The same on each version of Python. From 3.13 on the defaults refuse the authorities of many clusters,
-    # which have no key identifiers, and believe an intermediate authority without its root.
+    # The same rules on every version of Python. From 3.13 on, the defaults refuse the authorities of many
+    # Kubernetes clusters, which have no key identifiers, and trust an intermediate one without its root.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
 def _server_of(url: Url) -> tuple[str | None, str | None, int | None]:
-    """Scheme, host and port. The library has written scheme and host in lower case."""
+    """Return scheme, host, and the port or its default. urllib3 has lower-cased scheme and host."""
     return url.scheme, url.host, url.port or _PORTS.get(url.scheme or "")

@@ -1,16 +1,17 @@
-"""What the log says about the keys of an issuer. Fetches and reads none."""
+"""The log event about the keys of an issuer. Fetches and parses no keys."""
 
 from typing import Final
 
 from identity_service.domain.ports import EventLog
 from identity_service.jose.jwks import KeySet
 
-_SHOWN: Final = 5
+_MAX_REASONS: Final = 5
+"""How many unusable keys one log event describes."""
 
 
 def keys_read(event_log: EventLog, issuer: str, found: KeySet) -> None:
-    """Record that keys were read, how many count, and why others do not: of the first five."""
+    """Record how many keys of an issuer can be used, and for the first five others why they cannot."""
     values: dict[str, object] = {"keys": len(found.keys)}
     if found.unused:
-        values |= {"unused": len(found.unused), "why": list(found.unused[:_SHOWN])}
+        values |= {"unused": len(found.unused), "why": list(found.unused[:_MAX_REASONS])}
     event_log.record("issuer_keys_read", issuer=issuer, **values)

@@ -1,1 +1,1 @@
-"""gRPC over ASGI: serves unmodified servicers of grpcio behind an ASGI server that has trailers."""
+"""gRPC over ASGI: serves unmodified grpcio servicers behind an ASGI server that supports HTTP trailers."""

@@ -1,7 +1,7 @@
-"""One call on its way: reads the request, runs the method, sends the answer and the status.
+"""Serves one gRPC call over ASGI: reads the request, runs the method, sends the response and the status.
 
-Every call of ASGI's `receive` and `send` is made on the event loop; methods that run in threads reach it
-through `Stream`.
+ASGI's `receive` and `send` are called only on the event loop. Streaming methods, which run in threads, send
+through `AsgiStream`.
 """
 
 import asyncio
@@ -32,18 +32,21 @@ _HEADERS: Final = [(b"content-type", b"application/grpc"), (b"grpc-accept-encodi
 START: Final[Event] = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
 GOOD: Final[Event] = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 T = TypeVar("T")
-_FIRST_LOOK: Final = 0.05
-_LOOKS: Final = 1.0
-"""Seconds between two looks whether the client is still there: the ASGI server does not tell by itself."""
+_FIRST_CHECK: Final = 0.05
+_MAX_CHECK: Final = 1.0
+"""Seconds between two checks whether the client is still connected; the ASGI server reports it only if asked.
+
+The interval begins at the first value and doubles up to the second.
+"""
 
 
 class GoneError(Exception):
-    """The client has left; nothing more can be told to it."""
+    """Raised if the client has disconnected, so that no response can reach it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A method as it was registered."""
+    """A registered method: its function, serializers and thread pool."""
 
     behaviour: Callable[..., Any]
     parse: Callable[[bytes], Any] | None
@@ -52,11 +55,11 @@ class Method:
     takes_stream: bool = False
     gives_stream: bool = False
     instant: Callable[[bytes, AsgiContext], bytes | None] | None = None
-    """The answer, where it is known without waiting for anything."""
+    """Returns the serialized response if it is known without waiting, else None; None = never known."""
 
 
 class Call:
-    """Receives and sends for one call. Its coroutines run on the event loop alone."""
+    """The receiving and sending side of one call. Its coroutines run only on the event loop."""
 
     def __init__(self, context: AsgiContext, receive: Receive, send: Send, unframer: Unframer) -> None:
         self.context = context
@@ -67,7 +70,7 @@ class Call:
         self._started = False
 
     async def read(self) -> bytes | None:
-        """The next message, None after the last one. Raises GoneError, WireError."""
+        """Return the next message, or None after the last one. Raises GoneError, WireError."""
         while (message := self._unframer.next()) is None:
             if self._received:
                 return None
@@ -75,16 +78,24 @@ class Call:
         return message
 
     def received(self, event: Event) -> None:
-        """Take what `receive` gave. Raises GoneError."""
+        """Process one event that `receive` returned. Raises GoneError if it is not a part of the request."""
         if event["type"] != "http.request":
             raise GoneError
         self._unframer.feed(event["body"])
         self._received = not event["more_body"]
 
     async def read_first(self, event: Event, timeout: float) -> bytes:
-        """The first message, which begins with what `receive` gave first.
+        """Return the first message of the request.
 
-        Raises GoneError, WireError; RequestTimeoutError after `timeout` s, TimeoutError at the deadline.
+        Args:
+            event: the first event that `receive` returned.
+            timeout: seconds that the rest of the message may take to arrive.
+
+        Raises:
+            GoneError: the client has disconnected.
+            WireError: the request is malformed or too long, or has no message.
+            RequestTimeoutError: the message was not complete after `timeout`.
+            TimeoutError: the deadline of the call passed first.
         """
         self.received(event)
         message = self._unframer.next()
@@ -101,12 +112,12 @@ class Call:
         return message
 
     async def has_gone(self) -> bool:
-        """Whether the client has left; asked only once all of the request is here."""
+        """Return whether the client has disconnected; False until the whole request has been received."""
         return self._received and (await receive_from(self._receive))["type"] == "http.disconnect"
 
     async def until(self, ended: "asyncio.Future[Any]") -> None:
-        """Wait for it. Raises TimeoutError at the deadline, GoneError where the client has left."""
-        patience = _FIRST_LOOK
+        """Wait for `ended`. Raises TimeoutError at the deadline, GoneError if the client has disconnected."""
+        patience = _FIRST_CHECK
         while not ended.done():
             left = self.context.time_remaining()
             await asyncio.wait({ended}, timeout=patience if left is None else min(left, patience))
@@ -116,18 +127,18 @@ class Call:
                 raise TimeoutError
             if await self.has_gone():
                 raise GoneError
-            patience = min(2 * patience, _LOOKS)
+            patience = min(2 * patience, _MAX_CHECK)
 
     async def begin(self) -> None:
-        """Send the headers, with no message yet. Raises GoneError."""
+        """Send the response headers without a message, unless they were sent already. Raises GoneError."""
         if not self._started:
-            await self._pass_on(b"")
+            await self._send_body(b"")
 
     async def write(self, message: bytes) -> None:
-        """One message of several; returns once the transport has taken it. Raises GoneError."""
-        await self._pass_on(frame(message))
+        """Send one message of a stream; return when the ASGI server has taken it. Raises GoneError."""
+        await self._send_body(frame(message))
 
-    async def _pass_on(self, data: bytes) -> None:
+    async def _send_body(self, data: bytes) -> None:
         try:
             if not self._started:
                 self._started = True
@@ -137,12 +148,15 @@ class Call:
             raise GoneError from error
 
     async def answer(self, message: bytes) -> None:
-        """The one message of an answer, and the status OK. Raises GoneError."""
+        """Send the only message of a response, and the status OK. Raises GoneError."""
         body: Event = {"type": "http.response.body", "body": frame(message)}
         await send_all(self._send, self._start(), body, self._trailers(grpc.StatusCode.OK))
 
     async def finish(self, code: grpc.StatusCode, details: str = "") -> None:
-        """The status. Without any message before it, it goes out alone (Trailers-Only). Raises GoneError."""
+        """Send the status, which ends the call. Raises GoneError.
+
+        An error status before which nothing was sent is a Trailers-Only response.
+        """
         if not self._started and code is not grpc.StatusCode.OK:
             await refuse(self._send, code, details, self.context)
             return
@@ -162,21 +176,24 @@ class Call:
 
 
 async def within(waiting: Awaitable[T], seconds: float | None) -> T:
-    """Wait so long for it. Raises TimeoutError, and leaves it be then: an ASGI server may still fulfil it."""
+    """Wait at most `seconds` (None = without a limit) for `waiting`, and return its result.
+
+    Raises TimeoutError, without cancelling `waiting`: the ASGI server may still complete it.
+    """
     if seconds is None:
         return await waiting
     future = asyncio.ensure_future(waiting)
     if not (await asyncio.wait({future}, timeout=seconds))[0]:
-        future.add_done_callback(_retrieved)
+        future.add_done_callback(_discard_outcome)
         raise TimeoutError
     try:
         return future.result()
     finally:
-        del future  # else the error would refer to itself by this frame, and keep the request in memory
+        del future  # otherwise the error and this frame would form a cycle that keeps the request in memory
 
 
 async def receive_from(receive: Receive) -> Event:
-    """What `receive` gives. Raises GoneError if it raises anything: the client has left."""
+    """Return the next event. Raises GoneError if `receive` raises, since the client has disconnected."""
     try:
         return await receive()
     except Exception as error:  # ASGI servers have no common error for it
@@ -184,7 +201,7 @@ async def receive_from(receive: Receive) -> Event:
 
 
 async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
-    """A status alone (Trailers-Only). Raises GoneError."""
+    """Send a status without messages (Trailers-Only). Raises GoneError."""
     headers = (
         _HEADERS + from_metadata(context.initial) + status_headers(code, details, context.trailing_metadata())
     )
@@ -193,12 +210,12 @@ async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiC
 
 
 async def answer_known(send: Send, message: bytes) -> None:
-    """An answer without metadata, and the status OK. Raises GoneError."""
+    """Send a response of one message without metadata, and the status OK. Raises GoneError."""
     await send_all(send, START, {"type": "http.response.body", "body": frame(message)}, GOOD)
 
 
 async def send_all(send: Send, *events: Event) -> None:
-    """Raises GoneError if the client has left."""
+    """Send these events in order. Raises GoneError if the client has disconnected."""
     try:
         for event in events:
             await send(event)
@@ -207,9 +224,9 @@ async def send_all(send: Send, *events: Event) -> None:
 
 
 def in_thread(pool: Executor, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
-    """Have a thread of this pool call this function.
+    """Call a function in a thread of this pool, and return a future of its result.
 
-    Raises ShuttingDownError if the pool takes nothing more; NotReadyError if the system gives it no thread.
+    Raises ShuttingDownError if the pool has been shut down; NotReadyError if the system gives it no thread.
     """
     try:
         return asyncio.get_running_loop().run_in_executor(pool, function, *args)
@@ -218,34 +235,40 @@ def in_thread(pool: Executor, function: Callable[..., T], *args: Any) -> "asynci
 
 
 def stopping() -> ShuttingDownError:
-    """What a call ends with that this process does not carry out any more."""
+    """Return the error of a call that a stopping process no longer carries out."""
     return ShuttingDownError("this process is stopping; reconnect")
 
 
 async def serve_unary(method: Method, call: Call, message: bytes) -> None:
-    """Run a method that gives one answer, in its pool.
+    """Run a unary method in its thread pool, and send its response.
 
-    Raises GoneError, AbortedError, TimeoutError, what `in_thread` raises, and ShuttingDownError if the pool
-    is shut down before it has a thread for the call.
+    Raises:
+        GoneError: the client has disconnected.
+        AbortedError: the method or `cancel` has aborted the call.
+        TimeoutError: the deadline has passed.
+        ShuttingDownError: the pool was shut down before a thread began the call.
+        NotReadyError: the system gives the pool no thread.
+
+    Anything else that the method raises is raised, too.
     """
     context = call.context
     request = message if method.parse is None else method.parse(message)
     loop = asyncio.get_running_loop()
-    # A context of its own, as grpcio gives each call: what is bound for log lines must not stay behind.
+    # Each call has its own contextvars, as in grpcio: values bound for log lines must not leak.
     run = contextvars.copy_context().run
     future = in_thread(method.pool, run, method.behaviour, request, context)
     ended = loop.create_future()
     future.add_done_callback(lambda _: _set(ended))
-    context.on_cancel(lambda: _from_anywhere(loop, ended))
+    context.on_cancel(lambda: _set_from_any_thread(loop, ended))
     try:
         await call.until(ended)
         if not future.done():
             raise AbortedError
     finally:
-        # It may still wait for a thread: then it is not carried out at all.
+        # A call that still waits for a thread is cancelled, and never runs.
         if future.cancel() or not ended.done():
-            future.add_done_callback(_retrieved)
-    if future.cancelled():  # by the pool
+            future.add_done_callback(_discard_outcome)
+    if future.cancelled():  # the pool was shut down
         raise stopping()
     response = future.result()
     code = context.code()
@@ -255,13 +278,14 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
         await call.answer(response if method.serialize is None else method.serialize(response))
 
 
-def _retrieved(future: "asyncio.Future[Any]") -> None:
-    """Whoever gives up waiting leaves a result behind that nobody asks for."""
+def _discard_outcome(future: "asyncio.Future[Any]") -> None:
+    """Read and discard the outcome of a future without a waiter, so that asyncio logs no unhandled error."""
     if not future.cancelled():
         future.exception()
 
 
-def _from_anywhere(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+def _set_from_any_thread(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+    """Complete a future of this loop from any thread."""
     loop.call_soon_threadsafe(_set, future)
 
 

@@ -1,7 +1,7 @@
-"""One call as a servicer sees it: implements grpc.ServicerContext for the ASGI engine. Sends nothing itself.
+"""Implements grpc.ServicerContext, a servicer's view of its call, for the ASGI engine. Sends nothing itself.
 
-Any thread may use it. A call ends once, by its answer, its deadline, its client or `cancel`; who asked to be
-told is told then.
+Any thread may use it. A call ends once, by its response, its deadline, its client or `cancel`; then its
+callbacks are called.
 """
 
 import threading
@@ -20,14 +20,14 @@ from identity_service.grpc_api.errors import RpcStatus
 
 
 class AbortedError(Exception):
-    """Raised by `abort`: the call has its status, whatever the servicer was about to do."""
+    """Raised by `abort` to leave the servicer; the status of the call is set already."""
 
 
 class AsgiContext(grpc.ServicerContext):
-    """What a servicer may ask of its call, and say about its answer."""
+    """The context of one call: metadata and deadline of the request, status and metadata of the response."""
 
-    # Defaults of the class: most calls are answered at once and change none of them. The lock is one for all
-    # calls; it is held for no longer than a callback is noted.
+    # Defaults are class attributes, since most calls are answered at once and change none of them. All calls
+    # share one lock; it is held only while a callback is added.
     _lock = threading.Lock()
     _deadline: float | None = None
     _callbacks: tuple[Callable[[], None], ...] = ()
@@ -38,20 +38,23 @@ class AsgiContext(grpc.ServicerContext):
     _details = ""
     _trailing: Metadata = ()
     initial: Metadata = ()
-    """Metadata to go out before the first message."""
+    """Metadata to send before the first message."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self._scope = scope
 
-    # What came
+    # The request
 
     def invocation_metadata(self) -> Metadata:
+        """Return the custom metadata of the request."""
         return to_metadata(self._scope["headers"])
 
     def peer(self) -> str:
+        """Return the address of the client, such as `ipv4:10.0.0.7:5000`."""
         return address_of(self._scope)
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:  # type: ignore[override]  # as grpcio does
+        """Return the properties of the client's certificate; empty without TLS or without a certificate."""
         if self._scope.get("scheme") != "https":
             return {}
         for name, value in self._scope["headers"]:
@@ -60,88 +63,103 @@ class AsgiContext(grpc.ServicerContext):
         return {}
 
     def peer_identities(self) -> Iterable[bytes] | None:
+        """Return None: servicers read the certificate from `auth_context` instead."""
         return None
 
     def peer_identity_key(self) -> str | None:
+        """Return None, as `peer_identities` does."""
         return None
 
-    # How it stands
+    # The state of the call
 
     def is_active(self) -> bool:
+        """Return whether the call has not ended and its deadline has not passed."""
         return self._active and (self._deadline is None or time.monotonic() < self._deadline)
 
     def time_remaining(self) -> float | None:  # type: ignore[override]  # as grpcio does
+        """Return the seconds until the deadline, at least 0; None if the call has no deadline."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Register a callback for the end of the call; return False, without calling it, if it has ended."""
         with self._lock:
             if self._active:
                 self._callbacks += (callback,)
             return self._active
 
     def cancel(self) -> bool:
+        """End the call with CANCELLED; return False if it has ended or cannot be cancelled yet."""
         if not self._active or self._on_cancel is None:
             return False
         self._code = grpc.StatusCode.CANCELLED
         self._on_cancel()
         return True
 
-    # What shall be answered
+    # The response
 
     def send_initial_metadata(self, initial_metadata: Metadata) -> None:
+        """Set the initial metadata. Server streams send it at once, other calls with their first message."""
         self.initial = initial_metadata
         if self._begin is not None:
             self._begin()
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
+        """Set the metadata that is sent with the status."""
         self._trailing = trailing_metadata
 
     def set_code(self, code: grpc.StatusCode) -> None:
+        """Set the status code of the call."""
         self._code = code
 
     def set_details(self, details: str) -> None:
+        """Set the status message of the call."""
         self._details = details
 
     def code(self) -> grpc.StatusCode | None:
+        """Return the status code that was set, or None."""
         return self._code
 
     def details(self) -> str:
+        """Return the status message that was set, or the empty string."""
         return self._details
 
     def trailing_metadata(self) -> Metadata:
+        """Return the trailing metadata that was set."""
         return self._trailing
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        """Set the status, and raise AbortedError."""
         self._code, self._details = code, details
         raise AbortedError
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """Set the status, its metadata included, and raise AbortedError."""
         self.set_status(cast("RpcStatus", status))
         raise AbortedError
 
     # For the engine
 
     def set_status(self, status: RpcStatus) -> None:
-        """Set what the call ends with."""
+        """Set code, message and trailing metadata of the status."""
         self._code, self._details, self._trailing = status
 
     def limit(self, timeout: bytes) -> None:
-        """Take the header grpc-timeout for the deadline. Raises WireError where it cannot be read."""
+        """Set the deadline from the header grpc-timeout. Raises WireError if the header is malformed."""
         self._deadline = time.monotonic() + timeout_of(timeout)
 
     def on_cancel(self, cancel: Callable[[], None]) -> None:
-        """What ends the call early; any thread may call it."""
+        """Set the function with which `cancel` ends the call early. It must be callable from any thread."""
         self._on_cancel = cancel
 
     def on_initial_metadata(self, begin: Callable[[], None]) -> None:
-        """What begins to send it at once, for calls that may have no message for long."""
+        """Set the function that sends initial metadata at once, for streams that may have no message yet."""
         self._begin = begin
 
     def end(self) -> None:
-        """The call is over: who asked to be told is told soon, by a thread. Repeating it does nothing.
+        """Mark the call as ended, and have a thread call its callbacks soon. A second call does nothing.
 
-        Not by the caller, which is the event loop: a callback may wait for a lock whose holder waits for
-        the loop to send something (the health servicer of grpcio does both).
+        The event loop, which calls this, does not run the callbacks itself: a callback may wait for a lock
+        whose holder waits until the loop has sent a message (grpcio's health servicer does both).
         """
         with self._lock:
             if not self._active:
@@ -149,28 +167,29 @@ class AsgiContext(grpc.ServicerContext):
             self._active = False
             callbacks, self._callbacks = self._callbacks, ()
         if callbacks:
-            # Without a thread they wait in the queue of the pool; the call must end all the same.
+            # If the pool gets no thread, the callbacks wait in its queue; the call must end anyway.
             with suppress(RuntimeError):
-                _TELLING.submit(_tell, callbacks)
+                _CALLBACK_POOL.submit(_run_callbacks, callbacks)
 
 
 def log_bug(method: str, error: BaseException) -> None:
-    """A servicer let an exception out. Its text is not logged: it may hold a value of the request."""
+    """Log an unhandled exception of a servicer, without its text, which may hold values of the request."""
     structlog.get_logger("identity.rpc").error("servicer_bug", method=method, error=type(error).__name__)
 
 
 def start_telling() -> None:
-    """Make the thread that tells of the end of calls. Raises RuntimeError if the system gives none."""
-    _TELLING.submit(_tell, ())
+    """Start the thread that calls callbacks of ended calls. Raises RuntimeError if the system gives none."""
+    _CALLBACK_POOL.submit(_run_callbacks, ())
 
 
-def _tell(callbacks: Iterable[Callable[[], None]]) -> None:
+def _run_callbacks(callbacks: Iterable[Callable[[], None]]) -> None:
+    """Call all of these callbacks, also if some of them raise."""
     for callback in callbacks:
         try:
             callback()
-        except Exception as error:  # noqa: BLE001  # the others are told all the same
+        except Exception as error:  # noqa: BLE001  # the other callbacks are called all the same
             log_bug("callback at the end of a call", error)
 
 
-_TELLING: Final = ThreadPoolExecutor(1, "identity-ended")
-"""Makes its thread when it is first given something; `start_telling` does that early."""
+_CALLBACK_POOL: Final = ThreadPoolExecutor(1, "identity-ended")
+"""Runs the callbacks of ended calls. Starts its thread with the first task, which `start_telling` submits."""

@@ -1,8 +1,8 @@
-"""The ASGI engine: takes servicers by the registration methods of `grpc.Server`, and is an ASGI application.
+"""The ASGI engine: an ASGI application that servicers register with as they do with `grpc.Server`.
 
-The ASGI server must speak HTTP/2 with trailers (extension http.response.trailers). Who listens, TLS and the
-limits of connections are its business. What a method knows without waiting is answered on the event loop; all
-else runs in the threads that the same method has in grpcio's server.
+The ASGI server must support HTTP/2 with trailers (extension http.response.trailers). It listens, terminates
+TLS and limits connections. If a method knows its response without waiting, the event loop calls it; all other
+methods run in the same thread pools as in the grpcio engine.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ from identity_service.grpc_api.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """What a generic handler decides by (grpc.HandlerCallDetails)."""
+    """The description of a call that a generic handler is asked with (grpc.HandlerCallDetails)."""
 
     method: str
     invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class AsgiEngine:
-    """One for each process."""
+    """The ASGI application that serves the gRPC calls of one process."""
 
     def __init__(
         self,
@@ -55,12 +55,14 @@ class AsgiEngine:
         max_message_bytes: int,
         max_metadata_bytes: int = 32 * 1024,
     ) -> None:
-        """
+        """Create an engine without methods.
+
         Args:
-            pool: runs the methods that bring none of their own (`experimental_thread_pool`).
-            limits: what clients may hold open.
-            max_message_bytes: of one message, opened; longer ones are RESOURCE_EXHAUSTED.
-            max_metadata_bytes: of the headers of one call, as HTTP/2 counts them.
+            pool: runs the methods that have no pool of their own (`experimental_thread_pool`).
+            limits: how many calls and streams clients may hold open.
+            max_message_bytes: the longest message, decompressed; RESOURCE_EXHAUSTED beyond it.
+            max_metadata_bytes: the longest headers of one call, as HTTP/2 counts them (RFC 9113 section
+                6.5.2); RESOURCE_EXHAUSTED beyond it.
         """
         self._pool = pool
         self._limits = limits
@@ -69,23 +71,28 @@ class AsgiEngine:
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
         self._first_timeout: float | None = None
-        """Seconds for the first part of a request; None = the ASGI server bounds it, as all requests end."""
+        """Seconds that the first part of a request may take to arrive.
+
+        None = the ASGI server bounds it, which it can if no method has streams of requests.
+        """
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
-        # A set, not a number: an ASGI server may have several loops, each in a thread of its own.
+        # A set, not a counter: an ASGI server may have several event loops, each in its own thread.
         self._calls: set[AsgiContext] = set()
         self._ended = threading.Condition()
         self._stopping = self._stopped = False
 
-    # As grpc.Server has them
+    # The registration methods of grpc.Server
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        """Register the methods of one service, by their names."""
         for name, handler in method_handlers.items():
             self._methods[f"/{service_name}/{name}"] = self._method(handler)
             if handler.request_streaming:
                 self._first_timeout = self._request_timeout
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
+        """Register handlers that are asked for methods which are not registered by name."""
         self._generic.extend(generic_rpc_handlers)
 
     def _method(self, handler: Any) -> Method:
@@ -117,10 +124,10 @@ class AsgiEngine:
                 return method
         return None
 
-    # As ASGI has it
+    # The ASGI application
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """One call of gRPC."""
+        """Serve one gRPC call."""
         context, quotas = AsgiContext(scope), self._limits
         address = quotas.peers.address_of(context.peer())
         try:
@@ -145,18 +152,18 @@ class AsgiEngine:
     async def _serve(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
     ) -> None:
-        """The call's status goes out whatever happens. Raises GoneError."""
+        """Receive the first message, run the method, and send a status in any case. Raises GoneError."""
         try:
             method, window = self._open(scope, context)
             receiving = self._limits.receives
             beyond = receiving.take(address, briefly=True)
             until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
-                event = await self._first(receive, context.time_remaining(), until)
-                known = self._known(method, window, event, context)
+                event = await self._first_event(receive, context.time_remaining(), until)
+                known = self._instant_response(method, window, event, context)
                 if known is None:
                     call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
-                    timeout = self._request_timeout if until is None else self._left(until)
+                    timeout = self._request_timeout if until is None else self._seconds_until(until)
                     message = await call.read_first(event, timeout)
             finally:
                 receiving.give_back(address)
@@ -165,7 +172,7 @@ class AsgiEngine:
         except ServerBusyError as error:
             await _refuse_with(send, error, context)
         except RequestTimeoutError as error:
-            await _refuse_with(send, self._late(error, address, beyond=beyond), context)
+            await _refuse_with(send, self._late_request_error(error, address, beyond=beyond), context)
         except (WireError, AbortedError, TimeoutError) as error:
             await refuse(send, *_status(error, context), context)
         else:
@@ -174,22 +181,30 @@ class AsgiEngine:
             else:
                 await answer_known(send, known)
 
-    def _late(self, error: RequestTimeoutError, address: str, *, beyond: bool) -> IdentityError:
-        """Note that a request was not here in time; return what to tell its client."""
+    def _late_request_error(self, error: RequestTimeoutError, address: str, *, beyond: bool) -> IdentityError:
+        """Count a request that has not arrived in time, and return the error for its client."""
         if beyond:
             return self._limits.receives.refuse_beyond(address)
         self._limits.hit("request_timeout", address)
         return error
 
-    def _left(self, until: float) -> float:
+    def _seconds_until(self, until: float) -> float:
         return max(0.0, until - self._limits.monotonic())
 
-    async def _first(self, receive: Receive, left: float | None, until: float | None) -> Event:
-        """Return what `receive` gives first.
+    async def _first_event(self, receive: Receive, left: float | None, until: float | None) -> Event:
+        """Return the first event that `receive` returns.
 
-        Raises GoneError; RequestTimeoutError, by `until` if that is not None; TimeoutError at the deadline.
+        Args:
+            receive: ASGI's `receive` of the call.
+            left: seconds until the deadline of the call; None = no deadline.
+            until: when the request must be here, by the clock of `Limits`; None = the usual timeout.
+
+        Raises:
+            GoneError: the client has disconnected.
+            RequestTimeoutError: nothing has arrived in time.
+            TimeoutError: the deadline of the call has passed.
         """
-        timeout = self._first_timeout if until is None else self._left(until)
+        timeout = self._first_timeout if until is None else self._seconds_until(until)
         if timeout is None or (left is not None and left <= timeout):
             return await within(receive_from(receive), left)
         try:
@@ -198,9 +213,10 @@ class AsgiEngine:
             raise RequestTimeoutError(timeout) from None
 
     def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Method, int]:
-        """The method, and how its messages are compressed. Raises WireError: the call is refused.
+        """Check the headers of a call; return its method, and the `ENCODINGS` value of its compression.
 
-        The type of content is not looked at, as the core of gRPC does not.
+        Sets the deadline. Raises WireError if the call is refused. The content type is not checked, as gRPC's
+        core does not check it either.
         """
         size, window, trailers = 0, 0, False
         for name, value in scope["headers"]:
@@ -223,10 +239,12 @@ class AsgiEngine:
             raise WireError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         return method, window
 
-    def _known(self, method: Method, window: int, event: Event, context: AsgiContext) -> bytes | None:
-        """The answer, where the method has it without waiting. Raises AbortedError.
+    def _instant_response(
+        self, method: Method, window: int, event: Event, context: AsgiContext
+    ) -> bytes | None:
+        """Return the response if the method knows it without waiting, else None. Raises AbortedError.
 
-        Asked for what nearly every request is: one message, whole, in one piece, not compressed.
+        Asks the method only if the first event is one whole, uncompressed message, as nearly always.
         """
         if method.instant is None or window or event.get("more_body", True):
             return None
@@ -238,7 +256,7 @@ class AsgiEngine:
         return method.instant(body[PREFIX_BYTES:], context) if whole else None
 
     async def _run(self, method: Method, call: Call, message: bytes, path: str, address: str) -> None:
-        """Serve a call whose request is here, and send its status. Raises GoneError."""
+        """Serve a call whose first message has arrived, and send its status. Raises GoneError."""
         context = call.context
         try:
             if method.takes_stream:
@@ -250,23 +268,29 @@ class AsgiEngine:
                 await serve_unary(method, call, message)
         except GoneError:
             raise
-        except Exception as error:  # noqa: BLE001  # what a servicer lets out must end its call alone
+        except Exception as error:  # noqa: BLE001  # an error of a servicer must not end other calls
             status = _status(error, context)
             if status.code is grpc.StatusCode.UNKNOWN:
                 log_bug(path, error)
             context.end()
-            with suppress(Exception):  # the client may have left meanwhile
+            with suppress(Exception):  # the client may have disconnected meanwhile
                 await call.finish(*status)
 
-    # As Server has it
+    # The interface of an engine
 
     def start(self) -> int:
-        """Make the thread that callbacks need; the ASGI server listens. Raises RuntimeError without it."""
+        """Start the thread for callbacks, and return 0, since the ASGI server owns the port.
+
+        Raises RuntimeError if the system gives no thread.
+        """
         start_telling()
         return 0
 
     def stop(self, grace: float) -> bool:
-        """Wait until no call is in progress; not from the loop's thread."""
+        """Wait at most `grace` seconds until no call is in progress; return whether that was so.
+
+        Afterwards, new calls are refused. Must not be called from an event loop's thread.
+        """
         self._stopping = True
         with self._ended:
             done = self._ended.wait_for(lambda: not self._calls, grace)
@@ -275,19 +299,24 @@ class AsgiEngine:
 
 
 async def _refuse_with(send: Send, error: IdentityError, context: AsgiContext) -> None:
-    """Refuse a call with the status of an error, its details among it. Raises GoneError."""
+    """Refuse a call with the status of an error, including the error's details. Raises GoneError."""
     status = to_status(error, new_request_id())
     context.set_status(status)
     await refuse(send, status.code, status.details, context)
 
 
 class _Status(NamedTuple):
+    """A status without metadata."""
+
     code: grpc.StatusCode
     details: str
 
 
 def _status(error: Exception, context: AsgiContext) -> _Status:
-    """What a call ends with that ended by this. What a servicer's bug says may hold what it was sent."""
+    """Return the status of a call that ended by this error.
+
+    The text of an unexpected exception is not sent: it may hold values of the request.
+    """
     if isinstance(error, TimeoutError) or context.time_remaining() == 0:
         return _Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     if isinstance(error, WireError):

@@ -1,9 +1,9 @@
-"""Who is at the other end of a connection, as the ASGI server tells it: address, and the client certificate.
+"""Reads the address and the certificate of a client from the ASGI scope of its call.
 
 The certificate comes in the header x-forwarded-client-cert, which the server in front must set itself on
 every request, in place of any that a client sends (Envoy: forward_client_cert_details SANITIZE_SET). Only the
-certificate is read from it: of the names in that header an authority's customer could make up others, since
-they are not quoted.
+certificate is read from it: the names in that header are not quoted, so a client whose authority lets it
+choose a name could forge others.
 """
 
 import re
@@ -19,7 +19,7 @@ FORWARDED: Final = b"x-forwarded-client-cert"
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
-    """As `grpc.ServicerContext.peer` gives it."""
+    """Return the client's address as `grpc.ServicerContext.peer` does; empty if the server knows none."""
     client = scope.get("client")
     if client is None:
         return ""
@@ -29,7 +29,7 @@ def address_of(scope: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=256)
 def certificate_properties(forwarded: bytes) -> Mapping[str, Sequence[bytes]]:
-    """As `grpc.ServicerContext.auth_context` gives them; empty where no certificate was shown."""
+    """Return what `grpc.ServicerContext.auth_context` returns; empty if there is no client certificate."""
     found = _CERTIFICATE.search(forwarded)
     if found is None:
         return {}

@@ -1,4 +1,4 @@
-"""Streaming calls of the ASGI engine: streams that servicers write to, and answers message by message."""
+"""Streaming calls of the ASGI engine: server streams, and streams of one response to each request."""
 
 import asyncio
 import contextvars
@@ -13,17 +13,21 @@ from identity_service.grpc_api.errors import RpcStatus
 
 
 class AsgiStream:
-    """Implements `ResponseStream`. `_write`, `_end` and `_set_ended` are called on the event loop alone."""
+    """Implements `ResponseStream` over ASGI.
+
+    `_write`, `_end` and `_set_ended` are called only on the event loop.
+    """
 
     def __init__(
         self, call: Call, address: str, loop: asyncio.AbstractEventLoop, send_timeout: float
     ) -> None:
-        """
+        """Open a stream for the responses of a call.
+
         Args:
-            call: whose answer the stream is.
-            address: that the client counts for; empty if exempt.
-            loop: that serves the call.
-            send_timeout: seconds for what was sent last, once the stream has been ended.
+            call: the call that the stream answers.
+            address: the client's address for limits; empty if it is exempt.
+            loop: the event loop that serves the call.
+            send_timeout: seconds that the last message may take to be sent after the stream has been ended.
         """
         self.address = address
         self._call = call
@@ -35,31 +39,37 @@ class AsgiStream:
         call.context.on_cancel(self._abort)
 
     def send(self, message: bytes, taken: Callable[[], None]) -> None:
+        """Begin to send one message; `taken` is called when the ASGI server has taken it."""
         if not self._on_loop(self._write, message, taken):
             taken()
 
     def end(self, status: RpcStatus | None) -> None:
+        """End the stream with this status, or with OK, after the messages sent so far."""
         self._on_loop(self._end, status)
 
     def cancel(self) -> None:
+        """End the call at once."""
         self._call.context.cancel()
 
     def _abort(self) -> None:
         self._on_loop(self._set_ended, AbortedError())
 
     def _begin(self) -> None:
-        self._on_loop(self._write, b"", _nothing)
+        self._on_loop(self._write, b"", _ignore)
 
     def is_active(self) -> bool:
+        """Return whether the call is still open."""
         return self._call.context.is_active()
 
     def on_end(self, callback: Callable[[], None]) -> bool:
+        """Register a callback for the end of the call; return False if the call has ended already."""
         return self._call.context.add_callback(callback)
 
     async def serve(self, method: Method, message: bytes) -> None:
-        """Run the method, and return when the stream has ended.
+        """Run the method, wait until the stream has ended, and send the status.
 
-        Raises what ended it, TimeoutError, and as `serve_unary` does.
+        Raises what `serve_unary` raises, and the error that ended the stream. Raises AbortedError if the last
+        message is not sent within the timeout.
         """
         context = self._call.context
         request = message if method.parse is None else method.parse(message)
@@ -72,7 +82,7 @@ class AsgiStream:
             self._set_ended(gave_up)
         opening.cancel()  # if it still waits for a thread
         error = self._ended.result()
-        # What is being written is not cancelled: the ASGI server may still say what came of it.
+        # A message that is being sent is not cancelled: the ASGI server may still complete or refuse it.
         if error is not None:
             raise error
         if self._writing is not None:
@@ -82,7 +92,7 @@ class AsgiStream:
         await self._call.finish(context.code() or grpc.StatusCode.OK, context.details())
 
     def _on_loop(self, function: Callable[..., None], *args: Any) -> bool:
-        """Have the event loop call this function soon; returns False if the loop has ended."""
+        """Schedule a call of this function on the event loop; return False if the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
@@ -91,7 +101,7 @@ class AsgiStream:
 
     def _opened(self, opening: "asyncio.Future[Any]") -> None:
         """End the stream if the method could not open it."""
-        if opening.cancelled():  # by the pool, unless the stream has ended
+        if opening.cancelled():  # the pool was shut down, unless the stream has ended
             self._set_ended(stopping())
         elif (error := opening.exception()) is not None:
             self._set_ended(error)
@@ -102,7 +112,7 @@ class AsgiStream:
             return
         before = self._writing
         writing = self._call.write(message) if message else self._call.begin()
-        self._writing = task = self._loop.create_task(_after(before, writing))
+        self._writing = task = self._loop.create_task(_send_after(before, writing))
         task.add_done_callback(lambda done: self._written(done, taken))
 
     def _written(self, done: "asyncio.Task[None]", taken: Callable[[], None]) -> None:
@@ -123,21 +133,22 @@ class AsgiStream:
             self._ended.set_result(error)
 
 
-async def _after(before: "asyncio.Task[None] | None", writing: Any) -> None:
-    """Write once the write before is done: the initial metadata may still be on its way."""
+async def _send_after(before: "asyncio.Task[None] | None", writing: Any) -> None:
+    """Send after the previous send, which may be that of the initial metadata, is done."""
     if before is not None:
         await asyncio.wait({before})
     await writing
 
 
-def _nothing() -> None:
-    """Nobody waits for the initial metadata to be taken."""
+def _ignore() -> None:
+    """Do nothing: no sender waits until the initial metadata has been sent."""
 
 
 async def converse(method: Method, call: Call, message: bytes, send_timeout: float) -> None:
-    """Answer the client's messages one by one, until it sends no more.
+    """Serve a bidirectional stream: send one response to each message, until the client sends no more.
 
-    Raises WireError, and as `serve_unary` does.
+    Raises what `serve_unary` raises, TimeoutError if a response is not sent within `send_timeout` seconds,
+    and WireError if a message is malformed.
     """
     context = call.context
     run = contextvars.copy_context().run
@@ -145,21 +156,22 @@ async def converse(method: Method, call: Call, message: bytes, send_timeout: flo
     answer = await _result(method, context, run, method.behaviour, context)
     while following is not None:
         response = await _result(method, context, run, answer, following)
-        await within(call.write(response), _sooner(context.time_remaining(), send_timeout))
+        await within(call.write(response), _shorter(context.time_remaining(), send_timeout))
         following = await within(call.read(), context.time_remaining())
     await call.finish(grpc.StatusCode.OK)
 
 
 async def _result(method: Method, context: Any, run: Any, function: Any, *args: Any) -> Any:
-    """What the function returns, called by a thread of the method's pool."""
+    """Call the function in a thread of the method's pool, and return its result. Raises as `serve_unary`."""
     try:
         return await within(in_thread(method.pool, run, function, *args), context.time_remaining())
     except asyncio.CancelledError:
         call = asyncio.current_task()
         if call is not None and call.cancelling():
             raise
-        raise stopping() from None  # the pool was shut down before it had a thread for it
+        raise stopping() from None  # the pool was shut down before a thread began the call
 
 
-def _sooner(one: float | None, other: float) -> float:
+def _shorter(one: float | None, other: float) -> float:
+    """Return the shorter of two timeouts; None = no limit."""
     return other if one is None else min(one, other)

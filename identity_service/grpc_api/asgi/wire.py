@@ -1,7 +1,7 @@
-"""gRPC over HTTP/2 as text and bytes: frames, timeouts, metadata, status. Does no I/O.
+"""Encodes and decodes gRPC over HTTP/2: messages, timeouts, metadata and status. Does no I/O.
 
-The rules are those of "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc); where they leave a choice, the one that
-the core of gRPC takes.
+The rules are those of "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc). If the rules leave a choice, this module
+does what gRPC's core does.
 """
 
 import base64
@@ -20,7 +20,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 PREFIX_BYTES: Final = 5
 ENCODINGS: Final = {b"identity": 0, b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
-"""What messages may be compressed with → the form of zlib that opens it."""
+"""Accepted values of grpc-encoding → the `wbits` with which zlib decompresses them; 0 = not compressed."""
 ACCEPTED: Final = b", ".join(ENCODINGS)
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -32,7 +32,7 @@ _PLAIN: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != 0x25)
 
 
 class WireError(Exception):
-    """What came is no gRPC, or more than is taken; `code` says which."""
+    """Raised if a request is not valid gRPC or exceeds a limit; `code` is the status for the client."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -40,26 +40,32 @@ class WireError(Exception):
 
 
 def frame(message: bytes) -> bytes:
-    """Length-Prefixed-Message, not compressed."""
+    """Return the message as an uncompressed Length-Prefixed-Message."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 class Unframer:
-    """Takes bytes as they come, gives whole messages. Holds no more than one message and one piece."""
+    """Splits a request body into messages. Buffers at most one message and one received piece."""
 
     def __init__(self, max_bytes: int, window: int) -> None:
-        """`max_bytes` = of one message, opened; `window` = one of the values of `ENCODINGS`."""
+        """Create a decoder of one request.
+
+        Args:
+            max_bytes: the longest message, decompressed.
+            window: how messages are compressed, a value of `ENCODINGS`.
+        """
         self._max_bytes = max_bytes
         self._window = window
         self._buffer = bytearray()
 
     def feed(self, piece: bytes) -> None:
+        """Add a piece of the request body."""
         self._buffer += piece
 
     def next(self) -> bytes | None:
-        """The next message, once it is all there.
+        """Return the next message, decompressed, or None if it is not complete yet.
 
-        Raises WireError: RESOURCE_EXHAUSTED where it is too long, INTERNAL where it cannot be opened.
+        Raises WireError: RESOURCE_EXHAUSTED if it is too long, INTERNAL if it cannot be decompressed.
         """
         buffer = self._buffer
         if len(buffer) < PREFIX_BYTES:
@@ -74,9 +80,9 @@ class Unframer:
         del buffer[: PREFIX_BYTES + length]
         if compressed == 0:
             return message
-        return self._opened(message)
+        return self._decompressed(message)
 
-    def _opened(self, message: bytes) -> bytes:
+    def _decompressed(self, message: bytes) -> bytes:
         if not self._window:
             raise WireError(grpc.StatusCode.INTERNAL, "a compressed message without grpc-encoding")
         opener = zlib.decompressobj(self._window)
@@ -99,7 +105,7 @@ def _too_long(length: int, limit: int) -> WireError:
 
 
 def window_of(encoding: bytes) -> int:
-    """How a header grpc-encoding has its messages opened. Raises WireError: nobody here can."""
+    """Return the value of `ENCODINGS` for a header grpc-encoding. Raises WireError if there is none."""
     try:
         return ENCODINGS[encoding]
     except KeyError:
@@ -109,7 +115,7 @@ def window_of(encoding: bytes) -> int:
 
 
 def timeout_of(value: bytes) -> float:
-    """Seconds of a header grpc-timeout, to the next millisecond. Raises WireError where it cannot be read."""
+    """Return the seconds of a header grpc-timeout, rounded up to 1 ms. Raises WireError if malformed."""
     found = _TIMEOUT.fullmatch(value)
     if found is None:
         raise WireError(grpc.StatusCode.INTERNAL, "the header grpc-timeout cannot be read")
@@ -117,7 +123,7 @@ def timeout_of(value: bytes) -> float:
 
 
 def to_metadata(headers: Headers) -> Metadata:
-    """Custom metadata of a request, neither HTTP's nor gRPC's own. What cannot be read is left out."""
+    """Return the custom metadata of a request, without malformed values and reserved headers."""
     found: list[tuple[str, str | bytes]] = []
     for name, value in headers:
         if name in _NOT_METADATA or name.startswith((b"grpc-", b":")):
@@ -130,7 +136,7 @@ def to_metadata(headers: Headers) -> Metadata:
 
 
 def _binary(value: bytes) -> Iterable[bytes]:
-    """Base64 with or without padding; several values may have been joined by commas."""
+    """Yield the values of a binary header: base64 with or without padding, several joined by commas."""
     for part in value.split(b","):
         text = part.strip()
         try:
@@ -140,7 +146,7 @@ def _binary(value: bytes) -> Iterable[bytes]:
 
 
 def from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
-    """Metadata of an answer as headers."""
+    """Return the metadata of a response as headers."""
     return [(name.encode("ascii"), _value(name, value)) for name, value in metadata]
 
 
@@ -152,7 +158,7 @@ def _value(name: str, value: str | bytes) -> bytes:
 def status_headers(
     code: grpc.StatusCode, details: str, metadata: Iterable[tuple[str, str | bytes]]
 ) -> list[tuple[bytes, bytes]]:
-    """Status, with its message percent-encoded, and custom metadata."""
+    """Return the headers of a status, with its message percent-encoded, and of custom metadata."""
     headers = [(b"grpc-status", str(code.value[0]).encode())]
     if details:
         headers.append((b"grpc-message", quote(details, safe=_PLAIN).encode("ascii")))
