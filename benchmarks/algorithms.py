@@ -1,5 +1,6 @@
 """What signing, reading and unwrapping cost by algorithm, beside the bare primitive.
-`python -m benchmarks.algorithms`.
+
+Run it with `python -m benchmarks.algorithms`.
 
 The primitive is PyJWT's algorithm (for ML-DSA: the one here) with the same key and message, which adds next
 to nothing to `cryptography`; in each round it and the service take turns, and the figures are medians.

@@ -36,7 +36,8 @@ class RedisServer:
         environment: Mapping[str, str] | None = None,
         **options: str,
     ) -> None:
-        """
+        """Choose the program and its options.
+
         Args:
             program: the server to start; None = that of the run.
             environment: variables for the process beside those of the tests, as for another clock.

@@ -36,7 +36,8 @@ class RedisTls:
         trusts: "RedisTls | None" = None,
         authority: Authority | None = None,
     ) -> None:
-        """
+        """Make the certificates.
+
         Args:
             names: of the host in the servers' certificate; none = 127.0.0.1.
             trusts: whom its servers believe beside their own authority.

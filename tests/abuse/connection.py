@@ -49,7 +49,8 @@ class Connection:
     """A connection from an address of the abuser's choice. Raises OSError in the constructor only."""
 
     def __init__(self, target: str, source: str, *, window: int, outcomes: Counter[str]) -> None:
-        """
+        """Connect.
+
         Args:
             target: host:port of the server.
             source: the address to connect from.

@@ -101,7 +101,8 @@ class Calls(_Flood):
         enough: int = 0,
         connections: int = 4,
     ) -> None:
-        """
+        """Prepare the flood.
+
         Args:
             calls: path and body of each, in turn.
             more: header fields beside the usual ones.

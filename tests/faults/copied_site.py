@@ -182,7 +182,8 @@ class Killer:
     """Kills commands at moments that are drawn; after a command that was quicker, the moments are earlier."""
 
     def __init__(self, whole: float, *, waits: float = 0.0) -> None:
-        """
+        """Prepare the moments.
+
         Args:
             whole: seconds that the command takes, without what it waits.
             waits: seconds that it waits before it changes anything.

@@ -46,7 +46,8 @@ class Site:
         durability: str = "local",
         environments: Mapping[int, Mapping[str, str]] | None = None,
     ) -> None:
-        """
+        """Prepare the processes.
+
         Args:
             store: where the store is without detours.
             urls: where each process finds it.

@@ -1,5 +1,6 @@
-"""Clocks that tests move: the wall clock at once for services on them; the steady clock stays real, so that
-heartbeats go on, unless a test ages it.
+"""Clocks that tests move: the wall clock at once for services on them.
+
+The steady clock stays real, so that heartbeats go on, unless a test ages it.
 """
 
 import mmap
@@ -32,7 +33,8 @@ class ShiftedClock:
     """
 
     def __init__(self, *, still_at: datetime | None = None) -> None:
-        """
+        """Set the clock.
+
         Args:
             still_at: where it stands; None = it goes on.
         """

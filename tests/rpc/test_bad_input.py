@@ -202,7 +202,7 @@ def test_an_empty_message_is_one_with_no_fields(world: World) -> None:
 
 
 def test_a_message_over_the_size_limit_is_refused_by_the_core(start_world: StartWorld) -> None:
-    """gRPC's core answers by itself, so there are no details."""
+    """GRPC's core answers by itself, so there are no details."""
     world = start_world(max_message_bytes=2**16)
 
     with pytest.raises(grpc.RpcError) as error:

@@ -270,7 +270,7 @@ class Load:
 
 
 def test_a_certificate_that_is_renewed_beside_many_handshakes_does_not_crash_the_process() -> None:
-    """gRPC frees the certificate before, although another handshake may still read it."""
+    """GRPC frees the certificate before, although another handshake may still read it."""
     program = [sys.executable, "-m", "tests.rpc.renewed_all_the_time"]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]

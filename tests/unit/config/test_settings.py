@@ -30,7 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
-    """defaults < file < environment < flags."""
+    """Defaults < file < environment < flags."""
     file = tmp_path / "other.toml"
     file.write_text('leeway = "1s"\nissuer = "file"\nlisten = "127.0.0.1:1"\n')
 
