@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -134,14 +133,6 @@ def test_what_is_no_file_is_refused_and_left_alone(
 
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
     assert sorted(path.parent.glob("identity.db*")) == [link]
-
-
-@pytest.fixture
-def reachable() -> Iterator[Path]:
-    """A folder that every user may enter; only this user may enter that of pytest."""
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("of", ["the file", "the log", "the folder"])
