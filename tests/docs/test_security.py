@@ -10,7 +10,7 @@ from typing import Final
 from tests.docs.recipes import DOCS
 
 TESTS: Final = Path(__file__).parents[1]
-_SECTION: Final = "## Who attacks, and what stops them\n"
+_SECTION: Final = "## Attackers, and what stops them\n"
 _STOPS: Final = ("what stops them", "what stops it")
 _NAMES: Final = re.compile(r"`[\w/]+\.py::test_\w+`(, `[\w/]+\.py::test_\w+`)*")
 
@@ -79,7 +79,7 @@ def test_all_tables_are_read() -> None:
 
     assert len(found) >= 40
     assert len(named(security())) >= 80
-    assert "listen" in {row.attack for row in found}, "the first row of the first table"
+    assert "listens to the traffic" in {row.attack for row in found}, "the first row of the first table"
     assert "60 wrong passwords at once" in {row.attack for row in found}, "the last one of the last"
 
 
