@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.composition.opening import key_policy, open_sealer, open_store, open_vault
+from identity_service.composition.opening import (
+    key_policy,
+    open_sealer,
+    open_store,
+    open_vault,
+    store_file,
+)
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError, StoreDamagedError
 from identity_service.domain.ports import Clock
@@ -89,10 +95,8 @@ def _require_lasting(settings: Settings) -> None:
 
 def _require_existing(settings: Settings) -> None:
     """Raise ConfigurationError if an embedded store has no file yet: opening it would create the file."""
-    if not settings.store.startswith(_SQLITE) or settings.store.removeprefix(_SQLITE) == MEMORY:
-        return
-    path = Path(settings.store.removeprefix(_SQLITE))
-    if not path.exists():
+    path = store_file(settings)
+    if path is not None and not path.exists():
         raise ConfigurationError(f"there is no store at {path.absolute()}: check the URL {settings.store}")
 
 

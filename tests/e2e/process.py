@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -191,3 +192,12 @@ class Running:
                         continue
                     raise AssertionError(f"the service does not serve: {self._installation.log}") from error
                 raise AssertionError(f"the service does not serve: {self._installation.log}")
+
+
+def open_calls(metrics: str) -> float:
+    """How many calls are in progress in the service whose `metrics_listen` this is."""
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(
+        float(line.split()[1]) for line in lines if line.startswith('identity_open{setting="max_calls"}')
+    )

@@ -5,7 +5,6 @@ import signal
 import stat
 import tempfile
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import grpc
 import pytest
 
 from identity_client import Verified
-from tests.e2e.process import Installation, Running
+from tests.e2e.process import Installation, Running, open_calls
 from tests.e2e.test_workers import calling, children, token_of
 from tests.patience import PATIENCE
 from tests.patience import until as eventually
@@ -84,14 +83,6 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
             call.join()
 
     assert len(outcome) == 4
-
-
-def open_calls(metrics: str) -> float:
-    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE) as answer:
-        lines = answer.read().decode().splitlines()
-    return next(
-        float(line.split()[1]) for line in lines if line.startswith('identity_open{setting="max_calls"}')
-    )
 
 
 def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from h2.config import H2Configuration
@@ -22,7 +21,7 @@ from identity_client import IdentityError, UnauthenticatedError, UnavailableErro
 from identity_service.process.exit_codes import Exit
 from tests.e2e.descendants import Descendants
 from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, NEVER_FORCED, hang_at
-from tests.e2e.process import Installation, Running
+from tests.e2e.process import Installation, Running, open_calls
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 from tests.tls import Certifier
@@ -136,15 +135,6 @@ def hashing(descendants: Descendants) -> set[int]:
     """The processes that hash passwords."""
     lowest = 19
     return {pid for pid in descendants.running(WORKER) if os.getpriority(os.PRIO_PROCESS, pid) == lowest}
-
-
-def open_calls(metrics: str) -> float:
-    """How many calls are in progress, as the metrics say."""
-    with urlopen(f"http://{metrics}/metrics") as answer:  # of this test's own service
-        lines = answer.read().decode().splitlines()
-    return next(
-        float(line.split()[1]) for line in lines if line.startswith('identity_open{setting="max_calls"}')
-    )
 
 
 @on_all_setups

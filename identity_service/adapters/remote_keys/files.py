@@ -2,7 +2,8 @@
 
 import os
 from pathlib import Path
-from stat import S_ISREG
+
+from identity_service.process.file_access import irregular
 
 FileState = tuple[int, ...]
 """Device, inode, modification time (ns) and size of a file, which change if it is replaced or written."""
@@ -10,7 +11,7 @@ FileState = tuple[int, ...]
 
 def state_of(stat: os.stat_result) -> FileState:
     """Return the state of a file. Raises ValueError if it is not a regular file."""
-    if not S_ISREG(stat.st_mode):
+    if irregular(stat):
         raise ValueError("it is no regular file; name one")
     return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
