@@ -104,7 +104,7 @@ def _fill(url: str, count: int) -> None:
             TokenDenied(token_id=new_token_id(), deny_until=until + timedelta(seconds=secrets.randbelow(900)))
             for _ in range(_CHUNK)
         ]
-        if store.restore(facts).absent != _CHUNK:
+        if store.repair(facts).absent != _CHUNK:
             raise BenchmarkError("the store did not take every denial")
     store.close()
 

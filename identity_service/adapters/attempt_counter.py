@@ -8,10 +8,10 @@ from typing import Final
 
 from identity_service.domain.attempts import (
     MAX_COUNTERS,
+    AllClaimsInUse,
     Claim,
     Counts,
     Limit,
-    Occupied,
     Paused,
     Verdict,
     refusal,
@@ -40,7 +40,7 @@ class MemoryAttempts:
         # In the order of their first failure. A counter without a failure is here only while it has a claim.
         self._counters: OrderedDict[str, Counts] = OrderedDict()
 
-    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim an attempt under all limits, or under none and return the reason."""
         now = self._now()
         with self._lock:

@@ -83,7 +83,7 @@ class Argon2Hasher:
             time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
         )
         self._processes = config.processes
-        self._places = threading.BoundedSemaphore(config.processes + config.queue)
+        self._queue_slots = threading.BoundedSemaphore(config.processes + config.queue)
         # The password of an unknown user is compared with this hash, so that it takes as long as a known
         # user's.
         try:
@@ -110,7 +110,7 @@ class Argon2Hasher:
         return self._argon2.check_needs_rehash(phc)
 
     def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if not self._places.acquire(blocking=False):
+        if not self._queue_slots.acquire(blocking=False):
             raise ServerBusyError("too many passwords are being checked; try again")
         try:
             return _pool(self._processes).submit(work, *args, **kwargs).result()
@@ -129,7 +129,7 @@ class Argon2Hasher:
             _pool.cache_clear()
             raise ServerBusyError("passwords cannot be checked at the moment; try again") from error
         finally:
-            self._places.release()
+            self._queue_slots.release()
 
 
 @cache

@@ -48,7 +48,7 @@ class UnverifiedAssertion:
 
     algorithm: str
     key_id: str
-    says: Assertion
+    assertion: Assertion
     message: bytes = field(repr=False)
     signature: bytes = field(repr=False)
 
@@ -58,7 +58,7 @@ class UnverifiedAssertion:
             raise CredentialRefusedError("the assertion's key is for another algorithm")
         if not key.verify(self.message, self.signature):
             raise CredentialRefusedError("the assertion's signature does not verify")
-        return self.says
+        return self.assertion
 
 
 class AssertionReader(Protocol):

@@ -86,11 +86,11 @@ class Paused:
     left: timedelta
 
 
-class Occupied:
+class AllClaimsInUse:
     """A refusal for now: attempts in progress hold all claims. A claim may soon be given back."""
 
 
-_OCCUPIED: Final = Occupied()
+_ALL_CLAIMS_IN_USE: Final = AllClaimsInUse()
 
 
 class Claim(Protocol):
@@ -112,11 +112,11 @@ class AttemptCounter(Protocol):
     the last failure.
     """
 
-    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim an attempt under all of the limits, or under none of them, in one atomic step.
 
-        If several limits refuse, the longest pause is returned; Paused takes precedence over Occupied. Raises
-        StoreUnavailableError if the counts are kept in a store that cannot be reached.
+        If several limits refuse, the longest pause is returned; Paused takes precedence over
+        AllClaimsInUse. Raises StoreUnavailableError if the counts are kept in a store that cannot be reached.
         """
 
 
@@ -153,7 +153,7 @@ class Counts:
             self.pause_end = 0.0
 
 
-def refusal(watched: Iterable[tuple[AttemptPolicy, Counts]], now: float) -> Paused | Occupied | None:
+def refusal(watched: Iterable[tuple[AttemptPolicy, Counts]], now: float) -> Paused | AllClaimsInUse | None:
     """Return why an attempt may not be claimed now under all of these policies, or None if it may."""
     left, occupied = 0.0, False
     for policy, counts in watched:
@@ -166,4 +166,4 @@ def refusal(watched: Iterable[tuple[AttemptPolicy, Counts]], now: float) -> Paus
             occupied |= counts.claims > 0
     if left:
         return Paused(left=timedelta(seconds=left))
-    return _OCCUPIED if occupied else None
+    return _ALL_CLAIMS_IN_USE if occupied else None

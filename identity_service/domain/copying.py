@@ -41,7 +41,7 @@ class CopiedRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordGone:
+class RecordDeleted:
     """A record that is earlier in the copy was deleted while the store was being copied."""
 
     kind: RecordKind
@@ -79,7 +79,7 @@ CopiedItem = (
     | TokenDenied
     | SessionEnded
     | CopiedRecord
-    | RecordGone
+    | RecordDeleted
     | CopiedUse
     | CopiedSession
     | CopiedEvent
@@ -138,7 +138,7 @@ class CopySource(Protocol):
 class CopyTarget(Protocol):
     """A store that a copy can be written into."""
 
-    def is_virgin(self) -> bool:
+    def is_empty(self) -> bool:
         """Return whether the store holds no key of this service, not even a part of a copy."""
 
     def has_part_of_copy(self) -> bool:

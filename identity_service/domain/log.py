@@ -227,7 +227,7 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PutBack:
+class RepairResult:
     """The result of a repair: of sending facts to the store again."""
 
     end: Revision

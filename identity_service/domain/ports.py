@@ -230,13 +230,13 @@ class LogListener(Protocol):
     Its methods return at once.
     """
 
-    def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+    def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
         """Take note that these changes are applied, and with them everything up to `revision`.
 
         Each change comes with the link of its entry.
         """
 
-    def replaced(self, revision: Revision) -> None:
+    def on_log_replaced(self, revision: Revision) -> None:
         """Take note that the log was replaced and is being read again from its start.
 
         Facts known before stay known.

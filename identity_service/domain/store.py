@@ -23,8 +23,8 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
-    PutBack,
     RecordKind,
+    RepairResult,
     Revision,
 )
 from identity_service.domain.principals import Client, User
@@ -137,7 +137,7 @@ class ChangeLog(Protocol):
         that the log then has: this one, or the epoch that another process set first.
         """
 
-    def restore(self, facts: Sequence[Fact]) -> PutBack:
+    def repair(self, facts: Sequence[Fact]) -> RepairResult:
         """Append those facts that the log lacks, each once (repair). A generation needs its `origin`.
 
         The write is confirmed as every mutation is: by the server that was asked, even if that server is no

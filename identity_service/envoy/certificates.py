@@ -34,7 +34,7 @@ def hand_over(content: Content, directory: Path) -> None:
         _write(directory, AUTHORITIES, {"validation_context": authorities})
 
 
-class HandOver:
+class CertificateUpdater:
     """A thread that passes certificates to Envoy whenever the operator's files have changed."""
 
     def __init__(self, certificates: Certificates, directory: Path) -> None:

@@ -24,7 +24,7 @@ import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  
 from identity_service.adapters.password_hashing import end_processes, kill_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
-from identity_service.envoy.certificates import HandOver
+from identity_service.envoy.certificates import CertificateUpdater
 from identity_service.envoy.plan import DIRECTORY, PIPE, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
 from identity_service.process import last_resort
@@ -43,7 +43,7 @@ class Inside:
 
     def __init__(self) -> None:
         self.service: Service | None = None
-        self._hand_over: HandOver | None = None
+        self._certificate_updater: CertificateUpdater | None = None
         self._app: Any = None
         self._begun = False
         self._directory: Path | None = None
@@ -173,14 +173,14 @@ class Inside:
         service.start()
         self._app = service.app
         if service.certificates is not None and self._directory is not None:
-            self._hand_over = HandOver(service.certificates, self._directory)
-            self._hand_over.start()
+            self._certificate_updater = CertificateUpdater(service.certificates, self._directory)
+            self._certificate_updater.start()
 
     def stop(self, grace: timedelta | None = None) -> bool:
         """Stop the service, and return the result of `Service.stop`; True if no service runs."""
         service, self.service = self.service, None
-        if self._hand_over is not None:
-            self._hand_over.close()
+        if self._certificate_updater is not None:
+            self._certificate_updater.close()
         return service is None or service.stop(grace)
 
 

@@ -90,8 +90,8 @@ class CallerGate:
 
         A refusal is recorded as an audit event.
 
-        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError; MustReadError if
-        `may_wait` is false and the answer needs a read of the store.
+        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError;
+        StoreReadRequiredError if `may_wait` is false and the answer needs a read of the store.
         """
         try:
             return self._admit(rule, context, may_wait=may_wait)

@@ -9,8 +9,8 @@ import grpc
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.core.check import why_not
-from identity_service.grpc_api.core.fallback import WaitingThreads
-from identity_service.grpc_api.core.receivers import Completions
+from identity_service.grpc_api.core.fallback import BlockingServing
+from identity_service.grpc_api.core.receivers import CompletionServing
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.pipeline import Handler, Handlers
 from identity_service.grpc_api.threads import Threads
@@ -77,10 +77,10 @@ class GrpcioEngine:
         self._config = config
         self._certificates = certificates
         self._threads = threads
-        self._serving: Completions | WaitingThreads = Completions(limits)
+        self._serving: CompletionServing | BlockingServing = CompletionServing(limits)
         if reason := why_not():
             event_log.record("grpcio_fallback", reason=reason)
-            self._serving = WaitingThreads()
+            self._serving = BlockingServing()
         self._server = grpc.server(
             self._serving.default,
             options=_options(config),

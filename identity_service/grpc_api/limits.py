@@ -124,7 +124,7 @@ class Quota:
         """Return the number of addresses, without exempt ones, that hold something open now."""
         return len(self._by_address)
 
-    def take(self, address: str, *, briefly: bool = False) -> bool:
+    def acquire(self, address: str, *, briefly: bool = False) -> bool:
         """Count one more; return whether this exceeds the bound of its address.
 
         Raises ServerBusyError if it exceeds the total bound, or that of its address without `briefly`.
@@ -153,7 +153,7 @@ class Quota:
         """Record that a call beyond the bound of its address is refused; return the error for its client."""
         return self._refuse(f"{self.name}_per_peer", self._bound.per_peer, "from your address", address)
 
-    def give_back(self, address: str) -> None:
+    def release(self, address: str) -> None:
         """Count one less. Call it once for each `take` that did not raise."""
         with self._lock:
             self._open -= 1

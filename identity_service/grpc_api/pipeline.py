@@ -31,7 +31,7 @@ from identity_service.grpc_api.errors import REQUEST_ID, new_request_id, status_
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.policy import POLICY, Pool, Rule
 from identity_service.grpc_api.response_stream import ResponseStream
-from identity_service.services.verify import MustReadError
+from identity_service.services.verify import StoreReadRequiredError
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the type stubs only
@@ -150,7 +150,7 @@ class Pipeline:
                     self._admit(method, rule, parse, data, context, may_wait=False)
                 # No check of the deadline: it would cost more than the response.
                 return recall(data)
-            except MustReadError:  # the caller's token needs a read of the store
+            except StoreReadRequiredError:  # the caller's token needs a read of the store
                 return None
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error)
@@ -234,9 +234,9 @@ class Pipeline:
             return
         quota = self._limits.streams[rule.streams]
         address = self._limits.peers.address_of(context.peer())
-        quota.take(address)
-        if not context.add_callback(lambda: quota.give_back(address)):
-            quota.give_back(address)
+        quota.acquire(address)
+        if not context.add_callback(lambda: quota.release(address)):
+            quota.release(address)
 
     def _admit(
         self,

@@ -44,7 +44,7 @@ class StrictAssertions:
             claims = parse_object(decode_base64url(parts[1]))
             signature = decode_base64url(parts[2])
             algorithm, key_id, type_ = _read_header(header)
-            says = _read_claims(claims, type_)
+            assertion = _read_claims(claims, type_)
         except ValueError as error:
             # Name the claim, never its value: messages of the parsers, which may quote the text, are left
             # out.
@@ -52,7 +52,7 @@ class StrictAssertions:
             raise CredentialRefusedError(f"it is malformed: {why}") from None
         message = text.rpartition(".")[0].encode("ascii")
         return UnverifiedAssertion(
-            algorithm=algorithm, key_id=key_id, says=says, message=message, signature=signature
+            algorithm=algorithm, key_id=key_id, assertion=assertion, message=message, signature=signature
         )
 
     def open_key(self, jwk: str) -> VerifyingKey:

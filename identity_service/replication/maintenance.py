@@ -86,7 +86,7 @@ class LogMaintenance:
                 self._event_log.record("resend_dropped")
         self._work.set()
 
-    def owe_everything(self) -> None:
+    def request_repair(self) -> None:
         """Request a repair, because the log was replaced: every known fact that still counts is sent.
 
         The store appends those that it lacks.
@@ -96,7 +96,7 @@ class LogMaintenance:
             self._marks.clear()
         self._work.set()
 
-    def owe_rebuild(self) -> None:
+    def request_rebuild(self) -> None:
         """Request a rebuild of the log from the state (`Head.complete` is False), after all other work.
 
         Does nothing for 60 s after a rebuild that failed.
@@ -160,7 +160,7 @@ class LogMaintenance:
         if not unconfirmed:
             return
         for chunk in _batched(unconfirmed, _CHUNK):
-            end = self._log.restore(chunk).end
+            end = self._log.repair(chunk).end
             with self._lock:
                 for fact in chunk:
                     self._unconfirmed.pop(fact, None)
@@ -175,10 +175,10 @@ class LogMaintenance:
             return
         sent = absent = 0
         for chunk in _batched(self._revocations.facts(), _CHUNK):
-            put_back = self._log.restore(chunk)
-            self._require_same_history((), put_back.end)
+            repaired = self._log.repair(chunk)
+            self._require_same_history((), repaired.end)
             sent += len(chunk)
-            absent += put_back.absent
+            absent += repaired.absent
         self._repaired_losses = losses
         self._event_log.record("log_repaired", known=sent, absent=absent)
 

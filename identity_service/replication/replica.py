@@ -281,7 +281,7 @@ class Replica:
             with self._folding:
                 self._revocations.history_is_read()
             if replaced:
-                self.maintenance.owe_everything()
+                self.maintenance.request_repair()
             self._reads_done, self._last_error = number, None
             self._confirm()
 
@@ -332,10 +332,10 @@ class Replica:
         if not (head.whole and self._reader.cursor.is_at(head)):
             self.catch_up()
         self._confirm()
-        self._send_again(self._own_writes.beaten(head, sample.steady))
+        self._send_again(self._own_writes.after_heartbeat(head, sample.steady))
         self.maintenance.held(head, self._revision.position, marks.time)
         if not head.complete:
-            self.maintenance.owe_rebuild()
+            self.maintenance.request_rebuild()
         return head
 
     def _retention(self) -> timedelta:
@@ -387,7 +387,7 @@ class Replica:
         self._pending = deque(of_this_log, maxlen=_PENDING_HEARTBEATS)
         self._revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
         for listener in self._listeners:
-            listener.replaced(self._revision)
+            listener.on_log_replaced(self._revision)
 
     def _fold(self, page: LogPage, cursor: Cursor) -> None:
         """Fold one page: apply its changes, notify subscribers, move the revision, notify listeners."""
@@ -405,7 +405,7 @@ class Replica:
         if moved and self._listeners:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
-                listener.folded(self._revision, changes)
+                listener.on_changes(self._revision, changes)
 
     def _send_again(self, missing: Missing) -> None:
         """Resend the acknowledged facts that the log lacks or may lack."""
@@ -414,11 +414,11 @@ class Replica:
         for fact in (*missing.lost, *missing.unsure):
             self.maintenance.add_unconfirmed(fact)
         if missing.repairs:
-            self.maintenance.owe_everything()
+            self.maintenance.request_repair()
 
     def _sent(self, facts: Sequence[Fact], end: Revision) -> bool:
         """Remember that a server confirmed these facts up to `end`; returns False if they are sent again."""
-        missing = self._own_writes.sent(facts, end, self._clock.monotonic())
+        missing = self._own_writes.add_resent(facts, end, self._clock.monotonic())
         self._send_again(missing)
         return not missing
 

@@ -75,7 +75,7 @@ class UnconfirmedWrites:
                     missing.unsure.append(fact)
         return missing
 
-    def sent(self, facts: Sequence[Fact], end: Revision, time: float) -> Missing:
+    def add_resent(self, facts: Sequence[Fact], end: Revision, time: float) -> Missing:
         """Remember facts that were sent again at `time`; the store's log holds them up to `end`.
 
         No facts = a part of a repair. Returns the facts if `end` is known to lie in another history.
@@ -97,7 +97,7 @@ class UnconfirmedWrites:
                 return Missing()
             return self._remove_where(lambda written, _: written.position <= end, self._compare)
 
-    def beaten(self, head: Head, sent: float) -> Missing:
+    def after_heartbeat(self, head: Head, sent: float) -> Missing:
         """Return the writes acknowledged before this heartbeat was sent that lie beyond the store's head.
 
         Args:

@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Final
 
 from identity_service.domain.attempts import (
+    AllClaimsInUse,
     AttemptCounter,
     AttemptPolicies,
     Claim,
     Limit,
-    Occupied,
     Paused,
     Verdict,
 )
@@ -196,7 +196,7 @@ class _ClaimQueue:
             StoreUnavailableError: the shared counts cannot be reached.
         """
         found = counter.claim(limits)
-        if isinstance(found, Occupied):
+        if isinstance(found, AllClaimsInUse):
             found = self._wait(counter, limits)
         if isinstance(found, Paused):
             raise TooManyAttemptsError(
@@ -226,7 +226,7 @@ class _ClaimQueue:
             while True:
                 seen = self._settlements
                 found = counter.claim(limits)
-                if not isinstance(found, Occupied):
+                if not isinstance(found, AllClaimsInUse):
                     return found
                 if self._monotonic() >= deadline:
                     raise _busy()

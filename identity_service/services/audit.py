@@ -157,7 +157,7 @@ class StoredTrail(LoggedTrail):
             try:
                 self._store.append_audit(batch)
             except UnavailableError:
-                self._put_back(batch)
+                self._requeue(batch)
                 if self._closing.wait(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -194,7 +194,7 @@ class StoredTrail(LoggedTrail):
                 batch.append(AuditEvent.of(AuditType.EVENTS_DROPPED, count=unsaid))
             return batch
 
-    def _put_back(self, batch: list[AuditEvent]) -> None:
+    def _requeue(self, batch: list[AuditEvent]) -> None:
         with self._changed:
             for event in reversed(batch):
                 if event.type is AuditType.EVENTS_DROPPED:

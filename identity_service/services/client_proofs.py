@@ -77,7 +77,7 @@ class ClientProofs:
     def by_assertion(self, jwt: Secret) -> AuthenticatedClient:
         """Return the client whose registered key signed this JWT (RFC 7523)."""
         unverified = self._reader.read(jwt)
-        named = unverified.says.issuer
+        named = unverified.assertion.issuer
         proven = self._find(PrincipalId(named)) if is_principal_id(named) else None
         with _naming_account(proven):
             key = self._key_of(proven, unverified.key_id)
@@ -117,11 +117,11 @@ class ClientProofs:
         try:
             return self._by_token_of_issuer(unverified)
         except CredentialRefusedError as error:
-            error.details["issuer"] = shown(unverified.says.issuer)
+            error.details["issuer"] = shown(unverified.assertion.issuer)
             raise
 
     def _by_token_of_issuer(self, unverified: UnverifiedAssertion) -> AuthenticatedClient:
-        issuer = self._issuers.find(unverified.says.issuer)
+        issuer = self._issuers.find(unverified.assertion.issuer)
         if issuer is None:
             raise CredentialRefusedError("the token's issuer is not trusted")
         if unverified.algorithm not in issuer.algorithms:

@@ -17,7 +17,7 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.log import Generation, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.store import kind_of
@@ -49,7 +49,7 @@ class Tally:
                 self._counts["audit_events"] += 1
             case CopiedGeneration(principal=principal, generation=generation):
                 self._generations[principal] = generation
-            case RecordGone(kind=kind, id=id_):
+            case RecordDeleted(kind=kind, id=id_):
                 if self._held.pop(hash((kind, id_)), None) is not None:
                     self._counts[kind] -= 1
             case _:

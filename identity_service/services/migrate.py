@@ -113,7 +113,7 @@ class Migration:
 
     def _copy(self, epoch: Epoch) -> Migrated:
         target = self._target.store.copying
-        if not target.is_virgin():
+        if not target.is_empty():
             if not target.has_part_of_copy():
                 raise AlreadyExistsError(f"{self._target.url} holds data: name an empty store")
             target.discard_copy()

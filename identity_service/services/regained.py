@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from identity_service.domain.copying import CopiedRecord, RecordGone
+from identity_service.domain.copying import CopiedRecord, RecordDeleted
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import RecordKind
 from identity_service.domain.principals import Client, User
@@ -60,12 +60,12 @@ class BackupRecords:
         self._principals: dict[_Principal, _Known] = {}
         self._issuers: dict[str, int] = {}
 
-    def add(self, item: CopiedRecord | RecordGone) -> None:
+    def add(self, item: CopiedRecord | RecordDeleted) -> None:
         """Add one item of the backup; a later item of a record replaces an earlier one."""
         match item:
-            case RecordGone(kind=RecordKind.ISSUER, id=id_):
+            case RecordDeleted(kind=RecordKind.ISSUER, id=id_):
                 self._issuers.pop(id_, None)
-            case RecordGone(kind=kind, id=id_):
+            case RecordDeleted(kind=kind, id=id_):
                 self._principals.pop((kind, id_), None)
             case CopiedRecord(record=Client() as client):
                 self._principals[RecordKind.CLIENT, client.client_id] = _client(client)

@@ -18,7 +18,7 @@ from identity_service.domain.copying import (
     CopiedItem,
     CopiedRecord,
     CopyableStore,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.errors import (
     AlreadyExistsError,
@@ -117,13 +117,13 @@ class Restore:
         for key in contents.keys:
             require_openable(self._vault, key)
         copying = self._store.copying
-        is_virgin = copying.is_virgin()
-        only_a_part = not is_virgin and not replace
+        is_empty = copying.is_empty()
+        only_a_part = not is_empty and not replace
         if only_a_part and not copying.has_part_of_copy():
             raise AlreadyExistsError(
                 "the store holds data. Name an empty one, or give --replace to delete all that it holds"
             )
-        return Prepared(contents=contents, replaces=not is_virgin, only_a_part=only_a_part)
+        return Prepared(contents=contents, replaces=not is_empty, only_a_part=only_a_part)
 
     def run(self, prepared: Prepared) -> Restored:
         """Write the backup into the store. After a failure, prepare and run the restore again.
@@ -167,7 +167,7 @@ class Restore:
                     generations[principal] = generation.merged(generations.get(principal, NEVER_RAISED))
                 case CopiedRecord(record=StoredKey() as key):
                     keys[key.key_id] = key
-                case CopiedRecord() | RecordGone():
+                case CopiedRecord() | RecordDeleted():
                     records.add(item)
                 case _:
                     pass

@@ -27,7 +27,7 @@ _TOKEN_BYTES: Final = 3000
 """Memory of a cached token in bytes, in addition to three times the length of its text."""
 
 
-class MustReadError(Exception):
+class StoreReadRequiredError(Exception):
     """The answer needs a read of the store, and the request does not allow to wait for it."""
 
 
@@ -48,7 +48,7 @@ class VerifyRequest:
     certificate_sha256: bytes = b""
     """SHA-256 of the certificate that the token was presented with; empty = there was none."""
     may_wait: bool = True
-    """False = raise MustReadError instead of reading the store, for a caller on an event loop."""
+    """False = raise StoreReadRequiredError instead of reading the store, for a caller on an event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class Verifier(Generic[R]):
 
         Raises:
             UnavailableError: this process's data is too old to answer, or the store cannot be read.
-            MustReadError: the log would have to be read, and `request.may_wait` is False.
+            StoreReadRequiredError: the log would have to be read, and `request.may_wait` is False.
         """
         self._require()
         known = self._recall(request.token, came)
@@ -197,14 +197,15 @@ class Verifier(Generic[R]):
         """Return whether the token names a generation that the log, read to its end, does not have.
 
         The log is read only if the store has not confirmed a heartbeat since the token was first seen here,
-        and no such read has begun since. Raises MustReadError if it would be read and `may_wait` is False.
+        and no such read has begun since. Raises StoreReadRequiredError if it would be read and `may_wait` is
+        False.
         """
         # The age is computed before the staleness is read: if the thread is held up in between, it must not
         # take an older heartbeat for a newer one.
         age = self._clock.monotonic() - known.first_seen
         if self._replica.staleness >= age and known.first_seen > self._read_at:
             if not may_wait:
-                raise MustReadError
+                raise StoreReadRequiredError
             begun = self._clock.monotonic()
             self._replica.reach(None)
             self._read_at = begun

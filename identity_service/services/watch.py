@@ -196,7 +196,7 @@ class WatchHub:
             for watcher in self._watchers:
                 watcher.put(message, optional=True)
 
-    def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+    def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
         """Keep the facts among these changes for reconnecting watchers, and queue them for all others."""
         facts = [(change, link) for change, link in changes if not isinstance(change, RecordChanged)]
         with self._lock:
@@ -210,7 +210,7 @@ class WatchHub:
                 for watcher in self._watchers:
                     watcher.put(message)
 
-    def replaced(self, revision: Revision) -> None:
+    def on_log_replaced(self, revision: Revision) -> None:
         """Forget the changes of the old log, and queue a restart and all generations for every watcher."""
         with self._lock:
             self._recent.clear()

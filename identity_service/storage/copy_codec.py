@@ -14,7 +14,7 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.ids import Link, PrincipalId
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
@@ -35,7 +35,7 @@ def encode_item(item: CopiedItem) -> str:
             return encode_change(item)
         case CopiedRecord(record=record):
             return f'{{"k":"record","kind":"{kind_of(type(record))}","value":{encode_record(record)}}}'
-        case RecordGone(kind=kind, id=id_):
+        case RecordDeleted(kind=kind, id=id_):
             return dumps({"k": "gone", "kind": kind, "id": id_})
         case CopiedUse(key=key, until=until):
             return dumps({"k": "use", "id": key, "until": seconds(until)})
@@ -60,7 +60,7 @@ def decode_item(data: Json) -> CopiedItem:
             record: Record = decode_record(kind, dumps(data["value"]))
             return CopiedRecord(record=record)
         case "gone":
-            return RecordGone(kind=RecordKind(data["kind"]), id=data["id"])
+            return RecordDeleted(kind=RecordKind(data["kind"]), id=data["id"])
         case "use":
             return CopiedUse(key=data["id"], until=moment(data["until"]))
         case other:

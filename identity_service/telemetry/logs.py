@@ -153,7 +153,7 @@ class StructuredEventLog:
     """An implementation of the port EventLog that writes to the structured log."""
 
     def __init__(self) -> None:
-        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.journal")
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.events")
 
     def record(self, event: str, **fields: object) -> None:
         """Log the event, at the level that its name has in this module."""

@@ -34,7 +34,7 @@ def signed(generations: dict[str, tuple[int, str]] | None = None, **changes: obj
         "revision": "",
     } | changes
     return SignedToken(
-        says=Verified(**values),  # type: ignore[arg-type]
+        claims=Verified(**values),  # type: ignore[arg-type]
         key_id="k1",
         valid_from=0,
         valid_until=1,
@@ -203,7 +203,7 @@ def test_a_set_of_keys_replaces_the_one_before_and_a_retired_key_stays_so() -> N
     state.fold(WatchEvent(revocations=(raised(f"*key:{made[0].key_id}"),)))
     state.fold(key_set(*published))
     token = SignedToken(
-        says=signed().says, key_id=made[0].key_id, valid_from=0, valid_until=1, generations={}
+        claims=signed().claims, key_id=made[0].key_id, valid_from=0, valid_until=1, generations={}
     )
     assert refuses(state, token)
 

@@ -15,7 +15,7 @@ from identity_service.domain.copying import (
     CopiedUse,
     CopyableStore,
     Fence,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.ids import (
     EVERYONE,
@@ -49,7 +49,7 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "accept_clock": lambda s: s.accept_clock(TIME),
     "heartbeat": lambda s: s.heartbeat("p1", timedelta(hours=1)),
     "renew": lambda s: s.renew(s.head().epoch, new_epoch()),
-    "restore": lambda s: s.restore([TokenDenied(token_id=TokenId("t-new"), deny_until=LATER)]),
+    "repair": lambda s: s.repair([TokenDenied(token_id=TokenId("t-new"), deny_until=LATER)]),
     "rebuild": lambda s: s.rebuild(),
     "trim": lambda s: s.trim(1),
     "consume": lambda s: s.consume("a-new-jti", LATER),
@@ -154,7 +154,7 @@ class Copied:
                 self.retention = max(self.retention, item.retention)
             case CopiedRecord():
                 self.records[kind_of(type(item.record)), item.record.id] = item.record
-            case RecordGone():
+            case RecordDeleted():
                 self.records.pop((item.kind, item.id), None)
             case CopiedSession():
                 self.sessions[item.session.session_id] = item.session

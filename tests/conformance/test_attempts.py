@@ -23,11 +23,11 @@ from hypothesis.stateful import (
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.domain.attempts import (
     CLAIM_LIFETIME,
+    AllClaimsInUse,
     AttemptCounter,
     AttemptPolicy,
     Claim,
     Limit,
-    Occupied,
     Paused,
     Verdict,
 )
@@ -109,7 +109,7 @@ def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counter
 
 def claimed(counter: AttemptCounter, *limits: Limit) -> Claim:
     found = counter.claim(limits or [ANA])
-    assert not isinstance(found, Paused | Occupied), found
+    assert not isinstance(found, Paused | AllClaimsInUse), found
     return found
 
 
@@ -123,7 +123,7 @@ def answer(counter: AttemptCounter, *limits: Limit) -> str:
     found = counter.claim(limits or [ANA])
     if isinstance(found, Paused):
         return f"paused {found.left.total_seconds():g}"
-    if isinstance(found, Occupied):
+    if isinstance(found, AllClaimsInUse):
         return "occupied"
     found.settle(Verdict.NONE)
     return "claimed"
@@ -144,7 +144,7 @@ def test_of_many_that_claim_at_once_as_many_are_given_as_are_free(counters: Coun
         thread.join()
 
     assert sorted(given.values()) == [5, 11]
-    assert given["Occupied"] == 11
+    assert given["AllClaimsInUse"] == 11
 
 
 def test_failures_of_one_process_count_in_the_other(counters: Counters) -> None:
@@ -509,7 +509,7 @@ class Attempts(RuleBasedStateMachine):
         if isinstance(found, Paused):
             assert f"paused {found.left.total_seconds():g}" == expected
             return multiple()
-        if isinstance(found, Occupied):
+        if isinstance(found, AllClaimsInUse):
             assert expected == "occupied"
             return multiple()
         assert expected == "claimed"

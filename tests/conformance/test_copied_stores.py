@@ -317,7 +317,7 @@ def test_a_move_that_fails_in_the_middle_leaves_both_as_they_were(
     with pytest.raises(StoreUnavailableError, match="lost"):
         migration.run()
 
-    assert target.copying.is_virgin()
+    assert target.copying.is_empty()
     assert source.copying.fenced() is None
     assert (records_in(source), facts_in(source)) == before
     for write in WRITES:

@@ -79,7 +79,7 @@ def test_everything_comes_back_equal(both: tuple[Backend, Backend]) -> None:
     source, target = both[0].open(), both[1].open()
     source.initialise(new_epoch())
     fill(source)
-    assert target.copying.is_virgin()
+    assert target.copying.is_empty()
 
     epoch = copy(source, target)
 

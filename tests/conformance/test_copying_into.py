@@ -15,7 +15,7 @@ from identity_service.domain.copying import (
     CopiedSession,
     CopiedUse,
     CopyableStore,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.errors import (
     AlreadyExistsError,
@@ -116,8 +116,8 @@ def test_of_a_record_the_last_item_counts(backend: Backend) -> None:
             CopiedRecord(record=samples.a_user("u_3", "carol")),
             CopiedRecord(record=samples.a_user("u_1", "bob")),
             CopiedRecord(record=samples.a_user("u_2", "alice")),
-            RecordGone(kind=RecordKind.USER, id="u_3"),
-            RecordGone(kind=RecordKind.USER, id="u_never"),
+            RecordDeleted(kind=RecordKind.USER, id="u_3"),
+            RecordDeleted(kind=RecordKind.USER, id="u_never"),
         ],
     )
     found = {name: store.find_user(name) for name in ("alice", "bob", "carol")}
@@ -159,7 +159,7 @@ def test_a_copy_has_as_many_events_as_the_store_keeps(store: CopyableStore, back
 def test_a_store_that_holds_anything_takes_no_copy(store: CopyableStore, backend: Backend) -> None:
     deny(store)
     head = store.head()
-    assert not store.copying.is_virgin()
+    assert not store.copying.is_empty()
     with pytest.raises(AlreadyExistsError):
         store.copying.write_copy(items_of_all_kinds(), new_epoch(), replace=False)
     assert store.head() == head
@@ -226,7 +226,7 @@ def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: CopyableStore,
         deny(store)
         return
     assert store.copying.has_part_of_copy()
-    assert not store.copying.is_virgin()
+    assert not store.copying.is_empty()
     for again in (store, backend.open()):
         assert_is_refused(again)
     assert store.copying.has_part_of_copy()
@@ -236,7 +236,7 @@ def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: CopyableStore,
     store.copying.discard_copy()
 
     assert not store.copying.has_part_of_copy()
-    assert store.copying.is_virgin()
+    assert store.copying.is_empty()
     with pytest.raises(StoreUninitializedError, match="identity init"):
         store.head()
     write(store, items_of_all_kinds())
@@ -344,4 +344,4 @@ def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
     next(steps)
     monkeypatch.setattr(copying, "clear", discarding)
     second.copying.discard_copy()
-    assert first.copying.is_virgin()
+    assert first.copying.is_empty()

@@ -213,11 +213,11 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: CopyableStore, 
 def test_a_raise_in_the_log_keeps_number_and_link(store: CopyableStore, backend: Backend) -> None:
     """Also one that a repair put back under another entry's link."""
     deny(store)
-    store.restore([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
+    store.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):
         seen = [*up_to(TokenDenied, items)]
         raised = [GenerationRaised(principal=PrincipalId("u_2"), number=6, origin=Link("of-older"))]
-        backend.open().restore(raised)
+        backend.open().repair(raised)
         seen += items
     copied = Copied(seen)
     assert copied.generations[PrincipalId("u_1")] == Generation(number=4, link=Link("of-old"))

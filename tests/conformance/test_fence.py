@@ -85,7 +85,7 @@ def test_a_store_without_a_head_cannot_be_fenced(backend: Backend) -> None:
     with pytest.raises(StoreUninitializedError):
         store.copying.fence(FENCE)
     store.copying.lift_fence()
-    assert store.copying.is_virgin()
+    assert store.copying.is_empty()
 
 
 def test_what_happens_meanwhile_is_refused_at_once(store: CopyableStore, backend: Backend) -> None:

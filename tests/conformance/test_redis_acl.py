@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from identity_service.domain.attempts import AttemptPolicy, Limit, Occupied, Paused, Verdict
+from identity_service.domain.attempts import AllClaimsInUse, AttemptPolicy, Limit, Paused, Verdict
 from identity_service.domain.audit import AuditFilter
 from identity_service.domain.copying import CopiedSession
 from identity_service.domain.errors import (
@@ -95,11 +95,11 @@ def use_everything(store: RedisStore) -> None:
     for verdict in (Verdict.WRONG, Verdict.WRONG, Verdict.RIGHT):
         counter = RedisAttempts(store._connection, store._writing, kept=1)
         claim = counter.claim([Limit(name, AttemptPolicy(free=5)) for name in ("one", "other")])
-        assert not isinstance(claim, Paused | Occupied)
+        assert not isinstance(claim, Paused | AllClaimsInUse)
         claim.settle(verdict)
     head = store.heartbeat("p1", timedelta(microseconds=1))  # so that there is something to trim
     changes = [entry.change for entry in store.read(0, 100).entries]
-    store.restore([change for change in changes if not isinstance(change, RecordChanged)])
+    store.repair([change for change in changes if not isinstance(change, RecordChanged)])
     store.wait(0, 0.01)
     store.trim(1)
     assert store.heartbeats()
@@ -113,7 +113,7 @@ def copy_everything(store: RedisStore) -> None:
     """Copy the store into itself, as a migration and an interrupted one do."""
     store.copying.fence(FENCE)
     assert store.copying.fenced() == FENCE
-    assert not store.copying.is_virgin()
+    assert not store.copying.is_empty()
     with store.copying.export(whole=True) as (_, found):
         items = [*found, CopiedSession(session=samples.a_session("s2"))]
     store.copying.write_copy(items, FENCE.epoch, replace=True)

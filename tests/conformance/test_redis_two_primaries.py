@@ -21,7 +21,7 @@ from tests.conformance.samples import LATER
 from tests.conformance.test_repair import OWN_WRITES, Silent
 from tests.redis_topology import TunedServer, info, say, until
 
-_WRITES: Final = ("deny_token", "end_session", "raise_generation", "restore", "renew", "rebuild", "trim")
+_WRITES: Final = ("deny_token", "end_session", "raise_generation", "repair", "renew", "rebuild", "trim")
 
 
 class Split:

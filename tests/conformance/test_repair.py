@@ -83,7 +83,7 @@ def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: 
     with pytest.raises(StoreReplacedError):
         deny(store)
     with pytest.raises(StoreReplacedError):
-        store.restore(FACTS)
+        store.repair(FACTS)
     assert entries_of(store) == ()
 
 
@@ -120,10 +120,10 @@ def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
 
 
 def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend) -> None:
-    assert store.restore(FACTS).absent == 3
+    assert store.repair(FACTS).absent == 3
     assert changes(store) == FACTS
-    assert store.restore(FACTS).absent == 0
-    assert backend.open().restore(FACTS).absent == 0
+    assert store.repair(FACTS).absent == 0
+    assert backend.open().repair(FACTS).absent == 0
     assert len(entries_of(store)) == 3
     assert store.generations() == {ALICE: Generation(number=3, link=Link("three"))}
 
@@ -135,34 +135,34 @@ def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: 
         store.raise_generation(ALICE, above=0, request_id=None)
     other = GenerationRaised(principal=ALICE, number=3, origin=Link("other"))
 
-    assert store.restore([other]).absent == 1
+    assert store.repair([other]).absent == 1
 
     raised = store.generations()[ALICE]
     assert raised.number == 4
     assert raised.link not in ("other", NO_LINK)
-    assert store.restore([other, other]).absent == 0
+    assert store.repair([other, other]).absent == 0
     assert entries_of(store)[-1].change == GenerationRaised(principal=ALICE, number=4)
 
 
 def test_facts_whose_entries_are_gone_are_appended_again(store: Store, backend: Backend) -> None:
     """State that outlived its log proves nothing; the table of generations is read by itself."""
-    store.restore(FACTS)
+    store.repair(FACTS)
     backend.lose_entries(0, rewind=True)
-    assert store.restore(FACTS).absent == 2
+    assert store.repair(FACTS).absent == 2
     assert changes(store) == FACTS[:2]
 
 
 def test_facts_stand_under_a_new_epoch_if_their_entries_do(store: Store) -> None:
-    store.restore(FACTS)
+    store.repair(FACTS)
     store.renew(store.head().epoch, Epoch("e2"))
     store.adopt(Epoch("e2"))
-    assert store.restore(FACTS).absent == 0
+    assert store.repair(FACTS).absent == 0
 
 
 def test_what_is_known_longer_wins(store: Store) -> None:
     store.deny_token(TokenId("t1"), MUCH_LATER)
     store.end_session(SessionId("s1"), deny_until=MUCH_LATER, end_until=LATER)
-    assert store.restore(FACTS[:2]).absent == 1
+    assert store.repair(FACTS[:2]).absent == 1
     assert changes(store)[-1] == SessionEnded(
         session_id=SessionId("s1"), deny_until=MUCH_LATER, end_until=MUCH_LATER
     )
@@ -171,30 +171,30 @@ def test_what_is_known_longer_wins(store: Store) -> None:
 def test_a_denial_that_had_its_time_a_day_ago_is_not_put_back(store: Store, clock: FakeClock) -> None:
     """One that ended since is: the clock of the store may be ahead for a moment."""
     clock.advance(LATER + timedelta(days=1) - clock.now())
-    assert store.restore(FACTS[:1]).absent == 0
+    assert store.repair(FACTS[:1]).absent == 0
     clock.advance(timedelta(seconds=-1))
-    assert store.restore(FACTS[:1]).absent == 1
+    assert store.repair(FACTS[:1]).absent == 1
 
 
 def test_a_higher_generation_in_the_store_stands(store: Store) -> None:
     store.raise_generation(ALICE, above=6, request_id=None)
-    assert store.restore(FACTS[2:]).absent == 0
+    assert store.repair(FACTS[2:]).absent == 0
     assert store.generations()[ALICE].number == 7
 
 
 def test_two_raises_to_one_number_make_the_next(store: Store) -> None:
     """Each revoked what had been issued under the other."""
     store.raise_generation(ALICE, above=2, request_id=None)
-    assert store.restore(FACTS[2:]).absent == 1
+    assert store.repair(FACTS[2:]).absent == 1
     raised = store.generations()[ALICE]
     assert raised.number == 4
     assert raised.link == store.head().link
-    assert store.restore(FACTS[2:]).absent == 0
+    assert store.repair(FACTS[2:]).absent == 0
 
 
 def test_a_caller_may_say_how_a_raise_will_be_known(store: Store) -> None:
     store.raise_generation(ALICE, above=2, request_id=None, link=Link("three"))
-    assert store.restore(FACTS[2:]).absent == 0
+    assert store.repair(FACTS[2:]).absent == 0
 
 
 # trim
@@ -281,7 +281,7 @@ SPOILS: dict[str, Callable[[Backend], None]] = {
 def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
     store: Store, backend: Backend, spoil: Callable[[Backend], None]
 ) -> None:
-    store.restore(FACTS)
+    store.repair(FACTS)
     first, second = follow(backend), follow(backend)
     spoil(backend)
 
@@ -308,7 +308,7 @@ def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
 
 def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Backend) -> None:
     """It comes late: the others have followed the new log for a while."""
-    store.restore(FACTS)
+    store.repair(FACTS)
     late = follow(backend)
     store.deny_token(TokenId("only-late"), LATER)
     late[1].catch_up()
@@ -435,7 +435,7 @@ def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
     replica.add_unconfirmed(FACTS[0])
     assert "t1" in replica.revocations.denylist, "denied here at once"
 
-    monkeypatch.setattr(own, "restore", _fail)
+    monkeypatch.setattr(own, "repair", _fail)
     with pytest.raises(StoreReplacedError):
         replica.maintenance.do()
     assert changes(store) == []

@@ -85,7 +85,7 @@ def _read_locally(data: bytes) -> None:
 
 
 def _facts(token: local_tokens.SignedToken) -> tuple[object, ...]:
-    says = token.says
+    says = token.claims
     ids = (says.issuer, says.subject, says.client_id, says.token_id, says.session_id or None, token.key_id)
     actors = [(actor.subject, actor.client_id or None) for actor in says.actors]
     valid = [datetime.fromtimestamp(time, UTC) for time in (token.valid_from, token.valid_until)]

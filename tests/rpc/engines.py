@@ -88,7 +88,7 @@ class EnvoyHost:
         ]
         self._reserved = ExitStack()
         addresses = [self._reserved.enter_context(reserved(address)) for address in wanted]
-        self._hand_over(settings)
+        self._certificate_updater(settings)
         try:
             self._envoy.launch(_APP, ports(settings, addresses), config or envoy_config(settings), self._log)
             self._envoy.await_listening(lambda code: None)
@@ -98,12 +98,12 @@ class EnvoyHost:
         self.target = addresses[0]
 
     def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
-        self._hand_over(settings)
+        self._certificate_updater(settings)
         plan = Plan(settings=settings, python=sys.executable)
         self.order(StartOrder(plan=plan, store=store, clock=clock))
         return RemoteService(self)
 
-    def _hand_over(self, settings: Settings) -> None:
+    def _certificate_updater(self, settings: Settings) -> None:
         """Listen with the certificates of the settings from now on."""
         files = tls_files(settings)
         if files is None or files == self._files:

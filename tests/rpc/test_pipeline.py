@@ -18,7 +18,7 @@ from identity_service.grpc_api.callers import Caller
 from identity_service.grpc_api.calls import recalled_by
 from identity_service.grpc_api.pipeline import Behaviour, Pipeline
 from identity_service.grpc_api.policy import POLICY
-from identity_service.services.verify import MustReadError
+from identity_service.services.verify import StoreReadRequiredError
 from identityapi import v1
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -114,7 +114,7 @@ def test_an_event_loop_does_not_wait_for_what_must_be_read_about_the_caller() ->
         def admit(self, method: str, rule: object, context: object, *, may_wait: bool = True) -> Caller:
             waited.append(may_wait)
             if not may_wait:
-                raise MustReadError
+                raise StoreReadRequiredError
             return Caller(principal=PrincipalId("c"), scopes=frozenset())
 
     class Servicer:

@@ -85,7 +85,7 @@ class RejectedError(ValueError):
 class SignedToken:
     """A token whose signature was verified; whether it has expired or was revoked is not yet decided."""
 
-    says: Verified
+    claims: Verified
     """The claims, as `verify` returns them."""
     key_id: str
     """`kid` of the key that signed the token."""
@@ -102,8 +102,8 @@ class SignedToken:
 
         They are `*`, the subject, the client, the actors, the principals in `gen`, and the signing key.
         """
-        acting = {name for actor in self.says.actors for name in (actor.subject, actor.client_id) if name}
-        named = {"*", self.says.subject, self.says.client_id, key_principal(self.key_id)}
+        acting = {name for actor in self.claims.actors for name in (actor.subject, actor.client_id) if name}
+        named = {"*", self.claims.subject, self.claims.client_id, key_principal(self.key_id)}
         return frozenset(named | acting | self.generations.keys())
 
 
@@ -236,7 +236,7 @@ def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str
         token = _from_claims(parse_object(decode_base64url(parts[1])), key_id, revision)
     except ValueError as error:
         raise RejectedError("MALFORMED", f"claims: {error}") from None
-    if token.says.issuer != issuer:
+    if token.claims.issuer != issuer:
         raise RejectedError("UNTRUSTED_ISSUER", "the token's issuer is not trusted here")
     return token
 
@@ -268,7 +268,7 @@ def _read_header(part: str) -> tuple[str, str]:
 def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
     scope = _text(claims, "scope") if "scope" in claims else ""
     issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
-    says = Verified(
+    verified = Verified(
         issuer=_text(claims, "iss"),
         subject=_text(claims, "sub"),
         audiences=_audiences(claims.get("aud")),
@@ -290,7 +290,7 @@ def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
         revision=revision,
     )
     return SignedToken(
-        says=says,
+        claims=verified,
         key_id=key_id,
         valid_from=max(issued, _seconds(claims, "nbf")) if "nbf" in claims else issued,
         valid_until=expires,

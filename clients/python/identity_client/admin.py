@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from identity_client.connection import Connected, translated
+from identity_client.connection import ServiceClient, translated
 from identity_client.options import ClientOptions
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
@@ -59,7 +59,7 @@ class RetiredKey:
     """The key that is used instead."""
 
 
-class AdminClient(Connected):
+class AdminClient(ServiceClient):
     """A client of AdminService, for administrators.
 
     Its methods need `ClientOptions.bearer` with scope identity.admin, or the certificate of a client that may
@@ -67,7 +67,7 @@ class AdminClient(Connected):
 
     Methods that return an iterator fetch one page of 100 records at a time, when the caller reaches it. With
     an `etag`, a record is changed only if it is still the version that was read; otherwise AbortedError is
-    raised. See `Connected` for errors, retries and threads.
+    raised. See `ServiceClient` for errors, retries and threads.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AdminClient(Connected):
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        """Create a client; the arguments are those of `Connected`."""
+        """Create a client; the arguments are those of `ServiceClient`."""
         super().__init__(target, options=options, channel=channel)
         self._stub = rpc.AdminServiceStub(self._channel)
 

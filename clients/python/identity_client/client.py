@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from identity_client.connection import Connected
+from identity_client.connection import ServiceClient
 from identity_client.credentials import (
     by_assertion,
     by_certificate,
@@ -25,10 +25,10 @@ from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
 
 
-class IdentityClient(Connected):
+class IdentityClient(ServiceClient):
     """A client of IdentityService: issues, verifies, refreshes and revokes tokens.
 
-    See `Connected` for errors, retries and threads.
+    See `ServiceClient` for errors, retries and threads.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class IdentityClient(Connected):
         """Create a client; it connects with the first call.
 
         Args:
-            target: host:port of the service; see `Connected`.
-            options: deadline, retries, TLS, the caller's own token; see `Connected`.
-            channel: a channel to use instead of a new one to `target`; see `Connected`.
+            target: host:port of the service; see `ServiceClient`.
+            options: deadline, retries, TLS, the caller's own token; see `ServiceClient`.
+            channel: a channel to use instead of a new one to `target`; see `ServiceClient`.
             decryption_keys: keys of the audience that verifies. A token that was encrypted to one of them is
                 decrypted by this client, and the signed token inside is sent to the service.
         """

@@ -14,7 +14,7 @@ from identity_client.options import ClientOptions
 R = TypeVar("R", bound=Message)
 
 
-class Connected:
+class ServiceClient:
     """The base class of the clients. Any thread may call any method.
 
     Every method raises an IdentityError if the call fails. While the service is UNAVAILABLE, calls that are

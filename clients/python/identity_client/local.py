@@ -213,14 +213,14 @@ class LocalVerifier:
 
     def _read(self, text: str) -> _Known:
         token = self._read_signed(text)
-        says = token.says
+        claims = token.claims
         return _Known(
             token=token,
-            verified=says,
+            verified=claims,
             valid_from=token.valid_from - self._leeway,
             valid_until=token.valid_until + self._leeway,
-            audiences=frozenset(says.audiences),
-            scopes=frozenset(says.scopes),
+            audiences=frozenset(claims.audiences),
+            scopes=frozenset(claims.scopes),
             principals=token.principals,
             first_seen=_steady(),
         )

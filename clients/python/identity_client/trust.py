@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import grpc
 
-from identity_client.connection import Connected, translated
+from identity_client.connection import ServiceClient, translated
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
 from identity_client.silence import until_silent
@@ -107,10 +107,10 @@ class WatchEvent:
     None."""
 
 
-class TrustClient(Connected):
+class TrustClient(ServiceClient):
     """A client of TrustService, for verifiers that verify tokens locally.
 
-    See `Connected` for errors, retries and threads.
+    See `ServiceClient` for errors, retries and threads.
     """
 
     _own_connection = True  # a watch may close the connection, which must not disturb other clients
@@ -122,7 +122,7 @@ class TrustClient(Connected):
         options: ClientOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        """Create a client; the arguments are those of `Connected`."""
+        """Create a client; the arguments are those of `ServiceClient`."""
         super().__init__(target, options=options, channel=channel)
         self._stub = rpc.TrustServiceStub(self._channel)
         self._lock = threading.Lock()

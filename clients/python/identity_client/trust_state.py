@@ -73,10 +73,10 @@ class TrustState:
 
     def why_revoked(self, token: SignedToken, principals: frozenset[str]) -> str | None:
         """Return a sentence that says what revoked the token, or None if it is not revoked."""
-        says = token.says
-        if says.token_id in self.denied:
+        claims = token.claims
+        if claims.token_id in self.denied:
             return "the token was revoked"
-        if says.session_id in self.denied:
+        if claims.session_id in self.denied:
             return "the token's session has ended"
         # Look the token's few principals up: generations are never forgotten and may be many.
         if self.generations and not self.generations.keys().isdisjoint(principals):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from identity_service.adapters.remote_keys.files import FileState, read_file, state_of
-from identity_service.adapters.remote_keys.told import keys_read
+from identity_service.adapters.remote_keys.reporting import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from identity_service.adapters.remote_keys.fetching import Document, FetchError
-from identity_service.adapters.remote_keys.told import keys_read
+from identity_service.adapters.remote_keys.reporting import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet

@@ -40,7 +40,7 @@ The interval begins at the first value and doubles up to the second.
 """
 
 
-class GoneError(Exception):
+class ClientGoneError(Exception):
     """Raised if the client has disconnected, so that no response can reach it."""
 
 
@@ -70,7 +70,7 @@ class Call:
         self._started = False
 
     async def read(self) -> bytes | None:
-        """Return the next message, or None after the last one. Raises GoneError, WireError."""
+        """Return the next message, or None after the last one. Raises ClientGoneError, WireError."""
         while (message := self._unframer.next()) is None:
             if self._received:
                 return None
@@ -78,9 +78,9 @@ class Call:
         return message
 
     def received(self, event: Event) -> None:
-        """Process one event that `receive` returned. Raises GoneError if it is not a part of the request."""
+        """Process one event of `receive`. Raises ClientGoneError unless it is a part of the request."""
         if event["type"] != "http.request":
-            raise GoneError
+            raise ClientGoneError
         self._unframer.feed(event["body"])
         self._received = not event["more_body"]
 
@@ -92,7 +92,7 @@ class Call:
             timeout: seconds that the rest of the message may take to arrive.
 
         Raises:
-            GoneError: the client has disconnected.
+            ClientGoneError: the client has disconnected.
             WireError: the request is malformed or too long, or has no message.
             RequestTimeoutError: the message was not complete after `timeout`.
             TimeoutError: the deadline of the call passed first.
@@ -116,7 +116,10 @@ class Call:
         return self._received and (await receive_from(self._receive))["type"] == "http.disconnect"
 
     async def until(self, ended: "asyncio.Future[Any]") -> None:
-        """Wait for `ended`. Raises TimeoutError at the deadline, GoneError if the client has disconnected."""
+        """Wait for `ended`.
+
+        Raises TimeoutError at the deadline, ClientGoneError if the client has disconnected.
+        """
         patience = _FIRST_CHECK
         while not ended.done():
             left = self.context.time_remaining()
@@ -126,16 +129,16 @@ class Call:
             if not self.context.is_active():
                 raise TimeoutError
             if await self.has_gone():
-                raise GoneError
+                raise ClientGoneError
             patience = min(2 * patience, _MAX_CHECK)
 
     async def begin(self) -> None:
-        """Send the response headers without a message, unless they were sent already. Raises GoneError."""
+        """Send the response headers without a message unless they have been sent. Raises ClientGoneError."""
         if not self._started:
             await self._send_body(b"")
 
     async def write(self, message: bytes) -> None:
-        """Send one message of a stream; return when the ASGI server has taken it. Raises GoneError."""
+        """Send one message of a stream; return when the ASGI server has taken it. Raises ClientGoneError."""
         await self._send_body(frame(message))
 
     async def _send_body(self, data: bytes) -> None:
@@ -145,15 +148,15 @@ class Call:
                 await self._send(self._start())
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
         except Exception as error:  # ASGI servers have no common error for it
-            raise GoneError from error
+            raise ClientGoneError from error
 
     async def answer(self, message: bytes) -> None:
-        """Send the only message of a response, and the status OK. Raises GoneError."""
+        """Send the only message of a response, and the status OK. Raises ClientGoneError."""
         body: Event = {"type": "http.response.body", "body": frame(message)}
         await send_all(self._send, self._start(), body, self._trailers(grpc.StatusCode.OK))
 
     async def finish(self, code: grpc.StatusCode, details: str = "") -> None:
-        """Send the status, which ends the call. Raises GoneError.
+        """Send the status, which ends the call. Raises ClientGoneError.
 
         An error status before which nothing was sent is a Trailers-Only response.
         """
@@ -193,15 +196,15 @@ async def within(waiting: Awaitable[T], seconds: float | None) -> T:
 
 
 async def receive_from(receive: Receive) -> Event:
-    """Return the next event. Raises GoneError if `receive` raises, since the client has disconnected."""
+    """Return the next event. Raises ClientGoneError if `receive` raises: the client has disconnected."""
     try:
         return await receive()
     except Exception as error:  # ASGI servers have no common error for it
-        raise GoneError from error
+        raise ClientGoneError from error
 
 
 async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
-    """Send a status without messages (Trailers-Only). Raises GoneError."""
+    """Send a status without messages (Trailers-Only). Raises ClientGoneError."""
     headers = (
         _HEADERS + from_metadata(context.initial) + status_headers(code, details, context.trailing_metadata())
     )
@@ -210,17 +213,17 @@ async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiC
 
 
 async def answer_known(send: Send, message: bytes) -> None:
-    """Send a response of one message without metadata, and the status OK. Raises GoneError."""
+    """Send a response of one message without metadata, and the status OK. Raises ClientGoneError."""
     await send_all(send, START, {"type": "http.response.body", "body": frame(message)}, GOOD)
 
 
 async def send_all(send: Send, *events: Event) -> None:
-    """Send these events in order. Raises GoneError if the client has disconnected."""
+    """Send these events in order. Raises ClientGoneError if the client has disconnected."""
     try:
         for event in events:
             await send(event)
     except Exception as error:  # ASGI servers have no common error for it
-        raise GoneError from error
+        raise ClientGoneError from error
 
 
 def in_thread(pool: Executor, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
@@ -243,7 +246,7 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
     """Run a unary method in its thread pool, and send its response.
 
     Raises:
-        GoneError: the client has disconnected.
+        ClientGoneError: the client has disconnected.
         AbortedError: the method or `cancel` has aborted the call.
         TimeoutError: the deadline has passed.
         ShuttingDownError: the pool was shut down before a thread began the call.

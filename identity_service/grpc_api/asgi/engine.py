@@ -18,8 +18,8 @@ import grpc
 from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
 from identity_service.grpc_api.asgi.calls import (
     Call,
+    ClientGoneError,
     Event,
-    GoneError,
     Method,
     Receive,
     Send,
@@ -131,20 +131,20 @@ class AsgiEngine:
         context, quotas = AsgiContext(scope), self._limits
         address = quotas.peers.address_of(context.peer())
         try:
-            quotas.calls.take(address)
+            quotas.calls.acquire(address)
         except ServerBusyError as error:
-            with suppress(GoneError):
+            with suppress(ClientGoneError):
                 await _refuse_with(send, error, context)
             return
         self._calls.add(context)
         try:
             await self._serve(scope, receive, send, context, address)
-        except GoneError:
+        except ClientGoneError:
             pass
         finally:
             context.end()
             self._calls.discard(context)
-            quotas.calls.give_back(address)
+            quotas.calls.release(address)
             if self._stopping:
                 with self._ended:
                     self._ended.notify_all()
@@ -152,11 +152,11 @@ class AsgiEngine:
     async def _serve(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
     ) -> None:
-        """Receive the first message, run the method, and send a status in any case. Raises GoneError."""
+        """Receive the first message, run the method, always send a status. Raises ClientGoneError."""
         try:
             method, window = self._open(scope, context)
             receiving = self._limits.receives
-            beyond = receiving.take(address, briefly=True)
+            beyond = receiving.acquire(address, briefly=True)
             until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
                 event = await self._first_event(receive, context.time_remaining(), until)
@@ -166,8 +166,8 @@ class AsgiEngine:
                     timeout = self._request_timeout if until is None else self._seconds_until(until)
                     message = await call.read_first(event, timeout)
             finally:
-                receiving.give_back(address)
-        except GoneError:
+                receiving.release(address)
+        except ClientGoneError:
             raise
         except ServerBusyError as error:
             await _refuse_with(send, error, context)
@@ -200,7 +200,7 @@ class AsgiEngine:
             until: when the request must be here, by the clock of `Limits`; None = the usual timeout.
 
         Raises:
-            GoneError: the client has disconnected.
+            ClientGoneError: the client has disconnected.
             RequestTimeoutError: nothing has arrived in time.
             TimeoutError: the deadline of the call has passed.
         """
@@ -256,7 +256,7 @@ class AsgiEngine:
         return method.instant(body[PREFIX_BYTES:], context) if whole else None
 
     async def _run(self, method: Method, call: Call, message: bytes, path: str, address: str) -> None:
-        """Serve a call whose first message has arrived, and send its status. Raises GoneError."""
+        """Serve a call whose first message has arrived, and send its status. Raises ClientGoneError."""
         context = call.context
         try:
             if method.takes_stream:
@@ -266,7 +266,7 @@ class AsgiEngine:
                 await stream.serve(method, message)
             else:
                 await serve_unary(method, call, message)
-        except GoneError:
+        except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001  # an error of a servicer must not end other calls
             status = _status(error, context)
@@ -299,7 +299,7 @@ class AsgiEngine:
 
 
 async def _refuse_with(send: Send, error: IdentityError, context: AsgiContext) -> None:
-    """Refuse a call with the status of an error, including the error's details. Raises GoneError."""
+    """Refuse a call with the status of an error, including the error's details. Raises ClientGoneError."""
     status = to_status(error, new_request_id())
     context.set_status(status)
     await refuse(send, status.code, status.details, context)

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from identity_service.grpc_api.asgi.calls import Call, GoneError, Method, in_thread, stopping, within
+from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, Method, in_thread, stopping, within
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.errors import RpcStatus
 
@@ -78,7 +78,7 @@ class AsgiStream:
         opening.add_done_callback(self._opened)
         try:
             await self._call.until(self._ended)
-        except (TimeoutError, GoneError) as gave_up:
+        except (TimeoutError, ClientGoneError) as gave_up:
             self._set_ended(gave_up)
         opening.cancel()  # if it still waits for a thread
         error = self._ended.result()

@@ -69,7 +69,7 @@ class BlockingStream:
         return self._context.add_callback(callback)
 
 
-class WaitingThreads:
+class BlockingServing:
     """Serves the methods of one server with many threads that may wait for clients."""
 
     def __init__(self) -> None:

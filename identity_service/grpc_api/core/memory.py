@@ -17,7 +17,7 @@ _TRIM_PERIOD: Final = 12.0
 class FreedMemory:
     """Returns freed memory for a while after `note`.
 
-    One thread calls `give_back`; any thread calls `note`.
+    One thread calls `release`; any thread calls `note`.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -30,7 +30,7 @@ class FreedMemory:
         """Record that much memory may have been freed, or will be soon."""
         self._until = self._monotonic() + _TRIM_PERIOD
 
-    def give_back(self) -> bool:
+    def release(self) -> bool:
         """Return freed memory to the system; return whether this call did so.
 
         Does so at most every 5 s, until 12 s after the last `note`.

@@ -47,11 +47,11 @@ class OpenCalls:
         address = limits.peers.address_of(event.call.peer().decode())
         call = OpenCall(event, state, address, self._monotonic())
         try:
-            limits.calls.take(address)
+            limits.calls.acquire(address)
             try:
-                call.beyond = limits.receives.take(address, briefly=True)
+                call.beyond = limits.receives.acquire(address, briefly=True)
             except IdentityError:
-                limits.calls.give_back(address)
+                limits.calls.release(address)
                 raise
         except IdentityError as error:
             call.abort(to_status(error, new_request_id()))
@@ -66,7 +66,7 @@ class OpenCalls:
             if call.phase is not Phase.RECEIVING:
                 return False
             call.phase = Phase.RUNNING
-        self._limits.receives.give_back(call.address)
+        self._limits.receives.release(call.address)
         return True
 
     def note_unfinished(self) -> None:
@@ -96,7 +96,7 @@ class OpenCalls:
         """Return whether the call has ended; stop counting it if it only waited for its handler."""
         if call.phase is Phase.ABANDONED:
             call.phase = Phase.ENDED
-            self._limits.calls.give_back(call.address)
+            self._limits.calls.release(call.address)
         return call.phase is Phase.ENDED
 
     def _finished(self, call: OpenCall) -> None:
@@ -105,14 +105,14 @@ class OpenCalls:
             call.phase = Phase.ABANDONED if phase is Phase.RUNNING else Phase.ENDED
         self._open.discard(call)
         if phase is Phase.RECEIVING:
-            self._limits.receives.give_back(call.address)
+            self._limits.receives.release(call.address)
             self._memory.note()
         if phase is not Phase.RUNNING:
-            self._limits.calls.give_back(call.address)
+            self._limits.calls.release(call.address)
 
     def _watch(self) -> None:
         while not self._closed.wait(_CHECK_INTERVAL):
-            self._memory.give_back()
+            self._memory.release()
             now = self._monotonic()
             for call in self._open.copy():
                 if call.phase is Phase.RECEIVING:

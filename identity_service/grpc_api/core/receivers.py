@@ -138,7 +138,7 @@ class ConversationReceiver(Receiver):
             self._calls.ending(call)
 
 
-class Completions:
+class CompletionServing:
     """Serves the methods of one server by completions of gRPC's core."""
 
     def __init__(self, limits: Limits) -> None:
@@ -146,7 +146,7 @@ class Completions:
         self.default = UnaryReceiver(self._calls, Threads(1, "identity-unused"))
         """The receiver for grpcio's server; unused, because each method has its own."""
 
-    def at_most(self, limits: Limits) -> int | None:  # noqa: ARG002  # WaitingThreads uses it
+    def at_most(self, limits: Limits) -> int | None:  # noqa: ARG002  # BlockingServing uses it
         """Return None: grpcio's server need not limit the calls, because `OpenCalls` counts them."""
         return None
 

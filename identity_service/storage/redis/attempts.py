@@ -11,9 +11,9 @@ from typing import Any
 from identity_service.domain.attempts import (
     CLAIM_LIFETIME,
     MAX_COUNTERS,
+    AllClaimsInUse,
     Claim,
     Limit,
-    Occupied,
     Paused,
     Verdict,
 )
@@ -41,7 +41,7 @@ class RedisAttempts:
         self._writing = writing
         self._kept = kept
 
-    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim an attempt under all of these limits, in one step of the server."""
         name = secrets.token_hex(8)
         match self.run("claim", name, limits, [0] * len(limits)):
@@ -50,7 +50,7 @@ class RedisAttempts:
             case ["paused", left]:
                 return Paused(left=timedelta(seconds=float(left)))
             case _:
-                return Occupied()
+                return AllClaimsInUse()
 
     def run(self, step: str, name: str, limits: Sequence[Limit], failed: Sequence[int]) -> Any:
         """Carry out one step of an attempt; see `lua/attempt.lua`."""

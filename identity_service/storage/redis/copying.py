@@ -61,7 +61,7 @@ class RedisCopying:
         words = [encode_fence(only)] if only is not None else []
         return bool(self._connection.run("lift_fence", [keys.HEAD], words, durable=True))
 
-    def is_virgin(self) -> bool:
+    def is_empty(self) -> bool:
         """Return whether no server holds a key of this service; this scans all keys of all servers."""
         for number, each in enumerate(self._connection.servers()):
             with each as server:
@@ -83,7 +83,7 @@ class RedisCopying:
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
         """Write all items, and the head last; with `replace` delete every key of this service before."""
-        if not (replace or self.is_virgin()):
+        if not (replace or self.is_empty()):
             raise AlreadyExistsError("the store holds data already: nothing was written")
         copy = Import(self._connection, epoch, self._keep_events)
         copy.begin(replace=replace)

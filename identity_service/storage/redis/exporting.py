@@ -17,7 +17,7 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.errors import StoreReplacedError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId
@@ -189,6 +189,6 @@ def _changed(entry: LogEntry, value: str) -> CopiedItem:
             return CopiedGeneration(principal=PrincipalId(principal), generation=generation)
         case RecordChanged(kind=kind, id=id_):
             if not value:
-                return RecordGone(kind=kind, id=id_)
+                return RecordDeleted(kind=kind, id=id_)
             with reading(keys.record(kind, id_)):
                 return CopiedRecord(record=decode_record(RECORD_TYPES[kind], value))

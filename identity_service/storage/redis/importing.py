@@ -17,7 +17,7 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
 from identity_service.domain.ids import Epoch, new_link
@@ -174,7 +174,7 @@ def _words(item: CopiedItem) -> Words:
         case CopiedRecord(record=record):
             kind = kind_of(type(record))
             return "record", kind, record.id, encode_record(record), dumps(names_of(record)), keys.names(kind)
-        case RecordGone(kind=kind, id=id_):
+        case RecordDeleted(kind=kind, id=id_):
             return "gone", kind, id_, keys.names(kind)
         case CopiedUse(key=name, until=until):
             return "use", name, time_text(until)

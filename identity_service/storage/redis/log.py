@@ -20,7 +20,7 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
-    PutBack,
+    RepairResult,
     Revision,
 )
 from identity_service.domain.revocations import Revocations
@@ -163,23 +163,23 @@ class RedisLog:
         )
         return Epoch(now_has)
 
-    def restore(self, facts: Sequence[Fact]) -> PutBack:
+    def repair(self, facts: Sequence[Fact]) -> RepairResult:
         """Append those of the facts that the store lacks, in one step."""
         epoch = self._writing.expected()
         words = [word for fact in facts for word in restore_words(fact)]
         position, link, absent = self._connection.run(
-            "restore_facts",
+            "repair_facts",
             [keys.HEAD, keys.LOG, keys.GENERATIONS],
             [epoch, self._writing.now(), keys.DENIALS, keys.ENDS, *words],
             durable=True,
         )
         end = Revision(epoch=epoch, position=int(position), link=Link(link))
-        return PutBack(end=end, absent=int(absent))
+        return RepairResult(end=end, absent=int(absent))
 
     def rebuild(self) -> int:
         """Complete log and state from each other, clear the mark, and return how many facts were missing."""
         epoch = self._writing.expected()
-        missing = self.restore(lost).absent if (lost := self._lost_generations()) else 0
+        missing = self.repair(lost).absent if (lost := self._lost_generations()) else 0
         for kind, prefix in (("deny", keys.DENIALS), ("end", keys.ENDS)):
             missing += self._append_absent(epoch, kind, prefix)
         if lost_for_good := self.finish_rebuild(epoch):

@@ -22,8 +22,8 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
-    PutBack,
     RecordKind,
+    RepairResult,
     Revision,
     SessionEnded,
     TokenDenied,
@@ -215,9 +215,9 @@ class RedisStore:
         """Give the log a new epoch if it still has `found`; return the epoch that it has now."""
         return self._log.renew(found, epoch)
 
-    def restore(self, facts: Sequence[Fact]) -> PutBack:
+    def repair(self, facts: Sequence[Fact]) -> RepairResult:
         """Append those of the facts that the store lacks."""
-        return self._log.restore(facts)
+        return self._log.repair(facts)
 
     def rebuild(self) -> int:
         """Complete log and state from each other; return how many facts were missing."""

@@ -56,7 +56,7 @@ def raise_prefix(principal: str, origin: Link | None = None) -> str:
 
 
 def restore_words(fact: Fact) -> tuple[str, ...]:
-    """Return a fact as `restore_facts.lua` and `trim_log.lua` take it."""
+    """Return a fact as `repair_facts.lua` and `trim_log.lua` take it."""
     match fact:
         case TokenDenied():
             until = time_text(fact.deny_until)

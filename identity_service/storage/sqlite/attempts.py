@@ -15,10 +15,10 @@ from typing import Final
 from identity_service.domain.attempts import (
     CLAIM_LIFETIME,
     MAX_COUNTERS,
+    AllClaimsInUse,
     Claim,
     Counts,
     Limit,
-    Occupied,
     Paused,
     Verdict,
     refusal,
@@ -59,7 +59,7 @@ class SqliteAttempts:
         self._opening = threading.Lock()
         self._connection: Connection | None = None
 
-    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | Occupied:
+    def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim one attempt against all of these limits, or return why it is refused."""
         name = secrets.token_hex(8)
         with self._writing() as connection:

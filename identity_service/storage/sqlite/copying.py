@@ -44,10 +44,10 @@ class SqliteCopying:
         with self._database.writing() as connection:
             return fencing.lift(connection, only)
 
-    def is_virgin(self) -> bool:
+    def is_empty(self) -> bool:
         """Return whether every table is empty."""
         with self._database.reading() as connection:
-            return importing.is_virgin(connection)
+            return importing.is_empty(connection)
 
     def has_part_of_copy(self) -> bool:
         """Return False: a copy is one transaction, so there is never a part of one."""
@@ -65,7 +65,7 @@ class SqliteCopying:
             with self._database.writing() as connection:
                 if replace:
                     importing.delete_all(connection)
-                elif not importing.is_virgin(connection):
+                elif not importing.is_empty(connection):
                     raise AlreadyExistsError("the store holds data already: nothing was written")
                 importing.write(connection, _noting_failure(items, failure), epoch, self._keep_events)
         except StoreUnavailableError as error:

@@ -14,7 +14,7 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
@@ -62,7 +62,7 @@ _SESSION: Final = (
 )
 
 
-def is_virgin(connection: sqlite3.Connection) -> bool:
+def is_empty(connection: sqlite3.Connection) -> bool:
     """Return whether every table is empty."""
     return not any(
         connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608  # names from above
@@ -91,7 +91,7 @@ def write(
                     marks, retention = marks.merged(item.marks), max(retention, item.retention)
                 case CopiedRecord():
                     _write_record(connection, item.record, epoch)
-                case RecordGone():
+                case RecordDeleted():
                     _delete_record(connection, item.kind, item.id)
                 case _:
                     pass

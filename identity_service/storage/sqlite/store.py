@@ -22,8 +22,8 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
-    PutBack,
     RecordKind,
+    RepairResult,
     Revision,
 )
 from identity_service.domain.ports import Clock, EventLog
@@ -197,12 +197,12 @@ class SqliteStore:
         with self._writing() as connection:
             return changes.renew(connection, found, epoch)
 
-    def restore(self, facts: Sequence[Fact]) -> PutBack:
+    def repair(self, facts: Sequence[Fact]) -> RepairResult:
         """Append the facts that are absent, in one transaction."""
         with self._mutation() as mutation:
             for fact in facts:
                 revocations.restore(mutation, fact)
-            return PutBack(end=mutation.revision, absent=mutation.count)
+            return RepairResult(end=mutation.revision, absent=mutation.count)
 
     def rebuild(self) -> int:
         """Complete the log from the state, up to 1,000 facts in a transaction."""

@@ -29,7 +29,7 @@ def memory(monkeypatch: pytest.MonkeyPatch, now: list[float], trimmed: list[int]
 
 
 def test_nothing_is_given_back_unless_something_was_freed(memory: FreedMemory, trimmed: list[int]) -> None:
-    assert not memory.give_back()
+    assert not memory.release()
     assert trimmed == []
 
 
@@ -40,7 +40,7 @@ def test_it_goes_on_for_a_while_since_the_core_frees_late(
 
     given = []
     for _ in range(20):
-        given.append(memory.give_back())
+        given.append(memory.release())
         now[0] += 1.0
 
     assert [second for second, did in enumerate(given) if did] == [0, 5, 10]
@@ -49,14 +49,14 @@ def test_it_goes_on_for_a_while_since_the_core_frees_late(
 
 def test_each_note_begins_the_while_anew(memory: FreedMemory, now: list[float]) -> None:
     memory.note()
-    memory.give_back()
+    memory.release()
     now[0] += 11.0
     memory.note()
 
     now[0] += 11.0
-    assert memory.give_back()
+    assert memory.release()
     now[0] += 5.0
-    assert not memory.give_back()
+    assert not memory.release()
 
 
 def test_a_library_that_cannot_do_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +65,4 @@ def test_a_library_that_cannot_do_it_is_left_alone(monkeypatch: pytest.MonkeyPat
     memory = FreedMemory(lambda: 100.0)
     memory.note()
 
-    assert not memory.give_back()
+    assert not memory.release()

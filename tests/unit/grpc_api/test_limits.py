@@ -49,28 +49,28 @@ def test_networks_are_exempt_as_a_whole_and_unix_sockets_only_if_they_are_named(
 
 def test_one_address_is_refused_beyond_its_bound_and_the_others_are_not() -> None:
     open_calls = quota(total=10, per_peer=2)
-    open_calls.take(ATTACKER)
-    open_calls.take(ATTACKER)
+    open_calls.acquire(ATTACKER)
+    open_calls.acquire(ATTACKER)
 
     with pytest.raises(ServerBusyError, match=r"too many open calls from your address \(2\)"):
-        open_calls.take(ATTACKER)
-    open_calls.take(OTHER)
-    open_calls.give_back(ATTACKER)
-    open_calls.take(ATTACKER)
+        open_calls.acquire(ATTACKER)
+    open_calls.acquire(OTHER)
+    open_calls.release(ATTACKER)
+    open_calls.acquire(ATTACKER)
 
 
 def test_an_exempt_address_counts_in_all_only() -> None:
     open_calls = quota(total=3, per_peer=1)
     for _ in range(3):
-        open_calls.take(EXEMPT)
+        open_calls.acquire(EXEMPT)
 
     with pytest.raises(ServerBusyError, match=r"too many open calls on this process \(3\)"):
-        open_calls.take(EXEMPT)
+        open_calls.acquire(EXEMPT)
 
 
 def test_a_bound_of_none_refuses_everybody() -> None:
     with pytest.raises(ServerBusyError):
-        quota(total=0, per_peer=0).take(EXEMPT)
+        quota(total=0, per_peer=0).acquire(EXEMPT)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([ATTACKER, OTHER, EXEMPT]))))
@@ -82,14 +82,14 @@ def test_what_is_open_never_exceeds_a_bound_and_nothing_is_kept_of_who_has_left(
         if takes:
             free = len(held) < 5 and (address == EXEMPT or held.count(address) < 3)
             if free:
-                counted.take(address)
+                counted.acquire(address)
                 held.append(address)
             else:
                 with pytest.raises(ServerBusyError):
-                    counted.take(address)
+                    counted.acquire(address)
         elif address in held:
             held.remove(address)
-            counted.give_back(address)
+            counted.release(address)
         assert counted.open == len(held)
         assert counted.addresses == len(set(held) - {EXEMPT})
 
@@ -99,12 +99,12 @@ def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there
     event_log = RecordingEventLog()
     config = LimitsConfig(calls=Bound(total=10, per_peer=1))
     limits = Limits(config, event_log, monotonic=lambda: now[0])
-    limits.calls.take(ATTACKER)
+    limits.calls.acquire(ATTACKER)
 
     for moment in (100.0, 101.0, 109.9, 110.0):
         now[0] = moment
         with pytest.raises(ServerBusyError):
-            limits.calls.take(ATTACKER)
+            limits.calls.acquire(ATTACKER)
 
     assert limits.refusals["max_calls_per_peer"] == 4
     assert limits.refusals["max_calls"] == 0
@@ -154,23 +154,23 @@ def test_addresses_are_counted_up_to_a_bound() -> None:
 def test_what_is_counted_briefly_may_be_beyond_the_bound_of_its_address() -> None:
     requests = quota(total=4, per_peer=1)
 
-    assert [requests.take(ATTACKER, briefly=True) for _ in range(2)] == [False, True]
+    assert [requests.acquire(ATTACKER, briefly=True) for _ in range(2)] == [False, True]
 
     assert (requests.open, requests.addresses) == (2, 1)
     for _ in range(2):
-        requests.give_back(ATTACKER)
+        requests.release(ATTACKER)
     assert (requests.open, requests.addresses) == (0, 0)
 
 
 def test_what_is_counted_briefly_leaves_half_of_the_bound_in_all_to_other_addresses() -> None:
     requests = quota(total=6, per_peer=1)
     for _ in range(3):
-        requests.take(ATTACKER, briefly=True)
+        requests.acquire(ATTACKER, briefly=True)
 
     with pytest.raises(ServerBusyError, match=r"from your address \(1\)"):
-        requests.take(ATTACKER, briefly=True)
+        requests.acquire(ATTACKER, briefly=True)
 
     for address in (OTHER, EXEMPT, EXEMPT):
-        assert not requests.take(address, briefly=True)
+        assert not requests.acquire(address, briefly=True)
     with pytest.raises(ServerBusyError, match=r"on this process \(6\)"):
-        requests.take(EXEMPT, briefly=True)
+        requests.acquire(EXEMPT, briefly=True)

@@ -35,7 +35,7 @@ def test_it_says_what_stands_in_it(reader: StrictAssertions) -> None:
 
 
 def test_a_list_of_audiences_stays_a_list(reader: StrictAssertions) -> None:
-    said = reader.read(Secret(KEY.jwt(CLAIMS | {"aud": ["identity-service"]}))).says
+    said = reader.read(Secret(KEY.jwt(CLAIMS | {"aud": ["identity-service"]}))).assertion
 
     assert said.audience == ("identity-service",)
 

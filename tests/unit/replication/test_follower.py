@@ -83,10 +83,10 @@ def test_a_bug_makes_it_stale_and_not_blind_for_ever(
             raise KeyError("a value that no log may show")
 
     class Listener:
-        def folded(self, *_: object) -> None:
+        def on_changes(self, *_: object) -> None:
             subscriber(None)
 
-        def replaced(self, *_: object) -> None: ...
+        def on_log_replaced(self, *_: object) -> None: ...
 
     replica.follow(Listener())
     following.start()

@@ -9,7 +9,15 @@ import pytest
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import Epoch, Link, SessionId, TokenId
-from identity_service.domain.log import Fact, Head, LogEntry, PutBack, Revision, SessionEnded, TokenDenied
+from identity_service.domain.log import (
+    Fact,
+    Head,
+    LogEntry,
+    RepairResult,
+    Revision,
+    SessionEnded,
+    TokenDenied,
+)
 from identity_service.domain.revocations import Revocations
 from identity_service.replication.maintenance import LogMaintenance
 
@@ -54,13 +62,13 @@ class Log:
         self.writes = 0
         self.now = Head(epoch=Epoch("e"), position=100_000, link=Link("l"), time=NOW, retention=HOUR)
 
-    def restore(self, facts: Sequence[Fact]) -> PutBack:
+    def repair(self, facts: Sequence[Fact]) -> RepairResult:
         if self.away:
             raise StoreUnavailableError("away")
         self.writes += 1
         new = [fact for fact in facts if fact not in self.taken]
         self.taken += new
-        return PutBack(end=self.now.revision, absent=len(new))
+        return RepairResult(end=self.now.revision, absent=len(new))
 
     def head(self) -> Head:
         return self.now
@@ -150,7 +158,7 @@ def test_what_another_history_took_is_tried_again_with_a_pause(
         maintenance.do()
     assert following.found == [((denied(1),), log.now.revision)]
     revocations.apply(denied(2), Link("l"))
-    maintenance.owe_everything()
+    maintenance.request_repair()
     with pytest.raises(StoreUnavailableError, match="another history"):
         maintenance.do()
     assert following.found[1:] == [((), log.now.revision)], "a part of all that is known"
@@ -174,12 +182,12 @@ def test_everything_is_sent_in_pieces_once_for_each_loss(
 ) -> None:
     for number in range(1000):
         revocations.apply(denied(number), Link("l"))
-    maintenance.owe_everything()
+    maintenance.request_repair()
     maintenance.do()
     maintenance.do()
     assert log.writes == 4
     assert event_log.events == [("log_repaired", {"known": 1000, "absent": 1000})]
-    maintenance.owe_everything()
+    maintenance.request_repair()
     maintenance.do()
     assert event_log.events[1:] == [("log_repaired", {"known": 1000, "absent": 0})]
 
@@ -188,7 +196,7 @@ def test_a_repair_that_was_interrupted_is_done_again(
     maintenance: LogMaintenance, log: Log, revocations: Revocations, event_log: EventLog
 ) -> None:
     revocations.apply(denied(1), Link("l"))
-    maintenance.owe_everything()
+    maintenance.request_repair()
     log.away = True
     with pytest.raises(StoreUnavailableError):
         maintenance.do()
@@ -220,7 +228,7 @@ def test_only_what_was_held_for_the_retention_is_trimmed(
 def test_after_a_loss_holding_begins_anew(maintenance: LogMaintenance, log: Log, clock: Clock) -> None:
     maintenance.held(log.now, 10_000, NOW)
     clock.steady += 3000
-    maintenance.owe_everything()
+    maintenance.request_repair()
     maintenance.held(log.now, 20_000, NOW)
     clock.steady += 3000
     maintenance.held(log.now, 30_000, NOW)

@@ -33,9 +33,9 @@ from identity_service.domain.log import (
     LogEntry,
     LogPage,
     Marks,
-    PutBack,
     RecordChanged,
     RecordKind,
+    RepairResult,
     Revision,
     TokenDenied,
 )
@@ -138,9 +138,9 @@ class MemoryLog:
             self.ended = self.floor
         return self.epoch
 
-    def restore(self, facts: Sequence[Fact]) -> PutBack:
+    def repair(self, facts: Sequence[Fact]) -> RepairResult:
         self.restored += facts
-        return PutBack(end=self.head().revision, absent=len(facts))
+        return RepairResult(end=self.head().revision, absent=len(facts))
 
     def trim(self, position: int, keep: Sequence[Fact] = ()) -> int:
         raise AssertionError("nothing is old enough")
@@ -275,10 +275,10 @@ def test_those_who_follow_hear_of_the_end_of_a_log_whose_last_entries_are_missin
     told: list[Revision] = []
 
     class Listener:
-        def replaced(self, revision: Revision) -> None:
+        def on_log_replaced(self, revision: Revision) -> None:
             told.append(revision)
 
-        def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+        def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
             told.append(revision)
 
     replica.follow(Listener())
@@ -303,9 +303,9 @@ def test_the_next_page_is_asked_for_while_one_is_folded(clock: Clock, event_log:
             return super().read(after, limit)
 
     class Listener:
-        def replaced(self, revision: Revision) -> None: ...
+        def on_log_replaced(self, revision: Revision) -> None: ...
 
-        def folded(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+        def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
             assert asked.wait(PATIENCE)
 
     log = Log(clock)
@@ -840,10 +840,10 @@ def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
     told: list[Mapping[PrincipalId, Generation]] = []
 
     class Listener:
-        def replaced(self, revision: Revision) -> None:
+        def on_log_replaced(self, revision: Revision) -> None:
             told.append(dict(replica.revocations.generations))
 
-        def folded(self, revision: Revision, changes: object) -> None:
+        def on_changes(self, revision: Revision, changes: object) -> None:
             """Of no interest here."""
 
     log.raised = {alice: Generation(number=1, link=Link("one"))}

@@ -78,7 +78,7 @@ def test_what_stands_at_its_place_is_there_whoever_was_first(site: Site, first: 
     if first == "the reader":
         assert site.add(2) == NOTHING
     assert site.read("c") == NOTHING
-    assert site.unread.beaten(head(0), sent=9.0) == NOTHING, "and is not asked about again"
+    assert site.unread.after_heartbeat(head(0), sent=9.0) == NOTHING, "and is not asked about again"
 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
@@ -132,8 +132,8 @@ def test_a_write_that_was_trimmed_before_it_was_read_is_sent_again_without_an_al
 
 def test_a_head_that_ends_before_a_write_has_lost_it(site: Site) -> None:
     site.add(2, time=1.0)
-    assert site.unread.beaten(head(1), sent=2.0) == LOST
-    assert site.unread.beaten(head(1), sent=3.0) == NOTHING, "once"
+    assert site.unread.after_heartbeat(head(1), sent=2.0) == LOST
+    assert site.unread.after_heartbeat(head(1), sent=3.0) == NOTHING, "once"
     assert site.read("a", "other") == NOTHING
 
 
@@ -144,7 +144,7 @@ def test_a_head_that_ends_before_a_write_has_lost_it(site: Site) -> None:
 )
 def test_a_head_that_proves_nothing_loses_nothing(site: Site, position: int, epoch: str, sent: float) -> None:
     site.add(2, time=1.0)
-    assert site.unread.beaten(head(position, epoch), sent) == NOTHING
+    assert site.unread.after_heartbeat(head(position, epoch), sent) == NOTHING
     assert site.read("a", "own") == NOTHING
 
 
@@ -174,11 +174,11 @@ def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str
 
 
 def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(site: Site) -> None:
-    assert not site.unread.sent([FACT], place(2, "end"), 1.0)
+    assert not site.unread.add_resent([FACT], place(2, "end"), 1.0)
     assert not site.read("a", "end")
-    assert not site.unread.sent([FACT], place(2, "end"), 1.0), "nor if it was read before"
-    assert not site.unread.sent([FACT], place(0, ""), 1.0), "the start lies in every history"
-    assert not site.unread.beaten(head(0), sent=9.0)
+    assert not site.unread.add_resent([FACT], place(2, "end"), 1.0), "nor if it was read before"
+    assert not site.unread.add_resent([FACT], place(0, ""), 1.0), "the start lies in every history"
+    assert not site.unread.after_heartbeat(head(0), sent=9.0)
 
 
 @pytest.mark.parametrize("how", ["read before", "read after", "the log is shorter"])
@@ -186,9 +186,9 @@ def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(s
 def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact], how: str) -> None:
     if how == "read before":
         site.read("a", "b")
-    found = [site.unread.sent(facts, place(2, "end"), 1.0)]
+    found = [site.unread.add_resent(facts, place(2, "end"), 1.0)]
     found.append(
-        site.unread.beaten(head(1), sent=2.0) if how == "the log is shorter" else site.read("a", "b")
+        site.unread.after_heartbeat(head(1), sent=2.0) if how == "the log is shorter" else site.read("a", "b")
     )
     expected = Missing(lost=facts) if facts else Missing(repairs=1)
     assert [missing for missing in found if missing] == [expected]
@@ -197,8 +197,8 @@ def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact]
 
 def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
     """What is known when the other log is found is sent to it: of a repair that is all there is."""
-    assert site.unread.sent([FACT], place(2, "end", "f"), 1.0) == UNSURE
-    assert not site.unread.sent([], place(2, "end", "f"), 1.0)
+    assert site.unread.add_resent([FACT], place(2, "end", "f"), 1.0) == UNSURE
+    assert not site.unread.add_resent([], place(2, "end", "f"), 1.0)
 
 
 def test_a_raise_that_is_repeated_at_the_end_of_another_log_is_not_held_against_it(site: Site) -> None:

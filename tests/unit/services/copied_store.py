@@ -115,7 +115,7 @@ class MemoryStore:
 
     # CopyTarget
 
-    def is_virgin(self) -> bool:
+    def is_empty(self) -> bool:
         return self.epoch is None and not self.items and not self.is_unfinished
 
     def has_part_of_copy(self) -> bool:
@@ -125,7 +125,7 @@ class MemoryStore:
         return generations_of(self.items)
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
-        if not replace and not self.is_virgin():
+        if not replace and not self.is_empty():
             raise AlreadyExistsError("the store is not virgin")
         self.epoch, self.items, self.is_unfinished = None, [], True
         self._at("write_copy")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from identity_service.domain.backups import Manifest
-from identity_service.domain.copying import CopiedGeneration, CopiedItem, CopiedRecord, Fence, RecordGone
+from identity_service.domain.copying import CopiedGeneration, CopiedItem, CopiedRecord, Fence, RecordDeleted
 from identity_service.domain.errors import AlreadyExistsError, StoreFencedError, StoreReplacedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, TokenId
 from identity_service.domain.log import Generation, RecordKind, TokenDenied
@@ -20,7 +20,7 @@ ITEMS: list[CopiedItem] = [
     CopiedRecord(record=a_client("one")),
     CopiedRecord(record=a_user()),
     CopiedRecord(record=a_key()),
-    RecordGone(kind=RecordKind.CLIENT, id="two"),
+    RecordDeleted(kind=RecordKind.CLIENT, id="two"),
     CopiedGeneration(principal=PrincipalId("one"), generation=Generation(number=1, link=Link("l"))),
     CopiedGeneration(principal=PrincipalId("one"), generation=Generation(number=2, link=Link("m"))),
     DENIED,

@@ -64,7 +64,7 @@ def finishes(source: MemoryStore, target: MemoryStore) -> None:
 def nothing_happened(source: MemoryStore, target: MemoryStore) -> None:
     assert source.fence_ is None
     assert source.items == ITEMS
-    assert target.is_virgin()
+    assert target.is_empty()
 
 
 def test_everything_is_in_the_target_and_the_source_stays_fenced(
@@ -200,7 +200,7 @@ def test_a_source_that_was_moved_elsewhere_names_where(source: MemoryStore, targ
     for call in (a_migration(source, target).run, a_migration(source, target).undo):
         with pytest.raises(ConfigurationError, match="redis://elsewhere"):
             call()
-    assert target.is_virgin()
+    assert target.is_empty()
 
 
 def test_what_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:

@@ -14,7 +14,7 @@ from identity_service.domain.copying import (
     CopiedItem,
     CopiedMarks,
     CopiedRecord,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.errors import (
     AlreadyExistsError,
@@ -269,7 +269,7 @@ def test_one_that_is_stopped_leaves_an_empty_store_as_it_was() -> None:
     store.fail("write_item", None, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         restored(store)
-    assert store.is_virgin()
+    assert store.is_empty()
 
 
 @pytest.mark.parametrize("error", [NotConfirmedError("too few"), StoreUnavailableError("no answer")])
@@ -309,7 +309,7 @@ def test_what_is_possible_again_is_said_by_name() -> None:
     ]
     backup += [
         CopiedRecord(record=a_client("gone while copied", **lively)),
-        RecordGone(kind=RecordKind.CLIENT, id="gone while copied"),
+        RecordDeleted(kind=RecordKind.CLIENT, id="gone while copied"),
     ]
     now: list[Record] = [
         a_client("disabled", disabled=True),

@@ -11,7 +11,7 @@ from identity_service.domain.ids import EVERYONE, KeyId, Link, PrincipalId, Toke
 from identity_service.domain.log import Generation, Revision
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.tokens import AccessToken, Rejected
-from identity_service.services.verify import MustReadError, Verifier, VerifyRequest
+from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENT = PrincipalId("portal")
@@ -197,7 +197,7 @@ def test_who_may_not_wait_is_told_that_the_log_must_be_read(site: Site) -> None:
     site.raise_(EVERYONE, generation(1))
     site.codec.tokens["t"] = replace(site.token, generations={EVERYONE: generation(2, "b")})
     asked = VerifyRequest(token="t", any_audience=True, may_wait=False)
-    with pytest.raises(MustReadError):
+    with pytest.raises(StoreReadRequiredError):
         site.verifier.verify(asked)
     assert site.replica.reads == 0
 

@@ -94,7 +94,7 @@ class Site:
         keys: Any = self.keys
         renderer = WatchRenderer(timedelta(minutes=5))
         self.hub = WatchHub(replica, keys, self.clock, renderer, WatchConfig(**config))
-        self.hub.replaced(self.replica.revision)  # as the replica does when it begins to read
+        self.hub.on_log_replaced(self.replica.revision)  # as the replica does when it begins to read
 
     def fold(self, *changes: Change) -> Revision:
         """One page of the log."""
@@ -105,7 +105,7 @@ class Site:
         self.replica.revision = at(position + len(changes), self.replica.revision.epoch)
         entries = (LogEntry(position + n, link, NO_LINK, change) for n, (change, link) in enumerate(links, 1))
         self.replica.history.add(entries, self.replica.revision)
-        self.hub.folded(self.replica.revision, links)
+        self.hub.on_changes(self.replica.revision, links)
         return self.replica.revision
 
     def deny(self, *ids: str) -> Revision:
@@ -114,7 +114,7 @@ class Site:
     def replace_log(self, epoch: str = "e2") -> None:
         self.replica.revision = at(0, epoch)
         self.replica.history = History(Epoch(epoch))
-        self.hub.replaced(self.replica.revision)
+        self.hub.on_log_replaced(self.replica.revision)
 
     def open(self, resume_after: Revision | None = None) -> Watcher:
         return self.hub.open(resume_after, self.woken.append)

@@ -14,7 +14,7 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    RecordGone,
+    RecordDeleted,
 )
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
@@ -40,7 +40,7 @@ ITEMS: st.SearchStrategy[CopiedItem] = st.one_of(
     st.builds(TokenDenied, token_id=TEXTS.map(TokenId), deny_until=TIMES),
     st.builds(SessionEnded, session_id=TEXTS.map(SessionId), deny_until=TIMES, end_until=TIMES),
     st.builds(CopiedRecord, record=st.one_of(CLIENTS, USERS, KEYS, ISSUERS)),
-    st.builds(RecordGone, kind=st.sampled_from(RecordKind), id=TEXTS),
+    st.builds(RecordDeleted, kind=st.sampled_from(RecordKind), id=TEXTS),
     st.builds(CopiedUse, key=TEXTS, until=TIMES),
 )
 

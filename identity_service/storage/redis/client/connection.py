@@ -29,7 +29,7 @@ from identity_service.storage.fence import fence_error
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.address import Address, HostPort, maker, node_maker, parse
 from identity_service.storage.redis.client.cluster import Cluster
-from identity_service.storage.redis.client.conversation import Conversation
+from identity_service.storage.redis.client.conversation import DedicatedConnection
 from identity_service.storage.redis.client.node import Node, Request, code_of, pack
 from identity_service.storage.redis.client.pool import Handshake, RawConnection
 from identity_service.storage.redis.client.server_checks import Demands, Finding, judge_all
@@ -181,7 +181,7 @@ class Connection:
         """Run a command that only reads, on the server that owns `key`; return the answer unchanged."""
         return self._call([key], Request(pack(name, key, *words)))
 
-    def servers(self) -> Sequence[Conversation]:
+    def servers(self) -> Sequence[DedicatedConnection]:
         """Return a dedicated connection to each server that owns keys, that to the server of `{idn}` first.
 
         Raises StoreUnavailableError if no server is known.
@@ -189,7 +189,7 @@ class Connection:
         makers = self._topology.primaries()
         if not makers:
             raise StoreUnavailableError("no server of the Redis Cluster answers")
-        return [Conversation(make(self._timeout), self._request, _translation) for make in makers]
+        return [DedicatedConnection(make(self._timeout), self._request, _translation) for make in makers]
 
     def owner(self, key: str) -> object:
         """Return an object that identifies the server of a key: it is the same for all keys of a server.

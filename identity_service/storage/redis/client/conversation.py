@@ -19,7 +19,7 @@ _STEP: Final = 1000
 _CALL_ERRORS: Final = (redis.RedisError, OSError, ValueError)
 
 
-class Conversation:
+class DedicatedConnection:
     """A dedicated connection to one server, used by one thread in a `with` block."""
 
     def __init__(

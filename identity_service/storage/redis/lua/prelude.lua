@@ -280,7 +280,7 @@ end
 --   'end', id, deny-until, end-until, change up to the first time, link
 --   'gen', principal, number, its link, change up to the number, link, and the JSON of a raise without origin,
 --   also up to the number
-local function put_back(head, denials, ends, i, now)
+local function repair_facts(head, denials, ends, i, now)
   local appended = 0
   while ARGV[i] do
     local kind, id, link, new = ARGV[i], ARGV[i + 1], ARGV[i + 5], false
