@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-newest test-faults fuzz check format proto lock bench soak clean
+.PHONY: help run dev-certs test test-newest test-faults fuzz check format proto baseline lock bench soak clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,7 @@ check: .venv/.dev  ## Everything that CI runs beside the tests: formatting, type
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
 	$(BIN)/buf format protos --diff --exit-code
+	$(BIN)/buf breaking protos --against protos/baseline.yaml
 
 format: .venv/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
@@ -74,6 +75,9 @@ proto: .venv/.dev  ## Generate the Python stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=clients/python --pyi_out=clients/python \
 	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
+
+baseline: .venv/.dev  ## At a release: renew protos/baseline.yaml, with which `make check` compares the protos
+	$(BIN)/buf build protos --type identityapi.v1 --exclude-source-info --output protos/baseline.yaml
 
 # Extras stay in the pins (`coverage[toml]==`): else pip takes the newest version for the one with the extra.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
