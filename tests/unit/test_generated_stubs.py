@@ -1,10 +1,13 @@
 """The committed Python stubs are what the protos give: `make proto` was not forgotten."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.patience import PATIENCE
 
@@ -48,3 +51,17 @@ def test_every_committed_stub_is_what_the_protos_give(generated: dict[str, str])
     assert [name for name in sorted(generated) if generated[name] != committed.get(name)] == [], (
         "run `make proto`"
     )
+
+
+def test_the_oldest_runtimes_that_can_be_installed_accept_the_stubs() -> None:
+    stubs = "".join(text for name, text in _stubs(COMMITTED).items() if name.endswith(".py"))
+    generated = {
+        "protobuf": set(re.findall(r"^# Protobuf Python Version: (.+)$", stubs, re.MULTILINE)),
+        "grpcio": set(re.findall(r"^GRPC_GENERATED_VERSION = '(.+)'$", stubs, re.MULTILINE)),
+    }
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        named = map(Requirement, tomllib.load(file)["project"]["dependencies"])
+    allowed = {each.name: {str(each.specifier).removeprefix(">=")} for each in named}
+
+    assert {name: allowed[name] for name in generated} == generated
