@@ -54,6 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     environ = {
         "IDENTITY_STORE": f"sqlite:///{tmp_path}/identity.db",
+        "IDENTITY_LISTEN": "127.0.0.1:0",
         "IDENTITY_MASTER_KEY": MASTER_KEY,
         "NO_COLOR": "1",
         "COLUMNS": "200",
