@@ -34,30 +34,14 @@ def hand_over(content: Content, directory: Path) -> None:
         _write(directory, AUTHORITIES, {"validation_context": authorities})
 
 
-class CertificateUpdater:
-    """A thread that passes certificates to Envoy whenever the operator's files have changed."""
-
-    def __init__(self, certificates: Certificates, directory: Path) -> None:
-        self._certificates = certificates
-        self._directory = directory
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="identity-certificates", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread. Raises RuntimeError if the system gives none."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread soon, without waiting for it."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        given: Content | None = None
-        while not self._stop.wait(_INTERVAL):
-            latest = self._certificates.latest()
-            if latest is not given:
-                hand_over(latest, self._directory)
-                given = latest
+def keep_handing_over(certificates: Certificates, directory: Path, stopping: threading.Event) -> None:
+    """Hand over the certificates whenever the operator's files have changed, until `stopping` is set."""
+    given: Content | None = None
+    while not stopping.wait(_INTERVAL):
+        latest = certificates.latest()
+        if latest is not given:
+            hand_over(latest, directory)
+            given = latest
 
 
 def _file(directory: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +25,11 @@ import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  
 from identity_service.adapters.password_hashing import end_processes, kill_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
-from identity_service.envoy.certificates import CertificateUpdater
+from identity_service.envoy.certificates import keep_handing_over
 from identity_service.envoy.plan import DIRECTORY, PIPE, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
 from identity_service.process import last_resort
+from identity_service.process.background import BackgroundThread
 from identity_service.process.last_resort import LastResort
 from identity_service.telemetry import logs
 
@@ -43,7 +45,7 @@ class Inside:
 
     def __init__(self) -> None:
         self.service: Service | None = None
-        self._certificate_updater: CertificateUpdater | None = None
+        self._certificates: BackgroundThread | None = None
         self._app: Any = None
         self._begun = False
         self._directory: Path | None = None
@@ -173,14 +175,15 @@ class Inside:
         service.start()
         self._app = service.app
         if service.certificates is not None and self._directory is not None:
-            self._certificate_updater = CertificateUpdater(service.certificates, self._directory)
-            self._certificate_updater.start()
+            run = partial(keep_handing_over, service.certificates, self._directory)
+            self._certificates = BackgroundThread("identity-certificates", run)
+            self._certificates.start()
 
     def stop(self, grace: timedelta | None = None) -> bool:
         """Stop the service, and return the result of `Service.stop`; True if no service runs."""
         service, self.service = self.service, None
-        if self._certificate_updater is not None:
-            self._certificate_updater.close()
+        if self._certificates is not None:
+            self._certificates.close()
         return service is None or service.stop(grace)
 
 

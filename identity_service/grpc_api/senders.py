@@ -17,6 +17,7 @@ from identity_service.domain.errors import ShuttingDownError, WatcherTooSlowErro
 from identity_service.grpc_api.errors import RpcStatus, to_status
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.process.background import BackgroundThread, every
 
 _TICK: Final = 0.05
 """Seconds between two checks of the thread for timeouts and heartbeats."""
@@ -79,14 +80,15 @@ class Senders:
         self._ready: SimpleQueue[_OpenStream | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._streams: dict[Source, _OpenStream] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="identity-sender", daemon=True)
+        self._next_heartbeat = time.monotonic() + self._interval
+        self._sender = BackgroundThread("identity-sender", self._send, wake=self._wake_all)
+        self._timers = BackgroundThread("identity-send-times", every(_TICK, self._check_times))
         self._log = structlog.get_logger()
 
     def start(self) -> None:
         """Start the threads."""
-        self._thread.start()
-        threading.Thread(target=self._run_timers, name="identity-send-times", daemon=True).start()
+        self._sender.start()
+        self._timers.start()
 
     def add(self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]) -> None:
         """Send the messages of `source` on this stream; call `gone`, at least once, when the stream ends."""
@@ -95,7 +97,7 @@ class Senders:
             self._streams[source] = opened
         if not stream.on_end(lambda: self._ended(opened)):
             self._ended(opened)
-        if self._stop.is_set():  # `stop` may have run before the stream was added
+        if self._sender.stopping.is_set():  # `stop` may have run before the stream was added
             stream.end(_stopping(request_id))
         self._ready.put(opened)
 
@@ -113,33 +115,34 @@ class Senders:
 
     def stop(self) -> None:
         """End all streams, so that their clients reconnect to another process."""
-        self._stop.set()
-        with self._lock:
-            streams = list(self._streams.values())
-        for opened in streams:
+        self._timers.close()
+        self._sender.close()
+        self._sender.join(_STOP_TIMEOUT)
+
+    def _wake_all(self) -> None:
+        """Have the sending thread end all streams, and then itself."""
+        for opened in (*self._all_streams(), None):
             self._ready.put(opened)
-        self._ready.put(None)
-        if self._thread.is_alive():
-            self._thread.join(_STOP_TIMEOUT)
+
+    def _all_streams(self) -> list[_OpenStream]:
+        with self._lock:
+            return list(self._streams.values())
 
     def _ended(self, opened: _OpenStream) -> None:
         with self._lock:
             self._streams.pop(opened.source, None)
         opened.gone()
 
-    def _work(self) -> None:
-        while True:
-            opened = self._ready.get()
-            if opened is None:
-                return
+    def _send(self, stopping: threading.Event) -> None:
+        while (opened := self._ready.get()) is not None:
             try:
-                self._send_next(opened)
+                self._send_next(opened, stopping)
             except Exception as error:  # noqa: BLE001  # one stream must not end the thread
                 self._log.error("watch_bug", request_id=opened.request_id, error=type(error).__name__)
                 opened.stream.end(to_status(error, opened.request_id))
 
-    def _send_next(self, opened: _OpenStream) -> None:
-        if self._stop.is_set():
+    def _send_next(self, opened: _OpenStream, stopping: threading.Event) -> None:
+        if stopping.is_set():
             self._send_last(opened)
         elif opened.since is None:
             if opened.source.overflowed:
@@ -165,20 +168,16 @@ class Senders:
         else:
             opened.stream.send(message, lambda: opened.stream.end(end))
 
-    def _run_timers(self) -> None:
-        next_heartbeat = time.monotonic() + self._interval
-        while not self._stop.wait(_TICK):
-            now = time.monotonic()
-            if now >= next_heartbeat:
-                next_heartbeat = now + self._interval
-                self._send_heartbeats()
-            with self._lock:
-                streams = list(self._streams.values())
-            for opened in streams:
-                since = opened.since
-                if since is not None and now - since > self._timeout:
-                    opened.stream.cancel()  # a client that does not read would not get a status
-                    self._count(opened, "send_timeout")
+    def _check_times(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self._interval
+            self._send_heartbeats()
+        for opened in self._all_streams():
+            since = opened.since
+            if since is not None and now - since > self._timeout:
+                opened.stream.cancel()  # a client that does not read would not get a status
+                self._count(opened, "send_timeout")
 
     def _count(self, opened: _OpenStream, setting: str) -> None:
         """Count that a limit has ended this stream; a stream is counted once."""

@@ -1,4 +1,5 @@
 """The operating-system side of a process that serves.
 
-Signals, exit codes, the limit of open files, listening addresses, and the forced end of a stop that hangs.
+Signals, exit codes, background threads, the limits of threads and open files, listening addresses, and the
+forced end of a stop that hangs.
 """

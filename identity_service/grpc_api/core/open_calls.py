@@ -1,6 +1,5 @@
 """The open calls of one server: counted against the limits, and ended if the client is too slow."""
 
-import threading
 from typing import Any, Final
 
 from identity_service.domain.errors import IdentityError, RequestTimeoutError
@@ -8,6 +7,7 @@ from identity_service.grpc_api.core.calls import OpenCall, Phase
 from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
+from identity_service.process.background import BackgroundThread, every
 
 _CHECK_INTERVAL: Final = 0.1
 """Seconds between two checks for calls with slow clients; a check takes 0.2 ms per 1,000 calls."""
@@ -16,7 +16,7 @@ _CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
 
 
 class OpenCalls:
-    """The open calls of one server and the thread that ends those with slow clients."""
+    """The open calls of one server."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -25,21 +25,14 @@ class OpenCalls:
         self._send_timeout = limits.config.send_timeout.total_seconds()
         # Only grpcio's serving thread adds and removes calls.
         self._open: set[OpenCall] = set()
-        self._closed = threading.Event()
         self._memory = FreedMemory(limits.monotonic)
+        self.thread = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, self._check))
+        """Ends the calls of slow clients, from its start until it is closed."""
 
     @property
     def are_any(self) -> bool:
         """Return whether any call is open."""
         return bool(self._open)
-
-    def start(self) -> None:
-        """Start the thread that checks for slow clients."""
-        threading.Thread(target=self._watch, name="identity-calls", daemon=True).start()
-
-    def close(self) -> None:
-        """End the thread that checks for slow clients."""
-        self._closed.set()
 
     def admit(self, event: Any, state: Any) -> OpenCall | None:
         """Count a new call and return it; end it with an error and return None if a limit refuses it."""
@@ -110,18 +103,17 @@ class OpenCalls:
         if phase is not Phase.RUNNING:
             self._limits.calls.release(call.address)
 
-    def _watch(self) -> None:
-        while not self._closed.wait(_CHECK_INTERVAL):
-            self._memory.release()
-            now = self._monotonic()
-            for call in self._open.copy():
-                if call.phase is Phase.RECEIVING:
-                    timeout = self._limits.receive_grace if call.beyond else self._request_timeout
-                    if now - call.since > timeout:
-                        self._stop_receiving(call)
-                elif call.phase in _CLIENT_READS and now - call.since > self._send_timeout:
-                    self._limits.hit("send_timeout", call.address)
-                    call.event.call.cancel()
+    def _check(self) -> None:
+        self._memory.release()
+        now = self._monotonic()
+        for call in self._open.copy():
+            if call.phase is Phase.RECEIVING:
+                timeout = self._limits.receive_grace if call.beyond else self._request_timeout
+                if now - call.since > timeout:
+                    self._stop_receiving(call)
+            elif call.phase in _CLIENT_READS and now - call.since > self._send_timeout:
+                self._limits.hit("send_timeout", call.address)
+                call.event.call.cancel()
 
     def _stop_receiving(self, call: OpenCall) -> None:
         with call.state.condition:

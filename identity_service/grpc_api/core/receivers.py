@@ -157,11 +157,11 @@ class CompletionServing:
 
     def start(self) -> None:
         """Start checking for slow clients."""
-        self._calls.start()
+        self._calls.thread.start()
 
     def close(self) -> None:
         """Stop checking for slow clients."""
-        self._calls.close()
+        self._calls.thread.close()
 
     def unary(self, behaviour: Any, threads: Threads) -> Any:
         """Prepare a method that answers once: `behaviour(data, context)` returns the response."""
