@@ -8,15 +8,17 @@ settings → store → replica ← follower        (memory follows the log)   op
 """
 
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import end_processes
 from identity_service.composition.opening import (
+    grpcio_config,
     key_policy,
     limits_config,
     open_counter,
@@ -25,18 +27,18 @@ from identity_service.composition.opening import (
     open_principals,
     open_store,
     open_vault,
+    replica_config,
     tls_files,
 )
 from identity_service.composition.wiring import Parts, UseCases, store_administration
 from identity_service.domain.copying import CopyableStore
-from identity_service.domain.log import Marks
-from identity_service.domain.ports import Clock, EventLog
+from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.callers import CallerGate
-from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
+from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.senders import Senders
@@ -45,11 +47,11 @@ from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
 from identity_service.process import thread_limit
+from identity_service.process.background import BackgroundThread, Run, every
 from identity_service.replication.follower import Follower
-from identity_service.replication.maintenance import retention_for
-from identity_service.replication.replica import Replica, ReplicaConfig
+from identity_service.replication.replica import Replica
 from identity_service.services.admin.administration import Administration
-from identity_service.services.key_keeper import KeyKeeper
+from identity_service.services.key_keeper import keep_keys
 from identity_service.services.setup import Initialised, initialise
 from identity_service.services.watch import WatchConfig, WatchHub
 from identity_service.settings import Settings
@@ -59,10 +61,12 @@ from identity_service.telemetry.metrics import Metrics
 _HEALTH_INTERVAL = 0.25
 """Seconds between two updates of the health status."""
 _JOIN_TIMEOUT = 0.5
-"""Seconds that a background thread may take to end when the process stops. All of them together are less than
-`process.last_resort` allows."""
+"""Seconds that `stop` waits for each thread that has to end before the store is closed, and then for the
+others together. That is less than `process.last_resort` allows."""
 _KEYS_INTERVAL = timedelta(seconds=5)
 """Time between two checks whether a key has to be rotated or removed."""
+_PRINCIPALS_INTERVAL = 1.0
+"""Seconds between two reads of the principals file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,68 +138,46 @@ class Service:
         Raises StoreUnavailableError, ConfigurationError.
         """
         clock = clock or SystemClock()
+        self._settings = settings
         self._metrics = Metrics()
-        self._metrics_listen = settings.metrics_listen
-        event_log = self._metrics.counting(logs.StructuredEventLog())
+        self._event_log = event_log = self._metrics.counting(logs.StructuredEventLog())
         vault = open_vault(settings)
         self._store = store = store or open_store(settings, clock, event_log)
         self._hasher = open_hasher(settings)
         self._issuer_keys = open_issuer_keys(settings, clock, event_log)
-        self._replica = replica = Replica(
-            store,
-            clock,
-            event_log,
-            ReplicaConfig(
-                max_staleness=settings.max_staleness,
-                leeway=settings.leeway,
-                retention=retention_for(settings.max_access_token_lifetime, settings.leeway),
-                strong_limit=settings.strong_limit,
-                marks=Marks(
-                    lifetime=settings.max_access_token_lifetime,
-                    session=settings.session_lifetime,
-                    leeway=settings.leeway,
-                ),
-            ),
+        self._replica = replica = Replica(store, clock, event_log, replica_config(settings))
+        parts = Parts(
+            settings=settings,
+            clock=clock,
+            store=store,
+            replica=replica,
+            vault=vault,
+            hasher=self._hasher,
+            event_log=event_log,
+            key_policy=key_policy(settings),
+            issuer_keys=self._issuer_keys,
+            attempts=open_counter(store, clock),
         )
-        self._follower = Follower(
-            store,
-            replica,
-            event_log,
-            process=secrets.token_hex(8),
-            heartbeat_interval=settings.heartbeat_interval,
-        )
+        self._use = use = UseCases(parts)
+        self._wire_server(parts, use, share_port=share_port, behind_asgi=behind_asgi)
         self._metrics.watch(replica)
-        use = UseCases(
-            Parts(
-                settings=settings,
-                clock=clock,
-                store=store,
-                replica=replica,
-                vault=vault,
-                hasher=self._hasher,
-                event_log=event_log,
-                key_policy=key_policy(settings),
-                issuer_keys=self._issuer_keys,
-                attempts=open_counter(store, clock),
-            )
-        )
-        self._keys = use.keys
-        self._keeper = KeyKeeper(use.rotation.maintain, event_log, interval=_KEYS_INTERVAL)
+        self._metrics.show_limits(self._limits)
+        self._metrics.show_queues(use.trail, use.guard, self._hub)
+        if self.certificates is not None:
+            self._metrics.show_expiry(self.certificates)
+        process, interval = secrets.token_hex(8), settings.heartbeat_interval
+        self._follower = Follower(store, replica, event_log, process=process, heartbeat_interval=interval)
         self._principals = open_principals(settings, use.administration, event_log)
-        self._trail = use.trail
-        self._metrics.gauge(
-            "identity_audit_dropped", "Audit events that found the queue full.", lambda: self._trail.dropped
-        )
-        self._metrics.gauge(
-            "identity_attempts_waiting",
-            "Sign-ins that wait for others of the same account or address.",
-            lambda: use.guard.waiting,
-        )
-        self._metrics.gauge(
-            "identity_audit_folded",
-            "Audit events that were counted instead of written one by one.",
-            lambda: self._trail.folded,
-        )
+        self._threads: list[BackgroundThread] = []
+        self._closing = ExitStack()
+        """Closes the parts that are open, the last one first."""
+        # The threads are awaited after the store is closed, which ends their waits for it.
+        for close in (self._metrics.close, self._issuer_keys.close, self._join_threads, store.close):
+            self._closing.callback(close)
+
+    def _wire_server(self, parts: Parts, use: UseCases, *, share_port: bool, behind_asgi: bool) -> None:
+        """Create the server and the parts that only the server needs."""
+        settings, store, replica, event_log = parts.settings, parts.store, parts.replica, parts.event_log
         gate = CallerGate(
             use.verifier,
             use.directory,
@@ -204,23 +186,17 @@ class Service:
             require_caller_auth=settings.callers_prove_themselves,
         )
         keys_max_age = max_age(settings.publish_before)
-        self._hub = hub = WatchHub(
-            replica,
-            use.keys,
-            clock,
-            WatchRenderer(keys_max_age),
-            WatchConfig(queue=settings.watch_queue),
-        )
+        renderer, config = WatchRenderer(keys_max_age), WatchConfig(queue=settings.watch_queue)
+        self._hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, config)
         replica.follow(hub)
         replica.subscribe(hub.on_change)
-        self._metrics.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
         self._limits = limits = Limits(limits_config(settings), event_log)
-        self._metrics.show_limits(limits)
         senders = Senders(
             limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
         )
         pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
-        self.certificates = self._open_certificates(settings, event_log)
+        files = tls_files(settings)
+        self.certificates = None if files is None else Certificates(files, event_log)
         """The server's TLS certificates; None = no TLS."""
         self.app: AsgiEngine | None = None
         """The ASGI application; None unless `behind_asgi`."""
@@ -228,8 +204,8 @@ class Service:
         if behind_asgi:
             engine = self.app = AsgiEngine(pools.memory, limits, max_message_bytes=settings.max_message_bytes)
         else:
-            config = _grpcio_config(settings, share_port=share_port)
-            engine = GrpcioEngine(config, pools.memory, limits, event_log, self.certificates)
+            listening = grpcio_config(settings, share_port=share_port)
+            engine = GrpcioEngine(listening, pools.memory, limits, event_log, self.certificates)
         self._server = Server(
             engine,
             pools,
@@ -255,9 +231,6 @@ class Service:
             limits,
             reflection=settings.reflection,
         )
-        self._drain_grace = settings.drain_grace
-        self._stopping = threading.Event()
-        self._health = threading.Thread(target=self._report_health, name="identity-health", daemon=True)
 
     @thread_limit.named()
     def start(self) -> int:
@@ -266,19 +239,27 @@ class Service:
         Until it returns, every call is answered with UNAVAILABLE. Raises ConfigurationError,
         UnavailableError; then everything is closed again.
         """
+        replica, follower, use = self._replica, self._follower, self._use
         try:
             port = self._server.start()
-            if self._metrics_listen:
-                self._metrics.serve(self._metrics_listen)
-            self._follower.start()
-            self._trail.start()
-            self._keys.signing()
-            self._keys.current_refresh_key()
-            self._keeper.start()
+            if self._settings.metrics_listen:
+                self._metrics.serve(self._settings.metrics_listen)
+            follower.load()
+            self._start_thread("identity-audit", use.trail.run, use.trail.wake, ends_first=True)
+            self._start_thread("identity-follow", follower.follow)
+            self._start_thread("identity-heartbeat", follower.send_heartbeats)
+            self._start_thread("identity-maintenance", follower.maintain, replica.maintenance.wake)
+            use.keys.signing()
+            use.keys.current_refresh_key()
+            keeping = partial(keep_keys, use.rotation.maintain, self._event_log, _KEYS_INTERVAL)
+            self._start_thread("identity-keys", keeping)
             if self._principals is not None:
-                self._principals.start()
+                self._principals.apply()
+                look = every(_PRINCIPALS_INTERVAL, self._principals.look)
+                self._start_thread("identity-principals", look, ends_first=True)
             self._server.set_serving(serving=True)
-            self._health.start()
+            report = every(_HEALTH_INTERVAL, lambda: self._server.set_serving(serving=replica.is_fresh()))
+            self._start_thread("identity-health", report)
         except BaseException:
             self.stop()
             raise
@@ -290,47 +271,25 @@ class Service:
         Args:
             grace: how long calls in progress may take; None = the setting `drain_grace`.
 
-        Returns whether all calls ended in time; the others were cancelled.
+        Returns whether all calls ended in time; the others were cancelled. If closing a part fails, closes
+        the others, and raises its error.
         """
-        self._stopping.set()
-        done = self._server.stop(self._drain_grace if grace is None else grace)
-        if self._principals is not None:
-            self._principals.close()
-        self._keeper.close()
-        self._follower.close()
-        self._trail.close(_JOIN_TIMEOUT)
-        self._store.close()
-        self._follower.join(timeout=_JOIN_TIMEOUT)
-        self._keeper.join(timeout=_JOIN_TIMEOUT)
-        self._issuer_keys.close()
-        self._metrics.close()
-        return done
+        with self._closing:
+            return self._server.stop(self._settings.drain_grace if grace is None else grace)
 
-    def _open_certificates(self, settings: Settings, event_log: EventLog) -> Certificates | None:
-        files = tls_files(settings)
-        if files is None:
-            return None
-        certificates = Certificates(files, event_log)
-        self._metrics.gauge(
-            "identity_tls_expire_time",
-            "When the certificate expires, in Unix seconds.",
-            lambda: certificates.expire_time().timestamp(),
-        )
-        return certificates
+    def _start_thread(
+        self, name: str, run: Run, wake: Callable[[], None] = lambda: None, *, ends_first: bool = False
+    ) -> None:
+        """Start a background thread. `stop` ends it, and if `ends_first` it then waits before going on."""
+        thread = BackgroundThread(name, run, wake)
+        thread.start()
+        self._threads.append(thread)
+        if ends_first:
+            self._closing.callback(thread.join, _JOIN_TIMEOUT)
+        self._closing.callback(thread.close)
 
-    def _report_health(self) -> None:
-        while not self._stopping.wait(_HEALTH_INTERVAL):
-            self._server.set_serving(serving=self._replica.is_fresh())
-
-
-def _grpcio_config(settings: Settings, *, share_port: bool) -> GrpcioConfig:
-    return GrpcioConfig(
-        share_port=share_port,
-        listen=settings.listen,
-        mtls_listen=settings.mtls_listen,
-        max_message_bytes=settings.max_message_bytes,
-        max_connections=settings.max_connections,
-        max_streams_per_connection=settings.max_streams_per_connection,
-        max_connection_age=settings.max_connection_age,
-        drain_grace=settings.drain_grace,
-    )
+    def _join_threads(self) -> None:
+        """Wait until all threads have ended, for at most `_JOIN_TIMEOUT`."""
+        end = time.monotonic() + _JOIN_TIMEOUT
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))

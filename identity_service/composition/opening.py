@@ -1,4 +1,4 @@
-"""Opens what the settings name: the store, the key vault, the password hasher, the principals file."""
+"""Opens what the settings name, such as the store, and translates the settings for other parts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,10 @@ from identity_service.domain.attempts import AttemptCounter
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
+from identity_service.domain.log import Marks
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.store import Store
+from identity_service.grpc_api.grpcio_engine import GrpcioConfig
 from identity_service.grpc_api.limits import Bound, LimitsConfig
 from identity_service.grpc_api.tls import TlsFiles
 from identity_service.jose.jwks import MAX_SET_BYTES
@@ -23,6 +25,7 @@ from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.replication.maintenance import retention_for
+from identity_service.replication.replica import ReplicaConfig
 from identity_service.services.admin.administration import Administration
 from identity_service.settings import LONGEST_SESSION, Settings
 from identity_service.storage.redis import RedisStore
@@ -150,6 +153,35 @@ def limits_config(settings: Settings) -> LimitsConfig:
         exempt=settings.limits_exempt,
         request_timeout=settings.request_timeout,
         send_timeout=settings.send_timeout,
+    )
+
+
+def replica_config(settings: Settings) -> ReplicaConfig:
+    """Return when a replica is too stale, and how long the log keeps entries."""
+    return ReplicaConfig(
+        max_staleness=settings.max_staleness,
+        leeway=settings.leeway,
+        retention=retention_for(settings.max_access_token_lifetime, settings.leeway),
+        strong_limit=settings.strong_limit,
+        marks=Marks(
+            lifetime=settings.max_access_token_lifetime,
+            session=settings.session_lifetime,
+            leeway=settings.leeway,
+        ),
+    )
+
+
+def grpcio_config(settings: Settings, *, share_port: bool) -> GrpcioConfig:
+    """Return the addresses and limits of the grpcio engine; see `bootstrap.Service` for `share_port`."""
+    return GrpcioConfig(
+        share_port=share_port,
+        listen=settings.listen,
+        mtls_listen=settings.mtls_listen,
+        max_message_bytes=settings.max_message_bytes,
+        max_connections=settings.max_connections,
+        max_streams_per_connection=settings.max_streams_per_connection,
+        max_connection_age=settings.max_connection_age,
+        drain_grace=settings.drain_grace,
     )
 
 

@@ -21,8 +21,6 @@ from identity_service.process.background import BackgroundThread, every
 
 _TICK: Final = 0.05
 """Seconds between two checks of the thread for timeouts and heartbeats."""
-
-
 _STOP_TIMEOUT: Final = 2.0
 """Seconds that the sending thread may take to end all streams; it waits for no client."""
 

@@ -6,9 +6,7 @@ of a ConfigMap; reading a small file is cheap and detects every change.
 """
 
 import hashlib
-import threading
 from pathlib import Path
-from typing import Final
 
 from identity_service.domain.errors import ConfigurationError, UnavailableError
 from identity_service.domain.ports import EventLog, PublicKeyChecker
@@ -16,12 +14,9 @@ from identity_service.domain.secret import Secret
 from identity_service.principals.apply import PrincipalRecords, carry_out, plan
 from identity_service.principals.file import read_principals
 
-INTERVAL: Final = 1.0
-"""Seconds between two reads of the file."""
-
 
 class PrincipalsKeeper:
-    """A thread that applies one principals file after each change; `start` applies it for the first time."""
+    """Applies one principals file: `apply` for the first time, `look` after each change."""
 
     def __init__(
         self,
@@ -31,7 +26,6 @@ class PrincipalsKeeper:
         event_log: EventLog,
         *,
         own: str | None = None,
-        interval: float = INTERVAL,
     ) -> None:
         """`own` is this service's issuer name, which the file may not declare as a trusted issuer."""
         self._own = own
@@ -39,16 +33,13 @@ class PrincipalsKeeper:
         self._records = records
         self._keys = keys
         self._event_log = event_log
-        self._interval = interval
         self._last_digest = b""
         """Digest of the content when it was read last."""
         self._handled_digest = b""
         """Digest of the content that was applied or refused last."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="identity-principals", daemon=True)
 
-    def start(self) -> None:
-        """Apply the file, then start the thread that applies its changes.
+    def apply(self) -> None:
+        """Apply the file as it is now.
 
         Raises:
             ConfigurationError: the file is wrong or was refused; one line for each problem.
@@ -57,19 +48,8 @@ class PrincipalsKeeper:
         content = self._read()
         self._apply(content)
         self._last_digest = self._handled_digest = _digest(content)
-        self._thread.start()
 
-    def close(self) -> None:
-        """Stop the thread; wait at most 2 s for it to end."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
-
-    def _poll(self) -> None:
-        while not self._stopping.wait(self._interval):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """Apply the file if it has changed. Log its problems once; an invalid file changes nothing."""
         content = self._read()
         digest = _digest(content)

@@ -22,13 +22,7 @@ class BackgroundThread:
     """
 
     def __init__(self, name: str, run: Run, wake: Callable[[], None] = lambda: None) -> None:
-        """Create a thread; `start` starts it.
-
-        Args:
-            name: the name of the thread.
-            run: its work.
-            wake: called once the event is set, to end a wait of the work for something else.
-        """
+        """Create a thread that does `run`; `wake` ends what `run` waits for beside its event."""
         self.name = name
         self._run = run
         self._wake = wake

@@ -1,6 +1,6 @@
-"""The three threads of a replica: one waits for entries, one sends heartbeats, one maintains the log.
+"""The work of a replica's three threads, and their backoff while the store is unreachable.
 
-Owns the threads and their backoff while the store is unreachable. Does not know what the entries mean.
+One reads entries, one sends heartbeats, one maintains the log. Does not know what the entries mean.
 """
 
 import random
@@ -21,7 +21,10 @@ _LONGEST_PAUSE: Final = 0.25
 
 
 class Follower:
-    """The three threads that follow one change log into one replica, from `start` until `close`."""
+    """Follows one change log into one replica: `load` begins, then a thread runs each other method.
+
+    The store must be closed after the event of `follow` is set: that ends a wait for entries in progress.
+    """
 
     def __init__(
         self,
@@ -37,93 +40,80 @@ class Follower:
         self._event_log = event_log
         self._process = process
         self._interval = heartbeat_interval.total_seconds()
-        self._stop = threading.Event()
         self._fenced = False
         """Whether the event `store_moved` was recorded since the last heartbeat that succeeded."""
-        self._threads = [
-            threading.Thread(target=self._run, args=(step, name), name=f"identity-{name}", daemon=True)
-            for step, name in (
-                (self._follow, "follow"),
-                (self._heartbeat, "heartbeat"),
-                (self._maintain, "maintenance"),
-            )
-        ]
 
-    def start(self) -> None:
-        """Load the replica, confirm it by a first heartbeat, then start the threads.
+    def load(self) -> None:
+        """Load the replica, and confirm it by a first heartbeat.
 
         Raises UnavailableError if the store cannot be read or does not confirm the heartbeat.
         """
         self._replica.load()
         self._replica.heartbeat(self._process)
-        for thread in self._threads:
-            thread.start()
 
-    def close(self) -> None:
-        """Ask the threads to stop. Close the store afterwards: that ends a `wait` for entries in progress."""
-        self._stop.set()
-        self._replica.maintenance.wake()
+    def follow(self, stopping: threading.Event) -> None:
+        """Wait until there may be new entries, at most one heartbeat interval, then read them; repeat."""
 
-    def join(self, timeout: float) -> None:
-        """Wait until the threads have ended, at most `timeout` seconds for each."""
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout)
+        def step() -> None:
+            self._log.wait(self._replica.revision.position, self._interval)
+            if not stopping.is_set():
+                self._replica.catch_up()
 
-    def _follow(self) -> None:
-        """Wait until there may be new entries, at most one heartbeat interval, then read them."""
-        self._log.wait(self._replica.revision.position, self._interval)
-        if not self._stop.is_set():
-            self._replica.catch_up()
+        self._repeat(step, "follow", stopping)
 
-    def _heartbeat(self) -> None:
-        """Send one heartbeat, then wait for one interval."""
-        self._replica.heartbeat(self._process)
-        self._fenced = False
-        self._stop.wait(self._interval)
+    def send_heartbeats(self, stopping: threading.Event) -> None:
+        """Send a heartbeat, then wait for one interval; repeat."""
 
-    def _maintain(self) -> None:
-        """Wait for maintenance work, at most one heartbeat interval, then do it."""
-        self._replica.maintenance.wait(self._interval)
-        if not self._stop.is_set():
-            self._replica.maintenance.do()
+        def step() -> None:
+            self._replica.heartbeat(self._process)
+            self._fenced = False
+            stopping.wait(self._interval)
 
-    def _run(self, step: Callable[[], None], name: str) -> None:
-        """Repeat `step` until the follower is closed, with backoff after each failure.
+        self._repeat(step, "heartbeat", stopping)
+
+    def maintain(self, stopping: threading.Event) -> None:
+        """Wait for maintenance work, at most one heartbeat interval, then do it; repeat."""
+
+        def step() -> None:
+            self._replica.maintenance.wait(self._interval)
+            if not stopping.is_set():
+                self._replica.maintenance.do()
+
+        self._repeat(step, "maintenance", stopping)
+
+    def _repeat(self, step: Callable[[], None], name: str, stopping: threading.Event) -> None:
+        """Repeat `step` until `stopping` is set, with backoff after each failure.
 
         The first failure of a series is recorded as an event, and so is the recovery.
         """
         pause = 0.0
-        while not self._stop.is_set():
+        while not stopping.is_set():
             try:
                 step()
             except StoreFencedError as error:
-                self._record_fenced(error)
-                pause = self._back_off(pause)
+                if not self._fenced and not stopping.is_set():  # once for all threads
+                    self._fenced = True
+                    self._event_log.record("store_moved", error=str(error))
+                pause = _back_off(pause, stopping)
             except UnavailableError as error:
-                if not pause and not self._stop.is_set():
+                if not pause and not stopping.is_set():
                     self._event_log.record("store_lost", thread=name, error=str(error))
-                pause = self._back_off(pause)
+                pause = _back_off(pause, stopping)
             except Exception as error:  # noqa: BLE001  # a bug: staleness grows meanwhile, and the thread retries
-                if not pause and not self._stop.is_set():
+                if not pause and not stopping.is_set():
                     self._event_log.record("follower_bug", thread=name, error=type(error).__name__)
-                pause = self._back_off(pause)
+                pause = _back_off(pause, stopping)
             else:
                 if pause:
                     self._event_log.record("store_found", thread=name)
                 pause = 0.0
 
-    def _record_fenced(self, error: StoreFencedError) -> None:
-        """Record that the store is fenced: once for all threads, until a heartbeat succeeds again."""
-        if not self._fenced and not self._stop.is_set():
-            self._fenced = True
-            self._event_log.record("store_moved", error=str(error))
 
-    def _back_off(self, pause: float) -> float:
-        """Sleep with jitter, at most twice as long as the last time and at most 0.25 s.
+def _back_off(pause: float, stopping: threading.Event) -> float:
+    """Sleep with jitter, at most twice as long as the last time and at most 0.25 s.
 
-        Returns the upper bound of this sleep in seconds.
-        """
-        pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
-        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
-        return pause
+    Returns the upper bound of this sleep in seconds.
+    """
+    pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
+    stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
+    return pause

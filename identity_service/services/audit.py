@@ -79,8 +79,8 @@ class _Counts:
 class StoredTrail(LoggedTrail):
     """The audit trail of a serving process: folds events (see `folding.py`), logs them, and stores them.
 
-    Events for the store wait in a bounded queue. One thread stores them in batches and writes the summaries
-    of folded events.
+    Events for the store wait in a bounded queue. One thread runs `run`, which stores them in batches and
+    writes the summaries of folded events.
     """
 
     def __init__(self, store: Store, event_log: EventLog, clock: Clock, config: TrailConfig) -> None:
@@ -89,13 +89,12 @@ class StoredTrail(LoggedTrail):
         self._config = config
         self._folding = Folding(clock, done=FoldRule(whole=config.burst, keys=DONE_KEYS))
         self._has_folded = False
-        """Whether events were folded, so that the thread has to check for windows that have ended."""
+        """Whether events were folded, so that `run` has to check for windows that have ended."""
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
         self._counts = _Counts()
-        self._closing = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="identity-audit", daemon=True)
+        self._ended = False
+        """Whether `run` has ended, so that nothing stores further events."""
 
     @property
     def dropped(self) -> int:
@@ -106,19 +105,6 @@ class StoredTrail(LoggedTrail):
     def folded(self) -> int:
         """How many events were counted instead of written since this process began."""
         return self._counts.folded
-
-    def start(self) -> None:
-        """Start the thread that stores events."""
-        self._thread.start()
-
-    def close(self, timeout: float = 2.0) -> None:
-        """Write the summaries of folded events and store the waiting ones, for at most `timeout` seconds."""
-        with self._changed:
-            self._closing.set()
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        self._stopped.set()
 
     def record(self, event: AuditEvent) -> None:
         """Fold an event that records no change, or log it and queue it for the store."""
@@ -136,7 +122,7 @@ class StoredTrail(LoggedTrail):
         """Queue an event if its kind is stored; drop it if the queue is full. The caller holds the lock."""
         if event.kind is AuditKind.TRAFFIC and not self._config.store_traffic:
             return
-        if len(self._events) < self._config.queue and not self._stopped.is_set():
+        if len(self._events) < self._config.queue and not self._ended:
             self._events.append(event)
             if len(self._events) == 1:
                 self._changed.notify()
@@ -144,37 +130,47 @@ class StoredTrail(LoggedTrail):
             self._counts.dropped += 1
             self._counts.unsaid += 1
 
-    def _run(self) -> None:
+    def run(self, stopping: threading.Event) -> None:
+        """Store events until `stopping` is set and `wake` called.
+
+        Then write the summaries of folded events and store the waiting ones, until the store is unreachable.
+        """
         pause = _FIRST_PAUSE
         while True:
-            is_last = self._wait()
+            is_last = self._wait(stopping)
             self._write_folded(everything=is_last)
             batch = self._take()
             if not batch:
                 if is_last:
-                    return
+                    break
                 continue
             try:
                 self._store.append_audit(batch)
             except UnavailableError:
                 self._requeue(batch)
-                if self._closing.wait(pause):
-                    return
+                if stopping.wait(pause):
+                    break
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
                 if batch[-1].type is AuditType.EVENTS_DROPPED:
                     self._log(batch[-1])
+        self._ended = True
 
-    def _wait(self) -> bool:
-        """Wait until there is something to do; return True if the trail is closing."""
+    def wake(self) -> None:
+        """Have `run` notice that it has to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._events or self._closing.is_set() or self._has_folded)
-            self._changed.wait_for(lambda: self._events or self._closing.is_set(), _LOOK_EVERY)
+            self._changed.notify_all()
+
+    def _wait(self, stopping: threading.Event) -> bool:
+        """Wait until there is something to do; return True if that is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or stopping.is_set() or self._has_folded)
+            self._changed.wait_for(lambda: self._events or stopping.is_set(), _LOOK_EVERY)
             has_events = bool(self._events)
         if has_events:
-            self._closing.wait(_COLLECT)
-        return self._closing.is_set()
+            stopping.wait(_COLLECT)
+        return stopping.is_set()
 
     def _write_folded(self, *, everything: bool) -> None:
         with self._changed:

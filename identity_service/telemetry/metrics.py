@@ -1,6 +1,6 @@
 """Prometheus metrics of this process, read at each scrape.
 
-Defines the names of most metrics and serves them over HTTP. It adds no work to calls.
+Defines the names of the metrics and serves them over HTTP. It adds no work to calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,11 @@ from prometheus_client.registry import Collector
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.limits import Limits
+from identity_service.grpc_api.tls import Certificates
 from identity_service.replication.replica import Replica
+from identity_service.services.attempts import AttemptGuard
+from identity_service.services.audit import StoredTrail
+from identity_service.services.watch import WatchHub
 
 _COUNTED: Final = (
     "epoch_renewed",
@@ -61,43 +65,59 @@ class Metrics:
 
     def watch(self, replica: Replica) -> None:
         """Register the metrics of this replica."""
-        for name, what, read in (
-            (
-                "identity_staleness_seconds",
-                "Since the last heartbeat that the store confirmed was sent.",
-                lambda: replica.staleness,
-            ),
-            (
-                "identity_fresh",
-                "1 while answers from memory may be trusted, else 0.",
-                lambda: float(replica.is_fresh()),
-            ),
-            (
-                "identity_store_unsafe",
-                "1 while the store breaks a promise by its set-up or its files, else 0.",
-                lambda: float(replica.store_is_unsafe),
-            ),
-            (
-                "identity_log_position",
-                "Place in the change log up to which everything is known.",
-                lambda: float(replica.revision.position),
-            ),
-            (
-                "identity_denials",
-                "Token and session ids that are denied.",
-                lambda: float(len(replica.revocations.denylist)),
-            ),
-            (
-                "identity_unconfirmed_revocations",
-                "Revocations that the store has not confirmed, and that are sent until it does.",
-                lambda: float(replica.maintenance.unconfirmed),
-            ),
-        ):
-            self.gauge(name, what, read)
+        self.gauge(
+            "identity_staleness_seconds",
+            "Since the last heartbeat that the store confirmed was sent.",
+            lambda: replica.staleness,
+        )
+        self.gauge("identity_fresh", "1 while answers from memory may be trusted, else 0.", replica.is_fresh)
+        self.gauge(
+            "identity_store_unsafe",
+            "1 while the store breaks a promise by its set-up or its files, else 0.",
+            lambda: replica.store_is_unsafe,
+        )
+        self.gauge(
+            "identity_log_position",
+            "Place in the change log up to which everything is known.",
+            lambda: replica.revision.position,
+        )
+        self.gauge(
+            "identity_denials",
+            "Token and session ids that are denied.",
+            lambda: len(replica.revocations.denylist),
+        )
+        self.gauge(
+            "identity_unconfirmed_revocations",
+            "Revocations that the store has not confirmed, and that are sent until it does.",
+            lambda: replica.maintenance.unconfirmed,
+        )
 
     def show_limits(self, limits: Limits) -> None:
         """Register what clients hold open, and how often each limit has taken effect."""
         self._registry.register(_LimitsCollector(limits))
+
+    def show_queues(self, trail: StoredTrail, guard: AttemptGuard, hub: WatchHub) -> None:
+        """Register what the audit trail dropped or folded, the sign-ins that wait, and the open watchers."""
+        self.gauge("identity_audit_dropped", "Audit events that found the queue full.", lambda: trail.dropped)
+        self.gauge(
+            "identity_audit_folded",
+            "Audit events that were counted instead of written one by one.",
+            lambda: trail.folded,
+        )
+        self.gauge(
+            "identity_attempts_waiting",
+            "Sign-ins that wait for others of the same account or address.",
+            lambda: guard.waiting,
+        )
+        self.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
+
+    def show_expiry(self, certificates: Certificates) -> None:
+        """Register when the TLS certificate expires."""
+        self.gauge(
+            "identity_tls_expire_time",
+            "When the certificate expires, in Unix seconds.",
+            lambda: certificates.expire_time().timestamp(),
+        )
 
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
         """Register a gauge.

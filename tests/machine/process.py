@@ -18,7 +18,7 @@ from identity_service.bootstrap import Service
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
 from identity_service.domain.ports import EventLog, PasswordHasher
-from identity_service.domain.store import ChangeLog
+from identity_service.process.background import BackgroundThread
 from identity_service.replication.replica import Replica
 from identity_service.telemetry import logs
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
@@ -39,6 +39,7 @@ REFUSALS: Final = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}
 )
 """What a call of the machine may be refused with; INTERNAL is always a bug."""
+_BY_THE_MACHINE: Final = tuple(f"identity-{name}" for name in ("follow", "heartbeat", "maintenance", "keys"))
 
 
 class Events:
@@ -51,54 +52,12 @@ class Events:
         self.seen[event] += 1
 
 
-class _Follower:
-    """In the place of `Follower`: the caller's thread has a heartbeat, and then the upkeep."""
-
-    def __init__(
-        self,
-        log: ChangeLog,
-        replica: Replica,
-        event_log: EventLog,
-        *,
-        process: str,
-        heartbeat_interval: timedelta,
-    ) -> None:
-        self._replica = replica
-        self._process = process
+class _Thread(BackgroundThread):
+    """A thread of a service; those whose work the machine does are never started."""
 
     def start(self) -> None:
-        self._replica.load()
-        self._replica.heartbeat(self._process)
-
-    def heartbeat(self) -> None:
-        """Raises UnavailableError."""
-        self._replica.heartbeat(self._process)
-
-    def keep_up(self) -> None:
-        """Raises UnavailableError."""
-        self._replica.maintenance.do()
-
-    def close(self) -> None:
-        """There is no thread."""
-
-    def join(self, timeout: float) -> None:
-        """There is no thread."""
-
-
-class _KeyKeeper:
-    """In the place of `KeyKeeper`."""
-
-    def __init__(self, maintain: Callable[[], int], event_log: EventLog, *, interval: timedelta) -> None:
-        self.maintain = maintain
-
-    def start(self) -> None:
-        """The machine calls `maintain`."""
-
-    def close(self) -> None:
-        """There is no thread."""
-
-    def join(self, timeout: float) -> None:
-        """There is no thread."""
+        if self.name not in _BY_THE_MACHINE:
+            super().start()
 
 
 class Process:
@@ -168,15 +127,14 @@ class Process:
                 **self.settings,
             )
             with (
-                patch.object(bootstrap, "Follower", _Follower),
-                patch.object(bootstrap, "KeyKeeper", _KeyKeeper),
+                patch.object(bootstrap, "BackgroundThread", _Thread),
                 patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
                 patch.object(logs, "StructuredEventLog", lambda: self.events),
             ):
                 service = Service(settings, clock=self.clock, store=store)
-            cleanup.callback(service.stop)
-            self._stop_with(service)
-            service.start()
+                cleanup.callback(service.stop)
+                self._stop_with(service)
+                service.start()
             channel = cleanup.enter_context(grpc.insecure_channel(self.target, _OPTIONS))
             self.stub, self.admin_stub = (
                 rpc.IdentityServiceStub(channel),
@@ -194,15 +152,13 @@ class Process:
 
     def heartbeat(self) -> bool:
         """One heartbeat, then the upkeep; returns whether the heartbeat was confirmed."""
-        follower: Any = self.service._follower
-        keeper: Any = self.service._keeper
         try:
-            follower.heartbeat()
+            self.replica.heartbeat(self.service._follower._process)
         except UnavailableError as error:
             self.trouble = f"{type(error).__name__}: {error}"
             return False
         self.trouble = ""
-        for task in (follower.keep_up, keeper.maintain):
+        for task in (self.replica.maintenance.do, self.service._use.rotation.maintain):
             try:
                 task()
             except IdentityError as error:

@@ -26,7 +26,7 @@ _APP = "tests.rpc.envoy_inside:app"
 
 
 class RemoteService:
-    """A service in an Envoy; what it has can be called there by its name, as `_keeper.look()`.
+    """A service in an Envoy; what it has can be called there by its name, as `_use.rotation.maintain()`.
 
     Whoever wants more of it than calls runs on grpcio alone (marker `in_process`).
     """

@@ -141,7 +141,7 @@ def test_its_keys_rotate_and_are_retired_like_others(world: World) -> None:
     current, standby = keys(world)
     token, session = world.issue(client).access_token, world.issue(ana)
     world.clock.advance(days=30)
-    world.service._keeper.look()
+    world.service._use.rotation.maintain()
     assert signed_with(world.issue(client).access_token) == standby
     assert list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"]
     assert signed_with(token) == signed_with(session.access_token) == current

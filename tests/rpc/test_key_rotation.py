@@ -45,7 +45,7 @@ def published(world: World, etag: str = "") -> trust_pb.KeySet:
 
 def look_after(world: World) -> None:
     """As the keeper does every few seconds."""
-    world.service._keeper.look()
+    world.service._use.rotation.maintain()
 
 
 @pytest.fixture

@@ -131,7 +131,8 @@ class World:
 
 def staleness_of(service: Service) -> Staleness:
     """How stale a service in this process is, for its clock."""
-    return lambda: None if service._stopping.is_set() else service._replica.staleness
+    (heartbeats,) = (each for each in service._threads if each.name == "identity-heartbeat")
+    return lambda: None if heartbeats.stopping.is_set() else service._replica.staleness
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals.inside import OwnRecords
 from identity_service.principals.keeper import PrincipalsKeeper
 from identity_service.principals.plan import Declared, Found
-from tests.patience import until
 from tests.unit.principals.site import Site, open_site
 
 
@@ -61,16 +60,18 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keeper(file: Path, records: Sometimes, event_log: EventLog) -> Iterator[PrincipalsKeeper]:
-    keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), event_log, interval=0.01)
-    yield keeper
-    keeper.close()
+def keeper(file: Path, records: Sometimes, event_log: EventLog) -> PrincipalsKeeper:
+    return PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)
 
 
-def test_it_applies_the_file_before_it_returns(
-    keeper: PrincipalsKeeper, site: Site, event_log: EventLog
-) -> None:
-    keeper.start()
+def look_twice(keeper: PrincipalsKeeper) -> None:
+    """A change is applied once two looks have found the same."""
+    keeper.look()
+    keeper.look()
+
+
+def test_it_applies_the_file(keeper: PrincipalsKeeper, site: Site, event_log: EventLog) -> None:
+    keeper.apply()
 
     assert "a" in site.clients()
     assert event_log.all("principals_applied")[0]["changes"] == ["create client a"]
@@ -86,7 +87,7 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
         file.write_text(content)
 
     with pytest.raises(ConfigurationError, match=r"p\.yaml"):
-        keeper.start()
+        keeper.apply()
     assert site.clients() == ["admin", "first-party"]
 
 
@@ -100,16 +101,14 @@ def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
     keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), event_log, own="https://own.example")
 
     with pytest.raises(ConfigurationError, match=r"p\.yaml:2: .*this service's own name"):
-        keeper.start()
+        keeper.apply()
 
 
-def test_it_applies_what_changes(
-    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
-) -> None:
-    keeper.start()
+def test_it_applies_what_changes(keeper: PrincipalsKeeper, file: Path, site: Site) -> None:
+    keeper.apply()
     file.write_text("clients: {b: }")
 
-    until(lambda: len(event_log.all("principals_applied")) == 2)
+    look_twice(keeper)
 
     assert {"a", "b"} <= set(site.clients())
 
@@ -122,71 +121,68 @@ def test_it_follows_a_link_to_another_file(
         (tmp_path / version).mkdir()
         (tmp_path / version / "p.yaml").write_text(f"clients: {{{name}: }}")
     (tmp_path / "data").symlink_to("1")
-    keeper = PrincipalsKeeper(
-        tmp_path / "data" / "p.yaml", records, StrictKeyChecker(), event_log, interval=0.01
-    )
-    keeper.start()
+    keeper = PrincipalsKeeper(tmp_path / "data" / "p.yaml", records, StrictKeyChecker(), event_log)
+    keeper.apply()
     (tmp_path / "next").symlink_to("2")
     (tmp_path / "next").rename(tmp_path / "data")
 
-    until(lambda: "b" in site.clients())
-    keeper.close()
+    look_twice(keeper)
+
+    assert "b" in site.clients()
 
 
 def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
     keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:
-    keeper.start()
+    keeper.apply()
     file.write_text("clients: {b: , 'c d': }")
-    until(lambda: bool(event_log.all("principals_refused")))
-    before = site.clients()
     for _ in range(5):
-        keeper._look()
-    assert (before, len(event_log.all("principals_refused"))) == (["a", "admin", "first-party"], 1)
+        keeper.look()
+    assert (site.clients(), len(event_log.all("principals_refused"))) == (["a", "admin", "first-party"], 1)
     (refused,) = event_log.all("principals_refused")
     assert str(refused["problems"]).startswith(f"['{file}:1: clients.c d.client_id: must be")
 
     file.write_text("clients: {b: }")
-    until(lambda: "b" in site.clients())
+    look_twice(keeper)
+    assert "b" in site.clients()
 
 
 def test_a_file_that_goes_away_is_named(
     keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:
-    keeper.start()
+    keeper.apply()
     file.unlink()
 
-    until(lambda: bool(event_log.all("principals_refused")))
+    look_twice(keeper)
 
+    assert event_log.all("principals_refused")
     assert "a" in site.clients()
 
 
 def test_a_file_is_applied_once_two_looks_find_the_same(
     keeper: PrincipalsKeeper, file: Path, site: Site
 ) -> None:
-    keeper._interval = 60
-    keeper.start()
+    keeper.apply()
     file.write_text("clients: {b: , c")
-    keeper._look()
+    keeper.look()
     file.write_text("clients: {b: , c: }")
-    keeper._look()
+    keeper.look()
     assert "c" not in site.clients()
-    keeper._look()
+    keeper.look()
     assert {"b", "c"} <= set(site.clients())
 
 
 def test_while_the_store_is_away_it_tries_again(
     keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, event_log: EventLog
 ) -> None:
-    keeper._interval = 60
-    keeper.start()
+    keeper.apply()
     records.away = True
     file.write_text("clients: {b: }")
     for _ in range(3):
-        keeper._look()
+        keeper.look()
     assert "b" not in site.clients()
     records.away = False
-    keeper._look()
+    keeper.look()
     assert "b" in site.clients()
     assert not event_log.all("principals_refused")
 
@@ -195,7 +191,7 @@ def test_a_secret_that_nobody_sees_is_said_and_not_shown(
     keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
 ) -> None:
     file.write_text("clients: {a: {secret: true}}")
-    keeper.start()
+    keeper.apply()
 
     assert event_log.all("client_secret_unseen") == [{"client_id": "a"}]
     assert "idcs_" not in repr(event_log.events)

@@ -13,6 +13,7 @@ from identity_service.domain.copying import Fence
 from identity_service.domain.errors import ReplicaStaleError, StoreFencedError
 from identity_service.domain.ids import Epoch, TokenId, new_epoch
 from identity_service.domain.log import Head, RecordChanged, TokenDenied
+from identity_service.process.background import BackgroundThread
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
@@ -65,16 +66,33 @@ def replica(store: SqliteStore, clock: ShiftedClock, event_log: EventLog) -> Rep
     return Replica(store, clock, event_log, ReplicaConfig(max_staleness=MAX_STALENESS))
 
 
+class Following:
+    """A follower and its threads."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        works = (follower.follow, follower.send_heartbeats, follower.maintain)
+        self.threads = [BackgroundThread("a thread of the follower", work) for work in works]
+
+    def start(self) -> None:
+        self._follower.load()
+        for thread in self.threads:
+            thread.start()
+
+
 @pytest.fixture
-def following(store: SqliteStore, replica: Replica, event_log: EventLog) -> Iterator[Follower]:
-    follower = Follower(store, replica, event_log, process="p", heartbeat_interval=timedelta(milliseconds=20))
-    yield follower
-    follower.close()
-    follower.join(timeout=PATIENCE)
+def following(store: SqliteStore, replica: Replica, event_log: EventLog) -> Iterator[Following]:
+    interval = timedelta(milliseconds=20)
+    following = Following(Follower(store, replica, event_log, process="p", heartbeat_interval=interval))
+    yield following
+    for thread in following.threads:
+        thread.close()
+    for thread in following.threads:
+        thread.join(PATIENCE)
 
 
 def test_a_bug_makes_it_stale_and_not_blind_for_ever(
-    store: SqliteStore, replica: Replica, clock: ShiftedClock, event_log: EventLog, following: Follower
+    store: SqliteStore, replica: Replica, clock: ShiftedClock, event_log: EventLog, following: Following
 ) -> None:
     broken = threading.Event()
 
@@ -110,7 +128,7 @@ def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
     replica: Replica,
     clock: ShiftedClock,
     event_log: EventLog,
-    following: Follower,
+    following: Following,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     heartbeats, heartbeat = threading.Semaphore(0), store.heartbeat
@@ -145,7 +163,7 @@ def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
 
 
 def test_a_process_does_not_start_on_a_store_that_was_moved(
-    store: SqliteStore, following: Follower, event_log: EventLog
+    store: SqliteStore, following: Following, event_log: EventLog
 ) -> None:
     store.copying.fence(FENCE)
     with pytest.raises(StoreFencedError, match="set the service's `store` to that one"):

@@ -6,16 +6,8 @@ from datetime import timedelta
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.services.key_keeper import KeyKeeper
-from tests.patience import PATIENCE
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, object]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields["error"]))
+from identity_service.services.key_keeper import keep_keys
+from tests.event_logs import RecordingEventLog
 
 
 @pytest.mark.parametrize(
@@ -25,19 +17,27 @@ class EventLog:
 )
 def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, said: str) -> None:
     """A thread that ended would let the last key sign for ever."""
-    event_log, tries, went_well = EventLog(), list[int](), threading.Event()
+    event_log, tries, stopping = RecordingEventLog(), list[int](), threading.Event()
 
     def maintain() -> int:
         tries.append(1)
         if len(tries) <= 2:
             raise error
-        went_well.set()
+        stopping.set()
         return 0
 
-    keeper = KeyKeeper(maintain, event_log, interval=timedelta(milliseconds=1))
-    keeper.start()
-    assert went_well.wait(PATIENCE)
-    keeper.close()
-    keeper.join(PATIENCE)
+    keep_keys(maintain, event_log, timedelta(milliseconds=1), stopping)
 
-    assert event_log.events == [("keys_not_maintained", said)]
+    assert event_log.events == [("keys_not_maintained", {"error": said})]
+
+
+def test_it_says_nothing_of_a_store_that_is_closed_because_the_process_stops() -> None:
+    event_log, stopping = RecordingEventLog(), threading.Event()
+
+    def maintain() -> int:
+        stopping.set()
+        raise StoreUnavailableError("the store is closed")
+
+    keep_keys(maintain, event_log, timedelta(milliseconds=1), stopping)
+
+    assert event_log.events == []

@@ -1,0 +1,131 @@
+"""A service closes all that it has opened, when it stops and when it does not start, whatever fails then."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from identity_service import bootstrap
+from identity_service.adapters.clock import SystemClock
+from identity_service.bootstrap import Service, open_store_admin
+from identity_service.composition.opening import open_store
+from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from tests.patience import PATIENCE, until
+from tests.ports import reserve_port
+from tests.rpc.conftest import settings_for_tests
+
+THREADS = {"audit", "follow", "heartbeat", "maintenance", "keys", "principals", "health"}
+"""Of every service that has a principals file; the server has others."""
+
+
+class Site:
+    """A service with metrics and a principals file, on a store of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._metrics = ("127.0.0.1", reserve_port())
+        self.principals = folder / "principals.yaml"
+        self.principals.write_text("clients: {a: }")
+        self.settings = settings = settings_for_tests(
+            store=f"sqlite:///{folder}/identity.db",
+            metrics_listen="{}:{}".format(*self._metrics),
+            principals_file=self.principals,
+        )
+        with open_store_admin(settings) as store_admin:
+            store_admin.initialise()
+        self._others = set(threading.enumerate())
+        self.store = open_store(settings, SystemClock())
+        self.service = Service(settings, store=self.store)
+
+    @property
+    def threads(self) -> set[str]:
+        """What the threads that the service has now are for."""
+        threads = set(threading.enumerate()) - self._others
+        return {thread.name.removeprefix("identity-") for thread in threads if "identity-" in thread.name}
+
+    @property
+    def shows_metrics(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(self._metrics) == 0
+
+    @property
+    def has_store(self) -> bool:
+        try:
+            self.store.head()
+        except StoreUnavailableError:
+            return False
+        return True
+
+    def await_end(self) -> None:
+        """Return once nothing of the service is left."""
+        until(lambda: not (self.shows_metrics or self.has_store or self.threads))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.service.stop()
+
+
+def test_a_service_that_stops_leaves_nothing_open(site: Site) -> None:
+    site.service.start()
+    assert site.threads >= THREADS
+    assert site.has_store
+    assert site.shows_metrics
+
+    assert site.service.stop(), "no call was cut off"
+
+    site.await_end()
+
+
+def test_what_was_audited_last_is_stored_before_the_store_closes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_JOIN_TIMEOUT", PATIENCE)
+    site.service.start()
+    site.service._use.trail.record(AuditEvent.of(AuditType.REFRESH_TOKEN_REUSED))
+
+    site.service.stop()
+
+    with closing(open_store(site.settings, SystemClock())) as store:
+        assert store.read_audit(None, 1)[0].event.type is AuditType.REFRESH_TOKEN_REUSED
+
+
+def test_a_service_that_does_not_start_leaves_nothing_open(site: Site) -> None:
+    site.principals.write_text("clients: {a b: }")
+
+    with pytest.raises(ConfigurationError, match=r"principals\.yaml"):
+        site.service.start()
+
+    site.await_end()
+
+
+def test_a_service_that_was_never_started_closes_its_store(site: Site) -> None:
+    site.service.stop()
+
+    site.await_end()
+
+
+@pytest.mark.parametrize(("owner", "method"), [("service._server", "stop"), ("store._database", "close")])
+def test_a_part_that_fails_to_close_keeps_no_other_open(
+    site: Site, owner: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = attrgetter(owner)(site)
+    close = getattr(part, method)
+
+    def fail(*args: object) -> None:
+        close(*args)
+        raise OSError("it could not be closed")
+
+    site.service.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(part, method, fail)
+        with pytest.raises(OSError, match="could not be closed"):
+            site.service.stop()
+
+    site.await_end()
