@@ -64,10 +64,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
 
     def enter_graceful_shutdown(self) -> None:
         """Set the status of every service to NOT_SERVING; later changes are ignored."""
-        for service in tuple(self._statuses):
-            self.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        with self._lock:
+        with self._lock:  # in one step, or another thread could set the last status
             self._final = True
+            self._statuses = dict.fromkeys(self._statuses, health_pb2.HealthCheckResponse.NOT_SERVING)
+            watches = [watch for same in self._watches.values() for watch in same]
+        for watch in watches:
+            self._senders.wake(watch)
 
     def Check(  # noqa: N802  # the stub's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
