@@ -1,1 +1,1 @@
-"""Benchmarks: measure the service against the bars it must meet. `python -m benchmarks --help`."""
+"""Benchmarks: measure the service against the bars that it must meet. `python -m benchmarks --help`."""

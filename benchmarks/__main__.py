@@ -1,6 +1,8 @@
-"""The command: parse flags, have everything measured, report. See docs/benchmarks/README.md.
+"""The command: parses the flags, runs the measurements, and prints the report.
 
-Exit codes: 0 every bar is met, 1 a bar is short or could not be measured, 2 nothing was measured.
+See docs/benchmarks/README.md.
+
+Exit codes: 0 every bar is met, 1 a bar is not met or could not be measured, 2 nothing was measured.
 """
 
 import argparse
@@ -23,12 +25,12 @@ _MET: Final = 0
 _SHORT: Final = 1
 _NOT_MEASURED: Final = 2
 _LONGEST: Final = 3600
-"""Seconds, beside those that the rounds take."""
+"""Seconds that a run may take, in addition to the time of its rounds."""
 _MOST_SIDES: Final = 60
 
 
 def main() -> int:
-    """Run the benchmark and return its exit code."""
+    """Run the benchmark, and return its exit code."""
     arguments = _arguments()
     bars = chosen(arguments.bars)
     _stop_in_time(arguments.rounds, arguments.seconds)
@@ -92,7 +94,7 @@ def _say(progress: str) -> None:
 
 
 def _stop_in_time(rounds: int, seconds: float) -> None:
-    """Whatever hangs or whoever asks: leave through the blocks that end the servers."""
+    """End the run after a time limit, or on a signal, through the blocks that end the servers."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
         raise StoppedError(f"stopped by {signal.Signals(number).name}")

@@ -1,4 +1,4 @@
-"""The agenda: which measurements the chosen bars need, one after the other. Knows no bar's limit."""
+"""The agenda: runs the measurements that the chosen bars need, one after the other. Knows no bar's limit."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -23,16 +23,16 @@ _TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
     ),
     (frozenset({names.ALONE_P99, names.BESIDE_P99}), logins.trial),
 )
-"""What each measures → it."""
+"""The names of the figures that a trial measures → the trial."""
 _DENYLIST: Final = frozenset(
     {names.DENIALS_NONE, names.DENIALS_FULL, names.DENIAL_BYTES, names.REPLICA_ALONE, names.COLD_START}
 )
 
 
 def measure(needed: Iterable[str], bench: Bench, *, curves: bool) -> Findings:
-    """Measure what is needed, and with `curves` what only the plots show.
+    """Measure the figures that are needed, and with `curves` also those that only the plots show.
 
-    A trial that fails takes nothing along but its own figures.
+    If a trial fails, only its own figures are missing.
     """
     wanted, found = set(needed), Findings()
     calls = wanted - _DENYLIST.union(*(measured for measured, _ in _TRIALS))

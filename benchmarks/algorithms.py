@@ -1,9 +1,10 @@
-"""What signing, reading and unwrapping cost by algorithm, beside the bare primitive.
+"""Measures signing, reading and unwrapping by algorithm, and the bare primitive for comparison.
 
 Run it with `python -m benchmarks.algorithms`.
 
-The primitive is PyJWT's algorithm (for ML-DSA: the one here) with the same key and message, which adds next
-to nothing to `cryptography`; in each round it and the service take turns, and the figures are medians.
+The primitive is PyJWT's algorithm (for ML-DSA: the one of this project) with the same key and message, which
+adds almost nothing to `cryptography`. In each round the primitive and the service take turns; the figures are
+medians.
 """
 
 import argparse
@@ -30,11 +31,11 @@ from identity_service.jose.vault import Vault
 ISSUER: Final = "https://identity.example"
 _ROUNDS: Final = 50
 _SECONDS: Final = 0.005
-"""Of one measurement."""
+"""Length of one measurement."""
 
 
 class OneKey:
-    """Implements the port KeySource."""
+    """An implementation of the port KeySource with one key."""
 
     def __init__(self, vault: Vault, stored: StoredKey) -> None:
         self._signing, self._verifying = vault.open_signing(stored), vault.open_verifying(stored)
@@ -71,7 +72,7 @@ def main() -> int:
 
 
 def measure(algorithm: str, rounds: int) -> Mapping[str, float]:
-    """Microseconds by what was done."""
+    """Return the microseconds of each operation, by its name."""
     vault = Vault(Sealer(Secret(secrets.token_urlsafe(32))))
     stored = vault.make(KeyPurpose.SIGN, algorithm, datetime.now(UTC))
     keys = OneKey(vault, stored)
@@ -98,7 +99,7 @@ def measure(algorithm: str, rounds: int) -> Mapping[str, float]:
 
 
 def primitive(key: SigningKey, message: bytes) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Signing and verifying with the key, without anything around it."""
+    """Return two functions that sign and verify with the key, and do nothing else."""
     inner: Any = key  # whose insides are the primitive
     algorithm, private = inner._algorithm, inner._key  # noqa: SLF001
     signature = algorithm.sign(message, private)
@@ -107,7 +108,7 @@ def primitive(key: SigningKey, message: bytes) -> tuple[Callable[[], object], Ca
 
 
 def microseconds(call: Callable[[], object]) -> float:
-    """Of one call, over as many as fit."""
+    """Return the mean time of one call, over as many calls as fit into `_SECONDS`."""
     begun, calls = time.perf_counter(), 0
     while (now := time.perf_counter()) - begun < _SECONDS or not calls:
         call()

@@ -1,4 +1,4 @@
-"""The bars: what must be how many times as fast as what, or how small. Knows not how it is measured."""
+"""The bars: the figures that are compared, and their limits. Does not know how figures are measured."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from benchmarks import names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One number that must be at least, or at most, so much."""
+    """One figure, or ratio of figures, with its limit."""
 
     meaning: str
     needs: tuple[str, ...]
-    """What must have been measured."""
+    """The names of the figures that the condition needs."""
     value: Callable[..., float]
-    """Of the medians of `needs`, in their order."""
+    """Computes the value from the medians of `needs`, in their order."""
     limit: float
     at_most: bool = False
     unit: str = ""
@@ -26,12 +26,12 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Met when every condition holds."""
+    """A bar, which is met if all its conditions hold."""
 
     name: str
     conditions: tuple[Condition, ...]
     also: tuple[str, ...] = ()
-    """What is measured beside, for the reader."""
+    """The names of further figures, which are measured for the reader."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -51,7 +51,7 @@ def _at_most(meaning: str, name: str, limit: float, unit: str) -> Condition:
 
 
 def _of_the_possible(new: float, empty: float, raw: float) -> float:
-    """A call that did nothing but the RPC and the signature would take 1/empty + 1/raw."""
+    """Return the rate as a fraction of that of a call that takes 1/empty + 1/raw: RPC and signature alone."""
     return new * (1 / empty + 1 / raw)
 
 
@@ -176,6 +176,6 @@ BARS: Final = (
 
 
 def chosen(wanted: Iterable[str]) -> Sequence[Bar]:
-    """The bars of these names; all of them for no name."""
+    """Return the bars of these names, or all bars if there is no name."""
     named = {name.upper() for name in wanted}
     return [bar for bar in BARS if not named or bar.name in named]

@@ -1,6 +1,6 @@
-"""What a long denylist costs: bar B8, and the curve up to it.
+"""Measures the cost of a long denylist: bar B8, and the curve up to it.
 
-Two services, one with so many live denials and one without any; each is idle while the other is measured.
+There are two services, one with live denials and one without; each is idle while the other is measured.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ _NAMED: Final = {
     "alone": names.REPLICA_ALONE,
     "cold": names.COLD_START,
 }
-"""What is measured at a million, by its name here."""
+"""The names of the figures at a million denials, by the name of their side."""
 _CHUNK: Final = 500
 _REWRITE_SECONDS: Final = 120.0
 _LIFETIME: Final = timedelta(hours=1)
 
 
 def trial(bench: Bench, sizes: Sequence[int] = (MILLION,)) -> Findings:
-    """Measure at each size; the figures of the bar are those of a million."""
+    """Measure at each size; the figures of the bar are those of a million denials."""
     found, rows = Findings(), list[dict[str, Any]]()
     with _serving(bench.root / "denials-0", bench.cores) as empty:
         for size in sizes:
@@ -110,7 +110,7 @@ def _fill(url: str, count: int) -> None:
 
 
 def _await_rewrite(url: str) -> None:
-    """Let Redis end the rewrite of its file that so many writes began: it would take the load's core."""
+    """Wait until Redis has rewritten its file, which the many writes caused: it would use the load's core."""
     deadline = time.monotonic() + _REWRITE_SECONDS
     with redis.Redis.from_url(url) as client:
         while client.info("persistence")["aof_rewrite_in_progress"]:
@@ -120,7 +120,7 @@ def _await_rewrite(url: str) -> None:
 
 
 def _replica_seconds(url: str, cores: Cores) -> float:
-    """How long a replica takes from nothing to all of the log, without a service around it."""
+    """Return the seconds that an empty replica takes to read the whole log, without a service."""
     store = RedisStore.connect(url, timeout=10)
     replica = Replica(store, SystemClock(), StructuredEventLog(), ReplicaConfig())
     with on_core(cores.server):

@@ -1,7 +1,7 @@
-"""h2load: frames a gRPC request for it, runs it, and reads what it says. Knows not what is measured.
+"""Runs h2load: frames a gRPC request for it, and reads its output. Does not know what is measured.
 
-h2load knows HTTP only: a failed gRPC call is still a 200. So the bytes of the answers are compared
-with those of an answer that is known to be good.
+h2load knows HTTP only: a failed gRPC call is still a 200. So the number of bytes of the answers is compared
+with that of an answer that is known to be right.
 """
 
 import re
@@ -29,11 +29,11 @@ _DATA: Final = re.compile(r"^traffic: .* \((?P<bytes>\d+)\) data$", re.MULTILINE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How the load comes in."""
+    """The shape of a load: connections, and calls in flight on each."""
 
     connections: int
     streams: int
-    """In flight on each connection."""
+    """Calls in flight on each connection."""
 
     @property
     def in_flight(self) -> int:
@@ -42,28 +42,28 @@ class Shape:
 
 GRPC_SHAPE: Final = Shape(connections=4, streams=16)
 HTTP1_SHAPE: Final = Shape(connections=64, streams=1)
-"""As many in flight; HTTP/1.1 has one on each connection."""
+"""The same number of calls in flight; HTTP/1.1 has one on each connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What h2load counted."""
+    """The counts of one run of h2load."""
 
     calls: int
     bad: int
-    """Failed, errored or timed out, as HTTP knows it."""
+    """Calls that failed, had an error or timed out, by the rules of HTTP."""
     data_bytes: int
-    """Of the bodies of all answers."""
+    """Bytes of the bodies of all answers."""
 
 
 def require() -> None:
-    """Raises BenchmarkError where h2load is not installed."""
+    """Raise BenchmarkError if h2load is not installed."""
     if shutil.which("h2load") is None:
         raise BenchmarkError("h2load is missing; install it with: apt-get install nghttp2-client")
 
 
 def frame(message: bytes) -> bytes:
-    """A request body with one uncompressed message (gRPC over HTTP/2, Length-Prefixed-Message)."""
+    """Return a request body with one uncompressed message (gRPC over HTTP/2, Length-Prefixed-Message)."""
     return struct.pack(">?I", False, len(message)) + message  # noqa: FBT003  # the flag "compressed"
 
 
@@ -76,16 +76,16 @@ def run_grpc(target: str, path: str, body: Path, *, seconds: float, core: int) -
 def run_http1(
     url: str, headers: Sequence[str], body: Path | None = None, *, seconds: float, core: int
 ) -> Outcome:
-    """GET the URL over HTTP/1.1, or POST what is in the file `body`."""
+    """GET the URL over HTTP/1.1, or POST the contents of the file `body`."""
     options = [text for header in headers for text in ("-H", header)]
     data = ["-d", str(body)] if body else []
     return _run(["--h1", *options, *data, url], HTTP1_SHAPE, seconds, core)
 
 
 def require_good(outcome: Outcome, *, answer_bytes: int, in_flight: int) -> None:
-    """Raises BenchmarkError unless every call gave an answer as long as the good one.
+    """Raise BenchmarkError unless every call got an answer as long as the right one.
 
-    What was in flight when the time was up may have been counted as bytes and not as calls.
+    Of the calls that were in flight at the end, h2load may have counted the bytes but not the calls.
     """
     if outcome.bad or not outcome.calls:
         raise BenchmarkError(f"h2load: {outcome.bad} bad answers among {outcome.calls}")
@@ -125,7 +125,7 @@ def _run(arguments: Sequence[str], shape: Shape, seconds: float, core: int) -> O
 
 
 def parse(output: str) -> Outcome:
-    """Read what h2load printed. Raises BenchmarkError where it printed something else."""
+    """Read the output of h2load. Raises BenchmarkError if it has no counts."""
     requests, data = _REQUESTS.search(output), _DATA.search(output)
     if requests is None or data is None:
         raise BenchmarkError(f"h2load did not measure:\n{output[-1000:]}")

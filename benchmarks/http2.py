@@ -1,7 +1,7 @@
-"""HTTP/2 as far as a load of unary gRPC calls needs it (RFC 9113): frames, flow control, one connection.
+"""The part of HTTP/2 (RFC 9113) that a load of unary gRPC calls needs: frames, flow control, a connection.
 
-A client that spends next to nothing on a call, so that one core of load can fill a server. It does not
-decode header fields: a call that fails sends no message, which shows.
+The client spends so little on a call that one core of load can saturate a server. It does not decode header
+fields: a failed call is recognised because it has no message.
 """
 
 import socket
@@ -27,12 +27,12 @@ _READ: Final = 1 << 18
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One frame (RFC 9113, section 4.1)."""
+    """Return one frame (RFC 9113, section 4.1)."""
     return _FRAME_HEADER.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
 
 
 def request_fields(path: str, authority: str) -> bytes:
-    """The header fields of a gRPC call, without Huffman codes and without the dynamic table (RFC 7541)."""
+    """Return the header fields of a gRPC call, without Huffman codes and dynamic table (RFC 7541)."""
 
     def text(value: str) -> bytes:
         if len(value) > 126:
@@ -51,10 +51,10 @@ def request_fields(path: str, authority: str) -> bytes:
 
 
 class Connection:
-    """Calls of one method, many in flight."""
+    """A connection that makes calls of one method, many at a time."""
 
     def __init__(self, target: str, path: str, *, streams: int) -> None:
-        """`streams` = in flight at most; further ones wait here."""
+        """Connect; at most `streams` calls are in flight, and further ones wait here."""
         host, _, port = target.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -70,14 +70,14 @@ class Connection:
         self._unacknowledged = 0
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the file descriptor, for `select`."""
         return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
 
     def call(self, message: bytes) -> int:
-        """Begin a call; its number. It goes out with the next `flush` that has room for it."""
+        """Begin a call, and return its number. The next `flush` that has room sends it."""
         body = struct.pack(">?I", False, len(message)) + message  # noqa: FBT003  # the flag "compressed"
         if len(body) > _LARGEST_FRAME:
             raise BenchmarkError("a request of the load must fit one frame")
@@ -86,7 +86,7 @@ class Connection:
         return stream
 
     def flush(self) -> None:
-        """Send what flow control and the number of streams allow."""
+        """Send as much as flow control and the number of streams allow."""
         backlog, out = self._backlog, self._out
         while backlog and len(self._answers) < self._streams and len(backlog[0][1]) <= self._window:
             stream, body = backlog.popleft()
@@ -99,7 +99,7 @@ class Connection:
             out.clear()
 
     def receive(self) -> list[tuple[int, bytes | None]]:
-        """Read once; the calls that ended, each with the message of its answer, None for one that failed."""
+        """Read once; return the calls that ended, with their answers, or None for a call that failed."""
         read = self._socket.recv(_READ)
         if not read:
             raise BenchmarkError("the server closed the connection")
@@ -140,7 +140,7 @@ def _window(more: int) -> bytes:
 
 
 def _message(body: bytes) -> bytes | None:
-    """The one message in the body of an answer (gRPC over HTTP/2, Length-Prefixed-Message)."""
+    """Return the message in the body of an answer (Length-Prefixed-Message), or None if there is none."""
     if len(body) < _MESSAGE_PREFIX or int.from_bytes(body[1:5]) != len(body) - _MESSAGE_PREFIX:
         return None
     return body[_MESSAGE_PREFIX:]

@@ -1,7 +1,7 @@
-"""How long a Verify takes at which load, up to saturation: no bar, but a curve of each engine.
+"""Measures the time of a Verify by the load, up to saturation: a curve of each engine, and no bar.
 
-Calls come as a Poisson process says, whether or not those before are answered. First a closed loop says how
-much the engine can do at most; then it is offered shares of that.
+Calls begin at the times of a Poisson process, whether or not earlier calls are answered. First a closed loop
+measures the highest rate of the engine; the rates of the curve are fractions of it.
 """
 
 import statistics
@@ -17,7 +17,7 @@ _ROUNDS: Final = 3
 
 
 def curves(lineup: Lineup, bench: Bench) -> Findings:
-    """The curve of each engine that there is."""
+    """Measure the curve of each engine that is installed."""
     found, rows = Findings(), dict[str, Any]()
     for engine in ("grpcio", "envoy"):
         try:

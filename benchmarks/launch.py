@@ -1,4 +1,4 @@
-"""Starting the service under test: the real command, as an operator would. Knows no call of it."""
+"""Starts the service under test with the real command, as an operator would. Makes no calls of it."""
 
 import contextlib
 import functools
@@ -25,16 +25,16 @@ _START_SECONDS: Final = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A process that serves."""
+    """A process of the service that serves."""
 
     target: str
     process: Process
     seconds: float
-    """Until it served."""
+    """Seconds from the start until it served."""
 
 
 class Launcher:
-    """Runs the command `identity` on one store; what it starts ends with the stack."""
+    """A launcher of the command `identity` on one store; its processes end with the stack."""
 
     def __init__(
         self, stack: contextlib.ExitStack, directory: Path, core: int, environment: Mapping[str, str]
@@ -48,7 +48,7 @@ class Launcher:
     def command(
         self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Run `identity …`; what it says, as JSON."""
+        """Run `identity …`, and return its JSON output."""
         # Here and below in `directory`, out of sight of an identity.toml of whoever measures.
         run = subprocess.run(
             [*_COMMAND, *arguments, "--json"],
@@ -68,12 +68,12 @@ class Launcher:
     def serve(
         self, name: str, *, settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
     ) -> Running:
-        """Start `identity serve` and wait until it is healthy.
+        """Start `identity serve`, and wait until it is healthy.
 
         Args:
-            name: of its log.
-            settings: as environment variables, beside those of the launcher.
-            options: of the command line.
+            name: the name of its log.
+            settings: further settings, as environment variables.
+            options: options of the command line.
         """
         target, begun = reserve_address(), time.monotonic()
         process = self._stack.enter_context(

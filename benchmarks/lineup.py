@@ -1,4 +1,4 @@
-"""The line-up: starts the servers that the chosen sides need, and builds the sides. Knows no bar's limit."""
+"""Starts the servers that the chosen sides need, and builds the sides. Knows no bar's limit."""
 
 import contextlib
 import functools
@@ -23,13 +23,13 @@ from benchmarks.sides import GrpcSide, HttpSide, LoadSide, WorkSide
 
 LOOPBACK: Final = "127.0.0.1"
 POOL: Final = 4_000
-"""Tokens that are new to the server each time they come: it remembers a few hundred of them."""
+"""Tokens in turn; the server remembers a few hundred, so each is new to it whenever it comes again."""
 _FEW_REMEMBERED: Final = {"IDENTITY_CACHE_BYTES": str(2**20)}
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class Lineup:
-    """Each server is started when the first side needs it, and ended with the stack."""
+    """The servers; each is started when the first side needs it, and ended with the stack."""
 
     def __init__(self, stack: contextlib.ExitStack, bench: Bench) -> None:
         self._stack = stack
@@ -40,11 +40,11 @@ class Lineup:
         self._started: dict[str, Any] = {}
 
     def engine(self, name: str) -> str:
-        """Where the service is served by this engine: grpcio or envoy."""
+        """Return the address of the service on this engine, `grpcio` or `envoy`."""
         return self._service.target if name == "grpcio" else self._envoy
 
     def sides(self, wanted: Iterable[str]) -> tuple[dict[str, Side], dict[str, str]]:
-        """The sides of these names, ready to be measured, and why the others are not."""
+        """Return the sides of these names that can be measured, and the reasons why the others cannot."""
         asked, ready, absent = frozenset(wanted), dict[str, Side](), dict[str, str]()
         builders: Mapping[str, Callable[[], Side]] = {
             names.EMPTY: self._empty,
@@ -210,7 +210,7 @@ class Lineup:
 
     @functools.cached_property
     def seen(self) -> Any:
-        """One request, so that every verifier is asked the same."""
+        """Return the one request that every verifier gets."""
         return self._service.verify_request()
 
     @functools.cached_property
@@ -243,7 +243,7 @@ class Lineup:
         return str(self._once(f"{name}-server", start))
 
     def _once(self, name: str, start: Callable[[], Any]) -> Any:
-        """What `start` gave when it was first called, or the error that it raised then."""
+        """Return the result of the first call of `start`, or raise the error of that call."""
         if name not in self._started:
             try:
                 self._started[name] = start()
@@ -255,7 +255,7 @@ class Lineup:
         return found
 
     def _peer(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> str:
-        """Start a peer; what it prints once it serves."""
+        """Start a peer, and return the line that it prints once it serves."""
         process = Process(
             name,
             command,

@@ -1,9 +1,9 @@
-"""A load of calls that differ, or that come at a rate: h2load can do neither.
+"""Makes calls that differ, or that come at a given rate: h2load can do neither.
 
-Run as `python -m benchmarks.load TARGET` with an order as JSON on standard input; prints what it counted. In
-a closed loop each answer starts the next call. At a rate, calls begin when a Poisson process says so, whether
-or not the ones before are answered, and a call's latency counts from that moment: a server that falls behind
-cannot slow down the questions.
+Run it as `python -m benchmarks.load TARGET` with an order as JSON on standard input; it prints its counts. In
+a closed loop each answer starts the next call. At a rate, calls begin at the times of a Poisson process,
+whether or not earlier calls are answered, and the latency of a call counts from its planned begin: a server
+that falls behind cannot slow down the load.
 """
 
 import argparse
@@ -29,62 +29,62 @@ from identityapi.v1 import identity_service_pb2 as pb
 SERVICE: Final = "/identityapi.v1.IdentityService/"
 _PATIENCE: Final = 10.0
 _STREAMS: Final = 100
-"""In flight on each connection at most, where calls come at a rate: what servers commonly allow."""
+"""Most calls in flight on each connection if calls come at a rate: as many as servers commonly allow."""
 _SEED: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the program is to do, as JSON."""
+    """The order that the program carries out, as JSON."""
 
     work: str
     """empty, verify or refresh."""
     seconds: float
     items: Sequence[str] = field(default=(), repr=False)
-    """verify: serialized requests in hexadecimal, asked in turn. refresh: the token of each session."""
+    """verify: serialized requests in hexadecimal, used in turn. refresh: the token of each session."""
     rate: float = 0.0
-    """Calls a second; 0 = a closed loop."""
+    """Calls per second; 0 = a closed loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the program prints, as JSON."""
+    """The report that the program prints, as JSON."""
 
     calls: int
-    """Answered well within the time."""
+    """Calls that were answered rightly within the time."""
     seconds: float
     bad: int
     first_error: str
     busy: dict[int, float]
-    """Core → the share of the time that it worked."""
+    """Core → the fraction of the time in which it was busy."""
     p50: float
     p99: float
-    """Seconds that a call took."""
+    """Seconds of a call."""
     tokens: list[str] = field(repr=False)
     """The newest refresh token of each session."""
 
     @classmethod
     def parse(cls, text: str) -> "Report":
-        """Read what the program printed."""
+        """Read the output of the program."""
         report = json.loads(text)
         report["busy"] = {int(core): share for core, share in report["busy"].items()}
         return cls(**report)
 
 
 class Work(Protocol):
-    """What to call, and what a good answer is."""
+    """A kind of call, and the check of its answers."""
 
     path: str
 
     def next_request(self) -> bytes:
-        """The next request."""
+        """Return the next request."""
 
     def accept(self, answer: bytes) -> str:
-        """Take in an answer; the empty text, or what is wrong with it."""
+        """Check an answer; return what is wrong with it, or the empty text."""
 
 
 class EmptyCalls:
-    """The yardstick's method."""
+    """Calls of the empty method of the comparison server."""
 
     path = YARDSTICK_PATH
 
@@ -96,7 +96,7 @@ class EmptyCalls:
 
 
 class Verifications:
-    """Requests in turn; with more tokens than the server can remember, each is new to it."""
+    """Calls of Verify with the requests in turn, so many that the server does not remember their tokens."""
 
     path = f"{SERVICE}Verify"
 
@@ -116,7 +116,7 @@ class Verifications:
 
 
 class Refreshes:
-    """Each session is refreshed in its turn, so that none is refreshed more often than it must be."""
+    """Calls of Refresh for all sessions in turn, so that no session is refreshed too often."""
 
     path = f"{SERVICE}Refresh"
 
@@ -145,7 +145,7 @@ class Refreshes:
 
 
 class Load:
-    """One run. `begin` and `end` of calls are on the clock of `time.monotonic`."""
+    """One run of the load. Times are those of `time.monotonic`."""
 
     def __init__(self, target: str, work: Work, *, streams: int) -> None:
         self._work = work
@@ -159,7 +159,7 @@ class Load:
         self._first_error = ""
 
     def closed(self, seconds: float) -> tuple[int, float]:
-        """Keep as many calls in flight as h2load does; how many were answered, in how many seconds."""
+        """Keep as many calls in flight as h2load does; return the number of answers, and the seconds."""
         begun = time.monotonic()
         end = begun + seconds
         for _ in range(GRPC_SHAPE.in_flight):
@@ -175,7 +175,7 @@ class Load:
         return calls, now - begun
 
     def at_rate(self, rate: float, seconds: float) -> tuple[int, float]:
-        """Begin so many calls a second, and wait for all of them."""
+        """Begin calls at this rate, and wait for all of them; return their number, and the seconds."""
         chance = random.Random(_SEED)  # noqa: S311  # when a call comes is no secret
         begun = due = time.monotonic()
         end, calls = begun + seconds, 0
@@ -211,7 +211,7 @@ class Load:
         self._begun[self._turn][stream] = at
 
     def _exchange(self, patience: float) -> int:
-        """Send what waits, take in what came; how many calls ended."""
+        """Send the calls that wait, and read answers; return how many calls ended."""
         for connection in self._connections:
             connection.flush()
         # Not epoll: its timeouts are whole milliseconds.
@@ -229,7 +229,7 @@ class Load:
         return count
 
     def _drain(self) -> int:
-        """Wait for what is in flight; how many calls ended."""
+        """Wait for the calls in flight; return how many ended."""
         count, end = 0, time.monotonic() + _PATIENCE
         while any(self._begun):
             if time.monotonic() > end:
@@ -239,7 +239,7 @@ class Load:
 
 
 def run(target: str, order: Order) -> Report:
-    """Do what is ordered."""
+    """Carry out the order."""
     work = _work(order)
     load = Load(target, work, streams=_STREAMS if order.rate else GRPC_SHAPE.streams)
     try:
@@ -258,7 +258,7 @@ def _work(order: Order) -> Work:
 
 
 def main() -> None:
-    """Run the load once and print what it counted."""
+    """Run the load once, and print the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("target", help="HOST:PORT")
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Bar B4: verifying without asking, by the Python client. Run as `python -m benchmarks.local`.
+"""Measures bar B4: `LocalVerifier` of the Python client. Run it as `python -m benchmarks.local`.
 
-A service on an embedded store runs in this process; the client follows it over a real channel. Nothing is
-measured but calls of `LocalVerifier.verify`, and each of them must say that its token is good.
+A service on an embedded store runs in this process; the client follows it over a real channel. Only calls of
+`LocalVerifier.verify` are measured, and each of them must verify its token.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _PROGRAM: Final = (sys.executable, "-m", "benchmarks.local")
 
 
 def trial(bench: Bench) -> Findings:
-    """Measure in a process of its own, whose memory and threads are those of a client."""
+    """Measure in a separate process, which has the memory and threads of a client."""
     bench.say("verifying in the client")
     run = subprocess.run(
         [*_PROGRAM, "--rounds", str(bench.rounds), "--core", str(bench.cores.server)],
@@ -60,7 +60,7 @@ def trial(bench: Bench) -> Findings:
 
 
 def main() -> None:
-    """Measure, and print the µs of each round as JSON."""
+    """Measure, and print the microseconds of each round as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--core", type=int, help="to run on; default the first")
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """µs in each round: for a token seen before, for one never seen, for the primitive alone."""
+    """Return the microseconds in each round: for a seen token, a new token, and the primitive alone."""
     found: dict[str, list[float]] = {names.LOCAL_SEEN: [], names.LOCAL_NEW: [], names.LOCAL_RAW: []}
     with _service() as (target, issuer, tokens):
         key = ec.generate_private_key(ec.SECP256R1())
@@ -98,7 +98,7 @@ _SCOPES = ("read",)
 
 
 def _each(call: Callable[[str], object], tokens: Sequence[str]) -> float:
-    """µs for one."""
+    """Return the microseconds of one call."""
     begun = time.perf_counter()
     for token in tokens:
         call(token)
@@ -107,7 +107,7 @@ def _each(call: Callable[[str], object], tokens: Sequence[str]) -> float:
 
 @contextmanager
 def _service() -> Iterator[tuple[str, str, list[str]]]:
-    """Where it serves, its issuer, and tokens of it that nobody has verified yet."""
+    """Yield the address of a service, its issuer, and new tokens."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="identity-bench-")))
         settings = Settings(

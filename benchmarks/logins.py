@@ -1,8 +1,8 @@
-"""What password sign-ins do to Verify: bar B12.
+"""Measures the effect of password sign-ins on Verify: bar B12.
 
 64 sign-ins are kept in flight, with argon2id at its default cost, while another process verifies one token
-after the other; rounds with and without them take turns, in one run on one core. As a program it is what
-keeps them in flight: `python -m benchmarks.logins TARGET PASSWORD_FILE`.
+after the other. Rounds with and without sign-ins take turns, in one run on one core. Run as a program
+(`python -m benchmarks.logins TARGET PASSWORD_FILE`), it keeps the sign-ins in flight.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from identityapi.v1 import token_pb2
 
 IN_FLIGHT: Final = 64
 _LONGER: Final = 2
-"""Times as long as other rounds: there must be enough calls for a p99."""
+"""How many times as long as other rounds a round is, so that there are enough calls for a p99."""
 _AT_ONCE: Final = {
     # Room for all of them, and for those of the round before that nobody waits for any more: else most
     # would be told to come again, and there would be less to bear.
@@ -37,7 +37,7 @@ _AT_ONCE: Final = {
 
 
 def trial(bench: Bench) -> Findings:
-    """Rounds with and without sign-ins, in turn."""
+    """Measure rounds with and without sign-ins, in turn."""
     root = bench.root / "logins"
     with (
         service.serve(root, f"sqlite:///{root}/identity.db", bench.cores, settings=_AT_ONCE) as running,
@@ -64,7 +64,7 @@ def trial(bench: Bench) -> Findings:
 
 
 def latencies(stub: pb_grpc.IdentityServiceStub, request: pb.VerifyRequest, seconds: float) -> list[float]:
-    """Seconds that each call took; every answer must be good."""
+    """Return the seconds of each call. Every answer must be right."""
     found, end = [], time.perf_counter() + seconds
     while (started := time.perf_counter()) < end:
         answer = stub.Verify(request)
@@ -79,7 +79,7 @@ def p99(values: Sequence[float]) -> float:
 
 @contextlib.contextmanager
 def signing_in(running: Service, root: Path, cores: Cores) -> Iterator[list[int]]:
-    """64 sign-ins in flight until the block ends; then how many were done."""
+    """Keep 64 sign-ins in flight until the block ends; the list then holds the number that succeeded."""
     secret = root / "password"
     secret.touch(mode=0o600)
     secret.write_text(running.password)
@@ -99,7 +99,10 @@ def signing_in(running: Service, root: Path, cores: Cores) -> Iterator[list[int]
 
 
 def keep_signing_in(target: str, username: str, password: str) -> None:
-    """Keep so many sign-ins in flight until standard input ends; prints when one is done, then how many."""
+    """Keep 64 sign-ins in flight until standard input ends.
+
+    Prints a line after the first one, and their number at the end.
+    """
     credential = token_pb2.Credential(password=token_pb2.Password(username=username, password=password))
     request = pb.IssueRequest(credential=credential)
     in_flight: deque[Any] = deque()

@@ -1,6 +1,6 @@
-"""Measuring: several sides in turn, round after round, so that a machine that slows down slows all of them.
+"""Measures several sides in turn, round after round, so that a machine that slows down affects all of them.
 
-Owns what a side is and how its rounds are summed up. Knows no server and no bar.
+Defines a side, and how its rounds are summarised. Knows no server and no bar.
 """
 
 import statistics
@@ -15,34 +15,34 @@ import grpc
 from benchmarks.processes import BenchmarkError, Cores
 
 FAILURES: Final = (BenchmarkError, grpc.RpcError, subprocess.SubprocessError, OSError, AssertionError)
-"""What a measurement may meet; it is then missing, and the others go on."""
+"""Errors after which a measurement is missing, while the others continue."""
 WARM_UP: Final = 0.5
-"""Seconds before the first round, for each side; not counted."""
+"""Seconds for which each side is warmed up before the first round."""
 PER_SECOND: Final = "calls/s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One side in one round."""
+    """The result of one side in one round."""
 
     rate: float
-    """Good answers per second."""
+    """Right answers per second."""
     server_busy: float
-    """The share of the time that the server's core worked, from 0 to 1."""
+    """The fraction of the time in which the server's core was busy."""
     load_busy: float
-    """The share of the time that the load's core worked; a Redis that is asked meanwhile is on it too."""
+    """The fraction of the time in which the load's core was busy. Redis runs on it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One thing that was measured, over all rounds."""
+    """The values of one figure in all rounds."""
 
     title: str
     values: Sequence[float]
-    """One for each round."""
+    """One value for each round."""
     unit: str = PER_SECOND
     server_busy: float | None = None
-    """The median; None where no core was kept busy."""
+    """The median; None if no core was kept busy."""
     load_busy: float | None = None
 
     @classmethod
@@ -62,13 +62,13 @@ class Figures:
 
 @dataclass(slots=True, kw_only=True)
 class Findings:
-    """All that a run found out, and why it did not find out the rest."""
+    """The figures of a run, and the reasons for those that are missing."""
 
     figures: dict[str, Figures] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
-    """What could not be measured → why."""
+    """The name of a figure that could not be measured → the reason."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What no bar asks for: as it stands in the JSON."""
+    """Results that no bar needs, as they are in the JSON."""
 
     def add(self, other: "Findings") -> None:
         self.figures |= other.figures
@@ -78,40 +78,40 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where and how long to measure."""
+    """The parameters of a run."""
 
     root: Path
-    """A folder that is deleted afterwards."""
+    """A directory that is deleted afterwards."""
     cores: Cores
     rounds: int
     seconds: float
-    """Of a round."""
+    """The length of a round."""
     say: Callable[[str], None]
-    """Takes what is being done now, for whoever waits."""
+    """Reports the progress to the user."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something is missing, in one line."""
+    """Return the reason why a figure is missing, in one line."""
     return error.reason if isinstance(error, BenchmarkError) else repr(error).partition("\n")[0]
 
 
 class Side(Protocol):
-    """One server, one kind of call, one kind of load."""
+    """A side: one server with one kind of call and one kind of load."""
 
     @property
     def title(self) -> str:
-        """What is measured, for the table."""
+        """The name of the side in the table."""
 
     @property
     def unit(self) -> str:
-        """Of its rate."""
+        """The unit of its rate."""
 
     def measure(self, seconds: float) -> Sample:
-        """One round. Raises BenchmarkError where an answer was wrong before, after or meanwhile."""
+        """Measure one round. Raises BenchmarkError if an answer was wrong before, during or after it."""
 
 
 def alternate(sides: Mapping[str, Side], bench: Bench) -> Findings:
-    """Measure every side in every round. A side with one wrong answer is out, with all its rounds."""
+    """Measure every side in every round. All rounds of a side with one wrong answer are discarded."""
     found = Findings()
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
 

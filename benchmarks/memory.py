@@ -1,4 +1,4 @@
-"""What one process needs when nobody calls it, and what a soak said: bar B11."""
+"""Measures the memory of an idle process, and reads the result of a soak: bar B11."""
 
 import base64
 import contextlib
@@ -12,13 +12,13 @@ from benchmarks.launch import Launcher
 from benchmarks.measure import Bench, Figures, Findings
 
 SOAK_RESULT: Final = Path(__file__).parent / "results" / "soak.json"
-"""Where the JSON of a soak is looked for; a soak takes too long to be part of a run."""
+"""The file with the JSON of a soak, which takes too long to be part of a run."""
 SOAK: Final = (names.SOAK_CALLS, names.SOAK_GROWTH, names.SOAK_GOOD)
 _MB: Final = 1_000_000
 
 
 def trial(bench: Bench, soak_result: Path = SOAK_RESULT) -> Findings:
-    """Start the service several times; look at its memory as soon as it serves."""
+    """Start the service several times, and measure its memory as soon as it serves."""
     root, values, alone = bench.root / "memory", list[float](), list[float]()
     root.mkdir()
     with redis_server.serve(root, bench.cores.load) as url:
@@ -44,7 +44,7 @@ def trial(bench: Bench, soak_result: Path = SOAK_RESULT) -> Findings:
 
 
 def soak(result: Path) -> Findings:
-    """What the soak found: what it printed as JSON."""
+    """Return the figures of a soak, from its JSON output."""
     if not result.exists():
         reason = f"no soak has been run: there is no {result.parent.name}/{result.name}"
         return Findings(absent=dict.fromkeys(SOAK, reason))

@@ -1,4 +1,4 @@
-"""The names of everything that is measured: whoever measures and whoever judges agree on them here."""
+"""The names of all figures, shared by the code that measures and the code that judges."""
 
 from typing import Final
 
@@ -39,7 +39,7 @@ MANY_WATCHERS: Final = 1000
 
 
 def spread(watchers: int, quantile: str) -> str:
-    """Until the last of all knows; `quantile` is p50 or p99."""
+    """Return the name of the time until the last recipient knows; `quantile` is p50 or p99."""
     return f"spread-{watchers}-watchers-{quantile}"
 
 

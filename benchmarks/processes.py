@@ -1,4 +1,4 @@
-"""Processes of a benchmark: each on one core, each ended by its own pid. Knows not what they serve."""
+"""The processes of a benchmark: each runs on one core, and is ended by its pid. Knows no service."""
 
 import contextlib
 import os
@@ -19,30 +19,30 @@ _REASON_LENGTH: Final = 300
 
 
 class BenchmarkError(Exception):
-    """Nothing could be measured, or what was measured does not count; the message says why."""
+    """Nothing could be measured, or the result does not count; the message gives the reason."""
 
     @property
     def reason(self) -> str:
-        """In one line: what happened, and of a log that is quoted the last line that says why."""
+        """Return one line: what happened, and the last line of a quoted log that gives the reason."""
         happened, *quoted = filter(None, (line.strip(" │╭╮╰╯─") for line in str(self).splitlines()))
         errors = [line for line in quoted if "error" in line.lower() and " " in line] or quoted
         return f"{happened} {errors[-1]}"[:_REASON_LENGTH] if errors else happened
 
 
 class StoppedError(Exception):
-    """Somebody wants the benchmark to end; no measurement may take it for its own failure."""
+    """The benchmark was told to end; no measurement may treat this as its own failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """Which core serves, and which one makes the load and runs what the servers depend on."""
+    """The core for the servers, and the core for the load and for what the servers depend on."""
 
     server: int
     load: int
 
     @classmethod
     def choose(cls) -> "Cores":
-        """The first two that this process may run on."""
+        """Return the first two cores that this process may run on."""
         allowed = sorted(os.sched_getaffinity(0))
         if len(allowed) < 2:
             raise BenchmarkError("two cores are needed: one for the server and one for the load")
@@ -50,14 +50,14 @@ class Cores:
 
 
 class Stopwatch:
-    """How long something took, and how busy each core was meanwhile, whoever kept it busy."""
+    """A stopwatch that also measures how busy each core was, by any process."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._before = _core_seconds()
 
     def busy(self) -> dict[int, float]:
-        """Core → the share of the time since the start that it worked, from 0 to 1."""
+        """Return the fraction of the time since the start for which each core was busy, from 0 to 1."""
         elapsed = time.monotonic() - self._start
         return {
             core: min(1.0, (seconds - self._before[core]) / elapsed)
@@ -66,7 +66,7 @@ class Stopwatch:
 
 
 def _core_seconds() -> dict[int, float]:
-    """Core → seconds of work since the machine started (proc_stat(5))."""
+    """Return the seconds for which each core was busy since the machine started (proc_stat(5))."""
     lines = Path("/proc/stat").read_text().splitlines()
     rows = [line.split() for line in lines if line.startswith("cpu") and line[3].isdigit()]
     # The fields: user, nice, system, idle, iowait, irq, softirq, steal, guest (part of user).
@@ -75,7 +75,7 @@ def _core_seconds() -> dict[int, float]:
 
 @contextlib.contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What this thread starts meanwhile runs on that core only: a child inherits the affinity."""
+    """Let the processes that this thread starts within the block run on that core only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -85,7 +85,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 class Process:
-    """A child on one core, ended when the block ends."""
+    """A child process on one core, ended when the block ends."""
 
     def __init__(
         self,
@@ -125,23 +125,23 @@ class Process:
 
     @property
     def resident_bytes(self) -> int:
-        """Its memory now."""
+        """The resident memory of the process now."""
         return _resident_bytes(self._child.pid)
 
     @property
     def largest_child_bytes(self) -> int:
-        """The memory now of the largest process that it started."""
+        """The resident memory now of the largest process that it started."""
         pid = self._child.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return max((_resident_bytes(int(child)) for child in children), default=0)
 
     def first_line(self) -> str:
-        """What the child prints once it serves. Raises BenchmarkError where it ends without."""
+        """Return the line that the child prints once it serves. Raises BenchmarkError if it ends before."""
         self.wait_until(lambda: b"\n" in self._output.read_bytes())
         return self._output.read_text().splitlines()[0]
 
     def wait_until(self, ready: Callable[[], bool], patience: float = _PATIENCE) -> None:
-        """Poll until `ready()`. Raises BenchmarkError where the child ends first, or takes too long."""
+        """Poll until `ready()`. Raises BenchmarkError if the child ends first, or takes too long."""
         deadline = time.monotonic() + patience
         while not ready():
             self.require_running()
@@ -150,17 +150,17 @@ class Process:
             time.sleep(_POLL)
 
     def require_running(self) -> None:
-        """Raises BenchmarkError where it has ended."""
+        """Raise BenchmarkError if the child has ended."""
         if self._child.poll() is not None:
             raise self._failure(f"ended with code {self._child.returncode}")
 
     def _failure(self, what: str) -> BenchmarkError:
-        """An error with the end of the child's log."""
+        """Return an error with the end of the child's log."""
         log = self._log.read_text(errors="replace")[-_LOG_TAIL:]
         return BenchmarkError(f"{self._name} {what}; its log ends with:\n{log}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that is not enough."""
+        """End the child with SIGTERM, or with SIGKILL if it does not end."""
         if self._child.poll() is None:
             self._child.terminate()
             try:
@@ -171,11 +171,11 @@ class Process:
 
 
 def _resident_bytes(pid: int) -> int:
-    """See proc_pid_statm(5)."""
+    """Return the resident memory of a process (proc_pid_statm(5))."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _dies_with_us() -> Sequence[str]:
-    """So that a benchmark that was killed leaves no server behind, where util-linux is there."""
+    """Return a command prefix that ends the child if the benchmark is killed; empty without util-linux."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []

@@ -1,6 +1,6 @@
-"""Redis for a benchmark: syncs its append-only file at every write, as the service wants it by default.
+"""Redis for a benchmark: syncs its append-only file at every write, as the service requires by default.
 
-Not that of the tests: this one is pinned to a core and ends with the benchmark even where that is killed.
+Unlike the Redis of the tests it is pinned to a core, and ends even if the benchmark is killed.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _OPTIONS = {
 
 @contextlib.contextmanager
 def serve(directory: Path, core: int) -> Iterator[str]:
-    """Serve until the block ends; gives the URL."""
+    """Run Redis until the block ends, and yield its URL."""
     binary = shutil.which("redis-server") or shutil.which("valkey-server") or _packaged()
     port = reserve_port()
     options = _OPTIONS | {"port": str(port), "dir": str(directory)}

@@ -1,4 +1,4 @@
-"""The report: one table for people, JSON for programs. Measures nothing."""
+"""The report: a table for people, and JSON for programs. Measures nothing."""
 
 import importlib.metadata
 import os
@@ -18,7 +18,7 @@ _PACKAGES: Final = ("grpcio", "protobuf", "cryptography", "pyjwt", "redis", "fas
 
 
 def table(found: Findings, results: Sequence[Result]) -> str:
-    """Each bar with its ratio and the figures that it comes from, then all figures, then what is missing."""
+    """Return the table: the bars with their ratios, then all figures, then those that are missing."""
     parts = [_bars(found, results), _all_figures(found), *_missing(found, results), *limits(found)]
     return "\n\n".join(part for part in parts if part)
 
@@ -58,7 +58,7 @@ def _all_figures(found: Findings) -> str:
 
 
 def _missing(found: Findings, results: Sequence[Result]) -> list[str]:
-    """What was not measured, and why: by bar, then what no bar needs."""
+    """Return the figures that are missing, with the reasons: by bar, then those that no bar needs."""
     reasons = [
         f"{result.bar.name} not measured: {outcome.reason}"
         for result in results
@@ -71,7 +71,7 @@ def _missing(found: Findings, results: Sequence[Result]) -> list[str]:
 
 
 def limits(found: Findings) -> list[str]:
-    """What a reader must know about sides that their server did not limit."""
+    """Return notes about the sides that their server did not limit."""
     lines = [
         f"{side.title}: the server's core was only {side.server_busy:.0%} busy, so the server can do more "
         f"than this shows (load core: {side.load_busy:.0%})."
@@ -88,7 +88,7 @@ def limits(found: Findings) -> list[str]:
 
 
 def as_json(found: Findings, results: Sequence[Result], *, rounds: int, seconds: float) -> dict[str, Any]:
-    """The same, with every round and the machine it ran on."""
+    """Return the report as JSON, with every round and the machine."""
     return {
         "machine": _machine(),
         "rounds": rounds,
@@ -167,7 +167,7 @@ def _short(unit: str) -> str:
 
 
 def number(value: float) -> str:
-    """With as many digits as mean something."""
+    """Return a number with its significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 

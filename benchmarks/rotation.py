@@ -1,8 +1,8 @@
-"""Keys that rotate and are retired under load. `python -m benchmarks.rotation`.
+"""Rotates and retires keys under load. Run it as `python -m benchmarks.rotation`.
 
-Two processes verify tokens of every key there was, at a steady rate, while keys are rotated and some of
-them retired. Each call is judged by when it began and ended: a good token may never be refused, and one of
-a retired key never be taken once RetireKey has returned.
+Two processes verify tokens of every key that there was, at a steady rate, while keys are rotated and some of
+them retired. Each call is judged by its begin and its end: a good token must never be rejected, and a token
+of a retired key must never be accepted by a call that begins after RetireKey has returned.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 
 CLIENTS: Final = 2
 _FRESH_SECONDS: Final = 0.1
-"""How often a client asks for another token."""
+"""Seconds after which a client requests another token."""
 _DEADLINE: Final = 10.0
 _RETIRE_EVERY: Final = 4
 _SETTINGS: Final = {"IDENTITY_PUBLISH_BEFORE": "0s"}
@@ -40,25 +40,25 @@ _SETTINGS: Final = {"IDENTITY_PUBLISH_BEFORE": "0s"}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One Verify, on the clock that all processes of the machine share."""
+    """One call of Verify, with times by the clock that all processes of the machine share."""
 
     key_id: str
     begun: float
     ended: float
     outcome: str
-    """verified, rejected, or the status of a call that failed."""
+    """`verified`, `rejected`, or the status of a call that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """When RetireKey was called, and when it had returned."""
+    """The times when RetireKey was called, and when it had returned."""
 
     begun: float
     ended: float
 
 
 def main() -> int:
-    """Measure, print, and say whether nothing was answered wrongly."""
+    """Measure, print the result, and return 0 if every answer was right."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rotation")
     parser.add_argument("--rotations", type=int, default=20)
     parser.add_argument("--rate", type=int, default=1000, help="calls a second, of both clients together")
@@ -95,7 +95,7 @@ def measure(running: Service, rotations: int, rate: int, pause: float) -> dict[s
 
 
 def rotate(running: Service, rotations: int, pause: float) -> dict[str, Retirement]:
-    """Rotate so often, and retire the key before each fourth one; when each was retired."""
+    """Rotate the keys, and retire each fourth key once it is replaced; return when each was retired."""
     retired: dict[str, Retirement] = {}
     with grpc.insecure_channel(running.target) as channel:
         stub = admin_grpc.AdminServiceStub(channel)
@@ -116,7 +116,7 @@ def rotate(running: Service, rotations: int, pause: float) -> dict[str, Retireme
 
 
 def keep_verifying(target: str, issue: bytes, rate: float, stop: Any) -> list[Call]:
-    """Verify tokens at this rate until told to stop, a new one among them every now and then."""
+    """Verify tokens at this rate until `stop` is set; request a new token now and then."""
     calls: list[Call] = []
     tokens: list[tuple[str, str]] = []
     done, sent = threading.Semaphore(0), 0
@@ -149,7 +149,7 @@ def keep_verifying(target: str, issue: bytes, rate: float, stop: Any) -> list[Ca
 
 
 def judge(calls: Sequence[Call], retired: Mapping[str, Retirement], rotations: int) -> dict[str, Any]:
-    """How many calls there were, and how many were answered as they may not be."""
+    """Return the number of calls, and of wrong answers."""
     wrong: Counter[str] = Counter()
     for call in calls:
         when = retired.get(call.key_id)

@@ -1,7 +1,7 @@
-"""The service under test as it runs: prepares what is measured, and knows what a good answer is.
+"""The running service under test: prepares the requests, and checks the answers.
 
-It runs with its default settings, but for cheap password hashing: sign-ins only prepare the load, and the one
-bar that times them says otherwise.
+It runs with its default settings, except for cheap password hashing: sign-ins only prepare the load. The bar
+that measures sign-ins uses the default cost.
 """
 
 from __future__ import annotations  # grpcio's classes are generic for the type checker only
@@ -27,9 +27,9 @@ from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
 DENIALS: Final = 10_000
-"""Live entries of the denylist while Verify is measured."""
+"""Live denials while Verify is measured."""
 SESSIONS: Final = 2_000
-"""Chains that the refreshes go round, so that one session is refreshed about once in a round."""
+"""Sessions that are refreshed in turn, so that each is refreshed about once in a round."""
 BATCH: Final = 100
 """Tokens in one VerifyBatch."""
 USER: Final = "benchmark"
@@ -58,8 +58,11 @@ def serve(
     """Initialise the store, create a client and a user, and serve until the block ends.
 
     Args:
-        fill: puts more into the store before the service starts.
-        settings: beside the defaults, as environment variables.
+        directory: for the files of the service.
+        store_url: the store.
+        cores: the core of the service, and that of the load.
+        fill: adds more to the store before the service starts.
+        settings: settings that differ from the defaults, as environment variables.
     """
     directory.mkdir(parents=True, exist_ok=True)
     master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -85,7 +88,7 @@ def serve(
 
 
 class Service:
-    """One process of it, with one client and one user; others may be started on the same store."""
+    """One process of the service, with one client and one user. Others may be started on the same store."""
 
     def __init__(
         self,
@@ -114,7 +117,7 @@ class Service:
         return self.running.process
 
     def deny(self, count: int) -> None:
-        """Revoke so many random token ids."""
+        """Revoke this many random token ids."""
         metadata = self.admin_metadata()
         requests = [pb.RevokeRequest(token_id=secrets.token_urlsafe(16)) for _ in range(count)]
         _all(
@@ -122,47 +125,47 @@ class Service:
         )
 
     def admin_metadata(self, scope: str = "identity.revoke") -> tuple[tuple[str, str], ...]:
-        """What goes along with a call of the administrator."""
+        """Return the metadata of a call of the administrator."""
         admin = self._issue(self._admin, audience=None, scope=scope)
         return (("authorization", f"Bearer {admin}"),)
 
     def jwks(self) -> str:
-        """The public keys."""
+        """Return the public keys."""
         stub = trust_grpc.TrustServiceStub(self._channel)
         return stub.GetKeys(trust_pb.GetKeysRequest(), timeout=_DEADLINE).key_set.jwks
 
     def issuer(self) -> str:
-        """What its tokens name as their issuer."""
+        """Return the issuer that its tokens name."""
         answer = self._stub.Verify(self.verify_request(), timeout=_DEADLINE)
         return answer.verified.issuer
 
     def access_token(self) -> str:
-        """A good token of the client."""
+        """Return a good access token of the client."""
         return self._issue(self._client, audience=AUDIENCE, scope=_SCOPE)
 
     def sign_in(self, count: int) -> list[str]:
-        """Sign in so often; the refresh token of each session."""
+        """Sign in this many times; return the refresh token of each session."""
         password = token_pb2.Password(username=USER, password=self.password)
         requests = [pb.IssueRequest(credential=token_pb2.Credential(password=password))] * count
         answers = _all(lambda request: self._stub.Issue.future(request, timeout=_DEADLINE), requests)
         return [answer.token_set.refresh_token for answer in answers]
 
     def verify_request(self) -> pb.VerifyRequest:
-        """A Verify of one good token."""
+        """Return a request of Verify with a good token."""
         return _verify_request(self.access_token())
 
     def verify_requests(self, count: int) -> list[pb.VerifyRequest]:
-        """As many of as many good tokens, none of which anybody has verified."""
+        """Return this many requests of Verify, each with a new token."""
         request = self._issue_request(self._client, AUDIENCE, _SCOPE)
         answers = _all(lambda one: self._stub.Issue.future(one, timeout=_DEADLINE), [request] * count)
         return [_verify_request(answer.token_set.access_token) for answer in answers]
 
     def verify_batch_request(self) -> pb.VerifyBatchRequest:
-        """A VerifyBatch of different good tokens."""
+        """Return a request of VerifyBatch with different good tokens."""
         return pb.VerifyBatchRequest(requests=self.verify_requests(BATCH))
 
     def issue_request(self) -> pb.IssueRequest:
-        """An Issue by client secret."""
+        """Return a request of Issue with the client secret."""
         return self._issue_request(self._client, AUDIENCE, _SCOPE)
 
     def _issue(self, client: Mapping[str, str], *, audience: str | None, scope: str) -> str:
@@ -183,7 +186,7 @@ def _verify_request(token: str) -> pb.VerifyRequest:
 
 
 def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[RequestT]) -> list[AnswerT]:
-    """Make all the calls, some at a time. Raises BenchmarkError at the first that fails."""
+    """Make all the calls, 16 at a time. Raises BenchmarkError at the first one that fails."""
     answers: list[AnswerT] = []
     in_flight: deque[grpc.Future[AnswerT]] = deque()
     waiting = deque(requests)
@@ -198,7 +201,7 @@ def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[Re
 
 
 def good_verify(answer: bytes) -> str:
-    """A Check: one token, verified."""
+    """Check an answer of Verify: the token is verified."""
     try:
         response = pb.VerifyResponse.FromString(answer)
     except DecodeError:
@@ -207,7 +210,7 @@ def good_verify(answer: bytes) -> str:
 
 
 def good_batch(answer: bytes) -> str:
-    """A Check: every token of the batch, verified, and no two the same."""
+    """Check an answer of VerifyBatch: all tokens are verified, and no two are the same."""
     try:
         responses = pb.VerifyBatchResponse.FromString(answer).responses
     except DecodeError:
@@ -218,7 +221,7 @@ def good_batch(answer: bytes) -> str:
 
 
 def good_issue(answer: bytes) -> str:
-    """A Check: one token."""
+    """Check an answer of Issue: it has a token."""
     try:
         token_set = pb.IssueResponse.FromString(answer).token_set
     except DecodeError:
@@ -233,4 +236,4 @@ def _verified(response: pb.VerifyResponse) -> str:
 
 
 CHECKS: Final[Mapping[str, Check]] = {"Verify": good_verify, "VerifyBatch": good_batch, "Issue": good_issue}
-"""By method."""
+"""The check of each method."""

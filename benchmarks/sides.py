@@ -22,12 +22,12 @@ from benchmarks.processes import BenchmarkError, Cores, Stopwatch, on_core
 _DEADLINE: Final = 10.0
 _LOAD_SLACK: Final = 90.0
 Check = Callable[[bytes], str]
-"""Looks at one serialized answer; the empty text, or what is wrong with it."""
+"""Checks one serialized answer; returns what is wrong with it, or the empty text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcSide:
-    """The same gRPC request over and over."""
+    """A side that repeats one gRPC request."""
 
     title: str
     target: str
@@ -35,10 +35,10 @@ class GrpcSide:
     request: bytes
     check: Check
     body: Path
-    """A file to write the framed request to."""
+    """The file to write the framed request to."""
     cores: Cores
     per_call: int = 1
-    """What one call answers, where that is what is counted."""
+    """Results in one answer, if results are counted and not calls."""
     unit: str = PER_SECOND
 
     def measure(self, seconds: float) -> Sample:
@@ -52,7 +52,7 @@ class GrpcSide:
         return _sample(self.per_call * outcome.calls / seconds, busy, self.cores)
 
     def _checked_call(self) -> int:
-        """One call through a real channel; how long its good answer is on the wire."""
+        """Make one call through a grpcio channel, check the answer, and return its length on the wire."""
         with grpc.insecure_channel(self.target) as channel:
             method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self.path)
             try:
@@ -66,7 +66,7 @@ class GrpcSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSide:
-    """The same request over and over, on HTTP/1.1."""
+    """A side that repeats one request over HTTP/1.1."""
 
     title: str
     url: str
@@ -74,7 +74,7 @@ class HttpSide:
     check: Check
     cores: Cores
     body: Path | None = None
-    """A file to POST; None = GET."""
+    """The file to POST; None = GET."""
     unit: str = PER_SECOND
 
     def measure(self, seconds: float) -> Sample:
@@ -102,7 +102,7 @@ class HttpSide:
 
 @dataclass(slots=True, kw_only=True)
 class LoadSide:
-    """Calls that differ, by the load process, which looks at every answer."""
+    """A side whose calls differ; the load process makes them, and checks every answer."""
 
     title: str
     target: str
@@ -121,7 +121,7 @@ class LoadSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkSide:
-    """Work without a server around it, in this process but on the server's core."""
+    """A side without a server: work in this process, on the server's core."""
 
     title: str
     work: Callable[[], object]
@@ -138,7 +138,7 @@ class WorkSide:
 
 
 def run_load(title: str, target: str, order: load.Order, cores: Cores) -> load.Report:
-    """Run the load process once. Raises BenchmarkError where an answer was wrong or none came."""
+    """Run the load process once. Raises BenchmarkError if an answer was wrong, or if there was none."""
     with on_core(cores.load):
         try:
             run = subprocess.run(

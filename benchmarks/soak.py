@@ -1,8 +1,10 @@
-"""A million calls of every kind: does the service stay as it is? `python -m benchmarks.soak`, `make soak`.
+"""Makes a million calls of every kind, and checks that memory stays flat. `make soak` runs it.
 
-The real server process on Redis, with watchers, revocations and key rotations; every answer is judged, and
-memory, descriptors and threads are sampled. Exit codes: 0 nothing was wrong and nothing grew, 1 something
-was or did, 2 nothing was measured.
+The server is the real process on Redis, with watchers, revocations and key rotations. Every answer is
+checked; memory, descriptors and threads are sampled. See docs/benchmarks/soak.md.
+
+Exit codes: 0 every answer was right and no sampled value grew, 1 an answer was wrong or a value grew, 2
+nothing was measured, or the time was over before all calls were made.
 """
 
 import argparse
@@ -36,7 +38,7 @@ _ROTATIONS: Final = 20
 _WATCHERS: Final = 4
 _SESSIONS: Final = 500
 _SAMPLES: Final = 400
-"""In the whole run, about: one each time so many calls are over."""
+"""Approximate number of samples in a run; they are the same number of calls apart."""
 _DEADLINE: Final = 30.0
 _LEEWAY: Final = 2.0
 _LOCAL_POOL: Final = ("grpc.use_local_subchannel_pool", 1)
@@ -54,7 +56,7 @@ _SETTINGS: Final = {
 
 
 def main() -> int:
-    """Run it, print what was found, and say whether all is well."""
+    """Run the soak, print the result, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--calls", type=int, default=_CALLS)
     parser.add_argument("--seconds", type=float, default=600.0, help="by then it must be through")
@@ -80,7 +82,10 @@ def main() -> int:
 
 
 def run(calls: int, seconds: float, *, engine: str | None = None) -> dict[str, Any]:
-    """Make so many calls, or as many as the seconds allow. Raises BenchmarkError: nothing was measured."""
+    """Make this many calls, or as many as fit into the time, and return the result.
+
+    Raises BenchmarkError if nothing was measured.
+    """
     cores = Cores.choose()
     settings = _SETTINGS | ({"IDENTITY_ENGINE": engine} if engine else {})
     with tempfile.TemporaryDirectory(prefix="identity-bench-") as directory, ExitStack() as stack:
@@ -118,7 +123,7 @@ _SHOWN: Final = ("rss_bytes", "descriptors", "threads")
 
 
 def _drive(running: Service, load: "_Load", seconds: float) -> tuple[list[Sample], int]:
-    """Sample and rotate until the load is through."""
+    """Take samples and rotate keys until the load has ended."""
     samples: list[Sample] = []
     rotations = 0
     begun = time.monotonic()
@@ -148,7 +153,7 @@ def _rotate(running: Service) -> None:
 
 
 class _Load:
-    """Keeps a number of calls in flight until all are made; each answer starts the next."""
+    """A load that keeps a number of calls in flight; each answer starts the next call."""
 
     def __init__(self, target: str, mix: Mix, total: int) -> None:
         self.total = total
@@ -168,7 +173,7 @@ class _Load:
             self._next(index % len(self._channels))
 
     def wait_for(self, calls: float) -> bool:
-        """Until so many are done, or a second is over; whether all are."""
+        """Wait for this many calls, or for a second; return whether all calls are done."""
         with self._progress:
             self._progress.wait_for(lambda: self.done >= calls, timeout=1.0)
             return self.done >= self.total
@@ -213,7 +218,7 @@ class _Load:
 
 
 class _Watchers:
-    """Streams that follow everything; one that is cut off is wrong."""
+    """Streams of Watch; it is an error if one of them is cut off."""
 
     def __init__(self, target: str) -> None:
         self.heard = 0
@@ -239,7 +244,7 @@ class _Watchers:
         self._channel.close()
 
     def await_all(self, revocations: int) -> None:
-        """Whatever was revoked reaches every watcher; it is wrong where it does not."""
+        """Wait until every watcher has received every revocation; record an error if one does not arrive."""
         with self._news:
             if not self._news.wait_for(lambda: self.heard >= revocations, timeout=_DEADLINE):
                 self.wrong["watch: a revocation was not heard"] += revocations - self.heard

@@ -1,7 +1,7 @@
-"""The load of the soak: calls of every kind, and a judge that knows what each answer has to be.
+"""The load of the soak: calls of every kind, and the check of their answers. Knows no processes.
 
-Knows nothing of processes and memory. A token that was revoked must be rejected by every call that begins
-after Revoke has returned, a good one verified by every call that ends before; in between either is right.
+A call that begins after the Revoke of a token has returned must reject the token; a call that ends before the
+Revoke was sent must verify it; in between both answers are right.
 """
 
 import random
@@ -19,11 +19,11 @@ from identityapi.v1 import token_pb2
 
 _SERVICE: Final = "/identityapi.v1.IdentityService/"
 _HOT: Final = 1000
-"""Tokens that are verified again and again; each gives way to a new one in its turn."""
+"""Tokens that are verified repeatedly; each is replaced by a new one at some time."""
 _WAITING: Final = 200
-"""New tokens that wait for their first Verify, at most: few, so that they are young then."""
+"""Most new tokens that wait for their first Verify; they are few, so that they have not expired by then."""
 _REMEMBERED: Final = 500
-"""Revoked tokens that are asked about again."""
+"""Revoked tokens that are verified again."""
 _BATCH: Final = 10
 _MIX: Final = {
     "seen": 780,
@@ -35,13 +35,13 @@ _MIX: Final = {
     "revoke": 15,
     "batch": 5,
 }
-"""In a thousand calls."""
+"""Calls of each kind in a thousand."""
 _GONE: Final = frozenset({pb.REJECTION_REASON_REVOKED, pb.REJECTION_REASON_EXPIRED})
 
 
 @dataclass(eq=False, slots=True)
 class Token:
-    """An access token, and since when it is what. Times are monotonic, but for its end."""
+    """An access token, and when it was revoked. Times are monotonic, except for its expiry."""
 
     text: str
     token_id: str
@@ -52,7 +52,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """When a call was made, and when its answer was there."""
+    """The times when a call was made, and when its answer had arrived."""
 
     begun: float
     ended: float
@@ -60,7 +60,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What to call, and what takes in the answer: the empty text, or what is wrong with it."""
+    """A call to make, and the check of its answer, which returns what is wrong or the empty text."""
 
     kind: str
     path: str
@@ -69,12 +69,15 @@ class Call:
 
 
 class Mix:
-    """Which call comes next. Not for several threads at once: the caller has a lock."""
+    """The mix of calls. Not thread-safe: the caller holds a lock."""
 
     def __init__(
         self, issue: bytes, refresh_tokens: Sequence[str], audience: str, *, leeway: float, seed: int = 1
     ) -> None:
-        """`issue` = a request that gives a token for `audience`; `leeway` = seconds, the service's."""
+        """Mix calls.
+
+        `issue` is a request that returns a token for `audience`; `leeway` is that of the service, in seconds.
+        """
         self._issue = issue
         self._audience = audience
         self._leeway = leeway
@@ -96,10 +99,10 @@ class Mix:
         }
         self.counts: Counter[str] = Counter()
         self.revoked = 0
-        """Tokens that were revoked while they were good: of others, the log has nothing to say."""
+        """How many tokens were revoked while they were good; only those revocations are in the log."""
 
     def next(self) -> Call:
-        """The next call to make."""
+        """Return the next call to make."""
         if self._just_revoked:
             call = self._verify(self._just_revoked.popleft(), "revoked")
         else:
@@ -167,7 +170,10 @@ class Mix:
         return _call("bad", "Verify", self._asking(text), accept)
 
     def _bad_token(self) -> tuple[str, pb.RejectionReason]:
-        """Another one each time: what is remembered of them would grow."""
+        """Return a new bad token, and the reason with which it must be rejected.
+
+        If the service remembered bad tokens, its memory would grow.
+        """
         if not self._hot or self._random.random() < 0.5:
             return f"{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(64)}", pb.REJECTION_REASON_MALFORMED
         signed = self._random.choice(self._hot).text.rpartition(".")[0]

@@ -1,9 +1,9 @@
-"""Whether a process stays as it is over a million calls: what was sampled of it, and what follows.
+"""Samples a process during a soak, and decides whether its memory stays flat.
 
-Caches fill and pools grow in the first third, which does not count. Over the rest, memory is flat where the
-slope of Theil and Sen (the median of the slopes of all pairs of samples, which single outliers do not move)
-is at most so many MB for a million calls, and descriptors and threads are constant where the last third has
-no more of them than the second.
+The first third of the calls does not count, because caches fill and pools grow in it. Over the rest, memory
+is flat if the Theil-Sen slope (the median of the slopes of all pairs of samples, which outliers do not move)
+is at most `MOST_GROWTH`, and descriptors and threads are constant if their maximum in the last third is not
+above that in the second third.
 """
 
 import os
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Final
 
 MOST_GROWTH: Final = 5.0
-"""MB for a million calls; what the samples of a run differ by anyway."""
+"""MB for a million calls; the samples of one run differ by as much."""
 _ENOUGH: Final = 200_000
-"""Calls; with fewer the caches are hardly full, and nothing is said."""
+"""Calls; with fewer the caches are hardly full, and there is no verdict."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The server with all its processes, after so many calls."""
+    """A sample of the server with all its processes, after a number of calls."""
 
     calls: int
     seconds: float
@@ -34,10 +34,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the samples say; None = too few calls to say it."""
+    """The verdict on the samples; None = there were too few calls."""
 
     growth: float | None
-    """MB for a million calls."""
+    """Growth of memory, in MB for a million calls."""
     memory_flat: bool | None
     descriptors_constant: bool | None
     threads_constant: bool | None
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def take(pid: int, calls: int, seconds: float) -> Sample:
-    """Look at a process and all that it started (proc_pid_statm(5))."""
+    """Take a sample of a process and all processes that it started (proc_pid_statm(5))."""
     family = _family(pid)
     return Sample(
         calls=calls,
@@ -60,7 +60,7 @@ def take(pid: int, calls: int, seconds: float) -> Sample:
 
 
 def judge(samples: Sequence[Sample], most_growth: float = MOST_GROWTH) -> Verdict:
-    """What follows from samples in the order of their calls."""
+    """Judge samples, which are in the order of their calls."""
     if samples[-1].calls < _ENOUGH:
         return Verdict(growth=None, memory_flat=None, descriptors_constant=None, threads_constant=None)
     all_calls = samples[-1].calls

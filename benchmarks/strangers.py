@@ -1,10 +1,10 @@
-"""What a stranger without a credential does to other clients: bar S15.
+"""Measures what a client without a credential (a stranger) does to other clients: bar S15.
 
 `python -m benchmarks.strangers --seconds 30`. Each abuse has a service of its own, on each engine, and comes
 once from an address of its own and once from the address of the client that is measured. The abuser runs on
-the load's core, with a low priority, beside that client.
+the load's core, with a lower priority than that client.
 
-Exit codes: 0 the bar is met, 1 it is not or a row is missing, 2 nothing was measured.
+Exit codes: 0 the bar is met, 1 it is not met or a row is missing, 2 nothing was measured.
 """
 
 import argparse
@@ -34,9 +34,9 @@ ABUSES: Final[Mapping[str, tuple[str, int]]] = {
     "7": ("watch", 450),
     "8": ("passwords", 60),
 }
-"""The line of the table in docs/security.md → the abuse (tests/abuse/abuses.py) and its size."""
+"""The line of the tables in docs/benchmarks/README.md → the abuse (tests/abuse/abuses.py) and its size."""
 SOURCES: Final = ("127.0.0.2", "127.0.0.1")
-"""An address of the abuser's own, by which the bar is judged; the one that the measured client has, too."""
+"""The abuser's own address, for which the bar holds, and the address of the measured client."""
 ENGINES: Final = ("grpcio", "envoy")
 P99_MS: Final = 100.0
 GROWTH_MB: Final = 20.0

@@ -1,4 +1,4 @@
-"""One client of the service while a stranger abuses it: how long its calls take, and the service's memory."""
+"""Measures one client of the service while a stranger abuses it: the times of its calls, and the memory."""
 
 from __future__ import annotations  # grpcio's classes are generic for the type checker only
 
@@ -26,46 +26,46 @@ from tests.abuse.site import resident_bytes
 MB: Final = 1_000_000
 METHODS: Final = ("Verify", "Issue", "Refresh", "Revoke", "Check")
 _DEADLINE: Final = 2.0
-"""Seconds for one call; later it counts as failed."""
+"""Seconds after which a call counts as failed."""
 _PERIOD: Final = 0.025
 """Seconds from one round of calls to the next."""
 _SESSIONS: Final = 4
-"""Refreshed in turn: the service limits one session to 1,000 rotations in a minute."""
+"""Sessions that are refreshed in turn: the service limits one session to 1,000 rotations in a minute."""
 _WARM_UP: Final = 2.0
 _SETTLE: Final = 20.0
-"""Seconds after the abuse during which the service may give back memory; it cleans up once a call is over."""
+"""Seconds after the abuse in which the service may return memory."""
 _NICE: Final = "10"
-"""The abuser gives way to the client that is measured: they share a core."""
+"""The priority of the abuser, which shares a core with the client that is measured."""
 _SETTINGS: Final = {"IDENTITY_REFLECTION": "true", "IDENTITY_DRAIN_GRACE": "1s"}
-"""Reflection is off by default; the abuse of it needs it."""
+"""The settings that differ from the defaults; the abuse of reflection needs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """The calls of one method."""
+    """The times of the calls of one method."""
 
     calls: int
     p50_ms: float
     p99_ms: float
     max_ms: float
     failures: Mapping[str, int]
-    """Status → how many calls ended with it, deadlines among them."""
+    """Status → how many calls ended with it, including deadlines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One abuse of one engine from one address."""
+    """The result of one abuse of one engine from one address."""
 
     engine: str
     source: str
     abuse: str
     count: int
-    """The size of the abuse; 0 = its usual one."""
+    """The size of the abuse; 0 = its usual size."""
     methods: Mapping[str, Times]
     memory_before_mb: float
     memory_most_mb: float
     memory_after_mb: float
-    """The least in the 20 seconds after the abuse."""
+    """The lowest value in the 20 seconds after the abuse."""
     threads_before: int
     threads_most: int
     outcomes: Mapping[str, int]
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(slots=True)
 class _Tally:
-    """The calls of one method while they are made."""
+    """A tally of the calls of one method."""
 
     seconds: list[float] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
@@ -128,7 +128,7 @@ def trial(bench: Bench, engine: str, abuse: str, count: int, source: str) -> Row
 def _abused(
     bench: Bench, abuse: str, count: int, target: str, source: str
 ) -> Iterator[Callable[[], Mapping[str, int]]]:
-    """Give what says afterwards what happened to the abuser."""
+    """Run the abuser during the block; yield a function that returns what happened to it."""
     if abuse == "none":
         yield dict
         return
@@ -140,7 +140,7 @@ def _abused(
 
 
 class _Client:
-    """Calls one method after the other, each round at its time."""
+    """The client that is measured: calls one method after the other, in rounds at fixed times."""
 
     def __init__(self, running: Service, channel: grpc.Channel) -> None:
         stub, health = pb_grpc.IdentityServiceStub(channel), health_pb2_grpc.HealthStub(channel)
@@ -161,7 +161,7 @@ class _Client:
         }
 
     def call_for(self, seconds: float, between: Callable[[], None]) -> None:
-        """Call every method again and again; `between` runs once a second."""
+        """Call every method repeatedly; `between` runs once a second."""
         begun = due = looked = time.monotonic()
         while (now := time.monotonic()) < begun + seconds:
             if now < due:
@@ -174,11 +174,11 @@ class _Client:
                 between()
 
     def forget(self) -> None:
-        """Leave out what was measured so far."""
+        """Discard the times so far."""
         self._tallies.update({name: _Tally() for name in METHODS})
 
     def times(self) -> Mapping[str, Times]:
-        """Return what was measured since."""
+        """Return the times of each method."""
         return {name: tally.times() for name, tally in self._tallies.items()}
 
     def _time(self, tally: _Tally, call: Callable[[], Any]) -> None:
@@ -212,7 +212,7 @@ def _threads(running: Service) -> int:
 
 
 def _settled(running: Service, before: float) -> float:
-    """Wait until the memory is as before, or as long as it may take; returns the least."""
+    """Wait until the memory is as before, at most 20 s; return the lowest value."""
     end, least = time.monotonic() + _SETTLE, _memory(running)
     while least > before and time.monotonic() < end:
         time.sleep(0.25)

@@ -1,4 +1,4 @@
-"""What became of each bar: pass, short, or not measured and why. Measures and prints nothing."""
+"""Judges each bar: pass, short, or not measured and why. Measures and prints nothing."""
 
 import enum
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A condition as measured."""
+    """The result of one condition."""
 
     condition: Condition
     value: float | None
     reason: str = ""
-    """Why there is no value."""
+    """The reason why there is no value."""
 
     @property
     def verdict(self) -> Verdict:
@@ -32,21 +32,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A bar as measured."""
+    """The result of one bar."""
 
     bar: Bar
     outcomes: Sequence[Outcome]
 
     @property
     def verdict(self) -> Verdict:
-        """One condition that is short makes the bar short; one that is not known keeps it from passing."""
+        """Return SHORT if a condition is short, else NOT_MEASURED if one is unknown, else PASS."""
         found = {outcome.verdict for outcome in self.outcomes}
         worst_first = (Verdict.SHORT, Verdict.NOT_MEASURED, Verdict.PASS)
         return next(verdict for verdict in worst_first if verdict in found)
 
 
 def judge(bars: Iterable[Bar], found: Findings) -> list[Result]:
-    """Each bar by what was found."""
+    """Judge each bar by the figures."""
     return [
         Result(bar=bar, outcomes=[_judge(condition, found) for condition in bar.conditions]) for bar in bars
     ]

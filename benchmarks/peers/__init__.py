@@ -1,6 +1,6 @@
-"""What the service is measured against; each is a program that prints one line when it serves.
+"""The peers that the service is compared with; each is a program that prints one line when it serves.
 
-Owns what their callers must know, so that these need not import a web framework or the server.
+The constants that their callers need are here, so that callers import no web framework and no server.
 """
 
 from typing import Final

@@ -1,6 +1,7 @@
-"""Building the peers that are not Python: what they need must be on the machine, or they are left out.
+"""Builds the peers that are not written in Python. If a tool is missing, the peer is left out.
 
-What is built lies beside the sources, in folders that git ignores, and is built again where it is older.
+The results are beside the sources, in directories that git ignores, and are built again if they are older
+than the sources.
 """
 
 import shutil
@@ -27,7 +28,7 @@ _SECONDS: Final = 600.0
 
 
 def go_verify() -> Path:
-    """The program of the grpc-go peer. Raises BenchmarkError where it cannot be built."""
+    """Build the grpc-go peer, and return its path. Raises BenchmarkError if it cannot be built."""
     go, program = _require("go"), _GO / "build" / "go_verify"
     sources = [*_GO.glob("*.go"), _GO / "go.mod", _GO / "go.sum", *(_PROTOS / name for name in _STUBS_OF)]
     if _is_newer(program, sources):
@@ -39,7 +40,7 @@ def go_verify() -> Path:
 
 
 def node_oidc() -> Sequence[str]:
-    """The command of the oidc-provider peer. Raises BenchmarkError where it cannot be installed."""
+    """Install the oidc-provider peer, and return its command. Raises BenchmarkError if that fails."""
     node, npm = _require("node"), _require("npm")
     installed = _NODE / "node_modules" / ".package-lock.json"
     if not _is_newer(installed, [_NODE / "package-lock.json"]):
@@ -49,7 +50,7 @@ def node_oidc() -> Sequence[str]:
 
 
 def _stub_command() -> Sequence[str]:
-    """protoc, told by M flags to which Go package each file belongs: the protos do not say."""
+    """Return the command of protoc, with the Go package of each file (M flags)."""
     packages = [f"M{name}={_GO_STUBS}" for name in _STUBS_OF]
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "."]
     for kind in _GO_PLUGINS:

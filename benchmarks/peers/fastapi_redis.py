@@ -1,7 +1,7 @@
-"""The peer: the token check that everybody writes. FastAPI, uvicorn, PyJWT (ES256), a denylist in Redis.
+"""The peer with the usual token check: FastAPI, uvicorn, PyJWT (ES256), and a denylist in Redis.
 
-Built to be fast of its kind: uvloop and httptools, no access log, an async Redis client, one worker.
-Run as `python -m benchmarks.peers.fastapi_redis REDIS_URL`; prints its port and a good token as JSON.
+It is a fast one of its kind: uvloop and httptools, no access log, an asynchronous Redis client, one worker.
+Run it as `python -m benchmarks.peers.fastapi_redis REDIS_URL`; it prints its port and a good token as JSON.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Bearer = Annotated[HTTPAuthorizationCredentials, Depends(_BEARER)]
 
 
 def build(key: ec.EllipticCurvePrivateKey, denylist: "redis.asyncio.Redis") -> FastAPI:
-    """The application."""
+    """Return the application."""
     app = FastAPI()
     public = key.public_key()
 
@@ -76,7 +76,7 @@ async def _serve(redis_url: str) -> None:
 
 
 def main() -> None:
-    """Serve until terminated."""
+    """Serve until the process is terminated."""
     [redis_url] = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(redis_url))

@@ -1,1 +1,1 @@
-"""Plots of what a run found, as SVG. `python -m benchmarks.plots bench.json`."""
+"""Plots of the figures of a run, as SVG. `python -m benchmarks.plots bench.json`."""

@@ -1,6 +1,6 @@
-"""The command: the JSON of a run → three SVG files. The same JSON gives the same bytes.
+"""The command: draws three SVG files from the JSON of a run. The same JSON gives the same bytes.
 
-Exit codes: 0 all were drawn, 1 something that a plot needs was not measured.
+Exit codes: 0 all plots were drawn, 1 a figure that a plot needs is missing.
 """
 
 import argparse
@@ -17,12 +17,12 @@ PLOTS: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "latency.svg": latency.draw,
     "denylist.svg": denylist.draw,
 }
-"""File → draws it; None where nothing was measured that it could show."""
+"""File → the function that draws it, which returns None if no figure of it was measured."""
 _FOLDER: Final = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 
 def main() -> int:
-    """Draw them all."""
+    """Draw all plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
     parser.add_argument("run", type=Path, help="what `python -m benchmarks --json` printed")
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="where to; default docs/benchmarks")

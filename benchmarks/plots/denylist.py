@@ -1,4 +1,4 @@
-"""What a Verify costs by the length of the denylist, beside a service without denials."""
+"""Plots the time of a Verify by the length of the denylist, beside a service without denials."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ _TOP: Final = 112
 _BOTTOM: Final = 350
 _WIDE: Final = 44
 _APART: Final = 25
-"""From the middle of a pair to the middle of each of its bars."""
+"""The distance from the middle of a pair to the middle of each of its bars."""
 
 
 def draw(run: Mapping[str, Any]) -> str | None:
-    """The plot, of the sizes that were measured."""
+    """Draw the sizes that were measured."""
     rows: Sequence[Mapping[str, Any]] = run["details"].get("denylist", ())
     if not rows:
         return None
@@ -44,7 +44,7 @@ def draw(run: Mapping[str, Any]) -> str | None:
 
 
 def _costs(rates: Sequence[float]) -> list[float]:
-    """Microseconds of one call."""
+    """Return the microseconds of one call at each rate."""
     return [1e6 / rate for rate in rates]
 
 

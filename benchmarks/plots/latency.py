@@ -1,4 +1,4 @@
-"""How long a Verify takes at which load: p50 and p99 of each engine, up to what it can do."""
+"""Plots p50 and p99 of Verify by the load, for each engine, up to its highest rate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,7 +13,7 @@ _BOTTOM: Final = 420
 
 
 def draw(run: Mapping[str, Any]) -> str | None:
-    """The plot, of the engines that were measured."""
+    """Draw the engines that were measured."""
     curves = {engine: points for engine, points in run["details"].get("latency", {}).items() if points}
     if not curves:
         return None

@@ -1,4 +1,4 @@
-"""What a soak sampled: memory, descriptors and threads over the calls."""
+"""Plots the samples of a soak: memory, descriptors and threads over the calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _PANELS: Final = (
 
 
 def draw(samples: Sequence[Sample]) -> str:
-    """A panel for each; every scale begins at 0, so that flat looks flat and growth as it is."""
+    """Draw a panel for each value. Every scale begins at 0, so that growth has its true proportion."""
     marks = steps(max(sample.calls for sample in samples) or 1, 5)
     along = Scale(0, marks[-1], _LEFT, _RIGHT)
     foot = _TOP + len(_PANELS) * (_PANEL + _GAP) - _GAP

@@ -1,4 +1,4 @@
-"""SVG: a canvas, its colours on light and on dark pages, and scales. Knows nothing of benchmarks."""
+"""SVG: a canvas, its colours on light and dark pages, and scales. Knows nothing of benchmarks."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 WIDTH: Final = 860
 MARGIN: Final = 24
 _LETTER: Final = 7.0
-"""The width of one, about: no font is asked."""
+"""The approximate width of a letter, since no font is read."""
 _STYLE: Final = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif }
 text { fill: #1f2328 }
@@ -38,7 +38,7 @@ text { fill: #1f2328 }
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Values → pixels."""
+    """A scale that maps values to pixels."""
 
     low: float
     high: float
@@ -54,7 +54,7 @@ class Scale:
 
 
 class Canvas:
-    """Collects elements; `render` gives the text of the file."""
+    """A canvas that collects elements; `render` returns the text of the file."""
 
     def __init__(self, height: float, title: str, subtitle: str) -> None:
         self._height = height
@@ -64,11 +64,11 @@ class Canvas:
         self.text(MARGIN, 56, subtitle, "dim")
 
     def text(self, x: float, y: float, words: str, kind: str = "", *, anchor: str = "start") -> None:
-        """Words whose baseline is at y."""
+        """Add a text whose baseline is at y."""
         self._add("text", {"x": _n(x), "y": _n(y), "class": kind, "text-anchor": anchor}, words)
 
     def legend(self, x: float, y: float, entries: Iterable[tuple[str, str]]) -> None:
-        """What the colours mean: their kinds, each with words."""
+        """Add a legend of the colours: each kind with its text."""
         for kind, words in entries:
             self.rectangle(x, y - 10, 12, 12, f"fill {kind}")
             self.text(x + 18, y, words, "dim")
@@ -88,7 +88,7 @@ class Canvas:
         )
 
     def path(self, points: Iterable[tuple[float, float]], kind: str) -> None:
-        """Straight lines from point to point."""
+        """Add straight lines from point to point."""
         self._add("path", {"d": "M" + " L".join(f"{_n(x)} {_n(y)}" for x, y in points), "class": kind})
 
     def dot(self, x: float, y: float, kind: str, radius: float = 3.5) -> None:
@@ -112,20 +112,20 @@ class Canvas:
 
 
 def steps(highest: float, most: int = 6) -> Sequence[float]:
-    """Round numbers from 0 to at least `highest`, no more than `most` steps."""
+    """Return round numbers from 0 to at least `highest`, in at most `most` steps."""
     unit = 10 ** math.floor(math.log10(highest / most))
     step = next(unit * times for times in (1, 2, 2.5, 5, 10, 20) if unit * times * most >= highest)
     return [step * count for count in range(math.ceil(highest / step - 1e-9) + 1)]
 
 
 def decades(lowest: float, highest: float) -> Sequence[float]:
-    """Powers of ten that enclose both."""
+    """Return the powers of ten that enclose both values."""
     first, last = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
     return [10.0**power for power in range(first, max(last, first + 1) + 1)]
 
 
 def short(value: float) -> str:
-    """12,300 → 12k."""
+    """Return a number in short form: 12,300 → 12k."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"

@@ -1,4 +1,4 @@
-"""Throughput by path, beside the peers: a bar for each, on a scale of powers of ten."""
+"""Plots the throughput of each path and peer: a bar for each, on a scale of powers of ten."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -59,7 +59,7 @@ _MICROSECONDS: Final = "µs"
 
 
 def draw(run: Mapping[str, Any]) -> str | None:
-    """The plot, of what was measured of it."""
+    """Draw the sides that were measured."""
     groups = [(heading, [row for row in rows if row[0] in run["figures"]]) for heading, rows in GROUPS]
     groups = [(heading, rows) for heading, rows in groups if rows]
     if not groups:
