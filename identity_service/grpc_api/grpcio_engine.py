@@ -80,11 +80,11 @@ class GrpcioEngine:
         self._serving: CompletionServing | BlockingServing = CompletionServing(limits)
         if reason := why_not():
             event_log.record("grpcio_fallback", reason=reason)
-            self._serving = BlockingServing()
+            self._serving = BlockingServing(limits)
         self._server = grpc.server(
             self._serving.default,
             options=_options(config),
-            maximum_concurrent_rpcs=self._serving.at_most(limits),
+            maximum_concurrent_rpcs=self._serving.max_calls,
             compression=grpc.Compression.NoCompression,
         )
 

@@ -382,6 +382,19 @@ def test_the_fallback_says_so_and_answers_beside_more_slow_clients_than_it_has_t
         call.cancel()
 
 
+@pytest.mark.in_process
+def test_the_fallback_ends_a_stream_that_is_not_read_in_time(
+    monkeypatch: pytest.MonkeyPatch, start_world: StartWorld
+) -> None:
+    monkeypatch.setattr("identity_service.grpc_api.grpcio_engine.why_not", lambda: "an unknown version")
+    world = start_world(send_timeout=SOON, limits_exempt=())
+
+    answer = raw_http2.call(world.target, WATCH, EMPTY, window=0)
+
+    assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
+    world.until(lambda: world.service._limits.refusals["send_timeout"] == 1)
+
+
 def _never() -> Iterator[bytes]:
     """A request that is never sent."""
     threading.Event().wait(PATIENCE)

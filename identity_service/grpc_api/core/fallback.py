@@ -23,8 +23,18 @@ _THREADS: Final = 1000
 class BlockingStream:
     """A `ResponseStream` on grpcio's own function for sending, which waits for the client."""
 
-    def __init__(self, send: Callable[[Any], None], context: grpc.ServicerContext, threads: Threads) -> None:
-        """Create a stream; `threads` wait for the client while a message is sent."""
+    def __init__(
+        self, send: Callable[[Any], None], context: grpc.ServicerContext, threads: Threads, address: str
+    ) -> None:
+        """Create a stream.
+
+        Args:
+            send: grpcio's function for sending.
+            context: the context of the call.
+            threads: wait for the client while a message is sent.
+            address: the client's address for limits; empty if it is exempt.
+        """
+        self.address = address
         self._send = send
         self._context = context
         self._threads = threads
@@ -72,15 +82,17 @@ class BlockingStream:
 class BlockingServing:
     """Serves the methods of one server with many threads that may wait for clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self.default = Threads(_THREADS, "identity-receiving")
         """The pool for grpcio's server; it runs every method."""
         self._sending = Threads(_THREADS, "identity-sending")
         self._semaphores: dict[Threads, threading.Semaphore] = {}
 
-    def at_most(self, limits: Limits) -> int | None:
+    @property
+    def max_calls(self) -> int | None:
         """Return the number of calls that grpcio's server may admit."""
-        return limits.config.calls.total
+        return self._limits.config.calls.total
 
     @property
     def is_busy(self) -> bool:
@@ -112,8 +124,9 @@ class BlockingServing:
         handler_slots = self._semaphore_of(threads)
 
         def opening(data: bytes, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+            address = self._limits.peers.address_of(context.peer())
             with handler_slots:
-                behaviour(data, context, BlockingStream(send, context, self._sending))
+                behaviour(data, context, BlockingStream(send, context, self._sending, address))
 
         opening.experimental_non_blocking = True  # type: ignore[attr-defined]
         return opening

@@ -146,7 +146,8 @@ class CompletionServing:
         self.default = UnaryReceiver(self._calls, Threads(1, "identity-unused"))
         """The receiver for grpcio's server; unused, because each method has its own."""
 
-    def at_most(self, limits: Limits) -> int | None:  # noqa: ARG002  # BlockingServing uses it
+    @property
+    def max_calls(self) -> int | None:
         """Return None: grpcio's server need not limit the calls, because `OpenCalls` counts them."""
         return None
 
