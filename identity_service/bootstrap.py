@@ -4,7 +4,7 @@ settings → store → replica ← follower        (memory follows the log)   op
              ↓        ↓
            use cases: issue, verify, refresh, revoke, administration    wiring.py
                       ↓
-           servicers → pipeline → gRPC server                           here
+           servicers → methods → pipeline → engine                      here
 """
 
 import secrets
@@ -38,11 +38,13 @@ from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.senders import Senders
-from identity_service.grpc_api.server import Engine, Pools, Server
+from identity_service.grpc_api.server import Server
+from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
@@ -202,10 +204,10 @@ class Service:
         """The ASGI application; None unless `behind_asgi`."""
         engine: Engine
         if behind_asgi:
-            engine = self.app = AsgiEngine(pools.memory, limits, max_message_bytes=settings.max_message_bytes)
+            engine = self.app = AsgiEngine(limits, max_message_bytes=settings.max_message_bytes)
         else:
             listening = grpcio_config(settings, share_port=share_port)
-            engine = GrpcioEngine(listening, pools.memory, limits, event_log, self.certificates)
+            engine = GrpcioEngine(listening, limits, event_log, self.certificates)
         self._server = Server(
             engine,
             pools,
@@ -224,8 +226,8 @@ class Service:
                 use.keys,
                 use.rotation,
                 use.rewrap,
-                AuditHandlers(store, senders),
             ),
+            AuditHandlers(store, senders),
             senders,
             gate,
             limits,

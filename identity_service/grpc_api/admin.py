@@ -10,10 +10,8 @@ from identity_service.grpc_api.admin_answers import (
     from_trusted_issuer,
     from_user,
 )
-from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.paging import Page
-from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.trust_messages import from_key
 from identity_service.services.admin.administration import Administration
 from identity_service.services.admin.clients import CLIENT_FIELDS
@@ -24,14 +22,10 @@ from identity_service.services.keyring import KeyRing
 from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation
 from identityapi.v1 import admin_service_pb2 as pb
-from identityapi.v1 import admin_service_pb2_grpc as rpc
 
 
-class AdminServicer(rpc.AdminServiceServicer):
-    """The servicer of AdminService.
-
-    Every method runs in the work pool and gets a `Call`, which names the caller.
-    """
+class AdminServicer:
+    """The servicer of AdminService, except for audit events (`AuditHandlers`)."""
 
     def __init__(
         self,
@@ -40,7 +34,6 @@ class AdminServicer(rpc.AdminServiceServicer):
         keys: KeyRing,
         rotation: Rotation,
         rewrap: Rewrap,
-        audit: AuditHandlers,
     ) -> None:
         self._clients = directory.clients
         self._users = directory.users
@@ -49,13 +42,10 @@ class AdminServicer(rpc.AdminServiceServicer):
         self._keys = keys
         self._rotation = rotation
         self._rewrap = rewrap
-        self._audit = audit
 
     # Clients
 
-    def CreateClient(  # type: ignore[override]
-        self, request: pb.CreateClientRequest, call: Call
-    ) -> pb.CreateClientResponse:
+    def create_client(self, request: pb.CreateClientRequest, call: Call) -> pb.CreateClientResponse:
         """Create a client; the response holds its secret, unless the client has none."""
         made, secret = self._clients.create(
             convert.to_new_client(request.client), no_secret=request.no_secret, origin=call.origin
@@ -63,25 +53,19 @@ class AdminServicer(rpc.AdminServiceServicer):
         shown = secret.reveal() if secret is not None else ""
         return pb.CreateClientResponse(client=from_client(made), client_secret=shown)
 
-    def GetClient(  # type: ignore[override]
-        self, request: pb.GetClientRequest, call: Call
-    ) -> pb.GetClientResponse:
+    def get_client(self, request: pb.GetClientRequest, _call: Call) -> pb.GetClientResponse:
         """Return the client with this id."""
         found = self._clients.get(convert.to_id("client_id", request.client_id))
         return pb.GetClientResponse(client=from_client(found))
 
-    def ListClients(  # type: ignore[override]
-        self, request: pb.ListClientsRequest, call: Call
-    ) -> pb.ListClientsResponse:
+    def list_clients(self, request: pb.ListClientsRequest, _call: Call) -> pb.ListClientsResponse:
         """Return a page of the clients, ordered by id."""
         page = Page.asked("ListClients", request.page_size, request.page_token)
         found = self._clients.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda client: client.record.id)
         return pb.ListClientsResponse(clients=map(from_client, shown), next_page_token=token)
 
-    def UpdateClient(  # type: ignore[override]
-        self, request: pb.UpdateClientRequest, call: Call
-    ) -> pb.UpdateClientResponse:
+    def update_client(self, request: pb.UpdateClientRequest, call: Call) -> pb.UpdateClientResponse:
         """Change the fields of a client that `update_mask` names."""
         convert.to_id("client.client_id", request.client.client_id)
         changed = self._clients.update(
@@ -92,9 +76,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         )
         return pb.UpdateClientResponse(client=from_client(changed))
 
-    def DeleteClient(  # type: ignore[override]
-        self, request: pb.DeleteClientRequest, call: Call
-    ) -> pb.DeleteClientResponse:
+    def delete_client(self, request: pb.DeleteClientRequest, call: Call) -> pb.DeleteClientResponse:
         """Delete a client; the response holds the revision that revokes its tokens."""
         revision = self._clients.delete(
             convert.to_id("client_id", request.client_id),
@@ -103,7 +85,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         )
         return pb.DeleteClientResponse(revision=str(revision))
 
-    def RotateClientSecret(  # type: ignore[override]
+    def rotate_client_secret(
         self, request: pb.RotateClientSecretRequest, call: Call
     ) -> pb.RotateClientSecretResponse:
         """Give a client a new secret, which the response holds."""
@@ -118,16 +100,12 @@ class AdminServicer(rpc.AdminServiceServicer):
 
     # Users
 
-    def CreateUser(  # type: ignore[override]
-        self, request: pb.CreateUserRequest, call: Call
-    ) -> pb.CreateUserResponse:
+    def create_user(self, request: pb.CreateUserRequest, call: Call) -> pb.CreateUserResponse:
         """Create a user."""
         made = self._users.create(convert.to_new_user(request), origin=call.origin)
         return pb.CreateUserResponse(user=from_user(made))
 
-    def GetUser(  # type: ignore[override]
-        self, request: pb.GetUserRequest, call: Call
-    ) -> pb.GetUserResponse:
+    def get_user(self, request: pb.GetUserRequest, _call: Call) -> pb.GetUserResponse:
         """Return the user with this id or username."""
         match request.WhichOneof("name"):
             case "user_id":
@@ -138,18 +116,14 @@ class AdminServicer(rpc.AdminServiceServicer):
                 raise InvalidRequestError.of("name", "must be set: one of user_id and username")
         return pb.GetUserResponse(user=from_user(found))
 
-    def ListUsers(  # type: ignore[override]
-        self, request: pb.ListUsersRequest, call: Call
-    ) -> pb.ListUsersResponse:
+    def list_users(self, request: pb.ListUsersRequest, _call: Call) -> pb.ListUsersResponse:
         """Return a page of the users, ordered by id."""
         page = Page.asked("ListUsers", request.page_size, request.page_token)
         found = self._users.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda user: user.record.id)
         return pb.ListUsersResponse(users=map(from_user, shown), next_page_token=token)
 
-    def UpdateUser(  # type: ignore[override]
-        self, request: pb.UpdateUserRequest, call: Call
-    ) -> pb.UpdateUserResponse:
+    def update_user(self, request: pb.UpdateUserRequest, call: Call) -> pb.UpdateUserResponse:
         """Change the fields of a user that `update_mask` names."""
         convert.to_id("user.user_id", request.user.user_id)
         changed = self._users.update(
@@ -160,9 +134,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         )
         return pb.UpdateUserResponse(user=from_user(changed))
 
-    def DeleteUser(  # type: ignore[override]
-        self, request: pb.DeleteUserRequest, call: Call
-    ) -> pb.DeleteUserResponse:
+    def delete_user(self, request: pb.DeleteUserRequest, call: Call) -> pb.DeleteUserResponse:
         """Delete a user; the response holds the revision that revokes the user's tokens."""
         revision = self._users.delete(
             convert.to_id("user_id", request.user_id),
@@ -171,9 +143,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         )
         return pb.DeleteUserResponse(revision=str(revision))
 
-    def SetPassword(  # type: ignore[override]
-        self, request: pb.SetPasswordRequest, call: Call
-    ) -> pb.SetPasswordResponse:
+    def set_password(self, request: pb.SetPasswordRequest, call: Call) -> pb.SetPasswordResponse:
         """Set a user's password; revoke the user's sessions and tokens unless `revoke` is false."""
         changed = self._users.set_password(
             convert.to_id("user_id", request.user_id),
@@ -185,48 +155,44 @@ class AdminServicer(rpc.AdminServiceServicer):
 
     # Sessions
 
-    def ListSessions(  # type: ignore[override]
-        self, request: pb.ListSessionsRequest, call: Call
-    ) -> pb.ListSessionsResponse:
+    def list_sessions(self, request: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
         """Return a page of the live sessions of a subject or of a client, the newest sign-in first.
 
         The page token also covers the owner, so that a token of one list is refused for another.
         """
-        owner = convert.to_owner(request)
-        named = owner.client_id if isinstance(owner, OfClient) else owner.subject or call.origin.actor
+        owner, origin = convert.to_owner(request), call.origin
+        named = owner.client_id if isinstance(owner, OfClient) else owner.subject or origin.actor
         of = f"ListSessions {request.WhichOneof('owner')} {named}"
         page = Page.asked(of, request.page_size, request.page_token)
-        found, more = self._sessions.list(owner, call.origin, before=page.after, limit=page.limit)
+        found, more = self._sessions.list(owner, origin, before=page.after, limit=page.limit)
         return pb.ListSessionsResponse(
-            sessions=[from_session(session, call.origin) for session in found],
+            sessions=[from_session(session, origin) for session in found],
             next_page_token=page.token_after(found[-1].session_id) if more else "",
         )
 
-    def RevokeSessions(  # type: ignore[override]
-        self, request: pb.RevokeSessionsRequest, call: Call
-    ) -> pb.RevokeSessionsResponse:
+    def revoke_sessions(self, request: pb.RevokeSessionsRequest, call: Call) -> pb.RevokeSessionsResponse:
         """End one session, or all sessions of a subject except one."""
         ended = self._sessions.revoke(convert.to_ending(request), call.origin, reason=request.reason)
         return pb.RevokeSessionsResponse(revision=str(ended.revision), count=ended.count)
 
     # Trusted issuers
 
-    def CreateTrustedIssuer(  # type: ignore[override]
+    def create_trusted_issuer(
         self, request: pb.CreateTrustedIssuerRequest, call: Call
     ) -> pb.CreateTrustedIssuerResponse:
         """Add a trusted issuer."""
         made = self._issuers.create(convert.to_trusted_issuer(request.trusted_issuer), origin=call.origin)
         return pb.CreateTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(made))
 
-    def GetTrustedIssuer(  # type: ignore[override]
-        self, request: pb.GetTrustedIssuerRequest, call: Call
+    def get_trusted_issuer(
+        self, request: pb.GetTrustedIssuerRequest, _call: Call
     ) -> pb.GetTrustedIssuerResponse:
         """Return the trusted issuer with this `iss`."""
         found = self._issuers.get(convert.to_id("issuer", request.issuer))
         return pb.GetTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(found))
 
-    def ListTrustedIssuers(  # type: ignore[override]
-        self, request: pb.ListTrustedIssuersRequest, call: Call
+    def list_trusted_issuers(
+        self, request: pb.ListTrustedIssuersRequest, _call: Call
     ) -> pb.ListTrustedIssuersResponse:
         """Return a page of the trusted issuers, ordered by `iss`."""
         page = Page.asked("ListTrustedIssuers", request.page_size, request.page_token)
@@ -236,7 +202,7 @@ class AdminServicer(rpc.AdminServiceServicer):
             trusted_issuers=map(from_trusted_issuer, shown), next_page_token=token
         )
 
-    def UpdateTrustedIssuer(  # type: ignore[override]
+    def update_trusted_issuer(
         self, request: pb.UpdateTrustedIssuerRequest, call: Call
     ) -> pb.UpdateTrustedIssuerResponse:
         """Change the fields of a trusted issuer that `update_mask` names."""
@@ -249,7 +215,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         )
         return pb.UpdateTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(changed))
 
-    def DeleteTrustedIssuer(  # type: ignore[override]
+    def delete_trusted_issuer(
         self, request: pb.DeleteTrustedIssuerRequest, call: Call
     ) -> pb.DeleteTrustedIssuerResponse:
         """Remove a trusted issuer."""
@@ -262,24 +228,18 @@ class AdminServicer(rpc.AdminServiceServicer):
 
     # Keys
 
-    def ListKeys(  # type: ignore[override]
-        self, request: pb.ListKeysRequest, call: Call
-    ) -> pb.ListKeysResponse:
+    def list_keys(self, _request: pb.ListKeysRequest, _call: Call) -> pb.ListKeysResponse:
         """Return the keys of every purpose and their states, without secrets."""
         return pb.ListKeysResponse(keys=map(from_key, self._keys.listed()))
 
-    def RotateKeys(  # type: ignore[override]
-        self, request: pb.RotateKeysRequest, call: Call
-    ) -> pb.RotateKeysResponse:
+    def rotate_keys(self, request: pb.RotateKeysRequest, call: Call) -> pb.RotateKeysResponse:
         """Bring the next key of a purpose into use ahead of schedule."""
         key = self._rotation.rotate(
             convert.to_purpose(request.purpose), request.algorithm, origin=call.origin
         )
         return pb.RotateKeysResponse(key=from_key(key))
 
-    def RetireKey(  # type: ignore[override]
-        self, request: pb.RetireKeyRequest, call: Call
-    ) -> pb.RetireKeyResponse:
+    def retire_key(self, request: pb.RetireKeyRequest, call: Call) -> pb.RetireKeyResponse:
         """Revoke a key and everything that was made with it; the response holds its successor."""
         retired = self._rotation.retire(
             KeyId(convert.to_id("key_id", request.key_id)),
@@ -288,23 +248,7 @@ class AdminServicer(rpc.AdminServiceServicer):
         )
         return pb.RetireKeyResponse(revision=str(retired.revision), key=from_key(retired.successor))
 
-    def RewrapKeys(  # type: ignore[override]
-        self, request: pb.RewrapKeysRequest, call: Call
-    ) -> pb.RewrapKeysResponse:
+    def rewrap_keys(self, _request: pb.RewrapKeysRequest, call: Call) -> pb.RewrapKeysResponse:
         """Encrypt every key in the store under the current master key."""
         done = self._rewrap.rewrap(origin=call.origin)
         return pb.RewrapKeysResponse(rewrapped=done.rewrapped, total=done.total)
-
-    # Audit events
-
-    def ListAuditEvents(  # type: ignore[override]
-        self, request: pb.ListAuditEventsRequest, call: Call
-    ) -> pb.ListAuditEventsResponse:
-        """Return a page of the stored audit events, the newest first."""
-        return self._audit.list_events(request)
-
-    def TailAuditEvents(  # type: ignore[override]
-        self, request: pb.TailAuditEventsRequest, call: Call, stream: ResponseStream
-    ) -> None:
-        """Send audit events on the stream as they are stored."""
-        self._audit.tail(request, call, stream)

@@ -13,8 +13,8 @@ from identity_service.domain.store import Store
 from identity_service.grpc_api.answers import timestamp
 from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.calls import Call
+from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.paging import Page
-from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.senders import Senders
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import audit_pb2
@@ -28,13 +28,13 @@ _MAX_TYPES: Final = 20
 
 
 class AuditHandlers:
-    """The implementations of ListAuditEvents and TailAuditEvents."""
+    """The servicer of the methods of AdminService on audit events."""
 
     def __init__(self, store: Store, senders: Senders) -> None:
         self._store = store
         self._tails = AuditTails(store, senders, _tailed)
 
-    def list_events(self, request: pb.ListAuditEventsRequest) -> pb.ListAuditEventsResponse:
+    def list_events(self, request: pb.ListAuditEventsRequest, _call: Call) -> pb.ListAuditEventsResponse:
         """Return a page of the events that match, the newest first. Raises InvalidRequestError."""
         page = Page.asked("ListAuditEvents", request.page_size, request.page_token)
         with _reject_unknown_event_id("page_token"):
@@ -58,7 +58,7 @@ class AuditHandlers:
             with _reject_unknown_event_id("resume_after"):
                 self._store.read_audit(after, 1)
         call.context.send_initial_metadata(())  # tells the caller that no later event will be missed
-        self._tails.add(after, stream, call.origin.request_id)
+        self._tails.add(after, stream, call.request_id)
 
 
 def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:

@@ -7,8 +7,8 @@ from typing import Final
 from identity_service.domain.audit import StoredEvent
 from identity_service.domain.errors import NotReadyError
 from identity_service.domain.store import Store
+from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.paging import DEFAULT_PAGE
-from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.senders import Senders
 from identity_service.process.thread_limit import REFUSED
 

@@ -5,20 +5,17 @@ decides: a client that sends a token wants to act as the subject of the token.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
 from identity_service.domain.audit import AuditType
 from identity_service.domain.errors import CallerScopeMissingError, CallerUnauthenticatedError
-from identity_service.domain.grants import SCOPE_ADMIN
-from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail
 from identity_service.domain.tokens import Rejected
-from identity_service.grpc_api.calls import certificate_of, peer_of
-from identity_service.grpc_api.policy import Access, Rule
+from identity_service.grpc_api.calls import Caller, certificate_of, peer_of
+from identity_service.grpc_api.method_spec import Access, Rule
 from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.verify import Verifier, VerifyRequest
@@ -27,25 +24,6 @@ _HEADER: Final = "authorization"
 _NEEDED: Final = "this method needs metadata `authorization: Bearer <access token>` for audience "
 
 Metadata = Sequence[tuple[str, str | bytes]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """The authenticated principal that sends a call."""
-
-    principal: PrincipalId
-    scopes: frozenset[str]
-    session_id: SessionId | None = None
-    is_delegated: bool = False
-    """Whether another party acts for the principal, by token exchange (RFC 8693).
-
-    Such a party has no access to what belongs to the principal itself, such as its sessions.
-    """
-
-    @property
-    def is_admin(self) -> bool:
-        """Return whether the caller has the scope identity.admin."""
-        return SCOPE_ADMIN in self.scopes
 
 
 class CallerGate:

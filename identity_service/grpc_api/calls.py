@@ -1,22 +1,24 @@
-"""One call as a servicer gets it: the origin, read from the transport, and the context of gRPC.
+"""One call as a servicer gets it: its origin, its caller and the context of gRPC.
 
 This module authenticates no caller; see callers.py.
 """
 
 import hashlib
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from functools import cached_property
+from typing import Final, cast
 from urllib.parse import unquote
 
 import grpc
 
+from identity_service.domain.grants import SCOPE_ADMIN
+from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
 from identity_service.jose.certificates import has_sound_key
 
-MethodT = TypeVar("MethodT", bound=Callable[..., object])
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
@@ -25,25 +27,45 @@ _DNS: Final = "peer_dns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """The argument of a servicer in place of the gRPC context, for each method that runs in the work pool."""
+class Caller:
+    """The authenticated principal that sends a call."""
 
-    origin: Origin
-    context: grpc.ServicerContext
+    principal: PrincipalId
+    scopes: frozenset[str]
+    session_id: SessionId | None = None
+    is_delegated: bool = False
+    """Whether another party acts for the principal, by token exchange (RFC 8693).
 
-
-def recalled_by(recall: Callable[[Any, bytes], bytes | None]) -> Callable[[MethodT], MethodT]:
-    """Mark a method whose response to the bytes of a request may be cached.
-
-    `recall` returns the cached response for these bytes, or None. The marked method gets the bytes of the
-    request as its second argument, in place of the context.
+    Such a party has no access to what belongs to the principal itself, such as its sessions.
     """
 
-    def mark(method: MethodT) -> MethodT:
-        method.recall = recall  # type: ignore[attr-defined]
-        return method
+    @property
+    def is_admin(self) -> bool:
+        """Return whether the caller has the scope identity.admin."""
+        return SCOPE_ADMIN in self.scopes
 
-    return mark
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call as the function that serves it sees it."""
+
+    context: grpc.ServicerContext
+    request_id: str
+    caller: Caller | None
+    """None if the method requires no authenticated caller."""
+
+    @cached_property
+    def origin(self) -> Origin:
+        """The origin for use cases; read from the transport when it is first needed."""
+        caller = self.caller
+        return Origin(
+            peer=peer_of(self.context),
+            request_id=self.request_id,
+            certificate=certificate_of(self.context),
+            actor=caller.principal if caller is not None else None,
+            session_id=caller.session_id if caller is not None else None,
+            is_admin=caller is not None and caller.is_admin,
+        )
 
 
 def peer_of(context: grpc.ServicerContext) -> str:

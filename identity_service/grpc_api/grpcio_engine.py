@@ -11,9 +11,8 @@ from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import BlockingServing
 from identity_service.grpc_api.core.receivers import CompletionServing
+from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.limits import Limits
-from identity_service.grpc_api.pipeline import Handler, Handlers
-from identity_service.grpc_api.threads import Threads
 from identity_service.grpc_api.tls import Certificates
 
 _CANCEL_WAIT: Final = 0.5
@@ -60,7 +59,6 @@ class GrpcioEngine:
     def __init__(
         self,
         config: GrpcioConfig,
-        threads: Threads,
         limits: Limits,
         event_log: EventLog,
         certificates: Certificates | None = None,
@@ -69,14 +67,12 @@ class GrpcioEngine:
 
         Args:
             config: the addresses and limits.
-            threads: run the methods that have no thread pool of their own.
             limits: bound what clients may hold open.
             event_log: records it if the installed grpcio does not work with `core/`.
             certificates: the certificates that the server presents; None = plain text.
         """
         self._config = config
         self._certificates = certificates
-        self._threads = threads
         self._serving: CompletionServing | BlockingServing = CompletionServing(limits)
         if reason := why_not():
             event_log.record("grpcio_fallback", reason=reason)
@@ -88,13 +84,19 @@ class GrpcioEngine:
             compression=grpc.Compression.NoCompression,
         )
 
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Ignore them: only methods that are registered by name are served."""
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Handlers) -> None:
-        """Serve the methods of a service."""
-        handlers = {name: self._adapt(handler) for name, handler in method_handlers.items()}
-        self._server.add_registered_method_handlers(service_name, handlers)
+    def register(self, method: str, handler: Handler) -> None:
+        """Serve a method with this handler; its calls hold no thread while their client is slow."""
+        serving = self._serving
+        served: Any
+        match handler:
+            case UnaryHandler():
+                served = grpc.unary_unary_rpc_method_handler(serving.unary(handler))
+            case StreamHandler():
+                served = grpc.unary_stream_rpc_method_handler(serving.stream(handler))
+            case ConversationHandler():
+                served = grpc.stream_stream_rpc_method_handler(serving.conversation(handler))
+        _, service, name = method.split("/")
+        self._server.add_registered_method_handlers(service, {name: served})
 
     def start(self) -> int:
         """Listen and return the port. Raises ConfigurationError if an address cannot be bound."""
@@ -120,26 +122,6 @@ class GrpcioEngine:
         ended.wait(_CANCEL_DELAY + _CANCEL_WAIT)
         self._serving.close()
         return done
-
-    def _adapt(self, handler: Any) -> Handler:
-        """Return the handler for grpcio's server; its calls hold no thread while their client is slow."""
-        serving, serialize = self._serving, handler.response_serializer
-        if handler.request_deserializer is not None:
-            raise TypeError("handlers take the bytes of the request")
-        if handler.unary_unary is not None:
-            unary = serving.unary(handler.unary_unary, self._threads_of(handler.unary_unary))
-            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
-        if handler.unary_stream is not None:
-            stream = serving.stream(handler.unary_stream, self._threads_of(handler.unary_stream))
-            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
-        if handler.stream_stream is not None:
-            talk = serving.conversation(handler.stream_stream, self._threads_of(handler.stream_stream))
-            return grpc.stream_stream_rpc_method_handler(talk, None, serialize)
-        raise TypeError("client streaming is not offered")
-
-    def _threads_of(self, behaviour: Any) -> Threads:
-        threads: Threads = getattr(behaviour, "experimental_thread_pool", None) or self._threads
-        return threads
 
     def _listen(self, setting: str, address: str, *, ask: bool) -> int:
         try:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from identity_service.grpc_api.pipeline import request_id
-from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.grpc_api.calls import Call
+from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.senders import Senders
 
 SERVICE_NAME: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -42,7 +42,7 @@ class _Watch:
         return self.take()
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no type stubs
+class HealthServicer:
     """Answers Check and List from memory, and sends each change of a status to its watchers."""
 
     def __init__(self, senders: Senders) -> None:
@@ -71,41 +71,28 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
         for watch in watches:
             self._senders.wake(watch)
 
-    def Check(  # noqa: N802  # the stub's name
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
-    ) -> health_pb2.HealthCheckResponse:
+    def check(self, request: health_pb2.HealthCheckRequest, call: Call) -> health_pb2.HealthCheckResponse:
         """Return the status of a service; NOT_FOUND if the service is unknown."""
         status = self._statuses.get(request.service)
         if status is None:
-            context.set_code(grpc.StatusCode.NOT_FOUND)
-            context.set_details("there is no service of this name")
+            call.context.set_code(grpc.StatusCode.NOT_FOUND)
+            call.context.set_details("there is no service of this name")
         return health_pb2.HealthCheckResponse(status=status)
 
-    def List(  # noqa: N802  # the stub's name
-        self,
-        request: health_pb2.HealthListRequest,  # noqa: ARG002
-        context: grpc.ServicerContext,  # noqa: ARG002
-    ) -> health_pb2.HealthListResponse:
+    def list(self, _request: health_pb2.HealthListRequest, _call: Call) -> health_pb2.HealthListResponse:
         """Return the status of every service."""
         statuses = {
             name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()
         }
         return health_pb2.HealthListResponse(statuses=statuses)
 
-    def Watch(  # noqa: N802  # the stub's name
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: grpc.ServicerContext,
-        stream: ResponseStream,
-    ) -> None:
+    def watch(self, request: health_pb2.HealthCheckRequest, call: Call, stream: ResponseStream) -> None:
         """Send the status of a service, and each change of it, until the stream ends."""
         service = request.service
         watch = _Watch(lambda: self._message(service))
         with self._lock:
             self._watches.setdefault(service, set()).add(watch)
-        self._senders.add(watch, stream, request_id(context), lambda: self._forget(service, watch))
-
-    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+        self._senders.add(watch, stream, call.request_id, lambda: self._forget(service, watch))
 
     def _message(self, service: str) -> bytes:
         status = self._statuses.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)

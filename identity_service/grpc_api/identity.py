@@ -3,20 +3,16 @@
 from hashlib import blake2b
 from typing import Final
 
-import grpc
-
 from identity_service.domain.ports import ReplicaView
 from identity_service.grpc_api import answers, batches, convert
-from identity_service.grpc_api.calls import Call, recalled_by
+from identity_service.grpc_api.calls import Call
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_cache import RecentCache
 from identity_service.services.verify import Verified, Verifier, VerifyRequest
 from identityapi.v1 import identity_service_pb2 as pb
-from identityapi.v1 import identity_service_pb2_grpc as rpc
 
-Context = grpc.ServicerContext
 _CACHE_ENTRY_BYTES: Final = 500
 """Memory that a cached response takes beside its serialized text, in bytes."""
 _MAX_RECALLED_BATCH: Final = 200
@@ -26,11 +22,8 @@ This occupies an event loop for at most a millisecond.
 """
 
 
-class IdentityServicer(rpc.IdentityServiceServicer):
-    """The servicer of IdentityService.
-
-    Verify and VerifyBatch return serialized messages, which the pipeline sends unchanged.
-    """
+class IdentityServicer:
+    """The servicer of IdentityService. Verify and VerifyBatch return serialized messages."""
 
     def __init__(
         self,
@@ -50,9 +43,7 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         self._revision = answers.RevisionField()
         self._answered: RecentCache[bytes, Verified[bytes]] = RecentCache(cache_bytes)
 
-    def Issue(  # type: ignore[override]
-        self, request: pb.IssueRequest, call: Call
-    ) -> pb.IssueResponse:
+    def issue(self, request: pb.IssueRequest, call: Call) -> pb.IssueResponse:
         """Issue tokens for a credential."""
         tokens = self._issuer.issue(convert.to_issue(request, call.origin))
         return pb.IssueResponse(token_set=answers.from_token_set(tokens))
@@ -67,8 +58,7 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         known = self._recall(data)
         return None if known is None else known.rendered + revision
 
-    @recalled_by(recall_verify)
-    def Verify(self, request: pb.VerifyRequest, data: bytes) -> bytes:  # type: ignore[override]
+    def verify(self, request: pb.VerifyRequest, data: bytes) -> bytes:
         """Verify a token; a token that is not valid is an answer, not an error."""
         wanted = convert.to_verify(request)
         self._verifier.prepare(wanted)
@@ -93,8 +83,7 @@ class IdentityServicer(rpc.IdentityServiceServicer):
             responses.append(known.rendered + revision)
         return batches.join(responses)
 
-    @recalled_by(recall_batch)
-    def VerifyBatch(self, request: pb.VerifyBatchRequest, data: bytes) -> bytes:  # type: ignore[override]
+    def verify_batch(self, request: pb.VerifyBatchRequest, data: bytes) -> bytes:
         """Verify each token of a batch; requests with a cached response are not verified again."""
         convert.check_batch(request)
         parts = batches.split(data, convert.MAX_BATCH) or [
@@ -136,15 +125,11 @@ class IdentityServicer(rpc.IdentityServiceServicer):
             self._answered.put(blake2b(data).digest(), outcome, _CACHE_ENTRY_BYTES + len(outcome.rendered))
         return answers.verify_response(outcome, revision)
 
-    def Refresh(  # type: ignore[override]
-        self, request: pb.RefreshRequest, call: Call
-    ) -> pb.RefreshResponse:
+    def refresh(self, request: pb.RefreshRequest, call: Call) -> pb.RefreshResponse:
         """Exchange a refresh token for new tokens of its session."""
         tokens = self._refresher.refresh(convert.to_refresh(request, call.origin))
         return pb.RefreshResponse(token_set=answers.from_token_set(tokens))
 
-    def Revoke(  # type: ignore[override]
-        self, request: pb.RevokeRequest, call: Call
-    ) -> pb.RevokeResponse:
+    def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
         """Revoke a token, a session, or everything of a principal; returns once the revocation is durable."""
         return pb.RevokeResponse(revision=str(self._revoker.revoke(convert.to_revoke(request, call.origin))))

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
-from identity_service.grpc_api.policy import Streams
+from identity_service.grpc_api.method_spec import Streams
 from identity_service.services.attempts import address_of
 
 UNIX: Final = "unix"

@@ -14,9 +14,9 @@ from typing import Final, Protocol
 import structlog
 
 from identity_service.domain.errors import ShuttingDownError, WatcherTooSlowError
+from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.errors import RpcStatus, to_status
 from identity_service.grpc_api.limits import Limits
-from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.process.background import BackgroundThread, every
 
 _TICK: Final = 0.05

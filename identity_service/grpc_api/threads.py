@@ -132,6 +132,34 @@ class Threads(ThreadPoolExecutor):
                 job = handoff.wait()
 
 
+class Pools:
+    """The two thread pools that run methods, for every engine."""
+
+    def __init__(self, *, memory: int, work: int) -> None:
+        """Create the pools; threads start when calls come.
+
+        Args:
+            memory: the number of threads for methods that answer from memory; few, since they share one
+                interpreter.
+            work: the number of threads for methods that may wait for the store or for argon2id.
+        """
+        self.memory = Threads(memory, "identity-memory")
+        self.work = Threads(work, "identity-work")
+
+    def start(self) -> None:
+        """Make the first thread of each, so that calls are answered also if the system gives no further one.
+
+        Raises ConfigurationError if it gives none now.
+        """
+        self.memory.start_first()
+        self.work.start_first()
+
+    def shutdown(self) -> None:
+        """Let running jobs finish and drop the waiting ones; does not wait."""
+        self.work.shutdown(wait=False, cancel_futures=True)
+        self.memory.shutdown(wait=False, cancel_futures=True)
+
+
 def _do_nothing() -> None:
     """Be the job for which the first thread is made."""
 

@@ -2,21 +2,18 @@
 
 from datetime import timedelta
 
-import grpc
-
 from identity_service.domain.ports import ReplicaView
 from identity_service.grpc_api import convert
-from identity_service.grpc_api.pipeline import request_id
-from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.grpc_api.calls import Call
+from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.trust_messages import from_keys
 from identity_service.services.keyring import KeyRing
 from identity_service.services.watch import WatchHub
 from identityapi.v1 import trust_service_pb2 as pb
-from identityapi.v1 import trust_service_pb2_grpc as rpc
 
 
-class TrustServicer(rpc.TrustServiceServicer):
+class TrustServicer:
     """The servicer of TrustService. GetKeys answers from memory; Watch hands its stream to the senders."""
 
     def __init__(
@@ -29,7 +26,7 @@ class TrustServicer(rpc.TrustServiceServicer):
         self._senders = senders
         self._max_age = max_age
 
-    def GetKeys(self, request: pb.GetKeysRequest, context: grpc.ServicerContext) -> pb.GetKeysResponse:
+    def get_keys(self, request: pb.GetKeysRequest, _call: Call) -> pb.GetKeysResponse:
         """Return the public signing keys, unless the client has the current set already."""
         # An empty set before the first load would be wrong. After it, keys are served however stale they are.
         self._replica.require_ready()
@@ -37,11 +34,7 @@ class TrustServicer(rpc.TrustServiceServicer):
         known = request.etag and request.etag == key_set.etag
         return pb.GetKeysResponse(key_set=None if known else key_set, revision=str(self._replica.revision))
 
-    def Watch(  # type: ignore[override]  # generated code has no non-blocking handlers
-        self, request: pb.WatchRequest, context: grpc.ServicerContext, stream: ResponseStream
-    ) -> None:
+    def watch(self, request: pb.WatchRequest, call: Call, stream: ResponseStream) -> None:
         """Send the live revocations, then every change and heartbeats, until the stream ends."""
         watcher = self._hub.open(convert.to_resume(request), self._senders.wake)
-        self._senders.add(watcher, stream, request_id(context), lambda: self._hub.close(watcher))
-
-    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+        self._senders.add(watcher, stream, call.request_id, lambda: self._hub.close(watcher))

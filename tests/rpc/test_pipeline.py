@@ -1,10 +1,8 @@
 """What every call goes through: policy, request ids, opaque bugs, callers, health, reflection."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import grpc
@@ -13,15 +11,12 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from identity_service.domain.ids import PrincipalId
-from identity_service.grpc_api.callers import Caller
-from identity_service.grpc_api.calls import recalled_by
-from identity_service.grpc_api.pipeline import Behaviour, Pipeline
-from identity_service.grpc_api.policy import POLICY
-from identity_service.services.verify import StoreReadRequiredError
-from identityapi import v1
+from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.method_spec import MethodSpec
+from identity_service.grpc_api.methods import method_table
 from identityapi.v1 import identity_service_pb2 as pb
-from identityapi.v1 import identity_service_pb2_grpc as rpc
+from identityapi.v1.trust_service_pb2 import WatchRequest
+from identityapi.v1.trust_service_pb2_grpc import TrustServiceStub
 from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import API, World, bearer, failure
@@ -30,153 +25,47 @@ SERVICE = "identityapi.v1.IdentityService"
 SERVICES = {SERVICE, "identityapi.v1.TrustService", "identityapi.v1.AdminService"}
 
 
-def test_every_method_of_the_protos_has_a_policy() -> None:
-    """Every proto that is compiled, also one that is added later."""
-    modules = [import_module(f"identityapi.v1.{found.name}") for found in iter_modules(v1.__path__)]
-    methods = {
-        f"/{service.full_name}/{method.name}"
-        for module in modules
-        if module.__name__.endswith("_pb2")
-        for service in module.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
+@pytest.mark.in_process
+def test_a_method_without_an_entry_in_the_table_is_refused(
+    start_world: StartWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_issue_and_watch(*parts: Any) -> dict[str, MethodSpec]:
+        table = dict(method_table(*parts))
+        del table[f"/{SERVICE}/Issue"], table["/identityapi.v1.TrustService/Watch"]
+        return table
 
-    assert {method.split("/")[1] for method in methods} == SERVICES
-    assert methods == {method for method in POLICY if method.startswith("/identityapi.")}
+    monkeypatch.setattr("identity_service.grpc_api.server.method_table", without_issue_and_watch)
+    world = start_world()
 
-
-class _NoGate:
-    def applies(self, rule: object, request: object) -> bool:
-        return False
-
-
-@pytest.fixture
-def bare() -> Iterator[tuple[grpc.Server, Pipeline, ThreadPoolExecutor]]:
-    """A server with a pipeline whose policy table knows Verify alone."""
-    work = ThreadPoolExecutor(1)
-    server = grpc.server(ThreadPoolExecutor(2))
-    table = {f"/{SERVICE}/Verify": POLICY[f"/{SERVICE}/Verify"]}
-    yield server, Pipeline(server, _NoGate(), work, table), work  # type: ignore[arg-type]
-    server.stop(None).wait()
-    work.shutdown()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: world.stub.Issue(pb.IssueRequest()),
+        lambda: next(TrustServiceStub(world.channel).Watch(WatchRequest())),
+    )
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as unlisted:
+            call()
+        assert failure(unlisted.value).code is grpc.StatusCode.PERMISSION_DENIED
+        assert failure(unlisted.value).reason == "METHOD_NOT_ALLOWED"
 
 
-def test_who_looks_on_sees_every_call_and_its_end_and_changes_nothing() -> None:
-    seen: list[tuple[str, str]] = []
-
-    def observe(method: str, behaviour: Behaviour) -> Behaviour:
-        def watched(data: bytes, context: grpc.ServicerContext) -> Any:
-            try:
-                answer = behaviour(data, context)
-            except Exception:
-                seen.append((method, "failed"))
-                raise
-            seen.append((method, "answered"))
-            return answer
-
-        return watched
-
-    class Servicer:
-        def Verify(self, request: Any, context: Any) -> Any:  # noqa: N802
-            if not request.token:
-                raise KeyError("token")
-            return pb.VerifyResponse(revision="1.1")
-
-        Issue = VerifyBatch = Refresh = Revoke = Verify
-
-    table = {f"/{SERVICE}/Verify": POLICY[f"/{SERVICE}/Verify"]}
-    with ThreadPoolExecutor(1) as work:
-        server = grpc.server(work)
-        registrar: Any = Pipeline(server, _NoGate(), work, table, observe)  # type: ignore[arg-type]
-        servicer: Any = Servicer()
-        rpc.add_IdentityServiceServicer_to_server(servicer, registrar)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            stub = rpc.IdentityServiceStub(channel)
-            assert stub.Verify(pb.VerifyRequest(token="x")).revision == "1.1"
-            with pytest.raises(grpc.RpcError) as bug:
-                stub.Verify(pb.VerifyRequest())
-        server.stop(None).wait()
-
-    assert bug.value.code() is grpc.StatusCode.INTERNAL
-    assert seen == [(f"/{SERVICE}/Verify", "answered"), (f"/{SERVICE}/Verify", "failed")]
-
-
-def test_an_event_loop_does_not_wait_for_what_must_be_read_about_the_caller() -> None:
-    """The caller's token may name a generation that was not read yet; a thread reads, and answers then."""
-    waited: list[bool] = []
-
-    class Gate(_NoGate):
-        def applies(self, rule: object, request: object) -> bool:
-            return True
-
-        def admit(self, method: str, rule: object, context: object, *, may_wait: bool = True) -> Caller:
-            waited.append(may_wait)
-            if not may_wait:
-                raise StoreReadRequiredError
-            return Caller(principal=PrincipalId("c"), scopes=frozenset())
-
-    class Servicer:
-        def recall_verify(self, data: bytes) -> bytes | None:
-            return None
-
-        @recalled_by(recall_verify)
-        def Verify(self, request: Any, data: bytes) -> bytes:  # noqa: N802
-            return b"answer"
-
-        Issue = VerifyBatch = Refresh = Revoke = Verify
-
-    class Registrar:
-        def add_generic_rpc_handlers(self, handlers: Any) -> None:
-            """The other way is enough."""
-
-        def add_registered_method_handlers(self, service_name: str, handlers: Any) -> None:
-            self.verify = handlers["Verify"].unary_unary
-
-    class Context:
-        def is_active(self) -> bool:
-            return True
-
-        def time_remaining(self) -> None:
-            return None
-
-    with ThreadPoolExecutor(1) as work:
-        registrar, servicer = Registrar(), Servicer()
-        pipeline: Any = Pipeline(registrar, Gate(), work)  # type: ignore[arg-type]
-        rpc.add_IdentityServiceServicer_to_server(servicer, pipeline)  # type: ignore[arg-type]
-        assert registrar.verify.instant(b"", Context()) is None
-        assert waited == [False]
-        assert registrar.verify(b"", Context()) == b"answer"
-
-
-class _Faulty:
-    """A servicer whose every method has a bug."""
-
-    def Verify(self, request: Any, context: Any) -> Any:  # noqa: N802
+@pytest.mark.in_process
+@pytest.mark.parametrize("method", ["verify", "issue"])
+def test_a_bug_is_opaque(
+    start_world: StartWorld, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], method: str
+) -> None:
+    def faulty(*_: Any) -> Any:
         raise KeyError("the secret of the request")
 
-    Issue = VerifyBatch = Refresh = Revoke = Verify
+    monkeypatch.setattr(IdentityServicer, method, faulty)
+    world = start_world()
+    calls: dict[str, Callable[[], object]] = {
+        "verify": lambda: world.stub.Verify(pb.VerifyRequest()),
+        "issue": lambda: world.stub.Issue(pb.IssueRequest()),
+    }
 
+    with pytest.raises(grpc.RpcError) as bug:
+        calls[method]()
 
-def test_a_method_without_a_policy_is_refused_and_a_bug_is_opaque(
-    bare: tuple[grpc.Server, Pipeline, ThreadPoolExecutor], capfd: pytest.CaptureFixture[str]
-) -> None:
-    server, pipeline, _ = bare
-    registrar: Any = pipeline
-    faulty: Any = _Faulty
-    rpc.add_IdentityServiceServicer_to_server(faulty(), registrar)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = rpc.IdentityServiceStub(channel)
-        with pytest.raises(grpc.RpcError) as unlisted:
-            stub.Issue(pb.IssueRequest())
-        with pytest.raises(grpc.RpcError) as bug:
-            stub.Verify(pb.VerifyRequest())
-
-    assert failure(unlisted.value).code is grpc.StatusCode.PERMISSION_DENIED
-    assert failure(unlisted.value).reason == "METHOD_NOT_ALLOWED"
     found = failure(bug.value)
     assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "secret of the request" not in found.message

@@ -8,7 +8,6 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -23,6 +22,7 @@ from identity_service.grpc_api.asgi.wire import (
     from_metadata,
     status_headers,
 )
+from identity_service.grpc_api.engine import UnaryHandler
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -42,20 +42,6 @@ The interval begins at the first value and doubles up to the second.
 
 class ClientGoneError(Exception):
     """Raised if the client has disconnected, so that no response can reach it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """A registered method: its function, serializers and thread pool."""
-
-    behaviour: Callable[..., Any]
-    parse: Callable[[bytes], Any] | None
-    serialize: Callable[[Any], bytes] | None
-    pool: Executor
-    takes_stream: bool = False
-    gives_stream: bool = False
-    instant: Callable[[bytes, AsgiContext], bytes | None] | None = None
-    """Returns the serialized response if it is known without waiting, else None; None = never known."""
 
 
 class Call:
@@ -242,24 +228,23 @@ def stopping() -> ShuttingDownError:
     return ShuttingDownError("this process is stopping; reconnect")
 
 
-async def serve_unary(method: Method, call: Call, message: bytes) -> None:
-    """Run a unary method in its thread pool, and send its response.
+async def serve_unary(handler: UnaryHandler, call: Call, message: bytes) -> None:
+    """Answer one request in a thread of the handler, and send the response.
 
     Raises:
         ClientGoneError: the client has disconnected.
-        AbortedError: the method or `cancel` has aborted the call.
+        AbortedError: the handler or `cancel` has aborted the call.
         TimeoutError: the deadline has passed.
         ShuttingDownError: the pool was shut down before a thread began the call.
         NotReadyError: the system gives the pool no thread.
 
-    Anything else that the method raises is raised, too.
+    Anything else that the handler raises is raised, too.
     """
     context = call.context
-    request = message if method.parse is None else method.parse(message)
     loop = asyncio.get_running_loop()
     # Each call has its own contextvars, as in grpcio: values bound for log lines must not leak.
     run = contextvars.copy_context().run
-    future = in_thread(method.pool, run, method.behaviour, request, context)
+    future = in_thread(handler.threads, run, handler.answer, message, context)
     ended = loop.create_future()
     future.add_done_callback(lambda _: _set(ended))
     context.on_cancel(lambda: _set_from_any_thread(loop, ended))
@@ -278,7 +263,7 @@ async def serve_unary(method: Method, call: Call, message: bytes) -> None:
     if code is not None and code is not grpc.StatusCode.OK:
         await call.finish(code, context.details())
     else:
-        await call.answer(response if method.serialize is None else method.serialize(response))
+        await call.answer(response)
 
 
 def _discard_outcome(future: "asyncio.Future[Any]") -> None:

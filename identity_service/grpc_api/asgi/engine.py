@@ -1,16 +1,14 @@
-"""The ASGI engine: an ASGI application that servicers register with as they do with `grpc.Server`.
+"""The ASGI engine: an ASGI application that serves handlers.
 
 The ASGI server must support HTTP/2 with trailers (extension http.response.trailers). It listens, terminates
-TLS and limits connections. If a method knows its response without waiting, the event loop calls it; all other
-methods run in the same thread pools as in the grpcio engine.
+TLS and limits connections. If a response is cached, the event loop answers the call; all other calls run in
+the same threads as in the grpcio engine.
 """
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import grpc
@@ -20,7 +18,6 @@ from identity_service.grpc_api.asgi.calls import (
     Call,
     ClientGoneError,
     Event,
-    Method,
     Receive,
     Send,
     answer_known,
@@ -32,39 +29,25 @@ from identity_service.grpc_api.asgi.calls import (
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug, start_telling
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, window_of
+from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
-
-
-@dataclass(frozen=True, slots=True)
-class _Details:
-    """The description of a call that a generic handler is asked with (grpc.HandlerCallDetails)."""
-
-    method: str
-    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class AsgiEngine:
     """The ASGI application that serves the gRPC calls of one process."""
 
     def __init__(
-        self,
-        pool: Executor,
-        limits: Limits,
-        *,
-        max_message_bytes: int,
-        max_metadata_bytes: int = 32 * 1024,
+        self, limits: Limits, *, max_message_bytes: int, max_metadata_bytes: int = 32 * 1024
     ) -> None:
         """Create an engine without methods.
 
         Args:
-            pool: runs the methods that have no pool of their own (`experimental_thread_pool`).
             limits: how many calls and streams clients may hold open.
             max_message_bytes: the longest message, decompressed; RESOURCE_EXHAUSTED beyond it.
             max_metadata_bytes: the longest headers of one call, as HTTP/2 counts them (RFC 9113 section
                 6.5.2); RESOURCE_EXHAUSTED beyond it.
         """
-        self._pool = pool
         self._limits = limits
         self._request_timeout = limits.config.request_timeout.total_seconds()
         self._send_timeout = limits.config.send_timeout.total_seconds()
@@ -75,54 +58,17 @@ class AsgiEngine:
 
         None = the ASGI server bounds it, which it can if no method has streams of requests.
         """
-        self._methods: dict[str, Method] = {}
-        self._generic: list[Any] = []
+        self._handlers: dict[str, Handler] = {}
         # A set, not a counter: an ASGI server may have several event loops, each in its own thread.
         self._calls: set[AsgiContext] = set()
         self._ended = threading.Condition()
         self._stopping = self._stopped = False
 
-    # The registration methods of grpc.Server
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
-        """Register the methods of one service, by their names."""
-        for name, handler in method_handlers.items():
-            self._methods[f"/{service_name}/{name}"] = self._method(handler)
-            if handler.request_streaming:
-                self._first_timeout = self._request_timeout
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
-        """Register handlers that are asked for methods which are not registered by name."""
-        self._generic.extend(generic_rpc_handlers)
-
-    def _method(self, handler: Any) -> Method:
-        behaviour = next(
-            found
-            for found in (
-                handler.unary_unary,
-                handler.unary_stream,
-                handler.stream_unary,
-                handler.stream_stream,
-            )
-            if found is not None
-        )
-        return Method(
-            behaviour=behaviour,
-            parse=handler.request_deserializer,
-            serialize=handler.response_serializer,
-            pool=getattr(behaviour, "experimental_thread_pool", None) or self._pool,
-            takes_stream=handler.request_streaming,
-            gives_stream=handler.response_streaming,
-            instant=getattr(behaviour, "instant", None),
-        )
-
-    def _find(self, path: str) -> Method | None:
-        for generic in self._generic:
-            handler = generic.service(_Details(path))
-            if handler is not None:
-                method = self._methods[path] = self._method(handler)
-                return method
-        return None
+    def register(self, method: str, handler: Handler) -> None:
+        """Serve a method, by its full name, with this handler."""
+        self._handlers[method] = handler
+        if isinstance(handler, ConversationHandler):
+            self._first_timeout = self._request_timeout
 
     # The ASGI application
 
@@ -152,15 +98,15 @@ class AsgiEngine:
     async def _serve(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
     ) -> None:
-        """Receive the first message, run the method, always send a status. Raises ClientGoneError."""
+        """Receive the first message, run the handler, always send a status. Raises ClientGoneError."""
         try:
-            method, window = self._open(scope, context)
+            handler, window = self._open(scope, context)
             receiving = self._limits.receives
             beyond = receiving.acquire(address, briefly=True)
             until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
                 event = await self._first_event(receive, context.time_remaining(), until)
-                known = self._instant_response(method, window, event, context)
+                known = self._instant_response(handler, window, event, context)
                 if known is None:
                     call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
                     timeout = self._request_timeout if until is None else self._seconds_until(until)
@@ -177,7 +123,7 @@ class AsgiEngine:
             await refuse(send, *_status(error, context), context)
         else:
             if known is None:
-                await self._run(method, call, message, scope["path"], address)
+                await self._run(handler, call, message, scope["path"], address)
             else:
                 await answer_known(send, known)
 
@@ -212,8 +158,8 @@ class AsgiEngine:
         except TimeoutError:
             raise RequestTimeoutError(timeout) from None
 
-    def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Method, int]:
-        """Check the headers of a call; return its method, and the `ENCODINGS` value of its compression.
+    def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Handler, int]:
+        """Check the headers of a call; return its handler, and the `ENCODINGS` value of its compression.
 
         Sets the deadline. Raises WireError if the call is refused. The content type is not checked, as gRPC's
         core does not check it either.
@@ -233,39 +179,41 @@ class AsgiEngine:
             raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is longer than the limit")
         if self._stopped:
             raise WireError(grpc.StatusCode.UNAVAILABLE, "this process is stopping; reconnect")
-        path = scope["path"]
-        method = self._methods.get(path) or self._find(path)
-        if method is None:
+        handler = self._handlers.get(scope["path"])
+        if handler is None:
             raise WireError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        return method, window
+        return handler, window
 
     def _instant_response(
-        self, method: Method, window: int, event: Event, context: AsgiContext
+        self, handler: Handler, window: int, event: Event, context: AsgiContext
     ) -> bytes | None:
-        """Return the response if the method knows it without waiting, else None. Raises AbortedError.
+        """Return the response if it is cached, else None. Raises AbortedError.
 
-        Asks the method only if the first event is one whole, uncompressed message, as nearly always.
+        Asks the handler only if the first event is one whole, uncompressed message, as nearly always.
         """
-        if method.instant is None or window or event.get("more_body", True):
+        if not isinstance(handler, UnaryHandler) or handler.instant is None:
+            return None
+        if window or event.get("more_body", True):
             return None
         body = event["body"]
         length = len(body) - PREFIX_BYTES
         whole = 0 <= length <= self._max_message_bytes and body[:PREFIX_BYTES] == b"\0" + length.to_bytes(
             4, "big"
         )
-        return method.instant(body[PREFIX_BYTES:], context) if whole else None
+        return handler.instant(body[PREFIX_BYTES:], context) if whole else None
 
-    async def _run(self, method: Method, call: Call, message: bytes, path: str, address: str) -> None:
+    async def _run(self, handler: Handler, call: Call, message: bytes, path: str, address: str) -> None:
         """Serve a call whose first message has arrived, and send its status. Raises ClientGoneError."""
         context = call.context
         try:
-            if method.takes_stream:
-                await converse(method, call, message, self._send_timeout)
-            elif method.gives_stream:
-                stream = AsgiStream(call, address, asyncio.get_running_loop(), self._send_timeout)
-                await stream.serve(method, message)
-            else:
-                await serve_unary(method, call, message)
+            match handler:
+                case UnaryHandler():
+                    await serve_unary(handler, call, message)
+                case StreamHandler():
+                    stream = AsgiStream(call, address, asyncio.get_running_loop(), self._send_timeout)
+                    await stream.serve(handler, message)
+                case ConversationHandler():
+                    await converse(handler, call, message, self._send_timeout)
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001  # an error of a servicer must not end other calls

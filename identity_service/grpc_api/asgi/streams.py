@@ -7,8 +7,9 @@ from typing import Any
 
 import grpc
 
-from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, Method, in_thread, stopping, within
+from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread, stopping, within
 from identity_service.grpc_api.asgi.context import AbortedError
+from identity_service.grpc_api.engine import ConversationHandler, StreamHandler
 from identity_service.grpc_api.errors import RpcStatus
 
 
@@ -65,16 +66,15 @@ class AsgiStream:
         """Register a callback for the end of the call; return False if the call has ended already."""
         return self._call.context.add_callback(callback)
 
-    async def serve(self, method: Method, message: bytes) -> None:
-        """Run the method, wait until the stream has ended, and send the status.
+    async def serve(self, handler: StreamHandler, message: bytes) -> None:
+        """Run the handler, wait until the stream has ended, and send the status.
 
         Raises what `serve_unary` raises, and the error that ended the stream. Raises AbortedError if the last
         message is not sent within the timeout.
         """
         context = self._call.context
-        request = message if method.parse is None else method.parse(message)
         run = contextvars.copy_context().run
-        opening = in_thread(method.pool, run, method.behaviour, request, context, self)
+        opening = in_thread(handler.threads, run, handler.open, message, context, self)
         opening.add_done_callback(self._opened)
         try:
             await self._call.until(self._ended)
@@ -100,7 +100,7 @@ class AsgiStream:
         return True
 
     def _opened(self, opening: "asyncio.Future[Any]") -> None:
-        """End the stream if the method could not open it."""
+        """End the stream if the handler could not open it."""
         if opening.cancelled():  # the pool was shut down, unless the stream has ended
             self._set_ended(stopping())
         elif (error := opening.exception()) is not None:
@@ -144,7 +144,7 @@ def _ignore() -> None:
     """Do nothing: no sender waits until the initial metadata has been sent."""
 
 
-async def converse(method: Method, call: Call, message: bytes, send_timeout: float) -> None:
+async def converse(handler: ConversationHandler, call: Call, message: bytes, send_timeout: float) -> None:
     """Serve a bidirectional stream: send one response to each message, until the client sends no more.
 
     Raises what `serve_unary` raises, TimeoutError if a response is not sent within `send_timeout` seconds,
@@ -153,18 +153,18 @@ async def converse(method: Method, call: Call, message: bytes, send_timeout: flo
     context = call.context
     run = contextvars.copy_context().run
     following: bytes | None = message
-    answer = await _result(method, context, run, method.behaviour, context)
+    answer = await _result(handler, context, run, handler.open, context)
     while following is not None:
-        response = await _result(method, context, run, answer, following)
+        response = await _result(handler, context, run, answer, following)
         await within(call.write(response), _shorter(context.time_remaining(), send_timeout))
         following = await within(call.read(), context.time_remaining())
     await call.finish(grpc.StatusCode.OK)
 
 
-async def _result(method: Method, context: Any, run: Any, function: Any, *args: Any) -> Any:
-    """Call the function in a thread of the method's pool, and return its result. Raises as `serve_unary`."""
+async def _result(handler: ConversationHandler, context: Any, run: Any, function: Any, *args: Any) -> Any:
+    """Call the function in a thread of the handler, and return its result. Raises as `serve_unary`."""
     try:
-        return await within(in_thread(method.pool, run, function, *args), context.time_remaining())
+        return await within(in_thread(handler.threads, run, function, *args), context.time_remaining())
     except asyncio.CancelledError:
         call = asyncio.current_task()
         if call is not None and call.cancelling():

@@ -9,9 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import grpc
-
 from identity_service.domain.errors import NotReadyError
+from identity_service.grpc_api.engine import Context, ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
@@ -23,9 +22,7 @@ _THREADS: Final = 1000
 class BlockingStream:
     """A `ResponseStream` on grpcio's own function for sending, which waits for the client."""
 
-    def __init__(
-        self, send: Callable[[Any], None], context: grpc.ServicerContext, threads: Threads, address: str
-    ) -> None:
+    def __init__(self, send: Callable[[Any], None], context: Context, threads: Threads, address: str) -> None:
         """Create a stream.
 
         Args:
@@ -109,34 +106,35 @@ class BlockingServing:
         self.default.shutdown(wait=False)
         self._sending.shutdown(wait=False)
 
-    def unary(self, behaviour: Any, threads: Threads) -> Any:
-        """Return a unary behaviour; at most `threads.count` behaviours of `threads` run at the same time."""
-        handler_slots = self._semaphore_of(threads)
+    def unary(self, handler: UnaryHandler) -> Any:
+        """Return the behaviour for grpcio; at most `threads.count` calls of a pool run at the same time."""
+        handler_slots = self._semaphore_of(handler.threads)
 
-        def limited(data: bytes, context: grpc.ServicerContext) -> Any:
+        def limited(data: bytes, context: Context) -> bytes:
             with handler_slots:
-                return behaviour(data, context)
+                return handler.answer(data, context)
 
         return limited
 
-    def stream(self, behaviour: Any, threads: Threads) -> Any:
-        """Return the behaviour of a method that gets a `ResponseStream`, limited in the same way."""
-        handler_slots = self._semaphore_of(threads)
+    def stream(self, handler: StreamHandler) -> Any:
+        """Return the behaviour for grpcio, limited in the same way."""
+        handler_slots = self._semaphore_of(handler.threads)
 
-        def opening(data: bytes, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        def opening(data: bytes, context: Context, send: Callable[[Any], None]) -> None:
             address = self._limits.peers.address_of(context.peer())
             with handler_slots:
-                behaviour(data, context, BlockingStream(send, context, self._sending, address))
+                handler.open(data, context, BlockingStream(send, context, self._sending, address))
 
+        # grpcio passes the function that sends only to a behaviour with this attribute.
         opening.experimental_non_blocking = True  # type: ignore[attr-defined]
         return opening
 
-    def conversation(self, behaviour: Any, threads: Threads) -> Any:
-        """Return the behaviour of a method that answers each message, limited in the same way."""
-        handler_slots = self._semaphore_of(threads)
+    def conversation(self, handler: ConversationHandler) -> Any:
+        """Return the behaviour for grpcio, limited in the same way."""
+        handler_slots = self._semaphore_of(handler.threads)
 
-        def answering(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
-            answer = behaviour(context)
+        def answering(requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
+            answer = handler.open(context)
             for data in requests:
                 with handler_slots:
                     response = answer(data)

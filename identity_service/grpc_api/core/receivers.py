@@ -16,6 +16,7 @@ import grpc._server as internals
 from identity_service.domain.errors import IdentityError, NotReadyError, ShuttingDownError
 from identity_service.grpc_api.core.calls import CoreStream, OpenCall
 from identity_service.grpc_api.core.open_calls import OpenCalls
+from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
@@ -164,22 +165,20 @@ class CompletionServing:
         """Stop checking for slow clients."""
         self._calls.thread.close()
 
-    def unary(self, behaviour: Any, threads: Threads) -> Any:
-        """Prepare a method that answers once: `behaviour(data, context)` returns the response."""
-        return _received_by(UnaryReceiver(self._calls, threads), behaviour)
+    def unary(self, handler: UnaryHandler) -> Any:
+        """Return the behaviour with which grpcio serves this handler."""
+        return _received_by(UnaryReceiver(self._calls, handler.threads), handler.answer)
 
-    def stream(self, behaviour: Any, threads: Threads) -> Any:
-        """Prepare a method with a `ResponseStream`: `behaviour(data, context, stream)` returns at once."""
-        return _received_by(StreamReceiver(self._calls, threads), behaviour)
+    def stream(self, handler: StreamHandler) -> Any:
+        """Return the behaviour with which grpcio serves this handler."""
+        return _received_by(StreamReceiver(self._calls, handler.threads), handler.open)
 
-    def conversation(self, behaviour: Any, threads: Threads) -> Any:
-        """Prepare a method that answers each message by itself.
-
-        `behaviour(context)` returns the function that answers one message.
-        """
-        return _received_by(ConversationReceiver(self._calls, threads), behaviour)
+    def conversation(self, handler: ConversationHandler) -> Any:
+        """Return the behaviour with which grpcio serves this handler."""
+        return _received_by(ConversationReceiver(self._calls, handler.threads), handler.open)
 
 
 def _received_by(receiver: Receiver, behaviour: Any) -> Any:
+    # grpcio finds the pool of a method only in this attribute of its behaviour.
     behaviour.experimental_thread_pool = receiver
     return behaviour

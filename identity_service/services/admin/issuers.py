@@ -1,4 +1,4 @@
-"""Administration of trusted issuers. The policy table of the transport decides which callers may use it."""
+"""Administration of trusted issuers. The table of methods decides which callers may use it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

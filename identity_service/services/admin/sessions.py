@@ -153,7 +153,7 @@ def _subject(owner: OfSubject, origin: Origin) -> PrincipalId:
     if owner.subject is not None and owner.subject != origin.actor:
         _require_admin(origin)
     subject = owner.subject or origin.actor
-    assert subject is not None  # noqa: S101  # the policy table requires an authenticated caller
+    assert subject is not None  # noqa: S101  # the table of methods requires an authenticated caller
     return subject
 
 

@@ -1,4 +1,4 @@
-"""Administration of users. The policy table of the transport decides which callers may use it."""
+"""Administration of users. The table of methods decides which callers may use it."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace

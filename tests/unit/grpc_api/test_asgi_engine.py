@@ -3,8 +3,7 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -12,8 +11,9 @@ import pytest
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
+from identity_service.grpc_api.engine import Context, ResponseStream, StreamHandler, UnaryHandler
 from identity_service.grpc_api.limits import Bound, Limits, LimitsConfig
-from identity_service.grpc_api.response_stream import ResponseStream
+from identity_service.grpc_api.threads import Threads
 from tests.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
@@ -22,15 +22,13 @@ HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
 
 
 @pytest.fixture
-def engine() -> Iterator[AsgiEngine]:
-    with ThreadPoolExecutor(1) as pool:
-        config = LimitsConfig(calls=Bound(total=2, per_peer=2))
-        yield AsgiEngine(pool, Limits(config, RecordingEventLog()), max_message_bytes=1000)
+def engine() -> AsgiEngine:
+    config = LimitsConfig(calls=Bound(total=2, per_peer=2))
+    return AsgiEngine(Limits(config, RecordingEventLog()), max_message_bytes=1000)
 
 
-def register(engine: AsgiEngine, handler: Any, **more: Any) -> None:
-    handlers = {"Method": grpc.unary_unary_rpc_method_handler(handler, **more)}
-    engine.add_registered_method_handlers("test.Service", handlers)
+def register(engine: AsgiEngine, answer: Callable[[bytes, Context], bytes]) -> None:
+    engine.register("/test.Service/Method", UnaryHandler(threads=Threads(1, "test-asgi"), answer=answer))
 
 
 async def call(
@@ -53,7 +51,7 @@ async def call(
 
 
 def test_what_one_call_binds_is_not_seen_by_the_next_of_its_thread(engine: AsgiEngine) -> None:
-    def handler(request: bytes, context: grpc.ServicerContext) -> bytes:
+    def handler(request: bytes, context: Context) -> bytes:
         before = BOUND.get()
         BOUND.set("by an earlier call")
         return before.encode()
@@ -68,7 +66,7 @@ def test_what_one_call_binds_is_not_seen_by_the_next_of_its_thread(engine: AsgiE
 def test_a_servicers_bug_shows_nothing_of_what_it_says(
     engine: AsgiEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def handler(request: bytes, context: grpc.ServicerContext) -> bytes:
+    def handler(request: bytes, context: Context) -> bytes:
         raise ValueError("hidden from everybody")
 
     register(engine, handler)
@@ -79,31 +77,24 @@ def test_a_servicers_bug_shows_nothing_of_what_it_says(
     assert "hidden" not in str(answer) + "".join(capsys.readouterr())
 
 
-def test_servicers_parse_serialize_and_set_a_status_as_with_grpcio(engine: AsgiEngine) -> None:
-    def handler(request: int, context: grpc.ServicerContext) -> int:
-        if request == 0:
+def test_servicers_set_a_status_as_with_grpcio(engine: AsgiEngine) -> None:
+    def handler(request: bytes, context: Context) -> bytes:
+        if request == b"0":
             context.set_code(grpc.StatusCode.NOT_FOUND)
             context.set_details("no such number")
-        return request + 1
+        return request
 
-    register(engine, handler, request_deserializer=int, response_serializer=lambda value: str(value).encode())
+    register(engine, handler)
 
     found, missing = asyncio.run(call(engine, b"1")), asyncio.run(call(engine, b"0"))
 
-    assert (found["body"], found["grpc-status"]) == (frame(b"2"), "0")
+    assert (found["body"], found["grpc-status"]) == (frame(b"1"), "0")
     assert (missing["grpc-status"], missing["grpc-message"]) == ("5", "no such number")
 
 
-def test_generic_handlers_are_asked_for_methods_that_nobody_registered(engine: AsgiEngine) -> None:
-    handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: b"generic")
-    engine.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("test.Other", {"Method": handler}),)
-    )
-
-    known = asyncio.run(call(engine, path="/test.Other/Method"))
+def test_a_method_that_is_not_registered_is_unimplemented(engine: AsgiEngine) -> None:
     unknown = asyncio.run(call(engine, path="/test.Other/Missing"))
 
-    assert known["body"] == frame(b"generic")
     assert unknown["grpc-status"] == str(grpc.StatusCode.UNIMPLEMENTED.value[0])
 
 
@@ -112,7 +103,7 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
         loop = asyncio.get_running_loop()
         go_on = asyncio.Event()
 
-        def handler(request: bytes, context: grpc.ServicerContext) -> bytes:
+        def handler(request: bytes, context: Context) -> bytes:
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
             return b""
 
@@ -142,13 +133,12 @@ def test_who_waits_for_the_loop_may_hold_what_a_callback_waits_for(engine: AsgiE
         with lock:
             told.set()
 
-    def handler(request: bytes, context: grpc.ServicerContext, stream: ResponseStream) -> None:
+    def handler(request: bytes, context: Context, stream: ResponseStream) -> None:
         with lock:
             context.add_callback(ended)
             stream.send(b"is never taken", lambda: None)
 
-    handlers: dict[str, Any] = {"Method": grpc.unary_stream_rpc_method_handler(handler)}
-    engine.add_registered_method_handlers("test.Service", handlers)
+    engine.register("/test.Service/Method", StreamHandler(threads=Threads(1, "test-asgi"), open=handler))
 
     async def run() -> None:
         sending = asyncio.Event()

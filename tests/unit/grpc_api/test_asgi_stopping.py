@@ -14,9 +14,16 @@ from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
+from identity_service.grpc_api.engine import (
+    Context,
+    ConversationHandler,
+    Handler,
+    ResponseStream,
+    StreamHandler,
+    UnaryHandler,
+)
 from identity_service.grpc_api.errors import REQUEST_ID
 from identity_service.grpc_api.limits import Limits, LimitsConfig
-from identity_service.grpc_api.response_stream import ResponseStream
 from identity_service.grpc_api.threads import Threads
 from tests.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
@@ -29,22 +36,22 @@ class ClientDisconnectedError(Exception):
     """As pyvoy names the error that it raises for a client that has left."""
 
 
-def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
+def unary(request: bytes, context: Context) -> bytes:
     return request
 
 
-def stream(request: bytes, context: grpc.ServicerContext, stream: ResponseStream) -> None:
+def stream(request: bytes, context: Context, stream: ResponseStream) -> None:
     stream.end(None)
 
 
-def conversation(context: grpc.ServicerContext) -> Callable[[bytes], bytes]:
+def conversation(context: Context) -> Callable[[bytes], bytes]:
     return bytes
 
 
-HANDLERS: dict[str, Any] = {
-    "Unary": grpc.unary_unary_rpc_method_handler(unary),
-    "Stream": grpc.unary_stream_rpc_method_handler(stream),
-    "Conversation": grpc.stream_stream_rpc_method_handler(conversation),
+HANDLERS: dict[str, Callable[[Threads], Handler]] = {
+    "Unary": lambda threads: UnaryHandler(threads=threads, answer=unary),
+    "Stream": lambda threads: StreamHandler(threads=threads, open=stream),
+    "Conversation": lambda threads: ConversationHandler(threads=threads, open=conversation),
 }
 every_kind = pytest.mark.parametrize("method", HANDLERS)
 
@@ -55,8 +62,9 @@ class Site:
     def __init__(self) -> None:
         self.threads = Threads(1, "test-asgi")
         self.limits = Limits(LimitsConfig(), RecordingEventLog())
-        self.engine = AsgiEngine(self.threads, self.limits, max_message_bytes=1000)
-        self.engine.add_registered_method_handlers("test.Service", HANDLERS)
+        self.engine = AsgiEngine(self.limits, max_message_bytes=1000)
+        for name, handler in HANDLERS.items():
+            self.engine.register(f"/test.Service/{name}", handler(self.threads))
         self.engine.start()
 
     async def call(self, method: str, receive: Any = None, send: Any = None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import pytest
 
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
 from identity_service.grpc_api.limits import Limits, LimitsConfig
-from identity_service.grpc_api.threads import Threads
 from tests.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
@@ -14,7 +13,7 @@ from tests.patience import PATIENCE
 def test_without_room_for_a_thread_it_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     events = RecordingEventLog()
     limits = Limits(LimitsConfig(), events)
-    engine = GrpcioEngine(GrpcioConfig(listen="127.0.0.1:0"), Threads(1, "test"), limits, events)
+    engine = GrpcioEngine(GrpcioConfig(listen="127.0.0.1:0"), limits, events)
     engine.start()
     stop = engine._server.stop
 

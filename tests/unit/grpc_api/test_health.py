@@ -24,4 +24,4 @@ def test_a_thread_that_finds_the_process_fresh_while_it_stops_changes_nothing() 
 
     health.enter_graceful_shutdown()
 
-    assert health.Check(health_pb2.HealthCheckRequest(), None).status == NOT_SERVING
+    assert health.check(health_pb2.HealthCheckRequest(), None).status == NOT_SERVING

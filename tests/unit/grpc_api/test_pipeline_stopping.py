@@ -4,30 +4,20 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any, cast
 
-import grpc
 import pytest
+from google.protobuf.empty_pb2 import Empty
 from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain.errors import NotConfirmedError, StoreFencedError, StoreUnavailableError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
+from identity_service.grpc_api.limits import Limits, LimitsConfig
+from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Rule, Stream, Unary
 from identity_service.grpc_api.pipeline import Pipeline
-from identity_service.grpc_api.policy import Access, Rule
-from identity_service.grpc_api.threads import Threads
+from identity_service.grpc_api.threads import Pools
+from tests.event_logs import RecordingEventLog
 
 RULE = Rule(access=Access.OPEN)
-
-
-class Server:
-    """Keeps the handlers."""
-
-    def __init__(self) -> None:
-        self.handlers: dict[str, Any] = {}
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Has been given them already."""
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
-        self.handlers.update(method_handlers)
 
 
 class Gate:
@@ -37,39 +27,28 @@ class Gate:
         return False
 
 
-class Request:
-    @staticmethod
-    def parse(data: bytes) -> bytes:
-        return data
-
-
 class Site:
     def __init__(self) -> None:
         self.error: Exception = AssertionError("no error was set")
-        self._server = Server()
-        methods = {f"/test.Service/{kind}": RULE for kind in ("Unary", "Stream", "Conversation")}
-        self.pipeline = Pipeline(self._server, cast("Any", Gate()), Threads(1, "test"), methods)
-        self.pipeline.add_registered_method_handlers(
-            "test.Service",
-            {
-                "Unary": grpc.unary_unary_rpc_method_handler(self._fail, Request.parse),
-                "Stream": grpc.unary_stream_rpc_method_handler(self._fail, Request.parse),
-                "Conversation": grpc.stream_stream_rpc_method_handler(self._fail, Request.parse),
-            },
-        )
+        limits = Limits(LimitsConfig(), RecordingEventLog())
+        self.pipeline = Pipeline(cast("Any", Gate()), Pools(memory=1, work=1), limits)
+        self._specs: dict[str, MethodSpec] = {
+            "Unary": Unary(RULE, Empty, self._fail),
+            "Stream": Stream(RULE, Empty, self._fail),
+            "Conversation": Conversation(RULE, Empty, self._fail),
+        }
 
     def _fail(self, *_: Any) -> Any:
         raise self.error
 
     def _call(self, kind: str, context: AsgiContext) -> None:
-        handler = self._server.handlers[kind]
-        match kind:
-            case "Unary":
-                handler.unary_unary(b"", context)
-            case "Stream":
-                handler.unary_stream(b"", context, None)
-            case _:
-                handler.stream_stream(context)(b"")
+        match self.pipeline.handler(f"/test.Service/{kind}", self._specs[kind]):
+            case UnaryHandler() as unary:
+                unary.answer(b"", context)
+            case StreamHandler() as stream:
+                stream.open(b"", context, cast("Any", None))
+            case ConversationHandler() as conversation:
+                conversation.open(context)(b"")
 
     def reason(self, kind: str, error: Exception) -> str:
         """The reason that the client is told when the use case raises this error."""

@@ -1,0 +1,106 @@
+"""The entry of a method in the table: its access, its threads, and the function that serves it.
+
+`methods.py` is the table; the pipeline makes a handler of each entry.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from identity_service.grpc_api.calls import Call
+from identity_service.grpc_api.engine import ResponseStream
+
+RequestT = TypeVar("RequestT", bound=Message)
+
+
+class Access(Enum):
+    """The condition that a caller of a method must meet."""
+
+    OPEN = auto()
+    """None: the request carries its own proof, or there is nothing to protect."""
+    SCOPE = auto()
+    """The caller has the scope."""
+    OWN_OR_SCOPE = auto()
+    """The caller is authenticated. For objects that are not its own it needs the scope.
+
+    A party that acts for another one (token exchange) needs the scope for the objects of that one, too.
+    """
+    SCOPE_WHERE_CONFIGURED = auto()
+    """The caller has the scope, if the setting `require_caller_auth` is on; else none."""
+    HOLDER_OR_SCOPE = auto()
+    """None if the request contains the token that it is about; else the caller has the scope."""
+
+
+class Pool(Enum):
+    """The thread pool that runs a method."""
+
+    MEMORY = auto()
+    """Threads that run only methods that answer from memory."""
+    WORK = auto()
+    """Threads for methods that may wait for the store."""
+
+
+class Streams(Enum):
+    """The kinds of streams whose number is limited; docs/limits.md names the settings."""
+
+    WATCH = auto()
+    HEALTH = auto()
+    REFLECTION = auto()
+    AUDIT = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """The access condition of a method, and how its calls are run, logged and limited."""
+
+    access: Access
+    scope: str = ""
+    pool: Pool = Pool.WORK
+    quiet: bool = False
+    """Whether calls that succeed are logged at level debug only."""
+    streams: Streams | None = None
+    """The limit under which an open call of a streaming method counts; None for other methods."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Method(Generic[RequestT]):
+    rule: Rule
+    request: type[RequestT]
+    """The class of the request message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(_Method[RequestT]):
+    """A method with one response to one request."""
+
+    serve: Callable[[RequestT, Call], Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Cached(_Method[RequestT]):
+    """A unary method that answers from memory, and that may know its response to the bytes of a request."""
+
+    lookup: Callable[[bytes], bytes | None]
+    """Returns the serialized response to these bytes, or None if it is not cached. Never waits."""
+    serve: Callable[[RequestT, bytes], bytes]
+    """Returns the serialized response to a request, which also comes as the bytes of which it was parsed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(_Method[RequestT]):
+    """A server stream. Its function hands the stream over to the senders and returns at once."""
+
+    open: Callable[[RequestT, Call, ResponseStream], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation(_Method[RequestT]):
+    """A bidirectional stream that answers each message by itself. Its caller is checked when it opens."""
+
+    answer: Callable[[RequestT], Message]
+
+
+MethodSpec: TypeAlias = Unary[Any] | Cached[Any] | Stream[Any] | Conversation[Any]

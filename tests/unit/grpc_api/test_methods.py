@@ -1,0 +1,79 @@
+"""The table of methods has an entry for each method of the protos, and each entry fits its method."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, get_type_hints
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from identity_service.grpc_api.admin import AdminServicer
+from identity_service.grpc_api.audit import AuditHandlers
+from identity_service.grpc_api.health import HealthServicer
+from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Stream, Unary
+from identity_service.grpc_api.methods import METHODS, SERVICES, method_table
+from identity_service.grpc_api.reflection import ReflectionServicer
+from identity_service.grpc_api.trust import TrustServicer
+from identityapi import v1
+
+OWN = [
+    service
+    for found in iter_modules(v1.__path__)
+    if found.name.endswith("_pb2")
+    for service in import_module(f"identityapi.v1.{found.name}").DESCRIPTOR.services_by_name.values()
+]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+"""grpcio has no descriptor of it; its messages are those of v1alpha."""
+
+
+def table(*, reflection: bool) -> Mapping[str, MethodSpec]:
+    """Of servicers without parts, since nothing is called."""
+    kinds = (IdentityServicer, TrustServicer, AdminServicer, AuditHandlers, HealthServicer)
+    parts: list[Any] = [kind.__new__(kind) for kind in kinds]
+    parts.append(ReflectionServicer(()) if reflection else None)
+    return method_table(*parts)
+
+
+def methods(*services: ServiceDescriptor) -> dict[str, MethodDescriptor]:
+    return {
+        f"/{service.full_name}/{method.name}": method for service in services for method in service.methods
+    }
+
+
+def test_every_method_of_every_proto_has_an_entry_and_nothing_else_has() -> None:
+    """Every proto that is compiled, also one that is added later."""
+    assert {service.full_name for service in OWN} == set(SERVICES)
+    assert methods(*OWN).keys() == METHODS
+    assert table(reflection=False).keys() == methods(*OWN, HEALTH).keys()
+    assert table(reflection=True).keys() == {*methods(*OWN, HEALTH, REFLECTION), REFLECTION_V1}
+
+
+@pytest.mark.parametrize("name", methods(*OWN, HEALTH, REFLECTION))
+def test_an_entry_takes_and_gives_the_messages_of_its_method(name: str) -> None:
+    method, spec = methods(*OWN, HEALTH, REFLECTION)[name], table(reflection=True)[name]
+
+    assert spec.request is GetMessageClass(method.input_type)
+    assert isinstance(spec, Stream | Conversation) == method.server_streaming
+    assert isinstance(spec, Conversation) == method.client_streaming
+    if isinstance(spec, Unary | Conversation):
+        function = spec.serve if isinstance(spec, Unary) else spec.answer
+        assert get_type_hints(function)["return"] is GetMessageClass(method.output_type)
+
+
+def test_both_versions_of_reflection_have_one_entry() -> None:
+    found = table(reflection=True)
+
+    assert found[REFLECTION_V1] is found[next(iter(methods(REFLECTION)))]
+
+
+def test_a_scope_is_named_where_one_is_needed_and_streams_are_limited() -> None:
+    for name, spec in table(reflection=True).items():
+        assert bool(spec.rule.scope) == (spec.rule.access is not Access.OPEN), name
+        assert (spec.rule.streams is not None) == isinstance(spec, Stream | Conversation), name

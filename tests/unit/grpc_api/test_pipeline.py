@@ -1,0 +1,121 @@
+"""The handlers of the pipeline: observers, cached responses, and callers that must prove themselves."""
+
+from typing import Any, cast
+
+import pytest
+
+from identity_service.domain.errors import CallerUnauthenticatedError
+from identity_service.domain.ids import PrincipalId
+from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.calls import Caller
+from identity_service.grpc_api.engine import ConversationHandler, UnaryHandler
+from identity_service.grpc_api.limits import Limits, LimitsConfig
+from identity_service.grpc_api.method_spec import Access, Cached, Conversation, MethodSpec, Pool, Rule, Unary
+from identity_service.grpc_api.pipeline import Answer, Observe, Pipeline
+from identity_service.grpc_api.threads import Pools
+from identity_service.services.verify import StoreReadRequiredError
+from identityapi.v1 import identity_service_pb2 as pb
+from tests.event_logs import RecordingEventLog
+
+METHOD = "/test.Service/Method"
+OPEN = Rule(access=Access.OPEN, pool=Pool.MEMORY)
+CALLER = Caller(principal=PrincipalId("c"), scopes=frozenset())
+
+
+class Gate:
+    """Requires a caller unless the method is open, and finds what it was made with."""
+
+    def __init__(self, found: Caller | Exception = CALLER) -> None:
+        self._found = found
+        self.waited: list[bool] = []
+
+    def applies(self, rule: Rule, request: object) -> bool:
+        return rule.access is not Access.OPEN
+
+    def admit(self, method: str, rule: Rule, context: object, *, may_wait: bool = True) -> Caller:
+        self.waited.append(may_wait)
+        if not may_wait:
+            raise StoreReadRequiredError
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+def handler_of(spec: MethodSpec, gate: Gate | None = None, observe: Observe | None = None) -> Any:
+    limits = Limits(LimitsConfig(), RecordingEventLog())
+    pipeline = Pipeline(cast("Any", gate or Gate()), Pools(memory=1, work=1), limits, observe)
+    return pipeline.handler(METHOD, spec)
+
+
+def context() -> AsgiContext:
+    return AsgiContext({"headers": []})
+
+
+def test_an_observer_sees_every_call_and_its_end_and_changes_nothing() -> None:
+    seen: list[str] = []
+
+    def observe(method: str, answer: Answer) -> Answer:
+        def watched(data: bytes, context: Any) -> bytes:
+            try:
+                response = answer(data, context)
+            except AbortedError:
+                seen.append(f"{method} failed")
+                raise
+            seen.append(f"{method} answered")
+            return response
+
+        return watched
+
+    def serve(request: pb.VerifyRequest, _: object) -> pb.VerifyResponse:
+        if not request.token:
+            raise KeyError("token")
+        return pb.VerifyResponse(revision="1.1")
+
+    request, response = pb.VerifyRequest(token="x").SerializeToString(), pb.VerifyResponse(revision="1.1")
+    unary = handler_of(Unary(OPEN, pb.VerifyRequest, serve), observe=observe)
+    cached = handler_of(
+        Cached(OPEN, pb.VerifyRequest, lambda data: b"cached", lambda request, data: b""), observe=observe
+    )
+
+    assert unary.answer(request, context()) == response.SerializeToString()
+    with pytest.raises(AbortedError):
+        unary.answer(b"", context())
+    assert cached.answer(request, context()) == b"cached"
+    assert cached.instant is None  # an event loop would pass the observer by
+    assert seen == [f"{METHOD} answered", f"{METHOD} failed", f"{METHOD} answered"]
+
+
+def test_an_event_loop_does_not_wait_for_what_must_be_read_about_the_caller() -> None:
+    """The caller's token may name a generation that was not read yet; a thread reads, and answers then."""
+    gate = Gate()
+    rule = Rule(access=Access.SCOPE, scope="s", pool=Pool.MEMORY)
+    found = handler_of(
+        Cached(rule, pb.VerifyRequest, lambda data: None, lambda request, data: b"answer"), gate
+    )
+    assert isinstance(found, UnaryHandler)
+    assert found.instant is not None
+
+    assert found.instant(b"", context()) is None
+    assert gate.waited == [False]
+    assert found.answer(b"", context()) == b"answer"
+    assert gate.waited == [False, True]
+
+
+def test_a_cached_response_is_given_to_no_caller_that_is_refused() -> None:
+    rule = Rule(access=Access.SCOPE, scope="s", pool=Pool.MEMORY)
+    spec = Cached(rule, pb.VerifyRequest, lambda data: b"cached", lambda request, data: b"answer")
+
+    with pytest.raises(AbortedError):
+        handler_of(spec, Gate(CallerUnauthenticatedError("no token"))).answer(b"", context())
+    assert handler_of(spec).answer(b"", context()) == b"cached"
+
+
+def test_a_conversation_that_needs_a_caller_does_not_open_without_one() -> None:
+    rule = Rule(access=Access.SCOPE, scope="s")
+    spec = Conversation(rule, pb.VerifyRequest, lambda request: pb.VerifyResponse())
+
+    refusing = handler_of(spec, Gate(CallerUnauthenticatedError("no token")))
+    assert isinstance(refusing, ConversationHandler)
+    with pytest.raises(AbortedError):
+        refusing.open(context())
+    assert handler_of(spec).open(context())(b"") == b""
