@@ -1,6 +1,6 @@
 """An installation on each store: what takes `installation` runs on both."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,6 +8,18 @@ import pytest
 
 from tests.e2e.process import Installation
 from tests.redis_server import RedisServer
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the log of the service with a failure: an exit code alone says nothing."""
+    report = yield
+    installation = getattr(item, "funcargs", {}).get("installation")
+    if report.failed and isinstance(installation, Installation) and installation.has_log:
+        report.sections.append(("service.log", installation.log))
+    return report
 
 
 @pytest.fixture(params=["sqlite", "redis"])

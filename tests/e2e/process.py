@@ -124,6 +124,11 @@ class Installation:
         until(lambda: len(self.events(name)) >= count)
 
     @property
+    def has_log(self) -> bool:
+        """Whether a service was started."""
+        return (self.folder / "service.log").exists()
+
+    @property
     def log(self) -> str:
         return (self.folder / "service.log").read_text()
 
