@@ -38,7 +38,7 @@ endif
 # The tests that depend most on the version of Python: keys, TLS, processes, threads, and the environment of the service.
 NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests/e2e/test_random_user.py \
   tests/e2e/test_stopping.py::test_a_service_that_has_checked_passwords_ends_by_itself tests/platforms \
-  tests/unit/jose/test_jwks.py tests/unit/jose/test_key_members.py tests/unit/adapters/remote_keys \
+  tests/unit/jose/test_jwks.py tests/unit/shared/test_key_members.py tests/unit/adapters/remote_keys \
   tests/unit/config/test_settings.py tests/unit/config/test_settings_secrets.py tests/unit/process/test_signals.py \
   tests/unit/grpc_api/test_threads.py tests/clients/test_http_proxy.py tests/docs/test_platforms.py
 

@@ -12,8 +12,8 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, RSAKey
 
 from identity_client import DecryptionKey, NotOpenableError
-from identity_client.strict import decode_base64url
 from identity_service.jose.encryption_keys import read_encryption_key
+from identity_shared.strict import decode_base64url
 from tests.jwts import encode
 
 INSIDE = "header.claims.signature"

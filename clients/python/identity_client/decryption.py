@@ -19,8 +19,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from identity_client.key_members import check_members, check_rsa, check_use
-from identity_client.strict import decode_base64url, parse_object
+from identity_shared.key_members import check_members, check_rsa, check_use
+from identity_shared.strict import decode_base64url, parse_object
 
 _CONTENT: Final = "A256GCM"
 _MAX_TOKEN_CHARS: Final = 8 * 1024
