@@ -254,5 +254,5 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(builtins, "__import__", without)
 
-    with pytest.raises(ImportError, match=r"identity-service\[encryption\]"):
+    with pytest.raises(ImportError, match=r"identity-client\[encryption\]"):
         DecryptionKey(EC_JWK)

@@ -7,7 +7,7 @@ with IdentityClient(decryption_keys=[key]) as client:
     outcome = client.verify(token, audiences=["api"])
 
 A decrypted token is a signed token that is not yet verified. The algorithm is taken from the key, never from
-the token. Needs joserfc: install `identity-service[encryption]`.
+the token. Needs joserfc: install `identity-client[encryption]`.
 """
 
 import json
@@ -181,7 +181,7 @@ def _library() -> Any:
         import joserfc.jwk
     except ImportError as error:
         raise ImportError(
-            "opening encrypted tokens needs joserfc: install identity-service[encryption]"
+            "opening encrypted tokens needs joserfc: install identity-client[encryption]"
         ) from error
     return joserfc
 
