@@ -50,7 +50,8 @@ test-newest: .venv/.dev  ## Run the tests that depend on Python's version with t
 	echo "Installing into .venv-newest with $$newest ..."; \
 	[ "$$(.venv-newest/bin/python -V 2>&1)" = "$$($$newest -V)" ] || "$$newest" -m venv --clear .venv-newest; \
 	newest=".venv-newest/bin/python -m"; \
-	$$newest pip --disable-pip-version-check install --quiet --require-hashes --requirement constraints-dev.txt; \
+	$$newest pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  --requirement constraints-dev.txt; \
 	$$newest pip --disable-pip-version-check install --quiet $(PROJECTS); \
 	$$newest pytest -n 3 --dist worksteal $(NEWEST)
 
@@ -114,8 +115,9 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@$(PIP) $(PROJECTS)
 	@touch $@
 
+# --no-deps: pip would refuse the old grpcio-tools beside the new protobuf (`override-dependencies` in pyproject.toml).
 .venv/.dev: constraints-dev.txt pyproject.toml clients/python/pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv with the tools for development ..."
-	@$(PIP) --require-hashes --requirement constraints-dev.txt
+	@$(PIP) --no-deps --require-hashes --requirement constraints-dev.txt
 	@$(PIP) $(PROJECTS)
 	@touch $@ .venv/.server
