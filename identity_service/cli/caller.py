@@ -16,7 +16,7 @@ from identity_client import AccessTokens, ClientOptions, IdentityClient, Permiss
 from identity_service.cli.accounts import DEMO_ACCOUNTS, read_accounts
 from identity_service.cli.output import Exit, fail, say, say_trimmed
 from identity_service.config.values import is_loopback
-from identity_service.jose.strict import decode_base64url, parse_object
+from identity_shared.strict import decode_base64url, parse_object
 
 DEVICE: Final = "identity command line"
 """The device name of the session that a command opens, in the list of sessions."""

@@ -16,7 +16,7 @@ from identity_service.cli.options import AudienceOption, EncryptOption, ScopeOpt
 from identity_service.cli.output import Exit, JsonFlag, fail, put, say, show
 from identity_service.cli.proofs import client_proof
 from identity_service.cli.remote import Service, bearer_of_environment, connected, remote
-from identity_service.jose.strict import decode_base64url, parse_object
+from identity_shared.strict import decode_base64url, parse_object
 
 app = typer.Typer(help="Issue, verify, refresh, revoke and inspect tokens.", no_args_is_help=True)
 

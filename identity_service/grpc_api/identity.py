@@ -9,8 +9,8 @@ from identity_service.grpc_api.calls import Call
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import Revoker
-from identity_service.services.token_cache import RecentCache
 from identity_service.services.verify import Verified, Verifier, VerifyRequest
+from identity_shared.lru_cache import LruCache
 from identityapi.v1 import identity_service_pb2 as pb
 
 _CACHE_ENTRY_BYTES: Final = 500
@@ -41,7 +41,7 @@ class IdentityServicer:
         self._revoker = revoker
         self._replica = replica
         self._revision = answers.RevisionField()
-        self._answered: RecentCache[bytes, Verified[bytes]] = RecentCache(cache_bytes)
+        self._answered: LruCache[bytes, Verified[bytes]] = LruCache(cache_bytes)
 
     def issue(self, request: pb.IssueRequest, call: Call) -> pb.IssueResponse:
         """Issue tokens for a credential."""

@@ -25,7 +25,7 @@ from identity_service.domain.tokens import (
 from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
 from identity_service.jose.encryption import read_key_id
 from identity_service.jose.keys import ALGORITHMS
-from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+from identity_shared.strict import JsonObject, decode_base64url, parse_object
 
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})

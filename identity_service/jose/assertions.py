@@ -19,7 +19,7 @@ from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
 from identity_service.jose.jwks import open_public_key
 from identity_service.jose.keys import JwsKey
-from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+from identity_shared.strict import JsonObject, decode_base64url, parse_object
 
 _MAX_TEXT_CHARS: Final = 1024
 """The longest `iss`, `sub` and `jti`, in characters."""

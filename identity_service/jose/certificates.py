@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from identity_service.domain.visible import escape
-from identity_service.jose.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
+from identity_shared.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
 
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 """The curves that every gRPC client offers; a handshake with Ed25519 or P-521 fails."""

@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey
 
 from identity_service.domain.ids import KeyId
 from identity_service.jose.claims import MAX_KEY_ID_CHARS
-from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+from identity_shared.strict import JsonObject, decode_base64url, parse_object
 
 SERVICE_ALGORITHM: Final = "ECDH-ES+A256KW"
 """The algorithm of the keys with which tokens are encrypted to this service; the curve is P-256."""

@@ -14,9 +14,9 @@ from joserfc.jwk import ECKey, JWKRegistry
 
 from identity_service.domain.ids import KeyId
 from identity_service.jose.encryption import SERVICE_ALGORITHM, EncryptionKey, ServiceDecryptionKey
-from identity_service.jose.key_members import check_members, check_use
 from identity_service.jose.keys import PRIVATE_MEMBERS, GeneratedKey, thumbprint
-from identity_service.jose.strict import JsonObject, parse_object
+from identity_shared.key_members import check_members, check_use
+from identity_shared.strict import JsonObject, parse_object
 
 MAX_KEY_CHARS: Final = 4 * 1024
 MAX_RSA_BITS: Final = 4096

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.jose.claims import MAX_KEY_ID_CHARS
-from identity_service.jose.key_members import check_members
 from identity_service.jose.keys import PRIVATE_MEMBERS, JwsKey, is_for, load, load_checked
-from identity_service.jose.strict import JsonObject, parse_around_faults, parse_object
+from identity_shared.key_members import check_members
+from identity_shared.strict import JsonObject, parse_around_faults, parse_object
 
 MAX_SET_BYTES: Final = 64 * 1024
 MAX_SET_KEYS: Final = 100

@@ -19,8 +19,8 @@ from jwt.algorithms import Algorithm
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
 from identity_service.jose import ecdsa, ml_dsa
-from identity_service.jose.key_members import check_members, check_use
-from identity_service.jose.strict import JsonObject, decode_base64url, parse_object
+from identity_shared.key_members import check_members, check_use
+from identity_shared.strict import JsonObject, decode_base64url, parse_object
 
 RSA_BITS: Final = 3072
 MIN_HMAC_BYTES: Final = 32

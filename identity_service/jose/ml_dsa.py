@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import mldsa
 from jwt.algorithms import Algorithm
 
 from identity_service.domain.ids import base64url
-from identity_service.jose.strict import JsonObject, decode_base64url
+from identity_shared.strict import JsonObject, decode_base64url
 
 PrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
 PublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey

@@ -11,7 +11,7 @@ from identity_service.domain.visible import escape
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.jose.jwks import read_key_set, stated_members
 from identity_service.jose.keys import PRIVATE_MEMBERS, load
-from identity_service.jose.strict import JsonObject, parse_object
+from identity_shared.strict import JsonObject, parse_object
 
 MAX_KEY_CHARS: Final = 4 * 1024
 MAX_SET_CHARS: Final = 64 * 1024

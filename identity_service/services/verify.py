@@ -19,7 +19,7 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import Revision
 from identity_service.domain.ports import Clock, KeySource, ReplicaView, TokenCodec
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejected, RejectionReason
-from identity_service.services.token_cache import RecentCache
+from identity_shared.lru_cache import LruCache
 
 R = TypeVar("R")
 _LOST: Final = "the token was issued in a history of the store that was lost"
@@ -92,7 +92,7 @@ class Verifier(Generic[R]):
         self._render = render
         self._leeway = leeway.total_seconds()
         self._revocations = replica.revocations
-        self._cache: RecentCache[bytes, Verified[R]] = RecentCache(cache_bytes)
+        self._cache: LruCache[bytes, Verified[R]] = LruCache(cache_bytes)
         self._read_at = -math.inf
         """Monotonic seconds: when the last complete read of the log for a generation that is ahead began."""
         self._require = replica.require_clock if serve_stale else replica.require_fresh

@@ -12,8 +12,8 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, RSAKey
 
 from identity_client import DecryptionKey, NotOpenableError
-from identity_client.strict import decode_base64url
 from identity_service.jose.encryption_keys import read_encryption_key
+from identity_shared.strict import decode_base64url
 from tests.jwts import encode
 
 INSIDE = "header.claims.signature"
@@ -254,5 +254,5 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(builtins, "__import__", without)
 
-    with pytest.raises(ImportError, match=r"identity-service\[encryption\]"):
+    with pytest.raises(ImportError, match=r"identity-client\[encryption\]"):
         DecryptionKey(EC_JWK)

@@ -11,8 +11,8 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from identity_client import AssertionSigner, DecryptionKey
 from identity_client.access_tokens import open_key
-from identity_client.strict import decode_base64url
 from identity_service.domain.ids import base64url
+from identity_shared.strict import decode_base64url
 from tests import weak_keys
 from tests.jwts import PartyKey
 from tests.weak_keys import WEAK, Numbers, rsa_jwk

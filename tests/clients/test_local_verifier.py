@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 
 from identity_client import (
@@ -21,14 +19,12 @@ from identity_client import (
     Rejected,
     Verified,
 )
-from identity_client.strict import decode_base64url, parse_object
 from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_vault
 from identity_service.domain.keys import KeyPurpose
-from identity_service.jose import strict as service_strict
 from identity_service.storage.sqlite import SqliteStore
+from identity_shared.strict import decode_base64url, parse_object
 from identityapi.v1 import token_pb2
-from tests.fuzz.test_corpus import WORDS
 from tests.high_s import twin
 from tests.ports import reserve_address
 from tests.rpc.administrator import Administrator
@@ -329,33 +325,6 @@ def test_no_change_of_a_good_token_is_accepted(world: World, local: LocalVerifie
             if changed not in (token, twin(token)):
                 wrong += [changed] if not said(local.verify(changed, any_audience=True)) else []
     assert wrong == []
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=6).map(b",".join))
-def test_it_reads_json_and_base64url_as_the_service_does(data: bytes) -> None:
-    def outcome(read: Callable[[Any], object], value: object) -> object:
-        try:
-            return read(value)
-        except ValueError:
-            return ValueError
-
-    for text in (data, b"{" + data + b"}", b'{"a":' + data + b"}", b'{"a":"' + data + b'"}'):
-        assert outcome(parse_object, text) == outcome(service_strict.parse_object, text)
-    name = data.decode("latin-1")
-    assert outcome(decode_base64url, name) == outcome(service_strict.decode_base64url, name)
-
-
-@pytest.mark.parametrize("depth", [15, 16, 17, 10_000])
-def test_it_reads_to_the_depth_that_the_service_reads(depth: int) -> None:
-    data = b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
-
-    if depth <= 16:
-        assert parse_object(data) == service_strict.parse_object(data)
-    else:
-        for read in (parse_object, service_strict.parse_object):
-            with pytest.raises(ValueError, match="deep"):
-                read(data)
 
 
 def test_a_watcher_too_many_gets_in_when_another_one_leaves(start: Callable[..., Any]) -> None:

@@ -26,7 +26,7 @@ from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.public_keys import StrictKeyChecker
-from identity_service.jose.strict import decode_base64url, parse_object
+from identity_shared.strict import decode_base64url, parse_object
 from tests.high_s import twin
 from tests.unit.jose.conftest import ISSUER, Ring, access_token
 

@@ -13,7 +13,7 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.keys import StoredKey
 from identity_service.domain.log import RecordKind
 from identity_service.domain.principals import Client
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb

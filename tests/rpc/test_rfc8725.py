@@ -23,7 +23,7 @@ from identity_service.domain.ids import KeyId, base64url
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import SigningKey
 from identity_service.domain.store import all_records
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from identityapi.v1 import token_pb2
 from tests.rpc.administrator import Administrator
 from tests.rpc.world import World, failure

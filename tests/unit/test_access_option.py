@@ -51,9 +51,9 @@ def _run(folder: Path, module: str, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptor:
-    """The protos of a service, compiled with access.proto from the wheel of this project."""
+    """The protos of a service, compiled with access.proto from the wheel of the client."""
     folder = tmp_path_factory.mktemp("shop")
-    _run(ROOT, "hatchling", "build", "-t", "wheel", "-d", str(folder))
+    _run(ROOT / "clients" / "python", "hatchling", "build", "-t", "wheel", "-d", str(folder))
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "wheel")

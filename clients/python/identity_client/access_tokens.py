@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from identity_client.key_members import check_members, check_use
-from identity_client.strict import JsonObject, decode_base64url, parse_object
 from identity_client.values import Actor, Verified
+from identity_shared.key_members import check_members, check_use
+from identity_shared.strict import JsonObject, decode_base64url, parse_object
 
 try:
     from cryptography.hazmat.primitives.asymmetric import mldsa as _mldsa

@@ -20,7 +20,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from identity_client.key_members import check_members, check_rsa, check_use
+from identity_shared.key_members import check_members, check_rsa, check_use
 
 SERVICE_ISSUER: Final = "identity-service"
 """The default of the service's setting `issuer`, which is the audience of client assertions."""

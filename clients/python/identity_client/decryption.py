@@ -7,7 +7,7 @@ with IdentityClient(decryption_keys=[key]) as client:
     outcome = client.verify(token, audiences=["api"])
 
 A decrypted token is a signed token that is not yet verified. The algorithm is taken from the key, never from
-the token. Needs joserfc: install `identity-service[encryption]`.
+the token. Needs joserfc: install `identity-client[encryption]`.
 """
 
 import json
@@ -19,8 +19,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from identity_client.key_members import check_members, check_rsa, check_use
-from identity_client.strict import decode_base64url, parse_object
+from identity_shared.key_members import check_members, check_rsa, check_use
+from identity_shared.strict import decode_base64url, parse_object
 
 _CONTENT: Final = "A256GCM"
 _MAX_TOKEN_CHARS: Final = 8 * 1024
@@ -181,7 +181,7 @@ def _library() -> Any:
         import joserfc.jwk
     except ImportError as error:
         raise ImportError(
-            "opening encrypted tokens needs joserfc: install identity-service[encryption]"
+            "opening encrypted tokens needs joserfc: install identity-client[encryption]"
         ) from error
     return joserfc
 

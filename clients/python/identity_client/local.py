@@ -33,11 +33,11 @@ from identity_client.freshness import (
     steady,
     wall,
 )
-from identity_client.lru_cache import LruCache
 from identity_client.options import ClientOptions
 from identity_client.trust import TrustClient, WatchEvent
 from identity_client.trust_state import LOST, RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
+from identity_shared.lru_cache import LruCache
 
 _TOKEN_BYTES: Final = 4000
 """Approximate memory of one cache entry, without the text of the token."""
@@ -102,7 +102,7 @@ class LocalVerifier:
         self._max_silence = max_staleness / 2
         self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
         self._state = TrustState()
-        self._cache: LruCache[_Known] = LruCache(cache_bytes)
+        self._cache: LruCache[bytes, _Known] = LruCache(cache_bytes)
         self._trouble: Exception | None = None
         self._skewed = False
         """Whether a heartbeat came from a service whose clock differs by more than the leeway."""

@@ -27,7 +27,7 @@ from identity_service.jose.encryption_keys import (
     read_encryption_key,
 )
 from identity_service.jose.keys import GeneratedKey
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring, access_token
 
 INSIDE = "header.claims.signature"

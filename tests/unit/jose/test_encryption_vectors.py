@@ -17,7 +17,7 @@ from identity_service.domain.tokens import Rejected, RejectionReason
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.encryption_keys import ENCRYPTION_ALGORITHMS, generate_service_key
 from identity_service.jose.keys import GeneratedKey
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring
 from tests.unit.jose.test_vectors import VECTORS, vector
 

@@ -9,7 +9,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.jose.jwks import MAX_SET_BYTES, MAX_SET_KEYS, open_public_key, read_key_set
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from tests.jwts import PartyKey, key_set
 
 KEY = PartyKey.make("ES256", "k1")

@@ -15,6 +15,7 @@ from jwt.algorithms import RSAAlgorithm
 from identity_service.domain.errors import ConfigurationError
 from identity_service.jose import keys
 from identity_service.jose.keys import ALGORITHMS, GeneratedKey, JwsKey
+from identity_shared.key_members import check_members
 
 Generated = dict[str, GeneratedKey]
 ASYMMETRIC = [name for name in ALGORITHMS if name != "HS256"]
@@ -28,6 +29,16 @@ def jwk(key: GeneratedKey, *, private: bool = False, **changes: Any) -> str:
 
 def verifying(key: GeneratedKey) -> JwsKey:
     return keys.load(key.public_jwk or key.private_jwk, key.algorithm, private=False)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_key_that_this_service_makes_passes_the_checks_of_members(
+    generated: Generated, algorithm: str
+) -> None:
+    made = generated[algorithm]
+
+    check_members(json.loads(made.private_jwk))
+    check_members(json.loads(made.public_jwk or made.private_jwk))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -8,13 +8,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from identity_service.domain.ids import base64url
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
-from identity_service.jose import key_members
 from identity_service.jose.certificates import check_authorities, check_pair, has_sound_key
 from identity_service.jose.encryption_keys import generate_service_key, load_service_key, read_encryption_key
 from identity_service.jose.jwks import open_public_key, read_key_set
 from identity_service.jose.keys import load
 from identity_service.jose.public_keys import StrictKeyChecker
-from identity_service.jose.strict import decode_base64url
+from identity_shared import key_members
+from identity_shared.strict import decode_base64url
 from tests import weak_keys
 from tests.jwts import PartyKey, key_set
 from tests.weak_keys import ODD, WEAK, Numbers, certify, rsa_jwk

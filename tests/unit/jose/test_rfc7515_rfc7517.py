@@ -14,7 +14,7 @@ from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.jwks import read_key_set
 from identity_service.jose.keys import GeneratedKey
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from tests.unit.jose.conftest import Ring
 
 Json = dict[str, Any]

@@ -18,7 +18,7 @@ from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.keys import GeneratedKey
-from identity_service.jose.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring
 from tests.unit.jose.test_access_tokens import Forge
 

@@ -20,7 +20,7 @@ class CreateClientRequest(_message.Message):
     NO_SECRET_FIELD_NUMBER: _ClassVar[int]
     client: _principal_pb2.Client
     no_secret: bool
-    def __init__(self, client: _Optional[_Union[_principal_pb2.Client, _Mapping]] = ..., no_secret: _Optional[bool] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[_principal_pb2.Client, _Mapping]] = ..., no_secret: bool = ...) -> None: ...
 
 class CreateClientResponse(_message.Message):
     __slots__ = ("client", "client_secret")
@@ -96,7 +96,7 @@ class RotateClientSecretRequest(_message.Message):
     overlap: _duration_pb2.Duration
     revoke: bool
     etag: str
-    def __init__(self, client_id: _Optional[str] = ..., overlap: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., revoke: _Optional[bool] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., overlap: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., revoke: bool = ..., etag: _Optional[str] = ...) -> None: ...
 
 class RotateClientSecretResponse(_message.Message):
     __slots__ = ("client", "client_secret")
@@ -186,7 +186,7 @@ class SetPasswordRequest(_message.Message):
     user_id: str
     password: str
     revoke: bool
-    def __init__(self, user_id: _Optional[str] = ..., password: _Optional[str] = ..., revoke: _Optional[bool] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., password: _Optional[str] = ..., revoke: bool = ...) -> None: ...
 
 class SetPasswordResponse(_message.Message):
     __slots__ = ("user",)
@@ -226,7 +226,7 @@ class RevokeSessionsRequest(_message.Message):
     own: bool
     except_session_id: str
     reason: str
-    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., own: _Optional[bool] = ..., except_session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., own: bool = ..., except_session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RevokeSessionsResponse(_message.Message):
     __slots__ = ("revision", "count")

@@ -89,7 +89,7 @@ class VerifyRequest(_message.Message):
     at_least_revision: str
     strong: bool
     certificate_sha256: bytes
-    def __init__(self, token: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., any_audience: _Optional[bool] = ..., required_scopes: _Optional[_Iterable[str]] = ..., at_least_revision: _Optional[str] = ..., strong: _Optional[bool] = ..., certificate_sha256: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., any_audience: bool = ..., required_scopes: _Optional[_Iterable[str]] = ..., at_least_revision: _Optional[str] = ..., strong: bool = ..., certificate_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ("reason", "detail")
@@ -157,7 +157,7 @@ class RevokeRequest(_message.Message):
     everything: bool
     reason: str
     request_id: str
-    def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., everything: _Optional[bool] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., everything: bool = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RevokeResponse(_message.Message):
     __slots__ = ("revision",)

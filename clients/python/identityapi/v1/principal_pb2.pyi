@@ -67,7 +67,7 @@ class Client(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     etag: str
     encryption_key: str
-    def __init__(self, client_id: _Optional[str] = ..., display_name: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, str]]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., max_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_reuse: _Optional[_Union[OnReuse, str]] = ..., disabled: _Optional[bool] = ..., certificates: _Optional[_Iterable[str]] = ..., public_keys: _Optional[_Iterable[str]] = ..., require_binding: _Optional[bool] = ..., exchange_audiences: _Optional[_Iterable[str]] = ..., secrets: _Optional[_Iterable[_Union[SecretInfo, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., encryption_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., display_name: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, str]]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., max_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_reuse: _Optional[_Union[OnReuse, str]] = ..., disabled: bool = ..., certificates: _Optional[_Iterable[str]] = ..., public_keys: _Optional[_Iterable[str]] = ..., require_binding: bool = ..., exchange_audiences: _Optional[_Iterable[str]] = ..., secrets: _Optional[_Iterable[_Union[SecretInfo, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., encryption_key: _Optional[str] = ...) -> None: ...
 
 class SecretInfo(_message.Message):
     __slots__ = ("create_time", "expire_time")
@@ -97,7 +97,7 @@ class User(_message.Message):
     has_password: bool
     create_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, user_id: _Optional[str] = ..., username: _Optional[str] = ..., display_name: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., disabled: _Optional[bool] = ..., has_password: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., username: _Optional[str] = ..., display_name: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., disabled: bool = ..., has_password: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "subject", "client_id", "device", "peer", "auth_time", "refresh_time", "expire_time", "audiences", "scopes", "current")
@@ -123,7 +123,7 @@ class Session(_message.Message):
     audiences: _containers.RepeatedScalarFieldContainer[str]
     scopes: _containers.RepeatedScalarFieldContainer[str]
     current: bool
-    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., device: _Optional[str] = ..., peer: _Optional[str] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refresh_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., current: _Optional[bool] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., device: _Optional[str] = ..., peer: _Optional[str] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refresh_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., current: bool = ...) -> None: ...
 
 class TrustedIssuer(_message.Message):
     __slots__ = ("issuer", "jwks_uri", "jwks_file", "jwks", "audiences", "algorithms", "rules", "single_use", "max_age", "create_time", "etag")
@@ -149,7 +149,7 @@ class TrustedIssuer(_message.Message):
     max_age: _duration_pb2.Duration
     create_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, issuer: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., jwks_file: _Optional[str] = ..., jwks: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., algorithms: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[TrustRule, _Mapping]]] = ..., single_use: _Optional[bool] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, issuer: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., jwks_file: _Optional[str] = ..., jwks: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., algorithms: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[TrustRule, _Mapping]]] = ..., single_use: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class TrustRule(_message.Message):
     __slots__ = ("claims", "client_id", "per_subject")
@@ -166,4 +166,4 @@ class TrustRule(_message.Message):
     claims: _containers.ScalarMap[str, str]
     client_id: str
     per_subject: bool
-    def __init__(self, claims: _Optional[_Mapping[str, str]] = ..., client_id: _Optional[str] = ..., per_subject: _Optional[bool] = ...) -> None: ...
+    def __init__(self, claims: _Optional[_Mapping[str, str]] = ..., client_id: _Optional[str] = ..., per_subject: bool = ...) -> None: ...

@@ -101,7 +101,7 @@ class WatchResponse(_message.Message):
     restarted: bool
     time: _timestamp_pb2.Timestamp
     staleness: _duration_pb2.Duration
-    def __init__(self, revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., key_set: _Optional[_Union[KeySet, _Mapping]] = ..., revision: _Optional[str] = ..., restarted: _Optional[bool] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., staleness: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., key_set: _Optional[_Union[KeySet, _Mapping]] = ..., revision: _Optional[str] = ..., restarted: bool = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., staleness: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Revocation(_message.Message):
     __slots__ = ("denied_token", "ended_session", "raised_generation")

@@ -5,7 +5,7 @@ import warnings
 
 from identityapi.v1 import trust_service_pb2 as identityapi_dot_v1_dot_trust__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in identityapi/v1/trust_service_pb2_grpc.py depends on'
+        + f' but the generated code in identityapi/v1/trust_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class TrustServiceStub:
+class TrustServiceStub(object):
     """Provides what a verifier needs to verify tokens by itself. Both methods need the scope identity.verify if
     `require_caller_auth` is on.
     """
@@ -48,7 +48,7 @@ class TrustServiceStub:
                 _registered_method=True)
 
 
-class TrustServiceServicer:
+class TrustServiceServicer(object):
     """Provides what a verifier needs to verify tokens by itself. Both methods need the scope identity.verify if
     `require_caller_auth` is on.
     """
@@ -92,7 +92,7 @@ def add_TrustServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class TrustService:
+class TrustService(object):
     """Provides what a verifier needs to verify tokens by itself. Both methods need the scope identity.verify if
     `require_caller_auth` is on.
     """

@@ -1,39 +1,38 @@
-"""The cache of verified tokens: bounded, and what is in use survives."""
+"""The cache that server and client share: bounded, and what is in use survives."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.services.token_cache import RecentCache
+from identity_shared.lru_cache import LruCache
 
 
 def test_what_was_put_is_found_and_nothing_else() -> None:
-    cache: RecentCache[str, int] = RecentCache(10)
-    cache.put("a", 1)
+    cache: LruCache[str, int] = LruCache(10)
+    cache.put("a", 1, 1)
 
     assert (cache.get("a"), cache.get("b")) == (1, None)
-    assert len(cache) == 1
 
 
 @given(st.lists(st.integers(0, 50), max_size=300), st.integers(2, 20))
 def test_it_never_outgrows_its_bound_and_never_answers_wrongly(keys: list[int], bound: int) -> None:
-    cache: RecentCache[int, int] = RecentCache(bound)
+    cache: LruCache[int, int] = LruCache(bound)
     for key in keys:
         assert cache.get(key) in (None, key * 2)
-        cache.put(key, key * 2)
-        assert len(cache) <= bound + 1
+        cache.put(key, key * 2, 1)
+    assert sum(cache.get(key) is not None for key in range(51)) <= bound
 
 
 def test_what_is_in_use_survives_what_is_not() -> None:
-    cache: RecentCache[int, str] = RecentCache(10)
-    cache.put(-1, "hot")
+    cache: LruCache[int, str] = LruCache(10)
+    cache.put(-1, "hot", 1)
     for key in range(1000):
-        cache.put(key, "cold")
+        cache.put(key, "cold", 1)
         assert cache.get(-1) == "hot"
     assert cache.get(0) is None
 
 
 def test_what_is_heavy_drives_out_more_and_what_is_too_heavy_is_not_kept() -> None:
-    cache: RecentCache[str, str] = RecentCache(20)
+    cache: LruCache[str, str] = LruCache(20)
     for key in "abc":
         cache.put(key, key, 3)
     assert all(cache.get(key) for key in "abc")
@@ -46,7 +45,7 @@ def test_what_is_heavy_drives_out_more_and_what_is_too_heavy_is_not_kept() -> No
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), max_size=200))
 def test_all_entries_together_never_weigh_more_than_may_be(puts: list[tuple[int, int]]) -> None:
-    cache: RecentCache[int, int] = RecentCache(50)
+    cache: LruCache[int, int] = LruCache(50)
     for key, weight in puts:
         cache.put(key, weight, weight)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.jose.strict import MAX_DEPTH, decode_base64url, parse_object
+from identity_shared.strict import MAX_DEPTH, decode_base64url, parse_object
 
 
 @given(st.binary(max_size=200))

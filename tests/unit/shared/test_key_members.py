@@ -2,19 +2,15 @@
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey, OKPKey
 
-import identity_client
-from identity_client import key_members as of_the_client
 from identity_service.domain.ids import base64url
-from identity_service.jose import key_members
-from identity_service.jose.key_members import check_members, check_rsa, check_use, has_roca_fingerprint
-from identity_service.jose.keys import ALGORITHMS, GeneratedKey
-from identity_service.jose.strict import decode_base64url
+from identity_shared import key_members
+from identity_shared.key_members import check_members, check_rsa, check_use, has_roca_fingerprint
+from identity_shared.strict import decode_base64url
 from tests import weak_keys
 from tests.weak_keys import ODD, ROCA, ROCA_P, ROCA_Q, WEAK, Numbers, base64url_number, rsa_jwk
 
@@ -35,13 +31,6 @@ def more_octets(text: str) -> str:
 
 def fewer_octets(text: str) -> str:
     return base64url(decode_base64url(text)[1:])
-
-
-def test_the_client_checks_what_the_service_checks() -> None:
-    service, client = Path(key_members.__file__).read_text(), Path(of_the_client.__file__).read_text()
-
-    assert service.count("identity_service.jose") == 1
-    assert client == service.replace("identity_service.jose", identity_client.__name__)
 
 
 # Moduli that can be factored at once
@@ -219,14 +208,6 @@ def test_a_coordinate_that_begins_with_zeros_keeps_them(curve: str) -> None:
 )
 def test_keys_of_other_kinds_are_left_to_who_asks(jwk: dict[str, Any]) -> None:
     check_members(jwk)
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_key_that_this_service_makes_passes(generated: dict[str, GeneratedKey], algorithm: str) -> None:
-    made = generated[algorithm]
-
-    check_members(json.loads(made.private_jwk))
-    check_members(json.loads(made.public_jwk or made.private_jwk))
 
 
 # What it is for

@@ -6,7 +6,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class RecentCache(Generic[K, V]):
+class LruCache(Generic[K, V]):
     """A bounded cache of two halves: when the young half is full, it replaces the old one, which is dropped.
 
     A hit in the old half is copied to the young one, so entries in use are kept. Each step is one dict
@@ -32,7 +32,7 @@ class RecentCache(Generic[K, V]):
             self.put(key, *entry)
         return entry[0]
 
-    def put(self, key: K, value: V, weight: int = 1) -> None:
+    def put(self, key: K, value: V, weight: int) -> None:
         """Store a value. A value that weighs more than half of `max_weight` is not stored."""
         if weight > self._half:
             return
@@ -40,6 +40,3 @@ class RecentCache(Generic[K, V]):
             self._old, self._young, self._weight = self._young, {}, 0
         self._young[key] = (value, weight)
         self._weight += weight
-
-    def __len__(self) -> int:
-        return len(self._young.keys() | self._old.keys())

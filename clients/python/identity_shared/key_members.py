@@ -1,14 +1,13 @@
 """Checks of the members of a JWK and of the numbers of its key, for which the JOSE libraries are too lenient.
 
-RFC 7517 section 4, RFC 7518 section 6, RFC 8037 section 2. The server and the Python client each have this
-file, equal but for one import; a test compares the two. No message holds any part of a key.
+RFC 7517 section 4, RFC 7518 section 6, RFC 8037 section 2. No message holds any part of a key.
 """
 
 from collections.abc import Mapping, Set
 from math import gcd, isqrt, prod
 from typing import Any, Final
 
-from identity_client.strict import decode_base64url
+from identity_shared.strict import decode_base64url
 
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
