@@ -165,6 +165,8 @@ def test_a_process_for_passwords_that_stands_still_does_not_keep_it_from_ending(
 ) -> None:
     """It has the lowest priority: on a busy machine it may take many seconds to end by itself."""
     hang_at(installation, "", NEVER_FORCED)
+    # Without a grace period, a call whose answer the client has just read can still count as cut off.
+    installation.environment["IDENTITY_DRAIN_GRACE"] = "60s"
     with installation.serve(*words) as service, service.client() as client:
         with pytest.raises(UnauthenticatedError):
             client.issue_with_password("nobody", PASSWORD)
