@@ -104,7 +104,7 @@ def _fill(url: str, count: int) -> None:
             TokenDenied(token_id=new_token_id(), deny_until=until + timedelta(seconds=secrets.randbelow(900)))
             for _ in range(_CHUNK)
         ]
-        if store.repair(facts).absent != _CHUNK:
+        if store.log.repair(facts).absent != _CHUNK:
             raise BenchmarkError("the store did not take every denial")
     store.close()
 
@@ -122,7 +122,7 @@ def _await_rewrite(url: str) -> None:
 def _replica_seconds(url: str, cores: Cores) -> float:
     """Return the seconds that an empty replica takes to read the whole log, without a service."""
     store = RedisStore.connect(url, timeout=10)
-    replica = Replica(store, SystemClock(), StructuredEventLog(), ReplicaConfig())
+    replica = Replica(store.log, SystemClock(), StructuredEventLog(), ReplicaConfig())
     with on_core(cores.server):
         begun = time.monotonic()
         replica.load()

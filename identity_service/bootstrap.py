@@ -21,7 +21,6 @@ from identity_service.composition.opening import (
     grpcio_config,
     key_policy,
     limits_config,
-    open_counter,
     open_hasher,
     open_issuer_keys,
     open_principals,
@@ -31,7 +30,6 @@ from identity_service.composition.opening import (
     tls_files,
 )
 from identity_service.composition.wiring import Parts, UseCases, store_administration
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
@@ -76,7 +74,7 @@ class StoreAdmin:
     """The parts with which the command line administers a store directly, without a server process."""
 
     settings: Settings
-    store: CopyableStore
+    store: Store
     administrator: Administration
     clock: Clock
 
@@ -106,7 +104,7 @@ def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
         yield StoreAdmin(
             settings=settings,
             store=store,
-            administrator=store_administration(store, hasher, clock, settings.issuer),
+            administrator=store_administration(store.records, hasher, clock, settings.issuer),
             clock=clock,
         )
     finally:
@@ -147,7 +145,7 @@ class Service:
         self._store = store = store or open_store(settings, clock, event_log)
         self._hasher = open_hasher(settings)
         self._issuer_keys = open_issuer_keys(settings, clock, event_log)
-        self._replica = replica = Replica(store, clock, event_log, replica_config(settings))
+        self._replica = replica = Replica(store.log, clock, event_log, replica_config(settings))
         parts = Parts(
             settings=settings,
             clock=clock,
@@ -158,7 +156,6 @@ class Service:
             event_log=event_log,
             key_policy=key_policy(settings),
             issuer_keys=self._issuer_keys,
-            attempts=open_counter(store, clock),
         )
         self._use = use = UseCases(parts)
         self._wire_server(parts, use, share_port=share_port, behind_asgi=behind_asgi)
@@ -168,7 +165,7 @@ class Service:
         if self.certificates is not None:
             self._metrics.show_expiry(self.certificates)
         process, interval = secrets.token_hex(8), settings.heartbeat_interval
-        self._follower = Follower(store, replica, event_log, process=process, heartbeat_interval=interval)
+        self._follower = Follower(store.log, replica, event_log, process=process, heartbeat_interval=interval)
         self._principals = open_principals(settings, use.administration, event_log)
         self._threads: list[BackgroundThread] = []
         self._closing = ExitStack()
@@ -227,7 +224,7 @@ class Service:
                 use.rotation,
                 use.rewrap,
             ),
-            AuditHandlers(store, senders),
+            AuditHandlers(store.audit, senders),
             senders,
             gate,
             limits,

@@ -30,7 +30,7 @@ def accept(
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         with bootstrap.open_store_admin(settings) as store_admin:
-            now, before = store_admin.clock.now(), store_admin.store.head().marks.time
+            now, before = store_admin.clock.now(), store_admin.store.log.head().marks.time
             remembered = f"{before:%F %T} UTC" if before is not None else "no time"
             confirm(f"The store remembers {remembered}. Is it {now:%F %T} UTC now?", yes=yes)
             event = AuditEvent.of(

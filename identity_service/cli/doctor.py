@@ -145,7 +145,7 @@ def _no_advice(_: object) -> str:
 
 def _check_initialised(store_admin: bootstrap.StoreAdmin) -> str:
     """Raise an error if no service can start on the store: it has no head, or was moved to another store."""
-    store_admin.store.head()
+    store_admin.store.log.head()
     fence = store_admin.store.copying.fenced()
     if fence is not None:
         raise StoreFencedError(fence.target)
@@ -153,10 +153,10 @@ def _check_initialised(store_admin: bootstrap.StoreAdmin) -> str:
 
 
 def _check_clock(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
-    difference = abs((store_admin.store.head().time - store_admin.clock.now()).total_seconds())
+    difference = abs((store_admin.store.log.head().time - store_admin.clock.now()).total_seconds())
     if difference > settings.leeway.total_seconds():
         raise IdentityError(f"differs from the store's by {difference:.0f} s; run NTP on both machines")
-    remembered = store_admin.store.head().marks.time
+    remembered = store_admin.store.log.head().marks.time
     if remembered is not None and store_admin.clock.now() < remembered - LONGEST_BACK:
         raise IdentityError(
             f"is behind {remembered:%F %T} UTC, which the store remembers; set it right, or run "
@@ -168,7 +168,7 @@ def _check_clock(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
 def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
     """Report the status that each process serving from this store wrote with its last heartbeat."""
     try:
-        now, heartbeats = store_admin.store.head().time, store_admin.store.heartbeats()
+        now, heartbeats = store_admin.store.log.head().time, store_admin.store.log.heartbeats()
     except IdentityError:
         return  # another check reports this error
     silent_after = max(settings.max_staleness, 2 * settings.heartbeat_interval)
@@ -191,7 +191,7 @@ def _check_issuers(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Ite
 
 
 def _check_keys(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
-    keys = [found.record for found in all_records(store_admin.store, StoredKey)]
+    keys = [found.record for found in all_records(store_admin.store.records, StoredKey)]
     vault = opening.open_vault(settings)
     for purpose in KeyPurpose:
         if key_in_use(keys, purpose, store_admin.clock.now()) is None:

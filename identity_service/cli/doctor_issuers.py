@@ -37,7 +37,7 @@ def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> It
         ConfigurationError: a CA file or a bearer token for fetching keys cannot be read.
     """
     fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
-    issuers = [found.record for found in all_records(store_admin.store, TrustedIssuer)]
+    issuers = [found.record for found in all_records(store_admin.store.records, TrustedIssuer)]
     own = {issuer.issuer for issuer in issuers if is_same_issuer(issuer.issuer, settings.issuer)}
     for name in sorted(own):
         yield Finding(

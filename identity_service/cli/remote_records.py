@@ -12,8 +12,8 @@ from identity_service.domain.ids import NO_LINK, Epoch, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, StoredSecret, User
+from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Versioned
 from identity_service.grpc_api.admin_answers import from_client, from_trusted_issuer, from_user
 from identity_service.grpc_api.admin_convert import to_client, to_trusted_issuer, to_user
 from identity_service.principals.plan import Declared, Found

@@ -14,9 +14,9 @@ from identity_service.composition.opening import (
     open_vault,
     store_file,
 )
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError, StoreDamagedError
 from identity_service.domain.ports import Clock
+from identity_service.domain.store import Store
 from identity_service.services.backup import BackedUp, back_up
 from identity_service.services.migrate import Migration, Place
 from identity_service.services.openable import require_openable
@@ -109,7 +109,7 @@ def store_name(settings: Settings) -> str:
 
 
 @contextmanager
-def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -> Iterator[CopyableStore]:
+def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -> Iterator[Store]:
     store = open_store(settings, clock, may_be_damaged=may_be_damaged)
     try:
         yield store
@@ -117,13 +117,13 @@ def _opened(settings: Settings, clock: Clock, *, may_be_damaged: bool = False) -
         store.close()
 
 
-def _heartbeats(store: CopyableStore) -> dict[str, object]:
+def _heartbeats(store: Store) -> dict[str, object]:
     """Return the last heartbeat of each process.
 
     It is empty if the store is damaged: then no process can write a heartbeat.
     """
     try:
-        return {heartbeat.process: heartbeat.time for heartbeat in store.heartbeats()}
+        return {heartbeat.process: heartbeat.time for heartbeat in store.log.heartbeats()}
     except StoreDamagedError:
         return {}
 

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
-from identity_service.domain.attempts import AttemptCounter
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.log import Marks
@@ -39,7 +36,7 @@ if TYPE_CHECKING:
 
 def open_store(
     settings: Settings, clock: Clock, event_log: EventLog | None = None, *, may_be_damaged: bool = False
-) -> CopyableStore:
+) -> Store:
     """Open the store at the settings' URL.
 
     Args:
@@ -111,7 +108,7 @@ def check_store(settings: Settings) -> Sequence[Finding]:
     demands = _demands(settings, insist=False)
     store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock(), may_be_damaged=True)
     try:
-        return store.check_all(demands)
+        return store.check(demands)
     finally:
         store.close()
 
@@ -121,11 +118,6 @@ def store_file(settings: Settings) -> Path | None:
     scheme, _, rest = settings.store.partition("://")
     path = rest.removeprefix("/")
     return Path(path) if scheme == "sqlite" and path != MEMORY else None
-
-
-def open_counter(store: Store, clock: Clock) -> AttemptCounter:
-    """Return the counter of failed attempts: in the store, or in memory for a store that has none."""
-    return store.attempts() if isinstance(store, RedisStore | SqliteStore) else MemoryAttempts(clock.boot)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

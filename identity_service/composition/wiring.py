@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.password_hashing import is_common
-from identity_service.domain.attempts import AttemptCounter, AttemptPolicies, AttemptPolicy
+from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.keys import KeyPolicy
 from identity_service.domain.ports import AuditTrail, Clock, EventLog, IssuerKeys, PasswordHasher, ReplicaView
-from identity_service.domain.store import Store
+from identity_service.domain.store import RecordStore, Store
 from identity_service.grpc_api import answers
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
@@ -21,8 +21,12 @@ from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.vault import Vault
 from identity_service.replication.replica import Replica
-from identity_service.services.admin.administration import Administration, AdministrationParts
+from identity_service.services.admin.administration import Administration
+from identity_service.services.admin.clients import Clients
+from identity_service.services.admin.issuers import TrustedIssuers
+from identity_service.services.admin.records import Records
 from identity_service.services.admin.sessions import Sessions
+from identity_service.services.admin.users import Users
 from identity_service.services.attempts import AttemptGuard, WaitPolicy
 from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig
 from identity_service.services.authenticate import Authenticator
@@ -32,12 +36,11 @@ from identity_service.services.exchange import Exchanger
 from identity_service.services.issue import Issuer
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
-from identity_service.services.recipients import Recipients
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import RevokeConfig, Revoker
 from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation
-from identity_service.services.token_maker import IssueConfig, TokenMaker
+from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker
 from identity_service.services.verify import Verifier
 from identity_service.settings import Settings
 from identity_service.telemetry.logs import StructuredEventLog
@@ -56,8 +59,6 @@ class Parts:
     event_log: EventLog
     key_policy: KeyPolicy
     issuer_keys: IssuerKeys
-    attempts: AttemptCounter
-    """Counts failed attempts, for all processes that share the store."""
 
 
 class UseCases:
@@ -65,18 +66,18 @@ class UseCases:
 
     def __init__(self, parts: Parts) -> None:
         settings, clock, store, replica = parts.settings, parts.clock, parts.store, parts.replica
-        self.keys = KeyRing(store, parts.vault, clock, replica.revocations, parts.key_policy)
-        self.directory = Directory(store)
+        self.keys = KeyRing(store.records, parts.vault, clock, replica.revocations, parts.key_policy)
+        self.directory = Directory(store.records)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
-        issuers = Issuers(store, parts.issuer_keys, parts.event_log, own=settings.issuer)
+        issuers = Issuers(store.records, parts.issuer_keys, parts.event_log, own=settings.issuer)
         replica.subscribe(issuers.on_change)
-        self.trail = StoredTrail(store, parts.event_log, clock, _trail_config(settings))
+        self.trail = StoredTrail(store.audit, parts.event_log, clock, _trail_config(settings))
 
         codec = AccessTokenCodec(self.keys, settings.issuer)
         config = _issue_config(settings)
         proofs = ClientProofs(
-            store,
+            store.single_use,
             replica,
             self.directory,
             issuers,
@@ -86,14 +87,15 @@ class UseCases:
             ProofConfig(audience=settings.issuer, leeway=settings.leeway),
         )
         self.guard = AttemptGuard(
-            parts.attempts,
+            store.attempts,
             MemoryAttempts(clock.boot),
             _attempt_policies(settings),
             clock.monotonic,
             _wait_policy(settings),
         )
         authenticator = Authenticator(
-            store,
+            store.sessions,
+            store.records,
             replica,
             self.directory,
             parts.hasher,
@@ -114,9 +116,11 @@ class UseCases:
             cache_bytes=settings.cache_bytes // 4 * 3,
             serve_stale=settings.on_stale == "serve",
         )
-        self.revoker = Revoker(store, replica, codec, self.keys, clock, self.trail, _revoke_config(settings))
+        self.revoker = Revoker(
+            store.facts, store.log, replica, codec, self.keys, clock, self.trail, _revoke_config(settings)
+        )
         self.refresher = Refresher(
-            store,
+            store.sessions,
             replica,
             authenticator,
             self.keys,
@@ -128,11 +132,13 @@ class UseCases:
             known_scopes=config.known_scopes,
         )
         self.administration = _administration(
-            store, parts.hasher, clock, settings.issuer, self.trail, replica
+            store.records, parts.hasher, clock, settings.issuer, self.trail, replica
         )
-        self.rewrap = Rewrap(store, parts.vault, replica, self.trail)
+        self.rewrap = Rewrap(store.records, parts.vault, replica, self.trail)
         self.rotation = Rotation(
-            store,
+            store.records,
+            store.facts,
+            store.single_use,
             parts.vault,
             replica,
             clock,
@@ -140,42 +146,46 @@ class UseCases:
             parts.key_policy,
             tuple(ALGORITHMS),
         )
-        self.sessions = Sessions(store, replica, self.revoker, clock)
+        self.sessions = Sessions(store.sessions, replica, self.revoker, clock)
         exchanger = Exchanger(
             authenticator, self.verifier, maker, recipients, clock, self.trail, config.lifetimes
         )
         self.issuer = Issuer(
-            authenticator, maker, self.keys, store, replica, self.trail, exchanger, recipients, config
+            authenticator,
+            maker,
+            self.keys,
+            store.sessions,
+            replica,
+            self.trail,
+            exchanger,
+            recipients,
+            config,
         )
 
 
-def store_administration(store: Store, hasher: PasswordHasher, clock: Clock, issuer: str) -> Administration:
-    """Return the administration of a store for a process that serves no clients, such as the command line.
+def store_administration(
+    records: RecordStore, hasher: PasswordHasher, clock: Clock, issuer: str
+) -> Administration:
+    """Return the administration of records for a process that serves no clients, such as the command line.
 
     `issuer` is `iss` of the service's own tokens.
     """
-    return _administration(store, hasher, clock, issuer, LoggedTrail(StructuredEventLog()), None)
+    return _administration(records, hasher, clock, issuer, LoggedTrail(StructuredEventLog()), None)
 
 
 def _administration(
-    store: Store,
+    records: RecordStore,
     hasher: PasswordHasher,
     clock: Clock,
     issuer: str,
     trail: AuditTrail,
     replica: ReplicaView | None,
 ) -> Administration:
+    editor, keys = Records(records, trail, replica), StrictKeyChecker()
     return Administration(
-        AdministrationParts(
-            store=store,
-            clock=clock,
-            trail=trail,
-            hasher=hasher,
-            is_common=is_common,
-            keys=StrictKeyChecker(),
-            issuer=issuer,
-            replica=replica,
-        )
+        clients=Clients(editor, keys, clock),
+        users=Users(editor, hasher, is_common, clock),
+        issuers=TrustedIssuers(editor, keys, clock, own=issuer),
     )
 
 

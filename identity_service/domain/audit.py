@@ -196,3 +196,17 @@ class AuditFilter:
             and (self.start_time is None or stored.time >= self.start_time)
             and (self.end_time is None or stored.time < self.end_time)
         )
+
+
+AUDIT_ENTRIES: Final = 100_000
+"""Events of each kind that a store keeps unless the settings say otherwise."""
+MAX_LOOKED_AT: Final = 2000
+"""Events that one call of `AuditStore.list_newest` reads at most, even if fewer of them match its filter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingSizes:
+    """The number of events of each kind that a store keeps."""
+
+    changes: int = AUDIT_ENTRIES
+    traffic: int = AUDIT_ENTRIES

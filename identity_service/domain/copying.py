@@ -1,7 +1,7 @@
 """Copies of a whole store: the items of a copy, and the ports that read one store and write another.
 
 A backup is a copy in a file; a migration is a copy from one store to another. Knows no file and no database.
-Every store offers both ports as one object, its property `copying` (`CopyableStore`).
+Every store offers both ports as one object (`Store.copying`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +13,8 @@ from typing import Protocol
 from identity_service.domain.audit import StoredEvent
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head, Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.records import Record
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +171,3 @@ class CopyTarget(Protocol):
 
 class Copying(CopySource, CopyTarget, Protocol):
     """Both ports of one store: copying out of it, and into it."""
-
-
-class CopyableStore(Store, Protocol):
-    """A store that can be copied."""
-
-    @property
-    def copying(self) -> Copying:
-        """Return the ports that read and write this store as a whole."""

@@ -277,6 +277,11 @@ class NotConfirmedError(StoreUnavailableError):
 class StoreReplacedError(StoreUnavailableError):
     """The store's log has another epoch than this process follows; nothing was changed."""
 
+    def __init__(
+        self, message: str = "the store has another change log than the one this process follows"
+    ) -> None:
+        super().__init__(message)
+
 
 class UnsafeStoreError(StoreUnavailableError):
     """The store answers, but its configuration or files break a promise made to the operator."""
@@ -284,6 +289,13 @@ class UnsafeStoreError(StoreUnavailableError):
 
 class StoreUninitializedError(StoreUnavailableError):
     """The store has no epoch: it was never initialised, or it was emptied."""
+
+    def __init__(
+        self,
+        message: str = "the store was never initialised, or it was emptied: check that its URL is right, "
+        "then run `identity init`, or `identity restore FILE`",
+    ) -> None:
+        super().__init__(message)
 
 
 class CopyUnfinishedError(StoreUninitializedError):

@@ -12,6 +12,7 @@ from typing import Final
 
 from identity_service.domain.ids import EVERYONE, KeyId, PrincipalId, SessionId
 from identity_service.domain.log import Generation
+from identity_service.domain.principals import Client, User
 from identity_service.domain.tokens import TokenEncryption
 
 NO_PARENT: Final = -1
@@ -63,6 +64,35 @@ class Session:
     def principals(self) -> frozenset[PrincipalId]:
         """Return the principals whose generation can end this session: named in it, or in its generations."""
         return frozenset({EVERYONE, self.subject, self.client_id, *self.generations})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """The data for a sign-in with a username, read in one atomic step."""
+
+    generations: Mapping[PrincipalId, Generation]
+    """The generations of `*`, the user and the client; a generation that was never raised is absent."""
+    user: User | None
+    client: Client | None
+    time: datetime
+    """The time by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionState:
+    """A session and everything that may forbid its refresh, read in one atomic step."""
+
+    session: Session
+    version: int
+    """The version of the record; it grows with every change."""
+    ended: bool
+    """Whether the session has ended, by a SessionEnded fact or by the mark on its record."""
+    generations: Mapping[PrincipalId, Generation]
+    """The generations of `*`, the subject and the client; a generation that was never raised is absent."""
+    user: User | None
+    client: Client | None
+    time: datetime
+    """The time by the store's clock; grace windows and the end of the session are measured by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.origin import Origin
 from identity_service.domain.principals import Client, OnReuse, StoredSecret, User
+from identity_service.domain.records import Versioned
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Versioned
 from identity_service.grpc_api.admin_convert import GRANTS
 from identity_service.grpc_api.answers import timestamp
 from identityapi.v1 import principal_pb2

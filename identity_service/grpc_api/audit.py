@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service.domain.audit import AuditFilter, AuditOutcome, AuditType, StoredEvent
 from identity_service.domain.errors import InvalidRequestError
-from identity_service.domain.store import Store
+from identity_service.domain.store import AuditStore
 from identity_service.grpc_api.answers import timestamp
 from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.calls import Call
@@ -30,7 +30,7 @@ _MAX_TYPES: Final = 20
 class AuditHandlers:
     """The servicer of the methods of AdminService on audit events."""
 
-    def __init__(self, store: Store, senders: Senders) -> None:
+    def __init__(self, store: AuditStore, senders: Senders) -> None:
         self._store = store
         self._tails = AuditTails(store, senders, _tailed)
 
@@ -38,7 +38,7 @@ class AuditHandlers:
         """Return a page of the events that match, the newest first. Raises InvalidRequestError."""
         page = Page.asked("ListAuditEvents", request.page_size, request.page_token)
         with _reject_unknown_event_id("page_token"):
-            events, last = self._store.list_audit(_filter(request), before=page.after, limit=page.limit)
+            events, last = self._store.list_newest(_filter(request), before=page.after, limit=page.limit)
         next_token = page.token_after(last) if last else ""
         return pb.ListAuditEventsResponse(
             events=[from_stored_event(event) for event in events], next_page_token=next_token
@@ -52,11 +52,11 @@ class AuditHandlers:
         """
         after = request.resume_after
         if not after:
-            last = self._store.read_audit(None, 1)
+            last = self._store.read_after(None, 1)
             after = last[-1].event_id if last else ""
         else:
             with _reject_unknown_event_id("resume_after"):
-                self._store.read_audit(after, 1)
+                self._store.read_after(after, 1)
         call.context.send_initial_metadata(())  # tells the caller that no later event will be missed
         self._tails.add(after, stream, call.request_id)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from identity_service.domain.audit import StoredEvent
 from identity_service.domain.errors import NotReadyError
-from identity_service.domain.store import Store
+from identity_service.domain.store import AuditStore
 from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.paging import DEFAULT_PAGE
 from identity_service.grpc_api.senders import Senders
@@ -49,7 +49,7 @@ class _Tail:
 class AuditTails:
     """All open tails of one process. Its thread starts with the first tail and ends after the last one."""
 
-    def __init__(self, store: Store, senders: Senders, render: Render) -> None:
+    def __init__(self, store: AuditStore, senders: Senders, render: Render) -> None:
         """Create a set without tails; `render` serializes the response that carries a list of events."""
         self._store = store
         self._senders = senders
@@ -106,7 +106,7 @@ class AuditTails:
 
     def _read_for(self, tail: _Tail) -> None:
         try:
-            events = self._store.read_audit(tail.after, DEFAULT_PAGE)
+            events = self._store.read_after(tail.after, DEFAULT_PAGE)
             page = self._render(list(events)) if events else None
         except Exception as error:  # noqa: BLE001  # an error of one tail must not end the others
             self._senders.end(tail, error)

@@ -9,8 +9,8 @@ from identity_service.domain.errors import NotFoundError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.principals import Client, User
+from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Versioned
 from identity_service.principals.plan import Declared, Found
 from identity_service.services.admin.administration import Administration, NewUser
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from identity_service.domain.change_log import ReadableLog
 from identity_service.domain.errors import StoreFencedError, UnavailableError
 from identity_service.domain.ports import EventLog
-from identity_service.domain.store import ChangeLog
 from identity_service.replication.replica import Replica
 
 _FIRST_PAUSE: Final = 0.05
@@ -28,7 +28,7 @@ class Follower:
 
     def __init__(
         self,
-        log: ChangeLog,
+        log: ReadableLog,
         replica: Replica,
         event_log: EventLog,
         *,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final
 
+from identity_service.domain.change_log import ChangeLog
 from identity_service.domain.errors import (
     StoreReplacedError,
     StoreUnavailableError,
@@ -16,7 +17,6 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
 from identity_service.domain.log import Head, LogPage, Revision
 from identity_service.domain.ports import EventLog
-from identity_service.domain.store import ChangeLog
 from identity_service.replication.read_ahead import read_ahead
 
 _PAGE: Final = 1000

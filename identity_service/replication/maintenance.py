@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from identity_service.domain.change_log import ChangeLog
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import StoreDamagedError, StoreUnavailableError
 from identity_service.domain.log import Fact, Head, Revision, SessionEnded, TokenDenied
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.revocations import Revocations
-from identity_service.domain.store import ChangeLog
 
 _CHUNK: Final = 250
 """Facts in one write, so that other writes wait only briefly."""

@@ -5,8 +5,8 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+from identity_service.domain.change_log import ReadableLog
 from identity_service.domain.log import LogEntry, LogPage
-from identity_service.domain.store import ChangeLog
 
 _READERS: Final = 2
 _AHEAD: Final = 4
@@ -14,7 +14,7 @@ _AHEAD: Final = 4
 next page."""
 
 
-def read_ahead(log: ChangeLog, page: LogPage, size: int) -> Generator[LogPage, None, None]:
+def read_ahead(log: ReadableLog, page: LogPage, size: int) -> Generator[LogPage, None, None]:
     """Yield this page, which has `size` entries, and the full pages after it, all with the head of the first.
 
     Positions have no gaps, so the start of each page is known before the previous page has arrived. Ends
@@ -42,7 +42,7 @@ def read_ahead(log: ChangeLog, page: LogPage, size: int) -> Generator[LogPage, N
                 reading.cancel()
 
 
-def _read_now(log: ChangeLog, position: int, size: int) -> Future[tuple[LogEntry, ...]]:
+def _read_now(log: ReadableLog, position: int, size: int) -> Future[tuple[LogEntry, ...]]:
     """Read a page in the thread that calls."""
     read: Future[tuple[LogEntry, ...]] = Future()
     try:

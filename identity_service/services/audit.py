@@ -13,7 +13,7 @@ from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, A
 from identity_service.domain.errors import CredentialRefusedError, IdentityError, UnavailableError
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, Clock, EventLog
-from identity_service.domain.store import Store
+from identity_service.domain.store import AuditStore
 from identity_service.services.folding import DONE_KEYS, Folding, FoldRule
 
 _BATCH: Final = 500
@@ -83,7 +83,7 @@ class StoredTrail(LoggedTrail):
     writes the summaries of folded events.
     """
 
-    def __init__(self, store: Store, event_log: EventLog, clock: Clock, config: TrailConfig) -> None:
+    def __init__(self, store: AuditStore, event_log: EventLog, clock: Clock, config: TrailConfig) -> None:
         super().__init__(event_log)
         self._store = store
         self._config = config
@@ -145,7 +145,7 @@ class StoredTrail(LoggedTrail):
                     break
                 continue
             try:
-                self._store.append_audit(batch)
+                self._store.append(batch)
             except UnavailableError:
                 self._requeue(batch)
                 if stopping.wait(pause):

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import (
+    BindingRequiredError,
     CredentialRefusedError,
     NotFoundError,
     ServerBusyError,
@@ -24,10 +25,12 @@ from identity_service.domain.log import Generation
 from identity_service.domain.origin import NOWHERE, Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail, Clock, PasswordHasher, ReplicaView
 from identity_service.domain.principals import Client, Grant, User, normalize_username
+from identity_service.domain.records import Versioned
 from identity_service.domain.revocations import newest
 from identity_service.domain.secret import Secret
 from identity_service.domain.secrets import matches_any
-from identity_service.domain.store import Store, Versioned
+from identity_service.domain.sessions import Session
+from identity_service.domain.store import RecordStore, SessionStore
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs
 from identity_service.services.directory import Directory
@@ -92,7 +95,8 @@ class Authenticator:
 
     def __init__(
         self,
-        store: Store,
+        sessions: SessionStore,
+        records: RecordStore,
         replica: ReplicaView,
         directory: Directory,
         hasher: PasswordHasher,
@@ -101,7 +105,8 @@ class Authenticator:
         guard: AttemptGuard,
         audit: AuditTrail,
     ) -> None:
-        self._store = store
+        self._sessions = sessions
+        self._records = records
         self._replica = replica
         self._directory = directory
         self._hasher = hasher
@@ -156,11 +161,11 @@ class Authenticator:
             return self._user(credential, origin)
 
     def _user(self, credential: Password, origin: Origin) -> AuthenticatedUser:
-        found = self._store.find_user(credential.username)
+        found = self._records.find_user(credential.username)
         user_id = found.record.user_id if found is not None else None
         # The generations are read before the record and before the password is checked: see `_by_secret`.
         known = self._replica.revocations.current(EVERYONE, credential.client_id, *filter(None, [user_id]))
-        sign_in = self._store.read_sign_in(credential.username, credential.client_id)
+        sign_in = self._sessions.read_sign_in(credential.username, credential.client_id)
         user, client = sign_in.user, sign_in.client
         right = self._hasher.verify(user.password_hash if user else None, credential.password)
         if found is None or user is None or user.user_id != user_id:
@@ -191,7 +196,7 @@ class Authenticator:
         event = AuditEvent.of(AuditType.PASSWORD_REHASHED, origin, target=user.user_id)
         with suppress(StaleEtagError, NotFoundError, UnavailableError, ServerBusyError):
             stronger = replace(user, password_hash=self._hasher.hash(password))
-            self._store.update(stronger, expected=found.revision, audit=event)
+            self._records.update(stronger, expected=found.revision, audit=event)
             self._audit.stored(event)
 
     def _is_proven(self, client: Client, secret: Secret | None, certificate: PeerCertificate | None) -> bool:
@@ -202,3 +207,38 @@ class Authenticator:
             return matches_any(secret, client.secrets, self._clock.now())
         named = self._directory.client_of(certificate) if certificate is not None else None
         return named is not None and named.client_id == client.client_id
+
+
+def bind(
+    client: Client, credential: ClientCredential | Password, certificate: PeerCertificate | None
+) -> bytes | None:
+    """Return the SHA-256 of the certificate that new tokens are bound to; None = they are not bound.
+
+    Tokens are bound (RFC 8705 section 3) if the client requires it, or if the certificate was its credential.
+    Any certificate that an accepted client CA has signed will do: the binding proves that later calls come
+    from the holder of the same certificate, not which client that is. Raises BindingRequiredError if tokens
+    must be bound and the connection has no certificate.
+    """
+    if not (client.require_binding or isinstance(credential, ClientCertificate)):
+        return None
+    if certificate is None:
+        raise BindingRequiredError
+    return certificate.sha256
+
+
+def rebind(
+    session: Session, client: Client, credential: ClientCredential | None, certificate: PeerCertificate | None
+) -> bytes | None:
+    """Return the SHA-256 of the certificate that the next access token of a session is bound to, or None.
+
+    It is the certificate of the session, or another one if the client has just authenticated with it, since
+    certificates are renewed more often than users sign in (RFC 8705 section 7.1).
+
+    Raises BindingRequiredError if the connection has no such certificate.
+    """
+    bound = session.certificate_sha256
+    if bound is None and not client.require_binding:
+        return None
+    if certificate is not None and (isinstance(credential, ClientCertificate) or certificate.sha256 == bound):
+        return certificate.sha256
+    raise BindingRequiredError

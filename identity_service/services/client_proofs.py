@@ -24,7 +24,7 @@ from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.ports import Clock, IssuerKeys, ReplicaView, VerifyingKey
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Store
+from identity_service.domain.store import SingleUse
 from identity_service.domain.visible import shown
 from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
@@ -56,7 +56,7 @@ class ClientProofs:
 
     def __init__(
         self,
-        store: Store,
+        single_use: SingleUse,
         replica: ReplicaView,
         directory: Directory,
         issuers: Issuers,
@@ -65,7 +65,7 @@ class ClientProofs:
         clock: Clock,
         config: ProofConfig,
     ) -> None:
-        self._store = store
+        self._single_use = single_use
         self._replica = replica
         self._directory = directory
         self._issuers = issuers
@@ -179,7 +179,7 @@ class ClientProofs:
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
         until = assertion.expire_time + self._config.leeway
-        if not self._store.consume(f"{whose}:{_digest(token_id)}", until):
+        if not self._single_use.consume(f"{whose}:{_digest(token_id)}", until):
             raise CredentialRefusedError("it was used before, and may be used once only")
 
 

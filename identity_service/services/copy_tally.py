@@ -20,7 +20,7 @@ from identity_service.domain.copying import (
     RecordDeleted,
 )
 from identity_service.domain.log import Generation, RecordKind, SessionEnded, TokenDenied
-from identity_service.domain.store import kind_of
+from identity_service.domain.records import kind_of
 
 _FOREVER: Final = math.inf
 

@@ -12,7 +12,7 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import Client
-from identity_service.domain.store import Store
+from identity_service.domain.store import RecordStore
 
 _LIMIT: Final = 10_000
 """Clients, and certificates, that are cached."""
@@ -21,8 +21,8 @@ _LIMIT: Final = 10_000
 class Directory:
     """Finds clients by id or certificate, in memory if possible. Thread-safe."""
 
-    def __init__(self, store: Store, *, limit: int = _LIMIT) -> None:
-        self._store = store
+    def __init__(self, records: RecordStore, *, limit: int = _LIMIT) -> None:
+        self._records = records
         self._limit = limit
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, Client | None] = OrderedDict()
@@ -36,7 +36,7 @@ class Directory:
                 self._clients.move_to_end(client_id)
                 return self._clients[client_id]
             changes = self._changes
-        found = self._store.get(Client, client_id)
+        found = self._records.get(Client, client_id)
         client = found.record if found is not None else None
         with self._lock:
             # If a change was applied during the read, the record read may be older than that change.
@@ -56,7 +56,7 @@ class Directory:
             client_id = self._by_certificate.get(certificate.sha256)
             changes = self._changes
         if not known:
-            found = [self._store.find_client(name) for name in certificate.names]
+            found = [self._records.find_client(name) for name in certificate.names]
             ids = {client.record.client_id for client in found if client is not None}
             client_id = ids.pop() if len(ids) == 1 else None  # a certificate of two clients proves neither
             with self._lock:

@@ -18,10 +18,8 @@ from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, Clock
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Rejected, TokenEncryption
-from identity_service.services.authenticate import Authenticator, ClientCredential
-from identity_service.services.binding import bind
-from identity_service.services.recipients import Recipients
-from identity_service.services.token_maker import TokenMaker, TokenSet
+from identity_service.services.authenticate import Authenticator, ClientCredential, bind
+from identity_service.services.token_maker import Recipients, TokenMaker, TokenSet
 from identity_service.services.verify import Verifier, VerifyRequest
 
 

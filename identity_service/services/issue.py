@@ -21,15 +21,13 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Grant
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Store
+from identity_service.domain.store import SessionStore
 from identity_service.domain.tokens import TokenEncryption
 from identity_service.services.audit import record_refusal
-from identity_service.services.authenticate import Authenticator, ClientCredential, Password
-from identity_service.services.binding import bind
+from identity_service.services.authenticate import Authenticator, ClientCredential, Password, bind
 from identity_service.services.exchange import Exchanger, ExchangeRequest
 from identity_service.services.keyring import KeyRing
-from identity_service.services.recipients import Recipients
-from identity_service.services.token_maker import IssueConfig, TokenMaker, TokenSet
+from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker, TokenSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class Issuer:
         authenticator: Authenticator,
         maker: TokenMaker,
         keys: KeyRing,
-        store: Store,
+        sessions: SessionStore,
         replica: ReplicaView,
         audit: AuditTrail,
         exchanger: Exchanger,
@@ -65,7 +63,7 @@ class Issuer:
         self._authenticator = authenticator
         self._maker = maker
         self._keys = keys
-        self._store = store
+        self._sessions = sessions
         self._replica = replica
         self._audit = audit
         self._exchanger = exchanger
@@ -174,7 +172,7 @@ class Issuer:
             client_id=session.client_id,
             token_id=tokens.token_id,
         )
-        self._store.create_session(session, audit=event)
+        self._sessions.create(session, audit=event)
         self._audit.stored(event)
         if Grant.REFRESH_TOKEN not in proven.client.grants:
             tokens = replace(tokens, refresh_token=None, refresh_expire_time=None)

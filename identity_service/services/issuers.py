@@ -10,13 +10,13 @@ from identity_service.domain.issuer_names import is_same_issuer
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import EventLog, IssuerKeys
-from identity_service.domain.store import Store, all_records
+from identity_service.domain.store import RecordStore, all_records
 
 
 class Issuers:
     """The trusted issuers of a store, in memory; keeps `IssuerKeys` informed of them."""
 
-    def __init__(self, store: Store, keys: IssuerKeys, event_log: EventLog, *, own: str) -> None:
+    def __init__(self, records: RecordStore, keys: IssuerKeys, event_log: EventLog, *, own: str) -> None:
         """Serve the issuers of this store; none are known until `on_change` is called.
 
         `own` is this service's issuer name: a stored issuer with a spelling of it is not trusted. There is
@@ -25,7 +25,7 @@ class Issuers:
         self._own = own
         self._event_log = event_log
         self._warned: set[str] = set()
-        self._store = store
+        self._records = records
         self._keys = keys
         self._issuers: Mapping[str, TrustedIssuer] = {}
         self._reading = threading.Lock()
@@ -42,7 +42,7 @@ class Issuers:
         if change is not None and change.kind is not RecordKind.ISSUER:
             return
         with self._reading:  # one read at a time, so that an older one cannot replace a newer one
-            records = [each.record for each in all_records(self._store, TrustedIssuer)]
+            records = [each.record for each in all_records(self._records, TrustedIssuer)]
             own = {each.issuer for each in records if is_same_issuer(each.issuer, self._own)}
             found = {each.issuer: each for each in records if each.issuer not in own}
             self._keys.follow(tuple(found.values()))

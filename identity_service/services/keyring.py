@@ -22,7 +22,7 @@ from identity_service.domain.ports import (
     VerifyingKey,
 )
 from identity_service.domain.revocations import Revocations
-from identity_service.domain.store import Store, all_records
+from identity_service.domain.store import RecordStore, all_records
 
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
 
@@ -59,13 +59,13 @@ class KeyRing:
     """The keys of a store in memory. Implements the port KeySource."""
 
     def __init__(
-        self, store: Store, vault: KeyVault, clock: Clock, revocations: Revocations, policy: KeyPolicy
+        self, records: RecordStore, vault: KeyVault, clock: Clock, revocations: Revocations, policy: KeyPolicy
     ) -> None:
         """Hold the keys of this store; none are held until `load` is called.
 
         `revocations` are those of the replica, which say which keys were retired.
         """
-        self._store = store
+        self._records = records
         self._vault = vault
         self._clock = clock
         self._revocations = revocations
@@ -167,7 +167,7 @@ class KeyRing:
         """
         # One load at a time: a thread that is held up must not replace newer keys by the older ones it read.
         with self._loading:
-            stored = {found.record.key_id: found.record for found in all_records(self._store, StoredKey)}
+            stored = {found.record.key_id: found.record for found in all_records(self._records, StoredKey)}
             known, vault = self._keys, self._vault
             sign = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.SIGN}
             if not sign:

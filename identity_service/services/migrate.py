@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from identity_service.domain.audit import AuditEvent, AuditType, StoredEvent
-from identity_service.domain.copying import CopiedEvent, CopiedItem, CopyableStore, Fence
+from identity_service.domain.copying import CopiedEvent, CopiedItem, Fence
 from identity_service.domain.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -23,6 +23,7 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import Epoch, new_epoch
 from identity_service.domain.log import Head
 from identity_service.domain.ports import Clock
+from identity_service.domain.store import Store
 from identity_service.services.copy_tally import Tally
 
 
@@ -30,14 +31,14 @@ from identity_service.services.copy_tally import Tally
 class Place:
     """A store and its name in messages."""
 
-    store: CopyableStore
+    store: Store
     url: str
     """Without passwords."""
 
     def epoch(self) -> Epoch | None:
         """Return the epoch of the store; None = it has no head. Raises StoreUnavailableError."""
         try:
-            return self.store.head().epoch
+            return self.store.log.head().epoch
         except StoreUninitializedError:
             return None
 
@@ -210,8 +211,8 @@ class Migration:
         """
         store = self._target.store
         try:
-            store.adopt(epoch)
-            store.rebuild()
+            store.log.adopt(epoch)
+            store.log.rebuild()
             found = Tally()
             with store.copying.export(whole=True) as (_, items):
                 for item in items:

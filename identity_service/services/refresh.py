@@ -35,18 +35,17 @@ from identity_service.domain.sessions import (
     Reused,
     Rotated,
     Session,
+    SessionState,
     Superseded,
     TooFrequent,
     decide_refresh,
 )
-from identity_service.domain.store import SessionState, Store
+from identity_service.domain.store import SessionStore
 from identity_service.services.audit import record_refusal
-from identity_service.services.authenticate import Authenticator, ClientCredential
-from identity_service.services.binding import rebind
+from identity_service.services.authenticate import Authenticator, ClientCredential, rebind
 from identity_service.services.keyring import KeyRing
-from identity_service.services.recipients import Recipients
 from identity_service.services.revoke import Revoker
-from identity_service.services.token_maker import TokenMaker, TokenSet
+from identity_service.services.token_maker import Recipients, TokenMaker, TokenSet
 
 _TRIES: Final = 16
 
@@ -70,7 +69,7 @@ class Refresher:
 
     def __init__(
         self,
-        store: Store,
+        sessions: SessionStore,
         replica: ReplicaView,
         authenticator: Authenticator,
         keys: KeyRing,
@@ -87,7 +86,7 @@ class Refresher:
         `grace` is how long a used refresh token still returns its successor. `known_scopes` are the scopes
         that a request may name; empty = all that are well-formed.
         """
-        self._store = store
+        self._sessions = sessions
         self._replica = replica
         self._authenticator = authenticator
         self._keys = keys
@@ -125,7 +124,7 @@ class Refresher:
         token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
         proven: PrincipalId | None = None
         for _ in range(_TRIES):
-            state = self._store.read_session(token.session_id)
+            state = self._sessions.read(token.session_id)
             if state is None:
                 raise SessionEndedError
             client, user = self._require_live(state)
@@ -170,7 +169,7 @@ class Refresher:
         if isinstance(decision, Replayed):
             return True
         session = decision.session
-        if not self._store.replace_session(session, expected_version=version):
+        if not self._sessions.replace(session, expected_version=version):
             return False
         self._audit.record(
             AuditEvent.of(

@@ -12,7 +12,7 @@ from identity_service.domain.copying import CopiedRecord, RecordDeleted
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import RecordKind
 from identity_service.domain.principals import Client, User
-from identity_service.domain.store import Store, all_records
+from identity_service.domain.store import RecordStore, all_records
 
 NAMED: Final = 20
 """Things of each kind that are named; the others are only counted."""
@@ -76,20 +76,20 @@ class BackupRecords:
             case CopiedRecord():
                 pass  # a key, which is no credential
 
-    def regained_over(self, store: Store) -> Regained:
+    def regained_over(self, records: RecordStore) -> Regained:
         """Compare the backup with the store that is about to be replaced.
 
         Raises UnavailableError if the store cannot be read.
         """
         found = _Found()
         principals, issuers = dict(self._principals), dict(self._issuers)
-        for client in all_records(store, Client):
+        for client in all_records(records, Client):
             key = (RecordKind.CLIENT, str(client.record.client_id))
             found.compare(principals.pop(key, None), _client(client.record), found.credentials)
-        for user in all_records(store, User):
+        for user in all_records(records, User):
             key = (RecordKind.USER, str(user.record.user_id))
             found.compare(principals.pop(key, None), _user(user.record), found.passwords)
-        for issuer in all_records(store, TrustedIssuer):
+        for issuer in all_records(records, TrustedIssuer):
             if issuers.get(issuer.record.issuer) == _issuer(issuer.record):
                 del issuers[issuer.record.issuer]
         # Principals that are left were deleted after the backup; issuers that are left, deleted or changed.

@@ -17,7 +17,6 @@ from identity_service.domain.copying import (
     CopiedGeneration,
     CopiedItem,
     CopiedRecord,
-    CopyableStore,
     RecordDeleted,
 )
 from identity_service.domain.errors import (
@@ -32,6 +31,7 @@ from identity_service.domain.ids import EVERYONE, Epoch, PrincipalId, key_princi
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.ports import Clock, KeyVault
+from identity_service.domain.store import Store
 from identity_service.services.copy_tally import Tally
 from identity_service.services.openable import require_openable
 from identity_service.services.regained import BackupRecords, Regained
@@ -87,7 +87,7 @@ class Restore:
 
     def __init__(
         self,
-        store: CopyableStore,
+        store: Store,
         reader: BackupReader,
         vault: KeyVault,
         clock: Clock,
@@ -138,7 +138,7 @@ class Restore:
         regained, held = None, {}
         if prepared.replaces:
             with suppress(UnavailableError):
-                regained = contents.records.regained_over(self._store)
+                regained = contents.records.regained_over(self._store.records)
             # A damaged table of generations is not needed: every key that has signed is retired, or unknown.
             with suppress(StoreDamagedError):
                 held = dict(self._store.copying.generations_held())
@@ -148,8 +148,8 @@ class Restore:
         if prepared.only_a_part:
             self._store.copying.discard_copy()
         self._write(items, epoch, replaces=prepared.replaces and not prepared.only_a_part)
-        self._store.adopt(epoch)
-        self._store.rebuild()
+        self._store.log.adopt(epoch)
+        self._store.log.rebuild()
         return Restored(
             manifest=contents.manifest,
             counts=contents.counts,
@@ -220,7 +220,7 @@ class Restore:
 
     def _has(self, epoch: Epoch) -> bool:
         try:
-            return self._store.head().epoch == epoch
+            return self._store.log.head().epoch == epoch
         except StoreUninitializedError:
             return False
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.change_log import ReadableLog
 from identity_service.domain.errors import (
     RefreshTokenInvalidError,
     TokenNotOpenableError,
@@ -29,7 +30,7 @@ from identity_service.domain.ports import AuditTrail, Clock, ReplicaView, TokenC
 from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.revocations import whole_minute
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Store
+from identity_service.domain.store import FactStore
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
 from identity_service.services.unconfirmed import resent_until_confirmed
@@ -100,7 +101,8 @@ class Revoker:
 
     def __init__(
         self,
-        store: Store,
+        facts: FactStore,
+        log: ReadableLog,
         replica: ReplicaView,
         codec: TokenCodec,
         keys: KeyRing,
@@ -108,7 +110,8 @@ class Revoker:
         audit: AuditTrail,
         config: RevokeConfig,
     ) -> None:
-        self._store = store
+        self._facts = facts
+        self._log = log
         self._replica = replica
         self._codec = codec
         self._keys = keys
@@ -144,7 +147,7 @@ class Revoker:
         """
         with resent_until_confirmed(self._replica, self._session_ended(session_id, self._marks())):
             fact = self._session_ended(session_id, self._marks_in_store())
-            appended = self._store.end_session(
+            appended = self._facts.end_session(
                 session_id, deny_until=fact.deny_until, end_until=fact.end_until, audit=event
             )
         return self._learned(appended, event)
@@ -167,7 +170,7 @@ class Revoker:
 
     def _marks_in_store(self) -> Marks:
         """Return `_marks` merged with those of the store, since a process with longer settings may be new."""
-        return self._marks().merged(self._store.head().marks)
+        return self._marks().merged(self._log.head().marks)
 
     def _now(self, marks: Marks) -> datetime:
         """Return the latest time that it may be now, so that a clock set back cannot shorten a revocation.
@@ -237,7 +240,7 @@ class Revoker:
         until = whole_minute(end(self._marks()))
         with resent_until_confirmed(self._replica, TokenDenied(token_id=token_id, deny_until=until)):
             until = whole_minute(end(self._marks_in_store()))
-            appended = self._store.deny_token(token_id, until, audit=event)
+            appended = self._facts.deny_token(token_id, until, audit=event)
         return self._learned(appended, event)
 
     def _raise(self, principal: PrincipalId, request: RevokeRequest) -> Revision:
@@ -247,7 +250,7 @@ class Revoker:
         with resent_until_confirmed(
             self._replica, GenerationRaised(principal=principal, number=above + 1, origin=link)
         ):
-            appended = self._store.raise_generation(
+            appended = self._facts.raise_generation(
                 principal, above=above, request_id=request.request_id, link=link, audit=event
             )
         return self._learned(appended, event)

@@ -11,7 +11,8 @@ from identity_service.domain.errors import NotFoundError, StaleEtagError
 from identity_service.domain.keys import StoredKey
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, KeyVault, ReplicaView
-from identity_service.domain.store import Store, Versioned, all_records
+from identity_service.domain.records import Versioned
+from identity_service.domain.store import RecordStore, all_records
 
 _ATTEMPTS: Final = 8
 
@@ -29,8 +30,10 @@ class Rewrapped:
 class Rewrap:
     """Encrypts the keys of a store under the current master key."""
 
-    def __init__(self, store: Store, vault: KeyVault, replica: ReplicaView, trail: AuditTrail) -> None:
-        self._store = store
+    def __init__(
+        self, records: RecordStore, vault: KeyVault, replica: ReplicaView, trail: AuditTrail
+    ) -> None:
+        self._records = records
         self._vault = vault
         self._replica = replica
         self._trail = trail
@@ -45,7 +48,7 @@ class Rewrap:
         """
         self._replica.require_fresh()
         done = total = 0
-        for found in all_records(self._store, StoredKey):
+        for found in all_records(self._records, StoredKey):
             total += 1
             done += self._seal_anew(found, origin)
         return Rewrapped(rewrapped=done, total=total)
@@ -61,9 +64,9 @@ class Rewrap:
                 AuditType.KEY_REWRAPPED, origin, target=key.key_id, purpose=key.purpose.value
             )
             try:
-                appended = self._store.update(key, expected=found.revision, audit=event)
+                appended = self._records.update(key, expected=found.revision, audit=event)
             except (StaleEtagError, NotFoundError):
-                found = self._store.get(StoredKey, key.key_id)
+                found = self._records.get(StoredKey, key.key_id)
                 continue
             self._replica.learn(appended)
             self._trail.stored(event)

@@ -23,7 +23,8 @@ from identity_service.domain.keys import (
 from identity_service.domain.log import GenerationRaised, RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, Clock, KeyVault, ReplicaView
-from identity_service.domain.store import Store, Versioned, all_records
+from identity_service.domain.records import Versioned
+from identity_service.domain.store import FactStore, RecordStore, SingleUse, all_records
 from identity_service.services.unconfirmed import resent_until_confirmed
 
 _ATTEMPTS: Final = 8
@@ -48,7 +49,9 @@ class Rotation:
 
     def __init__(
         self,
-        store: Store,
+        records: RecordStore,
+        facts: FactStore,
+        single_use: SingleUse,
         vault: KeyVault,
         replica: ReplicaView,
         clock: Clock,
@@ -56,8 +59,10 @@ class Rotation:
         policy: KeyPolicy,
         algorithms: Sequence[str],
     ) -> None:
-        """Change the keys of this store; signing keys may be made for `algorithms`."""
-        self._store = store
+        """Change the keys among these records; signing keys may be made for `algorithms`."""
+        self._records = records
+        self._facts = facts
+        self._single_use = single_use
         self._vault = vault
         self._replica = replica
         self._clock = clock
@@ -74,7 +79,7 @@ class Rotation:
         self._replica.require_fresh()
         if not self._plan(self._read()):
             return 0
-        if not self._store.consume("keys/rotation", self._clock.now() + _LEASE):
+        if not self._single_use.consume("keys/rotation", self._clock.now() + _LEASE):
             return 0
         return self._follow_plan()  # it reads the keys again, which may have changed before the lease began
 
@@ -103,7 +108,7 @@ class Rotation:
         Raises NotFoundError, UnavailableError.
         """
         self._replica.require_fresh()
-        found = self._store.get(StoredKey, key_id)
+        found = self._records.get(StoredKey, key_id)
         if found is None:
             raise NotFoundError("there is no such key; `identity key list` shows those there are")
         purpose = found.record.purpose
@@ -113,7 +118,7 @@ class Rotation:
         principal, link = key_principal(key_id), new_link()
         raised = GenerationRaised(principal=principal, number=1, origin=link)
         with resent_until_confirmed(self._replica, raised):
-            appended = self._store.raise_generation(
+            appended = self._facts.raise_generation(
                 principal, above=0, request_id=f"retire/{key_id}", link=link, audit=event
             )
         self._replica.learn(appended)
@@ -183,7 +188,7 @@ class Rotation:
         made = self._vault.make(step.purpose, step.algorithm, self._clock.now())
         key = replace(made, activate_time=max(step.activate_time, made.create_time))
         event = _event(AuditType.KEY_CREATED, key, origin)
-        self._replica.learn(self._store.create(key, audit=event))
+        self._replica.learn(self._records.create(key, audit=event))
         self._trail.stored(event)
         return key
 
@@ -191,12 +196,12 @@ class Rotation:
         """Move the activation of a key to `due`."""
         key = replace(found.record, activate_time=due)
         event = _event(AuditType.KEY_ACTIVATED, key, origin)
-        self._replica.learn(self._store.update(key, expected=found.revision, audit=event))
+        self._replica.learn(self._records.update(key, expected=found.revision, audit=event))
         self._trail.stored(event)
 
     def _delete(self, found: Versioned[StoredKey], origin: Origin) -> None:
         event = _event(AuditType.KEY_DELETED, found.record, origin)
-        deleted = self._store.delete(
+        deleted = self._records.delete(
             RecordKind.KEY, found.record.key_id, expected=found.revision, audit=event
         )
         self._replica.learn(deleted)
@@ -229,7 +234,7 @@ class Rotation:
         return KeySchedule((found.record for found in keys.values()), revoked, purpose, self._clock.now())
 
     def _read(self) -> dict[KeyId, Versioned[StoredKey]]:
-        return {found.record.key_id: found for found in all_records(self._store, StoredKey)}
+        return {found.record.key_id: found for found in all_records(self._records, StoredKey)}
 
 
 def _no_key() -> StoredKey:

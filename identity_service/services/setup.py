@@ -16,7 +16,7 @@ from identity_service.domain.keys import FIXED_ALGORITHMS, KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, KeyVault
 from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Store, all_records
+from identity_service.domain.store import RecordStore, Store, all_records
 from identity_service.services.admin.administration import Administration
 
 
@@ -71,12 +71,12 @@ def initialise(
     try:
         store.initialise(new_epoch())
     except AlreadyExistsError as error:
-        if _has_signing_key(store, clock.now()):
+        if _has_signing_key(store.records, clock.now()):
             raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
     for key in other_keys:
-        store.create(key, audit=_created(key))
+        store.records.create(key, audit=_created(key))
     with suppress(AlreadyExistsError):
-        store.create(first_party_client())
+        store.records.create(first_party_client())
     with suppress(NotFoundError):
         administrator.clients.delete(admin_id)  # from an interrupted run, which has not returned its secret
     made, secret = administrator.clients.create(
@@ -89,8 +89,8 @@ def initialise(
     )
     assert secret is not None  # noqa: S101  # only public clients have none
     for standby in standbys:
-        store.create(standby, audit=_created(standby))
-    store.create(signing_key, audit=_created(signing_key))
+        store.records.create(standby, audit=_created(standby))
+    store.records.create(signing_key, audit=_created(signing_key))
     return Initialised(client_id=made.record.client_id, client_secret=secret)
 
 
@@ -100,7 +100,7 @@ def _created(key: StoredKey) -> AuditEvent:
     )
 
 
-def _has_signing_key(store: Store, now: datetime) -> bool:
-    keys = (found.record for found in all_records(store, StoredKey))
+def _has_signing_key(records: RecordStore, now: datetime) -> bool:
+    keys = (found.record for found in all_records(records, StoredKey))
     # A standby key alone is of an interrupted run: nothing was ever signed with it.
     return key_in_use(keys, KeyPurpose.SIGN, now) is not None

@@ -1,23 +1,26 @@
 """Builds the access token of a grant and the refresh token of a session, for Issue and Refresh alike.
 
-Makes no decision about what is granted.
+Makes no decision about what is granted. A use case finds the recipient of an encrypted token before it stores
+or rotates anything, so that a call that fails changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from identity_service.domain import refresh_tokens
-from identity_service.domain.errors import NoSigningKeyError
+from identity_service.domain.errors import EncryptionNotPossibleError, NoSigningKeyError
 from identity_service.domain.exchange import Exchanged
 from identity_service.domain.grants import LifetimeBounds
-from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_token_id
+from identity_service.domain.ids import PrincipalId, SessionId, TokenId, key_principal, new_token_id
 from identity_service.domain.log import NEVER_RAISED, Generation
-from identity_service.domain.ports import Clock, TokenCodec
+from identity_service.domain.ports import Clock, EncryptingKey, EncryptionKeyReader, KeySource, TokenCodec
 from identity_service.domain.sessions import Session
-from identity_service.domain.tokens import AccessToken, Actor
+from identity_service.domain.tokens import AccessToken, Actor, TokenEncryption
+from identity_service.services.directory import Directory
 from identity_service.services.keyring import KeyRing
-from identity_service.services.recipients import Recipient
+
+_ENCRYPTION = "encryption"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,61 @@ class TokenSet:
     scopes: tuple[str, ...]
     token_id: TokenId
     session_id: SessionId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """The party that can decrypt a token."""
+
+    key: EncryptingKey
+    principal: PrincipalId | None = None
+    """The principal of the key if it is this service's own; None = the key is a client's.
+
+    The token names the principal's generation, so that retiring the key revokes the token, even in the
+    decrypted form.
+    """
+
+
+class Recipients:
+    """Finds the recipient of encrypted tokens, from the service's keys and the clients' registered keys."""
+
+    def __init__(self, keys: KeySource, directory: Directory, reader: EncryptionKeyReader) -> None:
+        self._keys = keys
+        self._directory = directory
+        self._reader = reader
+
+    def find(self, encryption: TokenEncryption, audiences: Sequence[str]) -> Recipient | None:
+        """Return the recipient of a token for these audiences; None = the token is signed only.
+
+        Raises EncryptionNotPossibleError if the audience has no key, or is not exactly one client;
+        UnavailableError.
+        """
+        match encryption:
+            case TokenEncryption.NONE:
+                return None
+            case TokenEncryption.SERVICE:
+                key = self._keys.encrypting()
+                return Recipient(key=key, principal=key_principal(key.key_id))
+            case TokenEncryption.AUDIENCE:
+                return Recipient(key=self._key_of(audiences))
+
+    def _key_of(self, audiences: Sequence[str]) -> EncryptingKey:
+        if len(audiences) != 1:
+            raise EncryptionNotPossibleError.of(
+                _ENCRYPTION, "to the audience needs exactly one audience: name it, and no other"
+            )
+        client = self._directory.client(PrincipalId(audiences[0]))
+        if client is None or client.disabled or client.encryption_key is None:
+            raise EncryptionNotPossibleError.of(
+                _ENCRYPTION, "to the audience needs an encryption_key, which no client of that id has"
+            )
+        try:
+            return self._reader.open_encryption_key(client.encryption_key)
+        except ValueError:  # the key was registered before a rule that refuses it
+            raise EncryptionNotPossibleError.of(
+                _ENCRYPTION,
+                "to the audience is not possible: its encryption_key is none that is accepted now",
+            ) from None
 
 
 class TokenMaker:

@@ -1,21 +1,21 @@
-"""The codec of domain values: JSON text that both stores write to their rows and keys.
+"""The codec of domain values: JSON text that both stores write to their rows and keys. Knows no store.
 
 Every value is a flat object with a fixed set of members; times are Unix seconds as a float. A value of a
-newer version is not interpreted: it raises ValueError.
+newer version is not interpreted: it raises ValueError, which `reading` makes an error that names the place.
+`record_codec.py` has the codec of records, `change_codec.py` that of changes.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
+from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
+from identity_service.domain.errors import StoreDamagedError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId
-from identity_service.domain.issuers import TrustedIssuer, TrustRule
-from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation
-from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User, normalize_username
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, RecordT
 from identity_service.domain.tokens import TokenEncryption
 
 Json = dict[str, Any]
@@ -36,186 +36,37 @@ def moment(value: float) -> datetime:
     return datetime.fromtimestamp(value, UTC)
 
 
-def names_of(record: Record) -> Sequence[str]:
-    """Return the names by which a record is found besides its id; no two records of a kind share one."""
-    match record:
-        case User():
-            return (normalize_username(record.username),)
-        case Client():
-            return sorted(record.certificates)
-        case _:
-            return ()
-
-
-# Records
-
-
-def encode_record(record: Record) -> str:
-    """Return the record as JSON text."""
-    match record:
-        case Client():
-            return dumps(_client_json(record))
-        case User():
-            return dumps(_user_json(record))
-        case StoredKey():
-            return dumps(_key_json(record))
-        case TrustedIssuer():
-            return dumps(_issuer_json(record))
-
-
-def decode_record(kind: type[RecordT], text: str) -> RecordT:
-    """Return the record of this kind from a JSON text. Raises ValueError, KeyError or TypeError."""
-    record: Any = _DECODERS[kind](json.loads(text))
-    return record  # type: ignore[no-any-return]
-
-
-def _client_json(client: Client) -> Json:
-    return {
-        "client_id": client.client_id,
-        "display_name": client.display_name,
-        "secrets": [
-            [s.digest.hex(), _maybe(seconds, s.expire_time), _maybe(seconds, s.create_time)]
-            for s in client.secrets
-        ],
-        "certificates": sorted(client.certificates),
-        "public_keys": client.public_keys,
-        "grants": sorted(client.grants),
-        "audiences": sorted(client.audiences),
-        "scopes": sorted(client.scopes),
-        "max_lifetime": _maybe(timedelta.total_seconds, client.max_lifetime),
-        "on_reuse": client.on_reuse,
-        "require_binding": client.require_binding,
-        "exchange_audiences": sorted(client.exchange_audiences),
-        "encryption_key": client.encryption_key,
-        "disabled": client.disabled,
-        "create_time": _maybe(seconds, client.create_time),
-    }
-
-
-def _client(data: Json) -> Client:
-    return Client(
-        client_id=PrincipalId(data["client_id"]),
-        display_name=data["display_name"],
-        secrets=tuple(
-            StoredSecret(
-                digest=bytes.fromhex(digest),
-                expire_time=_maybe(moment, expire),
-                create_time=_maybe(moment, create[0] if create else None),
-            )
-            for digest, expire, *create in data["secrets"]
-        ),
-        certificates=frozenset(data.get("certificates", ())),
-        public_keys=tuple(data.get("public_keys", ())),
-        grants=frozenset(Grant(g) for g in data["grants"]),
-        audiences=frozenset(data["audiences"]),
-        scopes=frozenset(data["scopes"]),
-        max_lifetime=_maybe(lambda s: timedelta(seconds=s), data["max_lifetime"]),
-        on_reuse=OnReuse(data["on_reuse"]),
-        require_binding=data.get("require_binding", False),
-        exchange_audiences=frozenset(data.get("exchange_audiences", ())),
-        encryption_key=data.get("encryption_key"),
-        disabled=data["disabled"],
-        create_time=_maybe(moment, data["create_time"]),
-    )
-
-
-def _user_json(user: User) -> Json:
-    return {
-        "user_id": user.user_id,
-        "username": user.username,
-        "display_name": user.display_name,
-        "password_hash": user.password_hash,
-        "audiences": sorted(user.audiences),
-        "scopes": sorted(user.scopes),
-        "disabled": user.disabled,
-        "create_time": _maybe(seconds, user.create_time),
-    }
-
-
-def _user(data: Json) -> User:
-    return User(
-        user_id=PrincipalId(data["user_id"]),
-        username=data["username"],
-        display_name=data["display_name"],
-        password_hash=data["password_hash"],
-        audiences=frozenset(data["audiences"]),
-        scopes=frozenset(data["scopes"]),
-        disabled=data["disabled"],
-        create_time=_maybe(moment, data["create_time"]),
-    )
-
-
-def _key_json(key: StoredKey) -> Json:
-    return {
-        "key_id": key.key_id,
-        "purpose": key.purpose,
-        "algorithm": key.algorithm,
-        "public_jwk": key.public_jwk,
-        "sealed": key.sealed,
-        "create_time": seconds(key.create_time),
-        "activate_time": seconds(key.activate_time),
-    }
-
-
-def _key(data: Json) -> StoredKey:
-    return StoredKey(
-        key_id=KeyId(data["key_id"]),
-        purpose=KeyPurpose(data["purpose"]),
-        algorithm=data["algorithm"],
-        public_jwk=data["public_jwk"],
-        sealed=data["sealed"],
-        create_time=moment(data["create_time"]),
-        activate_time=moment(data["activate_time"]),
-    )
-
-
-def _issuer_json(issuer: TrustedIssuer) -> Json:
-    return {
-        "issuer": issuer.issuer,
-        "jwks_uri": issuer.jwks_uri,
-        "jwks_file": issuer.jwks_file,
-        "jwks": issuer.jwks,
-        "audiences": issuer.audiences,
-        "algorithms": issuer.algorithms,
-        "rules": [[dict(r.claims), r.client_id, r.per_subject] for r in issuer.rules],
-        "single_use": issuer.single_use,
-        "max_age": _maybe(timedelta.total_seconds, issuer.max_age),
-        "create_time": _maybe(seconds, issuer.create_time),
-    }
-
-
-def _issuer(data: Json) -> TrustedIssuer:
-    return TrustedIssuer(
-        issuer=data["issuer"],
-        jwks_uri=data["jwks_uri"],
-        jwks_file=data["jwks_file"],
-        jwks=data["jwks"],
-        audiences=tuple(data["audiences"]),
-        algorithms=tuple(data["algorithms"]),
-        rules=tuple(
-            TrustRule(claims=claims, client_id=PrincipalId(client_id), per_subject=per_subject)
-            for claims, client_id, per_subject in data["rules"]
-        ),
-        single_use=data["single_use"],
-        max_age=_maybe(lambda s: timedelta(seconds=s), data["max_age"]),
-        create_time=_maybe(moment, data["create_time"]),
-    )
-
-
-def _maybe(convert: Callable[[Any], Any], value: object) -> Any:
+def maybe(convert: Callable[[Any], Any], value: object) -> Any:
     """Return None for None, else the converted value."""
     return None if value is None else convert(value)
 
 
-_DECODERS: Final[Mapping[type[Record], Callable[[Json], Record]]] = {
-    Client: _client,
-    User: _user,
-    StoredKey: _key,
-    TrustedIssuer: _issuer,
-}
+# A value in a store that this service did not write there.
+
+_DECODING_ERRORS = (ValueError, KeyError, TypeError, IndexError, OverflowError)
+"""The exceptions that decoding raises for a value that this service did not write."""
 
 
-# Sessions
+def damaged(where: str, what: str) -> StoreDamagedError:
+    """Return the error that names the key or row (`where`), what is wrong with it, and what to do."""
+    return StoreDamagedError(
+        f"the store is damaged: `{where}` {what}. Delete it if another program wrote it, else put its value "
+        "back or restore a backup"
+    )
+
+
+@contextmanager
+def reading(where: str, what: str = "holds a value that this version does not know") -> Iterator[None]:
+    """Translate the errors of decoding in the block into a StoreDamagedError that names `where`."""
+    try:
+        yield
+    except StoreDamagedError:
+        raise
+    except _DECODING_ERRORS as error:
+        raise damaged(where, what) from error
+
+
+# Sessions and audit events
 
 
 def encode_session(session: Session) -> str:
@@ -235,12 +86,12 @@ def encode_session(session: Session) -> str:
             "device": session.device,
             "peer": session.peer,
             "may_act": session.may_act,
-            "cert": _maybe(bytes.hex, session.certificate_sha256),
+            "cert": maybe(bytes.hex, session.certificate_sha256),
             "encryption": session.encryption,
             "key": session.key_id,
             "latest": session.latest,
             "parent": session.parent,
-            "refresh": _maybe(seconds, session.refresh_time),
+            "refresh": maybe(seconds, session.refresh_time),
             "times": {str(n): seconds(t) for n, t in session.rotate_times.items()},
         }
     )
@@ -262,12 +113,43 @@ def decode_session(text: str) -> Session:
         expire_time=moment(data["expire"]),
         device=data["device"],
         peer=data.get("peer", ""),
-        may_act=_maybe(PrincipalId, data.get("may_act")),
-        certificate_sha256=_maybe(bytes.fromhex, data.get("cert")),
+        may_act=maybe(PrincipalId, data.get("may_act")),
+        certificate_sha256=maybe(bytes.fromhex, data.get("cert")),
         encryption=TokenEncryption(data.get("encryption", TokenEncryption.NONE)),
         key_id=KeyId(data["key"]),
         latest=data["latest"],
         parent=data["parent"],
-        refresh_time=_maybe(moment, data.get("refresh")),
+        refresh_time=maybe(moment, data.get("refresh")),
         rotate_times={int(n): moment(t) for n, t in data["times"].items()},
+    )
+
+
+def encode_event(event: AuditEvent) -> str:
+    """Return the event as JSON text."""
+    return dumps(
+        {
+            "type": event.type,
+            "outcome": event.outcome,
+            "actor": event.actor,
+            "target": event.target,
+            "peer": event.peer,
+            "request": event.request_id,
+            "reason": event.reason,
+            "details": dict(event.details),
+        }
+    )
+
+
+def decode_event(text: str) -> AuditEvent:
+    """Return the event of a JSON text. Raises ValueError, KeyError or TypeError if it is unknown."""
+    data = json.loads(text)
+    return AuditEvent(
+        type=AuditType(data["type"]),
+        outcome=AuditOutcome(data["outcome"]),
+        actor=data["actor"],
+        target=data["target"],
+        peer=data["peer"],
+        request_id=data["request"],
+        reason=data["reason"],
+        details=data["details"],
     )

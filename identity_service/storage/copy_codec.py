@@ -18,9 +18,10 @@ from identity_service.domain.copying import (
 )
 from identity_service.domain.ids import Link, PrincipalId
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
-from identity_service.domain.store import RECORD_TYPES, Record, kind_of
+from identity_service.domain.records import RECORD_TYPES, Record, kind_of
 from identity_service.storage.change_codec import decode_change, encode_change
-from identity_service.storage.codec import Json, decode_record, dumps, encode_record, moment, seconds
+from identity_service.storage.codec import Json, dumps, moment, seconds
+from identity_service.storage.record_codec import decode_record, encode_record
 
 
 def encode_item(item: CopiedItem) -> str:

@@ -5,8 +5,7 @@ import json
 from identity_service.domain.copying import Fence
 from identity_service.domain.errors import StoreDamagedError, StoreFencedError, StoreUnavailableError
 from identity_service.domain.ids import Epoch
-from identity_service.storage.codec import dumps
-from identity_service.storage.damage import reading
+from identity_service.storage.codec import dumps, reading
 
 
 def encode_fence(fence: Fence) -> str:

@@ -20,7 +20,7 @@ def remember(folder: Path, hours: float) -> None:
     """Have the store remember a time so many hours from now, as a process does whose clock was ahead."""
     clock = SystemClock()
     store = SqliteStore.open(str(folder / "identity.db"), clock=clock)
-    store.heartbeat("one that was ahead", marks=Marks(time=clock.now() + timedelta(hours=hours)))
+    store.log.heartbeat("one that was ahead", marks=Marks(time=clock.now() + timedelta(hours=hours)))
     store.close()
 
 

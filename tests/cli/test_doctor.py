@@ -149,11 +149,11 @@ def test_it_names_the_keys_that_the_master_key_does_not_open(
     (line,) = (line for line in run_json("doctor") if line["check"] == "keys")
     assert (line["result"], line["advice"]) == ("ok", "6 keys, the master key opens all")
     store = SqliteStore.open(str(tmp_path / "identity.db"), clock=SystemClock())
-    refresh = [k for k in store.list_records(StoredKey) if k.record.purpose is KeyPurpose.REFRESH]
+    refresh = [k for k in store.records.list_of(StoredKey) if k.record.purpose is KeyPurpose.REFRESH]
     found = max(refresh, key=lambda key: key.record.activate_time)
     standby = found.record
     sealed = Sealer(Secret("another master key, which is long enough too")).seal("{}", standby.key_id)
-    store.update(replace(standby, sealed=sealed), expected=found.revision)
+    store.records.update(replace(standby, sealed=sealed), expected=found.revision)
     store.close()
 
     (line,) = (line for line in run_json("doctor", code=1) if line["check"] == "keys")
@@ -209,7 +209,7 @@ def trust(run: Run, tmp_path: Path) -> Callable[..., None]:
     def trust(issuer: str, **keys: str) -> None:
         store = SqliteStore.open(str(tmp_path / "identity.db"), clock=SystemClock())
         rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("x"))
-        store.create(TrustedIssuer(issuer=issuer, rules=(rule,), **keys))  # type: ignore[arg-type]
+        store.records.create(TrustedIssuer(issuer=issuer, rules=(rule,), **keys))  # type: ignore[arg-type]
         store.close()
 
     return trust

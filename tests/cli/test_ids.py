@@ -60,7 +60,7 @@ def test_a_key_is_retired(
     world: World, as_admin: RunJson, purpose: KeyPurpose, algorithm: str, *, after: bool
 ) -> None:
     key = key_with_a_hyphen_first(world, purpose, algorithm)
-    world.store.create(key)
+    world.store.records.create(key)
     options = ["--yes", "--reason", "it leaked"]
 
     done = as_admin("key", "retire", *(options if after else []), key.key_id, *([] if after else options))

@@ -91,8 +91,8 @@ def test_what_an_older_version_has_stored_is_listed_on_one_line_each(
         device=FORGED.removesuffix("\ud800"),
         key_id=KeyId("k"),
     )
-    store.create_session(session)
-    store.append_audit([AuditEvent.of(AuditType.SESSION_REVOKED, actor=session.device, text=session.device)])
+    store.sessions.create(session)
+    store.audit.append([AuditEvent.of(AuditType.SESSION_REVOKED, actor=session.device, text=session.device)])
     store.close()
 
     listed = admin("session", "list", "--user", "ana").stdout

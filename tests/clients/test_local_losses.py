@@ -117,7 +117,7 @@ def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
     with following(world.target, world) as verifier:
         assert locally(verifier, token) == ""
 
-        world.store.delete(RecordKind.KEY, signed_with(token))
+        world.store.records.delete(RecordKind.KEY, signed_with(token))
 
         world.until(lambda: locally(verifier, token) == "UNKNOWN_KEY")
 

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import redis
 
-from identity_service.domain.audit import AuditEvent
-from identity_service.domain.copying import CopyableStore
+from identity_service.domain.audit import AUDIT_ENTRIES, AuditEvent
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId
-from identity_service.storage.audit_codec import AUDIT_ENTRIES, encode_event
+from identity_service.domain.store import Store
+from identity_service.storage.codec import encode_event
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer
@@ -57,7 +57,7 @@ class Backend(Protocol):
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
-    ) -> CopyableStore:
+    ) -> Store:
         """Another instance on the same data, as another process would have."""
 
     def wipe(self) -> None:
@@ -113,7 +113,7 @@ class SqliteBackend:
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
-    ) -> CopyableStore:
+    ) -> Store:
         store = SqliteStore.open(
             str(self.path),
             clock=self.clock,
@@ -197,11 +197,11 @@ class RedisBackend:
         self.server = server
         self.server.start()
         self.server.flush()
-        self._open: list[CopyableStore] = []
+        self._open: list[Store] = []
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
-    ) -> CopyableStore:
+    ) -> Store:
         from identity_service.storage.redis import RedisStore
 
         store = RedisStore.connect(
@@ -303,7 +303,7 @@ class ClusterBackend(RedisBackend):
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
-    ) -> CopyableStore:
+    ) -> Store:
         from identity_service.storage.redis import RedisStore
 
         store = RedisStore.connect(

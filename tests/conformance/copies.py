@@ -13,7 +13,6 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    CopyableStore,
     Fence,
     RecordDeleted,
 )
@@ -28,8 +27,9 @@ from identity_service.domain.ids import (
     new_epoch,
 )
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.records import RECORD_TYPES, Record, kind_of
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import RECORD_TYPES, Record, Store, all_records, kind_of
+from identity_service.domain.store import Store, all_records
 from tests.conformance import samples
 from tests.conformance.samples import LATER, MUCH_LATER, SOON, TIME
 
@@ -47,46 +47,46 @@ WRITES: dict[str, Callable[[Store], object]] = {
     **samples.MUTATIONS,
     "initialise": lambda s: s.initialise(new_epoch()),
     "accept_clock": lambda s: s.accept_clock(TIME),
-    "heartbeat": lambda s: s.heartbeat("p1", timedelta(hours=1)),
-    "renew": lambda s: s.renew(s.head().epoch, new_epoch()),
-    "repair": lambda s: s.repair([TokenDenied(token_id=TokenId("t-new"), deny_until=LATER)]),
-    "rebuild": lambda s: s.rebuild(),
-    "trim": lambda s: s.trim(1),
-    "consume": lambda s: s.consume("a-new-jti", LATER),
-    "append_audit": lambda s: s.append_audit([samples.an_event()]),
+    "log.heartbeat": lambda s: s.log.heartbeat("p1", timedelta(hours=1)),
+    "log.renew": lambda s: s.log.renew(s.log.head().epoch, new_epoch()),
+    "log.repair": lambda s: s.log.repair([TokenDenied(token_id=TokenId("t-new"), deny_until=LATER)]),
+    "log.rebuild": lambda s: s.log.rebuild(),
+    "log.trim": lambda s: s.log.trim(1),
+    "single_use.consume": lambda s: s.single_use.consume("a-new-jti", LATER),
+    "audit.append": lambda s: s.audit.append([samples.an_event()]),
 }
 """Every call of the port `Store` that changes something."""
-READS = {*samples.READS, "read_entries", "heartbeats", "wait"}
-HERE_ALONE = {"adopt", "close"}
+READS = {*samples.READS, "log.read_entries", "log.heartbeats", "log.wait"}
+HERE_ALONE = {"log.adopt", "close"}
 """Calls that change nothing in the store."""
 
 
 def fill(store: Store) -> None:
     """Put one of everything into an initialised store."""
-    store.heartbeat("p1", RETENTION, marks=MARKS)
+    store.log.heartbeat("p1", RETENTION, marks=MARKS)
     for record in (samples.a_client(), samples.a_user(), samples.a_key(), samples.an_issuer()):
-        store.create(record)
-    changed = store.create(samples.a_user("u_2", "bob"))
-    store.update(samples.a_user("u_2", "robert"), expected=changed.revision, revoke=True)
-    store.create(samples.a_user("u_gone", "gone"))
-    store.delete(RecordKind.USER, "u_gone")
+        store.records.create(record)
+    changed = store.records.create(samples.a_user("u_2", "bob"))
+    store.records.update(samples.a_user("u_2", "robert"), expected=changed.revision, revoke=True)
+    store.records.create(samples.a_user("u_gone", "gone"))
+    store.records.delete(RecordKind.USER, "u_gone")
     for principal in (EVERYONE, key_principal(KeyId("key-0")), PrincipalId("billing"), EVERYONE):
-        store.raise_generation(principal, above=0, request_id=None)
+        store.facts.raise_generation(principal, above=0, request_id=None)
     for number in range(5):
-        store.deny_token(TokenId(f't{number} "\N{SNOWMAN}\\'), LATER + timedelta(seconds=number / 4))
+        store.facts.deny_token(TokenId(f't{number} "\N{SNOWMAN}\\'), LATER + timedelta(seconds=number / 4))
     for name, changes in (
         ("s-alive", {}),
         ("s-of-bob", {"subject": PrincipalId("u_2")}),
         ("s-expired", {"expire_time": SOON - timedelta(hours=2)}),
         ("s-ended", {}),
     ):
-        store.create_session(samples.a_session(name, generations=store.generations(), **changes))
+        store.sessions.create(samples.a_session(name, generations=store.log.generations(), **changes))
     for session in ("s-ended", "s-never-seen"):
-        store.end_session(SessionId(session), deny_until=LATER, end_until=MUCH_LATER)
-    assert store.consume("jti-1", LATER)
+        store.facts.end_session(SessionId(session), deny_until=LATER, end_until=MUCH_LATER)
+    assert store.single_use.consume("jti-1", LATER)
     traffic = AuditType.CALL_REFUSED
-    store.append_audit([samples.an_event("first"), samples.an_event("second", type=traffic)])
-    store.append_audit([samples.an_event("third", type=traffic), samples.an_event("fourth")])
+    store.audit.append([samples.an_event("first"), samples.an_event("second", type=traffic)])
+    store.audit.append([samples.an_event("third", type=traffic), samples.an_event("fourth")])
 
 
 class Held:
@@ -96,12 +96,12 @@ class Held:
         self.records: dict[str, Record] = {
             f"{kind}/{found.record.id}": found.record
             for kind, record_type in RECORD_TYPES.items()
-            for found in all_records(store, record_type)
+            for found in all_records(store.records, record_type)
         }
-        self.generations = dict(store.generations())
-        head = store.head()
+        self.generations = dict(store.log.generations())
+        head = store.log.head()
         self.marks, self.retention = head.marks, head.retention
-        changes = [entry.change for entry in store.read(0, 1_000_000).entries]
+        changes = [entry.change for entry in store.log.read(0, 1_000_000).entries]
         self.denials: dict[TokenId, object] = {}
         self.ends: dict[SessionId, object] = {}
         for change in changes:
@@ -109,9 +109,11 @@ class Held:
                 self.denials[change.token_id] = change.deny_until
             if isinstance(change, SessionEnded):
                 self.ends[change.session_id] = (change.deny_until, change.end_until)
-        self.events = [(e.time, e.event) for e in reversed(store.list_audit(AuditFilter(), limit=10_000)[0])]
+        self.events = [
+            (e.time, e.event) for e in reversed(store.audit.list_newest(AuditFilter(), limit=10_000)[0])
+        ]
         self.sessions: dict[str, list[Session]] = {
-            principal: list(store.list_sessions(PrincipalId(principal)))
+            principal: list(store.sessions.list_of(PrincipalId(principal)))
             for principal in ("u_1", "u_2", "billing")
         }
 
@@ -177,7 +179,7 @@ class Copied:
                 self.used[item.key] = item.until
 
 
-def exported(store: CopyableStore, *, whole: bool = True) -> Copied:
+def exported(store: Store, *, whole: bool = True) -> Copied:
     """What a copy of the store holds."""
     with store.copying.export(whole=whole) as (_, items):
         return Copied(items)

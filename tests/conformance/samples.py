@@ -19,8 +19,9 @@ from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, LogEntry, RecordKind, Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.records import Record, Versioned
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, Store, Versioned
+from identity_service.domain.store import Store
 
 TIME = datetime(2100, 1, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 SOON = datetime(2100, 1, 1, 1, tzinfo=UTC)
@@ -132,48 +133,52 @@ def an_issuer(issuer: str = "https://cluster.example", **changes: Any) -> Truste
 NOWHERE = Revision(epoch=Epoch("nowhere"), position=1, link=Link("l"))
 
 MUTATIONS: dict[str, Callable[[Store], object]] = {
-    "deny_token": lambda s: s.deny_token(new_token_id(), LATER),
-    "end_session": lambda s: s.end_session(new_session_id(), deny_until=LATER, end_until=MUCH_LATER),
-    "raise_generation": lambda s: s.raise_generation(PrincipalId("u_1"), above=0, request_id=None),
-    "create": lambda s: s.create(a_client("created")),
-    "update": lambda s: s.update(a_client("billing"), expected=NOWHERE),
-    "delete": lambda s: s.delete(RecordKind.CLIENT, "billing"),
-    "create_session": lambda s: s.create_session(a_session()),
-    "replace_session": lambda s: s.replace_session(a_session("sid-1"), expected_version=1),
+    "facts.deny_token": lambda s: s.facts.deny_token(new_token_id(), LATER),
+    "facts.end_session": lambda s: s.facts.end_session(
+        new_session_id(), deny_until=LATER, end_until=MUCH_LATER
+    ),
+    "facts.raise_generation": lambda s: s.facts.raise_generation(
+        PrincipalId("u_1"), above=0, request_id=None
+    ),
+    "records.create": lambda s: s.records.create(a_client("created")),
+    "records.update": lambda s: s.records.update(a_client("billing"), expected=NOWHERE),
+    "records.delete": lambda s: s.records.delete(RecordKind.CLIENT, "billing"),
+    "sessions.create": lambda s: s.sessions.create(a_session()),
+    "sessions.replace": lambda s: s.sessions.replace(a_session("sid-1"), expected_version=1),
 }
 """Every call that changes something under the epoch of its caller."""
 
 READS: dict[str, Callable[[Store], object]] = {
-    "head": lambda s: s.head(),
-    "read": lambda s: s.read(0, 10),
-    "generations": lambda s: s.generations(),
-    "get": lambda s: s.get(Client, "billing"),
-    "list_records": lambda s: s.list_records(User),
-    "find_client": lambda s: s.find_client("dns:billing.example"),
-    "list_sessions": lambda s: s.list_sessions(PrincipalId("u_1")),
-    "list_audit": lambda s: s.list_audit(AuditFilter()),
-    "read_audit": lambda s: s.read_audit("", 10),
-    "find_user": lambda s: s.find_user("alice"),
-    "read_sign_in": lambda s: s.read_sign_in("alice", PrincipalId("billing")),
-    "read_session": lambda s: s.read_session(SessionId("sid-1")),
+    "log.head": lambda s: s.log.head(),
+    "log.read": lambda s: s.log.read(0, 10),
+    "log.generations": lambda s: s.log.generations(),
+    "records.get": lambda s: s.records.get(Client, "billing"),
+    "records.list_of": lambda s: s.records.list_of(User),
+    "records.find_client": lambda s: s.records.find_client("dns:billing.example"),
+    "sessions.list_of": lambda s: s.sessions.list_of(PrincipalId("u_1")),
+    "audit.list_newest": lambda s: s.audit.list_newest(AuditFilter()),
+    "audit.read_after": lambda s: s.audit.read_after("", 10),
+    "records.find_user": lambda s: s.records.find_user("alice"),
+    "sessions.read_sign_in": lambda s: s.sessions.read_sign_in("alice", PrincipalId("billing")),
+    "sessions.read": lambda s: s.sessions.read(SessionId("sid-1")),
 }
 """Every call that only reads."""
 
 
 def entries_of(store: Store) -> tuple[LogEntry, ...]:
     """The whole log."""
-    return store.read(0, 1_000_000).entries
+    return store.log.read(0, 1_000_000).entries
 
 
 def stored(store: Store, record: Record) -> Versioned[Any] | None:
     """What the store has under kind and id of `record`."""
     kind: Any = type(record)
-    return store.get(kind, record.id)
+    return store.records.get(kind, record.id)
 
 
 def deny(store: Store, count: int = 1) -> list[TokenId]:
     """Append so many denials of new ids, one after the other."""
     ids = [new_token_id() for _ in range(count)]
     for token_id in ids:
-        store.deny_token(token_id, LATER)
+        store.facts.deny_token(token_id, LATER)
     return ids

@@ -96,11 +96,11 @@ def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counter
     server.start()
     server.flush()
     stores = [RedisStore.connect(server.url, clock=clock) for _ in range(2)]
-    connection, writing = stores[0]._connection, stores[0]._writing
+    connection, writer = stores[0]._connection, stores[0]._writer
     yield Counters(
         clock,
-        [store.attempts() for store in stores],
-        lambda kept: RedisAttempts(connection, writing, kept=kept),
+        [store.attempts for store in stores],
+        lambda kept: RedisAttempts(connection, writer, kept=kept),
         lambda: len(connection.command("ZRANGE", keys.ATTEMPTS, 0, -1)),
     )
     for store in stores:
@@ -267,7 +267,7 @@ class Shared:
     """Counts that several processes have, and the clock that they go by."""
 
     clock: FakeClock
-    attempts: Callable[[], AttemptCounter]
+    attempts: AttemptCounter
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -288,38 +288,38 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
 def test_the_claims_of_a_process_that_was_killed_come_back(shared: Shared) -> None:
     store, clock = shared, shared.clock
     for _ in range(5):
-        claimed(store.attempts())
+        claimed(store.attempts)
 
     clock.advance(CLAIM_LIFETIME - timedelta(seconds=1))
-    assert answer(store.attempts()) == "occupied"
+    assert answer(store.attempts) == "occupied"
     clock.advance(timedelta(seconds=1))
-    assert answer(store.attempts()) == "claimed"
+    assert answer(store.attempts) == "claimed"
 
 
 def test_a_verdict_after_the_end_of_its_claim_still_counts(shared: Shared) -> None:
     store, clock = shared, shared.clock
-    held = [claimed(store.attempts()) for _ in range(5)]
+    held = [claimed(store.attempts) for _ in range(5)]
     clock.advance(CLAIM_LIFETIME)
     for claim in held:
         claim.settle(Verdict.WRONG)
 
-    assert answer(store.attempts()) == "paused 1"
+    assert answer(store.attempts) == "paused 1"
 
 
 def test_a_clock_that_was_set_back_lengthens_no_wait(shared: Shared) -> None:
     store, clock = shared, shared.clock
-    fail(store.attempts(), times=5)
+    fail(store.attempts, times=5)
     for _ in range(5):
-        claimed(store.attempts(), BO)
+        claimed(store.attempts, BO)
 
     clock.advance(-timedelta(days=1))
 
-    assert answer(store.attempts()) == "paused 1"
+    assert answer(store.attempts) == "paused 1"
     clock.advance(timedelta(seconds=1))
-    fail(store.attempts())
-    assert answer(store.attempts(), BO) == "occupied"
+    fail(store.attempts)
+    assert answer(store.attempts, BO) == "occupied"
     clock.advance(HOUR)
-    assert answer(store.attempts()) == "claimed"
+    assert answer(store.attempts) == "claimed"
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ def redis_store(redis_server: RedisServer) -> Iterator[RedisStore]:
 
 def test_a_claim_whose_answer_was_lost_is_claimed_once(redis_store: RedisStore) -> None:
     """The connection broke after the first try; the second one finds it done."""
-    attempts = redis_store.attempts()
+    attempts = redis_store.attempts
     for _ in range(2):
         assert attempts.run("claim", "name", [ANA], [0]) == ["claimed", 0]
 
@@ -344,8 +344,8 @@ def test_a_claim_whose_answer_was_lost_is_claimed_once(redis_store: RedisStore) 
 
 def test_what_redis_keeps_expires_by_itself(redis_store: RedisStore) -> None:
     store = redis_store
-    fail(store.attempts(), ANA)
-    claimed(store.attempts(), BO)
+    fail(store.attempts, ANA)
+    claimed(store.attempts, BO)
 
     left = [store._connection.command("TTL", keys.attempt(name)) for name in ("ana", "bo")]
     left.append(store._connection.command("TTL", keys.ATTEMPTS))
@@ -359,7 +359,7 @@ def test_counts_that_cannot_be_asked_say_so(redis_server: RedisServer) -> None:
     redis_server.start()
     redis_server.flush()
     store = RedisStore.connect(redis_server.url, clock=FakeClock())
-    counter = store.attempts()
+    counter = store.attempts
     held = claimed(counter)
     redis_server.kill()
 
@@ -412,8 +412,8 @@ def test_the_store_and_its_counts_are_two_files(tmp_path: Path) -> None:
     store = SqliteStore.open(str(tmp_path / "identity.db"), clock=FakeClock())
     store.initialise(new_epoch())
     assert not (tmp_path / "identity.db-attempts").exists()
-    with store.attempts()._writing():
-        store.deny_token(TokenId("t1"), samples.LATER)
+    with store.attempts._writing():
+        store.facts.deny_token(TokenId("t1"), samples.LATER)
     store.close()
 
 

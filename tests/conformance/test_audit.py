@@ -24,36 +24,38 @@ ALL = AuditFilter()
 
 
 def targets(store: Store, wanted: AuditFilter = ALL) -> list[str]:
-    return [stored.event.target for stored in store.list_audit(wanted)[0]]
+    return [stored.event.target for stored in store.audit.list_newest(wanted)[0]]
 
 
 WITH_EVENT: dict[str, Callable[[Store, AuditEvent], object]] = {
-    "deny_token": lambda s, e: s.deny_token(TokenId("t"), LATER, audit=e),
-    "end_session": lambda s, e: s.end_session(
+    "deny_token": lambda s, e: s.facts.deny_token(TokenId("t"), LATER, audit=e),
+    "end_session": lambda s, e: s.facts.end_session(
         SessionId("s"), deny_until=LATER, end_until=MUCH_LATER, audit=e
     ),
-    "raise_generation": lambda s, e: s.raise_generation(PrincipalId("u_1"), above=0, request_id="r", audit=e),
-    "create": lambda s, e: s.create(a_client("created"), audit=e),
-    "delete": lambda s, e: s.delete(RecordKind.USER, "u_1", audit=e),
+    "raise_generation": lambda s, e: s.facts.raise_generation(
+        PrincipalId("u_1"), above=0, request_id="r", audit=e
+    ),
+    "create": lambda s, e: s.records.create(a_client("created"), audit=e),
+    "delete": lambda s, e: s.records.delete(RecordKind.USER, "u_1", audit=e),
 }
 
 
 @pytest.mark.parametrize("name", WITH_EVENT)
 def test_a_mutation_stores_its_event_as_it_was_given(store: Store, clock: FakeClock, name: str) -> None:
-    store.create(a_user("u_1"))
+    store.records.create(a_user("u_1"))
     event = an_event(name)
 
     WITH_EVENT[name](store, event)
 
-    (stored,) = store.list_audit(ALL)[0]
+    (stored,) = store.audit.list_newest(ALL)[0]
     assert stored.event == event
     assert stored.time == clock.now()
 
 
 def test_an_update_stores_its_event(store: Store) -> None:
-    etag = store.create(a_user("u_1")).revision
+    etag = store.records.create(a_user("u_1")).revision
 
-    store.update(a_user("u_1", "carol"), expected=etag, revoke=True, audit=an_event("changed"))
+    store.records.update(a_user("u_1", "carol"), expected=etag, revoke=True, audit=an_event("changed"))
 
     assert targets(store) == ["changed"]
 
@@ -61,29 +63,32 @@ def test_an_update_stores_its_event(store: Store) -> None:
 @pytest.mark.parametrize("name", ["deny_token", "end_session", "raise_generation"])
 def test_a_repetition_stores_its_event_too_since_somebody_asked_again(store: Store, name: str) -> None:
     WITH_EVENT[name](store, an_event("first"))
-    position = store.head().position
+    position = store.log.head().position
 
     WITH_EVENT[name](store, an_event("again"))
 
-    assert store.head().position == position
+    assert store.log.head().position == position
     assert targets(store) == ["again", "first"]
 
 
 REFUSED: dict[str, tuple[type[IdentityError], Callable[[Store, AuditEvent], object]]] = {
-    "create": (AlreadyExistsError, lambda s, e: s.create(a_user("u_1", "another"), audit=e)),
-    "create, name taken": (AlreadyExistsError, lambda s, e: s.create(a_user("u_2", "alice"), audit=e)),
-    "update": (StaleEtagError, lambda s, e: s.update(a_user("u_1"), expected=NOWHERE, audit=e)),
-    "delete": (NotFoundError, lambda s, e: s.delete(RecordKind.USER, "u_9", audit=e)),
+    "create": (AlreadyExistsError, lambda s, e: s.records.create(a_user("u_1", "another"), audit=e)),
+    "create, name taken": (
+        AlreadyExistsError,
+        lambda s, e: s.records.create(a_user("u_2", "alice"), audit=e),
+    ),
+    "update": (StaleEtagError, lambda s, e: s.records.update(a_user("u_1"), expected=NOWHERE, audit=e)),
+    "delete": (NotFoundError, lambda s, e: s.records.delete(RecordKind.USER, "u_9", audit=e)),
     "delete, changed": (
         StaleEtagError,
-        lambda s, e: s.delete(RecordKind.USER, "u_1", expected=NOWHERE, audit=e),
+        lambda s, e: s.records.delete(RecordKind.USER, "u_1", expected=NOWHERE, audit=e),
     ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_mutation_that_is_refused_stores_no_event(store: Store, name: str) -> None:
-    store.create(a_user("u_1", "alice"))
+    store.records.create(a_user("u_1", "alice"))
     error, call = REFUSED[name]
 
     with pytest.raises(error):
@@ -94,8 +99,8 @@ def test_a_mutation_that_is_refused_stores_no_event(store: Store, name: str) -> 
 
 @pytest.mark.parametrize("name", WITH_EVENT)
 def test_a_mutation_under_another_epoch_stores_no_event(store: Store, name: str) -> None:
-    store.create(a_user("u_1"))
-    store.adopt(new_epoch())
+    store.records.create(a_user("u_1"))
+    store.log.adopt(new_epoch())
 
     with pytest.raises(StoreReplacedError):
         WITH_EVENT[name](store, an_event())
@@ -104,21 +109,21 @@ def test_a_mutation_under_another_epoch_stores_no_event(store: Store, name: str)
 
 
 def test_events_without_a_change_keep_their_order_under_whatever_epoch(store: Store) -> None:
-    store.adopt(new_epoch())
+    store.log.adopt(new_epoch())
 
-    store.append_audit([an_event("1"), an_event("2")])
-    store.append_audit([])
-    store.append_audit([an_event("3")])
+    store.audit.append([an_event("1"), an_event("2")])
+    store.audit.append([])
+    store.audit.append([an_event("3")])
 
     assert targets(store) == ["3", "2", "1"]
 
 
 def test_pages_show_every_event_once(store: Store) -> None:
-    store.append_audit([an_event(str(number)) for number in range(7)])
+    store.audit.append([an_event(str(number)) for number in range(7)])
     seen: list[str] = []
     before = ""
     while True:
-        events, before = store.list_audit(ALL, before=before, limit=3)
+        events, before = store.audit.list_newest(ALL, before=before, limit=3)
         assert len(events) <= 3
         seen += [stored.event.target for stored in events]
         if not before:
@@ -128,10 +133,10 @@ def test_pages_show_every_event_once(store: Store) -> None:
 
 
 def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeClock) -> None:
-    store.append_audit([an_event("early", actor="ops"), an_event("other", type=AuditType.USER_CREATED)])
+    store.audit.append([an_event("early", actor="ops"), an_event("other", type=AuditType.USER_CREATED)])
     clock.advance(timedelta(minutes=1))
     moment = clock.now()
-    store.append_audit([an_event("late", details={"subject": "u_7"})])
+    store.audit.append([an_event("late", details={"subject": "u_7"})])
 
     assert targets(store, AuditFilter(principal="ops")) == ["early"]
     assert targets(store, AuditFilter(principal="u_7")) == ["late"]
@@ -142,35 +147,35 @@ def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeCl
 
 def test_a_search_that_finds_little_says_where_to_go_on(store: Store) -> None:
     """So that one call never reads the whole log of events."""
-    store.append_audit([an_event("needle", actor="ops")])
+    store.audit.append([an_event("needle", actor="ops")])
     for _ in range(5):
-        store.append_audit([an_event() for _ in range(500)])
+        store.audit.append([an_event() for _ in range(500)])
 
-    first, before = store.list_audit(AuditFilter(principal="ops"))
-    second, end = store.list_audit(AuditFilter(principal="ops"), before=before)
+    first, before = store.audit.list_newest(AuditFilter(principal="ops"))
+    second, end = store.audit.list_newest(AuditFilter(principal="ops"), before=before)
 
     assert (first, bool(before)) == ([], True)
     assert ([stored.event.target for stored in second], end) == (["needle"], "")
 
 
 def test_a_tail_begins_at_the_last_event_and_misses_none_after_it(store: Store) -> None:
-    assert store.read_audit(None, 10) == []
-    store.append_audit([an_event("1"), an_event("2")])
-    (last,) = store.read_audit(None, 10)
+    assert store.audit.read_after(None, 10) == []
+    store.audit.append([an_event("1"), an_event("2")])
+    (last,) = store.audit.read_after(None, 10)
     assert last.event.target == "2"
 
-    store.append_audit([an_event(name) for name in "345"])
+    store.audit.append([an_event(name) for name in "345"])
 
-    assert [s.event.target for s in store.read_audit(last.event_id, 2)] == ["3", "4"]
-    assert [s.event.target for s in store.read_audit("", 10)] == ["1", "2", "3", "4", "5"]
+    assert [s.event.target for s in store.audit.read_after(last.event_id, 2)] == ["3", "4"]
+    assert [s.event.target for s in store.audit.read_after("", 10)] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("text", ["x", "1-2-3", "-1", "9" * 30, "1;DROP", "\N{ARABIC-INDIC DIGIT ONE}"])
 def test_what_is_no_event_id_is_a_value_error(store: Store, text: str) -> None:
     with pytest.raises(ValueError, match="event id"):
-        store.list_audit(ALL, before=text)
+        store.audit.list_newest(ALL, before=text)
     with pytest.raises(ValueError, match="event id"):
-        store.read_audit(text, 1)
+        store.audit.read_after(text, 1)
 
 
 def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
@@ -179,10 +184,10 @@ def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
     store.initialise(new_epoch())
 
     for start in range(0, 3000, 500):
-        store.append_audit([an_event(str(start + number)) for number in range(500)])
-    store.deny_token(TokenId("t"), LATER, audit=an_event("last"))
+        store.audit.append([an_event(str(start + number)) for number in range(500)])
+    store.facts.deny_token(TokenId("t"), LATER, audit=an_event("last"))
 
-    kept = [stored.event.target for stored in store.read_audit("", 5000)]
+    kept = [stored.event.target for stored in store.audit.read_after("", 5000)]
     assert kept[-1] == "last"
     assert 1000 <= len(kept) <= 1200
     assert kept == [*(str(number) for number in range(3001 - len(kept), 3000)), "last"]
@@ -196,13 +201,13 @@ def refused_calls(count: int, first: int = 0) -> list[AuditEvent]:
 def test_refused_calls_never_push_out_what_records_a_change(backend: Backend) -> None:
     store = backend.open(audit_entries=1000, audit_traffic_entries=1000)
     store.initialise(new_epoch())
-    store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
+    store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
 
     for start in range(0, 3000, 500):
-        store.append_audit(refused_calls(500, start))
+        store.audit.append(refused_calls(500, start))
 
     assert targets(store, AuditFilter(types=[AuditType.TOKEN_REVOKED])) == ["revoked"]
-    assert store.read_audit("", 1)[0].event.target == "revoked"
+    assert store.audit.read_after("", 1)[0].event.target == "revoked"
 
 
 def test_either_ring_forgets_its_own_oldest_events(backend: Backend) -> None:
@@ -210,10 +215,10 @@ def test_either_ring_forgets_its_own_oldest_events(backend: Backend) -> None:
     store.initialise(new_epoch())
 
     for start in range(0, 3000, 500):
-        store.append_audit(refused_calls(500, start))
-        store.append_audit([an_event(str(start + number)) for number in range(500)])
+        store.audit.append(refused_calls(500, start))
+        store.audit.append([an_event(str(start + number)) for number in range(500)])
 
-    kept = store.read_audit("", 5000)
+    kept = store.audit.read_after("", 5000)
     traffic = [one.event.target for one in kept if one.event.type is AuditType.CALL_REFUSED]
     changes = [one.event.target for one in kept if one.event.type is not AuditType.CALL_REFUSED]
     assert traffic == [f"call-{number}" for number in range(3000)][-len(traffic) :]
@@ -231,10 +236,10 @@ def mixed(store: Store) -> list[str]:
         names.append(name)
         return name
 
-    store.append_audit([an_event(named(f"t{n}"), type=AuditType.ISSUE_REFUSED) for n in range(3)])
-    store.deny_token(TokenId("t1"), LATER, audit=an_event(named("c1")))
-    store.deny_token(TokenId("t2"), LATER, audit=an_event(named("c2")))
-    store.append_audit(
+    store.audit.append([an_event(named(f"t{n}"), type=AuditType.ISSUE_REFUSED) for n in range(3)])
+    store.facts.deny_token(TokenId("t1"), LATER, audit=an_event(named("c1")))
+    store.facts.deny_token(TokenId("t2"), LATER, audit=an_event(named("c2")))
+    store.audit.append(
         [
             an_event(named("t3"), type=AuditType.CALL_REFUSED),
             an_event(named("c3"), type=AuditType.REFRESH_TOKEN_REUSED),
@@ -242,8 +247,8 @@ def mixed(store: Store) -> list[str]:
             an_event(named("t5"), type=AuditType.CALL_REFUSED),
         ]
     )
-    store.create_session(a_session(), audit=an_event(named("c4"), type=AuditType.SESSION_STARTED))
-    store.append_audit([an_event(named("t6"), type=AuditType.TOKEN_ISSUED)])
+    store.sessions.create(a_session(), audit=an_event(named("c4"), type=AuditType.SESSION_STARTED))
+    store.audit.append([an_event(named("t6"), type=AuditType.TOKEN_ISSUED)])
     return names
 
 
@@ -251,8 +256,8 @@ def test_events_of_both_rings_are_read_in_the_order_in_which_they_were_stored(st
     names = mixed(store)
 
     assert targets(store) == names[::-1]
-    assert [one.event.target for one in store.read_audit("", 100)] == names
-    (last,) = store.read_audit(None, 100)
+    assert [one.event.target for one in store.audit.read_after("", 100)] == names
+    (last,) = store.audit.read_after(None, 100)
     assert last.event.target == names[-1]
 
 
@@ -262,12 +267,12 @@ def test_pages_over_both_rings_show_every_event_once(store: Store, size: int) ->
     forwards: list[str] = []
     backwards: list[str] = []
     after = before = ""
-    while page := store.read_audit(after, size):
+    while page := store.audit.read_after(after, size):
         assert len(page) <= size
         forwards += [one.event.target for one in page]
         after = page[-1].event_id
     while True:
-        page, before = store.list_audit(ALL, before=before, limit=size)
+        page, before = store.audit.list_newest(ALL, before=before, limit=size)
         backwards += [one.event.target for one in page]
         if not before:
             break
@@ -282,8 +287,8 @@ def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
     last = ""
     for number in range(30):
         type_ = AuditType.CALL_REFUSED if number % 3 else AuditType.REFRESH_TOKEN_REUSED
-        store.append_audit([an_event(str(number), type=type_)])
-        for one in store.read_audit(last, 10):
+        store.audit.append([an_event(str(number), type=type_)])
+        for one in store.audit.read_after(last, 10):
             seen.append(one.event.target)
             last = one.event_id
 
@@ -292,9 +297,9 @@ def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
 
 def test_what_is_searched_for_changes_alone_is_found_behind_any_traffic(store: Store) -> None:
     """One call looks at a bounded number of events, and none of them is one of traffic then."""
-    store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
+    store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     for start in range(0, 2500, 500):
-        store.append_audit(refused_calls(500, start))
+        store.audit.append(refused_calls(500, start))
 
     wanted = AuditFilter(types=[AuditType.TOKEN_REVOKED, AuditType.SESSION_REVOKED])
 
@@ -308,12 +313,12 @@ def test_traffic_in_the_only_ring_of_an_older_version_is_read_in_its_place(
 ) -> None:
     """That version put every event where those of changes are now."""
     backend.append_event_of_older_version(an_event("old-1", type=AuditType.TOKEN_ISSUED))
-    store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
+    store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     backend.append_event_of_older_version(an_event("old-2", type=AuditType.CALL_REFUSED))
-    store.append_audit(refused_calls(1))
+    store.audit.append(refused_calls(1))
 
     order = ["old-1", "revoked", "old-2", "call-0"]
-    assert [one.event.target for one in store.read_audit("", 100)] == order
+    assert [one.event.target for one in store.audit.read_after("", 100)] == order
     assert targets(store) == order[::-1]
     assert targets(store, AuditFilter(types=[AuditType.TOKEN_ISSUED])) == ["old-1"]
 
@@ -324,29 +329,29 @@ def test_traffic_in_the_only_ring_of_an_older_version_is_pushed_out_by_changes(b
     backend.append_event_of_older_version(an_event("old", type=AuditType.TOKEN_ISSUED))
 
     for _ in range(3):
-        store.append_audit([an_event() for _ in range(500)])
+        store.audit.append([an_event() for _ in range(500)])
 
-    assert "old" not in [one.event.target for one in store.read_audit("", 5000)]
+    assert "old" not in [one.event.target for one in store.audit.read_after("", 5000)]
 
 
 def test_a_session_is_stored_with_its_event(store: Store, clock: FakeClock) -> None:
     event = an_event("s1", type=AuditType.SESSION_STARTED)
 
-    store.create_session(a_session("s1"), audit=event)
+    store.sessions.create(a_session("s1"), audit=event)
 
-    (stored,) = store.list_audit(ALL)[0]
+    (stored,) = store.audit.list_newest(ALL)[0]
     assert (stored.event, stored.time) == (event, clock.now())
-    assert store.read_session(SessionId("s1")) is not None
+    assert store.sessions.read(SessionId("s1")) is not None
 
 
 def test_a_session_under_another_epoch_is_not_stored_and_neither_is_its_event(store: Store) -> None:
-    store.adopt(new_epoch())
+    store.log.adopt(new_epoch())
 
     with pytest.raises(StoreReplacedError):
-        store.create_session(a_session("s1"), audit=an_event("s1", type=AuditType.SESSION_STARTED))
+        store.sessions.create(a_session("s1"), audit=an_event("s1", type=AuditType.SESSION_STARTED))
 
     assert targets(store) == []
-    assert store.read_session(SessionId("s1")) is None
+    assert store.sessions.read(SessionId("s1")) is None
 
 
 def test_a_session_whose_event_cannot_be_stored_is_not_stored(store: Store, backend: Backend) -> None:
@@ -354,20 +359,20 @@ def test_a_session_whose_event_cannot_be_stored_is_not_stored(store: Store, back
     backend.refuse_events()
 
     with pytest.raises(StoreUnavailableError):
-        store.create_session(a_session("s1"), audit=an_event("s1", type=AuditType.SESSION_STARTED))
+        store.sessions.create(a_session("s1"), audit=an_event("s1", type=AuditType.SESSION_STARTED))
 
-    assert store.read_session(SessionId("s1")) is None
+    assert store.sessions.read(SessionId("s1")) is None
 
 
 @pytest.mark.parametrize("name", WITH_EVENT)
 def test_a_mutation_whose_event_cannot_be_stored_changes_nothing(
     store: Store, backend: Backend, name: str
 ) -> None:
-    store.create(a_user("u_1"))
-    position = store.head().position
+    store.records.create(a_user("u_1"))
+    position = store.log.head().position
     backend.refuse_events()
 
     with pytest.raises(StoreUnavailableError):
         WITH_EVENT[name](store, an_event())
 
-    assert store.head().position == position
+    assert store.log.head().position == position

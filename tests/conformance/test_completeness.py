@@ -16,7 +16,7 @@ from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
 from identity_service.replication.replica import Replica
 from identity_service.storage.redis.log import RedisLog
-from identity_service.storage.sqlite import changes
+from identity_service.storage.sqlite import log as sqlite_log
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_user, entries_of
 from tests.conformance.test_repair import Silent, follow
@@ -27,9 +27,9 @@ COUNT = 12
 
 def revoke(store: Store, name: str) -> None:
     """One revocation of each kind, and nothing of what is called `<name>-control`."""
-    store.deny_token(TokenId(f"t-{name}"), LATER)
-    store.end_session(SessionId(f"s-{name}"), deny_until=LATER, end_until=MUCH_LATER)
-    store.raise_generation(PrincipalId(f"p-{name}"), above=0, request_id=None)
+    store.facts.deny_token(TokenId(f"t-{name}"), LATER)
+    store.facts.end_session(SessionId(f"s-{name}"), deny_until=LATER, end_until=MUCH_LATER)
+    store.facts.raise_generation(PrincipalId(f"p-{name}"), above=0, request_id=None)
 
 
 def forgotten(replica: Replica, names: list[str]) -> list[str]:
@@ -52,15 +52,15 @@ def assert_complete(backend: Backend, names: list[str]) -> Silent:
 def renewed_once(store: Store, backend: Backend) -> None:
     """A log that got a new epoch for a loss which was made good, so that all of it lies below the floor."""
     _, replica, _ = follow(backend)
-    store.deny_token(TokenId("lost"), LATER)
+    store.facts.deny_token(TokenId("lost"), LATER)
     replica.catch_up()
-    position = store.head().position
+    position = store.log.head().position
     backend.remove_entries(position, position)
     replica.heartbeat("p")
     replica.maintenance.do()
     replica.heartbeat("p")
-    assert store.head().floor == position
-    store.adopt(store.head().epoch)
+    assert store.log.head().floor == position
+    store.log.adopt(store.log.head().epoch)
 
 
 LOSSES: dict[str, Callable[[Backend, int], None]] = {
@@ -97,7 +97,7 @@ def test_a_start_says_how_many_facts_it_put_back(store: Store, backend: Backend)
 
     assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [{"facts": 2}]
     assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [], "once"
-    head = backend.open().head()
+    head = backend.open().log.head()
     assert (head.whole, head.complete) == (True, True)
 
 
@@ -107,12 +107,12 @@ def test_a_renewal_that_ends_before_the_repair_leaves_a_mark(store: Store, backe
     for name in names:
         revoke(store, name)
     backend.remove_entries(1, 9)
-    head = store.head()
-    store.renew(head.epoch, new_epoch())
-    assert (store.head().whole, store.head().complete) == (True, False)
+    head = store.log.head()
+    store.log.renew(head.epoch, new_epoch())
+    assert (store.log.head().whole, store.log.head().complete) == (True, False)
 
     assert_complete(backend, names)
-    assert backend.open().head().complete
+    assert backend.open().log.head().complete
 
 
 def test_a_rebuild_that_ends_in_the_middle_leaves_the_mark(
@@ -123,14 +123,14 @@ def test_a_rebuild_that_ends_in_the_middle_leaves_the_mark(
         revoke(store, name)
     backend.lose_log()
     first = backend.open()
-    store.adopt(store.renew(store.head().epoch, new_epoch()))
-    first.adopt(store.head().epoch)
+    store.log.adopt(store.log.renew(store.log.head().epoch, new_epoch()))
+    first.log.adopt(store.log.head().epoch)
     with monkeypatch.context() as patch:
-        for module in (changes, RedisLog):
+        for module in (sqlite_log, RedisLog):
             patch.setattr(module, "finish_rebuild", _power_off)
         with pytest.raises(PowerOffError):
-            first.rebuild()
-    assert not store.head().complete
+            first.log.rebuild()
+    assert not store.log.head().complete
 
     assert_complete(backend, names)
 
@@ -140,12 +140,12 @@ def test_several_processes_may_rebuild_at_once(store: Store, backend: Backend) -
     for name in names:
         revoke(store, name)
     backend.lose_log()
-    epoch = store.renew(store.head().epoch, new_epoch())
+    epoch = store.log.renew(store.log.head().epoch, new_epoch())
     stores = [backend.open() for _ in range(3)]
     for each in stores:
-        each.adopt(epoch)
+        each.log.adopt(epoch)
     with ThreadPoolExecutor(len(stores)) as threads:
-        counts = list(threads.map(lambda each: each.rebuild(), stores))
+        counts = list(threads.map(lambda each: each.log.rebuild(), stores))
     assert sum(counts) == 2 * len(names), "each fact was put back once"
     assert_complete(backend, names)
 
@@ -154,10 +154,10 @@ def test_a_rebuild_under_another_epoch_changes_nothing(store: Store, backend: Ba
     revoke(store, "a")
     backend.lose_log()
     other = backend.open()
-    store.renew(store.head().epoch, new_epoch())
+    store.log.renew(store.log.head().epoch, new_epoch())
     with pytest.raises(StoreReplacedError):
-        other.rebuild()
-    assert not store.head().complete
+        other.log.rebuild()
+    assert not store.log.head().complete
     assert entries_of(store) == ()
 
 
@@ -167,11 +167,11 @@ def test_a_rebuild_under_another_epoch_changes_nothing(store: Store, backend: Ba
 def test_a_generation_that_was_taken_away_comes_back_from_the_log(store: Store, backend: Backend) -> None:
     revoke(store, "a")
     revoke(store, "b")
-    before = store.generations()
+    before = store.log.generations()
     backend.forget_generation(PrincipalId("p-a"))
 
     assert_complete(backend, ["a", "b"])
-    assert backend.open().generations() == before
+    assert backend.open().log.generations() == before
 
 
 def test_a_generation_comes_back_from_a_process_that_knows_it(
@@ -182,11 +182,11 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
     replica.catch_up()
     assert PrincipalId("p-old") in replica.revocations.generations
     backend.forget_generation(PrincipalId("p-old"))
-    own.renew(own.head().epoch, new_epoch())
+    own.log.renew(own.log.head().epoch, new_epoch())
 
     replica.heartbeat("p")
     replica.maintenance.do()
-    assert own.head().complete
+    assert own.log.head().complete
     assert event_log.of("log_incomplete") == []
     assert_complete(backend, ["old"])
 
@@ -197,12 +197,12 @@ def test_a_generation_that_is_raised_again_after_it_was_taken_away_is_not_counte
     """Else more were raised than there are, and every start is refused for ever although nothing is lost."""
     revoke(store, "a")
     backend.forget_generation(PrincipalId("p-a"))
-    store.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
+    store.facts.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
 
     assert_complete(backend, ["a"])
-    found = backend.open().head()
+    found = backend.open().log.head()
     assert (found.whole, found.complete) == (True, True)
-    assert backend.open().generations()[PrincipalId("p-a")].number == 2
+    assert backend.open().log.generations()[PrincipalId("p-a")].number == 2
 
 
 def test_a_start_is_refused_while_a_generation_is_lost_for_good(
@@ -223,7 +223,7 @@ def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
     without_its_entry(store, clock)
     own, replica, event_log = follow(backend)
     backend.forget_generation(PrincipalId("p-old"))
-    own.renew(own.head().epoch, new_epoch())
+    own.log.renew(own.log.head().epoch, new_epoch())
     replica.revocations._generations.clear()
 
     for _ in range(3):
@@ -234,7 +234,7 @@ def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
     replica.heartbeat("p")
     replica.maintenance.do()
     assert len(event_log.of("log_incomplete")) == 2
-    assert not own.head().complete
+    assert not own.log.head().complete
 
 
 # what runs
@@ -248,12 +248,12 @@ def test_a_running_process_finds_entries_gone_below_the_floor(store: Store, back
     renewed_once(store, backend)
     own, replica, event_log = follow(backend)
     backend.remove_entries(1, 2 * COUNT)
-    assert not own.head().whole
+    assert not own.log.head().whole
 
     replica.heartbeat("p")
     replica.maintenance.do()
-    assert own.head().whole
-    assert own.head().complete
+    assert own.log.head().whole
+    assert own.log.head().complete
     assert len(event_log.of("epoch_renewed")) == 1
     assert_complete(backend, names)
 
@@ -262,11 +262,11 @@ def test_a_running_process_finishes_what_another_one_left(store: Store, backend:
     own, replica, event_log = follow(backend)
     revoke(store, "unknown-here")
     backend.lose_log()
-    own.renew(own.head().epoch, new_epoch())
+    own.log.renew(own.log.head().epoch, new_epoch())
 
     replica.heartbeat("p")
     replica.maintenance.do()
-    assert own.head().complete
+    assert own.log.head().complete
     assert event_log.of("log_rebuilt") == [{"facts": 2}]
     replica.heartbeat("p")
     assert forgotten(replica, ["unknown-here"]) == []
@@ -274,28 +274,32 @@ def test_a_running_process_finishes_what_another_one_left(store: Store, backend:
 
 def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
     """Else each of these would renew the epoch of a log that has lost nothing."""
-    store.heartbeat("p", timedelta(hours=1))
+    store.log.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),
         lambda: revoke(store, "a"),
-        lambda: store.create(a_client("billing")),
-        lambda: store.create(a_user("u_1", "alice")),
-        lambda: store.update(a_client("billing"), expected=etag(store, Client, "billing"), revoke=True),
-        lambda: store.update(a_client("billing"), expected=etag(store, Client, "billing"), revoke=True),
-        lambda: store.delete(RecordKind.USER, "u_1"),
-        lambda: store.repair([GenerationRaised(principal=ALICE, number=3, origin=Link("three"))]),
-        lambda: store.repair([GenerationRaised(principal=ALICE, number=3, origin=Link("other"))]),
-        lambda: store.repair([TokenDenied(token_id=TokenId("t9"), deny_until=LATER)]),
+        lambda: store.records.create(a_client("billing")),
+        lambda: store.records.create(a_user("u_1", "alice")),
+        lambda: store.records.update(
+            a_client("billing"), expected=etag(store, Client, "billing"), revoke=True
+        ),
+        lambda: store.records.update(
+            a_client("billing"), expected=etag(store, Client, "billing"), revoke=True
+        ),
+        lambda: store.records.delete(RecordKind.USER, "u_1"),
+        lambda: store.log.repair([GenerationRaised(principal=ALICE, number=3, origin=Link("three"))]),
+        lambda: store.log.repair([GenerationRaised(principal=ALICE, number=3, origin=Link("other"))]),
+        lambda: store.log.repair([TokenDenied(token_id=TokenId("t9"), deny_until=LATER)]),
         lambda: clock.advance(timedelta(hours=2)),
-        lambda: store.trim(5),
-        lambda: store.raise_generation(ALICE, above=0, request_id="r"),
-        lambda: store.raise_generation(ALICE, above=0, request_id="r"),
+        lambda: store.log.trim(5),
+        lambda: store.facts.raise_generation(ALICE, above=0, request_id="r"),
+        lambda: store.facts.raise_generation(ALICE, above=0, request_id="r"),
     ):
         write()
-        found = backend.open().head()
+        found = backend.open().log.head()
         assert (found.whole, found.complete) == (True, True)
-        assert store.heartbeat("p").whole
-    assert store.head().floor == 5
+        assert store.log.heartbeat("p").whole
+    assert store.log.head().floor == 5
 
 
 def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: Backend) -> None:
@@ -317,15 +321,15 @@ def _power_off(*_: object) -> None:
 
 def without_its_entry(store: Store, clock: FakeClock) -> None:
     """Raise a generation and trim its entry, as the log does after a day."""
-    store.heartbeat("p", timedelta(hours=1))
-    store.raise_generation(PrincipalId("p-old"), above=0, request_id=None)
+    store.log.heartbeat("p", timedelta(hours=1))
+    store.facts.raise_generation(PrincipalId("p-old"), above=0, request_id=None)
     clock.advance(timedelta(hours=2))
-    store.deny_token(TokenId("t-old"), MUCH_LATER)
-    store.end_session(SessionId("s-old"), deny_until=MUCH_LATER, end_until=MUCH_LATER)
-    assert store.trim(1) == 1
+    store.facts.deny_token(TokenId("t-old"), MUCH_LATER)
+    store.facts.end_session(SessionId("s-old"), deny_until=MUCH_LATER, end_until=MUCH_LATER)
+    assert store.log.trim(1) == 1
 
 
 def etag(store: Store, kind: type[Client], id_: str) -> Revision:
-    found = store.get(kind, id_)
+    found = store.records.get(kind, id_)
     assert found is not None
     return found.revision

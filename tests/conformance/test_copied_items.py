@@ -14,7 +14,6 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    CopyableStore,
 )
 from identity_service.domain.ids import (
     EVERYONE,
@@ -27,6 +26,7 @@ from identity_service.domain.ids import (
     new_epoch,
 )
 from identity_service.domain.log import Generation, Marks, SessionEnded, TokenDenied
+from identity_service.domain.store import Store
 from tests.conformance import samples
 from tests.conformance.copies import Copied, exported
 
@@ -95,11 +95,11 @@ items: st.SearchStrategy[CopiedItem] = st.one_of(
 
 @few
 @given(found=st.lists(items, max_size=30, unique_by=lambda item: repr(_name_of(item))))
-def test_any_items_come_back_as_they_went_in(store: CopyableStore, found: list[CopiedItem]) -> None:
+def test_any_items_come_back_as_they_went_in(store: Store, found: list[CopiedItem]) -> None:
     epoch = new_epoch()
     store.copying.write_copy(iter(found), epoch, replace=True)
-    store.adopt(epoch)
-    store.rebuild()
+    store.log.adopt(epoch)
+    store.log.rebuild()
 
     copied, wanted = exported(store), Copied(found)
 
@@ -107,7 +107,7 @@ def test_any_items_come_back_as_they_went_in(store: CopyableStore, found: list[C
     for session_id in ended:
         del wanted.sessions[session_id]
     assert copied.state == wanted.state
-    assert store.head().whole
+    assert store.log.head().whole
 
 
 def _name_of(item: CopiedItem) -> object:

@@ -11,7 +11,6 @@ from typing import Any, Final
 import pytest
 
 from identity_service.domain.audit import AuditFilter, AuditType
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -23,8 +22,9 @@ from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
 from identity_service.domain.log import Marks, SessionEnded, TokenDenied
 from identity_service.domain.principals import Client, User
+from identity_service.domain.records import Record
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Record, all_records
+from identity_service.domain.store import Store, all_records
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.services.backup import back_up
@@ -71,9 +71,9 @@ class Stores:
     clock: FakeClock
     made: int = 0
 
-    def new(self, kind: str) -> CopyableStore:
+    def new(self, kind: str) -> Store:
         self.made += 1
-        store: CopyableStore
+        store: Store
         if kind == "sqlite":
             store = SqliteStore.open(str(self.folder / f"{self.made}.db"), clock=self.clock)
         else:
@@ -102,11 +102,11 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
         yield Stores(request=request, folder=tmp_path, stack=stack, clock=FakeClock())
 
 
-def filled(store: CopyableStore, clock: FakeClock) -> CopyableStore:
+def filled(store: Store, clock: FakeClock) -> Store:
     """With something of every kind that a store holds."""
     store.initialise(new_epoch())
     for purpose, algorithm in ((KeyPurpose.SIGN, "ES256"), (KeyPurpose.REFRESH, "HS256")):
-        store.create(VAULT.make(purpose, algorithm, clock.now()))
+        store.records.create(VAULT.make(purpose, algorithm, clock.now()))
     records: tuple[Record, ...] = (
         a_client("one", disabled=False),
         a_client("two", disabled=False),
@@ -114,36 +114,38 @@ def filled(store: CopyableStore, clock: FakeClock) -> CopyableStore:
         an_issuer(),
     )
     for record in records:
-        store.create(record)
+        store.records.create(record)
     deny(store, 7)
     for _ in range(4):
-        store.raise_generation(EVERYONE, above=0, request_id=None)
-    store.raise_generation(PrincipalId("one"), above=0, request_id=None)
+        store.facts.raise_generation(EVERYONE, above=0, request_id=None)
+    store.facts.raise_generation(PrincipalId("one"), above=0, request_id=None)
     for sid in ("sid-1", "sid-2"):
-        store.create_session(a_session(sid, generations=store.generations()))
-    store.end_session(a_session("sid-2").session_id, deny_until=LATER, end_until=MUCH_LATER)
-    assert [found.session_id for found in store.list_sessions(PrincipalId("u_1"))] == ["sid-1"]
-    assert store.consume("used", LATER)
-    store.append_audit([an_event("before")])
-    store.heartbeat("gone", timedelta(hours=3), marks=Marks(lifetime=timedelta(hours=2)))
+        store.sessions.create(a_session(sid, generations=store.log.generations()))
+    store.facts.end_session(a_session("sid-2").session_id, deny_until=LATER, end_until=MUCH_LATER)
+    assert [found.session_id for found in store.sessions.list_of(PrincipalId("u_1"))] == ["sid-1"]
+    assert store.single_use.consume("used", LATER)
+    store.audit.append([an_event("before")])
+    store.log.heartbeat("gone", timedelta(hours=3), marks=Marks(lifetime=timedelta(hours=2)))
     clock.advance(timedelta(seconds=5))
     return store
 
 
-def records_in(store: CopyableStore) -> dict[tuple[str, str], Record]:
+def records_in(store: Store) -> dict[tuple[str, str], Record]:
     kinds: tuple[type[Any], ...] = (Client, User, StoredKey, TrustedIssuer)
     return {
-        (kind.__name__, found.record.id): found.record for kind in kinds for found in all_records(store, kind)
+        (kind.__name__, found.record.id): found.record
+        for kind in kinds
+        for found in all_records(store.records, kind)
     }
 
 
-def facts_in(store: CopyableStore) -> set[TokenDenied | SessionEnded]:
+def facts_in(store: Store) -> set[TokenDenied | SessionEnded]:
     """What a process would learn from its log."""
     changes = [entry.change for entry in entries_of(store)]
     return {change for change in changes if isinstance(change, TokenDenied | SessionEnded)}
 
 
-def backed_up(store: CopyableStore, path: Path) -> Path:
+def backed_up(store: Store, path: Path) -> Path:
     writer = NewBackup(path, SEALER)
     back_up(
         store.copying,
@@ -155,7 +157,7 @@ def backed_up(store: CopyableStore, path: Path) -> Path:
     return path
 
 
-def restored(store: CopyableStore, path: Path, clock: FakeClock, *, replace: bool = False) -> Restored:
+def restored(store: Store, path: Path, clock: FakeClock, *, replace: bool = False) -> Restored:
     with OpenBackup.open(path, SEALER) as reader:
         use_case = Restore(
             store,
@@ -164,7 +166,7 @@ def restored(store: CopyableStore, path: Path, clock: FakeClock, *, replace: boo
             clock,
             RestoreConfig(algorithm="ES256", policy=POLICY),
             lambda: require_stopped(
-                lambda: {heartbeat.process: heartbeat.time for heartbeat in store.heartbeats()},
+                lambda: {heartbeat.process: heartbeat.time for heartbeat in store.log.heartbeats()},
                 lambda process: f"{process} serves",
                 watched=_WATCHED,
             ),
@@ -176,7 +178,7 @@ def restored(store: CopyableStore, path: Path, clock: FakeClock, *, replace: boo
 @pytest.mark.parametrize("from_", KINDS)
 def test_a_backup_of_any_store_is_restored_into_any_other(stores: Stores, from_: str, to: str) -> None:
     source = filled(stores.new(from_), stores.clock)
-    records, facts, generations = records_in(source), facts_in(source), source.generations()
+    records, facts, generations = records_in(source), facts_in(source), source.log.generations()
     signing = next(record for record in records.values() if isinstance(record, StoredKey))
     path = backed_up(source, stores.folder / "it.backup")
     target = stores.new(to)
@@ -187,22 +189,22 @@ def test_a_backup_of_any_store_is_restored_into_any_other(stores: Stores, from_:
     assert {key: now[key] for key in records} == records
     assert {type(record) for key, record in now.items() if key not in records} == {StoredKey}
     assert facts_in(target) == facts
-    found = target.generations()
+    found = target.log.generations()
     assert found[EVERYONE].number == generations[EVERYONE].number + 1
     assert found[PrincipalId("one")] == generations[PrincipalId("one")]
     sign_keys = [r for r in records.values() if isinstance(r, StoredKey) and r.purpose is KeyPurpose.SIGN]
     assert [key_principal(key.key_id) in found for key in sign_keys] == [True]
     assert signing.key_id in {key.key_id for key in now.values() if isinstance(key, StoredKey)}
-    assert target.read_session(a_session("sid-1").session_id) is None
-    assert target.list_sessions(PrincipalId("u_1")) == []
-    assert not target.consume("used", LATER), "what was used stays used"
-    assert target.find_user("ALICE") is not None
-    head = target.head()
+    assert target.sessions.read(a_session("sid-1").session_id) is None
+    assert target.sessions.list_of(PrincipalId("u_1")) == []
+    assert not target.single_use.consume("used", LATER), "what was used stays used"
+    assert target.records.find_user("ALICE") is not None
+    head = target.log.head()
     assert (head.complete, head.whole) == (True, True)
     assert (head.retention, head.marks.lifetime) == (timedelta(hours=3), timedelta(hours=2))
-    events, _ = target.list_audit(AuditFilter(types=(AuditType.STORE_RESTORED,)))
+    events, _ = target.audit.list_newest(AuditFilter(types=(AuditType.STORE_RESTORED,)))
     assert [event.event.details["revision"] for event in events] == [done.manifest.revision]
-    target.deny_token(deny(target)[0], LATER)  # it takes writes
+    target.facts.deny_token(deny(target)[0], LATER)  # it takes writes
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -210,17 +212,17 @@ def test_what_is_replaced_leaves_nothing_but_its_generations(stores: Stores, kin
     store = filled(stores.new(kind), stores.clock)
     path = backed_up(store, stores.folder / "it.backup")
     later = deny(store, 3)
-    store.create(a_client("later", certificates=frozenset()))
-    store.raise_generation(PrincipalId("two"), above=8, request_id=None)
-    store.raise_generation(EVERYONE, above=20, request_id=None)
+    store.records.create(a_client("later", certificates=frozenset()))
+    store.facts.raise_generation(PrincipalId("two"), above=8, request_id=None)
+    store.facts.raise_generation(EVERYONE, above=20, request_id=None)
 
     done = restored(store, path, stores.clock, replace=True)
 
-    assert store.get(Client, "later") is None
+    assert store.records.get(Client, "later") is None
     assert not {fact.token_id for fact in facts_in(store) if isinstance(fact, TokenDenied)} & set(later)
-    found = store.generations()
+    found = store.log.generations()
     assert (found[PrincipalId("two")].number, found[EVERYONE].number) == (9, 22)
-    assert store.read_session(a_session("sid-1").session_id) is None
+    assert store.sessions.read(a_session("sid-1").session_id) is None
     assert done.regained is not None
     assert done.regained.enabled.count == 0
 
@@ -229,14 +231,14 @@ def test_what_is_replaced_leaves_nothing_but_its_generations(stores: Stores, kin
 def test_nothing_is_touched_unless_it_is_wanted(stores: Stores, kind: str) -> None:
     store = filled(stores.new(kind), stores.clock)
     path = backed_up(store, stores.folder / "it.backup")
-    head = store.head()
+    head = store.log.head()
     with pytest.raises(AlreadyExistsError):
         restored(store, path, stores.clock)
     damaged = stores.folder / "damaged.backup"
     damaged.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ConfigurationError):
         restored(store, damaged, stores.clock, replace=True)
-    assert store.head() == head
+    assert store.log.head() == head
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -244,18 +246,18 @@ def test_a_restore_waits_for_no_process_that_has_stopped(stores: Stores, kind: s
     store = filled(stores.new(kind), stores.clock)
     path = backed_up(store, stores.folder / "it.backup")
     reads: list[int] = []
-    heartbeats = store.heartbeats
+    heartbeats = store.log.heartbeats
 
     def beating() -> Any:
         reads.append(1)
         stores.clock.advance(timedelta(milliseconds=500))
-        store.heartbeat("alive")
+        store.log.heartbeat("alive")
         return heartbeats()
 
-    store.heartbeats = beating  # type: ignore[method-assign]
+    store.log.heartbeats = beating  # type: ignore[method-assign]
     with pytest.raises(ConfigurationError, match="alive serves"):
         restored(store, path, stores.clock, replace=True)
-    store.heartbeats = heartbeats  # type: ignore[method-assign]
+    store.log.heartbeats = heartbeats  # type: ignore[method-assign]
     restored(store, path, stores.clock, replace=True)
 
 
@@ -263,25 +265,25 @@ def test_a_restore_waits_for_no_process_that_has_stopped(stores: Stores, kind: s
 def test_any_store_moves_to_any_other(stores: Stores, from_: str, to: str) -> None:
     target = stores.new(to)
     source = filled(stores.new(from_), stores.clock)
-    records, facts, generations = records_in(source), facts_in(source), source.generations()
-    session = source.read_session(a_session("sid-1").session_id)
+    records, facts, generations = records_in(source), facts_in(source), source.log.generations()
+    session = source.sessions.read(a_session("sid-1").session_id)
     assert session is not None
 
     done = a_migration(source, target, stores.clock).run()
 
     assert records_in(target) == records
     assert facts_in(target) == facts
-    assert target.generations() == generations
-    moved = target.read_session(a_session("sid-1").session_id)
+    assert target.log.generations() == generations
+    moved = target.sessions.read(a_session("sid-1").session_id)
     assert moved is not None
     assert (moved.session, moved.ended) == (session.session, False)
-    assert [found.session_id for found in target.list_sessions(PrincipalId("u_1"))] == ["sid-1"]
-    assert not target.consume("used", LATER)
-    events, _ = target.list_audit(AuditFilter())
+    assert [found.session_id for found in target.sessions.list_of(PrincipalId("u_1"))] == ["sid-1"]
+    assert not target.single_use.consume("used", LATER)
+    events, _ = target.audit.list_newest(AuditFilter())
     assert events[0].event.type is AuditType.STORE_MIGRATED
     assert "before" in [event.event.target for event in events]
     assert (done.counts["sessions"], done.counts["denied_tokens"]) == (1, 7)
-    assert target.head().epoch != source.head().epoch
+    assert target.log.head().epoch != source.log.head().epoch
     for write in WRITES:
         with pytest.raises(StoreFencedError, match="the target"):
             write(source)
@@ -291,13 +293,13 @@ def test_any_store_moves_to_any_other(stores: Stores, from_: str, to: str) -> No
         a_migration(source, target, stores.clock).undo()
 
 
-WRITES: Final[list[Callable[[CopyableStore], object]]] = [
+WRITES: Final[list[Callable[[Store], object]]] = [
     deny,
-    lambda store: store.heartbeat("p"),
-    lambda store: store.consume("again", LATER),
-    lambda store: store.create_session(a_session("sid-9")),
-    lambda store: store.create(a_client("nine", certificates=frozenset())),
-    lambda store: store.raise_generation(EVERYONE, above=0, request_id=None),
+    lambda store: store.log.heartbeat("p"),
+    lambda store: store.single_use.consume("again", LATER),
+    lambda store: store.sessions.create(a_session("sid-9")),
+    lambda store: store.records.create(a_client("nine", certificates=frozenset())),
+    lambda store: store.facts.raise_generation(EVERYONE, above=0, request_id=None),
 ]
 
 
@@ -325,5 +327,5 @@ def test_a_move_that_fails_in_the_middle_leaves_both_as_they_were(
     assert not a_migration(source, target, stores.clock).run().was_finished
 
 
-def a_migration(source: CopyableStore, target: CopyableStore, clock: FakeClock) -> Migration:
+def a_migration(source: Store, target: Store, clock: FakeClock) -> Migration:
     return Migration(Place(store=source, url="the source"), Place(store=target, url="the target"), clock)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from identity_service.domain.copying import (
-    CopyableStore,
-)
 from identity_service.domain.errors import (
     AlreadyExistsError,
     StaleEtagError,
@@ -21,6 +18,7 @@ from identity_service.domain.log import (
     RecordKind,
 )
 from identity_service.domain.principals import Client, User
+from identity_service.domain.store import Store
 from tests.conformance import samples
 from tests.conformance.backends import Backend, ClusterBackend, RedisBackend, SqliteBackend
 from tests.conformance.copies import FENCE, RETENTION, Held, exported, fill
@@ -65,13 +63,13 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backe
         yield made[0], made[1]
 
 
-def copy(source: CopyableStore, target: CopyableStore, *, whole: bool = True) -> Epoch:
+def copy(source: Store, target: Store, *, whole: bool = True) -> Epoch:
     """Copy everything, and complete the log, as the use cases do."""
     epoch = new_epoch()
     with source.copying.export(whole=whole) as (_, items):
         target.copying.write_copy(items, epoch, replace=False)
-    target.adopt(epoch)
-    target.rebuild()
+    target.log.adopt(epoch)
+    target.log.rebuild()
     return epoch
 
 
@@ -85,16 +83,16 @@ def test_everything_comes_back_equal(both: tuple[Backend, Backend]) -> None:
 
     assert Held(target) == Held(source)
     assert exported(target).state == exported(source).state
-    head = both[1].open().head()
+    head = both[1].open().log.head()
     assert (head.epoch, head.whole, head.complete, head.floor) == (epoch, True, True, 0)
-    assert (head.marks, head.retention) == (source.head().marks, RETENTION)
+    assert (head.marks, head.retention) == (source.log.head().marks, RETENTION)
     held = Held(target)
     assert len(held.denials) == 5
     assert held.ends.keys() == {"s-ended", "s-never-seen"}
     assert held.generations[EVERYONE].number == 2
     assert [e.target for _, e in held.events] == ["first", "second", "third", "fourth"]
     assert [s.session_id for s in held.sessions["u_1"]] == ["s-alive"]
-    assert {user.record.username for user in target.list_records(User)} == {"alice", "robert"}
+    assert {user.record.username for user in target.records.list_of(User)} == {"alice", "robert"}
 
 
 def test_the_copy_serves_as_the_source_did(both: tuple[Backend, Backend]) -> None:
@@ -106,33 +104,35 @@ def test_the_copy_serves_as_the_source_did(both: tuple[Backend, Backend]) -> Non
     _, replica, event_log = follow(both[1])
     known = replica.revocations
     assert {f't{number} "\N{SNOWMAN}\\' for number in range(5)} <= {id_ for id_, _ in known.denylist.items()}
-    assert known.generations == source.generations()
+    assert known.generations == source.log.generations()
     assert not event_log.events, "nothing is missing, and nothing is repaired"
     store = both[1].open()
-    state, before = (which.read_session(SessionId("s-alive")) for which in (store, source))
+    state, before = (which.sessions.read(SessionId("s-alive")) for which in (store, source))
     assert state is not None
     assert before is not None
     assert (state.session, state.ended, state.generations) == (before.session, False, before.generations)
-    assert store.replace_session(state.session, expected_version=state.version)
-    assert store.read_session(SessionId("s-ended")) is None
-    assert not store.consume("jti-1", LATER)
-    assert store.consume("jti-2", LATER)
+    assert store.sessions.replace(state.session, expected_version=state.version)
+    assert store.sessions.read(SessionId("s-ended")) is None
+    assert not store.single_use.consume("jti-1", LATER)
+    assert store.single_use.consume("jti-2", LATER)
     for name, there in (("alice", True), ("robert", True), ("bob", False), ("gone", False)):
-        assert (store.find_user(name) is not None) is there
-    client = store.find_client("dns:billing.example")
+        assert (store.records.find_user(name) is not None) is there
+    client = store.records.find_client("dns:billing.example")
     assert client is not None
-    again = store.update(client.record, expected=client.revision)
+    again = store.records.update(client.record, expected=client.revision)
     with pytest.raises(StaleEtagError):
-        store.update(client.record, expected=client.revision)
-    store.update(client.record, expected=again.revision)
+        store.records.update(client.record, expected=client.revision)
+    store.records.update(client.record, expected=again.revision)
     with pytest.raises(AlreadyExistsError):
-        store.create(samples.a_user("u_9", "ROBERT"))
-    store.delete(RecordKind.USER, "u_2")
-    assert store.create(samples.a_user("u_9", "ROBERT")).revision.position == store.head().position
-    assert store.list_records(Client)
+        store.records.create(samples.a_user("u_9", "ROBERT"))
+    store.records.delete(RecordKind.USER, "u_2")
+    assert (
+        store.records.create(samples.a_user("u_9", "ROBERT")).revision.position == store.log.head().position
+    )
+    assert store.records.list_of(Client)
 
 
-def test_a_backup_has_no_sessions_and_no_audit_events(store: CopyableStore) -> None:
+def test_a_backup_has_no_sessions_and_no_audit_events(store: Store) -> None:
     fill(store)
     kinds = exported(store, whole=False).kinds
     assert not kinds["CopiedSession"]
@@ -140,7 +140,7 @@ def test_a_backup_has_no_sessions_and_no_audit_events(store: CopyableStore) -> N
     assert kinds["CopiedRecord"] >= 5
 
 
-def test_a_session_that_ended_is_in_no_copy(store: CopyableStore) -> None:
+def test_a_session_that_ended_is_in_no_copy(store: Store) -> None:
     fill(store)
     assert exported(store).sessions.keys() == {"s-alive", "s-of-bob"}
 
@@ -153,16 +153,16 @@ def test_a_store_without_a_head_cannot_be_copied(backend: Backend) -> None:
         store.copying.fenced()
 
 
-def test_a_store_that_lost_entries_is_not_copied(store: CopyableStore, backend: Backend) -> None:
+def test_a_store_that_lost_entries_is_not_copied(store: Store, backend: Backend) -> None:
     deny(store, 5)
     backend.remove_entries(2, 3)
     with pytest.raises(StoreDamagedError, match="start the service"), store.copying.export(whole=False):
         pass
-    store.renew(store.head().epoch, new_epoch())
+    store.log.renew(store.log.head().epoch, new_epoch())
     with pytest.raises(StoreDamagedError, match="start the service"), store.copying.export(whole=False):
         pass
-    store.adopt(store.head().epoch)
-    store.rebuild()
+    store.log.adopt(store.log.head().epoch)
+    store.log.rebuild()
     assert len(exported(store).denials) == 5
 
 
@@ -170,9 +170,9 @@ def test_what_the_log_alone_still_holds_is_copied(both: tuple[Backend, Backend])
     """A clock that was a day ahead for a moment deletes it from the state; processes answer by the log."""
     source, target = both[0].open(), both[1].open()
     source.initialise(new_epoch())
-    source.create_session(samples.a_session("s-ended"))
+    source.sessions.create(samples.a_session("s-ended"))
     deny(source, 3)
-    source.end_session(SessionId("s-ended"), deny_until=LATER, end_until=LATER)
+    source.facts.end_session(SessionId("s-ended"), deny_until=LATER, end_until=LATER)
     held = exported(source)
     for token_id in held.denials:
         both[0].forget_denial(token_id)
@@ -185,7 +185,7 @@ def test_what_the_log_alone_still_holds_is_copied(both: tuple[Backend, Backend])
     assert len(copied.denials) == 3
 
 
-def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: CopyableStore, backend: Backend) -> None:
+def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: Store, backend: Backend) -> None:
     later = replace(FENCE, epoch=Epoch("e-later"))
     store.copying.fence(later)
     assert not backend.open().copying.lift_fence(FENCE)
@@ -196,13 +196,13 @@ def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: CopyableStore, b
 
 
 def test_a_session_that_ended_is_not_copied_though_its_record_or_its_end_is_lost(
-    store: CopyableStore, backend: Backend
+    store: Store, backend: Backend
 ) -> None:
     """Either of the two is enough."""
     for name in ("s-alive", "s-marked"):
-        store.create_session(samples.a_session(name))
+        store.sessions.create(samples.a_session(name))
     for name in ("s-marked", "s-not-marked"):
-        store.end_session(SessionId(name), deny_until=LATER, end_until=samples.MUCH_LATER)
-    store.create_session(samples.a_session("s-not-marked"))
+        store.facts.end_session(SessionId(name), deny_until=LATER, end_until=samples.MUCH_LATER)
+    store.sessions.create(samples.a_session("s-not-marked"))
     backend.forget_end(SessionId("s-marked"))
     assert exported(store).sessions.keys() == {"s-alive"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.audit import AuditType
+from identity_service.domain.audit import AuditType, RingSizes
 from identity_service.domain.copying import (
     CopiedGeneration,
     CopiedItem,
@@ -14,7 +14,6 @@ from identity_service.domain.copying import (
     CopiedRecord,
     CopiedSession,
     CopiedUse,
-    CopyableStore,
     RecordDeleted,
 )
 from identity_service.domain.errors import (
@@ -33,7 +32,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.principals import User
-from identity_service.storage.audit_codec import RingSizes
+from identity_service.domain.store import Store
 from identity_service.storage.redis import copying, importing
 from identity_service.storage.redis.importing import Import, clear
 from tests.conformance import samples
@@ -55,11 +54,11 @@ def items_of_all_kinds() -> list[CopiedItem]:
     ]
 
 
-def write(store: CopyableStore, items: list[CopiedItem], *, replace: bool = False) -> None:
+def write(store: Store, items: list[CopiedItem], *, replace: bool = False) -> None:
     epoch = new_epoch()
     store.copying.write_copy(iter(items), epoch, replace=replace)
-    store.adopt(epoch)
-    store.rebuild()
+    store.log.adopt(epoch)
+    store.log.rebuild()
 
 
 def test_items_may_come_in_any_order_and_more_than_once(backend: Backend) -> None:
@@ -69,7 +68,7 @@ def test_items_may_come_in_any_order_and_more_than_once(backend: Backend) -> Non
     first = Held(store), exported(store).state
     write(store, items, replace=True)
     assert (Held(store), exported(store).state) == first
-    assert store.head().marks == MARKS
+    assert store.log.head().marks == MARKS
 
 
 def test_what_only_grows_is_never_made_less_by_a_later_item(backend: Backend) -> None:
@@ -102,7 +101,7 @@ def test_two_raises_to_one_number_refuse_what_was_issued_under_either(backend: B
     store, raised = backend.open(), PrincipalId("u_1")
     generations = [Generation(number=3, link=Link("l-3")), Generation(number=3, link=Link("other"))]
     write(store, [CopiedGeneration(principal=raised, generation=generation) for generation in generations])
-    held = store.generations()[raised]
+    held = store.log.generations()[raised]
     assert all(held.is_raised_over(generation) for generation in generations)
 
 
@@ -120,29 +119,29 @@ def test_of_a_record_the_last_item_counts(backend: Backend) -> None:
             RecordDeleted(kind=RecordKind.USER, id="u_never"),
         ],
     )
-    found = {name: store.find_user(name) for name in ("alice", "bob", "carol")}
+    found = {name: store.records.find_user(name) for name in ("alice", "bob", "carol")}
     assert {name: user and user.record.user_id for name, user in found.items()} == {
         "alice": "u_2",
         "bob": "u_1",
         "carol": None,
     }
-    assert [user.record.id for user in store.list_records(User)] == ["u_1", "u_2"]
+    assert [user.record.id for user in store.records.list_of(User)] == ["u_1", "u_2"]
     with pytest.raises(NotFoundError):
-        store.delete(RecordKind.USER, "u_3")
+        store.records.delete(RecordKind.USER, "u_3")
 
 
 def test_a_record_of_a_copy_is_at_position_0(backend: Backend) -> None:
     store = backend.open()
     write(store, items_of_all_kinds())
-    found = store.get(User, "u_1")
+    found = store.records.get(User, "u_1")
     assert found is not None
-    assert str(found.revision) == f"{store.head().epoch}.0.-"
+    assert str(found.revision) == f"{store.log.head().epoch}.0.-"
 
 
-def test_a_copy_has_as_many_events_as_the_store_keeps(store: CopyableStore, backend: Backend) -> None:
+def test_a_copy_has_as_many_events_as_the_store_keeps(store: Store, backend: Backend) -> None:
     names = [str(number) for number in range(30)]
     for kind in (AuditType.TOKEN_REVOKED, AuditType.CALL_REFUSED):
-        store.append_audit([samples.an_event(name, type=kind) for name in names])
+        store.audit.append([samples.an_event(name, type=kind) for name in names])
     with store.copying.export(whole=True) as (_, found):
         items = list(found)
     other = backend.open(audit_entries=10, audit_traffic_entries=20)
@@ -156,20 +155,20 @@ def test_a_copy_has_as_many_events_as_the_store_keeps(store: CopyableStore, back
         assert (len(changes), len(traffic)) == (10, 20)  # Redis forgets whole blocks
 
 
-def test_a_store_that_holds_anything_takes_no_copy(store: CopyableStore, backend: Backend) -> None:
+def test_a_store_that_holds_anything_takes_no_copy(store: Store, backend: Backend) -> None:
     deny(store)
-    head = store.head()
+    head = store.log.head()
     assert not store.copying.is_empty()
     with pytest.raises(AlreadyExistsError):
         store.copying.write_copy(items_of_all_kinds(), new_epoch(), replace=False)
-    assert store.head() == head
+    assert store.log.head() == head
     backend.lose_head()
     with pytest.raises(AlreadyExistsError):
         store.copying.write_copy(items_of_all_kinds(), new_epoch(), replace=False)
     assert not store.copying.has_part_of_copy()
 
 
-def test_a_copy_replaces_whatever_a_store_held(store: CopyableStore) -> None:
+def test_a_copy_replaces_whatever_a_store_held(store: Store) -> None:
     fill(store)
     items = items_of_all_kinds()
     write(store, items, replace=True)
@@ -179,16 +178,14 @@ def test_a_copy_replaces_whatever_a_store_held(store: CopyableStore) -> None:
     assert [*held.denials, *held.ends, *held.used] == ["t1", "s1", "jti"]
     assert held.sessions.keys() == {"s2"}
     assert not held.events
-    assert not store.heartbeats()
-    assert store.find_user("robert") is None
-    assert [entry.position for entry in store.read(0, 10).entries] == [1, 2]
+    assert not store.log.heartbeats()
+    assert store.records.find_user("robert") is None
+    assert [entry.position for entry in store.log.read(0, 10).entries] == [1, 2]
 
 
-def test_the_generations_of_a_store_are_known_though_it_lost_its_head(
-    store: CopyableStore, backend: Backend
-) -> None:
-    store.raise_generation(EVERYONE, above=4, request_id=None)
-    held = store.generations()
+def test_the_generations_of_a_store_are_known_though_it_lost_its_head(store: Store, backend: Backend) -> None:
+    store.facts.raise_generation(EVERYONE, above=4, request_id=None)
+    held = store.log.generations()
     backend.lose_head()
     assert backend.open().copying.generations_held() == held
 
@@ -215,13 +212,13 @@ def test_what_the_items_raise_comes_out_as_it_is(backend: Backend, error: Except
     assert caught.value is error
 
 
-def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: CopyableStore, backend: Backend) -> None:
+def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: Store, backend: Backend) -> None:
     fill(store)
-    before, head = Held(store), store.head()
+    before, head = Held(store), store.log.head()
     with pytest.raises(SourceError):
         store.copying.write_copy(breaks_off(3000), new_epoch(), replace=True)
     if isinstance(backend, SqliteBackend):
-        assert (Held(store), store.head()) == (before, head)
+        assert (Held(store), store.log.head()) == (before, head)
         assert not store.copying.has_part_of_copy()
         deny(store)
         return
@@ -238,20 +235,20 @@ def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: CopyableStore,
     assert not store.copying.has_part_of_copy()
     assert store.copying.is_empty()
     with pytest.raises(StoreUninitializedError, match="identity init"):
-        store.head()
+        store.log.head()
     write(store, items_of_all_kinds())
     assert exported(store).denials.keys() == {"t1"}
 
 
-def assert_is_refused(store: CopyableStore) -> None:
+def assert_is_refused(store: Store) -> None:
     """Nothing starts on it, and nothing takes it for a store that is to be initialised or repaired."""
     message = r"was not finished: run it again.*identity restore FILE --replace.*identity migrate"
     for call in (
         lambda: store.initialise(new_epoch()),
-        store.head,
-        lambda: store.heartbeat("p1"),
-        lambda: store.renew(None, new_epoch()),
-        lambda: store.renew(Epoch("e"), new_epoch()),
+        store.log.head,
+        lambda: store.log.heartbeat("p1"),
+        lambda: store.log.renew(None, new_epoch()),
+        lambda: store.log.renew(Epoch("e"), new_epoch()),
         lambda: deny(store),
     ):
         with pytest.raises(CopyUnfinishedError, match=message):
@@ -265,7 +262,7 @@ def test_a_copy_that_broke_off_may_be_replaced(backend: Backend) -> None:
     write(store, [TokenDenied(token_id=TokenId("t2"), deny_until=LATER)], replace=True)
     assert exported(store).denials.keys() == {"t2"}
     assert not exported(store).records
-    store.deny_token(TokenId("t3"), LATER)
+    store.facts.deny_token(TokenId("t3"), LATER)
 
 
 def test_of_two_copies_into_one_store_the_later_goes_on(backend: Backend) -> None:
@@ -281,18 +278,18 @@ def test_of_two_copies_into_one_store_the_later_goes_on(backend: Backend) -> Non
     with pytest.raises(StoreReplacedError, match="another restore or migration"):
         first.copying.write_copy(overtaken(), new_epoch(), replace=False)
     assert exported(second).denials.keys() == {"t2"}
-    assert second.head().complete
+    assert second.log.head().complete
 
 
-def test_there_is_nothing_to_discard_in_a_store_with_a_head(store: CopyableStore) -> None:
+def test_there_is_nothing_to_discard_in_a_store_with_a_head(store: Store) -> None:
     fill(store)
     with pytest.raises(AlreadyExistsError):
         store.copying.discard_copy()
     assert len(exported(store).denials) == 5
 
 
-def test_a_store_that_lost_its_head_is_not_discarded(store: CopyableStore, backend: Backend) -> None:
-    store.raise_generation(EVERYONE, above=0, request_id=None)
+def test_a_store_that_lost_its_head_is_not_discarded(store: Store, backend: Backend) -> None:
+    store.facts.raise_generation(EVERYONE, above=0, request_id=None)
     backend.lose_head()
     store.copying.discard_copy()
     assert store.copying.generations_held()
@@ -315,7 +312,7 @@ def test_what_another_copy_has_finished_meanwhile_is_not_deleted(
     with pytest.raises(StoreReplacedError, match="another restore or migration"):
         write(first, [TokenDenied(token_id=TokenId("t2"), deny_until=LATER)], replace=True)
     assert exported(second).denials.keys() == {"t1"}
-    assert second.head().complete
+    assert second.log.head().complete
 
 
 def test_a_copy_that_is_about_to_be_discarded_gets_no_head(

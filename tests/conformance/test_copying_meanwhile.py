@@ -6,11 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from identity_service.domain.copying import (
-    CopiedItem,
-    CopiedRecord,
-    CopyableStore,
-)
+from identity_service.domain.copying import CopiedItem, CopiedRecord
 from identity_service.domain.errors import (
     StoreReplacedError,
 )
@@ -22,6 +18,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.principals import Client, User
+from identity_service.domain.store import Store
 from tests.conformance import samples
 from tests.conformance.backends import Backend, SqliteBackend
 from tests.conformance.copies import Copied, fill
@@ -66,7 +63,7 @@ class Writers:
         with self._lock:
             return [*self.denied], [*self.raised], {**self.kept}, {*self.gone}
 
-    def _run(self, job: Callable[[CopyableStore, int, int], None], number: int) -> None:
+    def _run(self, job: Callable[[Store, int, int], None], number: int) -> None:
         store, count = self._backend.open(), 0
         try:
             while not self._stop.is_set():
@@ -78,34 +75,34 @@ class Writers:
             self._stop.set()
             self.rounds.release(1000)
 
-    def _deny(self, store: CopyableStore, number: int, count: int) -> None:
+    def _deny(self, store: Store, number: int, count: int) -> None:
         (token_id,) = deny(store)
         with self._lock:
             self.denied.append(token_id)
 
-    def _revoke(self, store: CopyableStore, number: int, count: int) -> None:
+    def _revoke(self, store: Store, number: int, count: int) -> None:
         principal = PrincipalId(f"p{count}")
-        store.raise_generation(principal, above=0, request_id=None)
+        store.facts.raise_generation(principal, above=0, request_id=None)
         with self._lock:
             self.raised.append(principal)
 
-    def _change_records(self, store: CopyableStore, number: int, count: int) -> None:
+    def _change_records(self, store: Store, number: int, count: int) -> None:
         name = f"kept-{count % 7}"
-        found = store.get(Client, name)
+        found = store.records.get(Client, name)
         record = samples.a_client(
             name, display_name=str(count), certificates=frozenset({f"dns:{name}-{count}"})
         )
         if found is None:
-            store.create(record)
+            store.records.create(record)
         else:
-            store.update(record, expected=found.revision, revoke=count % 2 == 0)
+            store.records.update(record, expected=found.revision, revoke=count % 2 == 0)
         with self._lock:
             self.kept[name] = count
 
-    def _delete_records(self, store: CopyableStore, number: int, count: int) -> None:
+    def _delete_records(self, store: Store, number: int, count: int) -> None:
         name = f"u_w{count}"
-        store.create(samples.a_user(name, f"name-{count % 3}"))
-        store.delete(RecordKind.USER, name)
+        store.records.create(samples.a_user(name, f"name-{count % 3}"))
+        store.records.delete(RecordKind.USER, name)
         with self._lock:
             self.gone.add(name)
 
@@ -128,7 +125,7 @@ def test_a_copy_made_while_others_write_has_all_that_was_acknowledged_before(bac
                 assert_is_whole(record)
             assert not {id_ for kind, id_ in copied.records if kind is RecordKind.USER} & gone
             assert_names_are_unique(copied)
-            assert head.position <= source.head().position
+            assert head.position <= source.log.head().position
 
 
 def slowly(items: Iterator[CopiedItem], writers: Writers) -> Iterator[CopiedItem]:
@@ -153,17 +150,17 @@ def assert_names_are_unique(copied: Copied) -> None:
 
 @pytest.mark.parametrize("read_before", [TokenDenied, CopiedRecord])
 def test_a_change_of_a_record_and_the_raise_with_it_are_both_in_the_copy_or_neither(
-    store: CopyableStore, backend: Backend, read_before: type[CopiedItem]
+    store: Store, backend: Backend, read_before: type[CopiedItem]
 ) -> None:
     """The generations were read before the change; the record is read after it, or was read before, too."""
     other = backend.open()
     deny(store)
-    changed = store.create(samples.a_user("u_7", "seven")).revision
-    store.create(samples.a_user("u_8", "eight"))
+    changed = store.records.create(samples.a_user("u_7", "seven")).revision
+    store.records.create(samples.a_user("u_8", "eight"))
     with store.copying.export(whole=False) as (_, items):
         seen = [*up_to(read_before, items)]
-        other.update(samples.a_user("u_7", "changed"), expected=changed, revoke=True)
-        other.delete(RecordKind.USER, "u_8")
+        other.records.update(samples.a_user("u_7", "changed"), expected=changed, revoke=True)
+        other.records.delete(RecordKind.USER, "u_8")
         seen += items
     copied = Copied(seen)
     record = copied.records[RecordKind.USER, "u_7"]
@@ -181,12 +178,12 @@ def up_to(kind: type[CopiedItem], items: Iterator[CopiedItem]) -> Iterator[Copie
             return
 
 
-def test_a_new_epoch_ends_a_copy_in_progress(store: CopyableStore, backend: Backend) -> None:
+def test_a_new_epoch_ends_a_copy_in_progress(store: Store, backend: Backend) -> None:
     fill(store)
     other = backend.open()
     with store.copying.export(whole=False) as (_, items):
         next(items)
-        other.renew(other.head().epoch, new_epoch())
+        other.log.renew(other.log.head().epoch, new_epoch())
         if isinstance(backend, SqliteBackend):
             assert Copied(items).denials, "what it reads is one moment, which nothing changes"
             return
@@ -194,15 +191,15 @@ def test_a_new_epoch_ends_a_copy_in_progress(store: CopyableStore, backend: Back
             list(items)
 
 
-def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: CopyableStore, backend: Backend) -> None:
-    store.heartbeat("p1", timedelta(seconds=1))
+def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: Store, backend: Backend) -> None:
+    store.log.heartbeat("p1", timedelta(seconds=1))
     deny(store, 3)
     other = backend.open()
     with store.copying.export(whole=False) as (_, items):
         next(items)
         deny(other, 3)
         backend.clock.advance(timedelta(seconds=2))
-        assert other.trim(5) == 5
+        assert other.log.trim(5) == 5
         if isinstance(backend, SqliteBackend):
             assert len(Copied(items).denials) == 3
             return
@@ -210,14 +207,14 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: CopyableStore, 
             list(items)
 
 
-def test_a_raise_in_the_log_keeps_number_and_link(store: CopyableStore, backend: Backend) -> None:
+def test_a_raise_in_the_log_keeps_number_and_link(store: Store, backend: Backend) -> None:
     """Also one that a repair put back under another entry's link."""
     deny(store)
-    store.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
+    store.log.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):
         seen = [*up_to(TokenDenied, items)]
         raised = [GenerationRaised(principal=PrincipalId("u_2"), number=6, origin=Link("of-older"))]
-        backend.open().repair(raised)
+        backend.open().log.repair(raised)
         seen += items
     copied = Copied(seen)
     assert copied.generations[PrincipalId("u_1")] == Generation(number=4, link=Link("of-old"))

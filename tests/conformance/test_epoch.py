@@ -34,35 +34,35 @@ def test_initialising_gives_the_store_its_epoch(backend: Backend) -> None:
     epoch = new_epoch()
     store = backend.open()
     store.initialise(epoch)
-    assert store.head().epoch == epoch
-    assert store.deny_token(*_denial()).revision.epoch == epoch
+    assert store.log.head().epoch == epoch
+    assert store.facts.deny_token(*_denial()).revision.epoch == epoch
 
 
 def test_a_second_initialisation_is_refused_and_changes_nothing(store: Store, backend: Backend) -> None:
     deny(store)
-    before = store.head()
+    before = store.log.head()
     for again in (store, backend.open()):
         with pytest.raises(AlreadyExistsError):
             again.initialise(new_epoch())
-    assert store.head() == before
+    assert store.log.head() == before
     deny(store)
 
 
 def test_a_store_that_is_opened_later_follows_the_epoch_it_finds(store: Store, backend: Backend) -> None:
     other = backend.open()
     deny(other)
-    assert other.head().epoch == store.head().epoch
+    assert other.log.head().epoch == store.log.head().epoch
     assert len(entries_of(store)) == 1
 
 
 def test_an_uninitialised_store_has_no_head(backend: Backend) -> None:
     store = backend.open()
     with pytest.raises(StoreUninitializedError):
-        store.head()
+        store.log.head()
     with pytest.raises(StoreUninitializedError):
-        store.read(0, 10)
+        store.log.read(0, 10)
     with pytest.raises(StoreUninitializedError):
-        store.heartbeat("process-1")
+        store.log.heartbeat("process-1")
 
 
 @each_mutation
@@ -71,8 +71,8 @@ def test_an_uninitialised_store_refuses_to_change(backend: Backend, mutate: Call
     with pytest.raises(StoreUninitializedError):
         mutate(store)
     store.initialise(new_epoch())
-    assert store.head().position == 0
-    assert not store.list_records(Client)
+    assert store.log.head().position == 0
+    assert not store.records.list_of(Client)
 
 
 @each_mutation
@@ -82,7 +82,7 @@ def test_an_emptied_store_refuses_to_change(store: Store, backend: Backend, muta
     with pytest.raises(StoreUninitializedError):
         mutate(store)
     with pytest.raises(StoreUninitializedError):
-        store.heartbeat("process-1")
+        store.log.heartbeat("process-1")
 
 
 @each_mutation
@@ -91,30 +91,30 @@ def test_a_replaced_store_refuses_the_writes_of_who_follows_the_old_log(
 ) -> None:
     deny(store)
     second = replace_log(backend)
-    second.create(a_client("billing"))
-    second.create_session(a_session("sid-1"))
-    kept, session = second.get(Client, "billing"), second.read_session(a_session("sid-1").session_id)
-    before = second.head()
+    second.records.create(a_client("billing"))
+    second.sessions.create(a_session("sid-1"))
+    kept, session = second.records.get(Client, "billing"), second.sessions.read(a_session("sid-1").session_id)
+    before = second.log.head()
     with pytest.raises(StoreReplacedError):
         mutate(store)
-    assert second.head() == before
-    assert second.generations() == {}
-    assert list(second.list_records(Client)) == [kept]
-    assert second.read_session(a_session("sid-1").session_id) == session
+    assert second.log.head() == before
+    assert second.log.generations() == {}
+    assert list(second.records.list_of(Client)) == [kept]
+    assert second.sessions.read(a_session("sid-1").session_id) == session
 
 
 def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backend: Backend) -> None:
     """Reading and beating go on: this is how a follower finds the new epoch."""
     deny(store, 3)
-    old = store.head()
+    old = store.log.head()
     second = replace_log(backend)
     deny(second, 5)
-    new = second.head()
+    new = second.log.head()
     assert new.epoch != old.epoch
-    assert store.head() == new
+    assert store.log.head() == new
     new = replace(new, marks=Marks(latest=new.time))
-    assert store.heartbeat("process-1") == new
-    page = store.read(old.position, 10)
+    assert store.log.heartbeat("process-1") == new
+    page = store.log.read(old.position, 10)
     assert page.head == new
     assert page.entries[0].previous_link != old.link
 
@@ -122,25 +122,25 @@ def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backe
 def test_who_adopts_the_new_epoch_writes_again(store: Store, backend: Backend) -> None:
     deny(store)
     replace_log(backend)
-    store.adopt(store.head().epoch)
+    store.log.adopt(store.log.head().epoch)
     deny(store)
-    assert store.head().position == 1
+    assert store.log.head().position == 1
 
 
 def test_who_adopts_another_epoch_than_the_stores_changes_nothing(store: Store) -> None:
-    created = store.create(a_client())
-    epoch = store.head().epoch
-    store.adopt(new_epoch())
+    created = store.records.create(a_client())
+    epoch = store.log.head().epoch
+    store.log.adopt(new_epoch())
     with pytest.raises(StoreReplacedError):
-        store.update(a_client(), expected=created.revision)
+        store.records.update(a_client(), expected=created.revision)
     with pytest.raises(StoreReplacedError):
-        store.delete(RecordKind.CLIENT, "billing")
+        store.records.delete(RecordKind.CLIENT, "billing")
     with pytest.raises(StoreReplacedError):
-        store.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
-    store.adopt(epoch)
-    assert store.head().position == 1
-    store.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
-    assert store.generations()[PrincipalId("billing")].number == 1
+        store.facts.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
+    store.log.adopt(epoch)
+    assert store.log.head().position == 1
+    store.facts.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
+    assert store.log.generations()[PrincipalId("billing")].number == 1
 
 
 def _denial() -> tuple[TokenId, datetime]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import get_type_hints
 
 import pytest
 
-from identity_service.domain.copying import CopyableStore, Fence
+from identity_service.domain.copying import Fence
 from identity_service.domain.errors import StoreDamagedError, StoreFencedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.store import Store
@@ -14,63 +15,72 @@ from tests.conformance.backends import Backend, SqliteBackend
 from tests.conformance.copies import FENCE, HERE_ALONE, READS, WRITES, Held, exported, fill
 
 Call = Callable[[Store], object]
+NOT_FENCED = {"attempts", "copying"}
+"""The parts of a store that a fence does not stop: counts of failures, and what sets and lifts it."""
 MOVED = r"this store was moved to redis://other\.example:6379/0 .*set the service's `store` to that one"
 
 
 @pytest.fixture
-def fenced(store: CopyableStore) -> CopyableStore:
+def fenced(store: Store) -> Store:
     fill(store)
     store.copying.fence(FENCE)
     return store
 
 
+def calls_of(port: type) -> Iterator[str]:
+    """Every method of a port, and those of its parts as `<part>.<method>`."""
+    for name in dir(port):
+        member = getattr(port, name)
+        if isinstance(member, property) and name not in NOT_FENCED:
+            yield from (f"{name}.{call}" for call in calls_of(get_type_hints(member.fget)["return"]))
+        elif callable(member) and not name.startswith("_"):
+            yield name
+
+
 def test_every_call_of_the_port_is_known_to_write_or_not() -> None:
-    calls = {name for name in dir(Store) if not name.startswith("_")}
-    assert calls == WRITES.keys() | READS | HERE_ALONE
+    assert {*calls_of(Store)} == WRITES.keys() | READS | HERE_ALONE
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-def test_every_write_is_refused_and_changes_nothing(
-    fenced: CopyableStore, backend: Backend, write: Call
-) -> None:
+def test_every_write_is_refused_and_changes_nothing(fenced: Store, backend: Backend, write: Call) -> None:
     other = backend.open()
-    before, head = Held(fenced), fenced.head()
+    before, head = Held(fenced), fenced.log.head()
     for store in (fenced, other):
         with pytest.raises(StoreFencedError, match=MOVED) as refused:
             write(store)
         assert refused.value.target == FENCE.target
-    assert (Held(fenced), fenced.head()) == (before, head)
+    assert (Held(fenced), fenced.log.head()) == (before, head)
     assert exported(fenced).used.keys() == {"jti-1"}
 
 
 @pytest.mark.parametrize("read", samples.READS.values(), ids=samples.READS.keys())
-def test_every_read_goes_on(fenced: CopyableStore, backend: Backend, read: Call) -> None:
+def test_every_read_goes_on(fenced: Store, backend: Backend, read: Call) -> None:
     for store in (fenced, backend.open()):
         read(store)
 
 
-def test_it_stands_for_every_process_that_opens_the_store(fenced: CopyableStore, backend: Backend) -> None:
+def test_it_stands_for_every_process_that_opens_the_store(fenced: Store, backend: Backend) -> None:
     assert fenced.copying.fenced() == FENCE
     fenced.close()
     again = backend.open()
     assert again.copying.fenced() == FENCE
     with pytest.raises(StoreFencedError):
-        again.heartbeat("p2")
+        again.log.heartbeat("p2")
 
 
-def test_writes_are_taken_again_once_it_is_lifted(fenced: CopyableStore, backend: Backend) -> None:
+def test_writes_are_taken_again_once_it_is_lifted(fenced: Store, backend: Backend) -> None:
     backend.open().copying.lift_fence()
     assert fenced.copying.fenced() is None
-    fenced.heartbeat("p1")
-    fenced.create_session(samples.a_session("s-new"))
-    assert fenced.consume("jti-2", samples.LATER)
+    fenced.log.heartbeat("p1")
+    fenced.sessions.create(samples.a_session("s-new"))
+    assert fenced.single_use.consume("jti-2", samples.LATER)
     samples.deny(fenced)
     fenced.copying.lift_fence()
     samples.deny(fenced)
 
 
 def test_a_fence_to_the_same_store_is_replaced_and_one_to_another_is_refused(
-    fenced: CopyableStore,
+    fenced: Store,
 ) -> None:
     again = Fence(target=FENCE.target, epoch=Epoch("e2"))
     fenced.copying.fence(again)
@@ -88,7 +98,7 @@ def test_a_store_without_a_head_cannot_be_fenced(backend: Backend) -> None:
     assert store.copying.is_empty()
 
 
-def test_what_happens_meanwhile_is_refused_at_once(store: CopyableStore, backend: Backend) -> None:
+def test_what_happens_meanwhile_is_refused_at_once(store: Store, backend: Backend) -> None:
     """Nothing that is acknowledged after the fence stands is missing in a copy that is begun then."""
     other = backend.open()
     acknowledged = []
@@ -107,22 +117,22 @@ def test_what_happens_meanwhile_is_refused_at_once(store: CopyableStore, backend
     assert exported(store).denials.keys() == {*acknowledged}
 
 
-def test_a_copy_that_replaces_a_moved_store_lifts_the_fence(fenced: CopyableStore) -> None:
+def test_a_copy_that_replaces_a_moved_store_lifts_the_fence(fenced: Store) -> None:
     fenced.copying.write_copy([], Epoch("e9"), replace=True)
     assert fenced.copying.fenced() is None
-    fenced.adopt(Epoch("e9"))
-    fenced.rebuild()
-    fenced.raise_generation(PrincipalId("u_1"), above=0, request_id=None)
+    fenced.log.adopt(Epoch("e9"))
+    fenced.log.rebuild()
+    fenced.facts.raise_generation(PrincipalId("u_1"), above=0, request_id=None)
 
 
-def test_a_fence_that_cannot_be_read_is_named(fenced: CopyableStore, backend: Backend) -> None:
+def test_a_fence_that_cannot_be_read_is_named(fenced: Store, backend: Backend) -> None:
     if isinstance(backend, SqliteBackend):
         backend.execute("UPDATE log_head SET fence = '[]'")
     else:
         with backend.client() as client:  # type: ignore[attr-defined]  # of both other kinds
             client.hset("{idn}:log:head", "fence", "[]")
-    for call in (fenced.copying.fenced, lambda: fenced.heartbeat("p", timedelta(0))):
+    for call in (fenced.copying.fenced, lambda: fenced.log.heartbeat("p", timedelta(0))):
         with pytest.raises(StoreDamagedError, match="fence"):
             call()
     fenced.copying.lift_fence()
-    fenced.heartbeat("p")
+    fenced.log.heartbeat("p")

@@ -43,8 +43,8 @@ def test_any_client_comes_back_as_it_was(
     client = a_client(
         new_user_id(), display_name=display_name, audiences=names, scopes=names, max_lifetime=max_lifetime
     )
-    store.create(client)
-    found = store.get(Client, client.id)
+    store.records.create(client)
+    found = store.records.get(Client, client.id)
     assert found is not None
     assert found.record == client
 
@@ -54,11 +54,11 @@ def test_any_client_comes_back_as_it_was(
 def test_any_user_comes_back_by_id_and_by_name(store: Store, prefix: str, password_hash: str | None) -> None:
     user_id = new_user_id()
     user = a_user(user_id, f"{user_id} {prefix}", password_hash=password_hash)
-    store.create(user)
-    found = store.get(User, user_id)
+    store.records.create(user)
+    found = store.records.get(User, user_id)
     assert found is not None
     assert found.record == user
-    assert store.find_user(user.username) == found
+    assert store.records.find_user(user.username) == found
 
 
 @cheap
@@ -69,8 +69,8 @@ def test_any_session_comes_back_as_it_was(
     store: Store, claims: Mapping[str, object], device: str, times: list[datetime]
 ) -> None:
     session = a_session(new_session_id(), claims=claims, device=device, rotate_times=dict(enumerate(times)))
-    store.create_session(session)
-    state = store.read_session(session.session_id)
+    store.sessions.create(session)
+    state = store.sessions.read(session.session_id)
     assert state is not None
     assert state.session == session
 
@@ -86,7 +86,7 @@ def test_the_log_holds_every_fact_once_and_folds_to_the_state(
     store: Store, calls: list[tuple[str, str, Any, Any]]
 ) -> None:
     """A model says which calls add to what is known; only these may append, and exactly what they add."""
-    begin = store.head().position
+    begin = store.log.head().position
     example = new_session_id()
     denied: dict[str, datetime] = {}
     ended: dict[str, tuple[datetime, datetime]] = {}
@@ -96,12 +96,12 @@ def test_the_log_holds_every_fact_once_and_folds_to_the_state(
         id_ = f"{example}-{letter}"
         match kind:
             case "deny":
-                store.deny_token(TokenId(id_), first)
+                store.facts.deny_token(TokenId(id_), first)
                 if id_ not in denied or first > denied[id_]:
                     denied[id_] = first
                     expected.append(TokenDenied(token_id=TokenId(id_), deny_until=first))
             case "end":
-                store.end_session(SessionId(id_), deny_until=first, end_until=second)
+                store.facts.end_session(SessionId(id_), deny_until=first, end_until=second)
                 held = ended.get(id_, (START, START))
                 grown = (max(held[0], first), max(held[1], second))
                 if grown != held:
@@ -111,14 +111,14 @@ def test_the_log_holds_every_fact_once_and_folds_to_the_state(
                     )
             case _:
                 principal = PrincipalId(id_)
-                store.raise_generation(principal, above=first, request_id=None)
+                store.facts.raise_generation(principal, above=first, request_id=None)
                 raised[id_] = max(raised.get(id_, 0), first) + 1
                 expected.append(GenerationRaised(principal=principal, number=raised[id_]))
-    entries = store.read(begin, 100).entries
+    entries = store.log.read(begin, 100).entries
     assert [e.change for e in entries] == expected
     folded = Revocations()
     for entry in entries:
         folded.apply(entry.change, entry.link)
-    mine = {p: g for p, g in store.generations().items() if p.startswith(example)}
+    mine = {p: g for p, g in store.log.generations().items() if p.startswith(example)}
     assert folded.generations == mine
     assert {p: g.number for p, g in mine.items()} == raised

@@ -68,44 +68,44 @@ def use_everything(store: RedisStore) -> None:
     for call in samples.READS.values():
         call(store)
     session = samples.a_session("s1")
-    store.create_session(session)
-    assert store.read_session(session.session_id) is not None
-    assert store.replace_session(session, expected_version=1)
+    store.sessions.create(session)
+    assert store.sessions.read(session.session_id) is not None
+    assert store.sessions.replace(session, expected_version=1)
     for _ in range(2):
-        store.deny_token(TokenId("t1"), samples.LATER)
-        store.end_session(SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER)
-        store.raise_generation(PrincipalId("u_1"), above=0, request_id="r")
-    etag = store.create(samples.a_user("u_1", "alice")).revision
+        store.facts.deny_token(TokenId("t1"), samples.LATER)
+        store.facts.end_session(SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER)
+        store.facts.raise_generation(PrincipalId("u_1"), above=0, request_id="r")
+    etag = store.records.create(samples.a_user("u_1", "alice")).revision
     with pytest.raises(AlreadyExistsError):
-        store.create(samples.a_user("u_1", "bob"))
-    etag = store.update(samples.a_user("u_1", "carol"), expected=etag, revoke=True).revision
+        store.records.create(samples.a_user("u_1", "bob"))
+    etag = store.records.update(samples.a_user("u_1", "carol"), expected=etag, revoke=True).revision
     with pytest.raises(StaleEtagError):
-        store.update(samples.a_user("u_1"), expected=samples.NOWHERE)
-    assert store.list_records(type(samples.a_user()))
-    store.delete(RecordKind.USER, "u_1")
-    store.create(samples.a_client("with-certificate", certificates=frozenset({"dns:a.example"})))
-    assert store.find_client("dns:a.example") is not None
-    assert store.list_sessions(session.subject) == []  # it has ended, and leaves the list
-    store.list_sessions(session.subject, before="s1")
-    assert store.consume("jti", samples.LATER)
-    assert not store.consume("jti", samples.LATER)
-    store.append_audit([samples.an_event()])
-    assert store.list_audit(AuditFilter())[0]
-    assert store.read_audit("", 10)
+        store.records.update(samples.a_user("u_1"), expected=samples.NOWHERE)
+    assert store.records.list_of(type(samples.a_user()))
+    store.records.delete(RecordKind.USER, "u_1")
+    store.records.create(samples.a_client("with-certificate", certificates=frozenset({"dns:a.example"})))
+    assert store.records.find_client("dns:a.example") is not None
+    assert store.sessions.list_of(session.subject) == []  # it has ended, and leaves the list
+    store.sessions.list_of(session.subject, before="s1")
+    assert store.single_use.consume("jti", samples.LATER)
+    assert not store.single_use.consume("jti", samples.LATER)
+    store.audit.append([samples.an_event()])
+    assert store.audit.list_newest(AuditFilter())[0]
+    assert store.audit.read_after("", 10)
     for verdict in (Verdict.WRONG, Verdict.WRONG, Verdict.RIGHT):
-        counter = RedisAttempts(store._connection, store._writing, kept=1)
+        counter = RedisAttempts(store._connection, store._writer, kept=1)
         claim = counter.claim([Limit(name, AttemptPolicy(free=5)) for name in ("one", "other")])
         assert not isinstance(claim, Paused | AllClaimsInUse)
         claim.settle(verdict)
-    head = store.heartbeat("p1", timedelta(microseconds=1))  # so that there is something to trim
-    changes = [entry.change for entry in store.read(0, 100).entries]
-    store.repair([change for change in changes if not isinstance(change, RecordChanged)])
-    store.wait(0, 0.01)
-    store.trim(1)
-    assert store.heartbeats()
+    head = store.log.heartbeat("p1", timedelta(microseconds=1))  # so that there is something to trim
+    changes = [entry.change for entry in store.log.read(0, 100).entries]
+    store.log.repair([change for change in changes if not isinstance(change, RecordChanged)])
+    store.log.wait(0, 0.01)
+    store.log.trim(1)
+    assert store.log.heartbeats()
     store.accept_clock(head.time)
-    store.adopt(store.renew(head.epoch, new_epoch()))
-    assert store.rebuild() == 1  # the denial whose entry was trimmed
+    store.log.adopt(store.log.renew(head.epoch, new_epoch()))
+    assert store.log.rebuild() == 1  # the denial whose entry was trimmed
     copy_everything(store)
 
 
@@ -118,8 +118,8 @@ def copy_everything(store: RedisStore) -> None:
         items = [*found, CopiedSession(session=samples.a_session("s2"))]
     store.copying.write_copy(items, FENCE.epoch, replace=True)
     assert store.copying.generations_held()
-    store.adopt(FENCE.epoch)
-    assert store.rebuild()
+    store.log.adopt(FENCE.epoch)
+    assert store.log.rebuild()
     with store.copying.export(whole=True) as (_, found):
         assert Copied(found).sessions.keys() == {"s2"}
     store.copying.lift_fence()
@@ -139,7 +139,7 @@ def for_this(server: RedisServer, user: str) -> str:
 def test_the_documented_user_may_do_everything_that_the_service_does(server: RedisServer) -> None:
     store = connect(server, for_this(server, documented()))
     use_everything(store)
-    assert store.check_all(Demands(durability="local")) == []
+    assert store.check(Demands(durability="local")) == []
     store.close()
 
 
@@ -164,7 +164,7 @@ def test_without_a_look_at_the_set_up_the_service_runs_and_warns_where_the_opera
 ) -> None:
     store = connect(server, for_this(server, without(right)), unchecked=True)
     use_everything(store)
-    (finding,) = store.check_all(Demands(durability="local", config_unchecked=True))
+    (finding,) = store.check(Demands(durability="local", config_unchecked=True))
     store.close()
 
     assert finding.severity == "warn"
@@ -186,11 +186,11 @@ def test_a_right_that_is_taken_away_at_run_time_is_missed_by_the_next_heartbeat_
     server: RedisServer,
 ) -> None:
     store = connect(server, for_this(server, documented()))
-    store.heartbeat("p1")
+    store.log.heartbeat("p1")
     say(server.port, "ACL SETUSER identity -config|get")
 
     with pytest.raises(UnsafeStoreError, match="CONFIG GET"):
-        until(lambda: bool(store.heartbeat("p1")) and False)
+        until(lambda: bool(store.log.heartbeat("p1")) and False)
 
     say(server.port, "ACL SETUSER identity +config|get")
     until(lambda: heartbeats(store))
@@ -199,7 +199,7 @@ def test_a_right_that_is_taken_away_at_run_time_is_missed_by_the_next_heartbeat_
 
 def heartbeats(store: RedisStore) -> bool:
     try:
-        store.heartbeat("p1")
+        store.log.heartbeat("p1")
     except StoreUnavailableError:
         return False
     return True
@@ -236,7 +236,7 @@ def newer(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(newer: RedisServer) -> None:
     store = connect(newer, f"{documented()} +waitaof")
-    store.deny_token(TokenId("t1"), samples.LATER)
+    store.facts.deny_token(TokenId("t1"), samples.LATER)
     store.close()
 
 

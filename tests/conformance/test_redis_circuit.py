@@ -50,7 +50,7 @@ class Events:
 
 def answers(store: RedisStore) -> bool:
     try:
-        store.head()
+        store.log.head()
     except StoreUnavailableError:
         return False
     return True
@@ -103,7 +103,7 @@ def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
 
     fail(store, 0.5)
     with pytest.raises(StoreUnavailableError, match=r"not set up safely|away"):
-        store.head()
+        store.log.head()
     assert {event for event, _ in event_log.all} == {"store_refused"}
     assert len(event_log.all) == 2
 
@@ -120,7 +120,7 @@ def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, st
     server.start()
 
     with pytest.raises(StoreUnavailableError, match="replica"):
-        until(lambda: bool(store.head()) and False)
+        until(lambda: bool(store.log.head()) and False)
 
 
 def test_who_does_not_insist_is_told_and_served(server: TunedServer, event_log: Events) -> None:

@@ -70,7 +70,7 @@ def session_elsewhere() -> SessionId:
 
 def denied(store: RedisStore, token_id: str) -> bool:
     try:
-        store.deny_token(TokenId(token_id), soon())
+        store.facts.deny_token(TokenId(token_id), soon())
     except StoreUnavailableError:
         return False
     return True
@@ -78,7 +78,7 @@ def denied(store: RedisStore, token_id: str) -> bool:
 
 def reads(store: RedisStore) -> bool:
     try:
-        store.head()
+        store.log.head()
     except StoreUnavailableError:
         return False
     return True
@@ -90,9 +90,9 @@ def test_slots_are_counted_as_the_servers_count_them(group: ClusterGroup) -> Non
 
 
 def test_sessions_lie_on_every_server_and_all_else_on_one(group: ClusterGroup, store: RedisStore) -> None:
-    store.deny_token(TokenId("t1"), soon())
+    store.facts.deny_token(TokenId("t1"), soon())
     for number in range(30):
-        store.create_session(samples.a_session(f"s{number}"))
+        store.sessions.create(samples.a_session(f"s{number}"))
 
     keys = [say(server.port, "KEYS *") for server in group.servers]
 
@@ -102,10 +102,10 @@ def test_sessions_lie_on_every_server_and_all_else_on_one(group: ClusterGroup, s
 
 def test_a_session_elsewhere_is_refused_when_it_has_ended_here(store: RedisStore) -> None:
     session = samples.a_session(session_elsewhere())
-    store.create_session(session)
-    store.end_session(session.session_id, deny_until=samples.LATER, end_until=samples.MUCH_LATER)
+    store.sessions.create(session)
+    store.facts.end_session(session.session_id, deny_until=samples.LATER, end_until=samples.MUCH_LATER)
 
-    state = store.read_session(session.session_id)
+    state = store.sessions.read(session.session_id)
 
     assert state is not None
     assert state.ended
@@ -113,13 +113,13 @@ def test_a_session_elsewhere_is_refused_when_it_has_ended_here(store: RedisStore
 
 def test_a_session_elsewhere_is_not_written_under_another_epoch(store: RedisStore) -> None:
     session = samples.a_session(session_elsewhere())
-    store.create_session(session)
-    store.adopt(Epoch("another"))
+    store.sessions.create(session)
+    store.log.adopt(Epoch("another"))
 
     with pytest.raises(StoreReplacedError):
-        store.replace_session(session, expected_version=1)
+        store.sessions.replace(session, expected_version=1)
     with pytest.raises(StoreReplacedError):
-        store.create_session(samples.a_session())
+        store.sessions.create(samples.a_session())
 
 
 def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
@@ -127,15 +127,15 @@ def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
 ) -> None:
     """Also by those that may not be repeated: a server that sends elsewhere has done nothing."""
     sid = session_elsewhere()
-    store.create_session(samples.a_session(sid))
-    store.replace_session(samples.a_session(sid), expected_version=1)
+    store.sessions.create(samples.a_session(sid))
+    store.sessions.replace(samples.a_session(sid), expected_version=1)
     slot = slot_of(keyspace.session(sid))
     group.servers[1].flush()
     group.servers[2].flush()
     owner = 1 if slot <= 10922 else 2
     group.move(slot, 3 - owner)
     try:
-        store.create_session(samples.a_session(sid))
+        store.sessions.create(samples.a_session(sid))
 
         assert "idn:s" in say(group.servers[3 - owner].port, "KEYS *")
     finally:
@@ -156,7 +156,7 @@ def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     say(former.port, told)
     with ThreadPoolExecutor() as pool:
         try:
-            creating = pool.submit(store.create_session, samples.a_session(sid))
+            creating = pool.submit(store.sessions.create, samples.a_session(sid))
             until(lambda: "errorstat_MOVED" in say(latter.port, "INFO errorstats"))
             say(latter.port, told)
             creating.result()
@@ -170,10 +170,10 @@ def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
 def test_a_server_of_sessions_that_is_away_takes_nothing_else_with_it(
     group: ClusterGroup, store: RedisStore
 ) -> None:
-    store.create_session(samples.a_session(session_elsewhere()))
+    store.sessions.create(samples.a_session(session_elsewhere()))
     with paused(group.servers[1]), paused(group.servers[2]):
         with pytest.raises(StoreUnavailableError):
-            store.read_session(session_elsewhere())
+            store.sessions.read(session_elsewhere())
         assert denied(store, "t1")
     until(lambda: "cluster_state:ok" in say(group.home.port, "CLUSTER INFO"))
 
@@ -203,20 +203,20 @@ def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup)
 def test_a_confirmation_counts_only_what_has_this_write(replicated: ClusterGroup) -> None:
     store = RedisStore.connect(replicated.url, timeout=2.0, demands=Demands(durability="replicas:1"))
     store.initialise(new_epoch())
-    store.heartbeat("p1", timedelta(days=1))
+    store.log.heartbeat("p1", timedelta(days=1))
 
     with paused(replicated.replica), pytest.raises(NotConfirmedError):
-        store.heartbeat("p2", timedelta(days=1))
+        store.log.heartbeat("p2", timedelta(days=1))
     store.close()
 
 
 def test_only_the_server_of_idn_must_refuse_writes_without_its_replicas(replicated: ClusterGroup) -> None:
     store = RedisStore.connect(replicated.url)
     demands = Demands(durability="local")
-    assert store.check_all(demands) == []
+    assert store.check(demands) == []
     replicated.home.configure("min-replicas-to-write", "0")
 
-    (finding,) = store.check_all(demands)
+    (finding,) = store.check(demands)
 
     store.close()
     assert finding.severity == "refuse"
@@ -235,7 +235,7 @@ def test_what_the_server_of_idn_no_longer_keeps_at_run_time_stops_every_revocati
     replicated.home.configure(name, wrong)
 
     with pytest.raises(UnsafeStoreError, match=f"{name} {right}"):
-        until(lambda: bool(store.heartbeat("p1", timedelta(days=1))) and False)
+        until(lambda: bool(store.log.heartbeat("p1", timedelta(days=1))) and False)
     assert not denied(store, "meanwhile")
 
     replicated.home.configure(name, right)
@@ -250,11 +250,11 @@ def test_what_another_server_no_longer_keeps_stops_the_sign_ins_that_lie_there_a
     store.initialise(new_epoch())
     there = (SessionId(f"s{n}") for n in count())
     there = (session_id for session_id in there if slot_of(keyspace.session(session_id)) > 10922)
-    store.create_session(samples.a_session(next(there)))
+    store.sessions.create(samples.a_session(next(there)))
     replicated.servers[2].configure("maxmemory-policy", "allkeys-lru")
 
     def signs_in() -> bool:
-        store.create_session(samples.a_session(next(there)))
+        store.sessions.create(samples.a_session(next(there)))
         return False
 
     with pytest.raises(UnsafeStoreError, match="maxmemory-policy"):

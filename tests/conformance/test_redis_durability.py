@@ -71,7 +71,7 @@ def connected(server: RedisServer, durability: str, *, timeout: float = 5.0) -> 
 def test_a_write_is_acknowledged_once_the_replica_has_it(primary: RedisServer, replica: RedisServer) -> None:
     store = opened(primary, "replicas:1")
 
-    appended = store.heartbeat("p1", RETENTION)
+    appended = store.log.heartbeat("p1", RETENTION)
 
     assert appended.position == 0
     assert say(replica.port, f"EXISTS {keyspace.heartbeat('p1')}") == ":1\r\n"
@@ -101,13 +101,13 @@ def test_what_need_not_be_durable_does_not_wait_for_the_replica(
 ) -> None:
     store = opened(primary, "replicas:1")
     session = samples.a_session("s1")
-    store.create_session(session)
+    store.sessions.create(session)
 
     with paused(replica):  # whose confirmation would be missing
-        assert store.replace_session(session, expected_version=1)
-        assert store.read_session(session.session_id) is not None
+        assert store.sessions.replace(session, expected_version=1)
+        assert store.sessions.read(session.session_id) is not None
         with pytest.raises(NotConfirmedError):
-            store.heartbeat("p1", RETENTION)
+            store.log.heartbeat("p1", RETENTION)
     store.close()
 
 
@@ -135,7 +135,7 @@ def test_more_replicas_than_there_are_never_confirm(primary: RedisServer, replic
     store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:2"), timeout=2.0)
 
     with pytest.raises(NotConfirmedError):
-        store.heartbeat("p1", RETENTION)
+        store.log.heartbeat("p1", RETENTION)
     store.close()
 
 
@@ -143,10 +143,10 @@ def test_scripts_that_the_server_has_forgotten_are_taught_and_confirmed(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     store = opened(primary, "replicas:1")
-    store.heartbeat("p1", RETENTION)
+    store.log.heartbeat("p1", RETENTION)
     say(primary.port, "SCRIPT FLUSH")
 
-    store.heartbeat("p2", RETENTION)
+    store.log.heartbeat("p2", RETENTION)
 
     assert say(replica.port, f"EXISTS {keyspace.heartbeat('p2')}") == ":1\r\n"
     store.close()
@@ -158,7 +158,7 @@ def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: R
     waited = 0.0
     for number in range(3):
         begun = time.monotonic()
-        store.heartbeat(f"p{number}", RETENTION)
+        store.log.heartbeat(f"p{number}", RETENTION)
         waited = max(waited, time.monotonic() - begun)
     disk.kill()
     disk.start()
@@ -172,11 +172,11 @@ def test_a_server_that_syncs_every_write_and_can_tell_is_asked_all_the_same(disk
     """Its answer would come just as well without the file, from the moment that it is turned off."""
     disk.configure("appendfsync", "always")
     store = opened(disk, "local")
-    store.heartbeat("p1", RETENTION)  # the connection has looked at the server a moment ago
+    store.log.heartbeat("p1", RETENTION)  # the connection has looked at the server a moment ago
 
     disk.configure("appendonly", "no")
     with pytest.raises(NotConfirmedError, match="CONFIG SET appendonly yes"):
-        store.heartbeat("p2", RETENTION)
+        store.log.heartbeat("p2", RETENTION)
 
     disk.configure("appendonly", "yes")
     until(lambda: _heartbeats(store))
@@ -185,13 +185,13 @@ def test_a_server_that_syncs_every_write_and_can_tell_is_asked_all_the_same(disk
 
 def test_a_server_that_stops_writing_its_file_confirms_nothing(disk: RedisServer) -> None:
     store = opened(disk, "local", timeout=20)
-    store.heartbeat("p1", RETENTION)
+    store.log.heartbeat("p1", RETENTION)
     disk.configure("appendonly", "no")
 
     with pytest.raises(NotConfirmedError):
-        store.heartbeat("p2", RETENTION)
+        store.log.heartbeat("p2", RETENTION)
     with pytest.raises(StoreUnavailableError, match="not set up safely"):
-        store.heartbeat("p3", RETENTION)
+        store.log.heartbeat("p3", RETENTION)
 
     disk.configure("appendonly", "yes")
     until(lambda: _heartbeats(store))
@@ -200,7 +200,7 @@ def test_a_server_that_stops_writing_its_file_confirms_nothing(disk: RedisServer
 
 def _heartbeats(store: RedisStore) -> bool:
     try:
-        store.heartbeat("p4", RETENTION)
+        store.log.heartbeat("p4", RETENTION)
     except StoreUnavailableError:
         return False
     return True
@@ -219,7 +219,7 @@ def test_a_copy_whose_head_the_replica_does_not_confirm_is_there_and_says_so(
 
         with pytest.raises(NotConfirmedError):
             store.copying.write_copy(items(), epoch, replace=False)
-        assert store.head().epoch == epoch
+        assert store.log.head().epoch == epoch
         assert not store.copying.has_part_of_copy()
     store.close()
 

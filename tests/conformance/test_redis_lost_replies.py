@@ -103,12 +103,14 @@ def store(proxy: Proxy) -> Iterator[RedisStore]:
 
 
 REPEATED: dict[str, Callable[[Store], Appended]] = {
-    "deny_token": lambda s: s.deny_token(TokenId("t1"), samples.LATER),
-    "end_session": lambda s: s.end_session(
+    "deny_token": lambda s: s.facts.deny_token(TokenId("t1"), samples.LATER),
+    "end_session": lambda s: s.facts.end_session(
         SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER
     ),
-    "raise_generation": lambda s: s.raise_generation(EVERYONE, above=0, request_id=None),
-    "raise_generation with a request id": lambda s: s.raise_generation(EVERYONE, above=0, request_id="r1"),
+    "raise_generation": lambda s: s.facts.raise_generation(EVERYONE, above=0, request_id=None),
+    "raise_generation with a request id": lambda s: s.facts.raise_generation(
+        EVERYONE, above=0, request_id="r1"
+    ),
 }
 
 
@@ -120,7 +122,7 @@ def test_a_fact_is_there_once_and_answered(
 
     answer = write(store)
 
-    (entry,) = direct.read(0, 10).entries
+    (entry,) = direct.log.read(0, 10).entries
     assert proxy.lost == 1
     assert answer.changes == ((entry.change, entry.link),)
 
@@ -128,7 +130,7 @@ def test_a_fact_is_there_once_and_answered(
 def test_a_heartbeat_is_sent_again(store: RedisStore, proxy: Proxy, direct: RedisStore) -> None:
     proxy.lose_next_reply()
 
-    assert store.heartbeat("p1").revision == direct.head().revision
+    assert store.log.heartbeat("p1").revision == direct.log.head().revision
     assert proxy.lost == 1
 
 
@@ -136,13 +138,13 @@ def test_a_rotation_says_that_somebody_was_first_and_is_found_by_reading_again(
     store: RedisStore, proxy: Proxy
 ) -> None:
     session = samples.a_session("s1")
-    store.create_session(session)
+    store.sessions.create(session)
     rotated = samples.a_session("s1", latest=8, parent=7)
     proxy.lose_next_reply()
 
-    assert store.replace_session(rotated, expected_version=1) is False
+    assert store.sessions.replace(rotated, expected_version=1) is False
 
-    state = store.read_session(SessionId("s1"))
+    state = store.sessions.read(SessionId("s1"))
     assert proxy.lost == 1
     assert state is not None
     assert (state.version, state.session) == (2, rotated)
@@ -154,24 +156,24 @@ def test_a_creation_is_not_repeated_and_says_that_nobody_knows(
     proxy.lose_next_reply()
 
     with pytest.raises(StoreUnavailableError):
-        store.create(samples.a_client())
+        store.records.create(samples.a_client())
 
-    assert direct.head().position == 1
+    assert direct.log.head().position == 1
     with pytest.raises(AlreadyExistsError):
-        store.create(samples.a_client())
+        store.records.create(samples.a_client())
 
 
 def test_an_update_is_not_repeated_and_its_etag_tells(
     store: RedisStore, proxy: Proxy, direct: RedisStore
 ) -> None:
-    created = store.create(samples.a_client())
+    created = store.records.create(samples.a_client())
     changed = samples.a_client(max_lifetime=timedelta(minutes=1))
     proxy.lose_next_reply()
 
     with pytest.raises(StoreUnavailableError):
-        store.update(changed, expected=created.revision)
+        store.records.update(changed, expected=created.revision)
 
-    found = direct.get(type(changed), changed.id)
+    found = direct.records.get(type(changed), changed.id)
     assert found is not None
     assert found.record == changed
     assert found.revision.position == 2

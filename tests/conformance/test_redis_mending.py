@@ -11,7 +11,7 @@ from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.log import RecordKind
 from identity_service.domain.principals import User
-from identity_service.storage.codec import encode_record
+from identity_service.storage.record_codec import encode_record
 from identity_service.storage.redis import RedisStore
 from tests.conformance import samples
 from tests.redis_server import RedisServer, ask
@@ -34,10 +34,10 @@ def test_a_session_that_was_lost_leaves_the_lists_when_they_are_read(
 ) -> None:
     """As one that a failover of its server has lost: the lists lie elsewhere."""
     for name in ("s1", "s2", "s3"):
-        store.create_session(samples.a_session(name, expire_time=soon(), generations={}))
+        store.sessions.create(samples.a_session(name, expire_time=soon(), generations={}))
     ask(server.port, b"DEL idn:s:{s2}\r\n")
 
-    listed = store.list_sessions(PrincipalId("u_1"), limit=2)
+    listed = store.sessions.list_of(PrincipalId("u_1"), limit=2)
 
     assert [session.session_id for session in listed] == ["s3", "s1"]
     assert ask(server.port, b"ZCARD {idn}:sessions:u_1\r\n") == b":2\r\n"
@@ -46,19 +46,19 @@ def test_a_session_that_was_lost_leaves_the_lists_when_they_are_read(
 def test_a_session_that_has_ended_leaves_the_lists_when_they_are_read(
     server: RedisServer, store: RedisStore
 ) -> None:
-    store.create_session(samples.a_session("s1", expire_time=soon(), generations={}))
-    store.end_session(SessionId("s1"), deny_until=soon(), end_until=soon())
+    store.sessions.create(samples.a_session("s1", expire_time=soon(), generations={}))
+    store.facts.end_session(SessionId("s1"), deny_until=soon(), end_until=soon())
 
-    assert store.list_sessions(PrincipalId("u_1")) == []
+    assert store.sessions.list_of(PrincipalId("u_1")) == []
 
     assert ask(server.port, b"EXISTS {idn}:sessions:u_1\r\n") == b":0\r\n"
 
 
 def test_a_list_of_sessions_goes_a_day_after_the_last_of_them(server: RedisServer, store: RedisStore) -> None:
     last = soon() + timedelta(hours=1)
-    store.create_session(samples.a_session("s1", expire_time=last))
-    store.create_session(samples.a_session("s2", expire_time=soon()))
-    store.list_sessions(PrincipalId("u_1"), before="unknown")
+    store.sessions.create(samples.a_session("s1", expire_time=last))
+    store.sessions.create(samples.a_session("s2", expire_time=soon()))
+    store.sessions.list_of(PrincipalId("u_1"), before="unknown")
 
     seconds = ask(server.port, b"EXPIRETIME {idn}:sessions:u_1\r\n")
 
@@ -67,8 +67,8 @@ def test_a_list_of_sessions_goes_a_day_after_the_last_of_them(server: RedisServe
 
 def test_something_used_up_is_forgotten_a_day_after_its_time(server: RedisServer, store: RedisStore) -> None:
     until = soon()
-    store.consume("jti", until)
-    store.consume("jti", until + timedelta(hours=1))
+    store.single_use.consume("jti", until)
+    store.single_use.consume("jti", until + timedelta(hours=1))
 
     seconds = ask(server.port, b"EXPIRETIME {idn}:used:jti\r\n")
 
@@ -84,30 +84,30 @@ def test_users_of_an_older_store_are_found_renamed_and_deleted_by_their_names(
     with closing(redis.Redis(port=server.port)) as old:
         for user in users:
             value, name = encode_record(user), user.username.lower()
-            fields = {"value": value, "username": name, "revision": f"{store.head().epoch}.0"}
+            fields = {"value": value, "username": name, "revision": f"{store.log.head().epoch}.0"}
             old.hset(f"{{idn}}:user:{user.id}", mapping=fields)
             old.hset("{idn}:usernames", name, user.id)
             old.zadd("{idn}:index:user", {user.id: 0})
-    found = store.find_user("ALICE")
+    found = store.records.find_user("ALICE")
     assert found is not None
     assert found.record == users[0]
 
     with pytest.raises(AlreadyExistsError):
-        store.create(samples.a_user("u_3", "alice"))
-    store.update(samples.a_user("u_1", "Carol"), expected=found.revision)
-    store.delete(RecordKind.USER, "u_2")
+        store.records.create(samples.a_user("u_3", "alice"))
+    store.records.update(samples.a_user("u_1", "Carol"), expected=found.revision)
+    store.records.delete(RecordKind.USER, "u_2")
 
-    store.create(samples.a_user("u_3", "alice"))
-    store.create(samples.a_user("u_4", "bob"))
-    assert [user.record.id for user in store.list_records(User)] == ["u_1", "u_3", "u_4"]
+    store.records.create(samples.a_user("u_3", "alice"))
+    store.records.create(samples.a_user("u_4", "bob"))
+    assert [user.record.id for user in store.records.list_of(User)] == ["u_1", "u_3", "u_4"]
 
 
 def test_a_client_is_not_found_by_a_certificate_that_it_no_longer_has(
     server: RedisServer, store: RedisStore
 ) -> None:
     """As it may look between the two reads: the name is read first, then the client whose it was."""
-    store.create(samples.a_client("a", certificates=frozenset({"dns:new.example"})))
+    store.records.create(samples.a_client("a", certificates=frozenset({"dns:new.example"})))
     ask(server.port, b"HSET {idn}:names:client dns:old.example a\r\n")
 
-    assert store.find_client("dns:new.example") is not None
-    assert store.find_client("dns:old.example") is None
+    assert store.records.find_client("dns:new.example") is not None
+    assert store.records.find_client("dns:old.example") is None

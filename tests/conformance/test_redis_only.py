@@ -35,13 +35,13 @@ def lines(server: RedisServer, command: str) -> list[str]:
 
 
 def test_the_keys_are_those_of_the_documentation(server: RedisServer, store: RedisStore) -> None:
-    store.deny_token(TokenId("t1"), soon())
-    store.end_session(SessionId("s1"), deny_until=soon(), end_until=soon())
-    store.raise_generation(EVERYONE, above=0, request_id="r1")
-    store.create(first_party_client())
-    store.create(samples.a_user())
-    store.create_session(replace(samples.a_session(expire_time=soon()), session_id=SessionId("s2")))
-    store.heartbeat("p1")
+    store.facts.deny_token(TokenId("t1"), soon())
+    store.facts.end_session(SessionId("s1"), deny_until=soon(), end_until=soon())
+    store.facts.raise_generation(EVERYONE, above=0, request_id="r1")
+    store.records.create(first_party_client())
+    store.records.create(samples.a_user())
+    store.sessions.create(replace(samples.a_session(expire_time=soon()), session_id=SessionId("s2")))
+    store.log.heartbeat("p1")
 
     found = lines(server, "KEYS *")
 
@@ -54,7 +54,7 @@ def test_the_keys_are_those_of_the_documentation(server: RedisServer, store: Red
 
 def test_a_denial_is_deleted_by_itself_a_day_after_it_ended(server: RedisServer, store: RedisStore) -> None:
     until = soon()
-    store.deny_token(TokenId("t1"), until)
+    store.facts.deny_token(TokenId("t1"), until)
 
     seconds = ask(server.port, b"EXPIRETIME {idn}:deny:t1\r\n")
 
@@ -62,8 +62,8 @@ def test_a_denial_is_deleted_by_itself_a_day_after_it_ended(server: RedisServer,
 
 
 FACTS: dict[str, Callable[[Store], Appended]] = {
-    "a denial": lambda s: s.deny_token(TokenId("t1"), samples.LATER),
-    "the end of a session": lambda s: s.end_session(
+    "a denial": lambda s: s.facts.deny_token(TokenId("t1"), samples.LATER),
+    "the end of a session": lambda s: s.facts.end_session(
         SessionId("s1"), deny_until=samples.LATER, end_until=samples.MUCH_LATER
     ),
 }
@@ -77,11 +77,11 @@ def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
     state(store)
     ask(server.port, b"DEL {idn}:log\r\n")
     ask(server.port, b"HSET {idn}:log:head epoch second position 0\r\n")
-    store.adopt(Epoch("second"))
+    store.log.adopt(Epoch("second"))
 
     again = state(store)
 
-    (entry,) = store.read(0, 10).entries
+    (entry,) = store.log.read(0, 10).entries
     assert again.changes == ((entry.change, entry.link),)
     assert again.revision == Revision(epoch=Epoch("second"), position=1, link=entry.link)
 
@@ -97,35 +97,35 @@ def test_a_fact_whose_entry_is_gone_from_the_log_is_appended_again(
     again = FACTS[name](store)
 
     assert again.revision.position == 3
-    assert store.read(2, 1).entries[0].change == again.changes[0][0]
+    assert store.log.read(2, 1).entries[0].change == again.changes[0][0]
 
 
 def test_a_longer_state_that_lost_its_entry_is_appended_in_full(
     server: RedisServer, store: RedisStore
 ) -> None:
     """A denial is never shortened, neither by the repair of the log."""
-    store.deny_token(TokenId("t1"), samples.MUCH_LATER)
+    store.facts.deny_token(TokenId("t1"), samples.MUCH_LATER)
     ask(server.port, b"XDEL {idn}:log 1-0\r\n")
 
-    again = store.deny_token(TokenId("t1"), samples.LATER)
+    again = store.facts.deny_token(TokenId("t1"), samples.LATER)
 
     assert again.revision.position == 2
-    assert again.changes == store.deny_token(TokenId("t1"), samples.MUCH_LATER).changes
-    assert store.read(1, 1).entries[0].change == again.changes[0][0]
+    assert again.changes == store.facts.deny_token(TokenId("t1"), samples.MUCH_LATER).changes
+    assert store.log.read(1, 1).entries[0].change == again.changes[0][0]
 
 
 def test_a_request_id_is_one_thing_and_the_principal_another(store: RedisStore) -> None:
     """Both may hold a colon; together they must not read as another pair."""
-    store.raise_generation(PrincipalId("a:b"), above=0, request_id="c")
-    store.raise_generation(PrincipalId("a"), above=0, request_id="b:c")
+    store.facts.raise_generation(PrincipalId("a:b"), above=0, request_id="c")
+    store.facts.raise_generation(PrincipalId("a"), above=0, request_id="b:c")
 
-    assert set(store.generations()) == {"a:b", "a"}
+    assert set(store.log.generations()) == {"a:b", "a"}
 
 
 def test_a_raise_without_a_request_id_is_remembered_for_a_minute_only(
     server: RedisServer, store: RedisStore
 ) -> None:
-    store.raise_generation(EVERYONE, above=0, request_id=None)
+    store.facts.raise_generation(EVERYONE, above=0, request_id=None)
 
     (key,) = [line for line in lines(server, "KEYS {idn}:request:*") if "call/" in line]
     seconds = ask(server.port, f"TTL {key}\r\n".encode())
@@ -133,8 +133,8 @@ def test_a_raise_without_a_request_id_is_remembered_for_a_minute_only(
 
 
 WRITES: dict[str, Callable[[Store], object]] = {
-    "create": lambda s: s.create(samples.a_user("u_2", "bob"), audit=samples.an_event()),
-    "delete": lambda s: s.delete(RecordKind.USER, "u_1", audit=samples.an_event()),
+    "create": lambda s: s.records.create(samples.a_user("u_2", "bob"), audit=samples.an_event()),
+    "delete": lambda s: s.records.delete(RecordKind.USER, "u_1", audit=samples.an_event()),
 }
 
 
@@ -143,16 +143,16 @@ def test_a_script_that_cannot_append_has_changed_nothing(
     server: RedisServer, store: RedisStore, write: Callable[[Store], object]
 ) -> None:
     """Redis rolls nothing back: a head that lies behind its log makes XADD fail in the midst of a script."""
-    store.create(samples.a_user("u_1", "alice"))
+    store.records.create(samples.a_user("u_1", "alice"))
     ask(server.port, b"HSET {idn}:log:head position 0\r\n")
 
     with pytest.raises(StoreUnavailableError):
         write(store)
 
-    assert [found.record.id for found in store.list_records(User)] == ["u_1"]
-    assert store.find_user("alice") is not None
+    assert [found.record.id for found in store.records.list_of(User)] == ["u_1"]
+    assert store.records.find_user("alice") is not None
     assert ask(server.port, b"HLEN {idn}:usernames\r\n") == b":1\r\n"
-    assert store.read_audit("", 10) == []
+    assert store.audit.read_after("", 10) == []
     ask(server.port, b"HSET {idn}:log:head position 1\r\n")
     write(store)
 
@@ -160,7 +160,7 @@ def test_a_script_that_cannot_append_has_changed_nothing(
 def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
     server: RedisServer, store: RedisStore
 ) -> None:
-    store.deny_token(TokenId("t1"), soon())
+    store.facts.deny_token(TokenId("t1"), soon())
     ask(server.port, b"DEL {idn}:log:head\r\n")
 
     with pytest.raises(AlreadyExistsError, match="lost its epoch"):
@@ -170,10 +170,10 @@ def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
 def test_whatever_has_an_end_is_deleted_a_day_after_it(server: RedisServer, store: RedisStore) -> None:
     """Decisions compare times: a server whose clock was ahead for hours has deleted nothing that counts."""
     end = soon()
-    store.create_session(samples.a_session("s1", expire_time=end))
-    assert store.replace_session(samples.a_session("s1", expire_time=end), expected_version=1)
-    store.end_session(SessionId("s2"), deny_until=end, end_until=end + timedelta(minutes=1))
-    store.consume("jti", end)
+    store.sessions.create(samples.a_session("s1", expire_time=end))
+    assert store.sessions.replace(samples.a_session("s1", expire_time=end), expected_version=1)
+    store.facts.end_session(SessionId("s2"), deny_until=end, end_until=end + timedelta(minutes=1))
+    store.single_use.consume("jti", end)
 
     ends = {"idn:s:{s1}": 0, "{idn}:sessions:u_1": 0, "{idn}:used:jti": 0, "{idn}:ended:s2": 60}
     for key, later in ends.items():
@@ -182,7 +182,7 @@ def test_whatever_has_an_end_is_deleted_a_day_after_it(server: RedisServer, stor
 
 
 def test_a_request_is_forgotten_a_day_after_its_day(server: RedisServer, store: RedisStore) -> None:
-    store.raise_generation(EVERYONE, above=0, request_id="r1")
+    store.facts.raise_generation(EVERYONE, above=0, request_id="r1")
     seconds = int(ask(server.port, b"TTL {idn}:request:r1\r\n").strip().lstrip(b":"))
     assert 2 * DAY - 60 <= seconds <= 2 * DAY
 
@@ -190,11 +190,11 @@ def test_a_request_is_forgotten_a_day_after_its_day(server: RedisServer, store: 
 def test_scripts_are_loaded_again_after_they_were_flushed(server: RedisServer, store: RedisStore) -> None:
     ask(server.port, b"SCRIPT FLUSH\r\n")
 
-    assert store.deny_token(TokenId("t1"), soon()).revision.position == 1
+    assert store.facts.deny_token(TokenId("t1"), soon()).revision.position == 1
 
 
 def test_a_server_that_is_set_up_well_has_nothing_to_find(store: RedisStore) -> None:
-    assert store.check("local", allow_unsafe=False) == []
+    assert store.check(Demands(durability="local")) == []
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_server_that_is_set_up_badly_is_found_with_what_to_do(
 ) -> None:
     server.configure(name, value)
 
-    (finding,) = store.check(durability, allow_unsafe=False)
+    (finding,) = store.check(Demands(durability=durability))
 
     assert finding.severity == severity
     assert fix in finding.fix
@@ -221,7 +221,7 @@ def test_a_server_that_is_set_up_badly_is_found_with_what_to_do(
 def test_eviction_may_be_allowed_and_is_still_mentioned(server: RedisServer, store: RedisStore) -> None:
     server.configure("maxmemory-policy", "allkeys-lru")
 
-    (finding,) = store.check("local", allow_unsafe=True)
+    (finding,) = store.check(Demands(durability="local", allow_unsafe=True))
 
     assert finding.severity == "warn"
 
@@ -232,7 +232,7 @@ def test_a_server_that_keeps_nothing_is_mentioned_when_unsynced(
     server.configure("appendonly", "no")
     server.configure("save", '""')
 
-    (finding,) = store.check("unsynced", allow_unsafe=False)
+    (finding,) = store.check(Demands(durability="unsynced"))
 
     assert finding.severity == "warn"
     assert "nothing on disk" in finding.what
@@ -245,7 +245,7 @@ def test_a_server_that_hides_its_set_up_is_refused_unless_the_operator_vouches_f
     ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
     guarded = RedisStore.connect(f"redis://guarded:pw@127.0.0.1:{server.port}/0")
 
-    (finding,) = guarded.check_all(Demands(durability="local", config_unchecked=unchecked))
+    (finding,) = guarded.check(Demands(durability="local", config_unchecked=unchecked))
     guarded.close()
 
     assert finding.severity == severity
@@ -259,7 +259,7 @@ def test_a_server_that_hides_its_set_up_still_tells_that_it_evicts(
     ask(server.port, b"ACL SETUSER guarded on >pw ~* &* +@all -config\r\n")
     guarded = RedisStore.connect(f"redis://guarded:pw@127.0.0.1:{server.port}/0")
 
-    refused, _ = guarded.check("local", allow_unsafe=False)
+    refused, _ = guarded.check(Demands(durability="local"))
     guarded.close()
 
     assert refused.severity == "refuse"
@@ -272,38 +272,38 @@ def test_a_server_that_is_away_is_not_taken_for_one_that_hides(
     server.kill()
 
     with pytest.raises(StoreUnavailableError):
-        store.check("local", allow_unsafe=False)
+        store.check(Demands(durability="local"))
 
 
 def test_a_raise_that_the_table_of_generations_holds_is_not_made_again_under_a_new_epoch(
     server: RedisServer, store: RedisStore
 ) -> None:
-    first = store.raise_generation(EVERYONE, above=0, request_id="r1")
+    first = store.facts.raise_generation(EVERYONE, above=0, request_id="r1")
     samples.deny(store, 2)
-    store.renew(store.head().epoch, Epoch("second"))
-    store.adopt(Epoch("second"))
+    store.log.renew(store.log.head().epoch, Epoch("second"))
+    store.log.adopt(Epoch("second"))
 
-    again = store.raise_generation(EVERYONE, above=0, request_id="r1")
+    again = store.facts.raise_generation(EVERYONE, above=0, request_id="r1")
 
     assert again.changes == first.changes
-    assert again.revision == store.head().revision
-    assert store.head().position == 3
+    assert again.revision == store.log.head().revision
+    assert store.log.head().position == 3
 
 
 def test_an_entry_that_was_added_and_taken_away_again_stops_no_write(
     server: RedisServer, store: RedisStore
 ) -> None:
     """No other could be appended: the stream gives out no smaller id. A new epoch begins behind it."""
-    store.deny_token(TokenId("t1"), samples.LATER)
+    store.facts.deny_token(TokenId("t1"), samples.LATER)
     answer = ask(server.port, b"XADD {idn}:log * x y\r\n")
     id_ = answer.split(b"\r\n")[1]
     ask(server.port, b"XDEL {idn}:log " + id_ + b"\r\n")
 
-    head = store.heartbeat("p")
+    head = store.log.heartbeat("p")
     assert not head.whole
-    store.adopt(store.renew(head.epoch, new_epoch()))
-    assert store.heartbeat("p").whole
-    store.deny_token(TokenId("t2"), samples.LATER)
-    assert [entry.change for entry in store.read(0, 10).entries] == [
+    store.log.adopt(store.log.renew(head.epoch, new_epoch()))
+    assert store.log.heartbeat("p").whole
+    store.facts.deny_token(TokenId("t2"), samples.LATER)
+    assert [entry.change for entry in store.log.read(0, 10).entries] == [
         TokenDenied(token_id=TokenId(name), deny_until=samples.LATER) for name in ("t1", "t2")
     ]

@@ -27,24 +27,24 @@ def soon() -> datetime:
 
 
 def test_a_restart_of_the_server_is_survived_with_everything(server: RedisServer, store: RedisStore) -> None:
-    revision = store.deny_token(TokenId("t1"), soon()).revision
+    revision = store.facts.deny_token(TokenId("t1"), soon()).revision
     server.kill()
     with pytest.raises(StoreUnavailableError):
-        store.head()
+        store.log.head()
     server.start()
 
-    assert store.head().revision == revision
-    assert store.deny_token(TokenId("t1"), soon() - timedelta(minutes=1)).revision == revision
+    assert store.log.head().revision == revision
+    assert store.facts.deny_token(TokenId("t1"), soon() - timedelta(minutes=1)).revision == revision
 
 
 def test_a_server_that_does_not_answer_is_given_up_in_time(server: RedisServer, store: RedisStore) -> None:
     server.pause()
     try:
         with pytest.raises(StoreUnavailableError):
-            store.heartbeat("p1")
+            store.log.heartbeat("p1")
     finally:
         server.resume()
-    assert store.heartbeat("p1").position == 0
+    assert store.log.heartbeat("p1").position == 0
 
 
 def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
@@ -56,7 +56,7 @@ def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
     def call(_: int) -> float:
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            store.head()
+            store.log.head()
         return time.monotonic() - started
 
     server.pause()
@@ -74,12 +74,12 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
     server.pause()
     try:
         with pytest.raises(StoreUnavailableError):
-            store.generations()
+            store.log.generations()
     finally:
         server.resume()
 
-    assert store.head().position == 0
-    assert store.generations() == {}
+    assert store.log.head().position == 0
+    assert store.log.generations() == {}
 
 
 def test_connections_that_the_server_has_closed_cost_no_write(server: RedisServer, store: RedisStore) -> None:
@@ -89,16 +89,16 @@ def test_connections_that_the_server_has_closed_cost_no_write(server: RedisServe
     ask(server.port, b"CLIENT KILL TYPE normal\r\n")
 
     for number in range(8):
-        store.create(samples.a_client(f"client-{number}"))
+        store.records.create(samples.a_client(f"client-{number}"))
 
-    assert len(store.list_records(type(samples.a_client()))) == 8
+    assert len(store.records.list_of(type(samples.a_client()))) == 8
 
 
 def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: RedisStore) -> None:
     ask(server.port, b"REPLICAOF 127.0.0.1 1\r\n")
 
     with pytest.raises(StoreUnavailableError, match="ReadOnly"):
-        store.heartbeat("p1")
+        store.log.heartbeat("p1")
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis://:hunter2@127.0.0.1:{}/0"])
@@ -118,7 +118,7 @@ def test_a_wait_ends_when_the_store_is_closed(server: RedisServer) -> None:
 
     def wait() -> None:
         try:
-            store.wait(0, 2 * PATIENCE)
+            store.log.wait(0, 2 * PATIENCE)
         except StoreUnavailableError:
             ended.set()
 
@@ -134,7 +134,7 @@ def test_a_full_server_is_unavailable_and_not_a_bug(server: RedisServer, store: 
     server.configure("maxmemory", "1")
 
     with pytest.raises(StoreUnavailableError, match=r"OOM|OutOfMemory"):
-        store.deny_token(TokenId("t1"), soon())
+        store.facts.deny_token(TokenId("t1"), soon())
 
 
 @pytest.mark.parametrize(

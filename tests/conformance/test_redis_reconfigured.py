@@ -65,7 +65,7 @@ def opened(server: TunedServer, event_log: Events, **demands: Any) -> RedisStore
     demanded = Demands(**{"durability": "local"} | demands)
     store = RedisStore.connect(server.url, timeout=1.0, demands=demanded, event_log=event_log)
     store.initialise(new_epoch())
-    store.heartbeat("control", RETENTION)
+    store.log.heartbeat("control", RETENTION)
     return store
 
 
@@ -93,14 +93,14 @@ def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
     with closing(opened(server, event_log)) as store:
         server.configure(name, wrong)
 
-        assert fails(lambda: store.heartbeat("p", RETENTION))
+        assert fails(lambda: store.log.heartbeat("p", RETENTION))
         for call in (*samples.MUTATIONS.values(), *samples.READS.values()):
             with pytest.raises(UnsafeStoreError, match=f"CONFIG SET {name} {right}"):
                 call(store)
 
         server.configure(name, right)
-        until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
-        store.deny_token(TokenId("after"), samples.LATER)
+        until(lambda: not fails(lambda: store.log.heartbeat("p", RETENTION)))
+        store.facts.deny_token(TokenId("after"), samples.LATER)
     assert event_log.names == ["store_refused", "store_mended"]
     assert f"CONFIG SET {name} {right}" in str(event_log.all[0][1]["fix"])
 
@@ -114,9 +114,9 @@ def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_
     try:
         with closing(opened(server, event_log)) as store:
             for _ in range(10):
-                until(lambda: not fails(lambda: store.heartbeat("just looked", RETENTION)))
+                until(lambda: not fails(lambda: store.log.heartbeat("just looked", RETENTION)))
                 server.configure("appendonly", "no")
-                assert fails(lambda: store.deny_token(TokenId("t1"), samples.LATER))
+                assert fails(lambda: store.facts.deny_token(TokenId("t1"), samples.LATER))
                 server.configure("appendonly", "yes")
     finally:
         server.stop()
@@ -128,12 +128,12 @@ def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_aga
     with closing(opened(server, event_log)) as store:
         say(server.port, "REPLICAOF 127.0.0.1 1")
 
-        until(lambda: fails(lambda: store.heartbeat("p", RETENTION)))
+        until(lambda: fails(lambda: store.log.heartbeat("p", RETENTION)))
         with pytest.raises(UnsafeStoreError, match="is a replica"):
-            until(lambda: bool(store.head()) and False)
+            until(lambda: bool(store.log.head()) and False)
 
         say(server.port, "REPLICAOF NO ONE")
-        until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
+        until(lambda: not fails(lambda: store.log.heartbeat("p", RETENTION)))
     assert event_log.names == ["store_refused", "store_mended"]
 
 
@@ -148,11 +148,11 @@ def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
             for number in range(400):
                 say(server.port, f"SET filler{number} x")
             server.configure("appendonly", "no")
-            until(lambda: fails(lambda: store.heartbeat("p", RETENTION)))
+            until(lambda: fails(lambda: store.log.heartbeat("p", RETENTION)))
             server.configure("appendonly", "yes")
             until(lambda: "aof_rewrite_in_progress:1" in say(server.port, "INFO persistence"))
 
-            until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
+            until(lambda: not fails(lambda: store.log.heartbeat("p", RETENTION)))
 
             assert "aof_rewrite_in_progress:0" in say(server.port, "INFO persistence")
     finally:
@@ -170,14 +170,14 @@ def test_a_primary_that_no_longer_needs_its_replicas_is_found_where_a_failover_m
             RedisStore.connect(group.url, timeout=1.0, demands=demands, event_log=event_log)
         ) as store:
             store.initialise(new_epoch())
-            store.heartbeat("control", RETENTION)
+            store.log.heartbeat("control", RETENTION)
             group.primary.configure("min-replicas-to-write", "0")
 
             with pytest.raises(UnsafeStoreError, match="min-replicas-to-write 1"):
-                until(lambda: bool(store.heartbeat("p", RETENTION)) and False)
+                until(lambda: bool(store.log.heartbeat("p", RETENTION)) and False)
 
             group.primary.configure("min-replicas-to-write", "1")
-            until(lambda: not fails(lambda: store.heartbeat("p", RETENTION)))
+            until(lambda: not fails(lambda: store.log.heartbeat("p", RETENTION)))
     finally:
         group.stop()
     assert event_log.names == ["store_refused", "store_mended"]

@@ -40,7 +40,7 @@ def soon() -> datetime:
 
 def denied(store: RedisStore, token_id: str) -> bool:
     try:
-        store.deny_token(TokenId(token_id), soon())
+        store.facts.deny_token(TokenId(token_id), soon())
     except StoreUnavailableError:
         return False
     return True
@@ -49,7 +49,7 @@ def denied(store: RedisStore, token_id: str) -> bool:
 def test_the_primary_is_found_and_another_one_followed_after_it_has_died(
     group: SentinelGroup, store: RedisStore
 ) -> None:
-    store.heartbeat("before", timedelta(days=1))
+    store.log.heartbeat("before", timedelta(days=1))
     group.primary.kill()
 
     until(lambda: denied(store, "after"))
@@ -62,7 +62,7 @@ def test_a_primary_that_was_only_silent_gets_no_more_writes_when_it_is_back(
     group: SentinelGroup, store: RedisStore
 ) -> None:
     """Its connections are still open in the pool, and for a while it takes itself for the primary."""
-    store.heartbeat("before", timedelta(days=1))
+    store.log.heartbeat("before", timedelta(days=1))
     with paused(group.primary):
         until(lambda: denied(store, "meanwhile"))
 
@@ -92,7 +92,7 @@ def test_primaries_that_would_go_on_alone_are_refused(group: SentinelGroup) -> N
         RedisStore.connect(group.url, demands=DEMANDS)
 
     store = RedisStore.connect(group.url)
-    (finding,) = store.check_all(DEMANDS)
+    (finding,) = store.check(DEMANDS)
     store.close()
     assert finding.severity == "refuse"
     assert "CONFIG SET min-replicas-to-write 1" in finding.fix

@@ -42,7 +42,7 @@ def test_the_store_works_over_tls_with_a_client_certificate(secure: Secure) -> N
 
     samples.deny(store, 3)
 
-    assert store.head().position == 3
+    assert store.log.head().position == 3
     store.close()
 
 

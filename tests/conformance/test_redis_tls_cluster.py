@@ -82,7 +82,7 @@ def session_on(number: int) -> SessionId:
 
 def denied(store: RedisStore, token_id: str) -> bool:
     try:
-        store.deny_token(TokenId(token_id), samples.LATER)
+        store.facts.deny_token(TokenId(token_id), samples.LATER)
     except StoreUnavailableError:
         return False
     return True
@@ -91,7 +91,7 @@ def denied(store: RedisStore, token_id: str) -> bool:
 def test_sessions_lie_on_every_server_and_all_else_on_one(group: ClusterGroup, store: RedisStore) -> None:
     assert denied(store, "t1")
     for number in range(3):
-        store.create_session(samples.a_session(session_on(number)))
+        store.sessions.create(samples.a_session(session_on(number)))
 
     keys = [say(server.port, "KEYS *") for server in group.servers]
 
@@ -104,22 +104,22 @@ def test_one_server_is_enough_to_find_the_others(
 ) -> None:
     sessions = [session_on(number) for number in range(3)]
     for sid in sessions:
-        store.create_session(samples.a_session(sid))
+        store.sessions.create(samples.a_session(sid))
 
     other = RedisStore.connect(f"rediss+cluster://127.0.0.1:{group.servers[2].public_port}{tls.query()}")
 
-    assert None not in [other.read_session(sid) for sid in sessions]
+    assert None not in [other.sessions.read(sid) for sid in sessions]
     other.close()
 
 
 def test_a_slot_that_has_moved_is_followed_at_once(group: ClusterGroup, store: RedisStore) -> None:
     """The server that sends elsewhere says so with a TLS port, too."""
     sid = session_on(1)
-    store.read_session(sid)
+    store.sessions.read(sid)
     slot = slot_of(keyspace.session(sid))
     group.move(slot, 2)
     try:
-        store.create_session(samples.a_session(sid))
+        store.sessions.create(samples.a_session(sid))
 
         assert say(group.servers[2].port, f"EXISTS {keyspace.session(sid)}") == ":1\r\n"
     finally:
@@ -168,9 +168,9 @@ def test_every_server_must_be_vouched_for_whatever_the_others_say(mixed: Cluster
     store = RedisStore.connect(mixed.url + tls.query(), timeout=2.0)
     store.initialise(new_epoch())
 
-    store.create_session(samples.a_session(session_on(1)))
+    store.sessions.create(samples.a_session(session_on(1)))
     with pytest.raises(StoreUnavailableError, match=r"\(ConnectionError\)"):
-        store.create_session(samples.a_session(session_on(2)))
+        store.sessions.create(samples.a_session(session_on(2)))
 
     store.close()
 
@@ -187,5 +187,5 @@ def test_servers_are_found_by_the_names_that_their_certificates_have(tmp_path: P
         store = RedisStore.connect(group.url.replace("127.0.0.1", "localhost") + tls.query(), timeout=2.0)
         store.initialise(new_epoch())
         for number in range(3):
-            store.create_session(samples.a_session(session_on(number)))
+            store.sessions.create(samples.a_session(session_on(number)))
         store.close()

@@ -41,7 +41,7 @@ def group(tmp_path_factory: pytest.TempPathFactory, tls: RedisTls) -> Iterator[S
 
 def denied(store: RedisStore, token_id: str) -> bool:
     try:
-        store.deny_token(TokenId(token_id), datetime.now(UTC) + timedelta(hours=1))
+        store.facts.deny_token(TokenId(token_id), datetime.now(UTC) + timedelta(hours=1))
     except StoreUnavailableError:
         return False
     return True

@@ -21,21 +21,21 @@ from tests.conformance.samples import LATER
 from tests.conformance.test_repair import OWN_WRITES, Silent
 from tests.redis_topology import TunedServer, info, say, until
 
-_WRITES: Final = ("deny_token", "end_session", "raise_generation", "repair", "renew", "rebuild", "trim")
+_WRITES: Final = ("repair", "renew", "rebuild", "trim")
 
 
 class Split:
-    """A store whose writes go to `writing`, and whose reading goes to `reading`."""
+    """The log of a store whose writes go to `writing`, and whose reading goes to `reading`."""
 
     def __init__(self, reading: RedisStore, writing: RedisStore) -> None:
         self.reading, self.writing = reading, writing
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.writing if name in _WRITES else self.reading, name)
+        return getattr((self.writing if name in _WRITES else self.reading).log, name)
 
     def adopt(self, epoch: Any) -> None:
-        self.reading.adopt(epoch)
-        self.writing.adopt(epoch)
+        self.reading.log.adopt(epoch)
+        self.writing.log.adopt(epoch)
 
 
 class Site:
@@ -52,7 +52,7 @@ class Site:
         until(lambda: "state=online" in info(self._deposed.port).get("slave0", ""))
         self.deposed = self._connect(self._deposed)
         self.deposed.initialise(new_epoch())
-        self.deposed.deny_token(TokenId("before"), LATER)
+        self.deposed.facts.deny_token(TokenId("before"), LATER)
         self.elected = self._connect(self._elected)
         until(lambda: self._has_all())
         self.store = Split(self.deposed, self.deposed)
@@ -73,7 +73,7 @@ class Site:
 
     def newcomer(self) -> Replica:
         """A process that has just started on the server that was elected."""
-        return self._follow(self._connect(self._elected))
+        return self._follow(self._connect(self._elected).log)
 
     def _has_all(self) -> bool:
         offset = info(self._deposed.port)["master_repl_offset"]
@@ -84,8 +84,8 @@ class Site:
         self._stack.callback(store.close)
         return store
 
-    def _follow(self, store: Any) -> Replica:
-        replica = Replica(store, self.clock, self.event_log, ReplicaConfig())
+    def _follow(self, log: Any) -> Replica:
+        replica = Replica(log, self.clock, self.event_log, ReplicaConfig())
         replica.load()
         replica.heartbeat("p")
         return replica
@@ -109,7 +109,7 @@ def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_i
     """It has the fact, so that sending it there once more confirms it, and changes nothing."""
     site.elect()
     written = OWN_WRITES[name](site.deposed)
-    site.elected.deny_token(TokenId("meanwhile"), LATER)
+    site.elected.facts.deny_token(TokenId("meanwhile"), LATER)
     site.process.heartbeat("p")
     site.process.learn(written)
     for _ in range(3):  # as often as it is tried
@@ -135,7 +135,7 @@ def test_what_the_deposed_one_confirms_before_the_other_has_gone_as_far_is_sent_
     site.process.add_unconfirmed(replace(fact, origin=link) if isinstance(fact, GenerationRaised) else fact)
     site.process.maintenance.do()
     assert site.process.maintenance.unconfirmed == 0, "confirmed, but not yet read"
-    site.elected.deny_token(TokenId("meanwhile"), LATER)
+    site.elected.facts.deny_token(TokenId("meanwhile"), LATER)
     site.process.heartbeat("p")
     site.notice()
 
@@ -148,7 +148,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 ) -> None:
     site.elect()
     site.process.learn(OWN_WRITES[name](site.deposed))
-    site.process.learn(site.elected.deny_token(TokenId("on-elected"), LATER))
+    site.process.learn(site.elected.facts.deny_token(TokenId("on-elected"), LATER))
     site.process.heartbeat("p")
     site.notice()
 
@@ -158,7 +158,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
     """Both have the new epoch, and only one of them what is put back."""
     for number in range(600):
-        site.process.learn(site.deposed.deny_token(TokenId(f"t{number}"), LATER))
+        site.process.learn(site.deposed.facts.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")
     say(site._deposed.port, "DEL {idn}:log")
     for number in range(600):
@@ -166,7 +166,7 @@ def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Si
     site.process.heartbeat("p")  # which finds entries missing, and renews the epoch
     site.elect()
     site.process.maintenance.do()
-    site.elected.deny_token(TokenId("meanwhile"), LATER)
+    site.elected.facts.deny_token(TokenId("meanwhile"), LATER)
     site.process.heartbeat("p")
     site.notice()
 

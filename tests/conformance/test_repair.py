@@ -32,9 +32,11 @@ FACTS: list[Fact] = [
 ]
 
 OWN_WRITES: dict[str, Callable[[Store], Appended]] = {
-    "a denial": lambda s: s.deny_token(TokenId("t1"), LATER),
-    "the end of a session": lambda s: s.end_session(SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
-    "a raise": lambda s: s.raise_generation(ALICE, above=0, request_id=None),
+    "a denial": lambda s: s.facts.deny_token(TokenId("t1"), LATER),
+    "the end of a session": lambda s: s.facts.end_session(
+        SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER
+    ),
+    "a raise": lambda s: s.facts.raise_generation(ALICE, above=0, request_id=None),
 }
 
 
@@ -54,7 +56,7 @@ class Silent:
 def follow(backend: Backend) -> tuple[Store, Replica, Silent]:
     """Another process: its own store, and a replica that has read the log."""
     store, event_log = backend.open(), Silent()
-    replica = Replica(store, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
+    replica = Replica(store.log, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
     replica.load()
     replica.heartbeat("p")
     return store, replica, event_log
@@ -69,21 +71,21 @@ def changes(store: Store) -> list[object]:
 
 def test_a_new_epoch_is_set_once_whoever_comes_first(store: Store, backend: Backend) -> None:
     deny(store, 2)
-    found = store.head()
-    assert store.renew(found.epoch, Epoch("a1")) == "a1"
-    assert backend.open().renew(found.epoch, Epoch("b2")) == "a1"
+    found = store.log.head()
+    assert store.log.renew(found.epoch, Epoch("a1")) == "a1"
+    assert backend.open().log.renew(found.epoch, Epoch("b2")) == "a1"
 
-    head = store.head()
+    head = store.log.head()
     assert (head.epoch, head.position, head.link, head.floor) == ("a1", 2, found.link, 2)
     assert len(entries_of(store)) == 2
 
 
 def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: Store) -> None:
-    store.renew(store.head().epoch, new_epoch())
+    store.log.renew(store.log.head().epoch, new_epoch())
     with pytest.raises(StoreReplacedError):
         deny(store)
     with pytest.raises(StoreReplacedError):
-        store.repair(FACTS)
+        store.log.repair(FACTS)
     assert entries_of(store) == ()
 
 
@@ -93,12 +95,12 @@ def test_an_emptied_store_gets_an_epoch_from_who_followed_it_and_from_nobody_els
     deny(store, 3)
     backend.wipe()
     with pytest.raises(StoreUninitializedError):
-        store.renew(Epoch("another"), new_epoch())
-    assert store.renew(None, Epoch("fresh")) == "fresh"
-    assert store.renew(None, Epoch("late")) == "fresh"
-    store.adopt(Epoch("fresh"))
+        store.log.renew(Epoch("another"), new_epoch())
+    assert store.log.renew(None, Epoch("fresh")) == "fresh"
+    assert store.log.renew(None, Epoch("late")) == "fresh"
+    store.log.adopt(Epoch("fresh"))
     deny(store)
-    assert store.head().position - store.head().floor == 1
+    assert store.log.head().position - store.log.head().floor == 1
 
 
 def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
@@ -106,63 +108,63 @@ def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
 ) -> None:
     deny(store, 3)
     backend.lose_entries(1, rewind=False)
-    assert not store.heartbeat("p").whole
+    assert not store.log.heartbeat("p").whole
 
-    store.renew(store.head().epoch, Epoch("n1"))
-    store.adopt(Epoch("n1"))
-    assert store.heartbeat("p").whole
+    store.log.renew(store.log.head().epoch, Epoch("n1"))
+    store.log.adopt(Epoch("n1"))
+    assert store.log.heartbeat("p").whole
     deny(store)
     assert [entry.position for entry in entries_of(store)] == [1, 4]
-    assert store.heartbeat("p").whole
+    assert store.log.heartbeat("p").whole
 
 
 # restore
 
 
 def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend) -> None:
-    assert store.repair(FACTS).absent == 3
+    assert store.log.repair(FACTS).absent == 3
     assert changes(store) == FACTS
-    assert store.repair(FACTS).absent == 0
-    assert backend.open().repair(FACTS).absent == 0
+    assert store.log.repair(FACTS).absent == 0
+    assert backend.open().log.repair(FACTS).absent == 0
     assert len(entries_of(store)) == 3
-    assert store.generations() == {ALICE: Generation(number=3, link=Link("three"))}
+    assert store.log.generations() == {ALICE: Generation(number=3, link=Link("three"))}
 
 
 @pytest.mark.parametrize("known", [1, 2, 3])
 def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: Store, known: int) -> None:
     """Each of the two may have revoked what was issued in the other, so neither number is the next one."""
     for _ in range(known):
-        store.raise_generation(ALICE, above=0, request_id=None)
+        store.facts.raise_generation(ALICE, above=0, request_id=None)
     other = GenerationRaised(principal=ALICE, number=3, origin=Link("other"))
 
-    assert store.repair([other]).absent == 1
+    assert store.log.repair([other]).absent == 1
 
-    raised = store.generations()[ALICE]
+    raised = store.log.generations()[ALICE]
     assert raised.number == 4
     assert raised.link not in ("other", NO_LINK)
-    assert store.repair([other, other]).absent == 0
+    assert store.log.repair([other, other]).absent == 0
     assert entries_of(store)[-1].change == GenerationRaised(principal=ALICE, number=4)
 
 
 def test_facts_whose_entries_are_gone_are_appended_again(store: Store, backend: Backend) -> None:
     """State that outlived its log proves nothing; the table of generations is read by itself."""
-    store.repair(FACTS)
+    store.log.repair(FACTS)
     backend.lose_entries(0, rewind=True)
-    assert store.repair(FACTS).absent == 2
+    assert store.log.repair(FACTS).absent == 2
     assert changes(store) == FACTS[:2]
 
 
 def test_facts_stand_under_a_new_epoch_if_their_entries_do(store: Store) -> None:
-    store.repair(FACTS)
-    store.renew(store.head().epoch, Epoch("e2"))
-    store.adopt(Epoch("e2"))
-    assert store.repair(FACTS).absent == 0
+    store.log.repair(FACTS)
+    store.log.renew(store.log.head().epoch, Epoch("e2"))
+    store.log.adopt(Epoch("e2"))
+    assert store.log.repair(FACTS).absent == 0
 
 
 def test_what_is_known_longer_wins(store: Store) -> None:
-    store.deny_token(TokenId("t1"), MUCH_LATER)
-    store.end_session(SessionId("s1"), deny_until=MUCH_LATER, end_until=LATER)
-    assert store.repair(FACTS[:2]).absent == 1
+    store.facts.deny_token(TokenId("t1"), MUCH_LATER)
+    store.facts.end_session(SessionId("s1"), deny_until=MUCH_LATER, end_until=LATER)
+    assert store.log.repair(FACTS[:2]).absent == 1
     assert changes(store)[-1] == SessionEnded(
         session_id=SessionId("s1"), deny_until=MUCH_LATER, end_until=MUCH_LATER
     )
@@ -171,99 +173,99 @@ def test_what_is_known_longer_wins(store: Store) -> None:
 def test_a_denial_that_had_its_time_a_day_ago_is_not_put_back(store: Store, clock: FakeClock) -> None:
     """One that ended since is: the clock of the store may be ahead for a moment."""
     clock.advance(LATER + timedelta(days=1) - clock.now())
-    assert store.repair(FACTS[:1]).absent == 0
+    assert store.log.repair(FACTS[:1]).absent == 0
     clock.advance(timedelta(seconds=-1))
-    assert store.repair(FACTS[:1]).absent == 1
+    assert store.log.repair(FACTS[:1]).absent == 1
 
 
 def test_a_higher_generation_in_the_store_stands(store: Store) -> None:
-    store.raise_generation(ALICE, above=6, request_id=None)
-    assert store.repair(FACTS[2:]).absent == 0
-    assert store.generations()[ALICE].number == 7
+    store.facts.raise_generation(ALICE, above=6, request_id=None)
+    assert store.log.repair(FACTS[2:]).absent == 0
+    assert store.log.generations()[ALICE].number == 7
 
 
 def test_two_raises_to_one_number_make_the_next(store: Store) -> None:
     """Each revoked what had been issued under the other."""
-    store.raise_generation(ALICE, above=2, request_id=None)
-    assert store.repair(FACTS[2:]).absent == 1
-    raised = store.generations()[ALICE]
+    store.facts.raise_generation(ALICE, above=2, request_id=None)
+    assert store.log.repair(FACTS[2:]).absent == 1
+    raised = store.log.generations()[ALICE]
     assert raised.number == 4
-    assert raised.link == store.head().link
-    assert store.repair(FACTS[2:]).absent == 0
+    assert raised.link == store.log.head().link
+    assert store.log.repair(FACTS[2:]).absent == 0
 
 
 def test_a_caller_may_say_how_a_raise_will_be_known(store: Store) -> None:
-    store.raise_generation(ALICE, above=2, request_id=None, link=Link("three"))
-    assert store.repair(FACTS[2:]).absent == 0
+    store.facts.raise_generation(ALICE, above=2, request_id=None, link=Link("three"))
+    assert store.log.repair(FACTS[2:]).absent == 0
 
 
 # trim
 
 
 def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock: FakeClock) -> None:
-    store.heartbeat("p", RETENTION)
+    store.log.heartbeat("p", RETENTION)
     deny(store, 3)
     clock.advance(RETENTION - timedelta(seconds=1))
     deny(store, 2)
-    assert store.trim(3) == 0
+    assert store.log.trim(3) == 0
     clock.advance(timedelta(seconds=1))
-    assert store.trim(4) == 0
-    assert store.trim(3) == 3
+    assert store.log.trim(4) == 0
+    assert store.log.trim(3) == 3
     assert [entry.position for entry in entries_of(store)] == [4, 5]
-    head = store.heartbeat("p")
+    head = store.log.heartbeat("p")
     assert (head.floor, head.whole, head.position) == (3, True, 5)
 
 
 def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
     store: Store, clock: FakeClock
 ) -> None:
-    store.heartbeat("p", RETENTION)
+    store.log.heartbeat("p", RETENTION)
     deny(store, 3)
-    store.end_session(SessionId("s1"), deny_until=LATER, end_until=LATER)
+    store.facts.end_session(SessionId("s1"), deny_until=LATER, end_until=LATER)
     clock.advance(RETENTION)
     deny(store, 1)
     changes = [entry.change for entry in entries_of(store)[1:4]]
     keep = [change for change in changes if isinstance(change, TokenDenied | SessionEnded)]
     assert len(keep) == 3
 
-    assert store.trim(4, keep) == 4
+    assert store.log.trim(4, keep) == 4
 
     assert [entry.position for entry in entries_of(store)] == [5, 6, 7, 8]
     assert [entry.change for entry in entries_of(store)[1:]] == keep
-    head = store.heartbeat("p")
+    head = store.log.heartbeat("p")
     assert (head.floor, head.whole, head.position) == (4, True, 8)
 
 
 def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> None:
-    store.heartbeat("p", RETENTION)
+    store.log.heartbeat("p", RETENTION)
     deny(store, 3)
     (first, *_) = entries_of(store)
     assert isinstance(first.change, TokenDenied)
-    assert store.trim(1, [first.change]) == 0
+    assert store.log.trim(1, [first.change]) == 0
     assert len(entries_of(store)) == 3
 
 
 def test_nothing_is_forgotten_before_anybody_has_said_for_how_long(store: Store, clock: FakeClock) -> None:
     deny(store, 3)
     clock.advance(timedelta(days=400))
-    assert store.trim(2) == 0
+    assert store.log.trim(2) == 0
 
 
 def test_the_last_entry_is_never_forgotten(store: Store, clock: FakeClock) -> None:
-    store.heartbeat("p", RETENTION)
+    store.log.heartbeat("p", RETENTION)
     deny(store, 2)
     clock.advance(2 * RETENTION)
-    assert store.trim(2) == 0
-    assert store.trim(9) == 0
-    assert store.trim(1) == 1
+    assert store.log.trim(2) == 0
+    assert store.log.trim(9) == 0
+    assert store.log.trim(1) == 1
 
 
 def test_the_retention_is_the_longest_that_anybody_asked_for(store: Store, clock: FakeClock) -> None:
-    store.heartbeat("p", 2 * RETENTION)
-    assert store.heartbeat("q", RETENTION).retention == 2 * RETENTION
+    store.log.heartbeat("p", 2 * RETENTION)
+    assert store.log.heartbeat("q", RETENTION).retention == 2 * RETENTION
     deny(store, 2)
     clock.advance(RETENTION)
-    assert store.trim(1) == 0
+    assert store.log.trim(1) == 0
 
 
 # all of it, as processes do it
@@ -281,7 +283,7 @@ SPOILS: dict[str, Callable[[Backend], None]] = {
 def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
     store: Store, backend: Backend, spoil: Callable[[Backend], None]
 ) -> None:
-    store.repair(FACTS)
+    store.log.repair(FACTS)
     first, second = follow(backend), follow(backend)
     spoil(backend)
 
@@ -308,9 +310,9 @@ def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
 
 def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Backend) -> None:
     """It comes late: the others have followed the new log for a while."""
-    store.repair(FACTS)
+    store.log.repair(FACTS)
     late = follow(backend)
-    store.deny_token(TokenId("only-late"), LATER)
+    store.facts.deny_token(TokenId("only-late"), LATER)
     late[1].catch_up()
     backend.lose_entries(1, rewind=True)
     early = follow(backend)
@@ -354,14 +356,14 @@ def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
 def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) -> None:
     own, writer, event_log = follow(backend)
     for number in range(3):
-        writer.learn(own.deny_token(TokenId(f"t{number}"), LATER))
+        writer.learn(own.facts.deny_token(TokenId(f"t{number}"), LATER))
     writer.heartbeat("p")
-    writer.learn(own.deny_token(TokenId("t0"), LATER))
+    writer.learn(own.facts.deny_token(TokenId("t0"), LATER))
     writer.heartbeat("p")
     writer.heartbeat("p")
     writer.maintenance.do()
     assert event_log.of("own_writes_lost") == []
-    assert store.head().position == 3
+    assert store.log.head().position == 3
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
@@ -384,12 +386,12 @@ def test_what_is_read_before_its_writer_remembers_it_is_not_lost(
 def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend: Backend) -> None:
     """Its place is then the end of the log, where another entry stands."""
     own, writer, event_log = follow(backend)
-    writer.learn(own.raise_generation(ALICE, above=0, request_id="r"))
+    writer.learn(own.facts.raise_generation(ALICE, above=0, request_id="r"))
     deny(store)
-    store.adopt(store.renew(store.head().epoch, new_epoch()))
+    store.log.adopt(store.log.renew(store.log.head().epoch, new_epoch()))
     writer.heartbeat("p")
     writer.maintenance.do()
-    writer.learn(own.raise_generation(ALICE, above=0, request_id="r"))
+    writer.learn(own.facts.raise_generation(ALICE, above=0, request_id="r"))
     deny(store)
     writer.heartbeat("p")
     writer.maintenance.do()
@@ -409,7 +411,7 @@ def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_
     backend.lose_entries(1, rewind=True, generations=True)
     backend.forget_denial(TokenId("t1"))
     backend.forget_end(SessionId("s1"))
-    store.adopt(store.renew(store.head().epoch, new_epoch()))
+    store.log.adopt(store.log.renew(store.log.head().epoch, new_epoch()))
     writer.heartbeat("p")
     writer.maintenance.do()
     assert len(entries_of(store)) == 1
@@ -435,7 +437,7 @@ def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
     replica.add_unconfirmed(FACTS[0])
     assert "t1" in replica.revocations.denylist, "denied here at once"
 
-    monkeypatch.setattr(own, "repair", _fail)
+    monkeypatch.setattr(own.log, "repair", _fail)
     with pytest.raises(StoreReplacedError):
         replica.maintenance.do()
     assert changes(store) == []
@@ -477,17 +479,17 @@ def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
     """By its monotonic clock: a store whose clock was stepped ahead forgets nothing."""
     _, replica, _ = follow(backend)
     for number in range(5):  # of tokens that expired long ago by any clock
-        store.deny_token(TokenId(f"t{number}"), clock.now() - timedelta(hours=4))
+        store.facts.deny_token(TokenId(f"t{number}"), clock.now() - timedelta(hours=4))
     for _ in range(30):
         clock.advance(RETENTION / 20)
         replica.heartbeat("p")
         replica.maintenance.do()
-    assert store.head().floor == 4
+    assert store.log.head().floor == 4
 
     newcomer = follow(backend)[1]
     newcomer.maintenance.do()
     assert newcomer.is_fresh()
-    assert store.head().floor == 4
+    assert store.log.head().floor == 4
 
 
 def test_the_retention_outlives_every_denial() -> None:

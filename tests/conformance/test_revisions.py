@@ -15,25 +15,27 @@ from tests.conformance.samples import LATER, MUCH_LATER, SOON, a_client, deny, e
 BILLING = PrincipalId("billing")
 
 WRITES: dict[str, Callable[[Store], Appended]] = {
-    "a denial": lambda s: s.deny_token(TokenId("t1"), LATER),
-    "the end of a session": lambda s: s.end_session(SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
-    "a raise": lambda s: s.raise_generation(EVERYONE, above=0, request_id=None),
-    "a raise of a request": lambda s: s.raise_generation(EVERYONE, above=0, request_id="r1"),
-    "a new record": lambda s: s.create(a_client("new")),
-    "a changed record": lambda s: s.update(a_client(disabled=True), expected=etag(s)),
-    "a changed record that revokes": lambda s: s.update(a_client(), expected=etag(s), revoke=True),
-    "a deleted record": lambda s: s.delete(RecordKind.CLIENT, BILLING),
+    "a denial": lambda s: s.facts.deny_token(TokenId("t1"), LATER),
+    "the end of a session": lambda s: s.facts.end_session(
+        SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER
+    ),
+    "a raise": lambda s: s.facts.raise_generation(EVERYONE, above=0, request_id=None),
+    "a raise of a request": lambda s: s.facts.raise_generation(EVERYONE, above=0, request_id="r1"),
+    "a new record": lambda s: s.records.create(a_client("new")),
+    "a changed record": lambda s: s.records.update(a_client(disabled=True), expected=etag(s)),
+    "a changed record that revokes": lambda s: s.records.update(a_client(), expected=etag(s), revoke=True),
+    "a deleted record": lambda s: s.records.delete(RecordKind.CLIENT, BILLING),
 }
 
 REPEATED: dict[str, Callable[[Store], Appended]] = {
-    "a denial": lambda s: s.deny_token(TokenId("t1"), SOON),
+    "a denial": lambda s: s.facts.deny_token(TokenId("t1"), SOON),
     "the end of a session": WRITES["the end of a session"],
     "a raise of a request": WRITES["a raise of a request"],
 }
 
 
 def etag(store: Store) -> Revision:
-    found = store.get(Client, BILLING)
+    found = store.records.get(Client, BILLING)
     assert found is not None
     return found.revision
 
@@ -41,16 +43,16 @@ def etag(store: Store) -> Revision:
 def place(store: Store, position: int) -> Revision:
     """As the log itself has it."""
     (link,) = (entry.link for entry in entries_of(store) if entry.position == position)
-    return Revision(epoch=store.head().epoch, position=position, link=link)
+    return Revision(epoch=store.log.head().epoch, position=position, link=link)
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_returns_the_place_of_its_last_entry_with_its_link(store: Store, name: str) -> None:
-    store.create(a_client())
+    store.records.create(a_client())
     appended = WRITES[name](store)
 
-    assert appended.revision == place(store, store.head().position)
-    assert appended.revision == store.head().revision
+    assert appended.revision == place(store, store.log.head().position)
+    assert appended.revision == store.log.head().revision
     assert appended.revision.link == appended.changes[-1][1]
 
 
@@ -68,73 +70,75 @@ def test_a_repetition_under_a_new_epoch_returns_a_place_that_the_log_has(store: 
     first = WRITES[name](store)
     deny(store, 2)
     epoch = new_epoch()
-    store.adopt(store.renew(store.head().epoch, epoch))
+    store.log.adopt(store.log.renew(store.log.head().epoch, epoch))
 
     repeated = REPEATED[name](store)
 
     assert repeated.revision.epoch == epoch != first.revision.epoch
     assert repeated.revision == place(store, repeated.revision.position)
-    assert store.head().position == 3, "nothing was appended"
+    assert store.log.head().position == 3, "nothing was appended"
 
 
 def test_the_start_of_a_log_has_no_link_to_name(store: Store) -> None:
-    head = store.head()
+    head = store.log.head()
     assert str(head.revision) == f"{head.epoch}.0.-"
 
 
 @pytest.mark.parametrize("revoke", [False, True], ids=["plain", "revoking"])
 def test_what_a_write_returns_is_the_etag_of_its_record(store: Store, revoke: bool) -> None:
-    created = store.create(a_client())
+    created = store.records.create(a_client())
     assert etag(store) == created.revision
-    updated = store.update(a_client(disabled=True), expected=created.revision, revoke=revoke)
+    updated = store.records.update(a_client(disabled=True), expected=created.revision, revoke=revoke)
     assert etag(store) == updated.revision
-    assert [found.revision for found in store.list_records(Client)] == [updated.revision]
+    assert [found.revision for found in store.records.list_of(Client)] == [updated.revision]
 
 
 def test_an_etag_of_another_history_is_stale(store: Store) -> None:
     """A log that was put back by hand gives the same positions to other entries."""
-    created = store.create(a_client()).revision
+    created = store.records.create(a_client()).revision
     lost = Revision(epoch=created.epoch, position=created.position, link=deny_link(store))
 
     with pytest.raises(StaleEtagError):
-        store.update(a_client(disabled=True), expected=lost)
+        store.records.update(a_client(disabled=True), expected=lost)
     with pytest.raises(StaleEtagError):
-        store.delete(RecordKind.CLIENT, BILLING, expected=lost)
-    store.update(a_client(disabled=True), expected=created)  # a control
+        store.records.delete(RecordKind.CLIENT, BILLING, expected=lost)
+    store.records.update(a_client(disabled=True), expected=created)  # a control
 
 
 def deny_link(store: Store) -> Link:
-    return store.deny_token(TokenId("other"), LATER).changes[0][1]
+    return store.facts.deny_token(TokenId("other"), LATER).changes[0][1]
 
 
 def test_a_record_of_the_first_release_keeps_the_etag_that_clients_hold(
     store: Store, backend: Backend
 ) -> None:
     """It had no link: both ends are compared as they stand until the record is written again."""
-    created = store.create(a_client()).revision
+    created = store.records.create(a_client()).revision
     backend.forget_links_of_etags()
     held = Revision.parse(f"{created.epoch}.{created.position}")
 
     assert etag(store) == held
-    assert [found.revision for found in store.list_records(Client)] == [held]
+    assert [found.revision for found in store.records.list_of(Client)] == [held]
     with pytest.raises(StaleEtagError):
-        store.update(a_client(disabled=True), expected=Revision.parse(f"{created.epoch}.99"))
-    updated = store.update(a_client(disabled=True), expected=held).revision
+        store.records.update(a_client(disabled=True), expected=Revision.parse(f"{created.epoch}.99"))
+    updated = store.records.update(a_client(disabled=True), expected=held).revision
     assert etag(store) == updated
     assert updated.link is not None
     for stale in (held, Revision.parse(f"{updated.epoch}.{updated.position}")):
         with pytest.raises(StaleEtagError):
-            store.update(a_client(), expected=stale)
+            store.records.update(a_client(), expected=stale)
 
 
 def test_a_record_of_the_first_release_is_deleted_by_the_etag_that_clients_hold(
     store: Store, backend: Backend
 ) -> None:
-    created = store.create(a_client()).revision
+    created = store.records.create(a_client()).revision
     backend.forget_links_of_etags()
     with pytest.raises(StaleEtagError):
-        store.delete(RecordKind.CLIENT, BILLING, expected=created)
+        store.records.delete(RecordKind.CLIENT, BILLING, expected=created)
 
-    store.delete(RecordKind.CLIENT, BILLING, expected=Revision.parse(f"{created.epoch}.{created.position}"))
+    store.records.delete(
+        RecordKind.CLIENT, BILLING, expected=Revision.parse(f"{created.epoch}.{created.position}")
+    )
 
-    assert store.get(Client, BILLING) is None
+    assert store.records.get(Client, BILLING) is None

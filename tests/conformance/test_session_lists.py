@@ -18,7 +18,7 @@ def sign_in(
     store: Store, name: str, day: int, subject: PrincipalId = ANA, client: PrincipalId = PORTAL
 ) -> None:
     start = LATER + timedelta(days=day)
-    store.create_session(
+    store.sessions.create(
         a_session(
             name,
             subject=subject,
@@ -31,7 +31,7 @@ def sign_in(
 
 
 def names(store: Store, owner: PrincipalId = ANA) -> list[str]:
-    return [session.session_id for session in store.list_sessions(owner)]
+    return [session.session_id for session in store.sessions.list_of(owner)]
 
 
 def test_the_sessions_of_a_subject_and_of_a_client_the_newest_first(store: Store) -> None:
@@ -54,16 +54,16 @@ def test_a_session_whose_subject_is_its_client_is_listed_once(store: Store) -> N
 
 def test_a_listed_session_is_the_one_that_is_stored(store: Store) -> None:
     session = a_session("s1", subject=ANA, generations={})
-    store.create_session(session)
+    store.sessions.create(session)
 
-    assert store.list_sessions(ANA) == [session]
+    assert store.sessions.list_of(ANA) == [session]
 
 
 def test_pages_show_every_session_once(store: Store) -> None:
     for day in range(7):
         sign_in(store, f"s{day}", day)
     seen: list[str] = []
-    while page := store.list_sessions(ANA, before=seen[-1] if seen else "", limit=3):
+    while page := store.sessions.list_of(ANA, before=seen[-1] if seen else "", limit=3):
         assert len(page) <= 3
         seen += [session.session_id for session in page]
 
@@ -73,8 +73,8 @@ def test_pages_show_every_session_once(store: Store) -> None:
 def test_sessions_of_one_moment_are_all_listed(store: Store) -> None:
     for number in range(5):
         sign_in(store, f"s{number}", 0)
-    first = store.list_sessions(ANA, limit=2)
-    rest = store.list_sessions(ANA, before=first[-1].session_id, limit=10)
+    first = store.sessions.list_of(ANA, limit=2)
+    rest = store.sessions.list_of(ANA, before=first[-1].session_id, limit=10)
 
     assert sorted(s.session_id for s in [*first, *rest]) == [f"s{number}" for number in range(5)]
 
@@ -83,9 +83,9 @@ def test_a_page_is_full_though_sessions_in_between_have_ended(store: Store) -> N
     for day in range(12):
         sign_in(store, f"s{day}", day)
     for day in range(2, 11):
-        store.end_session(SessionId(f"s{day}"), deny_until=LATER, end_until=MUCH_LATER)
+        store.facts.end_session(SessionId(f"s{day}"), deny_until=LATER, end_until=MUCH_LATER)
 
-    assert [s.session_id for s in store.list_sessions(ANA, limit=3)] == ["s11", "s1", "s0"]
+    assert [s.session_id for s in store.sessions.list_of(ANA, limit=3)] == ["s11", "s1", "s0"]
     assert names(store) == ["s11", "s1", "s0"]
 
 
@@ -93,11 +93,11 @@ def test_a_page_goes_on_after_a_session_that_has_ended_and_left_the_list(store: 
     """Somebody else's look at the list may take it out between two pages."""
     for day in range(6):
         sign_in(store, f"s{day}", day)
-    first = store.list_sessions(ANA, limit=2)
-    store.end_session(first[-1].session_id, deny_until=LATER, end_until=MUCH_LATER)
+    first = store.sessions.list_of(ANA, limit=2)
+    store.facts.end_session(first[-1].session_id, deny_until=LATER, end_until=MUCH_LATER)
     assert names(store) == ["s5", "s3", "s2", "s1", "s0"]
 
-    rest = store.list_sessions(ANA, before=first[-1].session_id)
+    rest = store.sessions.list_of(ANA, before=first[-1].session_id)
 
     assert [session.session_id for session in rest] == ["s3", "s2", "s1", "s0"]
 
@@ -108,10 +108,10 @@ def test_a_page_is_full_though_the_client_of_those_in_between_was_revoked(store:
         sign_in(store, f"s{day}", day, client=PrincipalId("lost"))
     for day in range(2):
         sign_in(store, f"s{day}", day)
-    store.raise_generation(PrincipalId("lost"), above=0, request_id=None)
+    store.facts.raise_generation(PrincipalId("lost"), above=0, request_id=None)
 
-    assert [s.session_id for s in store.list_sessions(ANA, limit=2)] == ["s9", "s1"]
-    assert [s.session_id for s in store.list_sessions(ANA, before="s9", limit=1)] == ["s1"]
+    assert [s.session_id for s in store.sessions.list_of(ANA, limit=2)] == ["s9", "s1"]
+    assert [s.session_id for s in store.sessions.list_of(ANA, before="s9", limit=1)] == ["s1"]
 
 
 @pytest.mark.parametrize("limit", [1, 100])
@@ -120,10 +120,10 @@ def test_no_page_is_empty_while_a_session_is_left_however_many_have_ended(store:
     sign_in(store, "first", 0)
     for number in range(150):
         sign_in(store, f"s{number}", 1)
-        store.end_session(SessionId(f"s{number}"), deny_until=LATER, end_until=MUCH_LATER)
+        store.facts.end_session(SessionId(f"s{number}"), deny_until=LATER, end_until=MUCH_LATER)
     sign_in(store, "last", 2)
 
-    assert [s.session_id for s in store.list_sessions(ANA, before="last", limit=limit)] == ["first"]
+    assert [s.session_id for s in store.sessions.list_of(ANA, before="last", limit=limit)] == ["first"]
     assert names(store) == ["last", "first"]
 
 
@@ -131,8 +131,8 @@ def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(st
     """Also one that is neither its subject nor its client."""
     other = PrincipalId("other")
     held = {other: Generation(number=1, link=Link("before"))}
-    store.create_session(a_session("s1", subject=ANA, generations=held))
-    store.raise_generation(other, above=1, request_id=None)
+    store.sessions.create(a_session("s1", subject=ANA, generations=held))
+    store.facts.raise_generation(other, above=1, request_id=None)
 
     assert names(store) == []
 
@@ -142,14 +142,14 @@ def test_a_page_behind_a_session_of_somebody_else_never_shows_that_one(store: St
     sign_in(store, "s2", 2, subject=BO, client=PrincipalId("other"))
     sign_in(store, "s3", 3)
 
-    assert [session.session_id for session in store.list_sessions(ANA, before="s2")] == ["s1"]
+    assert [session.session_id for session in store.sessions.list_of(ANA, before="s2")] == ["s1"]
     assert names(store) == ["s3", "s1"]
 
 
 def test_a_session_that_nobody_knows_has_nothing_after_it(store: Store) -> None:
     sign_in(store, "s1", 1)
 
-    assert store.list_sessions(ANA, before="unknown") == []
+    assert store.sessions.list_of(ANA, before="unknown") == []
 
 
 def test_an_expired_session_is_not_listed(store: Store, clock: FakeClock) -> None:
@@ -163,7 +163,7 @@ def test_an_expired_session_is_not_listed(store: Store, clock: FakeClock) -> Non
 def test_sessions_from_before_a_raise_are_not_listed(store: Store) -> None:
     for principal in (EVERYONE, PORTAL, ANA):
         sign_in(store, f"before-{principal}", 1)
-        store.raise_generation(principal, above=0, request_id=None)
+        store.facts.raise_generation(principal, above=0, request_id=None)
 
         assert names(store) == []
 
@@ -171,10 +171,10 @@ def test_sessions_from_before_a_raise_are_not_listed(store: Store) -> None:
 def test_a_session_that_is_refreshed_stays_where_it_is(store: Store) -> None:
     sign_in(store, "s1", 1)
     sign_in(store, "s2", 2)
-    state = store.read_session(SessionId("s1"))
+    state = store.sessions.read(SessionId("s1"))
     assert state is not None
 
-    assert store.replace_session(state.session, expected_version=state.version)
+    assert store.sessions.replace(state.session, expected_version=state.version)
 
     assert names(store) == ["s2", "s1"]
 
@@ -185,7 +185,7 @@ def test_something_is_used_up_by_the_first_of_many(store: Store) -> None:
 
     def use() -> None:
         barrier.wait()
-        answers.append(store.consume("jti-1", LATER))
+        answers.append(store.single_use.consume("jti-1", LATER))
 
     threads = [threading.Thread(target=use) for _ in range(32)]
     for thread in threads:
@@ -194,13 +194,13 @@ def test_something_is_used_up_by_the_first_of_many(store: Store) -> None:
         thread.join()
 
     assert sorted(answers) == [False] * 31 + [True]
-    assert store.consume("jti-2", LATER)
+    assert store.single_use.consume("jti-2", LATER)
 
 
 def test_something_that_was_used_up_may_be_used_again_after_its_time(store: Store, clock: FakeClock) -> None:
-    assert store.consume("jti", clock.now() + timedelta(seconds=60))
+    assert store.single_use.consume("jti", clock.now() + timedelta(seconds=60))
     clock.advance(timedelta(seconds=59))
-    assert not store.consume("jti", clock.now() + timedelta(seconds=60))
+    assert not store.single_use.consume("jti", clock.now() + timedelta(seconds=60))
     clock.advance(timedelta(seconds=2))
 
-    assert store.consume("jti", clock.now() + timedelta(seconds=60))
+    assert store.single_use.consume("jti", clock.now() + timedelta(seconds=60))

@@ -16,9 +16,10 @@ from identity_service.domain.sessions import (
     Replayed,
     Rotated,
     Session,
+    SessionState,
     decide_refresh,
 )
-from identity_service.domain.store import SessionState, Store
+from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, FakeClock
 from tests.conformance.samples import LATER, a_client, a_session, a_user
 
@@ -27,7 +28,7 @@ GRACE = timedelta(seconds=60)
 
 
 def read(store: Store, session_id: SessionId = SID) -> SessionState:
-    state = store.read_session(session_id)
+    state = store.sessions.read(session_id)
     assert state is not None
     return state
 
@@ -43,7 +44,7 @@ def refresh(store: Store, shown: int) -> int:
             case Replayed(session=session):
                 return session.latest
             case Rotated(session=session):
-                if store.replace_session(session, expected_version=state.version):
+                if store.sessions.replace(session, expected_version=state.version):
                     return session.latest
             case refused:
                 raise AssertionError(refused)
@@ -59,27 +60,27 @@ def refresh(store: Store, shown: int) -> int:
 )
 def test_a_session_comes_back_as_it_was_created(store: Store, changes: dict[str, object]) -> None:
     session = a_session(SID, **changes)
-    store.create_session(session)
+    store.sessions.create(session)
     assert read(store).session == session
 
 
 def test_an_unknown_session_is_none(store: Store) -> None:
-    assert store.read_session(SID) is None
+    assert store.sessions.read(SID) is None
 
 
 def test_a_session_id_is_taken_once(store: Store) -> None:
-    store.create_session(a_session(SID, device="first"))
+    store.sessions.create(a_session(SID, device="first"))
     with pytest.raises(AlreadyExistsError):
-        store.create_session(a_session(SID, device="second"))
+        store.sessions.create(a_session(SID, device="second"))
     assert read(store).session.device == "first"
 
 
 def test_replacing_a_session_changes_record_and_version(store: Store) -> None:
     session = a_session(SID)
-    store.create_session(session)
+    store.sessions.create(session)
     first = read(store)
     changed = replace(session, latest=8, parent=7)
-    assert store.replace_session(changed, expected_version=first.version)
+    assert store.sessions.replace(changed, expected_version=first.version)
     second = read(store)
     assert second.session == changed
     assert second.version > first.version
@@ -87,56 +88,56 @@ def test_replacing_a_session_changes_record_and_version(store: Store) -> None:
 
 def test_replacing_an_older_version_is_refused_and_changes_nothing(store: Store) -> None:
     session = a_session(SID)
-    store.create_session(session)
+    store.sessions.create(session)
     first = read(store)
     winner = replace(session, latest=8)
-    assert store.replace_session(winner, expected_version=first.version)
+    assert store.sessions.replace(winner, expected_version=first.version)
     after = read(store)
-    assert not store.replace_session(replace(session, latest=9), expected_version=first.version)
+    assert not store.sessions.replace(replace(session, latest=9), expected_version=first.version)
     assert read(store) == after
 
 
 def test_replacing_an_unknown_session_creates_nothing(store: Store) -> None:
-    assert not store.replace_session(a_session(SID), expected_version=1)
-    assert not store.replace_session(a_session(SID), expected_version=0)
-    assert store.read_session(SID) is None
+    assert not store.sessions.replace(a_session(SID), expected_version=1)
+    assert not store.sessions.replace(a_session(SID), expected_version=0)
+    assert store.sessions.read(SID) is None
 
 
 def test_sessions_are_independent(store: Store) -> None:
     one, two = a_session("one"), a_session("two")
-    store.create_session(one)
-    store.create_session(two)
-    store.replace_session(replace(one, latest=99), expected_version=read(store, one.session_id).version)
+    store.sessions.create(one)
+    store.sessions.create(two)
+    store.sessions.replace(replace(one, latest=99), expected_version=read(store, one.session_id).version)
     assert read(store, two.session_id).session == two
 
 
 def test_a_session_goes_away_at_its_expire_time(store: Store, clock: FakeClock) -> None:
     session = a_session(SID, expire_time=clock.now() + timedelta(minutes=10))
-    store.create_session(session)
+    store.sessions.create(session)
     version = read(store).version
     clock.advance(timedelta(minutes=9, seconds=59))
     assert read(store).session == session
     clock.advance(timedelta(seconds=2))
-    assert store.read_session(SID) is None
-    assert not store.replace_session(session, expected_version=version)
+    assert store.sessions.read(SID) is None
+    assert not store.sessions.replace(session, expected_version=version)
     for _ in range(3):
-        store.heartbeat("process-1")
-    assert store.read_session(SID) is None
+        store.log.heartbeat("process-1")
+    assert store.sessions.read(SID) is None
 
 
 def test_the_state_names_the_stores_time(store: Store, clock: FakeClock) -> None:
-    store.create_session(a_session(SID))
+    store.sessions.create(a_session(SID))
     clock.advance(timedelta(seconds=7.25))
     assert read(store).time == clock.now()
-    assert store.read_sign_in("alice", PrincipalId("billing")).time == clock.now()
+    assert store.sessions.read_sign_in("alice", PrincipalId("billing")).time == clock.now()
 
 
 def test_a_session_has_not_ended_until_somebody_ends_it(store: Store, clock: FakeClock) -> None:
     session = a_session(SID)
-    store.create_session(session)
-    store.create_session(a_session("other"))
+    store.sessions.create(session)
+    store.sessions.create(a_session("other"))
     assert not read(store).ended
-    store.end_session(SID, deny_until=clock.now() + timedelta(hours=1), end_until=session.expire_time)
+    store.facts.end_session(SID, deny_until=clock.now() + timedelta(hours=1), end_until=session.expire_time)
     assert read(store).ended
     assert not read(store, SessionId("other")).ended
 
@@ -144,60 +145,62 @@ def test_a_session_has_not_ended_until_somebody_ends_it(store: Store, clock: Fak
 def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: FakeClock) -> None:
     """Its denial is over long before: the log is trimmed, and Refresh must still refuse."""
     session = a_session(SID, expire_time=clock.now() + timedelta(days=30))
-    store.create_session(session)
-    store.end_session(SID, deny_until=clock.now() + timedelta(minutes=15), end_until=session.expire_time)
+    store.sessions.create(session)
+    store.facts.end_session(
+        SID, deny_until=clock.now() + timedelta(minutes=15), end_until=session.expire_time
+    )
     clock.advance(timedelta(days=29, hours=23))
-    store.heartbeat("process-1")
+    store.log.heartbeat("process-1")
     assert read(store).ended
 
 
 def test_a_session_may_be_ended_before_it_is_created(store: Store, clock: FakeClock) -> None:
     """A store that lost sessions in a failover is told of the end by those who still know it."""
     until = clock.now() + timedelta(days=30)
-    store.end_session(SID, deny_until=until, end_until=until)
-    store.create_session(a_session(SID))
+    store.facts.end_session(SID, deny_until=until, end_until=until)
+    store.sessions.create(a_session(SID))
     assert read(store).ended
 
 
 def test_the_state_holds_the_generations_of_its_principals_only(store: Store) -> None:
-    store.create_session(a_session(SID, subject=PrincipalId("u_1"), client_id=PrincipalId("billing")))
+    store.sessions.create(a_session(SID, subject=PrincipalId("u_1"), client_id=PrincipalId("billing")))
     assert read(store).generations == {}
     for principal in ("u_1", "billing", "*", "stranger"):
-        store.raise_generation(PrincipalId(principal), above=0, request_id=None)
-    raised = store.generations()
+        store.facts.raise_generation(PrincipalId(principal), above=0, request_id=None)
+    raised = store.log.generations()
     assert read(store).generations == {p: raised[p] for p in raised if p != "stranger"}
     assert set(read(store).generations) == {"u_1", "billing", EVERYONE}
 
 
 def test_the_state_holds_user_and_client_as_they_are_now(store: Store) -> None:
-    store.create_session(a_session(SID))
+    store.sessions.create(a_session(SID))
     assert (read(store).user, read(store).client) == (None, None)
     user, client = a_user("u_1", disabled=False), a_client("billing")
-    store.create(user)
-    created = store.create(client)
+    store.records.create(user)
+    created = store.records.create(client)
     assert (read(store).user, read(store).client) == (user, client)
     changed = a_client("billing", disabled=False, display_name="new")
-    store.update(changed, expected=created.revision)
-    store.delete(RecordKind.USER, "u_1")
+    store.records.update(changed, expected=created.revision)
+    store.records.delete(RecordKind.USER, "u_1")
     assert (read(store).user, read(store).client) == (None, changed)
 
 
 def test_a_sign_in_finds_user_client_and_their_generations(store: Store) -> None:
     user, client = a_user("u_1", "Alice"), first_party_client()
-    store.create(user)
-    store.create(client)
+    store.records.create(user)
+    store.records.create(client)
     for principal in ("u_1", client.client_id, EVERYONE, "billing", "alice"):
-        store.raise_generation(PrincipalId(principal), above=0, request_id=None)
-    found = store.read_sign_in(" ALICE ", client.client_id)
+        store.facts.raise_generation(PrincipalId(principal), above=0, request_id=None)
+    found = store.sessions.read_sign_in(" ALICE ", client.client_id)
     assert (found.user, found.client) == (user, client)
     assert set(found.generations) == {"u_1", client.client_id, EVERYONE}
-    raised = store.generations()
+    raised = store.log.generations()
     assert all(found.generations[p] == raised[p] for p in found.generations)
 
 
 def test_a_sign_in_of_nobody_still_names_the_generations_of_the_rest(store: Store) -> None:
-    store.raise_generation(EVERYONE, above=0, request_id=None)
-    found = store.read_sign_in("nobody", PrincipalId("nowhere"))
+    store.facts.raise_generation(EVERYONE, above=0, request_id=None)
+    found = store.sessions.read_sign_in("nobody", PrincipalId("nowhere"))
     assert (found.user, found.client) == (None, None)
     assert set(found.generations) == {EVERYONE}
 
@@ -205,8 +208,8 @@ def test_a_sign_in_of_nobody_still_names_the_generations_of_the_rest(store: Stor
 def test_a_session_is_shared_between_instances(store: Store, backend: Backend) -> None:
     other = backend.open()
     session = a_session(SID)
-    store.create_session(session)
-    assert other.replace_session(replace(session, latest=8), expected_version=read(other).version)
+    store.sessions.create(session)
+    assert other.sessions.replace(replace(session, latest=8), expected_version=read(other).version)
     assert read(store).session.latest == 8
 
 
@@ -219,7 +222,7 @@ def test_sixty_four_concurrent_refreshes_of_one_token_have_one_successor(
     store: Store, backend: Backend, instances: int
 ) -> None:
     stores = [store, *(backend.open() for _ in range(instances - 1))]
-    store.create_session(fresh_session())
+    store.sessions.create(fresh_session())
     version = read(store).version
     together = Barrier(64)
 
@@ -237,13 +240,13 @@ def test_sixty_four_concurrent_refreshes_of_one_token_have_one_successor(
 
 def test_concurrent_replacements_of_one_version_have_one_winner(store: Store) -> None:
     session = fresh_session()
-    store.create_session(session)
+    store.sessions.create(session)
     version = read(store).version
     together = Barrier(16)
 
     def one(number: int) -> bool:
         together.wait()
-        return store.replace_session(replace(session, latest=number), expected_version=version)
+        return store.sessions.replace(replace(session, latest=number), expected_version=version)
 
     with ThreadPoolExecutor(16) as pool:
         won = list(pool.map(one, range(16)))
@@ -253,7 +256,7 @@ def test_concurrent_replacements_of_one_version_have_one_winner(store: Store) ->
 
 def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Store) -> None:
     """Ten rotations by four threads at once: every number is given out exactly once, in order."""
-    store.create_session(fresh_session())
+    store.sessions.create(fresh_session())
     with ThreadPoolExecutor(4) as pool:
         for shown in range(10):
             assert set(pool.map(lambda _, n=shown: refresh(store, n), range(4))) == {shown + 1}
@@ -263,23 +266,23 @@ def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Stor
 def test_a_session_stays_ended_when_the_fact_is_taken_away(store: Store, backend: Backend) -> None:
     """One lost key revives nothing: the record of the session is marked too."""
     for session_id in (SID, OTHER):
-        store.create_session(a_session(session_id))
-    store.end_session(SID, deny_until=LATER, end_until=LATER)
+        store.sessions.create(a_session(session_id))
+    store.facts.end_session(SID, deny_until=LATER, end_until=LATER)
     backend.forget_end(SID)
     backend.forget_end(OTHER)
 
     assert read(store).ended
-    assert not store.replace_session(a_session(SID), expected_version=read(store).version)
+    assert not store.sessions.replace(a_session(SID), expected_version=read(store).version)
     assert not read(store, OTHER).ended, "the same without the revocation"
-    assert store.replace_session(a_session(OTHER), expected_version=read(store, OTHER).version)
-    assert [s.session_id for s in store.list_sessions(a_session(SID).subject)] == [OTHER]
+    assert store.sessions.replace(a_session(OTHER), expected_version=read(store, OTHER).version)
+    assert [s.session_id for s in store.sessions.list_of(a_session(SID).subject)] == [OTHER]
 
 
 def test_a_session_is_ended_at_least_until_its_own_end(store: Store, clock: FakeClock) -> None:
     """Whoever ends it may have been given shorter sessions than those that live."""
     end = clock.now() + timedelta(days=30)
-    store.create_session(a_session(SID, expire_time=end))
-    appended = store.end_session(SID, deny_until=LATER, end_until=clock.now() + timedelta(days=1))
+    store.sessions.create(a_session(SID, expire_time=end))
+    appended = store.facts.end_session(SID, deny_until=LATER, end_until=clock.now() + timedelta(days=1))
     fact = appended.changes[0][0]
     assert isinstance(fact, SessionEnded)
     assert fact.end_until == end
@@ -288,6 +291,6 @@ def test_a_session_is_ended_at_least_until_its_own_end(store: Store, clock: Fake
 
 
 def test_ending_a_session_that_is_not_there_leaves_no_record_behind(store: Store) -> None:
-    store.end_session(SID, deny_until=LATER, end_until=LATER)
-    assert store.read_session(SID) is None
-    store.create_session(a_session(SID))
+    store.facts.end_session(SID, deny_until=LATER, end_until=LATER)
+    assert store.sessions.read(SID) is None
+    store.sessions.create(a_session(SID))

@@ -30,9 +30,11 @@ def test_it_holds_up_no_call_and_sees_one_moment(file_store: SqliteStore) -> Non
     with begun(file_store) as items:
         for call in READS.values():
             call(file_store)
-        for name in ("deny_token", "end_session", "raise_generation", "create", "create_session"):
+        for name in ("facts.deny_token", "facts.end_session", "facts.raise_generation"):
             MUTATIONS[name](file_store)
-        file_store.heartbeat("p1")
+        for part in ("records", "sessions"):
+            MUTATIONS[f"{part}.create"](file_store)
+        file_store.log.heartbeat("p1")
         copied = Copied(items)
     assert sorted(copied.denials) == sorted(denied)
     assert not copied.records
@@ -48,7 +50,7 @@ def test_the_log_that_is_removed_meanwhile_is_saved_and_ends_the_copy(
     with begun(file_store) as items:
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink()
-        file_store.deny_token(TokenId("t-new"), LATER)
+        file_store.facts.deny_token(TokenId("t-new"), LATER)
         with pytest.raises(StoreUnavailableError, match=r"opened anew .* begin again"):
             list(items)
     file_store.close()
@@ -94,10 +96,10 @@ def test_a_store_in_memory_is_copied_too() -> None:
     epoch = new_epoch()
     with store.copying.export(whole=True) as (_, found):
         other.copying.write_copy(found, epoch, replace=False)
-    other.adopt(epoch)
-    other.rebuild()
+    other.log.adopt(epoch)
+    other.log.rebuild()
     assert Held(other) == Held(store)
-    other.create_session(samples.a_session())
+    other.sessions.create(samples.a_session())
     store.close()
     other.close()
 

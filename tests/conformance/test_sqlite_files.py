@@ -34,7 +34,7 @@ for line in sys.stdin:
     word, _, name = line.strip().partition(" ")
     try:
         if word == "deny":
-            store.deny_token(TokenId(name), datetime(2100, 1, 2, tzinfo=UTC))
+            store.facts.deny_token(TokenId(name), datetime(2100, 1, 2, tzinfo=UTC))
         elif word == "close":
             store.close()
         else:
@@ -138,7 +138,7 @@ def denied_in(path: Path) -> set[str]:
 
 
 def revoke(store: SqliteStore, name: str) -> None:
-    store.deny_token(TokenId(name), datetime(2100, 1, 2, tzinfo=UTC))
+    store.facts.deny_token(TokenId(name), datetime(2100, 1, 2, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
@@ -172,11 +172,13 @@ def test_a_log_that_is_removed_within_a_write_is_saved_before_that_is_acknowledg
 def test_a_log_that_was_removed_is_saved_by_reads_by_heartbeats_and_when_the_store_is_closed(
     path: Path, event_log: EventLog
 ) -> None:
-    for number, step in enumerate((SqliteStore.head, lambda s: s.heartbeat("p"), SqliteStore.close)):
+    for number, step in enumerate(
+        (lambda s: s.log.head(), lambda s: s.log.heartbeat("p"), SqliteStore.close)
+    ):
         store = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
         if not number:
             store.initialise(new_epoch())
-        store.adopt(store.head().epoch)
+        store.log.adopt(store.log.head().epoch)
         revoke(store, f"t{number}")
         remove_log(path)
         step(store)
@@ -200,7 +202,7 @@ def test_files_that_cannot_be_opened_again_are_unavailable_until_they_can(
             with pytest.raises(StoreUnavailableError):
                 call(file_store)
         with pytest.raises(StoreUnavailableError):
-            file_store.wait(0, 0.01)
+            file_store.log.wait(0, 0.01)
         with pytest.raises(StoreUnavailableError, match="opened again"):
             file_store._database._mark()
 
@@ -276,7 +278,7 @@ def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged
         with pytest.raises(UnsafeStoreError, match="another process has begun another"):
             revoke(file_store, "split")
     with pytest.raises(UnsafeStoreError, match=str(path)):
-        file_store.heartbeat("p")
+        file_store.log.heartbeat("p")
 
     assert event_log.names == ["store_refused"]
     assert newcomer.say("deny theirs-too") == "ok"
@@ -313,7 +315,7 @@ def test_a_file_that_is_moved_back_is_used_again(
     away.rename(path)
 
     deny(file_store)
-    assert file_store.head().position == 2
+    assert file_store.log.head().position == 2
     assert event_log.names == ["store_refused", "store_mended"]
 
 
@@ -328,7 +330,7 @@ def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on
     with pytest.raises(UnsafeStoreError, match=str(path)):
         file_store._database.wait(lambda: False, 0.01)
     with pytest.raises(UnsafeStoreError, match="put a backup in its place"):
-        file_store.deny_token(TokenId("t"), LATER)
+        file_store.facts.deny_token(TokenId("t"), LATER)
     assert event_log.names == ["store_refused"]
 
 

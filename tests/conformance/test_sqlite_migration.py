@@ -7,8 +7,8 @@ from pathlib import Path
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.principals import Client
-from identity_service.storage.audit_codec import encode_event
-from identity_service.storage.codec import encode_record, encode_session
+from identity_service.storage.codec import encode_event, encode_session
+from identity_service.storage.record_codec import encode_record
 from identity_service.storage.sqlite import SqliteStore, schema
 from tests.conformance import samples
 from tests.conformance.backends import FakeClock
@@ -37,13 +37,13 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
         connection.commit()
 
     with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
-        found = store.find_user("ALICE")
+        found = store.records.find_user("ALICE")
         assert found is not None
         assert found.record == user
-        assert store.list_sessions(session.subject) == [session]
-        assert store.list_sessions(session.client_id) == [session]
-        store.update(replace(user, username="carol"), expected=found.revision)
-        assert store.find_user("alice") is None
+        assert store.sessions.list_of(session.subject) == [session]
+        assert store.sessions.list_of(session.client_id) == [session]
+        store.records.update(replace(user, username="carol"), expected=found.revision)
+        assert store.records.find_user("alice") is None
 
 
 def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
@@ -61,13 +61,13 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
         connection.commit()
 
     with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
-        found = store.get(Client, "billing")
+        found = store.records.get(Client, "billing")
         assert found is not None
         assert found.record == client
         assert str(found.revision) == "e.7"
-        updated = store.update(client, expected=found.revision).revision
-        assert updated == store.head().revision
-        assert store.list_records(Client)[0].revision == updated
+        updated = store.records.update(client, expected=found.revision).revision
+        assert updated == store.log.head().revision
+        assert store.records.list_of(Client)[0].revision == updated
 
 
 def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_that_write_to_it(
@@ -89,7 +89,11 @@ def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_t
 
         append_as_older_version(traffic)
         with closing(SqliteStore.open(str(path), clock=clock)) as store:
-            store.append_audit([samples.an_event("refused", type=AuditType.CALL_REFUSED)])
+            store.audit.append([samples.an_event("refused", type=AuditType.CALL_REFUSED)])
             append_as_older_version(traffic)
 
-            assert [one.event.target for one in store.read_audit("", 10)] == ["issued", "refused", "issued"]
+            assert [one.event.target for one in store.audit.read_after("", 10)] == [
+                "issued",
+                "refused",
+                "issued",
+            ]

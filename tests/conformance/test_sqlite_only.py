@@ -23,7 +23,9 @@ from identity_service.domain.errors import (
     UnsafeStoreError,
 )
 from identity_service.domain.ids import PrincipalId, new_epoch, new_token_id
-from identity_service.storage.sqlite import SqliteStore, changes
+from identity_service.storage.sqlite import SqliteStore
+from identity_service.storage.sqlite.log import read_entries
+from identity_service.storage.sqlite.transactions import read_head
 from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
@@ -75,13 +77,13 @@ def test_writes_go_through_a_write_ahead_log_that_is_synced(file_store: SqliteSt
 def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
     store = SqliteStore.open(str(path), clock=FakeClock())
     store.initialise(new_epoch())
-    store.create(a_client())
+    store.records.create(a_client())
     before = entries_of(store)
     store.close()
     again = SqliteStore.open(str(path), clock=FakeClock())
     assert entries_of(again) == before
     deny(again)
-    assert again.head().position == 2
+    assert again.log.head().position == 2
     again.close()
 
 
@@ -204,7 +206,7 @@ def test_a_file_that_was_replaced_is_found_by_the_next_call(
         case _:
             path.rename(path.with_suffix(".old"))
     with pytest.raises(UnsafeStoreError, match=str(path)):
-        file_store.heartbeat("process-1")
+        file_store.log.heartbeat("process-1")
     for call in (*MUTATIONS.values(), *READS.values()):
         with pytest.raises(UnsafeStoreError, match=str(path)):
             call(file_store)
@@ -217,28 +219,28 @@ def test_a_lock_that_another_process_keeps_is_unavailable_and_changes_nothing(
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError):
-            impatient.deny_token(new_token_id(), LATER)
-        assert impatient.head().position == 0
+            impatient.facts.deny_token(new_token_id(), LATER)
+        assert impatient.log.head().position == 0
         other.execute("ROLLBACK")
     deny(impatient)
     impatient.close()
-    assert file_store.head().position == 1
+    assert file_store.log.head().position == 1
 
 
 def test_a_full_disk_is_unavailable_and_leaves_the_log_whole(file_store: SqliteStore) -> None:
     deny(file_store)
-    before = file_store.head()
+    before = file_store.log.head()
     with file_store._database._writer.held() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
     fill = (a_client(f"client-{number}", display_name="x" * 5000) for number in range(1000))
     with pytest.raises(StoreUnavailableError):
-        deque(map(file_store.create, fill), maxlen=0)
+        deque(map(file_store.records.create, fill), maxlen=0)
     room = 1_000_000
     with file_store._database._writer.held() as connection:
         connection.execute(f"PRAGMA max_page_count = {room}")
-    created = file_store.head().position - before.position
-    assert len(file_store.list_records(type(a_client()), limit=1000)) == created
+    created = file_store.log.head().position - before.position
+    assert len(file_store.records.list_of(type(a_client()), limit=1000)) == created
     deny(file_store)
     assert [e.position for e in entries_of(file_store)] == list(range(1, created + 3))
 
@@ -246,12 +248,12 @@ def test_a_full_disk_is_unavailable_and_leaves_the_log_whole(file_store: SqliteS
 def test_a_read_sees_one_moment_whatever_is_written_meanwhile(file_store: SqliteStore) -> None:
     deny(file_store)
     with file_store._database.reading() as connection:
-        before = changes.read_head(connection, TIME)
+        before = read_head(connection, TIME)
         deny(file_store)
-        page = changes.read_log(connection, TIME, 0, 10)
-    assert page.head == before
-    assert len(page.entries) == 1
-    assert file_store.head().position == 2
+        entries = read_entries(connection, 0, 10)
+        assert read_head(connection, TIME) == before
+    assert len(entries) == 1
+    assert file_store.log.head().position == 2
 
 
 def test_an_error_of_this_program_is_not_reported_as_an_outage(file_store: SqliteStore) -> None:
@@ -268,18 +270,18 @@ def test_expired_rows_go_with_the_heartbeats_a_bounded_number_at_a_time(path: Pa
     store = SqliteStore.open(str(path), clock=clock)
     store.initialise(new_epoch())
     for number in range(150):
-        store.create_session(a_session(expire_time=SOON))
-        store.deny_token(new_token_id(), SOON)
+        store.sessions.create(a_session(expire_time=SOON))
+        store.facts.deny_token(new_token_id(), SOON)
         if number < 3:
-            store.raise_generation(PrincipalId("u_1"), above=0, request_id=f"request-{number}")
-            store.end_session(a_session().session_id, deny_until=SOON, end_until=LATER)
+            store.facts.raise_generation(PrincipalId("u_1"), above=0, request_id=f"request-{number}")
+            store.facts.end_session(a_session().session_id, deny_until=SOON, end_until=LATER)
     clock.advance(LATER - clock.now())
-    store.heartbeat("process-1")
+    store.log.heartbeat("process-1")
     assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [150, 150, 3, 3]
     clock.advance(LATER - SOON + timedelta(days=1))
-    store.heartbeat("process-1")
+    store.log.heartbeat("process-1")
     assert [count(path, t) for t in ("sessions", "denied", "requests", "ended")] == [50, 50, 0, 0]
-    store.heartbeat("process-1")
+    store.log.heartbeat("process-1")
     assert [count(path, t) for t in ("sessions", "denied")] == [0, 0]
     assert [count(path, t) for t in ("log", "generations", "beats")] == [156, 1, 1]
     store.close()
@@ -290,10 +292,10 @@ def test_writes_alone_keep_the_denials_from_piling_up(path: Path) -> None:
     store = SqliteStore.open(str(path), clock=clock)
     store.initialise(new_epoch())
     for _ in range(20):
-        store.deny_token(new_token_id(), SOON)
+        store.facts.deny_token(new_token_id(), SOON)
     clock.advance(LATER + timedelta(days=1) - clock.now())
     for _ in range(10):
-        store.deny_token(new_token_id(), MUCH_LATER)
+        store.facts.deny_token(new_token_id(), MUCH_LATER)
     assert count(path, "denied") == 10
     store.close()
 
@@ -303,12 +305,12 @@ def test_what_was_used_up_is_forgotten_by_writes_and_by_heartbeats(path: Path) -
     with closing(SqliteStore.open(str(path), clock=clock)) as store:
         store.initialise(new_epoch())
         for number in range(20):
-            store.consume(f"old-{number}", SOON)
+            store.single_use.consume(f"old-{number}", SOON)
         clock.advance(LATER + timedelta(days=1) - clock.now())
         for number in range(5):
-            store.consume(f"new-{number}", MUCH_LATER)
+            store.single_use.consume(f"new-{number}", MUCH_LATER)
         assert count(path, "used") == 20 - 2 * 5 + 5
-        store.heartbeat("process-1")
+        store.log.heartbeat("process-1")
         assert count(path, "used") == 5
 
 
@@ -319,7 +321,7 @@ def test_a_store_in_memory_is_private(memory_store: SqliteStore) -> None:
     deny(memory_store)
     other = SqliteStore.open(":memory:", clock=FakeClock())
     with pytest.raises(StoreUninitializedError):
-        other.head()
+        other.log.head()
     other.close()
 
 
@@ -330,7 +332,7 @@ def test_a_store_in_memory_serves_many_threads(memory_store: SqliteStore) -> Non
 
 
 def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteStore) -> None:
-    waiting = threading.Thread(target=memory_store.wait, args=(0, 2 * PATIENCE))
+    waiting = threading.Thread(target=memory_store.log.wait, args=(0, 2 * PATIENCE))
     waiting.start()
     deny(memory_store)
     waiting.join(PATIENCE)
@@ -341,7 +343,7 @@ def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: 
     """Beats and sessions are commits too: they must not keep a waiter beyond its timeout."""
 
     def look_while_somebody_heartbeats() -> bool:
-        memory_store.heartbeat("process-1")
+        memory_store.log.heartbeat("process-1")
         return False
 
     begun = time.monotonic()

@@ -27,7 +27,7 @@ from identity_service.storage.sqlite import SqliteStore
 store = SqliteStore.open(sys.argv[1], clock=SystemClock())
 for _ in range(int(sys.argv[2])):
     token_id = new_token_id()
-    store.deny_token(token_id, datetime(2100, 1, 2, tzinfo=UTC))
+    store.facts.deny_token(token_id, datetime(2100, 1, 2, tzinfo=UTC))
     print(token_id, flush=True)
 store.close()
 """
@@ -72,9 +72,9 @@ def test_processes_write_to_one_log_at_the_same_time(file_store: SqliteStore, pa
 def test_a_write_of_another_process_wakes_a_wait(file_store: SqliteStore, path: Path) -> None:
     writer = start(WRITER, str(path), "1")
     begun = time.monotonic()
-    file_store.wait(0, 2 * PATIENCE)
+    file_store.log.wait(0, 2 * PATIENCE)
     assert time.monotonic() - begun < 1.9 * PATIENCE
-    assert file_store.head().position == 1
+    assert file_store.log.head().position == 1
     writer.communicate(timeout=PATIENCE)
 
 
@@ -89,7 +89,7 @@ def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
         assert opener.returncode == 0
     store = SqliteStore.open(str(path), clock=FakeClock())
     with pytest.raises(StoreUninitializedError):
-        store.head()
+        store.log.head()
     store.close()
 
 

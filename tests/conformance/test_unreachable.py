@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 CALLS: dict[str, Callable[[Store], object]] = {
     **MUTATIONS,
     **READS,
-    "heartbeat": lambda s: s.heartbeat("process-1"),
+    "log.heartbeat": lambda s: s.log.heartbeat("process-1"),
     "initialise": lambda s: s.initialise(new_epoch()),
 }
 
@@ -34,7 +34,7 @@ def test_waiting_for_an_unreachable_store_ends(store: Store, backend: Backend) -
     backend.cut_off()
     begun = time.monotonic()
     with contextlib.suppress(StoreUnavailableError):
-        store.wait(0, 0.05)
+        store.log.wait(0, 0.05)
     assert time.monotonic() - begun < PATIENCE
 
 
@@ -50,4 +50,4 @@ def test_closing_twice_is_fine_and_leaves_other_instances_alone(store: Store, ba
     store.close()
     store.close()
     deny(other)
-    assert other.head().position == 1
+    assert other.log.head().position == 1

@@ -104,23 +104,23 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OldFile | Ol
 
 
 def assert_everything_is_there(store: Store) -> None:
-    assert store.generations().keys() == {"u_1"}
-    alive, ended = (store.read_session(SessionId(name)) for name in ("s-alive", "s-ended"))
+    assert store.log.generations().keys() == {"u_1"}
+    alive, ended = (store.sessions.read(SessionId(name)) for name in ("s-alive", "s-ended"))
     assert alive is not None
     assert ended is not None
     assert (alive.session, alive.ended, ended.ended) == (a_session("s-alive"), False, True)
-    assert store.replace_session(alive.session, expected_version=alive.version)
-    found = store.find_user("alice")
+    assert store.sessions.replace(alive.session, expected_version=alive.version)
+    found = store.records.find_user("alice")
     assert found is not None
     assert found.record == a_user("u_1", "alice")
-    store.update(found.record, expected=found.revision)
-    client = store.get(Client, "billing")
+    store.records.update(found.record, expected=found.revision)
+    client = store.records.get(Client, "billing")
     assert client is not None
     assert client.record == a_client("billing")
-    assert not store.consume("jti", LATER)
+    assert not store.single_use.consume("jti", LATER)
     with pytest.raises(AlreadyExistsError):
-        store.create(a_user("u_2", "ALICE"))
-    assert len(store.list_records(User)) == 1
+        store.records.create(a_user("u_2", "ALICE"))
+    assert len(store.records.list_of(User)) == 1
 
 
 def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
@@ -131,11 +131,11 @@ def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
     assert known.generations.keys() == {"u_1"}
     assert "t9" not in known.denylist
     assert event_log.of("log_rebuilt") == [{"facts": 0}], "nobody has counted before"
-    head = old.backend.open().head()
+    head = old.backend.open().log.head()
     assert (head.epoch, head.position, head.whole, head.complete) == ("e0", position, True, True)
     assert head.marks.lifetime >= timedelta(hours=24)
     assert_everything_is_there(store)
-    assert old.backend.open().head().whole
+    assert old.backend.open().log.head().whole
 
 
 def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
@@ -145,13 +145,13 @@ def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
     assert [event["facts"] for event in event_log.of("log_rebuilt")] == [3, 0], (
         "and once the gap was read over"
     )
-    assert old.backend.open().head().complete
+    assert old.backend.open().log.head().complete
 
 
 def test_several_processes_may_open_it_at_once(old: Old) -> None:
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda _: follow(old.backend), range(3)))
-    assert old.backend.open().head().complete
+    assert old.backend.open().log.head().complete
     assert_everything_is_there(old.backend.open())
 
 
@@ -161,8 +161,8 @@ def test_version_0_1_0_is_refused_from_then_on(old: Old) -> None:
     store = old.backend.open()
     with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):
         old.read_head()
-    store.deny_token(TokenId("t9"), LATER)
-    store.renew(store.head().epoch, new_epoch())
+    store.facts.deny_token(TokenId("t9"), LATER)
+    store.log.renew(store.log.head().epoch, new_epoch())
     with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):
         old.read_head()
 
@@ -191,7 +191,7 @@ def test_it_is_not_upgraded_while_a_process_of_version_0_1_0_runs(old: Old) -> N
         stop.set()
         heartbeats.join()
     assert old.read_head() == before, "nothing was changed"
-    old.backend.open().raise_generation(PrincipalId("u_1"), above=0, request_id=None)
+    old.backend.open().facts.raise_generation(PrincipalId("u_1"), above=0, request_id=None)
 
 
 def _heartbeat(old: Old, stop: threading.Event) -> None:

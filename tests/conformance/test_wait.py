@@ -45,37 +45,37 @@ InBackground = Callable[[Callable[[], object]], "Future[float]"]
 def test_waiting_returns_at_once_where_there_are_entries(store: Store) -> None:
     deny(store, 2)
     begun = time.monotonic()
-    store.wait(0, LONG)
-    store.wait(1, LONG)
+    store.log.wait(0, LONG)
+    store.log.wait(1, LONG)
     assert time.monotonic() - begun < LONG / 2
 
 
 def test_waiting_ends_after_its_timeout(store: Store) -> None:
     deny(store, 2)
     begun = time.monotonic()
-    store.wait(2, 0.2)
+    store.log.wait(2, 0.2)
     assert 0.15 <= time.monotonic() - begun < LONG / 2
 
 
 def test_waiting_wakes_for_an_entry_of_this_instance(store: Store, in_background: InBackground) -> None:
-    waiting = in_background(lambda: store.wait(0, LONG))
+    waiting = in_background(lambda: store.log.wait(0, LONG))
     deny(store)
     assert waiting.result(LONG) < LONG / 2
-    assert store.head().position == 1
+    assert store.log.head().position == 1
 
 
 def test_waiting_wakes_for_an_entry_of_another_instance(
     store: Store, backend: Backend, in_background: InBackground
 ) -> None:
     other = backend.open()
-    waiting = in_background(lambda: store.wait(0, LONG))
+    waiting = in_background(lambda: store.log.wait(0, LONG))
     deny(other)
     assert waiting.result(LONG) < LONG / 2
 
 
 def test_every_waiter_wakes(store: Store, backend: Backend, in_background: InBackground) -> None:
     other = backend.open()
-    waiting = [in_background(lambda s=s: s.wait(0, LONG)) for s in (store, store, other)]  # type: ignore[misc]
+    waiting = [in_background(lambda s=s: s.log.wait(0, LONG)) for s in (store, store, other)]  # type: ignore[misc]
     deny(store)
     assert all(w.result(LONG) < LONG / 2 for w in waiting)
 
@@ -90,8 +90,8 @@ def test_a_follower_that_waits_and_reads_misses_nothing(
 
     def follow() -> None:
         while len(seen) < total:
-            store.wait(len(seen), LONG)
-            seen.extend(e.position for e in store.read(len(seen), 1000).entries)
+            store.log.wait(len(seen), LONG)
+            seen.extend(e.position for e in store.log.read(len(seen), 1000).entries)
 
     following = in_background(follow)
     for number in range(total):
@@ -103,7 +103,7 @@ def test_a_follower_that_waits_and_reads_misses_nothing(
 def test_a_waiting_call_keeps_nobody_from_writing(store: Store, in_background: InBackground) -> None:
     waiting = in_background(until_closed(store, after=10_000))
     deny(store, 10)
-    store.heartbeat("process-1")
+    store.log.heartbeat("process-1")
     assert not waiting.done()
     store.close()
     waiting.result(LONG)
@@ -114,7 +114,7 @@ def until_closed(store: Store, *, after: int) -> Callable[[], None]:
 
     def wait() -> None:
         with contextlib.suppress(StoreUnavailableError):  # nobody needs the answer any more
-            store.wait(after, LONG)
+            store.log.wait(after, LONG)
 
     return wait
 

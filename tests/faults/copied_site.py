@@ -226,7 +226,7 @@ def deny_many(store: str, count: int) -> None:
     try:
         until = SystemClock().now() + timedelta(hours=20)
         for start in range(0, count, 1000):
-            opened.repair(
+            opened.log.repair(
                 [
                     TokenDenied(token_id=TokenId(f"many-{number}"), deny_until=until)
                     for number in range(start, start + 1000)

@@ -168,7 +168,7 @@ def restored_denials(store: str) -> int:
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY})
     opened = open_store(settings, SystemClock())
     try:
-        entries = opened.read(0, 1_000_000).entries
+        entries = opened.log.read(0, 1_000_000).entries
         return sum(isinstance(entry.change, TokenDenied) for entry in entries)
     finally:
         opened.close()

@@ -81,7 +81,7 @@ class Parties:
     def _make_accounts(self) -> Accounts:
         settings = settings_for_tests()
         store = self.target.open(self.clocks["A"], self.events)
-        administrator = store_administration(store, PASSWORDS, self.clocks["A"], settings.issuer)
+        administrator = store_administration(store.records, PASSWORDS, self.clocks["A"], settings.issuer)
         store_admin = StoreAdmin(
             settings=settings, store=store, administrator=administrator, clock=self.clocks["A"]
         )

@@ -15,9 +15,9 @@ import grpc
 
 from identity_service import bootstrap
 from identity_service.bootstrap import Service
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import IdentityError, NotReadyError, UnavailableError
 from identity_service.domain.ports import EventLog, PasswordHasher
+from identity_service.domain.store import Store
 from identity_service.process.background import BackgroundThread
 from identity_service.replication.replica import Replica
 from identity_service.telemetry import logs
@@ -30,7 +30,7 @@ from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import failure
 
-OpenStore = Callable[[SteppedClock, EventLog], CopyableStore]
+OpenStore = Callable[[SteppedClock, EventLog], Store]
 
 HEARTBEAT: Final = 0.5
 """Seconds between two heartbeats, as by default."""

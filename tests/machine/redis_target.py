@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import RecordKind
 from identity_service.domain.ports import EventLog
+from identity_service.domain.store import Store
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.client.server_checks import Demands
@@ -62,7 +62,7 @@ class RedisTarget:
         self._copy: dict[bytes, tuple[bytes, int]] = {}
         self._deleted: dict[str, dict[bytes, tuple[bytes, Any]]] = {}
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+    def open(self, clock: SteppedClock, event_log: EventLog) -> Store:
         return RedisStore.connect(
             self.server.url, clock=self._clock, demands=Demands(durability="local"), event_log=event_log
         )

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import EventLog
+from identity_service.domain.store import Store
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.sqlite import SqliteStore
 from tests.machine.clocks import SteppedClock
@@ -52,7 +52,7 @@ class SqliteTarget:
         self._moved = 0
         self._deleted: dict[str, list[tuple[str, list[str], tuple[Any, ...]]]] = {}
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+    def open(self, clock: SteppedClock, event_log: EventLog) -> Store:
         return SqliteStore.open(str(self.path), clock=clock, event_log=event_log)
 
     def held(self) -> Held:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import Change, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.domain.ports import EventLog
+from identity_service.domain.store import Store
 from tests.machine.clocks import SteppedClock
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Target(Protocol):
     def kinds(self) -> Sequence[str]:
         """Of what may be deleted, one key or row at a time."""
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+    def open(self, clock: SteppedClock, event_log: EventLog) -> Store:
         """As a process opens it."""
 
     def held(self) -> Held: ...

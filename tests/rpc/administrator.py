@@ -55,5 +55,5 @@ def fails(call: Callable[[], object]) -> Failure:
 
 def events(world: World, target: str) -> Sequence[AuditEvent]:
     """What the store has of what was done to somebody, the oldest first."""
-    found, _ = world.store.list_audit(AuditFilter(principal=target), limit=1000)
+    found, _ = world.store.audit.list_newest(AuditFilter(principal=target), limit=1000)
     return [stored.event for stored in reversed(found) if stored.event.target == target]

@@ -12,9 +12,9 @@ import pytest
 from identity_service.bootstrap import Service, StoreAdmin
 from identity_service.composition.opening import open_hasher
 from identity_service.composition.wiring import store_administration
-from identity_service.domain.copying import CopyableStore
+from identity_service.domain.audit import AUDIT_ENTRIES
+from identity_service.domain.store import Store
 from identity_service.settings import Settings
-from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator
@@ -51,7 +51,7 @@ def settings_for_tests(**changes: object) -> Settings:
 @contextmanager
 def running(
     settings: Settings,
-    open_store: Callable[[ShiftedClock], CopyableStore],
+    open_store: Callable[[ShiftedClock], Store],
     *,
     still_at: datetime | None = None,
 ) -> Iterator[World]:
@@ -79,11 +79,9 @@ def running(
         )
 
 
-def new_store_admin(
-    settings: Settings, store: CopyableStore, clock: ShiftedClock
-) -> tuple[StoreAdmin, Account]:
+def new_store_admin(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[StoreAdmin, Account]:
     """A virgin store, initialised; its office and its first administrator."""
-    administrator = store_administration(store, open_hasher(settings), clock, settings.issuer)
+    administrator = store_administration(store.records, open_hasher(settings), clock, settings.issuer)
     store_admin = StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock)
     made = store_admin.initialise()
     credential = client_secret(made.client_id, made.client_secret.reveal())

@@ -10,11 +10,11 @@ from operator import attrgetter
 from pathlib import Path
 
 from identity_service import bootstrap
-from identity_service.domain.copying import CopyableStore
+from identity_service.domain.audit import AUDIT_ENTRIES
 from identity_service.domain.ports import Clock
+from identity_service.domain.store import Store
 from identity_service.envoy.inside import Inside, sendable
 from identity_service.envoy.plan import Plan
-from identity_service.storage.audit_codec import AUDIT_ENTRIES
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.telemetry import logs
@@ -30,7 +30,7 @@ class StoreAddress:
     audit_entries: int = AUDIT_ENTRIES
     """Of either kind."""
 
-    def open(self, clock: Clock) -> CopyableStore:
+    def open(self, clock: Clock) -> Store:
         keep = self.audit_entries
         if self.kind == "sqlite":
             return SqliteStore.open(self.place, clock=clock, audit_entries=keep, audit_traffic_entries=keep)

@@ -49,11 +49,11 @@ class SignedIn:
 
     def forget_rotations(self, world: World, rotations: int) -> None:
         """The store and the model forget the last ones, as far as there are so many: a failover lost them."""
-        state = world.store.read_session(self.session_id)
+        state = world.store.sessions.read(self.session_id)
         if state is not None and self.before and rotations:
             del self.before[max(1, len(self.before) - rotations + 1) :]
             record, self.session.chain = self.before.pop()
-            assert world.store.replace_session(record, expected_version=state.version)
+            assert world.store.sessions.replace(record, expected_version=state.version)
 
 
 class Parties:
@@ -63,10 +63,10 @@ class Parties:
         self.user = world.new_user()
         self.client = world.new_client()
         self.portal = world.new_confidential_app()
-        found = world.store.get(Client, self.portal.id)
+        found = world.store.records.get(Client, self.portal.id)
         assert found is not None
         spared = replace(found.record, on_reuse=OnReuse.REFUSE)
-        world.store.update(spared, expected=found.revision)
+        world.store.records.update(spared, expected=found.revision)
         self._admin_token = ""
 
     def principals(self) -> dict[str, tuple[str, dict[str, Any]]]:

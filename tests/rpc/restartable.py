@@ -14,23 +14,30 @@ import grpc
 from identity_service.bootstrap import Service, StoreAdmin
 from identity_service.composition.opening import open_hasher
 from identity_service.composition.wiring import store_administration
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.store import Store
 from identity_service.settings import Settings
 from tests.rpc.world import Account, ShiftedClock, World, client_secret, staleness_of
 
-LOCAL: Final = ("close", "adopt", "wait")
+PARTS: Final = ("log", "facts", "records", "sessions", "single_use", "audit", "attempts", "copying")
+LOCAL: Final = ("close", "log.adopt", "log.wait")
 """What of a store works without reaching it."""
-WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_session", "replace_session")
+WRITES: Final = (
+    "facts.deny_token",
+    "facts.end_session",
+    "facts.raise_generation",
+    "sessions.create",
+    "sessions.replace",
+)
 """What a call of a client writes."""
-HEARTBEAT: Final = "heartbeat"
+HEARTBEAT: Final = "log.heartbeat"
 """What writes a heartbeat."""
 
 
 class CuttableStore:
     """A store that can be cut off as a network would do it: before a call arrives, or before its reply."""
 
-    def __init__(self, store: CopyableStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self.is_cut = False
         self._loses_replies = False
@@ -38,9 +45,13 @@ class CuttableStore:
         """Held while a heartbeat is written, and while none may be."""
 
     def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        return CuttablePart(self, name, found) if name in PARTS else self.through(name, found)
+
+    def through(self, name: str, found: Any) -> Any:
+        """A method of the store or of a part, as it is for now."""
         if self.is_cut and name not in LOCAL:
             raise StoreUnavailableError("the store is cut off")
-        found = getattr(self._store, name)
         if name == HEARTBEAT:
             return self._one_at_a_time(found)
         if not (self._loses_replies and name in WRITES):
@@ -75,6 +86,16 @@ class CuttableStore:
             self._loses_replies = False
 
 
+class CuttablePart:
+    """A part of such a store."""
+
+    def __init__(self, store: CuttableStore, name: str, part: Any) -> None:
+        self._store, self._name, self._part = store, name, part
+
+    def __getattr__(self, name: str) -> Any:
+        return self._store.through(f"{self._name}.{name}", getattr(self._part, name))
+
+
 class Restartable:
     """One process after another on the same store; `world` and `store` are those of the latest."""
 
@@ -85,7 +106,7 @@ class Restartable:
     def __init__(
         self,
         settings: Settings,
-        open_store: Callable[[ShiftedClock], CopyableStore],
+        open_store: Callable[[ShiftedClock], Store],
         *,
         like: "Restartable | None" = None,
     ) -> None:
@@ -104,11 +125,9 @@ class Restartable:
         with ExitStack() as cleanup:
             self.store = CuttableStore(self._open_store(self.clock))
             cleanup.callback(self.store.close)
-            store = cast(
-                "CopyableStore", self.store
-            )  # whose methods it passes on by name, which types cannot say
+            store = cast("Store", self.store)  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
-            administrator = store_administration(store, hasher, self.clock, settings.issuer)
+            administrator = store_administration(store.records, hasher, self.clock, settings.issuer)
             store_admin = StoreAdmin(
                 settings=settings, store=store, administrator=administrator, clock=self.clock
             )

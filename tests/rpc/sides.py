@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
 
-from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ids import SessionId
+from identity_service.domain.store import Store
 from identityapi.v1 import token_pb2
 from tests.high_s import twin
 from tests.rpc import model
@@ -25,7 +25,7 @@ from tests.rpc.parties import Issued, Parties, SignedIn, verify, verify_batch
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import ShiftedClock, World
 
-OpenStore = Callable[[ShiftedClock, Path], CopyableStore]
+OpenStore = Callable[[ShiftedClock, Path], Store]
 
 MAX_STALENESS: Final = timedelta(seconds=60)
 """Longer than any example takes, so that only `age` makes a process stale."""
@@ -128,7 +128,7 @@ class TwoSides(RuleBasedStateMachine):
         self._issued(answer, self.model.issue_in(held.session, self.now))
 
     def _refresh_in_model(self, held: SignedIn, number: int) -> Given | Refused:
-        state, chain = self.world.store.read_session(held.session_id), held.session.chain
+        state, chain = self.world.store.sessions.read(held.session_id), held.session.chain
         expected = self.model.refresh(held.session, number, self.now)
         if state is not None and held.session.chain is not chain:
             held.before.append((state.session, chain))

@@ -295,7 +295,7 @@ def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
 ) -> None:
     """Somebody else is faster, twice; both changes stand."""
     create(admin)
-    real, overtaking = world.store.update, iter(["first", "second"])
+    real, overtaking = world.store.records.update, iter(["first", "second"])
 
     def overtaken(record: Any, **more: Any) -> Any:
         name = next(overtaking, None)
@@ -304,7 +304,7 @@ def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
             real(replace(found.record, display_name=name), expected=found.revision)
         return real(record, **more)
 
-    monkeypatch.setattr(world.store, "update", overtaken)
+    monkeypatch.setattr(world.store.records, "update", overtaken)
 
     changed = update(admin, "scopes", scopes=["write"])
 
@@ -316,14 +316,14 @@ def test_a_change_that_is_overtaken_again_and_again_gives_up(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(admin)
-    real = world.store.update
+    real = world.store.records.update
 
     def overtaken(record: Any, **more: Any) -> Any:
         found = world.store_admin.administrator.clients.get("reports")
         real(found.record, expected=found.revision)
         return real(record, **more)
 
-    monkeypatch.setattr(world.store, "update", overtaken)
+    monkeypatch.setattr(world.store.records, "update", overtaken)
 
     assert fails(lambda: update(admin, "scopes")).reason == "STALE_ETAG"
 
@@ -366,11 +366,11 @@ def test_a_client_that_is_let_in_again_gets_tokens_and_its_old_ones_stay_refused
 def test_changing_a_disabled_client_raises_nothing_again(world: World, admin: Administrator) -> None:
     create(admin)
     update(admin, "disabled", disabled=True)
-    raised = world.store.generations()
+    raised = world.store.log.generations()
 
     update(admin, "disabled", "scopes", disabled=True, scopes=["write"])
 
-    assert world.store.generations() == raised
+    assert world.store.log.generations() == raised
 
 
 def test_other_changes_of_a_client_end_nothing(world: World, admin: Administrator) -> None:

@@ -168,7 +168,7 @@ def test_no_issuer_has_a_spelling_of_our_own_name(start_world: StartWorld, name:
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
     refused = admin.refused("CreateTrustedIssuer", trusted_issuer=issuer(issuer=name))
-    world.store.create(TrustedIssuer(issuer=name, jwks=KEYS, rules=(rule,)))
+    world.store.records.create(TrustedIssuer(issuer=name, jwks=KEYS, rules=(rule,)))
     mask = {"paths": ["single_use"]}
 
     assert list(refused.fields) == ["trusted_issuer.issuer"]
@@ -186,7 +186,7 @@ def test_an_issuer_name_has_no_invisible_character(world: World, admin: Administ
     name = f"{CLUSTER}/{unseen}"
     rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
     refused = admin.refused("CreateTrustedIssuer", trusted_issuer=issuer(issuer=name))
-    world.store.create(TrustedIssuer(issuer=name, jwks=KEYS, rules=(rule,)))
+    world.store.records.create(TrustedIssuer(issuer=name, jwks=KEYS, rules=(rule,)))
 
     assert "must be 1 to 256 visible characters" in refused.fields["trusted_issuer.issuer"]
     assert update(admin, "single_use", issuer=name, single_use=True).issuer == name

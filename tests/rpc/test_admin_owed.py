@@ -23,7 +23,7 @@ NEW_PASSWORD = "another horse battery staple"
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every change of a record fails in one of the ways there are; what is owed arrives."""
     for name in ("create", "update", "delete"):
-        real = getattr(world.store, name)
+        real = getattr(world.store.records, name)
 
         def fail(*words: Any, real: Any = real, **more: Any) -> None:
             if request.param != "never arrived":
@@ -32,7 +32,7 @@ def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mon
                 raise NotConfirmedError("0 of 1 replicas confirmed")
             raise StoreUnavailableError("Redis cannot be asked")
 
-        monkeypatch.setattr(world.store, name, fail)
+        monkeypatch.setattr(world.store.records, name, fail)
     way: str = request.param
     return way
 
@@ -54,7 +54,7 @@ ENDING = (disable_user, delete_user, set_password)
 
 
 def raised(world: World, principal: str) -> list[int]:
-    found = [entry.change for entry in world.store.read(0, 1000).entries]
+    found = [entry.change for entry in world.store.log.read(0, 1000).entries]
     return [c.number for c in found if isinstance(c, GenerationRaised) and c.principal == principal]
 
 
@@ -89,7 +89,7 @@ def test_what_may_have_ended_a_users_tokens_has_ended_them_here_and_soon_everywh
     assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
     settle(world)
     assert raised(world, user_id) == [1]
-    assert world.store.generations()[PrincipalId(user_id)].number == 1
+    assert world.store.log.generations()[PrincipalId(user_id)].number == 1
 
 
 def test_who_signs_in_with_the_password_that_did_arrive_stays_signed_in(
@@ -153,7 +153,7 @@ def test_a_session_that_may_have_ended_has_ended_here(
     def fail(*words: Any, **more: Any) -> None:
         raise StoreUnavailableError("Redis cannot be asked")
 
-    monkeypatch.setattr(world.store, "end_session", fail)
+    monkeypatch.setattr(world.store.facts, "end_session", fail)
 
     found = admin.refused("RevokeSessions", session_id=tokens.session_id)
 

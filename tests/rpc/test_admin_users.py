@@ -186,7 +186,7 @@ def test_a_user_of_before_that_rule_signs_in_and_is_found_disabled_and_deleted(
 ) -> None:
     name = f"carolinus{unseen}"
     old = User(user_id=new_user_id(), username=name, display_name=unseen)
-    world.store.create(old)
+    world.store.records.create(old)
 
     assert get(admin, username=name).user_id == get(admin, user_id=old.user_id).user_id == old.user_id
     admin.call("SetPassword", user_id=old.user_id, password=PASSWORD)

@@ -203,7 +203,7 @@ def test_events_are_found_by_principal_and_by_time(world: World, desk: Desk) -> 
     world.revoke(desk.token, subject="u_early")
     world.clock.advance(minutes=5)
     moment = Timestamp()
-    moment.FromDatetime(world.store.head().time)
+    moment.FromDatetime(world.store.log.head().time)
     # A caller's token outlives five minutes.
     world.revoke(desk.token, subject="u_late")
     of_type = {"types": ["principal_revoked"]}
@@ -387,7 +387,7 @@ def test_a_sign_in_is_refused_if_its_event_cannot_be_stored(
     said = fails(lambda: world.issue(user))
 
     assert said.code is grpc.StatusCode.UNAVAILABLE
-    assert not world.store.list_sessions(PrincipalId(user.id))
+    assert not world.store.sessions.list_of(PrincipalId(user.id))
 
 
 def lose_audit(world: World, request: pytest.FixtureRequest, directory: Path) -> None:

@@ -171,10 +171,14 @@ class _SlowLog:
     def read(self, after: int, limit: int) -> LogPage:
         self.asked.set()
         assert self.go_on.wait(PATIENCE)
-        return self._store.read(after, limit)
+        return self._store.log.read(after, limit)
+
+    @property
+    def log(self) -> Any:
+        return self
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self._store if hasattr(self._store, name) else self._store.log, name)
 
 
 def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:

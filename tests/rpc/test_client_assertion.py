@@ -391,7 +391,7 @@ def test_the_operator_is_told_what_the_caller_is_not(one: World, forge: Forge, w
     refusal(one, forge(one))
 
     def told() -> list[str]:
-        events, _ = one.store.list_audit(AuditFilter(types=["issue_refused"]))
+        events, _ = one.store.audit.list_newest(AuditFilter(types=["issue_refused"]))
         return [stored.event.details.get("why", "") for stored in events]
 
     one.until(lambda: bool(told()))

@@ -24,14 +24,14 @@ def test_a_heartbeat_that_is_under_way_does_not_count(world: World) -> None:
     """It asked one clock before the move and the other one after it."""
     token = world.issue(world.new_client()).access_token
     held, go_on = threading.Event(), threading.Event()
-    heartbeat: Callable[..., object] = world.store.heartbeat
+    heartbeat: Callable[..., object] = world.store.log.heartbeat
 
     def slow(*words: object, **named: object) -> object:
         held.set()
         assert go_on.wait(60)
         return heartbeat(*words, **named)
 
-    world.store.heartbeat = slow  # type: ignore[method-assign,assignment]
+    world.store.log.heartbeat = slow  # type: ignore[method-assign,assignment]
     assert held.wait(60)
     moving = threading.Thread(target=lambda: world.clock.advance(hours=1))
     moving.start()

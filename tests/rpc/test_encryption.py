@@ -54,7 +54,7 @@ def not_possible(world: World, account: Account, **wanted: Any) -> str:
 
 def taken_out(world: World, token: str) -> str:
     """The signed token inside, as whoever has stolen the key of the service can take it out."""
-    found = world.store.get(StoredKey, header(token)["kid"])
+    found = world.store.records.get(StoredKey, header(token)["kid"])
     assert found is not None
     inside = open_vault(world.settings).open_decrypting(found.record).decrypt(token)
     assert inside is not None
@@ -197,7 +197,7 @@ def test_a_key_that_is_no_longer_in_use_opens_what_it_was_used_for(world: World)
 def test_a_store_from_before_there_was_encryption_gets_its_key(world: World) -> None:
     account = world.new_client()
     for key_id in keys(world, ENCRYPT):
-        world.store.delete(RecordKind.KEY, key_id)
+        world.store.records.delete(RecordKind.KEY, key_id)
     world.until(lambda: not keys(world, ENCRYPT))
     with pytest.raises(grpc.RpcError) as error:
         world.issue(account, encryption=SERVICE)

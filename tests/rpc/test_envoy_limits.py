@@ -181,7 +181,7 @@ def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) 
     ):
         for number in range(40):
             name = f"{number:02}" + "x" * 20_000
-            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+            world.store.facts.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
         token = world.admin_token(scopes=["identity.admin"])
         tail = quiet.call(TAIL, EMPTY, metadata=bearer(token), end=True)
 

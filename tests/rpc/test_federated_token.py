@@ -120,8 +120,8 @@ def test_the_operator_reads_which_issuer_key_or_client_it_was(
 
     said = refusal(world, jwt)
 
-    world.until(lambda: bool(world.store.list_audit(AuditFilter(types=["issue_refused"]))[0]))
-    (event,), _ = world.store.list_audit(AuditFilter(types=["issue_refused"]))
+    world.until(lambda: bool(world.store.audit.list_newest(AuditFilter(types=["issue_refused"]))[0]))
+    (event,), _ = world.store.audit.list_newest(AuditFilter(types=["issue_refused"]))
     details = dict(event.event.details)
     assert details.pop("why")
     assert details == logged

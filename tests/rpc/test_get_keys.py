@@ -60,7 +60,7 @@ def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(w
     key = replace(
         open_vault(world.settings).make(KeyPurpose.SIGN, "EdDSA", world.clock.now()), activate_time=later
     )
-    world.store.create(key)
+    world.store.records.create(key)
     assert eventually(lambda: key.key_id in {k.key_id for k in get_keys(world.channel).key_set.keys})
 
     def states() -> dict[str, str]:
@@ -112,10 +112,14 @@ class _HeldUp:
     def generations(self) -> Mapping[PrincipalId, Generation]:
         self.asked.set()
         assert self.go_on.wait(PATIENCE)
-        return self._store.generations()
+        return self._store.log.generations()
+
+    @property
+    def log(self) -> Any:
+        return self
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self._store if hasattr(self._store, name) else self._store.log, name)
 
 
 def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_while_the_device_is_away_nothing_is_signed_and_all_else_goes_on(
 def test_nothing_in_the_store_signs(world: World) -> None:
     signing = [
         found.record
-        for found in world.store.list_records(StoredKey, limit=100)
+        for found in world.store.records.list_of(StoredKey, limit=100)
         if found.record.purpose is KeyPurpose.SIGN
     ]
 

@@ -361,7 +361,7 @@ def test_keys_may_be_cached_for_less_than_they_are_published_before_they_sign(wo
 def test_every_stored_key_is_sealed(world: World) -> None:
     world.clock.advance(days=30)
     look_after(world)
-    for found in world.store.list_records(StoredKey, limit=100):
+    for found in world.store.records.list_of(StoredKey, limit=100):
         assert found.record.sealed.count(".") == 4, "a compact JWE has five parts"
         assert '"d"' not in (found.record.public_jwk or "")
 

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.in_process
 
 
 def changes(world: World) -> list[Any]:
-    return [entry.change for entry in world.store.read(0, 1000).entries]
+    return [entry.change for entry in world.store.log.read(0, 1000).entries]
 
 
 @pytest.fixture(params=["never arrived", "reply lost", "not confirmed"])
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every write of a revocation fails in one of the ways there are; sending it again works."""
     for name in ("deny_token", "end_session", "raise_generation"):
-        real = getattr(world.store, name)
+        real = getattr(world.store.facts, name)
 
         def fail(*words: Any, real: Any = real, **more: Any) -> None:
             if request.param != "never arrived":
@@ -32,7 +32,7 @@ def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mon
                 raise NotConfirmedError("0 of 1 replicas confirmed")
             raise StoreUnavailableError("Redis cannot be asked")
 
-        monkeypatch.setattr(world.store, name, fail)
+        monkeypatch.setattr(world.store.facts, name, fail)
 
 
 def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
@@ -85,7 +85,7 @@ def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) 
     assert world.reason(after, strong=True) == ""
     assert world.reason(before) == "REVOKED"
     assert [c.number for c in changes(world) if isinstance(c, GenerationRaised)] == [1]
-    assert world.store.generations()[PrincipalId(client.id)].number == 1
+    assert world.store.log.generations()[PrincipalId(client.id)].number == 1
 
 
 def _sent(world: World) -> None:

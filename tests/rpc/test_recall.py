@@ -116,7 +116,7 @@ def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.V
     another = pb.VerifyRequest(token=known.token, any_audience=True)
     assert asked_again(world, known) == ""
 
-    world.store.delete(RecordKind.KEY, signed_with(known.token))
+    world.store.records.delete(RecordKind.KEY, signed_with(known.token))
 
     world.until(lambda: not world.stub.Verify(known).HasField("verified"))
     assert asked_again(world, known) == "UNKNOWN_KEY"

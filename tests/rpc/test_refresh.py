@@ -172,7 +172,7 @@ def test_asking_for_more_than_the_session_holds_is_refused_and_rotates_nothing(
         with pytest.raises(grpc.RpcError) as error:
             world.refresh(first.refresh_token, **fields)
         assert failure(error.value).reason == reason
-    state = world.store.read_session(SessionId(first.session_id))
+    state = world.store.sessions.read(SessionId(first.session_id))
     assert state is not None
     assert state.session.latest == 0
 
@@ -227,7 +227,7 @@ def test_rights_taken_from_a_user_are_missing_after_the_next_refresh(
     world: World, first: token_pb2.TokenSet
 ) -> None:
     found = world.store_admin.administrator.users.find("ana")
-    world.store.update(replace(found.record, scopes=frozenset({"read"})), expected=found.revision)
+    world.store.records.update(replace(found.record, scopes=frozenset({"read"})), expected=found.revision)
 
     assert list(world.refresh(first.refresh_token).scopes) == ["read"]
 
@@ -235,7 +235,7 @@ def test_rights_taken_from_a_user_are_missing_after_the_next_refresh(
 def _derive(world: World, tokens: token_pb2.TokenSet, *, number: int) -> str:
     """The refresh token of that number, with the key of the service."""
     vault = open_vault(world.settings)
-    keys = (found.record for found in world.store.list_records(StoredKey))
+    keys = (found.record for found in world.store.records.list_of(StoredKey))
     opened = {key.key_id: vault.open_refresh(key) for key in keys if key.purpose is KeyPurpose.REFRESH}
     shown = refresh_tokens.read(tokens.refresh_token, opened.get)
     return refresh_tokens.derive(
@@ -246,7 +246,7 @@ def _derive(world: World, tokens: token_pb2.TokenSet, *, number: int) -> str:
 
 def _set_on_reuse(world: World, client_id: str, on_reuse: OnReuse) -> None:
     found = world.store_admin.administrator.clients.get(client_id)
-    world.store.update(replace(found.record, on_reuse=on_reuse), expected=found.revision)
+    world.store.records.update(replace(found.record, on_reuse=on_reuse), expected=found.revision)
 
 
 def _whole(time: Timestamp) -> Timestamp:

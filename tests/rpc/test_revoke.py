@@ -25,7 +25,7 @@ def refused(world: World, refresh_token: str) -> str:
 
 
 def entries(world: World) -> tuple[LogEntry, ...]:
-    return world.store.read(0, 1000).entries
+    return world.store.log.read(0, 1000).entries
 
 
 def test_a_revoked_access_token_is_refused_and_no_other(world: World) -> None:

@@ -84,7 +84,7 @@ def test_after_that_the_old_one_opens_nothing_and_is_refused_at_start(world: Wor
     with pytest.raises(ConfigurationError, match="master key does not open"):
         beside(MASTER_KEY)
     vault = open_vault(world.settings)
-    for found in world.store.list_records(StoredKey, limit=100):
+    for found in world.store.records.list_of(StoredKey, limit=100):
         with pytest.raises(ConfigurationError):
             vault.reseal(found.record)
 
@@ -120,9 +120,9 @@ def test_a_process_that_cannot_open_a_new_key_says_so_rather_than_refuse_its_tok
 
 
 def test_what_was_sealed_anew_is_the_same_key_and_leaves_an_event(world: World, beside: Beside) -> None:
-    before = {f.record.key_id: f.record for f in world.store.list_records(StoredKey, limit=100)}
+    before = {f.record.key_id: f.record for f in world.store.records.list_of(StoredKey, limit=100)}
     rewrap(beside(NEW, other=MASTER_KEY))
-    after = {f.record.key_id: f.record for f in world.store.list_records(StoredKey, limit=100)}
+    after = {f.record.key_id: f.record for f in world.store.records.list_of(StoredKey, limit=100)}
 
     for key_id, key in after.items():
         assert key.sealed != before[key_id].sealed

@@ -54,7 +54,7 @@ def changed(whole: Json, changes: Json) -> bytes:
 
 
 def key_of(world: World, purpose: KeyPurpose) -> StoredKey:
-    stored = (found.record for found in all_records(world.store, StoredKey))
+    stored = (found.record for found in all_records(world.store.records, StoredKey))
     found = key_in_use(stored, purpose, world.clock.now())
     assert found is not None
     return found

@@ -129,7 +129,7 @@ def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world:
         next(stream)
         for number in range(40):
             name = TokenId(f"{number:04}" + "x" * 20_000)
-            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))
+            world.store.facts.deny_token(name, world.clock.now() + timedelta(hours=1))
             # One by one, since changes that are read together are one message.
             world.until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
         error = refused(lambda: list(stream))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from identity_service.domain.copying import CopyableStore
+from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.redis_server import RedisServer
@@ -57,7 +57,7 @@ def test_the_service_agrees_with_the_model_on_sqlite() -> None:
 def test_the_service_agrees_with_the_model_on_redis(redis_server: RedisServer) -> None:
     fresh: set[Path] = set()
 
-    def open_store(clock: ShiftedClock, folder: Path) -> CopyableStore:
+    def open_store(clock: ShiftedClock, folder: Path) -> Store:
         if folder not in fresh:
             fresh.add(folder)
             redis_server.flush()

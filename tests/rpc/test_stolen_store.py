@@ -71,7 +71,7 @@ def _is_redis(world: World) -> bool:
 def private_members(world: World) -> list[str]:
     """Return the private member of every key of the service."""
     vault = Vault(Sealer(world.settings.read_master_key()))
-    found = world.store.list_records(StoredKey, limit=100)
+    found = world.store.records.list_of(StoredKey, limit=100)
     keys = [json.loads(vault._private(entry.record)) for entry in found]
     return [key["k"] if key["kty"] == "oct" else key["d"] for key in keys]
 

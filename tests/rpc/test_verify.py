@@ -69,7 +69,7 @@ def test_a_changed_signature_is_refused_and_the_original_still_good(world: World
 def test_an_answer_names_its_revision(world: World, token: str) -> None:
     answer = world.verify(token)
 
-    assert answer.revision == str(world.store.head().revision)
+    assert answer.revision == str(world.store.log.head().revision)
 
 
 def test_at_least_revision_waits_for_nothing_that_is_known(world: World, token: str) -> None:
@@ -79,7 +79,7 @@ def test_at_least_revision_waits_for_nothing_that_is_known(world: World, token: 
 
 @pytest.mark.parametrize("link", [".AAAAAAAAAAA", ""], ids=["with a link", "of an older client"])
 def test_at_least_revision_past_the_end_is_unavailable(world: World, token: str, link: str) -> None:
-    end = world.store.head()
+    end = world.store.log.head()
     with pytest.raises(grpc.RpcError) as refused:
         world.verify(token, at_least_revision=f"{end.epoch}.{end.position + 1}{link}")
     assert failure(refused.value).code is grpc.StatusCode.UNAVAILABLE
@@ -104,9 +104,9 @@ def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, toke
     assert world.reason(token, at_least_revision=unknown) == ""
 
     token_id = world.verify(token).verified.token_id
-    world.store.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
+    world.store.facts.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
     assert world.reason(token, at_least_revision=unknown) == "REVOKED"
-    assert world.store.head().epoch == epoch
+    assert world.store.log.head().epoch == epoch
 
 
 @pytest.mark.parametrize("by", ["strong", "at_least_revision"])
@@ -115,7 +115,7 @@ def test_a_revocation_by_another_process_is_seen_at_once_on_request(
 ) -> None:
     """Written behind the back of the service's own replica; the follower may or may not have been first."""
     token_id = world.verify(token).verified.token_id
-    appended = world.store.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
+    appended = world.store.facts.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
 
     wanted = {"strong": True} if by == "strong" else {"at_least_revision": str(appended.revision)}
     assert world.reason(token, **wanted) == "REVOKED"

@@ -127,7 +127,7 @@ def test_every_way_to_end_a_token_appears(world: World) -> None:
         world.disable_client(client)
         sessions = {t.session_id for t in tokens[:3]}
         watcher.until(knows("by-id", user.id, client.id, "*", *sessions))
-        watcher.until(lambda w: w.revision == str(world.store.head().revision))
+        watcher.until(lambda w: w.revision == str(world.store.log.head().revision))
     raised = [
         r.raised_generation.number
         for m in watcher.seen
@@ -179,7 +179,7 @@ def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> 
     with watching(world, resume_after=place.format(epoch=epoch, position=position)) as watcher:
         watcher.until(knows("old"))
     assert watcher.seen[0].restarted
-    assert world.store.head().epoch == epoch
+    assert world.store.log.head().epoch == epoch
 
 
 def test_a_place_that_is_none_is_refused(world: World) -> None:
@@ -193,9 +193,9 @@ def test_a_log_that_was_replaced_restarts_the_watcher_under_the_new_epoch(world:
     world.revoke(world.admin_token(), token_id="old")
     with watching(world) as watcher:
         watcher.until(knows("old"))
-        world.store.renew(world.store.head().epoch, world.store.head().epoch[::-1])  # type: ignore[arg-type]
+        world.store.log.renew(world.store.log.head().epoch, world.store.log.head().epoch[::-1])  # type: ignore[arg-type]
         watcher.until(lambda w: w.seen[-1].restarted or any(m.restarted for m in w.seen[1:]))
-        watcher.until(lambda w: w.revision.startswith(world.store.head().epoch))
+        watcher.until(lambda w: w.revision.startswith(world.store.log.head().epoch))
     assert "old" in watcher.known
 
 
@@ -229,7 +229,7 @@ def test_who_does_not_read_is_cut_off_and_the_others_go_on(start_world: StartWor
         watcher.until(lambda w: w.complete)
         names = [f"{number:04}" + "x" * 60_000 for number in range(300)]
         for name in names:
-            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+            world.store.facts.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
         watcher.until(knows(*names))
         world.revoke(world.admin_token(), token_id="last")
         watcher.until(knows("last"))

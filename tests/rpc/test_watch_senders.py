@@ -33,8 +33,8 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
             next(stuck[-1])
         for number in range(100):
             name = f"{number:04}" + "x" * 20_000
-            world.store.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
-        world.store.deny_token("last", world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+            world.store.facts.deny_token(name, world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
+        world.store.facts.deny_token("last", world.clock.now() + timedelta(hours=1))  # type: ignore[arg-type]
         watcher.until(knows("last"))
 
 

@@ -55,7 +55,7 @@ class Site:
     @property
     def has_store(self) -> bool:
         try:
-            self.store.head()
+            self.store.log.head()
         except StoreUnavailableError:
             return False
         return True
@@ -93,7 +93,7 @@ def test_what_was_audited_last_is_stored_before_the_store_closes(
     site.service.stop()
 
     with closing(open_store(site.settings, SystemClock())) as store:
-        assert store.read_audit(None, 1)[0].event.type is AuditType.REFRESH_TOKEN_REUSED
+        assert store.audit.read_after(None, 1)[0].event.type is AuditType.REFRESH_TOKEN_REUSED
 
 
 def test_a_service_that_does_not_start_leaves_nothing_open(site: Site) -> None:

@@ -11,9 +11,9 @@ from identity_service.domain.log import RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import Clock, PublicKeyChecker
 from identity_service.domain.principals import Client, Grant, StoredSecret, normalize_certificate_name
+from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
 from identity_service.domain.secrets import new_client_secret, stored
-from identity_service.domain.store import Store, Versioned
 from identity_service.services.admin.checks import check_client
 from identity_service.services.admin.records import Changed, Records, differing, names
 
@@ -42,8 +42,7 @@ MAX_SECRETS: Final = 5
 class Clients:
     """Creates, finds, changes and deletes clients, and rotates their secrets."""
 
-    def __init__(self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
         self._records = records
         self._keys = keys
         self._clock = clock
@@ -73,7 +72,7 @@ class Clients:
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[Client]]:
         """Return up to `limit` clients in the order of their ids, beginning after the id `after`."""
-        return self._store.list_records(Client, after=after, limit=limit)
+        return self._records.list_of(Client, after=after, limit=limit)
 
     def update(
         self,

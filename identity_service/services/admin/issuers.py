@@ -9,7 +9,7 @@ from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.log import RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import Clock, PublicKeyChecker
-from identity_service.domain.store import Store, Versioned
+from identity_service.domain.records import Versioned
 from identity_service.services.admin.issuer_checks import check_issuer
 from identity_service.services.admin.records import Changed, Records, differing, names
 
@@ -22,15 +22,12 @@ ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "singl
 class TrustedIssuers:
     """Creates, finds, changes and deletes trusted issuers."""
 
-    def __init__(
-        self, store: Store, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str
-    ) -> None:
+    def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str) -> None:
         """Administer the trusted issuers of this store.
 
         `own` is this service's issuer name; an issuer with a spelling of it is refused.
         """
         self._own = own
-        self._store = store
         self._records = records
         self._keys = keys
         self._clock = clock
@@ -47,7 +44,7 @@ class TrustedIssuers:
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[TrustedIssuer]]:
         """Return up to `limit` issuers in the order of their `iss`, beginning after the name `after`."""
-        return self._store.list_records(TrustedIssuer, after=after, limit=limit)
+        return self._records.list_of(TrustedIssuer, after=after, limit=limit)
 
     def update(
         self,

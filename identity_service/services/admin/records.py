@@ -5,7 +5,7 @@ step. If the store does not confirm that, this process enforces the raise and re
 resent.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Generic
@@ -16,7 +16,8 @@ from identity_service.domain.ids import Link, PrincipalId, new_link
 from identity_service.domain.log import Appended, GenerationRaised, RecordKind, Revision
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, User
-from identity_service.domain.store import RecordT, Store, Versioned
+from identity_service.domain.records import RecordT, Versioned
+from identity_service.domain.store import RecordStore
 from identity_service.services.unconfirmed import resent_until_confirmed
 
 MAX_ATTEMPTS: Final = 8
@@ -36,7 +37,7 @@ class Changed(Generic[RecordT]):
 class Records:
     """Reads and writes the records of clients, users and trusted issuers."""
 
-    def __init__(self, store: Store, trail: AuditTrail, replica: ReplicaView | None = None) -> None:
+    def __init__(self, store: RecordStore, trail: AuditTrail, replica: ReplicaView | None = None) -> None:
         """Access the records of this store.
 
         Without a `replica`, changes are not applied in this process, which then must not answer Verify.
@@ -48,6 +49,17 @@ class Records:
     def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT]:
         """Return the record of this kind and id. Raises NotFoundError."""
         found = self._store.get(kind, id_)
+        if found is None:
+            raise NotFoundError("there is no such record")
+        return found
+
+    def list_of(self, kind: type[RecordT], *, after: str, limit: int) -> Sequence[Versioned[RecordT]]:
+        """Return up to `limit` records of this kind in the order of their ids, after the id `after`."""
+        return self._store.list_of(kind, after=after, limit=limit)
+
+    def find_user(self, username: str) -> Versioned[User]:
+        """Return the user of this username. Raises NotFoundError."""
+        found = self._store.find_user(username)
         if found is None:
             raise NotFoundError("there is no such record")
         return found

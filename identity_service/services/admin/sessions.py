@@ -14,7 +14,7 @@ from identity_service.domain.log import Revision
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import Clock, ReplicaView
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Store
+from identity_service.domain.store import SessionStore
 from identity_service.services.revoke import Revoker
 
 _BATCH = 500
@@ -65,8 +65,8 @@ class Ended:
 class Sessions:
     """Lists and ends the sessions of users."""
 
-    def __init__(self, store: Store, replica: ReplicaView, revoker: Revoker, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, sessions: SessionStore, replica: ReplicaView, revoker: Revoker, clock: Clock) -> None:
+        self._sessions = sessions
         self._replica = replica
         self._revoker = revoker
         self._clock = clock
@@ -112,7 +112,7 @@ class Sessions:
         return Ended(revision=revision, count=len(found))
 
     def _end_one(self, session_id: SessionId, origin: Origin, reason: str) -> Ended:
-        state = self._store.read_session(session_id)
+        state = self._sessions.read(session_id)
         # A session of another user is answered like one that does not exist, so that ids cannot be probed.
         if state is None or not (origin.is_admin or state.session.subject == origin.actor):
             raise NotFoundError("there is no such session")
@@ -133,7 +133,7 @@ class Sessions:
 
     def _live(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
         """Return at most `limit` live sessions, and at least one if any is left."""
-        while batch := self._store.list_sessions(owner, before=before, limit=limit):
+        while batch := self._sessions.list_of(owner, before=before, limit=limit):
             if live := [session for session in batch if self._lives(session)]:
                 return live
             before = batch[-1].session_id

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditType
-from identity_service.domain.errors import InvalidRequestError, NotFoundError
+from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import new_user_id
 from identity_service.domain.log import RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import Clock, PasswordHasher
 from identity_service.domain.principals import User, is_name_as_password, normalize_username
+from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Store, Versioned
 from identity_service.services.admin.checks import check_user
 from identity_service.services.admin.records import Changed, Records, differing, names
 
@@ -47,7 +47,6 @@ class Users:
 
     def __init__(
         self,
-        store: Store,
         records: Records,
         hasher: PasswordHasher,
         is_common: Callable[[Secret], bool],
@@ -57,7 +56,6 @@ class Users:
 
         `is_common` returns whether a password is one of those that attackers try first.
         """
-        self._store = store
         self._records = records
         self._hasher = hasher
         self._is_common = is_common
@@ -90,14 +88,11 @@ class Users:
 
     def find(self, username: str) -> Versioned[User]:
         """Return the user of this username. Raises NotFoundError."""
-        found = self._store.find_user(normalize_username(username))
-        if found is None:
-            raise NotFoundError("there is no such record")
-        return found
+        return self._records.find_user(username)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[User]]:
         """Return up to `limit` users in the order of their ids, beginning after the id `after`."""
-        return self._store.list_records(User, after=after, limit=limit)
+        return self._records.list_of(User, after=after, limit=limit)
 
     def update(
         self,

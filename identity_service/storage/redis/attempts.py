@@ -19,7 +19,7 @@ from identity_service.domain.attempts import (
 )
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.writing import Writing
+from identity_service.storage.redis.writing import Writer
 
 
 class RedisAttempts:
@@ -28,17 +28,17 @@ class RedisAttempts:
     All times are those of the server's clock.
     """
 
-    def __init__(self, connection: Connection, writing: Writing, *, kept: int = MAX_COUNTERS) -> None:
+    def __init__(self, connection: Connection, writer: Writer, *, kept: int = MAX_COUNTERS) -> None:
         """Count with scripts that run on this connection.
 
         Args:
             connection: the client of the store.
-            writing: supplies the time, if a test injects a clock.
+            writer: supplies the time, if a test injects a clock.
             kept: the maximum number of counters with failures; beyond it the one whose window ends first is
                 deleted.
         """
         self._connection = connection
-        self._writing = writing
+        self._writer = writer
         self._kept = kept
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
@@ -54,7 +54,7 @@ class RedisAttempts:
 
     def run(self, step: str, name: str, limits: Sequence[Limit], failed: Sequence[int]) -> Any:
         """Carry out one step of an attempt; see `lua/attempt.lua`."""
-        words: list[str | int] = [self._writing.now(), step, name, _seconds(CLAIM_LIFETIME), self._kept]
+        words: list[str | int] = [self._writer.now(), step, name, _seconds(CLAIM_LIFETIME), self._kept]
         for limit, number in zip(limits, failed, strict=True):
             policy = limit.policy
             words += [

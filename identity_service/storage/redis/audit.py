@@ -13,34 +13,32 @@ from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
-from identity_service.domain.audit import AuditEvent, AuditFilter, AuditKind, StoredEvent
-from identity_service.storage.audit_codec import MAX_LOOKED_AT, RingSizes, decode_event, encode_event
+from identity_service.domain.audit import (
+    MAX_LOOKED_AT,
+    AuditEvent,
+    AuditFilter,
+    AuditKind,
+    RingSizes,
+    StoredEvent,
+)
+from identity_service.storage.codec import decode_event, encode_event
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.values import time_of
-from identity_service.storage.redis.writing import Writing
+from identity_service.storage.redis.writing import Writer
 
 _ID: Final = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 _PAGE: Final = 500
 _RINGS: Final = (keys.AUDIT, keys.AUDIT_TRAFFIC)
 
 
-class AuditLog:
-    """The audit events of a store on Redis: the part of the port `Store` that is about them."""
+class RedisAudit:
+    """The audit events of a store on Redis, implementing the port `AuditStore`."""
 
-    def __init__(self, connection: Connection, writing: Writing, keep: RingSizes) -> None:
+    def __init__(self, connection: Connection, writer: Writer, keep: RingSizes) -> None:
         self._connection = connection
-        self._writing = writing
+        self._writer = writer
         self._keep = keep
-
-    def words(self, event: AuditEvent | None) -> tuple[list[str], list[str | int]]:
-        """Return the keys and arguments that a script needs to store the event of its change.
-
-        They come after all other keys and arguments of the script. Both are empty if `event` is None.
-        """
-        if event is None:
-            return [], []
-        return [keys.AUDIT], [self._writing.now(), self._keep.changes, encode_event(event)]
 
     def append(self, events: Sequence[AuditEvent]) -> None:
         """Append events that record no change of their own, each to the stream of its kind, in one step."""
@@ -49,11 +47,13 @@ class AuditLog:
             self._connection.run(
                 "append_audit",
                 [*_RINGS, keys.HEAD],
-                [self._writing.now(), self._keep.changes, self._keep.traffic, *words],
+                [self._writer.now(), self._keep.changes, self._keep.traffic, *words],
                 repeatable=False,
             )
 
-    def list_newest(self, wanted: AuditFilter, before: str, limit: int) -> tuple[Sequence[StoredEvent], str]:
+    def list_newest(
+        self, wanted: AuditFilter, *, before: str = "", limit: int = 100
+    ) -> tuple[Sequence[StoredEvent], str]:
         """Return events that pass the filter, the newest first, and the id before which the next page begins.
 
         Only events before the id `before` count; "" = all. The returned id is "" at the end. A page may be

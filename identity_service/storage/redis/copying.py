@@ -3,21 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
+from identity_service.domain.audit import RingSizes
 from identity_service.domain.copying import CopiedItem, Fence
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, PrincipalId, new_epoch
 from identity_service.domain.log import Generation, Head
-from identity_service.storage.audit_codec import RingSizes
 from identity_service.storage.copies import require_copyable
 from identity_service.storage.fence import decode_fence, encode_fence
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.audit import AuditLog
+from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.importing import Import, clear
 from identity_service.storage.redis.log import RedisLog
-from identity_service.storage.redis.records import Records
-from identity_service.storage.redis.writing import Writing
+from identity_service.storage.redis.records import RedisRecords
+from identity_service.storage.redis.writing import Writer
 
 
 class RedisCopying:
@@ -26,15 +26,15 @@ class RedisCopying:
     def __init__(
         self,
         connection: Connection,
-        writing: Writing,
+        writer: Writer,
         log: RedisLog,
-        records: Records,
-        audit: AuditLog,
+        records: RedisRecords,
+        audit: RedisAudit,
         keep_events: RingSizes,
     ) -> None:
         self._connection = connection
         self._log = log
-        self._export = Export(connection, writing, log, records, audit)
+        self._export = Export(connection, writer, log, records, audit)
         self._keep_events = keep_events
 
     @contextmanager

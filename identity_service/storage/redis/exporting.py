@@ -31,17 +31,17 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.domain.store import RECORD_TYPES
-from identity_service.storage.codec import decode_record, decode_session
+from identity_service.domain.records import RECORD_TYPES
+from identity_service.storage.codec import decode_session, reading
 from identity_service.storage.copies import revocations_in
-from identity_service.storage.damage import reading
+from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.audit import AuditLog
+from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.log import RedisLog
-from identity_service.storage.redis.records import Records
+from identity_service.storage.redis.records import RedisRecords
 from identity_service.storage.redis.values import entries_of, head_of, time_of
-from identity_service.storage.redis.writing import Writing
+from identity_service.storage.redis.writing import Writer
 
 _PAGE: Final = 500
 _PASSES: Final = 100
@@ -54,10 +54,10 @@ class Export:
     """A reader of a whole store."""
 
     def __init__(
-        self, connection: Connection, writing: Writing, log: RedisLog, records: Records, audit: AuditLog
+        self, connection: Connection, writer: Writer, log: RedisLog, records: RedisRecords, audit: RedisAudit
     ) -> None:
         self._connection = connection
-        self._writing = writing
+        self._writer = writer
         self._log = log
         self._records = records
         self._audit = audit
@@ -95,7 +95,7 @@ class Export:
     def _directory(self) -> Iterator[CopiedItem]:
         for kind in RECORD_TYPES.values():
             after = ""
-            while page := self._records.list_records(kind, after=after, limit=_PAGE):
+            while page := self._records.list_of(kind, after=after, limit=_PAGE):
                 for found in page:
                     yield CopiedRecord(record=found.record)
                 after = page[-1].record.id
@@ -103,7 +103,7 @@ class Export:
     def _sessions(self) -> Iterator[CopiedItem]:
         for each in self._connection.servers():
             with each as server:
-                for found in server.scan("scan_sessions", [], keys.SESSIONS, self._writing.now()):
+                for found in server.scan("scan_sessions", [], keys.SESSIONS, self._writer.now()):
                     yield from self._living(found[::2], found[1::2])
 
     def _living(self, names: Sequence[str], values: Sequence[str]) -> Iterator[CopiedItem]:
@@ -161,7 +161,7 @@ class Export:
         head, entries, values = self._connection.run(
             "read_changes",
             [keys.HEAD, keys.LOG],
-            [self._writing.now(), after, _PAGE, keys.ALL],
+            [self._writer.now(), after, _PAGE, keys.ALL],
         )
         return LogPage(entries=entries_of(entries), head=head_of(*head)), values
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
+from identity_service.domain.audit import RingSizes
 from identity_service.domain.copying import (
     CopiedEvent,
     CopiedGeneration,
@@ -22,14 +23,13 @@ from identity_service.domain.copying import (
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
 from identity_service.domain.ids import Epoch, new_link
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.records import kind_of
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import kind_of
-from identity_service.storage.audit_codec import RingSizes
-from identity_service.storage.codec import dumps, encode_record, encode_session, names_of
+from identity_service.storage.codec import dumps, encode_session
+from identity_service.storage.record_codec import encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import event_words
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.log import FENCE
 from identity_service.storage.redis.values import time_text
 
 _ITEMS: Final = 500
@@ -61,7 +61,9 @@ class Import:
         """
         found = [keys.HEAD, keys.COPY, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
         with _translate_unconfirmed():
-            self._connection.run("begin_copy", found, [self._epoch, int(replace), FENCE], durable=True)
+            self._connection.run(
+                "begin_copy", found, [self._epoch, int(replace), keys.OLD_HEAD_TEXT], durable=True
+            )
         if replace:
             clear(self._connection, self._epoch)
 
@@ -108,12 +110,17 @@ class Import:
             for session in self._last.values():
                 self._write_session(session, durable=True)
         marks = self._marks
-        durations = (self._retention, marks.lifetime, marks.session, marks.leeway)
+        durations = [self._retention, marks.lifetime, marks.session, marks.leeway]
         times = ("" if time is None else time_text(time) for time in (marks.time, marks.latest))
         self._connection.run(
             "finish_copy",
             [keys.HEAD, keys.COPY, keys.GENERATIONS, keys.OLD_HEAD],
-            [self._epoch, FENCE, *(str(duration.total_seconds()) for duration in durations), *times],
+            [
+                self._epoch,
+                keys.OLD_HEAD_TEXT,
+                *(str(duration.total_seconds()) for duration in durations),
+                *times,
+            ],
             durable=True,
         )
 

@@ -17,16 +17,13 @@ from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.revocations import first_raised
-from identity_service.domain.sessions import Session
-from identity_service.domain.store import SessionState, SignIn, Versioned
-from identity_service.storage.codec import decode_record, decode_session, encode_session
-from identity_service.storage.damage import reading
+from identity_service.domain.sessions import Session, SessionState, SignIn
+from identity_service.storage.codec import decode_session, encode_session, reading
+from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.audit import AuditLog
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.records import versioned
 from identity_service.storage.redis.values import generations_of, time_of, time_text
-from identity_service.storage.redis.writing import Writing
+from identity_service.storage.redis.writing import Writer
 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
@@ -38,28 +35,26 @@ _CACHE_SIZE: Final = 1024
 """Users, and clients, that are kept decoded (LRU): most refreshes are of the same few clients."""
 
 
-class Sessions:
-    """The sign-ins and sessions of a store on one server: the part of the port `Store` that is about them."""
+class RedisSessions:
+    """The sign-ins and sessions of a store on one server, implementing the port `SessionStore`."""
 
-    def __init__(self, connection: Connection, writing: Writing, audit: AuditLog) -> None:
+    def __init__(self, connection: Connection, writer: Writer) -> None:
         self._connection = connection
-        self._writing = writing
-        self._audit = audit
+        self._writer = writer
         # The JSON is the key of the cache, so that a record which has changed is decoded again.
         self._user: Callable[[str], User] = lru_cache(_CACHE_SIZE)(lambda text: decode_record(User, text))
         self._client: Callable[[str], Client] = lru_cache(_CACHE_SIZE)(
             lambda text: decode_record(Client, text)
         )
 
-    def find_user(self, username: str) -> Versioned[User] | None:
-        """Return the user with this username, compared after `normalize_username`, or None."""
-        _, value, revision, *_ = self._read_sign_in(username, EVERYONE)
-        with reading(_USERS + "…"):
-            return versioned(User, value, revision)
-
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
         """Return user, client, generations and time for a sign-in, read in one step."""
-        now, user, _, client, of_all, of_client, of_user, user_id = self._read_sign_in(username, client_id)
+        now, user, client, of_all, of_client, of_user, user_id = self._connection.run(
+            "sign_in",
+            [keys.names(RecordKind.USER), keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
+            [self._writer.now(), normalize_username(username), _USERS, EVERYONE, client_id],
+            brief=True,
+        )
         with reading(f"{_USERS}{user_id or ''} or {_CLIENTS}{client_id}"):
             return SignIn(
                 generations=generations_of({EVERYONE: of_all, client_id: of_client, user_id or "": of_user}),
@@ -68,7 +63,7 @@ class Sessions:
                 time=time_of(now),
             )
 
-    def create(self, session: Session, audit: AuditEvent | None) -> None:
+    def create(self, session: Session, *, audit: AuditEvent | None = None) -> None:
         """Store a new session, then put it into the lists of its subject and its client.
 
         In this order: `list_of` removes a session from a list if it has no record.
@@ -83,17 +78,16 @@ class Sessions:
             durable=True,
         )
         lists = {keys.sessions_of(session.subject), keys.sessions_of(session.client_id)}
-        words: list[str | int] = [self._writing.now(), session.session_id, expire]
+        words: list[str | int] = [self._writer.now(), session.session_id, expire]
         self._connection.run("index_session", [keys.HEAD, *sorted(lists)], words)
 
-    def list_of(self, owner: PrincipalId, before: str, limit: int) -> Sequence[Session]:
+    def list_of(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
         """Return the next page of live sessions of a subject or client, the one that ends last first.
 
         `before` is the id of the last session of the previous page, or empty. The order is that of the
         sign-ins, newest first, unless `session_lifetime` was changed. A page is short only at the end of the
         list: a caller that ends all sessions of a principal relies on that. Sessions that are over are
-            removed from the list when
-        they are found.
+        removed from the list when they are found.
         """
         found: list[Session] = []
         list_key, last, end = keys.sessions_of(owner), before, ""
@@ -102,7 +96,7 @@ class Sessions:
             end = known or ""
         wanted, is_all = limit, False
         while len(found) < limit and not is_all:
-            words: list[str | int] = [self._writing.now(), keys.ENDS, last, end, wanted, _MAX_SCANNED]
+            words: list[str | int] = [self._writer.now(), keys.ENDS, last, end, wanted, _MAX_SCANNED]
             is_all, *rows = self._connection.run("list_sessions", [list_key], words)
             if rows:
                 *_, last, end = rows
@@ -180,41 +174,32 @@ class Sessions:
 
     def _guard(self) -> tuple[list[str], str, str]:
         """Return the keys and arguments with which a script checks the epoch: head, expected epoch, time."""
-        return [keys.HEAD], self._writing.expected(), self._writing.now()
+        return [keys.HEAD], self._writer.expected(), self._writer.now()
 
     def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
         """Return what the script that stores a session takes beside it: keys, epoch and the audit event."""
-        audit_keys, audit_words = self._audit.words(audit)
-        return [keys.HEAD, *audit_keys], self._writing.expected(), audit_words
+        audit_keys, audit_words = self._writer.event(audit)
+        return [keys.HEAD, *audit_keys], self._writer.expected(), audit_words
 
     def _read(self, session_id: SessionId) -> list[Any]:
         answer: list[Any] = self._connection.run(
             "read_session",
             [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS],
-            [self._writing.now(), _USERS, _CLIENTS, EVERYONE],
-            brief=True,
-        )
-        return answer
-
-    def _read_sign_in(self, username: str, client_id: PrincipalId) -> list[Any]:
-        answer: list[Any] = self._connection.run(
-            "sign_in",
-            [keys.names(RecordKind.USER), keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
-            [self._writing.now(), normalize_username(username), _USERS, EVERYONE, client_id],
+            [self._writer.now(), _USERS, _CLIENTS, EVERYONE],
             brief=True,
         )
         return answer
 
 
-class SpreadSessions(Sessions):
+class SpreadSessions(RedisSessions):
     """Sign-ins and sessions of a store in a cluster, where a session and `{idn}` may be on two servers."""
 
     def _guard(self) -> tuple[list[str], str, str]:
         """Check the epoch on the server of `{idn}`; return no key, the epoch, and the time there."""
-        expected = self._writing.expected()
-        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writing.now()], brief=True)
+        expected = self._writer.expected()
+        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writer.now()], brief=True)
         if epoch != expected:
-            raise StoreReplacedError("the store has another change log than the one this process follows")
+            raise StoreReplacedError
         return [], expected, now
 
     def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
@@ -224,8 +209,8 @@ class SpreadSessions(Sessions):
         """
         if audit is None:
             return [], self._guard()[1], []
-        expected = self._writing.expected()
-        audit_keys, audit_words = self._audit.words(audit)
+        expected = self._writer.expected()
+        audit_keys, audit_words = self._writer.event(audit)
         self._connection.run(
             "begin_session", [keys.HEAD, *audit_keys], [expected, *audit_words], durable=True
         )
@@ -258,7 +243,7 @@ class SpreadSessions(Sessions):
                 keys.record(RecordKind.USER, subject),
                 keys.record(RecordKind.CLIENT, client),
             ],
-            [self._writing.now(), EVERYONE, subject, client],
+            [self._writer.now(), EVERYONE, subject, client],
             brief=True,
         )
         return [now, *state, mark, *limits]

@@ -9,6 +9,8 @@ from typing import Any
 
 from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
+    Appended,
+    Change,
     Fact,
     Generation,
     GenerationRaised,
@@ -16,12 +18,12 @@ from identity_service.domain.log import (
     Heartbeat,
     LogEntry,
     Marks,
+    Revision,
     SessionEnded,
     TokenDenied,
 )
 from identity_service.storage.change_codec import decode_change, encode_change
-from identity_service.storage.codec import moment, seconds
-from identity_service.storage.damage import reading
+from identity_service.storage.codec import moment, reading, seconds
 from identity_service.storage.redis import keyspace as keys
 
 
@@ -149,3 +151,14 @@ def generations_of(found: Mapping[str, str | None]) -> dict[PrincipalId, Generat
     """Return generations from their text, without those that were never raised. Raises StoreDamagedError."""
     with reading(keys.GENERATIONS):
         return {PrincipalId(p): Generation.parse(text) for p, text in found.items() if text}
+
+
+def appended(
+    epoch: Epoch, position: str, *changes: tuple[Change, Link], link: Link | None = None
+) -> Appended:
+    """Return the result of a write under `epoch`: the changes that its script appended, or found in the log.
+
+    `link` is the link of the entry at the position; None = that of the last change.
+    """
+    there = changes[-1][1] if link is None else link
+    return Appended(revision=Revision(epoch=epoch, position=int(position), link=there), changes=changes)

@@ -1,21 +1,36 @@
-"""The epoch and the time, which every write passes to its script, and the result of a write.
+"""Running the scripts that change a store: each gets the epoch, the time and the audit event from here.
 
-This module does not know keys and scripts.
+Owns the epoch that this process follows. A part of the store names only the keys and arguments of its own, so
+that no mutation can leave out the epoch, or write without a confirmation by accident.
 """
 
-from identity_service.domain.ids import Epoch, Link
-from identity_service.domain.log import Appended, Change, Revision
+from collections.abc import Sequence
+from typing import Any
+
+from identity_service.domain.audit import AuditEvent, RingSizes
+from identity_service.domain.ids import Epoch
 from identity_service.domain.ports import Clock
+from identity_service.storage.codec import encode_event
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.values import time_text
 
 
-class Writing:
-    """The source of the first arguments of all mutating scripts: the expected epoch and the time."""
+class Writer:
+    """Runs mutating scripts under the epoch that this process follows. Thread-safe."""
 
-    def __init__(self, clock: Clock | None) -> None:
-        """Begin with an epoch that no store has; `clock` None = the scripts use the server's clock."""
+    def __init__(self, connection: Connection, clock: Clock | None, keep: RingSizes) -> None:
+        """Begin with an epoch that no store has, so that nothing is written before an epoch is adopted.
+
+        Args:
+            connection: runs the scripts.
+            clock: None = the scripts use the clock of the server.
+            keep: how many audit events are kept.
+        """
+        self._connection = connection
         self._clock = clock
-        self._epoch = Epoch("")  # no store has it, so that nothing is written before an epoch is adopted
+        self._keep = keep
+        self._epoch = Epoch("")
 
     def adopt(self, epoch: Epoch) -> None:
         """Expect this epoch in every write from now on."""
@@ -32,13 +47,39 @@ class Writing:
         """Return the time as scripts take it, in Unix seconds; empty = they use the server's clock."""
         return "" if self._clock is None else time_text(self._clock.now())
 
+    def event(self, audit: AuditEvent | None) -> tuple[list[str], list[str | int]]:
+        """Return the keys and arguments that a script needs to store the event of its change.
 
-def appended(
-    epoch: Epoch, position: str, *changes: tuple[Change, Link], link: Link | None = None
-) -> Appended:
-    """Return the result of a write under `epoch`: the changes that its script appended, or found in the log.
+        They come after all other keys and arguments of the script. Both are empty if there is no event.
+        """
+        if audit is None:
+            return [], []
+        return [keys.AUDIT], [self.now(), self._keep.changes, encode_event(audit)]
 
-    `link` is the link of the entry at the position; None = that of the last change.
-    """
-    there = changes[-1][1] if link is None else link
-    return Appended(revision=Revision(epoch=epoch, position=int(position), link=there), changes=changes)
+    def mutate(
+        self,
+        script: str,
+        own_keys: Sequence[str] = (),
+        words: Sequence[str | int] = (),
+        *,
+        audit: AuditEvent | None = None,
+        epoch: Epoch | None = None,
+        repeatable: bool = True,
+        durable: bool = True,
+    ) -> tuple[Epoch, Any]:
+        """Run a script that changes the log; return the epoch under which it ran, and its answer.
+
+        The script gets head, log and generations as its first keys, and epoch and time as its first
+        arguments. `epoch` None = the epoch that was adopted last. `repeatable`, `durable` and the errors are
+        those of `Connection.run`.
+        """
+        epoch = self._epoch if epoch is None else epoch
+        audit_keys, audit_words = self.event(audit)
+        answer = self._connection.run(
+            script,
+            [keys.HEAD, keys.LOG, keys.GENERATIONS, *own_keys, *audit_keys],
+            [epoch, self.now(), *words, *audit_words],
+            repeatable=repeatable,
+            durable=durable,
+        )
+        return epoch, answer

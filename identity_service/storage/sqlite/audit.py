@@ -1,4 +1,4 @@
-"""Audit events as rows of two rings, `audit` for changes and `audit_traffic`. Runs inside a transaction.
+"""Audit events as rows of two rings, `audit` for changes and `audit_traffic`.
 
 Readers see both rings as one sequence. The place of a change is its id, which AUTOINCREMENT assigns. The
 place of an event of traffic is the last of these ids at that time, followed by its own id. As text: `17`,
@@ -9,12 +9,11 @@ until newer events displace them.
 import re
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 
-from identity_service.domain.audit import AuditEvent, AuditFilter, AuditKind, StoredEvent
-from identity_service.storage.audit_codec import MAX_LOOKED_AT, RingSizes, decode_event, encode_event
-from identity_service.storage.codec import moment, seconds
+from identity_service.domain.audit import MAX_LOOKED_AT, AuditEvent, AuditFilter, StoredEvent
+from identity_service.storage.codec import decode_event, moment
+from identity_service.storage.sqlite.transactions import Transactions
 
 _ID: Final = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _FURTHEST: Final = 2**63 - 1
@@ -27,69 +26,49 @@ Place = tuple[int, int]
 """The id of a change, and behind it the id of an event of traffic, or 0."""
 
 
-def append(
-    connection: sqlite3.Connection, events: Sequence[AuditEvent], now: datetime, keep: RingSizes
-) -> None:
-    """Append the events in order, each to its ring, and delete all but the newest events of both rings."""
-    for event in events:
-        insert(connection, event, now)
-    forget_oldest(connection, keep)
+class SqliteAudit:
+    """The audit events of a store in one SQLite file; implements the port `AuditStore`."""
 
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
-def insert(connection: sqlite3.Connection, event: AuditEvent, time: datetime) -> None:
-    """Append one event to its ring, and delete none."""
-    if event.kind is AuditKind.CHANGE:
-        statement = "INSERT INTO audit (time, event) VALUES (?, ?)"
-    else:
-        statement = (
-            "INSERT INTO audit_traffic (after_id, time, event) VALUES"
-            " ((SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'), ?, ?)"
-        )
-    connection.execute(statement, (seconds(time), encode_event(event)))
+    def append(self, events: Sequence[AuditEvent]) -> None:
+        """Append the events in order, each to its ring, and delete all but the newest of both rings."""
+        with self._transactions.writing(events):
+            pass
 
+    def list_newest(
+        self, wanted: AuditFilter, *, before: str = "", limit: int = 100
+    ) -> tuple[Sequence[StoredEvent], str]:
+        """Return the events that match, the newest first, and the `before` of the next page.
 
-def forget_oldest(connection: sqlite3.Connection, keep: RingSizes) -> None:
-    """Delete all but the newest events of each ring.
+        Reads at most 2,000 events. The `before` of the next page is empty if there are no more events. Raises
+        ValueError if `before` is no event id.
+        """
+        place = _place(before) if before else (_FURTHEST, 0)
+        found: list[StoredEvent] = []
+        looked_at, last = 0, ""
+        with self._transactions.reading() as connection:
+            rows = _rows(connection, "<", place, "DESC", MAX_LOOKED_AT, only_changes=wanted.is_about_changes)
+            for row in rows:
+                event = stored(row)
+                looked_at, last = looked_at + 1, event.event_id
+                if wanted.accepts(event):
+                    found.append(event)
+                    if len(found) == limit:
+                        break
+        more = looked_at == MAX_LOOKED_AT or len(found) == limit
+        return found, last if more else ""
 
-    The ids of a table have no gaps, so a difference of ids is a number of rows.
-    """
-    connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (keep.changes,))
-    connection.execute(
-        "DELETE FROM audit_traffic WHERE id <= (SELECT max(id) FROM audit_traffic) - ?", (keep.traffic,)
-    )
+    def read_after(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
+        """Return the events after this one, the oldest first; None = the last event only.
 
-
-def list_newest(
-    connection: sqlite3.Connection, wanted: AuditFilter, before: str, limit: int
-) -> tuple[Sequence[StoredEvent], str]:
-    """Return the events that match, the newest first, and the `before` of the next page.
-
-    Reads at most 2,000 events. The `before` of the next page is empty if there are no more events. Raises
-    ValueError if `before` is no event id.
-    """
-    place = _place(before) if before else (_FURTHEST, 0)
-    rows = _rows(connection, "<", place, "DESC", MAX_LOOKED_AT, only_changes=wanted.is_about_changes)
-    found: list[StoredEvent] = []
-    looked_at, last = 0, ""
-    for row in rows:
-        event = stored(row)
-        looked_at, last = looked_at + 1, event.event_id
-        if wanted.accepts(event):
-            found.append(event)
-            if len(found) == limit:
-                break
-    more = looked_at == MAX_LOOKED_AT or len(found) == limit
-    return found, last if more else ""
-
-
-def read_after(connection: sqlite3.Connection, after: str | None, limit: int) -> Sequence[StoredEvent]:
-    """Return the events after this one, the oldest first; None = the last event only.
-
-    Raises ValueError if `after` is no event id.
-    """
-    if after is None:
-        return [stored(row) for row in _rows(connection, "<", (_FURTHEST, 0), "DESC", 1)]
-    return [stored(row) for row in _rows(connection, ">", _place(after), "ASC", limit)]
+        Raises ValueError if `after` is no event id.
+        """
+        with self._transactions.reading() as connection:
+            if after is None:
+                return [stored(row) for row in _rows(connection, "<", (_FURTHEST, 0), "DESC", 1)]
+            return [stored(row) for row in _rows(connection, ">", _place(after), "ASC", limit)]
 
 
 def _rows(

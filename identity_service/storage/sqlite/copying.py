@@ -1,16 +1,24 @@
 """Copying an SQLite store: out of it in one read transaction, and into it in one write transaction."""
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
+from identity_service.domain.audit import RingSizes
 from identity_service.domain.copying import CopiedItem, Fence
-from identity_service.domain.errors import AlreadyExistsError, StoreUnavailableError
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    StoreFencedError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+)
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head
 from identity_service.domain.ports import Clock
-from identity_service.storage.audit_codec import RingSizes
-from identity_service.storage.sqlite import exporting, facts, fencing, importing
+from identity_service.storage.fence import decode_fence, encode_fence
+from identity_service.storage.sqlite import exporting, facts, importing
 from identity_service.storage.sqlite.database import Database
+from identity_service.storage.sqlite.transactions import FENCE
 
 
 class SqliteCopying:
@@ -32,17 +40,22 @@ class SqliteCopying:
     def fence(self, fence: Fence) -> None:
         """Refuse every write from now on; the fence is on disk when this returns."""
         with self._database.writing() as connection:
-            fencing.put(connection, fence)
+            found = _read_fence(connection)
+            if found is not None and found.target != fence.target:
+                raise StoreFencedError(found.target)
+            connection.execute("UPDATE log_head SET fence = ?", (encode_fence(fence),))
 
     def fenced(self) -> Fence | None:
         """Return the fence, or None."""
         with self._database.reading() as connection:
-            return fencing.read(connection)
+            return _read_fence(connection)
 
     def lift_fence(self, only: Fence | None = None) -> bool:
-        """Accept writes again; returns whether a fence was lifted."""
+        """Accept writes again; returns whether a fence was lifted. None also lifts an unreadable one."""
+        condition, words = ("<> ''", ()) if only is None else ("= ?", (encode_fence(only),))
         with self._database.writing() as connection:
-            return fencing.lift(connection, only)
+            lifted = connection.execute(f"UPDATE log_head SET fence = '' WHERE fence {condition}", words)  # noqa: S608  # text from above
+            return lifted.rowcount == 1
 
     def is_empty(self) -> bool:
         """Return whether every table is empty."""
@@ -82,6 +95,14 @@ class SqliteCopying:
         with self._database.writing() as connection:  # waits for the transaction that writes a copy
             if connection.execute("SELECT 1 FROM log_head").fetchone() is not None:
                 raise AlreadyExistsError("the store is initialised: there is no unfinished copy to delete")
+
+
+def _read_fence(connection: sqlite3.Connection) -> Fence | None:
+    """Return the fence, or None. Raises StoreUninitializedError, StoreDamagedError."""
+    row = connection.execute("SELECT fence FROM log_head").fetchone()
+    if row is None:
+        raise StoreUninitializedError
+    return decode_fence(str(row[0]), FENCE)
 
 
 def _noting_failure(items: Iterable[CopiedItem], failure: list[Exception]) -> Iterator[CopiedItem]:

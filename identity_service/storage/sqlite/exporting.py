@@ -16,12 +16,13 @@ from identity_service.domain.copying import (
 )
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, Head, LogEntry, SessionEnded, TokenDenied
-from identity_service.domain.store import RECORD_TYPES
-from identity_service.storage.codec import decode_record, decode_session, moment, seconds
+from identity_service.domain.records import RECORD_TYPES
+from identity_service.storage.codec import decode_session, moment, reading, seconds
 from identity_service.storage.copies import require_copyable, revocations_in
-from identity_service.storage.damage import reading
-from identity_service.storage.sqlite import audit, changes
+from identity_service.storage.record_codec import decode_record
+from identity_service.storage.sqlite import audit, log
 from identity_service.storage.sqlite.snapshot import Snapshot
+from identity_service.storage.sqlite.transactions import read_head
 
 _PAGE: Final = 1000
 
@@ -32,8 +33,8 @@ def head_to_copy(snapshot: Snapshot, now: datetime) -> Head:
     Raises StoreUninitializedError; StoreDamagedError if the log lacks entries that the store knows of.
     """
     with snapshot.held() as connection:
-        head = changes.read_head(connection, now)
-        head = replace(head, whole=changes.holds_what_it_counts(connection))
+        head = read_head(connection, now)
+        head = replace(head, whole=log.holds_what_it_counts(connection))
     return require_copyable(head)
 
 
@@ -69,7 +70,7 @@ def _entries(snapshot: Snapshot) -> Iterator[LogEntry]:
     after = 0
     while True:
         with snapshot.held() as connection:
-            page = changes.read_entries(connection, after, _PAGE)
+            page = log.read_entries(connection, after, _PAGE)
         yield from page
         if len(page) < _PAGE:
             return

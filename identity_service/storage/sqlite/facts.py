@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import (
     Appended,
@@ -18,9 +19,8 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.storage.codec import moment, seconds
-from identity_service.storage.damage import reading
-from identity_service.storage.sqlite.changes import Mutation
+from identity_service.storage.codec import moment, reading, seconds
+from identity_service.storage.sqlite.transactions import Mutation, Transactions
 
 REQUEST_MEMORY: Final = timedelta(hours=24)
 """How long the request id of a raise is remembered."""
@@ -31,6 +31,82 @@ _EXPIRING: Final = ("denied", "ended", "requests", "sessions", "used")
 _FORGET_PER_WRITE: Final = 2
 """Two rows are deleted for each new one, so that no table grows beyond its live rows."""
 _FORGET_PER_HEARTBEAT: Final = 100
+
+
+class SqliteFacts:
+    """The facts of a store in one SQLite file; implements the port `FactStore`."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    def deny_token(
+        self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
+    ) -> Appended:
+        """Insert or extend a denial."""
+        with self._transactions.mutation(audit) as mutation:
+            return deny_token(mutation, token_id, deny_until)
+
+    def end_session(
+        self,
+        session_id: SessionId,
+        *,
+        deny_until: datetime,
+        end_until: datetime,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        """Insert or extend the end of a session, and mark its row."""
+        with self._transactions.mutation(audit) as mutation:
+            return end_session(mutation, session_id, deny_until, end_until)
+
+    def raise_generation(
+        self,
+        principal: PrincipalId,
+        *,
+        above: int,
+        request_id: str | None,
+        link: Link | None = None,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        """Raise the generation of a principal, unless this request has done so already."""
+        with self._transactions.mutation(audit) as mutation:
+            if request_id is None:
+                raise_to_next(mutation, principal, above, link)
+                return mutation.appended()
+            row = mutation.connection.execute(
+                "SELECT number, position, link FROM requests"
+                " WHERE principal = ? AND id = ? AND expire_time > ?",
+                (principal, request_id, seconds(mutation.now)),
+            ).fetchone()
+            if row is not None:
+                number, *place = row
+                return mutation.held(GenerationRaised(principal=principal, number=number), *place)
+            raised = raise_to_next(mutation, principal, above, link)
+            mutation.connection.execute(
+                "INSERT OR REPLACE INTO requests (principal, id, number, expire_time, position, link)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (principal, request_id, raised[0], seconds(mutation.now + REQUEST_MEMORY), *raised[1:]),
+            )
+            forget_some(mutation.connection, "requests", mutation.now)
+            return mutation.appended()
+
+
+class SqliteSingleUse:
+    """The single-use keys of a store in one SQLite file; implements the port `SingleUse`."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    def consume(self, key: str, until: datetime) -> bool:
+        """Use a key up until `until`; returns False if it is used up already."""
+        with self._transactions.writing() as connection:
+            now = self._transactions.now()
+            connection.execute("DELETE FROM used WHERE id = ? AND expire_time <= ?", (key, seconds(now)))
+            cursor = connection.execute(
+                "INSERT INTO used (id, expire_time) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (key, seconds(until)),
+            )
+            forget_some(connection, "used", now)
+            return cursor.rowcount == 1
 
 
 def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
@@ -100,30 +176,6 @@ def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: dateti
         "SELECT 1 FROM ended WHERE id = ? AND end_until > ?", (session_id, seconds(now))
     ).fetchone()
     return row is not None
-
-
-def raise_generation(
-    mutation: Mutation, principal: PrincipalId, above: int, request_id: str | None, link: Link | None
-) -> Appended:
-    """Raise the generation of a principal, unless this request has done so already."""
-    now = seconds(mutation.now)
-    if request_id is not None:
-        row = mutation.connection.execute(
-            "SELECT number, position, link FROM requests WHERE principal = ? AND id = ? AND expire_time > ?",
-            (principal, request_id, now),
-        ).fetchone()
-        if row is not None:
-            number, position, link = row
-            return mutation.held(GenerationRaised(principal=principal, number=number), position, link)
-    number, position, link = raise_to_next(mutation, principal, above, link)
-    if request_id is not None:
-        mutation.connection.execute(
-            "INSERT OR REPLACE INTO requests (principal, id, number, expire_time, position, link)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (principal, request_id, number, seconds(mutation.now + REQUEST_MEMORY), position, link),
-        )
-        forget_some(mutation.connection, "requests", mutation.now)
-    return mutation.appended()
 
 
 def raise_to_next(

@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
+from identity_service.domain.audit import RingSizes
 from identity_service.domain.copying import (
     CopiedEvent,
     CopiedGeneration,
@@ -18,11 +19,11 @@ from identity_service.domain.copying import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.records import Record, kind_of
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, kind_of
-from identity_service.storage.audit_codec import RingSizes
-from identity_service.storage.codec import encode_record, encode_session, names_of, seconds
-from identity_service.storage.sqlite import audit
+from identity_service.storage.codec import encode_session, seconds
+from identity_service.storage.record_codec import encode_record, names_of
+from identity_service.storage.sqlite.transactions import forget_oldest_events, insert_event
 
 _CHUNK: Final = 1000
 """Items that are held in memory at a time."""
@@ -95,7 +96,7 @@ def write(
                     _delete_record(connection, item.kind, item.id)
                 case _:
                     pass
-    audit.forget_oldest(connection, keep_events)
+    forget_oldest_events(connection, keep_events)
     connection.execute(
         "INSERT INTO log_head (one, epoch, position, link, retention, raised, complete, lifetime, session,"
         " leeway, time, latest)"
@@ -138,7 +139,7 @@ def _write_rows(connection: sqlite3.Connection, chunk: Sequence[CopiedItem]) -> 
     connection.executemany(_SESSION, [_session_row(i.session) for i in chunk if isinstance(i, CopiedSession)])
     for item in chunk:
         if isinstance(item, CopiedEvent):
-            audit.insert(connection, item.event.event, item.event.time)
+            insert_event(connection, item.event.event, item.event.time)
 
 
 def _session_row(session: Session) -> tuple[object, ...]:

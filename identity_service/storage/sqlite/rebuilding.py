@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from identity_service.domain.ids import Link, SessionId, TokenId
-from identity_service.domain.log import NEVER_RAISED, GenerationRaised
-from identity_service.domain.revocations import Revocations
+from identity_service.domain.log import GenerationRaised
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.codec import moment, seconds
+from identity_service.storage.rebuilding import lost_generations
 from identity_service.storage.sqlite import facts
-from identity_service.storage.sqlite.changes import Mutation
+from identity_service.storage.sqlite.transactions import Mutation
 
 CHUNK: Final = 1000
 """Facts that one transaction appends at most, so that other writers wait only briefly."""
@@ -48,15 +48,8 @@ def append_ends(mutation: Mutation, after: str) -> Sequence[str]:
     return [id_ for id_, *_ in rows]
 
 
-def lost_generations(connection: sqlite3.Connection) -> list[GenerationRaised]:
+def lost_in_state(connection: sqlite3.Connection) -> list[GenerationRaised]:
     """Return the raises that are in the log but missing from the state."""
-    raised = Revocations()
     rows = connection.execute('SELECT link, change FROM log WHERE change LIKE \'{"k":"gen",%\'')
-    for link, change in rows:
-        raised.apply(decode_change(change), Link(link))
-    held = facts.all_generations(connection)
-    return [
-        GenerationRaised(principal=principal, number=generation.number, origin=generation.link)
-        for principal, generation in raised.generations.items()
-        if generation != held.get(principal) and generation.number >= held.get(principal, NEVER_RAISED).number
-    ]
+    raises = ((decode_change(change), Link(link)) for link, change in rows)
+    return lost_generations(raises, facts.all_generations(connection))

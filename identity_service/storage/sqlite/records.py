@@ -1,21 +1,119 @@
 """Records of the directory as rows. Every function runs inside a transaction of the caller."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
 from identity_service.domain.ids import Epoch, Link, PrincipalId
 from identity_service.domain.log import Appended, RecordChanged, RecordKind, Revision
 from identity_service.domain.principals import Client, User, normalize_username
-from identity_service.domain.store import Record, RecordT, Versioned, kind_of
-from identity_service.storage.codec import decode_record, encode_record, names_of
-from identity_service.storage.damage import reading
-from identity_service.storage.sqlite.changes import Mutation
+from identity_service.domain.records import Record, RecordT, Versioned, kind_of
+from identity_service.storage.codec import reading
+from identity_service.storage.record_codec import decode_record, encode_record, names_of
 from identity_service.storage.sqlite.facts import raise_to_next
+from identity_service.storage.sqlite.transactions import Mutation, Transactions
 
 _PRINCIPALS = (RecordKind.CLIENT, RecordKind.USER)
 _ARTICLES: Final = {RecordKind.ISSUER: "an"}
 """The articles of kinds that do not take "a"."""
+
+
+class SqliteRecords:
+    """The records of a store in one SQLite file; implements the port `RecordStore`."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    def get(self, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
+        """Return a record by kind and id."""
+        with self._transactions.reading() as connection:
+            return get(connection, kind, id_)
+
+    def list_of(
+        self, kind: type[RecordT], *, after: str = "", limit: int = 100
+    ) -> Sequence[Versioned[RecordT]]:
+        """Return at most `limit` records of a kind with an id greater than `after`, by id."""
+        with self._transactions.reading() as connection:
+            rows = connection.execute(
+                "SELECT value, epoch, position, link FROM records"
+                " WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
+                (kind_of(kind), after, limit),
+            )
+            return [_versioned(kind, row) for row in rows]
+
+    def find_user(self, username: str) -> Versioned[User] | None:
+        """Return the user that has this username after normalization, or None."""
+        with self._transactions.reading() as connection:
+            return find_user(connection, username)
+
+    def find_client(self, certificate: str) -> Versioned[Client] | None:
+        """Return the client that has this certificate name, or None."""
+        with self._transactions.reading() as connection:
+            return _find(connection, Client, certificate)
+
+    def create(self, record: Record, *, audit: AuditEvent | None = None) -> Appended:
+        """Insert a record. Raises AlreadyExistsError if its id or one of its names is taken."""
+        kind = kind_of(type(record))
+        with self._transactions.mutation(audit) as mutation:
+            # Users and clients share one namespace: a generation belongs to an id, not to a kind.
+            for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
+                if _revision(mutation.connection, taken, record.id) is not None:
+                    article = _ARTICLES.get(taken, "a")
+                    raise AlreadyExistsError(f"there is {article} {taken.value} of this id already")
+            _require_free_names(mutation.connection, record)
+            mutation.append(RecordChanged(kind=kind, id=record.id))
+            _write(mutation, kind, record)
+            return mutation.appended()
+
+    def update(
+        self,
+        record: Record,
+        *,
+        expected: Revision,
+        revoke: bool = False,
+        above: int = 0,
+        link: Link | None = None,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        """Replace a record; with `revoke` raise the generation of its principal, too.
+
+        Raises NotFoundError; StaleEtagError if it changed since `expected`; AlreadyExistsError if a name is
+        taken.
+        """
+        kind = kind_of(type(record))
+        with self._transactions.mutation(audit) as mutation:
+            _require_unchanged(mutation.connection, kind, record.id, expected)
+            _require_free_names(mutation.connection, record)
+            mutation.append(RecordChanged(kind=kind, id=record.id))
+            if revoke and kind in _PRINCIPALS:
+                raise_to_next(mutation, PrincipalId(record.id), above, link)
+            _write(mutation, kind, record)
+            return mutation.appended()
+
+    def delete(
+        self,
+        kind: RecordKind,
+        id_: str,
+        *,
+        expected: Revision | None = None,
+        above: int = 0,
+        link: Link | None = None,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        """Delete a record; if it is a principal, raise its generation.
+
+        Raises NotFoundError; StaleEtagError if it changed since `expected` (None = in any case).
+        """
+        with self._transactions.mutation(audit) as mutation:
+            _require_unchanged(mutation.connection, kind, id_, expected)
+            mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+            mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))
+            mutation.append(RecordChanged(kind=kind, id=id_))
+            if kind in _PRINCIPALS:
+                raise_to_next(mutation, PrincipalId(id_), above, link)
+            return mutation.appended()
 
 
 def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versioned[RecordT] | None:
@@ -26,25 +124,9 @@ def get(connection: sqlite3.Connection, kind: type[RecordT], id_: str) -> Versio
     return None if row is None else _versioned(kind, row)
 
 
-def list_after(
-    connection: sqlite3.Connection, kind: type[RecordT], after: str, limit: int
-) -> list[Versioned[RecordT]]:
-    """Return at most `limit` records of a kind with an id greater than `after`, by id."""
-    rows = connection.execute(
-        "SELECT value, epoch, position, link FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
-        (kind_of(kind), after, limit),
-    )
-    return [_versioned(kind, row) for row in rows]
-
-
 def find_user(connection: sqlite3.Connection, username: str) -> Versioned[User] | None:
     """Return the user that has this username after normalization, or None."""
     return _find(connection, User, normalize_username(username))
-
-
-def find_client(connection: sqlite3.Connection, certificate: str) -> Versioned[Client] | None:
-    """Return the client that has this certificate name, or None."""
-    return _find(connection, Client, certificate)
 
 
 def _find(connection: sqlite3.Connection, kind: type[RecordT], name: str) -> Versioned[RecordT] | None:
@@ -53,67 +135,6 @@ def _find(connection: sqlite3.Connection, kind: type[RecordT], name: str) -> Ver
         "SELECT id FROM names WHERE kind = ? AND name = ?", (kind_of(kind), name)
     ).fetchone()
     return None if row is None else get(connection, kind, row[0])
-
-
-def create(mutation: Mutation, record: Record) -> Appended:
-    """Insert a record. Raises AlreadyExistsError if its id or one of its names is taken."""
-    kind = kind_of(type(record))
-    # Users and clients share one namespace: a generation belongs to an id, not to a kind.
-    for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
-        if _revision(mutation.connection, taken, record.id) is not None:
-            raise AlreadyExistsError(f"there is {_ARTICLES.get(taken, 'a')} {taken.value} of this id already")
-    _require_free_names(mutation.connection, record)
-    mutation.append(RecordChanged(kind=kind, id=record.id))
-    _write(mutation, kind, record)
-    return mutation.appended()
-
-
-def update(
-    mutation: Mutation, record: Record, expected: Revision, *, revoke: bool, above: int, link: Link | None
-) -> Appended:
-    """Replace a record; with `revoke` raise the generation of its principal, too.
-
-    Raises NotFoundError; StaleEtagError if it changed since `expected`; AlreadyExistsError if a name is
-    taken.
-    """
-    kind = kind_of(type(record))
-    revision = _revision(mutation.connection, kind, record.id)
-    if revision is None:
-        raise NotFoundError(f"there is no {kind.value} of this id")
-    if revision != expected:
-        raise StaleEtagError(f"the {kind.value} has changed since it was read")
-    _require_free_names(mutation.connection, record)
-    mutation.append(RecordChanged(kind=kind, id=record.id))
-    if revoke and kind in _PRINCIPALS:
-        raise_to_next(mutation, PrincipalId(record.id), above, link)
-    _write(mutation, kind, record)
-    return mutation.appended()
-
-
-def delete(
-    mutation: Mutation,
-    kind: RecordKind,
-    id_: str,
-    expected: Revision | None,
-    *,
-    above: int,
-    link: Link | None,
-) -> Appended:
-    """Delete a record; if it is a principal, raise its generation.
-
-    Raises NotFoundError; StaleEtagError if it changed since `expected` (None = in any case).
-    """
-    revision = _revision(mutation.connection, kind, id_)
-    if revision is None:
-        raise NotFoundError(f"there is no {kind.value} of this id")
-    if expected is not None and revision != expected:
-        raise StaleEtagError(f"the {kind.value} has changed since it was read")
-    mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
-    mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))
-    mutation.append(RecordChanged(kind=kind, id=id_))
-    if kind in _PRINCIPALS:
-        raise_to_next(mutation, PrincipalId(id_), above, link)
-    return mutation.appended()
 
 
 def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
@@ -132,6 +153,17 @@ def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
         "INSERT INTO names (kind, name, id) VALUES (?, ?, ?)",
         [(kind, name, record.id) for name in names_of(record)],
     )
+
+
+def _require_unchanged(
+    connection: sqlite3.Connection, kind: RecordKind, id_: str, expected: Revision | None
+) -> None:
+    """Raise NotFoundError if there is no record, StaleEtagError if it has another etag than `expected`."""
+    revision = _revision(connection, kind, id_)
+    if revision is None:
+        raise NotFoundError(f"there is no {kind.value} of this id")
+    if expected is not None and revision != expected:
+        raise StaleEtagError(f"the {kind.value} has changed since it was read")
 
 
 def _require_free_names(connection: sqlite3.Connection, record: Record) -> None:

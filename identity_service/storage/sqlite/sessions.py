@@ -1,20 +1,19 @@
-"""Sessions as rows, replaced by compare-and-set. Every function runs inside a transaction of the caller."""
+"""Sessions as rows, replaced by compare-and-set, and the data for a sign-in."""
 
 import math
-import sqlite3
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Final
 
+from identity_service.domain.audit import AuditEvent
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import first_raised
-from identity_service.domain.sessions import Session
-from identity_service.domain.store import SessionState, SignIn
-from identity_service.storage.codec import decode_session, encode_session, seconds
-from identity_service.storage.damage import reading
+from identity_service.domain.sessions import Session, SessionState, SignIn
+from identity_service.storage.codec import decode_session, encode_session, reading, seconds
 from identity_service.storage.sqlite import facts, records
+from identity_service.storage.sqlite.transactions import Transactions
 
 _ALIVE: Final = (
     "expire_time > :now AND NOT sessions.ended AND (expire_time, id) < (:end, :id) AND NOT EXISTS"
@@ -28,114 +27,113 @@ _LIVE: Final = (
 """Merges two indexes as they are read. With OR, SQLite would sort all sessions of a client for one page."""
 
 
-def create(connection: sqlite3.Connection, session: Session) -> None:
-    """Insert a session. Raises AlreadyExistsError if its id is taken."""
-    cursor = connection.execute(
-        "INSERT INTO sessions (id, version, expire_time, subject, client_id, value)"
-        " VALUES (?, 1, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (
-            session.session_id,
-            seconds(session.expire_time),
-            session.subject,
-            session.client_id,
-            encode_session(session),
-        ),
-    )
-    if cursor.rowcount == 0:
-        raise AlreadyExistsError("there is a session of this id already")
+class SqliteSessions:
+    """The sign-ins and sessions of a store in one SQLite file; implements the port `SessionStore`."""
 
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
-def replace(connection: sqlite3.Connection, session: Session, expected_version: int, now: datetime) -> bool:
-    """Replace a live session if it has the expected version; returns whether it was replaced."""
-    cursor = connection.execute(
-        "UPDATE sessions SET version = version + 1, expire_time = ?, value = ?"
-        " WHERE id = ? AND version = ? AND expire_time > ? AND NOT ended",
-        (
-            seconds(session.expire_time),
-            encode_session(session),
-            session.session_id,
-            expected_version,
-            seconds(now),
-        ),
-    )
-    return cursor.rowcount == 1
+    def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
+        """Return what a sign-in with this username needs, in one snapshot."""
+        with self._transactions.reading() as connection:
+            user = records.find_user(connection, username)
+            client = records.get(connection, Client, client_id)
+            principals = [EVERYONE, client_id, *((user.record.user_id,) if user is not None else ())]
+            return SignIn(
+                generations=facts.generations_of(connection, principals),
+                user=user.record if user is not None else None,
+                client=client.record if client is not None else None,
+                time=self._transactions.now(),
+            )
 
+    def create(self, session: Session, *, audit: AuditEvent | None = None) -> None:
+        """Insert a session, with the audit event in the same transaction.
 
-def list_of(
-    connection: sqlite3.Connection, owner: PrincipalId, before: str, limit: int, now: datetime
-) -> list[Session]:
-    """Return live sessions of a subject or client, the one that ends last first.
+        Raises AlreadyExistsError if its id is taken.
+        """
+        with self._transactions.mutation(audit) as mutation:
+            cursor = mutation.connection.execute(
+                "INSERT INTO sessions (id, version, expire_time, subject, client_id, value)"
+                " VALUES (?, 1, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    session.session_id,
+                    seconds(session.expire_time),
+                    session.subject,
+                    session.client_id,
+                    encode_session(session),
+                ),
+            )
+            if cursor.rowcount == 0:
+                raise AlreadyExistsError("there is a session of this id already")
 
-    That is the order of the sign-ins, newest first, unless `session_lifetime` was changed.
-    """
-    place: tuple[float, str] | None = (math.inf, "")
-    if before:
-        place = connection.execute("SELECT expire_time, id FROM sessions WHERE id = ?", (before,)).fetchone()
-    if place is None:
-        return []
-    words = {"owner": owner, "now": seconds(now), "end": place[0], "id": place[1]}
-    found: list[Session] = []
-    table: dict[PrincipalId, Generation] = {}
-    asked: frozenset[PrincipalId] = frozenset()
-    for value, *_ in connection.execute(_LIVE, words):
-        session = _decoded(value)
-        table |= facts.generations_of(connection, sorted(session.principals - asked))
-        asked |= session.principals
-        if first_raised(table, session.principals, session.generations) is None:
-            found.append(session)
-            if len(found) == limit:
-                break
-    return found
+    def read(self, session_id: SessionId) -> SessionState | None:
+        """Return a session and all that may forbid to refresh it, in one snapshot; None = no session."""
+        with self._transactions.reading() as connection:
+            now = self._transactions.now()
+            row = connection.execute(
+                "SELECT version, value, ended FROM sessions WHERE id = ? AND expire_time > ?",
+                (session_id, seconds(now)),
+            ).fetchone()
+            if row is None:
+                return None
+            version, session = row[0], _decoded(row[1])
+            user = records.get(connection, User, session.subject)
+            client = records.get(connection, Client, session.client_id)
+            return SessionState(
+                session=session,
+                version=version,
+                ended=bool(row[2]) or facts.has_ended(connection, session_id, now),
+                generations=facts.generations_of(connection, (EVERYONE, session.subject, session.client_id)),
+                user=user.record if user is not None else None,
+                client=client.record if client is not None else None,
+                time=now,
+            )
 
+    def replace(self, session: Session, *, expected_version: int) -> bool:
+        """Replace a live session if it has the expected version; returns whether it was replaced."""
+        with self._transactions.mutation() as mutation:
+            cursor = mutation.connection.execute(
+                "UPDATE sessions SET version = version + 1, expire_time = ?, value = ?"
+                " WHERE id = ? AND version = ? AND expire_time > ? AND NOT ended",
+                (
+                    seconds(session.expire_time),
+                    encode_session(session),
+                    session.session_id,
+                    expected_version,
+                    seconds(mutation.now),
+                ),
+            )
+            return cursor.rowcount == 1
 
-def consume(connection: sqlite3.Connection, key: str, until: datetime, now: datetime) -> bool:
-    """Use a key up until `until`; returns False if it is used up already."""
-    connection.execute("DELETE FROM used WHERE id = ? AND expire_time <= ?", (key, seconds(now)))
-    cursor = connection.execute(
-        "INSERT INTO used (id, expire_time) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, seconds(until))
-    )
-    facts.forget_some(connection, "used", now)
-    return cursor.rowcount == 1
+    def list_of(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:
+        """Return live sessions of a subject or client, the one that ends last first.
 
-
-def read(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> SessionState | None:
-    """Return the session and everything that may forbid to refresh it, in one snapshot; None = no session."""
-    row = connection.execute(
-        "SELECT version, value, ended FROM sessions WHERE id = ? AND expire_time > ?",
-        (session_id, seconds(now)),
-    ).fetchone()
-    if row is None:
-        return None
-    version, session = row[0], _decoded(row[1])
-    user = records.get(connection, User, session.subject)
-    client = records.get(connection, Client, session.client_id)
-    return SessionState(
-        session=session,
-        version=version,
-        ended=bool(row[2]) or facts.has_ended(connection, session_id, now),
-        generations=facts.generations_of(connection, (EVERYONE, session.subject, session.client_id)),
-        user=user.record if user is not None else None,
-        client=client.record if client is not None else None,
-        time=now,
-    )
+        That is the order of the sign-ins, newest first, unless `session_lifetime` was changed.
+        """
+        with self._transactions.reading() as connection:
+            place: tuple[float, str] | None = (math.inf, "")
+            if before:
+                found_at = "SELECT expire_time, id FROM sessions WHERE id = ?"
+                place = connection.execute(found_at, (before,)).fetchone()
+            if place is None:
+                return []
+            now = seconds(self._transactions.now())
+            words = {"owner": owner, "now": now, "end": place[0], "id": place[1]}
+            found: list[Session] = []
+            table: dict[PrincipalId, Generation] = {}
+            asked: frozenset[PrincipalId] = frozenset()
+            for value, *_ in connection.execute(_LIVE, words):
+                session = _decoded(value)
+                table |= facts.generations_of(connection, sorted(session.principals - asked))
+                asked |= session.principals
+                if first_raised(table, session.principals, session.generations) is None:
+                    found.append(session)
+                    if len(found) == limit:
+                        break
+            return found
 
 
 def _decoded(value: str) -> Session:
     """Return the session of a row. Raises StoreDamagedError."""
     with reading("sessions"):
         return decode_session(value)
-
-
-def read_sign_in(
-    connection: sqlite3.Connection, username: str, client_id: PrincipalId, now: datetime
-) -> SignIn:
-    """Return what a sign-in with this username needs, in one snapshot."""
-    user = records.find_user(connection, username)
-    client = records.get(connection, Client, client_id)
-    principals = [EVERYONE, client_id, *((user.record.user_id,) if user is not None else ())]
-    return SignIn(
-        generations=facts.generations_of(connection, principals),
-        user=user.record if user is not None else None,
-        client=client.record if client is not None else None,
-        time=now,
-    )

@@ -31,18 +31,18 @@ from tests.redis_server import RedisServer
 def fill(store: Store, clock: FakeClock) -> None:
     """Everything that a store of this version can hold."""
     store.initialise(Epoch("e0"))
-    store.heartbeat("p-old", timedelta(hours=24, minutes=10, seconds=20))
-    store.create(a_client("billing"))
-    store.create(a_user("u_1", "alice"))
-    store.create(a_key("key-1"))
+    store.log.heartbeat("p-old", timedelta(hours=24, minutes=10, seconds=20))
+    store.records.create(a_client("billing"))
+    store.records.create(a_user("u_1", "alice"))
+    store.records.create(a_key("key-1"))
     for name in ("s-alive", "s-ended"):
-        store.create_session(a_session(name))
+        store.sessions.create(a_session(name))
     for number in range(5):
-        store.deny_token(TokenId(f"t{number}"), LATER)
-    store.end_session(SessionId("s-ended"), deny_until=LATER, end_until=MUCH_LATER)
-    store.raise_generation(PrincipalId("u_1"), above=0, request_id="r1", link=Link("raised"))
-    store.delete(RecordKind.KEY, "key-1")
-    store.consume("jti", LATER)
+        store.facts.deny_token(TokenId(f"t{number}"), LATER)
+    store.facts.end_session(SessionId("s-ended"), deny_until=LATER, end_until=MUCH_LATER)
+    store.facts.raise_generation(PrincipalId("u_1"), above=0, request_id="r1", link=Link("raised"))
+    store.records.delete(RecordKind.KEY, "key-1")
+    store.single_use.consume("jti", LATER)
     clock.advance(timedelta(seconds=1))
 
 

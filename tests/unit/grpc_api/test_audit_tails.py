@@ -55,7 +55,7 @@ class Store:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
-    def read_audit(self, after: str, limit: int) -> Any:
+    def read_after(self, after: str, limit: int) -> Any:
         if self._error is not None:
             raise self._error
         return [type("Event", (), {"event_id": "1"})]

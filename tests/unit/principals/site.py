@@ -47,7 +47,7 @@ class Site:
 
     def events(self) -> list[str]:
         """What the audit trail says, the oldest first."""
-        found, _ = self.store.list_audit(AuditFilter(), limit=1000)
+        found, _ = self.store.audit.list_newest(AuditFilter(), limit=1000)
         return [f"{stored.event.type} {stored.event.target}" for stored in reversed(found)]
 
 
@@ -62,9 +62,9 @@ def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
     with ExitStack() as cleanup:
         hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, processes=1, queue=1))
         store = cleanup.enter_context(contextlib.closing(SqliteStore.open(path, clock=clock)))
-        directory = store_administration(store, hasher, clock, "own")
+        directory = store_administration(store.records, hasher, clock, "own")
         if new:
             store.initialise(new_epoch())
-            store.create(first_party_client())
+            store.records.create(first_party_client())
             directory.clients.create(Client(client_id=PrincipalId("admin")))
         yield Site(store=store, directory=directory, records=OwnRecords(directory))

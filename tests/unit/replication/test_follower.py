@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def replica(store: SqliteStore, clock: ShiftedClock, event_log: EventLog) -> Replica:
-    return Replica(store, clock, event_log, ReplicaConfig(max_staleness=MAX_STALENESS))
+    return Replica(store.log, clock, event_log, ReplicaConfig(max_staleness=MAX_STALENESS))
 
 
 class Following:
@@ -83,7 +83,7 @@ class Following:
 @pytest.fixture
 def following(store: SqliteStore, replica: Replica, event_log: EventLog) -> Iterator[Following]:
     interval = timedelta(milliseconds=20)
-    following = Following(Follower(store, replica, event_log, process="p", heartbeat_interval=interval))
+    following = Following(Follower(store.log, replica, event_log, process="p", heartbeat_interval=interval))
     yield following
     for thread in following.threads:
         thread.close()
@@ -110,7 +110,7 @@ def test_a_bug_makes_it_stale_and_not_blind_for_ever(
     following.start()
     replica.require_fresh()
     broken.set()
-    store.deny_token(TokenId("t1"), SystemClock().now() + timedelta(hours=1))
+    store.facts.deny_token(TokenId("t1"), SystemClock().now() + timedelta(hours=1))
 
     assert event_log.wait_for("follower_bug")["error"] == "KeyError"
     assert "no log may show" not in str(event_log.events)
@@ -131,13 +131,13 @@ def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
     following: Following,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    heartbeats, heartbeat = threading.Semaphore(0), store.heartbeat
+    heartbeats, heartbeat = threading.Semaphore(0), store.log.heartbeat
 
     def counted(process: str, retention: timedelta = timedelta(0), **more: Any) -> Head:
         heartbeats.release()
         return heartbeat(process, retention, **more)
 
-    monkeypatch.setattr(store, "heartbeat", counted)
+    monkeypatch.setattr(store.log, "heartbeat", counted)
     following.start()
     store.copying.fence(FENCE)
     assert FENCE.target in str(event_log.wait_for("store_moved")["error"])

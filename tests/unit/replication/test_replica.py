@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.change_log import NO_MARKS
 from identity_service.domain.errors import (
     ClockSkewedError,
     NotReadyError,
@@ -39,7 +40,6 @@ from identity_service.domain.log import (
     Revision,
     TokenDenied,
 )
-from identity_service.domain.store import NO_MARKS
 from identity_service.replication.replica import Replica, ReplicaConfig
 from tests.patience import PATIENCE
 

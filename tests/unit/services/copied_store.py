@@ -5,14 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from identity_service.domain.copying import (
-    CopiedEvent,
-    CopiedGeneration,
-    CopiedItem,
-    CopiedRecord,
-    CopyableStore,
-    Fence,
-)
+from identity_service.domain.copying import CopiedEvent, CopiedGeneration, CopiedItem, CopiedRecord, Fence
 from identity_service.domain.errors import (
     AlreadyExistsError,
     CopyUnfinishedError,
@@ -21,7 +14,8 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head, Heartbeat
-from identity_service.domain.store import Versioned
+from identity_service.domain.records import Versioned
+from identity_service.domain.store import Store
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 Fault = Callable[[], object]
@@ -42,13 +36,15 @@ class MemoryStore:
         """What happens at the next calls of a method, the first one first."""
 
     @property
-    def store(self) -> CopyableStore:
+    def store(self) -> Store:
         """This object as the use cases want it: the rest of the port is never asked."""
-        return cast("CopyableStore", self)
+        return cast("Store", self)
 
     @property
     def copying(self) -> "MemoryStore":
         return self
+
+    log = records = copying
 
     def fail(self, method: str, *errors: BaseException | None) -> None:
         """Have the next calls of a method raise these; None = one that works."""
@@ -74,8 +70,8 @@ class MemoryStore:
     def heartbeats(self) -> Sequence[Heartbeat]:
         return self.written_heartbeats
 
-    def list_records(self, kind: type[Any], *, after: str = "", limit: int = 100) -> Sequence[Versioned[Any]]:
-        self._at("list_records")
+    def list_of(self, kind: type[Any], *, after: str = "", limit: int = 100) -> Sequence[Versioned[Any]]:
+        self._at("list_of")
         found = {i.record.id: i.record for i in self.items if isinstance(i, CopiedRecord)}
         revision = self.head().revision
         return [

@@ -55,7 +55,7 @@ class SlowStore:
         self.asked = threading.Semaphore(0)
         self.changed = threading.Condition()
 
-    def append_audit(self, events: Sequence[AuditEvent]) -> None:
+    def append(self, events: Sequence[AuditEvent]) -> None:
         self.asked.release()
         self.open.wait(PATIENCE)
         if self.away:

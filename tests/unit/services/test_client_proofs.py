@@ -81,7 +81,7 @@ class RaisingDirectory(Directory):
     """Everything of these principals is revoked whenever a record is read: the worst moment."""
 
     def __init__(self, store: SqliteStore, revocations: Revocations) -> None:
-        super().__init__(store)
+        super().__init__(store.records)
         self._revocations = revocations
         self.raises: tuple[PrincipalId, ...] = ()
         self._reads = 0
@@ -107,7 +107,7 @@ class Site:
         self._store = store
         self.reader, self.revocations = CountingReader(), Revocations()
         self.directory = RaisingDirectory(store, self.revocations)
-        store.create(
+        store.records.create(
             Client(
                 client_id=CLIENT,
                 public_keys=(KEY.public_jwk,),
@@ -115,20 +115,20 @@ class Site:
             )
         )
         rule = TrustRule(claims={"sub": "*"}, client_id=CLIENT, per_subject=True)
-        store.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
-        store.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
-        issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
+        store.records.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
+        store.records.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
+        issuers = Issuers(store.records, Keys(), RecordingEventLog(), own="own")
         issuers.on_change(None)
         view: Any = View(self.revocations)
         self.proofs = ClientProofs(
-            store, view, self.directory, issuers, Keys(), self.reader, SystemClock(), CONFIG
+            store.single_use, view, self.directory, issuers, Keys(), self.reader, SystemClock(), CONFIG
         )
 
     def register(self, *public_keys: str) -> None:
-        found = self._store.get(Client, CLIENT)
+        found = self._store.records.get(Client, CLIENT)
         assert found is not None
         changed = replace(found.record, public_keys=public_keys)
-        self._store.update(changed, expected=found.revision)
+        self._store.records.update(changed, expected=found.revision)
 
     def assertion(self, client_id: str = "reports", **header: Any) -> Secret:
         return Secret(KEY.jwt(assertion_claims(client_id, SystemClock().now()), **header))

@@ -47,9 +47,9 @@ def changed(kind: RecordKind, id_: str) -> RecordChanged:
 def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -> None:
     names = [f"https://issuer-{number:03}.example" for number in range(250)]
     for name in names:
-        store.create(named(name))
+        store.records.create(named(name))
     keys = Keys()
-    issuers = Issuers(store, keys, RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
 
     issuers.on_change(None)
 
@@ -60,9 +60,9 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
 def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
-    issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, Keys(), RecordingEventLog(), own="own")
     issuers.on_change(None)
-    store.create(named("https://new.example"))
+    store.records.create(named("https://new.example"))
 
     assert issuers.find("https://new.example") is None
     issuers.on_change(changed(RecordKind.ISSUER, "https://new.example"))
@@ -70,8 +70,8 @@ def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_sto
 
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
-    store.create(named("https://issuer.example"))
-    issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
+    store.records.create(named("https://issuer.example"))
+    issuers = Issuers(store.records, Keys(), RecordingEventLog(), own="own")
     issuers.on_change(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
@@ -80,7 +80,7 @@ def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
 
 def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     keys = Keys()
-    issuers = Issuers(store, keys, RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
         issuers.on_change(changed(kind, "x"))
@@ -91,9 +91,9 @@ def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
 def test_our_own_name_is_trusted_for_nobody_else(store: SqliteStore) -> None:
     """An older version took such a record, or `issuer` was changed to a name that was trusted before."""
     for name in ("own", "https://other.example"):
-        store.create(named(name))
+        store.records.create(named(name))
     keys = Keys()
-    issuers = Issuers(store, keys, RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
 
     issuers.on_change(None)
 
@@ -104,9 +104,9 @@ def test_our_own_name_is_trusted_for_nobody_else(store: SqliteStore) -> None:
 def test_a_record_with_a_spelling_of_our_own_name_is_not_trusted_and_named_once(store: SqliteStore) -> None:
     own, spelled = "https://identity.example", "https://Identity.example:443/"
     for name in (own, spelled, "https://other.example"):
-        store.create(named(name))
+        store.records.create(named(name))
     keys, event_log = Keys(), RecordingEventLog()
-    issuers = Issuers(store, keys, event_log, own=own)
+    issuers = Issuers(store.records, keys, event_log, own=own)
 
     for change in (None, changed(RecordKind.ISSUER, spelled), None):
         issuers.on_change(change)

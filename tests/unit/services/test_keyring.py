@@ -69,7 +69,7 @@ def a_ring(store: SqliteStore, vault: Vault, clock: Clock, revocations: Revocati
         publish_before=timedelta(hours=1),
         lifetimes=dict.fromkeys(KeyPurpose, timedelta(days=1)),
     )
-    return KeyRing(store, vault, clock, revocations or Revocations(), policy)
+    return KeyRing(store.records, vault, clock, revocations or Revocations(), policy)
 
 
 def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: Clock) -> None:
@@ -85,7 +85,7 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
     old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     new = replace(vault.make(KeyPurpose.SIGN, "EdDSA", NOW), activate_time=NOW + timedelta(hours=1))
     for key in (old, new, vault.make(KeyPurpose.REFRESH, "HS256", NOW)):
-        store.create(key)
+        store.records.create(key)
     ring = a_ring(store, vault, clock)
     ring.load()
 
@@ -101,8 +101,8 @@ def test_a_key_that_is_retired_signs_nothing_from_then_on(
 ) -> None:
     old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     new = replace(vault.make(KeyPurpose.SIGN, "ES256", NOW), activate_time=NOW + timedelta(hours=1))
-    store.create(old)
-    store.create(new)
+    store.records.create(old)
+    store.records.create(new)
     revocations = Revocations()
     ring = a_ring(store, vault, clock, revocations)
     ring.load()
@@ -116,8 +116,8 @@ def test_a_key_that_is_retired_signs_nothing_from_then_on(
 def test_a_clock_that_is_set_back_has_the_key_of_then(store: SqliteStore, vault: Vault, clock: Clock) -> None:
     old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     new = replace(vault.make(KeyPurpose.SIGN, "ES256", NOW), activate_time=NOW + timedelta(hours=1))
-    store.create(old)
-    store.create(new)
+    store.records.create(old)
+    store.records.create(new)
     ring = a_ring(store, vault, clock)
     ring.load()
     clock.wall += timedelta(hours=2)
@@ -133,8 +133,8 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
 ) -> None:
     ring = a_ring(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
-    store.create(key)
-    store.create(vault.make(KeyPurpose.SIGN, "EdDSA", NOW))
+    store.records.create(key)
+    store.records.create(vault.make(KeyPurpose.SIGN, "EdDSA", NOW))
 
     ring.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
     assert ring.verifying(key.key_id) is None
@@ -143,10 +143,10 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
     assert known is not None
     ring.on_change(None)
     assert ring.verifying(key.key_id) is known  # opened once
-    store.delete(RecordKind.KEY, key.key_id)
+    store.records.delete(RecordKind.KEY, key.key_id)
     ring.on_change(None)
     assert ring.verifying(key.key_id) is None
-    assert store.get(StoredKey, key.key_id) is None
+    assert store.records.get(StoredKey, key.key_id) is None
 
 
 def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
@@ -155,9 +155,9 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     """Nothing is signed or verified then, but they can still be published."""
     ring = a_ring(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
-    store.create(key)
+    store.records.create(key)
     ring.load()
-    store.delete(RecordKind.KEY, key.key_id)
+    store.records.delete(RecordKind.KEY, key.key_id)
 
     with pytest.raises(NoSigningKeyError):
         ring.on_change(None)
@@ -169,7 +169,7 @@ def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_ther
 ) -> None:
     """Two threads learn of two changes, each of one; the later one must win."""
     first, second = (vault.make(KeyPurpose.SIGN, "ES256", NOW) for _ in range(2))
-    store.create(first)
+    store.records.create(first)
     has_read, may_go_on = threading.Event(), threading.Event()
 
     class HeldUp(Vault):
@@ -188,7 +188,7 @@ def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_ther
     with ThreadPoolExecutor(2) as threads:
         slow = threads.submit(ring.load)
         assert has_read.wait(PATIENCE)
-        store.create(second)
+        store.records.create(second)
         quick = threads.submit(ring.load)
         with suppress(TimeoutError):  # it waits for the other one
             quick.result(0.2)

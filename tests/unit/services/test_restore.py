@@ -26,8 +26,8 @@ from identity_service.domain.ids import EVERYONE, Epoch, Link, PrincipalId, Toke
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, KeySchedule, KeyState, StoredKey
 from identity_service.domain.log import Generation, Marks, RecordKind, TokenDenied
 from identity_service.domain.principals import Client
+from identity_service.domain.records import Record
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Record
 from identity_service.jose.encryption import SERVICE_ALGORITHM
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
@@ -343,7 +343,7 @@ def test_names_are_bounded_and_the_rest_is_counted() -> None:
 
 def test_a_store_that_cannot_be_read_is_replaced_all_the_same() -> None:
     store = old_store(generation("*", 9))
-    store.fail("list_records", StoreUnavailableError("the head is lost"))
+    store.fail("list_of", StoreUnavailableError("the head is lost"))
     done = restored(store, replace=True)
     assert done.regained is None
     assert generations_of(store.items)[EVERYONE].number == 10

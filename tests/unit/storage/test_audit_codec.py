@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
-from identity_service.storage import audit_codec
+from identity_service.storage import codec
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 EVENTS = st.builds(
@@ -25,17 +25,17 @@ EVENTS = st.builds(
 
 @given(EVENTS)
 def test_an_event_is_read_back_as_it_was_written(event: AuditEvent) -> None:
-    assert audit_codec.decode_event(audit_codec.encode_event(event)) == event
+    assert codec.decode_event(codec.encode_event(event)) == event
 
 
 @given(EVENTS)
 def test_what_is_written_is_one_json_object_that_utf_8_can_carry(event: AuditEvent) -> None:
-    assert isinstance(json.loads(audit_codec.encode_event(event).encode()), dict)
+    assert isinstance(json.loads(codec.encode_event(event).encode()), dict)
 
 
 @pytest.mark.parametrize(("member", "value"), [("type", "mind_read"), ("outcome", "perhaps")])
 def test_an_event_with_a_value_of_a_newer_version_is_refused(member: str, value: str) -> None:
-    data = json.loads(audit_codec.encode_event(AuditEvent(type=AuditType.TOKEN_REVOKED)))
+    data = json.loads(codec.encode_event(AuditEvent(type=AuditType.TOKEN_REVOKED)))
 
     with pytest.raises(ValueError, match=value):
-        audit_codec.decode_event(json.dumps(data | {member: value}))
+        codec.decode_event(json.dumps(data | {member: value}))

@@ -13,10 +13,10 @@ from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.records import Record, kind_of
 from identity_service.domain.sessions import Session
-from identity_service.domain.store import Record, kind_of
 from identity_service.domain.tokens import TokenEncryption
-from identity_service.storage import codec
+from identity_service.storage import codec, record_codec
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 NAMES = st.frozensets(TEXTS, max_size=4)
@@ -126,22 +126,22 @@ SESSIONS = st.builds(
 
 @given(CLIENTS)
 def test_a_client_is_read_back_as_it_was_written(client: Client) -> None:
-    assert codec.decode_record(Client, codec.encode_record(client)) == client
+    assert record_codec.decode_record(Client, record_codec.encode_record(client)) == client
 
 
 @given(USERS)
 def test_a_user_is_read_back_as_it_was_written(user: User) -> None:
-    assert codec.decode_record(User, codec.encode_record(user)) == user
+    assert record_codec.decode_record(User, record_codec.encode_record(user)) == user
 
 
 @given(KEYS)
 def test_a_key_is_read_back_as_it_was_written(key: StoredKey) -> None:
-    assert codec.decode_record(StoredKey, codec.encode_record(key)) == key
+    assert record_codec.decode_record(StoredKey, record_codec.encode_record(key)) == key
 
 
 @given(ISSUERS)
 def test_a_trusted_issuer_is_read_back_as_it_was_written(issuer: TrustedIssuer) -> None:
-    assert codec.decode_record(TrustedIssuer, codec.encode_record(issuer)) == issuer
+    assert record_codec.decode_record(TrustedIssuer, record_codec.encode_record(issuer)) == issuer
 
 
 @given(SESSIONS)
@@ -149,7 +149,7 @@ def test_a_session_is_read_back_as_it_was_written(session: Session) -> None:
     assert codec.decode_session(codec.encode_session(session)) == session
 
 
-@given(st.one_of(USERS.map(codec.encode_record), SESSIONS.map(codec.encode_session)))
+@given(st.one_of(USERS.map(record_codec.encode_record), SESSIONS.map(codec.encode_session)))
 def test_what_is_written_is_one_json_object_that_utf_8_can_carry(text: str) -> None:
     assert isinstance(json.loads(text.encode()), dict)
 
@@ -159,7 +159,7 @@ def test_a_client_that_an_older_version_wrote_has_the_defaults_of_what_came_late
         "grants": ["client_credentials"], "audiences": ["orders"], "scopes": [], "max_lifetime": 300.0,
         "on_reuse": "end_session", "disabled": false, "create_time": null}"""
 
-    assert codec.decode_record(Client, text) == Client(
+    assert record_codec.decode_record(Client, text) == Client(
         client_id=PrincipalId("shop"),
         display_name="Shop",
         secrets=(
@@ -198,8 +198,8 @@ def test_a_session_that_an_older_version_wrote_has_the_defaults_of_what_came_lat
 @given(CLIENTS)
 def test_one_record_has_one_text(client: Client) -> None:
     """Sets have no order of their own; a text that differs for nothing would look like a change."""
-    again = codec.decode_record(Client, codec.encode_record(client))
-    assert codec.encode_record(again) == codec.encode_record(client)
+    again = record_codec.decode_record(Client, record_codec.encode_record(client))
+    assert record_codec.encode_record(again) == record_codec.encode_record(client)
 
 
 def test_every_record_has_a_kind_of_its_own() -> None:
@@ -211,9 +211,9 @@ def test_every_record_has_a_kind_of_its_own() -> None:
     [("grants", ["telepathy"]), ("on_reuse", "forgive"), ("secrets", [["not hex", None]])],
 )
 def test_a_client_with_a_value_of_a_newer_version_is_refused(member: str, value: object) -> None:
-    data = json.loads(codec.encode_record(Client(client_id=PrincipalId("shop"))))
+    data = json.loads(record_codec.encode_record(Client(client_id=PrincipalId("shop"))))
     with pytest.raises(ValueError, match=r"."):
-        codec.decode_record(Client, json.dumps(data | {member: value}))
+        record_codec.decode_record(Client, json.dumps(data | {member: value}))
 
 
 def test_a_key_for_an_unknown_purpose_is_refused() -> None:
@@ -226,9 +226,9 @@ def test_a_key_for_an_unknown_purpose_is_refused() -> None:
         create_time=moment,
         activate_time=moment,
     )
-    data = json.loads(codec.encode_record(key))
+    data = json.loads(record_codec.encode_record(key))
     with pytest.raises(ValueError, match="bake"):
-        codec.decode_record(StoredKey, json.dumps(data | {"purpose": "bake"}))
+        record_codec.decode_record(StoredKey, json.dumps(data | {"purpose": "bake"}))
 
 
 def test_a_session_with_a_generation_that_is_none_is_refused() -> None:

@@ -42,13 +42,13 @@ def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
     clock = SystemClock()
     store = SqliteStore.open(":memory:", clock=clock)
     store.initialise(new_epoch())
-    replica = Replica(store, clock, EventLog(), ReplicaConfig(max_staleness=timedelta(seconds=PATIENCE)))
+    replica = Replica(store.log, clock, EventLog(), ReplicaConfig(max_staleness=timedelta(seconds=PATIENCE)))
     metrics.watch(replica)
     port = metrics.serve("127.0.0.1:0")
 
     assert ask(port)["identity_fresh"] == 0
     assert ask(port)["identity_staleness_seconds"] == float("inf")
-    store.deny_token(TokenId("t1"), datetime.now(UTC) + timedelta(hours=1))
+    store.facts.deny_token(TokenId("t1"), datetime.now(UTC) + timedelta(hours=1))
     replica.load()
     replica.heartbeat("p")
     replica.add_unconfirmed(
@@ -88,7 +88,7 @@ def test_it_says_whether_the_store_breaks_a_promise(metrics: Metrics, tmp_path: 
     event_log = metrics.counting(EventLog())
     store = SqliteStore.open(str(file), clock=clock, event_log=event_log)
     store.initialise(new_epoch())
-    replica = Replica(store, clock, event_log, ReplicaConfig(max_staleness=timedelta(0)))
+    replica = Replica(store.log, clock, event_log, ReplicaConfig(max_staleness=timedelta(0)))
     metrics.watch(replica)
     port = metrics.serve("127.0.0.1:0")
     replica.load()

@@ -1,89 +1,60 @@
-"""The client of Redis: runs scripts and commands, and translates the exceptions of redis-py to domain errors.
+"""The client of Redis: runs scripts and commands on the server that owns their keys.
 
 This module does not know what the scripts do. No call takes much longer than its timeout, and the
 number of retries is bounded.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import redis
 
-from identity_service.domain.errors import (
-    AlreadyExistsError,
-    CopyUnfinishedError,
-    IdentityError,
-    NotFoundError,
-    StaleEtagError,
-    StoreDamagedError,
-    StoreReplacedError,
-    StoreUnavailableError,
-    StoreUninitializedError,
-)
+from identity_service.domain.errors import IdentityError, StoreUnavailableError
 from identity_service.domain.ports import Clock, EventLog
-from identity_service.storage.damage import damaged
-from identity_service.storage.fence import fence_error
+from identity_service.storage.codec import damaged
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.address import Address, HostPort, maker, node_maker, parse
 from identity_service.storage.redis.client.cluster import Cluster
 from identity_service.storage.redis.client.conversation import DedicatedConnection
-from identity_service.storage.redis.client.node import Node, Request, code_of, pack
+from identity_service.storage.redis.client.node import Node, Request, pack
 from identity_service.storage.redis.client.pool import Handshake, RawConnection
-from identity_service.storage.redis.client.server_checks import Demands, Finding, judge_all
+from identity_service.storage.redis.client.server_checks import Demands, Finding, judge
 from identity_service.storage.redis.client.server_probe import ServerProbe, read_setup
-from identity_service.storage.redis.client.topology import OneServer, Topology
+from identity_service.storage.redis.client.translation import CALL_ERRORS, is_wrong_type, translate
 from identity_service.storage.redis.scripts import load_scripts
-
-RunScript = Callable[[str, Sequence[str], Sequence[str | int]], Any]
-"""Runs a script by its name, keys and arguments, and returns its answer."""
 
 _LONGEST_BLOCK: Final = 1.0
 _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 """Seconds to wait before each redirection is followed: of two servers that redirect to each other, one does
 not know of the move yet."""
-_CALL_ERRORS: Final = (redis.RedisError, OSError, ValueError)
-"""The exceptions of a failed call; OSError and ValueError come from a socket that another thread has
-closed."""
-_WRONG_TYPE: Final = "WRONGTYPE"
-_OTHER_FORMAT: Final = "IDN_FORMAT"
-_FENCED: Final = "IDN_FENCED"
-"""Begins the error for a write to a store that was moved; the fence follows it as JSON."""
-_UNFINISHED: Final = "IDN_UNFINISHED"
-_DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
-"""The error of a script that finds a key with contents that this service did not write: the key, and its
-fault."""
-_REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
-    "IDN_UNINITIALIZED": (
-        StoreUninitializedError,
-        "the store was never initialised, or it was emptied: check that its URL is right, then run "
-        "`identity init`, or `identity restore FILE`",
-    ),
-    "IDN_REPLACED": (
-        StoreReplacedError,
-        "the store has another change log than the one this process follows",
-    ),
-    "IDN_VANISHED": (
-        StoreUnavailableError,
-        "entries vanished from `{idn}:log` while it was rebuilt; it is rebuilt again",
-    ),
-    "IDN_INITIALIZED": (AlreadyExistsError, "the store is initialised already"),
-    "IDN_HEADLESS": (
-        AlreadyExistsError,
-        "the store holds a change log that lost its epoch: restore a backup, "
-        "or delete the keys `{idn}:*` to begin anew",
-    ),
-    "IDN_COPY": (
-        StoreReplacedError,
-        "another restore or migration into this store has begun meanwhile; this one has ended",
-    ),
-    "IDN_EXISTS": (AlreadyExistsError, "there is a record of this id already"),
-    "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
-    "IDN_MISSING": (NotFoundError, "there is no record of this id"),
-    "IDN_STALE": (StaleEtagError, "the record has changed since it was read"),
-}
+
+
+class Topology(Protocol):
+    """The port that finds the server of a key. Thread-safe."""
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether two keys of different hash tags may lie on different servers."""
+
+    def node_of(self, key: str) -> Node:
+        """Return the server that owns this key. Raises StoreUnavailableError if no owner is known."""
+
+    def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:
+        """Take note of a failed call to `node`; return True if it should be sent again to the new owner.
+
+        `error` None means that the server is unavailable, or that its circuit is open.
+        """
+
+    def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
+        """Return a factory of connections for each server that owns keys, that of `{idn}` first.
+
+        A factory takes the timeout of the connection in seconds.
+        """
+
+    def close(self) -> None:
+        """Close all connections."""
 
 
 class Connection:
@@ -145,25 +116,6 @@ class Connection:
         """
         return self._call(keys, self._request(script, keys, args, repeatable, durable, brief))
 
-    def series(self, key: str, calls: Callable[[RunScript], None]) -> None:
-        """Run scripts one after the other on one connection to the server that owns `key`.
-
-        For loops over SCAN, whose cursor is valid on one server only. `calls` gets the function that runs a
-        script; it is called again from its start if the server redirects to another owner of the key. Nothing
-        is retried or confirmed. Raises StoreUnavailableError, and the domain error for the refusal of a
-        script.
-        """
-
-        def ask(node: Node, _: Request) -> None:
-            node.converse(
-                lambda send: calls(lambda script, keys, args: send(self._request(script, keys, args)))
-            )
-
-        try:
-            self._ask(key, Request(b""), ask)
-        except _CALL_ERRORS as error:
-            raise _translation(error) from error
-
     def _request(
         self,
         script: str,
@@ -189,7 +141,7 @@ class Connection:
         makers = self._topology.primaries()
         if not makers:
             raise StoreUnavailableError("no server of the Redis Cluster answers")
-        return [DedicatedConnection(make(self._timeout), self._request, _translation) for make in makers]
+        return [DedicatedConnection(make(self._timeout), self._request) for make in makers]
 
     def owner(self, key: str) -> object:
         """Return an object that identifies the server of a key: it is the same for all keys of a server.
@@ -205,8 +157,8 @@ class Connection:
         """
         try:
             return self._check(demands)
-        except _CALL_ERRORS as error:
-            raise _translation(error) from error
+        except CALL_ERRORS as error:
+            raise translate(error) from error
 
     def wait(self, stream: str, after: int, timeout: float) -> None:
         """Block until the stream has an entry after position `after`, or until `timeout` seconds have passed.
@@ -220,7 +172,7 @@ class Connection:
             request = Request(pack(*words), repeatable=False)
             try:
                 found = self._ask(stream, request, Node.wait)
-            except _CALL_ERRORS as error:
+            except CALL_ERRORS as error:
                 raise self._named(error, [stream]) from error
             if found:
                 return
@@ -232,17 +184,17 @@ class Connection:
     def _call(self, keys: Sequence[str], request: Request) -> Any:
         try:
             return self._ask(keys[0], request, Node.call)
-        except _CALL_ERRORS as error:
+        except CALL_ERRORS as error:
             raise self._named(error, keys) from error
 
     def _named(self, error: Exception, involved: Sequence[str]) -> IdentityError:
         """Return the domain error; for a WRONGTYPE error it names the key that has an unexpected type."""
-        if not isinstance(error, redis.ResponseError) or _WRONG_TYPE not in f"{code_of(error)} {error}":
-            return _translation(error)
+        if not is_wrong_type(error):
+            return translate(error)
         for key in involved:
             try:
                 found = self._ask(key, Request(pack("TYPE", key)), Node.call)
-            except (*_CALL_ERRORS, StoreUnavailableError):
+            except (*CALL_ERRORS, StoreUnavailableError):
                 break
             if found not in ("none", keys.type_of(key)):
                 return damaged(key, f"is of the type {found}, not {keys.type_of(key)}")
@@ -276,7 +228,7 @@ class Connection:
                 setup = read_setup(raw, self._clock)
             finally:
                 raw.disconnect()
-            for finding in judge_all(setup, replace(demands, failover=failover)):
+            for finding in judge(setup, replace(demands, failover=failover)):
                 findings.setdefault(finding.what, finding)
             failover = False  # only the first, the server of `{idn}`, must; `_topology` says why
         return sorted(findings.values(), key=lambda finding: finding.severity != "refuse")
@@ -299,7 +251,7 @@ def _topology(
 
     if address.kind != "cluster":
         make = maker(address)
-        return OneServer(make, node(make, lambda: address.kind == "sentinel"))
+        return _OneServer(make, node(make, lambda: address.kind == "sentinel"))
 
     def make_node(host: HostPort) -> Node:
         # Only the server of `{idn}` must refuse writes when it has lost its replicas. A session that is
@@ -310,35 +262,27 @@ def _topology(
     return cluster
 
 
-def _translation(error: Exception) -> IdentityError:
-    if isinstance(error, redis.ResponseError):
-        return _refusal(error)
-    if isinstance(error, redis.RedisError):
-        return StoreUnavailableError(f"Redis cannot be asked ({_kind(error)})")
-    return StoreUnavailableError("Redis cannot be asked (connection closed)")
+class _OneServer:
+    """The topology of one server that owns all keys, implementing the port `Topology`."""
 
+    is_spread = False
 
-def _refusal(error: redis.ResponseError) -> IdentityError:
-    """Return the domain error for the refusal of a script; StoreUnavailableError for any other error."""
-    if _OTHER_FORMAT in str(error):
-        return StoreDamagedError(
-            f"`{keys.HEAD}` has a format that this version does not know: run the version that wrote it"
-        )
-    if damage := _DAMAGED.search(str(error)):
-        return damaged(damage[1], damage[2])
-    code = code_of(error)
-    if code == _FENCED:
-        return fence_error(str(error).partition(" ")[2], f"{keys.HEAD}, fence")
-    if code == _UNFINISHED:
-        return CopyUnfinishedError()
-    refusal = _REFUSALS.get(code)
-    if refusal is None:
-        return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})")
-    kind, message = refusal
-    return kind(message)
+    def __init__(self, make: Callable[[float], RawConnection], node: Node) -> None:
+        self._make = make
+        self._node = node
 
+    def node_of(self, key: str) -> Node:  # noqa: ARG002  # the port has it
+        """Return the only server."""
+        return self._node
 
-def _kind(error: redis.RedisError) -> str:
-    """Return the class of the error and the code with which Redis begins it, without any values."""
-    code = code_of(error)
-    return type(error).__name__ + (f" {code}" if code else "")
+    def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:  # noqa: ARG002
+        """Return False: there is no other server to ask."""
+        return False
+
+    def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
+        """Return the factory of connections to the only server."""
+        return (self._make,)
+
+    def close(self) -> None:
+        """Close the connections to the server."""
+        self._node.close()

@@ -6,17 +6,14 @@ connections of the pool are not used.
 
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import redis
-
-from identity_service.domain.errors import IdentityError
 from identity_service.storage.redis.client.node import Request, exchange
 from identity_service.storage.redis.client.pool import RawConnection
+from identity_service.storage.redis.client.translation import CALL_ERRORS, translate
 
 _STEP: Final = 1000
 """Keys that one step of SCAN looks at, so that it blocks the server for a few milliseconds at most."""
-_CALL_ERRORS: Final = (redis.RedisError, OSError, ValueError)
 
 
 class DedicatedConnection:
@@ -26,24 +23,21 @@ class DedicatedConnection:
         self,
         raw: RawConnection,
         request: Callable[[str, Sequence[str], Sequence[str | int]], Request],
-        translate: Callable[[Exception], IdentityError],
     ) -> None:
         """Take a connection, which the `with` block opens and closes.
 
         Args:
             raw: the connection, not yet open.
             request: makes the call of a script from its name, keys and arguments.
-            translate: translates an exception of redis-py, or of the socket, to a domain error.
         """
         self._raw = raw
         self._request = request
-        self._translate = translate
 
     def __enter__(self) -> Self:
         try:
             self._raw.connect()
-        except _CALL_ERRORS as error:
-            raise self._translate(error) from error
+        except CALL_ERRORS as error:
+            raise translate(error) from error
         return self
 
     def __exit__(
@@ -51,26 +45,20 @@ class DedicatedConnection:
     ) -> None:
         self._raw.disconnect()
 
-    def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script and return its answer.
-
-        Raises StoreUnavailableError, and the domain error for the refusal of the script.
-        """
-        request = self._request(script, keys, args)
-        try:
-            return exchange(self._raw, request.packed, request.script)
-        except _CALL_ERRORS as error:
-            raise self._translate(error) from error
-
     def scan(self, script: str, keys: Sequence[str], prefix: str, *words: str | int) -> Iterator[list[str]]:
         """Run a script for each step of SCAN until all keys were looked at; yield the result of each step.
 
         The script takes as ARGV the cursor, the prefix and how many keys to look at, then `words`. It answers
-        the next cursor and what it found. Raises as `run` does.
+        the next cursor and what it found. Raises StoreUnavailableError, and the domain error for the refusal
+        of the script.
         """
         cursor = "0"
         while True:
-            cursor, *found = self.run(script, keys, [cursor, prefix, _STEP, *words])
+            request = self._request(script, keys, [cursor, prefix, _STEP, *words])
+            try:
+                cursor, *found = exchange(self._raw, request.packed, request.script)
+            except CALL_ERRORS as error:
+                raise translate(error) from error
             yield found
             if cursor == "0":
                 return

@@ -93,25 +93,16 @@ class Node:
         begun = time.monotonic()
         try:
             if request.brief and not trial:
-                return _raise_if_error(self._batcher.go(request))
+                answer = self._batcher.go(request)
+                if is_refusal(answer):
+                    raise answer
+                return answer
             return self._call_once(self._pool, request, trial=trial)
         except redis.ConnectionError:
             # A restart of Redis leaves broken connections in the pool, which fail at once.
             if not request.repeatable or trial or time.monotonic() - begun > self._timeout / 2:
                 raise
         return self._call_once(self._pool, request, trial=self._circuit.enter())
-
-    def converse(self, talk: Callable[[Callable[[Request], Any]], None]) -> None:
-        """Call `talk` with a function that sends a request on one connection and returns the answer.
-
-        All requests of `talk` thus reach the same server process. Nothing is retried or confirmed.
-        """
-        trial = self._circuit.enter()
-
-        def on(pooled: PooledConnection) -> None:
-            talk(lambda request: exchange(pooled.raw, request.packed, request.script))
-
-        self._run(self._pool, on, checked=True, trial=trial)
 
     def wait(self, request: Request) -> Any:
         """Send a blocking command and return the answer. It is never the trial of an open circuit.
@@ -140,7 +131,7 @@ class Node:
         self._circuit.require_closed()
         self._run(self._pool, use, checked=False, trial=False)
         if any(
-            code_of(pending.answers[0]) in _DEMOTED for pending in batch if _is_refusal(pending.answers[0])
+            code_of(pending.answers[0]) in _DEMOTED for pending in batch if is_refusal(pending.answers[0])
         ):
             self.distrust()
 
@@ -243,28 +234,24 @@ def _lend(pool: Pool, pooled: PooledConnection, use: Callable[[PooledConnection]
         pool.give(pooled)
 
 
-def _raise_if_error(answer: Any) -> Any:
-    if _is_refusal(answer):
-        raise answer
-    return answer
-
-
-def _is_refusal(answer: Any) -> bool:
+def is_refusal(answer: Any) -> bool:
+    """Return whether an answer is an error reply."""
     return isinstance(answer, redis.ResponseError)
 
 
 def _exchange_two(raw: RawConnection, packed: bytes) -> tuple[Any, Any]:
     """Send two commands and return both answers, each possibly an error; the second may be a timeout."""
     raw.send_packed_command([packed])
-    answer = _answer(raw)
+    answer = answer_of(raw)
     try:
-        return answer, _answer(raw)
+        return answer, answer_of(raw)
     except redis.TimeoutError as error:
         raw.disconnect()
         return answer, error
 
 
-def _answer(raw: RawConnection) -> Any:
+def answer_of(raw: RawConnection) -> Any:
+    """Return the next answer; an error reply is returned as an exception, not raised."""
     try:
         return raw.read_response()
     except redis.ResponseError as error:
@@ -274,7 +261,7 @@ def _answer(raw: RawConnection) -> Any:
 def _exchange_all(raw: RawConnection, batch: Sequence[PendingCall[Request, Any]]) -> None:
     raw.send_packed_command([b"".join([pending.request.packed for pending in batch])])
     for pending in batch:
-        pending.answers.append(_answer(raw))
+        pending.answers.append(answer_of(raw))
     for pending in batch:
         if isinstance(pending.answers[0], NoScriptError):
             pending.answers.clear()  # NOSCRIPT is not an answer for the caller, even if no other one comes

@@ -81,12 +81,7 @@ class ServerSetup:
     """The difference between its clock and that of this process, at least."""
 
 
-def judge(setup: ServerSetup, durability: str, *, allow_unsafe: bool) -> Sequence[Finding]:
-    """Return the findings against this durability in the configuration, refusals first."""
-    return judge_all(setup, Demands(durability=durability, allow_unsafe=allow_unsafe))
-
-
-def judge_all(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
+def judge(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
     """Return the findings against these demands in the configuration, refusals first."""
     findings = [
         *_judge_role(setup),

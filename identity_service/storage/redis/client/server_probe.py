@@ -8,16 +8,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
-
-import redis
+from typing import Final
 
 from identity_service.domain.errors import UnsafeStoreError
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.storage.redis.client.durability import Confirmation, confirmation_of
-from identity_service.storage.redis.client.node import code_of, pack
+from identity_service.storage.redis.client.node import answer_of, code_of, is_refusal, pack
 from identity_service.storage.redis.client.pool import RawConnection
-from identity_service.storage.redis.client.server_checks import Demands, Finding, ServerSetup, judge_all
+from identity_service.storage.redis.client.server_checks import Demands, Finding, ServerSetup, judge
 
 _SETTINGS: Final = (
     "maxmemory-policy",
@@ -74,7 +72,7 @@ class ServerProbe:
             # After it was turned on again, the append-only file holds all data only once it was rewritten.
             setup = replace(setup, append_only=False)
         self._append_only_was_off = setup.append_only is False
-        findings = judge_all(setup, demands)
+        findings = judge(setup, demands)
         self._report(findings)
         refused = [f"{f.what} ({f.fix})" for f in findings if f.severity == "refuse"]
         if refused and demands.insist:
@@ -107,8 +105,8 @@ def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:
     """
     before = clock.now() if clock else None
     raw.send_packed_command([b"".join(pack(*question) for question in _QUESTIONS)])
-    answers = [_answer(raw) for _ in _QUESTIONS]
-    info_text, time, waitaof, *settings = [None if _is_refusal(answer) else answer for answer in answers]
+    answers = [answer_of(raw) for _ in _QUESTIONS]
+    info_text, time, waitaof, *settings = [None if is_refusal(answer) else answer for answer in answers]
     after = clock.now() if clock else None
     info = _info(info_text or "")
     config: dict[str, str] = {}
@@ -131,18 +129,6 @@ def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:
         min_replicas_lag=_number(config.get("min-replicas-max-lag")),
         skew=_skew(before, time, after),
     )
-
-
-def _answer(raw: RawConnection) -> Any:
-    """Return the next answer; an error reply is returned as an exception, not raised."""
-    try:
-        return raw.read_response()
-    except redis.ResponseError as error:
-        return error
-
-
-def _is_refusal(answer: Any) -> bool:
-    return isinstance(answer, redis.ResponseError)
 
 
 def _info(text: str) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 -- Clears the mark after the log was completed from the state. Counts entries and generations again in the
 -- same step.
--- KEYS: head, log, generations · ARGV: epoch
+-- KEYS: head, log, generations · ARGV: epoch, now
 -- Returns how many generations are lost for good; if there are any, the mark stays · Errors: IDN_VANISHED
 -- (entries were removed since the mark was set)
 local head = head_at(KEYS[1])

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from identity_service.storage.redis.client.server_checks import Demands, ServerSetup, judge, judge_all
+from identity_service.storage.redis.client.server_checks import Demands, ServerSetup, judge
 
 GOOD = ServerSetup(
     version="7.2.4",
@@ -19,12 +19,12 @@ GOOD = ServerSetup(
 
 @pytest.mark.parametrize("durability", ["local", "unsynced"])
 def test_a_good_set_up_has_no_findings(durability: str) -> None:
-    assert judge(GOOD, durability, allow_unsafe=False) == []
+    assert judge(GOOD, Demands(durability=durability)) == []
 
 
 @pytest.mark.parametrize("version", ["5.0.14", "6.0.20", "6.1.240"])
 def test_a_version_without_the_commands_that_are_used_is_refused(version: str) -> None:
-    (finding,) = judge(replace(GOOD, version=version), "local", allow_unsafe=False)
+    (finding,) = judge(replace(GOOD, version=version), Demands(durability="local"))
 
     assert finding.severity == "refuse"
     assert "6.2" in finding.fix
@@ -32,30 +32,30 @@ def test_a_version_without_the_commands_that_are_used_is_refused(version: str) -
 
 @pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "10.1.0", "8.0-rc1", "255.255.255", "unstable"])
 def test_a_version_that_is_new_or_cannot_be_told_is_accepted(version: str) -> None:
-    assert judge(replace(GOOD, version=version), "local", allow_unsafe=False) == []
+    assert judge(replace(GOOD, version=version), Demands(durability="local")) == []
 
 
 @pytest.mark.parametrize(
     ("fsync", "version"), [("everysec", "7.0.15"), ("everysec", None), ("no", "7.0.15"), ("no", "7.2.4")]
 )
 def test_durability_on_disk_needs_a_sync_that_redis_can_tell_of(fsync: str, version: str | None) -> None:
-    (finding, *_) = judge(replace(GOOD, fsync=fsync, version=version), "local", allow_unsafe=False)
+    (finding, *_) = judge(replace(GOOD, fsync=fsync, version=version), Demands(durability="local"))
 
     assert finding.severity == "refuse"
     assert "`CONFIG SET appendfsync always`" in finding.fix
-    assert judge(replace(GOOD, fsync=fsync), "unsynced", allow_unsafe=False) == []
+    assert judge(replace(GOOD, fsync=fsync), Demands(durability="unsynced")) == []
 
 
 def test_a_server_that_syncs_each_second_and_tells_when_is_good_enough_and_slow() -> None:
     setup = replace(GOOD, fsync="everysec", version="7.2.4", waitaof=True)
-    (finding,) = judge(setup, "local", allow_unsafe=False)
+    (finding,) = judge(setup, Demands(durability="local"))
 
     assert finding.severity == "warn"
     assert "WAITAOF" in finding.what
 
 
 def test_a_replica_is_refused_whatever_it_is_set_up_for() -> None:
-    (finding,) = judge(replace(GOOD, role="slave"), "unsynced", allow_unsafe=True)
+    (finding,) = judge(replace(GOOD, role="slave"), Demands(durability="unsynced", allow_unsafe=True))
 
     assert finding.severity == "refuse"
 
@@ -63,11 +63,11 @@ def test_a_replica_is_refused_whatever_it_is_set_up_for() -> None:
 def test_durability_on_replicas_needs_no_disk_and_warns_where_too_few_are_connected() -> None:
     lone = replace(GOOD, fsync="no", replicas=1)
 
-    (finding,) = judge(lone, "replicas:2", allow_unsafe=False)
+    (finding,) = judge(lone, Demands(durability="replicas:2"))
 
     assert finding.severity == "warn"
     assert "2 connected replicas" in finding.what
-    assert judge(replace(lone, replicas=2), "replicas:2", allow_unsafe=False) == []
+    assert judge(replace(lone, replicas=2), Demands(durability="replicas:2")) == []
 
 
 @pytest.mark.parametrize(
@@ -79,26 +79,26 @@ def test_where_a_failover_may_come_a_primary_without_replicas_must_refuse_writes
     setup = replace(GOOD, min_replicas=count, min_replicas_lag=lag)
     demands = Demands(durability="local", max_staleness=timedelta(seconds=5), failover=True)
 
-    findings = judge_all(setup, demands)
+    findings = judge(setup, demands)
 
     assert [f.severity for f in findings] == (["refuse"] if refused else [])
     assert all("min-replicas-max-lag 5" in f.fix for f in findings)
-    assert judge_all(setup, replace(demands, failover=False)) == []
+    assert judge(setup, replace(demands, failover=False)) == []
 
 
 def test_a_clock_that_differs_by_more_than_the_leeway_is_mentioned() -> None:
     demands = Demands(durability="local", leeway=timedelta(seconds=10))
 
-    (finding,) = judge_all(replace(GOOD, skew=timedelta(seconds=11)), demands)
+    (finding,) = judge(replace(GOOD, skew=timedelta(seconds=11)), demands)
 
     assert finding.severity == "warn"
-    assert judge_all(replace(GOOD, skew=timedelta(seconds=9)), demands) == []
+    assert judge(replace(GOOD, skew=timedelta(seconds=9)), demands) == []
 
 
 def test_the_fix_names_every_setting_that_is_wrong_and_no_other() -> None:
     wrong = replace(GOOD, append_only=False, skips_fsync=True)
 
-    (finding,) = judge(wrong, "local", allow_unsafe=False)
+    (finding,) = judge(wrong, Demands(durability="local"))
 
     assert "appendonly yes" in finding.fix
     assert "no-appendfsync-on-rewrite no" in finding.fix
@@ -108,7 +108,7 @@ def test_the_fix_names_every_setting_that_is_wrong_and_no_other() -> None:
 def test_unsafe_allows_eviction_and_nothing_else() -> None:
     unsafe = replace(GOOD, eviction="allkeys-lru", fsync="no")
 
-    findings = judge(unsafe, "local", allow_unsafe=True)
+    findings = judge(unsafe, Demands(durability="local", allow_unsafe=True))
 
     assert [(f.severity, "evict" in f.what) for f in findings] == [("refuse", False), ("warn", True)]
 
@@ -116,7 +116,7 @@ def test_unsafe_allows_eviction_and_nothing_else() -> None:
 def test_what_must_be_refused_comes_before_warnings() -> None:
     silent = ServerSetup(eviction="volatile-lru")
 
-    findings = judge_all(silent, Demands(durability="local", config_unchecked=True))
+    findings = judge(silent, Demands(durability="local", config_unchecked=True))
 
     assert [f.severity for f in findings] == ["refuse", "warn", "warn"]
 
@@ -125,7 +125,7 @@ def test_what_must_be_refused_comes_before_warnings() -> None:
 def test_a_server_that_tells_nothing_is_refused_unless_the_operator_vouches_for_it(
     unchecked: bool, severity: str
 ) -> None:
-    findings = judge_all(ServerSetup(), Demands(durability="local", config_unchecked=unchecked))
+    findings = judge(ServerSetup(), Demands(durability="local", config_unchecked=unchecked))
 
     assert [f.severity for f in findings] == [severity] * 2
     assert "CONFIG GET" in findings[0].what
@@ -136,8 +136,8 @@ def test_a_server_that_tells_nothing_is_refused_unless_the_operator_vouches_for_
 def test_what_cannot_be_checked_is_named() -> None:
     silent = replace(GOOD, fsync=None, skips_fsync=None)
 
-    (on_disk,) = judge_all(silent, Demands(durability="local"))
-    (sentinel,) = judge_all(silent, Demands(durability="replicas:1", failover=True))
+    (on_disk,) = judge(silent, Demands(durability="local"))
+    (sentinel,) = judge(silent, Demands(durability="replicas:1", failover=True))
 
     assert "so appendfsync, no-appendfsync-on-rewrite cannot" in on_disk.what
     assert "so min-replicas-to-write, min-replicas-max-lag cannot" in sentinel.what
@@ -149,7 +149,7 @@ def test_what_info_tells_counts_where_config_is_refused(unchecked: bool) -> None
         version="7.2.4", role="slave", eviction="allkeys-lru", append_only=False, waitaof=True
     )
 
-    findings = judge_all(silent, Demands(durability="local", config_unchecked=unchecked))
+    findings = judge(silent, Demands(durability="local", config_unchecked=unchecked))
 
     refused = " ".join(f"{f.what} {f.fix}" for f in findings if f.severity == "refuse")
     assert all(name in refused for name in ("replica", "allkeys-lru", "appendonly yes"))
@@ -158,18 +158,18 @@ def test_what_info_tells_counts_where_config_is_refused(unchecked: bool) -> None
 def test_a_confirmation_that_may_not_be_asked_for_is_refused_for_the_disk_alone() -> None:
     forbidden = replace(GOOD, waitaof=None)
 
-    (finding,) = judge(forbidden, "local", allow_unsafe=False)
+    (finding,) = judge(forbidden, Demands(durability="local"))
 
     assert finding.severity == "refuse"
     assert "+waitaof" in finding.fix
-    assert judge(forbidden, "unsynced", allow_unsafe=False) == []
+    assert judge(forbidden, Demands(durability="unsynced")) == []
 
 
 def test_a_file_that_cannot_be_written_is_refused_for_the_disk_alone() -> None:
     failing = replace(GOOD, waitaof=True, writes_fail=True)
 
-    (finding,) = judge(failing, "local", allow_unsafe=False)
+    (finding,) = judge(failing, Demands(durability="local"))
 
     assert finding.severity == "refuse"
     assert "aof_last_write_status" in finding.what
-    assert judge(failing, "unsynced", allow_unsafe=False) == []
+    assert judge(failing, Demands(durability="unsynced")) == []

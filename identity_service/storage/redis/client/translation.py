@@ -1,0 +1,100 @@
+"""Translation of the exceptions of redis-py, and of the refusals of scripts, into domain errors."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import redis
+
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    CopyUnfinishedError,
+    IdentityError,
+    NotFoundError,
+    StaleEtagError,
+    StoreDamagedError,
+    StoreReplacedError,
+    StoreUnavailableError,
+    StoreUninitializedError,
+)
+from identity_service.storage.codec import damaged
+from identity_service.storage.fence import fence_error
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.client.node import code_of
+
+CALL_ERRORS: Final = (redis.RedisError, OSError, ValueError)
+"""The exceptions of a failed call; OSError and ValueError come from a socket that another thread has
+closed."""
+_WRONG_TYPE: Final = "WRONGTYPE"
+_OTHER_FORMAT: Final = "IDN_FORMAT"
+_FENCED: Final = "IDN_FENCED"
+"""Begins the error for a write to a store that was moved; the fence follows it as JSON."""
+_PLAIN: Final[dict[str, Callable[[], IdentityError]]] = {
+    "IDN_UNINITIALIZED": StoreUninitializedError,
+    "IDN_UNFINISHED": CopyUnfinishedError,
+    "IDN_REPLACED": StoreReplacedError,
+}
+"""The refusals whose errors have a message of their own."""
+_DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
+"""The error of a script that finds a key with contents that this service did not write: the key, and its
+fault."""
+_REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
+    "IDN_VANISHED": (
+        StoreUnavailableError,
+        "entries vanished from `{idn}:log` while it was rebuilt; it is rebuilt again",
+    ),
+    "IDN_INITIALIZED": (AlreadyExistsError, "the store is initialised already"),
+    "IDN_HEADLESS": (
+        AlreadyExistsError,
+        "the store holds a change log that lost its epoch: restore a backup, "
+        "or delete the keys `{idn}:*` to begin anew",
+    ),
+    "IDN_COPY": (
+        StoreReplacedError,
+        "another restore or migration into this store has begun meanwhile; this one has ended",
+    ),
+    "IDN_EXISTS": (AlreadyExistsError, "there is a record of this id already"),
+    "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
+    "IDN_MISSING": (NotFoundError, "there is no record of this id"),
+    "IDN_STALE": (StaleEtagError, "the record has changed since it was read"),
+}
+
+
+def translate(error: Exception) -> IdentityError:
+    """Return the domain error for an exception of redis-py or of a socket."""
+    if isinstance(error, redis.ResponseError):
+        return _refusal(error)
+    if isinstance(error, redis.RedisError):
+        return StoreUnavailableError(f"Redis cannot be asked ({_kind(error)})")
+    return StoreUnavailableError("Redis cannot be asked (connection closed)")
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Return whether a command failed because a key has another type than the command takes."""
+    return isinstance(error, redis.ResponseError) and _WRONG_TYPE in f"{code_of(error)} {error}"
+
+
+def _refusal(error: redis.ResponseError) -> IdentityError:
+    """Return the domain error for the refusal of a script; StoreUnavailableError for any other error."""
+    if _OTHER_FORMAT in str(error):
+        return StoreDamagedError(
+            f"`{keys.HEAD}` has a format that this version does not know: run the version that wrote it"
+        )
+    if damage := _DAMAGED.search(str(error)):
+        return damaged(damage[1], damage[2])
+    code = code_of(error)
+    if code == _FENCED:
+        return fence_error(str(error).partition(" ")[2], f"{keys.HEAD}, fence")
+    if code in _PLAIN:
+        return _PLAIN[code]()
+    refusal = _REFUSALS.get(code)
+    if refusal is None:
+        return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})")
+    kind, message = refusal
+    return kind(message)
+
+
+def _kind(error: redis.RedisError) -> str:
+    """Return the class of the error and the code with which Redis begins it, without any values."""
+    code = code_of(error)
+    return type(error).__name__ + (f" {code}" if code else "")

@@ -1,0 +1,100 @@
+"""The facts on Redis: denials, ended sessions and raised generations, and the uses of single-use keys."""
+
+import secrets
+from datetime import datetime
+from typing import Final
+
+from identity_service.domain.audit import AuditEvent
+from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, new_link
+from identity_service.domain.log import Appended, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.storage.redis import keyspace as keys
+from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.sessions import RedisSessions
+from identity_service.storage.redis.values import (
+    appended,
+    denial_prefix,
+    end_prefix,
+    raise_prefix,
+    time_of,
+    time_text,
+)
+from identity_service.storage.redis.writing import Writer
+
+_REQUEST_SECONDS: Final = 24 * 3600
+"""How long a raised generation is remembered under its request id."""
+_CALL_SECONDS: Final = 60
+"""How long it is remembered without a request id: longer than one call takes, its retry included."""
+
+
+class RedisFacts:
+    """The facts of a store on Redis, implementing the port `FactStore`."""
+
+    def __init__(self, writer: Writer, sessions: RedisSessions) -> None:
+        self._writer = writer
+        self._sessions = sessions
+
+    def deny_token(
+        self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
+    ) -> Appended:
+        """Deny a token id until a time; an existing denial is never shortened."""
+        change = denial_prefix(token_id, deny_until)
+        epoch, (position, link, until) = self._writer.mutate(
+            "deny_token", [keys.denial(token_id)], [time_text(deny_until), change, new_link()], audit=audit
+        )
+        return appended(epoch, position, (TokenDenied(token_id=token_id, deny_until=time_of(until)), link))
+
+    def end_session(
+        self,
+        session_id: SessionId,
+        *,
+        deny_until: datetime,
+        end_until: datetime,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        """End a session at least until its own end, and mark its record."""
+        session_keys, own_end = self._sessions.mark_ended(session_id)
+        times = (time_text(deny_until), time_text(max(end_until, own_end or end_until)))
+        epoch, (position, link, deny, end) = self._writer.mutate(
+            "end_session",
+            [keys.ended(session_id), *session_keys],
+            [*times, end_prefix(session_id, deny_until), new_link()],
+            audit=audit,
+        )
+        held = SessionEnded(session_id=session_id, deny_until=time_of(deny), end_until=time_of(end))
+        return appended(epoch, position, (held, link))
+
+    def raise_generation(
+        self,
+        principal: PrincipalId,
+        *,
+        above: int,
+        request_id: str | None,
+        link: Link | None = None,
+        audit: AuditEvent | None = None,
+    ) -> Appended:
+        """Raise a generation, once for each request id within 24 hours."""
+        # A request without an id gets one, so that a retry after a broken connection does not raise again.
+        name = request_id or f"call/{secrets.token_urlsafe(16)}"
+        remember = (_REQUEST_SECONDS, 2 * _REQUEST_SECONDS) if request_id else (_CALL_SECONDS, _CALL_SECONDS)
+        epoch, (position, held, number, there) = self._writer.mutate(
+            "raise_generation",
+            [keys.request(name)],
+            [principal, above, raise_prefix(principal), link or new_link(), *remember],
+            audit=audit,
+        )
+        raised = GenerationRaised(principal=principal, number=int(number))
+        return appended(epoch, position, (raised, Link(held)), link=Link(there))
+
+
+class RedisSingleUse:
+    """The single-use keys of a store on Redis, implementing the port `SingleUse`."""
+
+    def __init__(self, connection: Connection, writer: Writer) -> None:
+        self._connection = connection
+        self._writer = writer
+
+    def consume(self, key: str, until: datetime) -> bool:
+        """Mark a key as used until a time; return whether this call is the first to use it."""
+        # Not retried after a broken connection: the second call would find the mark of the first.
+        found, words = [keys.used(key), keys.HEAD], [self._writer.now(), time_text(until)]
+        return bool(self._connection.run("consume", found, words, repeatable=False, durable=True))
