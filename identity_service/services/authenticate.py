@@ -25,11 +25,10 @@ from identity_service.domain.log import Generation
 from identity_service.domain.origin import NOWHERE, Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail, Clock, PasswordHasher, ReplicaView
 from identity_service.domain.principals import Client, Grant, User, normalize_username
-from identity_service.domain.records import Versioned
 from identity_service.domain.revocations import newest
 from identity_service.domain.secret import Secret
 from identity_service.domain.secrets import matches_any
-from identity_service.domain.sessions import Session
+from identity_service.domain.sessions import Session, SignIn
 from identity_service.domain.store import RecordStore, SessionStore
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs
@@ -161,14 +160,10 @@ class Authenticator:
             return self._user(credential, origin)
 
     def _user(self, credential: Password, origin: Origin) -> AuthenticatedUser:
-        found = self._records.find_user(credential.username)
-        user_id = found.record.user_id if found is not None else None
-        # The generations are read before the record and before the password is checked: see `_by_secret`.
-        known = self._replica.revocations.current(EVERYONE, credential.client_id, *filter(None, [user_id]))
-        sign_in = self._sessions.read_sign_in(credential.username, credential.client_id)
+        sign_in, generations = self._read_sign_in(credential)
         user, client = sign_in.user, sign_in.client
         right = self._hasher.verify(user.password_hash if user else None, credential.password)
-        if found is None or user is None or user.user_id != user_id:
+        if user is None:
             raise CredentialRefusedError("there is no user of this name")
         if not right or user.disabled:
             why = "the user is disabled" if right else "the password does not match"
@@ -180,22 +175,36 @@ class Authenticator:
         ):
             raise CredentialRefusedError("the client of the sign-in is not proven", account=user.user_id)
         require_grant(client, Grant.PASSWORD)
-        self._rehash(found, credential.password, origin)
-        return AuthenticatedUser(
-            user=user,
-            client=client,
-            generations=newest(sign_in.generations, known),
-            auth_time=sign_in.time,
-        )
+        self._rehash(user, credential.password, origin)
+        return AuthenticatedUser(user=user, client=client, generations=generations, auth_time=sign_in.time)
 
-    def _rehash(self, found: Versioned[User], password: Secret, origin: Origin) -> None:
+    def _read_sign_in(self, credential: Password) -> tuple[SignIn, Mapping[PrincipalId, Generation]]:
+        """Return the records for a sign-in, and the generations under which its tokens are issued.
+
+        Each generation is the newer one of store and replica. It was read before the records, or with them in
+        one step, for the reason that `_by_secret` gives: if the replica knows a newer one than the store had
+        at the time of the read, the records are read again.
+        """
+        known: Mapping[PrincipalId, Generation] = {}
+        while True:
+            sign_in = self._sessions.read_sign_in(credential.username, credential.client_id)
+            generations = newest(sign_in.generations, known)
+            user_ids = () if sign_in.user is None else (sign_in.user.user_id,)
+            known = self._replica.revocations.current(EVERYONE, credential.client_id, *user_ids)
+            if newest(generations, known) == generations:
+                return sign_in, generations
+
+    def _rehash(self, user: User, password: Secret, origin: Origin) -> None:
         """Replace a password hash that is weaker than the settings; a failure does not stop the sign-in."""
-        user = found.record
         if user.password_hash is None or not self._hasher.is_outdated(user.password_hash):
             return
         event = AuditEvent.of(AuditType.PASSWORD_REHASHED, origin, target=user.user_id)
         with suppress(StaleEtagError, NotFoundError, UnavailableError, ServerBusyError):
-            stronger = replace(user, password_hash=self._hasher.hash(password))
+            hashed = self._hasher.hash(password)
+            found = self._records.get(User, user.user_id)
+            if found is None or found.record.password_hash != user.password_hash:
+                return  # the password was changed meanwhile
+            stronger = replace(found.record, password_hash=hashed)
             self._records.update(stronger, expected=found.revision, audit=event)
             self._audit.stored(event)
 
