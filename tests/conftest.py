@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from identity_service import bootstrap
 from tests import leaks
+from tests.fakes.event_logs import RecordingEventLog
 from tests.leaks import (
     pytest_sessionfinish as pytest_sessionfinish,
 )
@@ -69,6 +70,11 @@ class CoverageMarks:
             and not item.get_closest_marker("no_cover")
         ):
             item.add_marker("covered")
+
+
+@pytest.fixture
+def event_log() -> RecordingEventLog:
+    return RecordingEventLog()
 
 
 @pytest.fixture(scope="session")

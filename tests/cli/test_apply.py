@@ -1,14 +1,13 @@
 """`identity apply`, and the same file kept by the service itself."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run, RunJson, Served
 from tests.e2e.process import Installation
+from tests.patience import until
 
 FILE = """
 clients:
@@ -134,13 +133,6 @@ def installation(tmp_path: Path) -> Installation:
     )
     installation.init()
     return installation
-
-
-def until(condition: Callable[[], bool], patience: float = 20) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.1)
 
 
 def test_the_service_keeps_the_records_as_its_file_says(installation: Installation) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.domain.audit import AuditType
 from tests.cli.conftest import Run, RunJson, Served
-from tests.cli.test_watch import watching
+from tests.cli.watching import watching
 
 
 def test_events_are_listed_newest_first_and_filtered(admin: Run, admin_json: RunJson) -> None:

@@ -8,14 +8,7 @@ from joserfc.jwk import ECKey
 
 from identity_client import DecryptionKey
 from tests.cli.conftest import Run, RunJson, Served
-
-JWK = {
-    "kty": "OKP",
-    "crv": "Ed25519",
-    "kid": "k1",
-    "alg": "EdDSA",
-    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-}
+from tests.cli.samples import JWK
 
 
 def test_a_client_is_created_shown_listed_disabled_and_deleted(admin: Run, admin_json: RunJson) -> None:

@@ -22,8 +22,7 @@ from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.log import Generation
 from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
-from tests.faults.site import until
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.unit.jose.conftest import Ring, access_token
 
 _MADE = keys.generate("ES256")

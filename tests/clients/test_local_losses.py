@@ -14,13 +14,14 @@ from identity_service.domain.log import RecordKind
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import token_pb2
-from tests.clients.test_local_verifier import HEARTBEAT, not_fresh, said
-from tests.faults.test_emptied import dumped, put_back
+from tests.clients.answers import HEARTBEAT, not_fresh, said
+from tests.faults.record_dumps import dump_records, restore_records
+from tests.patience import until
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.keys import signed_with
 from tests.rpc.shop import Shop
-from tests.rpc.test_key_rotation import signed_with
 from tests.rpc.world import API, World, staleness_of
 
 
@@ -88,17 +89,17 @@ def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_re
     token = world.issue(client).access_token
     with redis.Redis(port=redis_server.port) as operator, following(world.target, world) as early:
         assert said(early.verify(token, any_audience=True)) == ""
-        backup = dumped(operator)
+        backup = dump_records(operator)
         retire(world, signed_with(token))
-        world.until(lambda: locally(early, token) == "REVOKED")
+        until(lambda: locally(early, token) == "REVOKED")
 
         operator.flushall()
-        world.until(lambda: not world.service._replica.is_fresh())
-        put_back(operator, backup)
-        world.until(world.service._replica.is_fresh)
+        until(lambda: not world.service._replica.is_fresh())
+        restore_records(operator, backup)
+        until(world.service._replica.is_fresh)
 
         assert locally(early, token) in ("REVOKED", "not fresh")
-        world.until(lambda: locally(early, token) == "REVOKED")
+        until(lambda: locally(early, token) == "REVOKED")
         with IdentityClient(world.target) as asking:
             assert asked(asking, token) == "REVOKED"
         with another_process(world, redis_server) as target, following(target, world) as late:
@@ -107,8 +108,8 @@ def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_re
                 assert asked(asking, token) == "REVOKED"
             after = world.issue(client).access_token
             assert signed_with(after) != signed_with(token)
-            world.until(lambda: locally(late, after) == "")
-        world.until(lambda: locally(early, after) == "")
+            until(lambda: locally(late, after) == "")
+        until(lambda: locally(early, after) == "")
 
 
 def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
@@ -119,7 +120,7 @@ def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
 
         world.store.delete(RecordKind.KEY, signed_with(token))
 
-        world.until(lambda: locally(verifier, token) == "UNKNOWN_KEY")
+        until(lambda: locally(verifier, token) == "UNKNOWN_KEY")
 
 
 REVOKED_PARTIES = ("orders", "portal", "ana", "stock")
@@ -136,7 +137,7 @@ def test_what_was_exchanged_ends_with_each_who_acts(world: World, party: str) ->
 
         world.revoke(world.admin_token(), subject=id_)
 
-        world.until(lambda: locally(verifier, twice) == "REVOKED")
+        until(lambda: locally(verifier, twice) == "REVOKED")
         assert shop.why(twice) == "REVOKED"
         assert locally(verifier, bystander) == ""
 
@@ -149,10 +150,10 @@ def test_it_judges_nothing_while_its_clock_is_not_that_of_the_service(world: Wor
         assert locally(verifier, token) == ""
         world.clock.advance(hours=hours)
 
-        world.until(lambda: "clock" in not_fresh(verifier))
+        until(lambda: "clock" in not_fresh(verifier))
 
         world.clock.advance(hours=-hours)
-        world.until(lambda: locally(verifier, token) == "")
+        until(lambda: locally(verifier, token) == "")
 
 
 def test_what_nobody_foresaw_makes_it_judge_nothing_until_all_was_told(
@@ -166,11 +167,11 @@ def test_what_nobody_foresaw_makes_it_judge_nothing_until_all_was_told(
             raise KeyError("a bug")
 
         monkeypatch.setattr(TrustState, "fold", broken)
-        world.until(lambda: "a bug" in not_fresh(verifier))
+        until(lambda: "a bug" in not_fresh(verifier))
         world.revoke(token=token)
         monkeypatch.setattr(TrustState, "fold", fold)
 
-        world.until(lambda: locally(verifier, token) == "REVOKED")
+        until(lambda: locally(verifier, token) == "REVOKED")
 
 
 def test_what_is_closed_judges_nothing(world: World) -> None:

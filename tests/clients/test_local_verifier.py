@@ -28,17 +28,18 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.jose import strict as service_strict
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import token_pb2
-from tests.fuzz.test_corpus import WORDS
+from tests.clients.answers import HEARTBEAT, not_fresh, said
+from tests.fuzz.inputs import WORDS
 from tests.high_s import twin
+from tests.patience import until
 from tests.ports import reserve_address
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.forging import Pen, key_of
+from tests.rpc.keys import keys
 from tests.rpc.shop import Shop
-from tests.rpc.test_key_rotation import keys
-from tests.rpc.test_rfc8725 import Pen, key_of
 from tests.rpc.world import API, World
 
-HEARTBEAT = timedelta(milliseconds=50)
 CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
 """The SHA-256 of another one than those that are shown here."""
 
@@ -65,10 +66,6 @@ def local(world: World) -> Iterator[LocalVerifier]:
     with LocalVerifier(world.target, issuer=world.settings.issuer) as verifier:
         verifier.wait_ready()
         yield verifier
-
-
-def said(outcome: Verified | Rejected) -> str:
-    return outcome.reason if isinstance(outcome, Rejected) else ""
 
 
 def test_it_says_of_a_good_token_what_the_service_says(world: World, local: LocalVerifier) -> None:
@@ -158,7 +155,7 @@ def test_a_revocation_reaches_it_by_itself(world: World, local: LocalVerifier, l
 
     world.revoke(world.admin_token(), **{level: True if level == "everything" else getattr(verified, level)})
 
-    world.until(lambda: said(local.verify(tokens.access_token, any_audience=True)) == "REVOKED")
+    until(lambda: said(local.verify(tokens.access_token, any_audience=True)) == "REVOKED")
     other = world.issue(world.new_client()).access_token
     assert said(local.verify(other, any_audience=True)) == ""
 
@@ -186,8 +183,8 @@ def test_what_was_signed_with_a_retired_key_is_refused_and_the_next_key_is_known
 
     admin.call("RetireKey", key_id=next(iter(keys(world))), reason="leaked")
 
-    world.until(lambda: said(local.verify(seen, any_audience=True)) == "REVOKED")
-    world.until(lambda: said(local.verify(unseen, any_audience=True)) == "REVOKED")
+    until(lambda: said(local.verify(seen, any_audience=True)) == "REVOKED")
+    until(lambda: said(local.verify(unseen, any_audience=True)) == "REVOKED")
     assert said(local.verify(world.issue(world.new_client("c")).access_token, any_audience=True)) == ""
 
 
@@ -201,7 +198,7 @@ def test_the_algorithm_changes_while_it_runs(world: World, local: LocalVerifier,
     new = world.issue(account).access_token
 
     assert parse_object(decode_base64url(new.split(".")[0]))["kid"] == made.key_id
-    world.until(lambda: said(local.verify(new, any_audience=True)) == "")
+    until(lambda: said(local.verify(new, any_audience=True)) == "")
     assert said(local.verify(old, any_audience=True)) == ""
     assert said(local.verify(new[:-8] + "AAAAAAAA", any_audience=True)) == "BAD_SIGNATURE"
 
@@ -229,7 +226,7 @@ def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., An
             return "has confirmed nothing for too long" in str(error)
         return False
 
-    world.until(is_stale)
+    until(is_stale)
     verifier.close()
 
 
@@ -256,8 +253,8 @@ def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tm
         with IdentityClient(listen) as client, verifier:
             client.revoke_token(token)
 
-            world.until(lambda: judged(verifier, token) == "REVOKED")
-            world.until(lambda: judged(verifier, other) == "")
+            until(lambda: judged(verifier, token) == "REVOKED")
+            until(lambda: judged(verifier, other) == "")
     finally:
         again.stop()
 
@@ -267,15 +264,7 @@ def test_a_store_of_shared_keys_cannot_be_verified_without_asking(start: Callabl
         start(algorithm="HS256") as world,
         LocalVerifier(world.target, issuer=world.settings.issuer) as verifier,
     ):
-        world.until(lambda: "HS256" in not_fresh(verifier))
-
-
-def not_fresh(verifier: LocalVerifier) -> str:
-    try:
-        verifier.verify("a.b.c", any_audience=True)
-    except NotFreshError as error:
-        return str(error)
-    return ""
+        until(lambda: "HS256" in not_fresh(verifier))
 
 
 def test_a_watcher_that_has_to_prove_itself_does(start: Callable[..., Any]) -> None:
@@ -364,6 +353,6 @@ def test_a_watcher_too_many_gets_in_when_another_one_leaves(start: Callable[...,
         with LocalVerifier(world.target, issuer=issuer) as first:
             first.wait_ready()
             second = LocalVerifier(world.target, issuer=issuer)
-            world.until(lambda: "too many watchers" in not_fresh(second))
+            until(lambda: "too many watchers" in not_fresh(second))
         with second:
             second.wait_ready(timedelta(seconds=30))

@@ -39,7 +39,7 @@ from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.attempts import SqliteAttempts
 from tests.conformance import samples
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 

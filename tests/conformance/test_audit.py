@@ -17,8 +17,9 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import RecordKind
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, MUCH_LATER, NOWHERE, a_client, a_session, a_user, an_event
+from tests.fakes.clocks import FakeClock
 
 ALL = AuditFilter()
 

@@ -17,9 +17,11 @@ from identity_service.domain.store import Store
 from identity_service.replication.replica import Replica
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.sqlite import changes
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_user, entries_of
-from tests.conformance.test_repair import Silent, follow
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 
 ALICE = PrincipalId("alice")
 COUNT = 12
@@ -39,7 +41,7 @@ def forgotten(replica: Replica, names: list[str]) -> list[str]:
     return tokens + [f"p-{n}" for n in names if PrincipalId(f"p-{n}") not in known.generations]
 
 
-def assert_complete(backend: Backend, names: list[str]) -> Silent:
+def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
     """Start a process: it knows every revocation, and nothing else; returns what it logged."""
     _, newcomer, event_log = follow(backend)
     assert forgotten(newcomer, names) == []
@@ -95,8 +97,8 @@ def test_a_start_says_how_many_facts_it_put_back(store: Store, backend: Backend)
         revoke(store, name)
     backend.remove_entries(1, 3)
 
-    assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [{"facts": 2}]
-    assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [], "once"
+    assert assert_complete(backend, ["a", "b"]).named("log_rebuilt") == [{"facts": 2}]
+    assert assert_complete(backend, ["a", "b"]).named("log_rebuilt") == [], "once"
     head = backend.open().head()
     assert (head.whole, head.complete) == (True, True)
 
@@ -187,7 +189,7 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
     replica.heartbeat("p")
     replica.maintenance.do()
     assert own.head().complete
-    assert event_log.of("log_incomplete") == []
+    assert event_log.named("log_incomplete") == []
     assert_complete(backend, ["old"])
 
 
@@ -229,11 +231,11 @@ def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
     for _ in range(3):
         replica.heartbeat("p")
         replica.maintenance.do()
-    assert len(event_log.of("log_incomplete")) == 1
+    assert len(event_log.named("log_incomplete")) == 1
     clock.advance(timedelta(seconds=61))
     replica.heartbeat("p")
     replica.maintenance.do()
-    assert len(event_log.of("log_incomplete")) == 2
+    assert len(event_log.named("log_incomplete")) == 2
     assert not own.head().complete
 
 
@@ -254,7 +256,7 @@ def test_a_running_process_finds_entries_gone_below_the_floor(store: Store, back
     replica.maintenance.do()
     assert own.head().whole
     assert own.head().complete
-    assert len(event_log.of("epoch_renewed")) == 1
+    assert len(event_log.named("epoch_renewed")) == 1
     assert_complete(backend, names)
 
 
@@ -267,7 +269,7 @@ def test_a_running_process_finishes_what_another_one_left(store: Store, backend:
     replica.heartbeat("p")
     replica.maintenance.do()
     assert own.head().complete
-    assert event_log.of("log_rebuilt") == [{"facts": 2}]
+    assert event_log.named("log_rebuilt") == [{"facts": 2}]
     replica.heartbeat("p")
     assert forgotten(replica, ["unknown-here"]) == []
 

@@ -35,7 +35,6 @@ from identity_service.storage.backup_file import NewBackup, OpenBackup
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.upgrade import require_stopped
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
     MUCH_LATER,
@@ -47,6 +46,7 @@ from tests.conformance.samples import (
     deny,
     entries_of,
 )
+from tests.fakes.clocks import FakeClock
 
 SEALER: Final = Sealer(Secret("the master key of these tests, long enough"))
 VAULT: Final = Vault(SEALER)

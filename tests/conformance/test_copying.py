@@ -24,8 +24,8 @@ from identity_service.domain.principals import Client, User
 from tests.conformance import samples
 from tests.conformance.backends import Backend, ClusterBackend, RedisBackend, SqliteBackend
 from tests.conformance.copies import FENCE, RETENTION, Held, exported, fill
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, deny
-from tests.conformance.test_repair import follow
 from tests.redis_server import RedisServer
 
 DIRECTIONS = [

@@ -10,8 +10,8 @@ from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, RedisBackend, SqliteBackend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_session
-from tests.conformance.test_repair import follow
 
 Spoil = Callable[[Backend], None]
 Call = Callable[[Store], object]
@@ -246,5 +246,5 @@ def test_a_foreign_entry_makes_a_process_stale_until_it_is_taken_away(store: Sto
         replica.maintenance.do()
     assert replica.is_fresh()
     assert {"t1", "s1"} <= {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert len(event_log.of("log_replaced")) <= 1
+    assert len(event_log.named("log_replaced")) <= 1
     assert follow(backend)[1].is_fresh()

@@ -7,8 +7,9 @@ import pytest
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, MUCH_LATER, SOON, a_session, deny, entries_of
+from tests.fakes.clocks import FakeClock
 
 TOKEN = TokenId("token-1")
 SESSION = SessionId("session-1")

@@ -10,8 +10,9 @@ from identity_service.domain.ids import NO_LINK, PrincipalId, TokenId, new_epoch
 from identity_service.domain.log import LogEntry, TokenDenied
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, a_client, a_session, a_user, deny, entries_of
+from tests.fakes.clocks import FakeClock
 
 THREADS = 8
 

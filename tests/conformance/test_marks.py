@@ -8,9 +8,10 @@ from identity_service.domain.audit import AuditFilter
 from identity_service.domain.errors import StoreUninitializedError
 from identity_service.domain.log import Heartbeat, Marks
 from identity_service.domain.store import STATUS_LENGTH, Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import an_event
-from tests.conformance.test_repair import follow
+from tests.fakes.clocks import FakeClock
 
 HOUR = timedelta(hours=1)
 NOON = datetime(2100, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -16,9 +16,10 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import GenerationRaised, RecordChanged
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.redis import RedisStore
-from tests.conformance.backends import FakeClock
+from tests.conformance.replicas import OWN_WRITES
 from tests.conformance.samples import LATER
-from tests.conformance.test_repair import OWN_WRITES, Silent
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 from tests.redis_topology import TunedServer, info, say, until
 
 _WRITES: Final = ("deny_token", "end_session", "raise_generation", "repair", "renew", "rebuild", "trim")
@@ -43,7 +44,7 @@ class Site:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
-        self.clock, self.event_log = FakeClock(), Silent()
+        self.clock, self.event_log = FakeClock(), RecordingEventLog()
         self._deposed = TunedServer(folder / "deposed")
         self._elected = TunedServer(folder / "elected", replicaof=f"127.0.0.1 {self._deposed.port}")
         for server in (self._deposed, self._elected):

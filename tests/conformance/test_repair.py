@@ -8,9 +8,8 @@ from datetime import timedelta
 import pytest
 
 from identity_service.domain.errors import NoSigningKeyError, StoreReplacedError, StoreUninitializedError
-from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.ids import NO_LINK, Epoch, Link, SessionId, TokenId, new_epoch
 from identity_service.domain.log import (
-    Appended,
     Fact,
     Generation,
     GenerationRaised,
@@ -19,45 +18,16 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.store import Store
 from identity_service.replication.maintenance import retention_for
-from identity_service.replication.replica import Replica, ReplicaConfig
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
+from tests.conformance.replicas import ALICE, OWN_WRITES, RETENTION, follow
 from tests.conformance.samples import LATER, MUCH_LATER, deny, entries_of
+from tests.fakes.clocks import FakeClock
 
-ALICE = PrincipalId("alice")
-RETENTION = timedelta(hours=2)
 FACTS: list[Fact] = [
     TokenDenied(token_id=TokenId("t1"), deny_until=LATER),
     SessionEnded(session_id=SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
     GenerationRaised(principal=ALICE, number=3, origin=Link("three")),
 ]
-
-OWN_WRITES: dict[str, Callable[[Store], Appended]] = {
-    "a denial": lambda s: s.deny_token(TokenId("t1"), LATER),
-    "the end of a session": lambda s: s.end_session(SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
-    "a raise": lambda s: s.raise_generation(ALICE, above=0, request_id=None),
-}
-
-
-class Silent:
-    """Implements the port EventLog; keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    def of(self, event: str) -> list[dict[str, object]]:
-        return [fields for name, fields in self.events if name == event]
-
-
-def follow(backend: Backend) -> tuple[Store, Replica, Silent]:
-    """Another process: its own store, and a replica that has read the log."""
-    store, event_log = backend.open(), Silent()
-    replica = Replica(store, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
-    replica.load()
-    replica.heartbeat("p")
-    return store, replica, event_log
 
 
 def changes(store: Store) -> list[object]:
@@ -303,7 +273,7 @@ def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
     assert newcomer.revocations.generations[ALICE].number >= 3
     kept = [c for c in changes(backend.open()) if not isinstance(c, GenerationRaised)]
     assert len(kept) == 2, "each was put back once"
-    assert first[2].of("log_repaired") + second[2].of("log_repaired"), "the repair is reported"
+    assert first[2].named("log_repaired") + second[2].named("log_repaired"), "the repair is reported"
 
 
 def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Backend) -> None:
@@ -347,8 +317,8 @@ def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
             assert replica.revocations.generations[ALICE].number >= 1
         else:
             assert {"t1", "s1"} & {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert event_log.of("own_writes_lost") == [{"count": 1}]
-    assert event_log.of("epoch_renewed") == []
+    assert event_log.named("own_writes_lost") == [{"count": 1}]
+    assert event_log.named("epoch_renewed") == []
 
 
 def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) -> None:
@@ -360,7 +330,7 @@ def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) ->
     writer.heartbeat("p")
     writer.heartbeat("p")
     writer.maintenance.do()
-    assert event_log.of("own_writes_lost") == []
+    assert event_log.named("own_writes_lost") == []
     assert store.head().position == 3
 
 
@@ -394,7 +364,7 @@ def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend
     writer.heartbeat("p")
     writer.maintenance.do()
 
-    assert event_log.of("own_writes_lost") == []
+    assert event_log.named("own_writes_lost") == []
     assert [entry.position for entry in entries_of(store)] == [1, 2, 3], "nothing was sent that was there"
 
 
@@ -421,7 +391,7 @@ def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_
     assert fact in [without_origin(known) for known in newcomer.revocations.facts()] or (
         isinstance(fact, SessionEnded) and fact.session_id in newcomer.revocations.denylist
     )
-    assert event_log.of("own_writes_lost") == []
+    assert event_log.named("own_writes_lost") == []
 
 
 def without_origin(fact: Fact) -> Fact:
@@ -443,7 +413,7 @@ def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
     replica.maintenance.do()
     replica.maintenance.do()
     assert changes(store) == FACTS[:1]
-    assert event_log.of("revocations_sent_again") == [{"count": 1}]
+    assert event_log.named("revocations_sent_again") == [{"count": 1}]
 
 
 def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backend: Backend) -> None:
@@ -461,14 +431,14 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backe
     for _ in range(20):
         with pytest.raises(NoSigningKeyError):
             replica.catch_up()
-    assert len(event_log.of("log_replaced")) == 1
+    assert len(event_log.named("log_replaced")) == 1
     keyless[0] = False
 
     replica.catch_up()
-    assert len(event_log.of("log_replaced")) == 1
+    assert len(event_log.named("log_replaced")) == 1
     backend.wipe()
     replica.catch_up()
-    assert len(event_log.of("log_replaced")) == 2, "another one is said"
+    assert len(event_log.named("log_replaced")) == 2, "another one is said"
 
 
 def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(

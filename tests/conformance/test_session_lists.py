@@ -8,8 +8,8 @@ import pytest
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_session
+from tests.fakes.clocks import FakeClock
 
 ANA, BO, PORTAL = PrincipalId("u_ana"), PrincipalId("u_bo"), PrincipalId("portal")
 

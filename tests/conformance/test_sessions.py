@@ -19,8 +19,9 @@ from identity_service.domain.sessions import (
     decide_refresh,
 )
 from identity_service.domain.store import SessionState, Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, a_client, a_session, a_user
+from tests.fakes.clocks import FakeClock
 
 SID, OTHER = SessionId("session-1"), SessionId("session-2")
 GRACE = timedelta(seconds=60)

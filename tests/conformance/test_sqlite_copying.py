@@ -12,9 +12,9 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance import samples
-from tests.conformance.backends import FakeClock
 from tests.conformance.copies import Copied, Held, exported, fill
 from tests.conformance.samples import LATER, MUTATIONS, READS, deny
+from tests.fakes.clocks import FakeClock
 
 
 @contextmanager

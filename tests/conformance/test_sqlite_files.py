@@ -16,8 +16,9 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.connection import Connection
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUTATIONS, READS, deny, entries_of
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 
 PROCESS = """
 import os, sys
@@ -45,18 +46,6 @@ for line in sys.stdin:
         print("ok", flush=True)
 """
 """Another process: does what it is told line by line, and says what came of it."""
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.events]
 
 
 class Process:
@@ -91,12 +80,7 @@ class Process:
 
 
 @pytest.fixture
-def event_log() -> EventLog:
-    return EventLog()
-
-
-@pytest.fixture
-def file_store(path: Path, event_log: EventLog) -> Iterator[SqliteStore]:
+def file_store(path: Path, event_log: RecordingEventLog) -> Iterator[SqliteStore]:
     store = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
     store.initialise(new_epoch())
     yield store
@@ -143,7 +127,7 @@ def revoke(store: SqliteStore, name: str) -> None:
 
 @pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
 def test_a_log_that_was_removed_is_saved_before_the_next_write_is_acknowledged(
-    file_store: SqliteStore, path: Path, event_log: EventLog, endings: tuple[str, ...]
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog, endings: tuple[str, ...]
 ) -> None:
     revoke(file_store, "before")
     remove_log(path, *endings)
@@ -170,7 +154,7 @@ def test_a_log_that_is_removed_within_a_write_is_saved_before_that_is_acknowledg
 
 
 def test_a_log_that_was_removed_is_saved_by_reads_by_heartbeats_and_when_the_store_is_closed(
-    path: Path, event_log: EventLog
+    path: Path, event_log: RecordingEventLog
 ) -> None:
     for number, step in enumerate((SqliteStore.head, lambda s: s.heartbeat("p"), SqliteStore.close)):
         store = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
@@ -219,7 +203,7 @@ def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: P
 
 
 def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
-    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: EventLog
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
     """The first one to notice saves the log of all; the others take up the new one."""
     others = [process(), process()]
@@ -263,7 +247,7 @@ def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_ackno
 
 
 def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged_beside_it(
-    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: EventLog
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
     """Both would write, and neither would read what the other has written."""
     write_log_into_file(path)  # so that the other one finds a store
@@ -302,7 +286,7 @@ def test_closing_leaves_alone_what_another_process_has_begun(
 
 
 def test_a_file_that_is_moved_back_is_used_again(
-    file_store: SqliteStore, path: Path, event_log: EventLog
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog
 ) -> None:
     deny(file_store)
     away = path.with_suffix(".away")
@@ -318,7 +302,7 @@ def test_a_file_that_is_moved_back_is_used_again(
 
 
 def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on(
-    file_store: SqliteStore, path: Path, event_log: EventLog
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog
 ) -> None:
     deny(file_store, 50)
     with file_store._database._writer.held() as connection:

@@ -24,7 +24,6 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import PrincipalId, new_epoch, new_token_id
 from identity_service.storage.sqlite import SqliteStore, changes
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
     MUCH_LATER,
@@ -37,6 +36,7 @@ from tests.conformance.samples import (
     deny,
     entries_of,
 )
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 
 
@@ -153,7 +153,7 @@ import os
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534)
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 if os.geteuid() == 0:
     os.setuid(65534)
 print(os.geteuid())

@@ -13,8 +13,8 @@ from identity_service.domain.errors import StoreUninitializedError
 from identity_service.domain.ids import NO_LINK
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import deny, entries_of
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 
 WRITER = """

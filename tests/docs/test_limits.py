@@ -8,7 +8,7 @@ from identity_service.config.limits import LimitSettings
 from identity_service.config.values import mask
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from tests.docs.recipes import DOCS
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 _ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|", re.MULTILINE)
 

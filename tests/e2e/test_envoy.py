@@ -12,10 +12,10 @@ import grpc
 import pytest
 
 from identity_client import Verified
+from tests.e2e.calls import calling, token_of
+from tests.e2e.descendants import children
 from tests.e2e.process import Installation, Running, open_calls
-from tests.e2e.test_workers import calling, children, token_of
-from tests.patience import PATIENCE
-from tests.patience import until as eventually
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_address, reserve_port
 from tests.tls import Certifier
 
@@ -40,7 +40,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 def service(installation: Installation) -> Iterator[Running]:
     installation.init()
     with installation.serve() as running:
-        eventually(lambda: "serving on" in installation.log)
+        until(lambda: "serving on" in installation.log)
         yield running
         if running.process.poll() is None:
             running.terminate()
@@ -57,7 +57,7 @@ def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, servic
         assert isinstance(client.verify(token, any_audience=True), Verified)
 
     assert service.terminate() == 0
-    eventually(lambda: not Path(f"/proc/{envoy}").exists())
+    until(lambda: not Path(f"/proc/{envoy}").exists())
 
 
 def test_calls_in_progress_end_before_it_does(installation: Installation) -> None:
@@ -73,11 +73,11 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
     with installation.serve() as service, service.client() as client:
         service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
         client.verify("x", any_audience=True)  # connected
-        eventually(lambda: open_calls(metrics) == 0)
+        until(lambda: open_calls(metrics) == 0)
         calls = [threading.Thread(target=sign_in) for _ in range(4)]
         for call in calls:
             call.start()
-        eventually(lambda: open_calls(metrics) + len(outcome) >= len(calls))
+        until(lambda: open_calls(metrics) + len(outcome) >= len(calls))
         assert service.terminate() == 0
         for call in calls:
             call.join()
@@ -93,7 +93,7 @@ def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation,
     installation.environment |= names
     process = installation.start((), reserve_port())
     try:
-        eventually(lambda: "serving on" in installation.log)
+        until(lambda: "serving on" in installation.log)
         (directory,) = Path(installation.environment["TMPDIR"]).glob("identity-*")
         files = {path.name: path for path in directory.iterdir()}
 
@@ -123,7 +123,7 @@ def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, 
 
     service.kill()
 
-    eventually(lambda: not Path(f"/proc/{envoy}").exists())
+    until(lambda: not Path(f"/proc/{envoy}").exists())
 
 
 def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Installation) -> None:
@@ -147,11 +147,11 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(
 def test_workers_are_renewed_without_a_failed_call(installation: Installation) -> None:
     installation.init()
     with installation.serve("--workers", "2") as service:
-        eventually(lambda: "serving on" in installation.log)
+        until(lambda: "serving on" in installation.log)
         token = token_of(installation, service)
         with calling(service.target, token) as wrong:
             os.kill(service.process.pid, signal.SIGHUP)
-            eventually(lambda: "workers_renewed" in installation.log)
+            until(lambda: "workers_renewed" in installation.log)
         assert wrong == []
         assert service.terminate() == 0
 
@@ -186,7 +186,7 @@ def test_who_stays_connected_is_asked_to_go_and_gets_every_answer(
 
     caller = threading.Thread(target=call)
     caller.start()
-    eventually(lambda: len(answered) > 100)
+    until(lambda: len(answered) > 100)
     code = service.terminate()
     stopped.set()
     caller.join()

@@ -5,7 +5,7 @@ Sets it up, measures how long it takes to come back, and holds the final trial. 
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -24,7 +24,7 @@ from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation
 from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Accounts, Caller, Load
 from tests.faults.report import BACK_WITHIN, Report
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
 _REFRESHES: Final = 50
@@ -176,15 +176,6 @@ class Site:
         for service in self.services:
             if service.process.poll() is None:
                 service.kill()
-
-
-def until(condition: Callable[[], bool], patience: float) -> None:
-    """Wait until something outside of this process is so."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not come to pass in {patience} s")
-        time.sleep(_POLL)
 
 
 def _set_up(store: str, processes: int) -> Accounts:

@@ -15,9 +15,8 @@ from identity_client import IdentityError, Rejected
 from tests.e2e.process import Installation, Running
 from tests.faults.clocks import SteppedClock
 from tests.faults.local_process import LocalProcess
-from tests.faults.site import until
 from tests.faults.tally import Tally
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.redis_server import RedisServer, packaged_server
 
 HOUR = 3600.0

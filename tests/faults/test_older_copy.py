@@ -29,8 +29,8 @@ from tests.e2e.process import Installation, Running
 from tests.faults.administrator_tokens import said_by
 from tests.faults.conftest import FULL
 from tests.faults.proxy import CLEAR, Proxy, Weather
-from tests.faults.site import until
 from tests.faults.tally import Tally
+from tests.patience import until
 from tests.redis_server import RedisServer
 
 ROUNDS: Final = FULL // 20 or 1

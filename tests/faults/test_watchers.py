@@ -15,11 +15,11 @@ from typing import Any, Final
 import pytest
 
 from identity_client import TokenSet
+from tests.e2e.descendants import children
 from tests.e2e.process import Installation, Running
-from tests.e2e.test_workers import children
 from tests.faults.conftest import FULL
-from tests.faults.site import until
 from tests.faults.watcher_process import MAX_STALENESS
+from tests.patience import until
 
 ROUNDS: Final = 20 if FULL else 2
 PROCESSES: Final = 4 if FULL else 2

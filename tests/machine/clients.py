@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from identity_service.domain.errors import UnavailableError
-from tests.machine.clocks import SteppedClock, TrueTime
+from tests.machine.clocks import PartyClock, TrueTime
 from tests.machine.facts import OF_SESSIONS, Kind, Token
 from tests.machine.process import Process
 from tests.machine.site import Site
 from tests.machine.stores import Target
 
-OpenTarget = Callable[[SteppedClock], Target]
+OpenTarget = Callable[[PartyClock], Target]
 HOUR: Final = 3600
 WHICH: Final = st.integers(0, 1)
 """Which process."""
@@ -73,7 +73,7 @@ class Clients(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         time = TrueTime()
-        clocks = {name: SteppedClock(time) for name in ("A", "B", "store", "local")}
+        clocks = {name: PartyClock(time) for name in ("A", "B", "store", "local")}
         self.site = Site(time, type(self).open_target(clocks["store"]), clocks)
         self.has_copy = False
 
@@ -84,7 +84,7 @@ class Clients(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.site.end()
         self.took.update(self.site.took)
-        self.took.update({f"event {name}": count for name, count in self.site.events.seen.items()})
+        self.took.update(f"event {name}" for name in self.site.event_log.names)
 
     @invariant()
     def nothing_revoked_is_verified_and_nothing_good_refused(self) -> None:

@@ -19,9 +19,10 @@ from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
 from identity_service.services.admin.administration import NewUser
 from identityapi.v1 import token_pb2
-from tests.machine.clocks import SteppedClock, TrueTime
+from tests.fakes.event_logs import RecordingEventLog
+from tests.machine.clocks import PartyClock, TrueTime
 from tests.machine.facts import Fact, Party, Token
-from tests.machine.process import HEARTBEAT, Events, Process
+from tests.machine.process import HEARTBEAT, Process
 from tests.machine.stores import Target
 from tests.machine.watchers import LocalParty, Resumer
 from tests.rpc.conftest import settings_for_tests
@@ -43,13 +44,13 @@ class Accounts:
 class Parties:
     """The parties, and what each of them must refuse."""
 
-    def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, SteppedClock]) -> None:
+    def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, PartyClock]) -> None:
         self.time = time
         self.target = target
         self.clocks = clocks
-        self.events = Events()
+        self.event_log = RecordingEventLog()
         self.processes = [
-            Process(name, clocks[name], target.open, PASSWORDS, self.events) for name in ("A", "B")
+            Process(name, clocks[name], target.open, PASSWORDS, self.event_log) for name in ("A", "B")
         ]
         self.local = LocalParty(self.processes[0], clocks["local"])
         self.resumer = Resumer()
@@ -80,7 +81,7 @@ class Parties:
 
     def _make_accounts(self) -> Accounts:
         settings = settings_for_tests()
-        store = self.target.open(self.clocks["A"], self.events)
+        store = self.target.open(self.clocks["A"], self.event_log)
         administrator = store_administration(store, PASSWORDS, self.clocks["A"], settings.issuer)
         store_admin = StoreAdmin(
             settings=settings, store=store, administrator=administrator, clock=self.clocks["A"]

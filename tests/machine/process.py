@@ -4,7 +4,6 @@ All else is real: the store, the gRPC server on loopback, the replica, Watch. Kn
 restart it. Knows nothing of what is revoked.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -24,13 +23,14 @@ from identity_service.telemetry import logs
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
-from tests.machine.clocks import SteppedClock
+from tests.fakes.event_logs import RecordingEventLog
+from tests.machine.clocks import PartyClock
 from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import failure
 
-OpenStore = Callable[[SteppedClock, EventLog], CopyableStore]
+OpenStore = Callable[[PartyClock, EventLog], CopyableStore]
 
 HEARTBEAT: Final = 0.5
 """Seconds between two heartbeats, as by default."""
@@ -40,16 +40,6 @@ REFUSALS: Final = frozenset(
 )
 """What a call of the machine may be refused with; INTERNAL is always a bug."""
 _BY_THE_MACHINE: Final = tuple(f"identity-{name}" for name in ("follow", "heartbeat", "maintenance", "keys"))
-
-
-class Events:
-    """Implements the port `EventLog`: counts what the process and its store record."""
-
-    def __init__(self) -> None:
-        self.seen: Counter[str] = Counter()
-
-    def record(self, event: str, **fields: object) -> None:
-        self.seen[event] += 1
 
 
 class _Thread(BackgroundThread):
@@ -64,11 +54,16 @@ class Process:
     """One place where a process runs, one after the other on the same port."""
 
     def __init__(
-        self, name: str, clock: SteppedClock, open_store: OpenStore, hasher: PasswordHasher, events: Events
+        self,
+        name: str,
+        clock: PartyClock,
+        open_store: OpenStore,
+        hasher: PasswordHasher,
+        event_log: RecordingEventLog,
     ) -> None:
         self.name = name
         self.clock = clock
-        self.events = events
+        self.event_log = event_log
         self.settings: dict[str, object] = {}
         self.paused = False
         self.trouble = ""
@@ -116,7 +111,7 @@ class Process:
     def start(self) -> None:
         """Start a process. Raises UnavailableError."""
         with ExitStack() as cleanup:
-            store = self._open_store(self.clock, self.events)
+            store = self._open_store(self.clock, self.event_log)
             cleanup.callback(store.close)
             settings = settings_for_tests(
                 listen=self.target,
@@ -129,7 +124,7 @@ class Process:
             with (
                 patch.object(bootstrap, "BackgroundThread", _Thread),
                 patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
-                patch.object(logs, "StructuredEventLog", lambda: self.events),
+                patch.object(logs, "StructuredEventLog", lambda: self.event_log),
             ):
                 service = Service(settings, clock=self.clock, store=store)
                 cleanup.callback(service.stop)

@@ -11,7 +11,7 @@ from identity_service.domain.ports import EventLog
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.client.server_checks import Demands
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 from tests.machine.facts import Kind
 from tests.machine.stores import Held, spot
 from tests.patience import until
@@ -51,7 +51,7 @@ class RedisTarget:
     kinds = (*_PATTERNS, "generation")
     has_clock = True
 
-    def __init__(self, server: RedisServer, clock: SteppedClock) -> None:
+    def __init__(self, server: RedisServer, clock: PartyClock) -> None:
         self.server = server
         self._clock = clock
         server.start()
@@ -62,7 +62,7 @@ class RedisTarget:
         self._copy: dict[bytes, tuple[bytes, int]] = {}
         self._deleted: dict[str, dict[bytes, tuple[bytes, Any]]] = {}
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+    def open(self, clock: PartyClock, event_log: EventLog) -> CopyableStore:
         return RedisStore.connect(
             self.server.url, clock=self._clock, demands=Demands(durability="local"), event_log=event_log
         )

@@ -170,7 +170,7 @@ class Site(Calls):
 
     def accept_clock(self) -> None:
         """The operator says that the clock is right: what was trimmed while it was wrong is given up."""
-        store = self.target.open(self.clocks["A"], self.events)
+        store = self.target.open(self.clocks["A"], self.event_log)
         try:
             store.accept_clock(self.clocks["A"].now())
         except UnavailableError:

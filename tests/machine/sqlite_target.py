@@ -11,7 +11,7 @@ from identity_service.domain.copying import CopyableStore
 from identity_service.domain.ports import EventLog
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.sqlite import SqliteStore
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 from tests.machine.facts import Kind
 from tests.machine.stores import Held
 
@@ -52,7 +52,7 @@ class SqliteTarget:
         self._moved = 0
         self._deleted: dict[str, list[tuple[str, list[str], tuple[Any, ...]]]] = {}
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+    def open(self, clock: PartyClock, event_log: EventLog) -> CopyableStore:
         return SqliteStore.open(str(self.path), clock=clock, event_log=event_log)
 
     def held(self) -> Held:
@@ -135,7 +135,7 @@ class SqliteTarget:
             return ()
         endings = (("-wal", "-shm"), ("-wal",), ("-shm",))[how]
         site.stop(other)
-        reopened = site.events.seen["store_reopened"]
+        reopened = site.event_log.names.count("store_reopened")
         for ending in endings:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         if (token := site.issue(process, "client", 300)) is not None:
@@ -145,7 +145,9 @@ class SqliteTarget:
             site.stop(process)
             site.start_with_help(process)
         site.start_with_help(other)
-        return ["files removed: " + " ".join(endings)] * (site.events.seen["store_reopened"] > reopened)
+        return ["files removed: " + " ".join(endings)] * (
+            site.event_log.names.count("store_reopened") > reopened
+        )
 
     def mend(self) -> None:
         """A process mends it by itself."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.log import Change, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.domain.ports import EventLog
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 
 if TYPE_CHECKING:
     from tests.machine.site import Site
@@ -66,7 +66,7 @@ class Target(Protocol):
     def kinds(self) -> Sequence[str]:
         """Of what may be deleted, one key or row at a time."""
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> CopyableStore:
+    def open(self, clock: PartyClock, event_log: EventLog) -> CopyableStore:
         """As a process opens it."""
 
     def held(self) -> Held: ...

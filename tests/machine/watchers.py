@@ -12,7 +12,7 @@ from identity_client.freshness import Freshness
 from identity_client.trust_state import TrustState
 from identity_service.domain.ids import KeyId, key_principal
 from identity_service.domain.log import GenerationRaised
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 from tests.machine.facts import Fact, Party, Token
 from tests.machine.process import Process
 from tests.patience import until
@@ -35,7 +35,7 @@ class LocalParty:
     identity: Party = ("local", 0)
     name = "local"
 
-    def __init__(self, feed: Process, clock: SteppedClock) -> None:
+    def __init__(self, feed: Process, clock: PartyClock) -> None:
         self.clock = clock
         self._feed = feed
         self._verifier: LocalVerifier | None = None

@@ -8,10 +8,10 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from tests.patience import until
 from tests.rpc import model
 from tests.rpc.parties import pick
 from tests.rpc.sides import CUT_OFF, MAX_STALENESS, STALE, TwoSides
-from tests.rpc.test_availability import eventually
 
 DAY: Final = 86_400
 
@@ -173,4 +173,4 @@ class Machine(TwoSides):
         self.place.store.is_cut = False
         self.trouble = ""
         replica = self.world.service._replica
-        assert eventually(lambda: replica.is_fresh() and replica.maintenance.unconfirmed == 0)
+        until(lambda: replica.is_fresh() and replica.maintenance.unconfirmed == 0)

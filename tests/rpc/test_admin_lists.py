@@ -1,13 +1,14 @@
 """Lists of AdminService, on both stores: every entry once and in order, whatever the size of the page."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from identity_service.jose.keys import generate
 from tests.rpc.administrator import Administrator
-from tests.rpc.test_admin_issuers import issuer
 from tests.rpc.world import World
 
 OTHERS: list[tuple[str, dict[str, str]]] = [
@@ -42,9 +43,11 @@ def users(world: World, admin: Administrator) -> Listing:
 
 
 def issuers(world: World, admin: Administrator) -> Listing:
+    keys = json.dumps({"keys": [json.loads(generate("ES256").public_jwk or "")]})
+    rule = {"claims": {"sub": "job"}, "client_id": "reports"}
     ids = [f"https://{name}.example.org/ü" for name in "abcde"]
     for id_ in reversed(ids):
-        admin.call("CreateTrustedIssuer", trusted_issuer=issuer(issuer=id_))
+        admin.call("CreateTrustedIssuer", trusted_issuer={"issuer": id_, "jwks": keys, "rules": [rule]})
     entries = "trusted_issuers"
     return Listing(method="ListTrustedIssuers", entries=entries, key=lambda i: i.issuer, ids=ids, fields={})
 

@@ -11,6 +11,7 @@ from identity_service.domain.errors import NotConfirmedError, StoreUnavailableEr
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.world import Failure, World
 
@@ -61,7 +62,7 @@ def raised(world: World, principal: str) -> list[int]:
 def settle(world: World) -> None:
     """Until nothing is owed any more."""
     maintenance = world.service._replica.maintenance
-    world.until(lambda: maintenance.unconfirmed == 0)
+    until(lambda: maintenance.unconfirmed == 0)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import audit_pb2, token_pb2
 from identityapi.v1 import identity_service_pb2 as pb
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.redis_server import RedisServer
 from tests.rpc.world import PASSWORD, Account, World, bearer, failure, password
 
@@ -59,7 +59,7 @@ class Desk:
     def last(self, type_: str, principal: str = "") -> audit_pb2.AuditEvent:
         """The newest event of a type, once there is one: some are stored a moment after the answer."""
         wanted: dict[str, Any] = {"types": [type_], "principal": principal}
-        self._world.until(lambda: bool(self.all(**wanted)))
+        until(lambda: bool(self.all(**wanted)))
         return self.all(**wanted)[0]
 
     def tail(self, **fields: Any) -> Any:
@@ -283,7 +283,7 @@ def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, d
     assert fails(lambda: next(desk.tail())).reason == "SERVER_BUSY"
 
     tails.pop().cancel()
-    world.until(lambda: has_place(desk.tail()))
+    until(lambda: has_place(desk.tail()))
     for tail in tails:
         tail.cancel()
 
@@ -341,7 +341,7 @@ def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, 
         assert {call.code() for call in refused} == {grpc.StatusCode.UNAUTHENTICATED}
 
     world.clock.age(seconds=WINDOW)
-    world.until(lambda: told(desk) == count)
+    until(lambda: told(desk) == count)
 
     assert len(desk.all(types=["call_refused"])) < count // 2
     (revoked,) = desk.all(types=["principal_revoked"])

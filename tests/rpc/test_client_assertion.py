@@ -21,6 +21,7 @@ from identity_service.domain.principals import Client, Grant
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.jwts import PartyKey, assertion_claims, encode
+from tests.patience import until
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import Account, World, failure, password
 
@@ -394,5 +395,5 @@ def test_the_operator_is_told_what_the_caller_is_not(one: World, forge: Forge, w
         events, _ = one.store.list_audit(AuditFilter(types=["issue_refused"]))
         return [stored.event.details.get("why", "") for stored in events]
 
-    one.until(lambda: bool(told()))
+    until(lambda: bool(told()))
     assert told() == [why]

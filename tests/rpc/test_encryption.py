@@ -17,9 +17,10 @@ from identity_service.jose.strict import decode_base64url
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb
+from tests.patience import until
 from tests.rpc.administrator import Administrator
+from tests.rpc.keys import keys, look_after, published
 from tests.rpc.shop import Shop
-from tests.rpc.test_key_rotation import keys, look_after, published
 from tests.rpc.world import API, Account, World, bearer, failure
 
 SERVICE = token_pb2.TOKEN_ENCRYPTION_SERVICE
@@ -198,7 +199,7 @@ def test_a_store_from_before_there_was_encryption_gets_its_key(world: World) -> 
     account = world.new_client()
     for key_id in keys(world, ENCRYPT):
         world.store.delete(RecordKind.KEY, key_id)
-    world.until(lambda: not keys(world, ENCRYPT))
+    until(lambda: not keys(world, ENCRYPT))
     with pytest.raises(grpc.RpcError) as error:
         world.issue(account, encryption=SERVICE)
     assert failure(error.value).code is grpc.StatusCode.UNAVAILABLE
@@ -310,11 +311,11 @@ def test_a_token_to_an_audience_needs_its_key(world: World) -> None:
     client = world.new_client()
     assert "no client of that id has" in not_possible(world, client)  # there is no such client
     new_audience(world)
-    world.until(lambda: not _why_not(world, client))
+    until(lambda: not _why_not(world, client))
     assert world.issue(client, encryption=AUDIENCE).access_token.count(".") == 4
     set_key(world, None)
 
-    world.until(lambda: "no client of that id has" in _why_not(world, client))
+    until(lambda: "no client of that id has" in _why_not(world, client))
 
 
 def _why_not(world: World, account: Account) -> str:
@@ -332,7 +333,7 @@ def test_a_disabled_client_gets_nothing_encrypted_to_it(world: World) -> None:
 
     world.disable_client(api)
 
-    world.until(lambda: "no client of that id has" in _why_not(world, client))
+    until(lambda: "no client of that id has" in _why_not(world, client))
 
 
 def test_a_token_to_an_audience_has_one_audience(world: World) -> None:
@@ -356,13 +357,13 @@ def test_a_refresh_that_cannot_be_encrypted_changes_nothing(world: World) -> Non
     new_audience(world)
     first = world.issue(world.new_user(), encryption=AUDIENCE)
     set_key(world, None)
-    world.until(lambda: bool(_why_not(world, world.user())))
+    until(lambda: bool(_why_not(world, world.user())))
 
     with pytest.raises(grpc.RpcError) as error:
         world.refresh(first.refresh_token)
     assert failure(error.value).reason == "ENCRYPTION_NOT_POSSIBLE"
     set_key(world, API_KEY.public_jwk())
-    world.until(lambda: not _why_not(world, world.user()))
+    until(lambda: not _why_not(world, world.user()))
     second = world.refresh(first.refresh_token)
 
     assert world.reason(API_KEY.decrypt(second.access_token)) == ""

@@ -9,6 +9,7 @@ from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.tokens import MAX_ACTORS
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.administrator import SERVICE, Administrator, events, fails
 from tests.rpc.shop import EXCHANGES, ORDERS_API, STOCK_API, Shop
 from tests.rpc.world import Account, World
@@ -126,7 +127,7 @@ def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: Wor
     def found() -> list[AuditEvent]:
         return [event for event in events(world, shop.ana.id) if event.type is AuditType.TOKEN_EXCHANGED]
 
-    world.until(lambda: bool(found()))
+    until(lambda: bool(found()))
     (event,) = found()
     assert event.actor == "agent"
     assert dict(event.details) == {

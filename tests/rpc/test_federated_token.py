@@ -20,6 +20,7 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey, assertion_claims, encode, key_set
+from tests.patience import until
 from tests.rpc.conftest import StartWorld, settings_for_tests
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import Failure, World, failure, password
@@ -120,7 +121,7 @@ def test_the_operator_reads_which_issuer_key_or_client_it_was(
 
     said = refusal(world, jwt)
 
-    world.until(lambda: bool(world.store.list_audit(AuditFilter(types=["issue_refused"]))[0]))
+    until(lambda: bool(world.store.list_audit(AuditFilter(types=["issue_refused"]))[0]))
     (event,), _ = world.store.list_audit(AuditFilter(types=["issue_refused"]))
     details = dict(event.event.details)
     assert details.pop("why")

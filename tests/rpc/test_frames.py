@@ -13,6 +13,7 @@ import pytest
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identityapi.v1 import identity_service_pb2 as pb
+from tests.patience import until
 from tests.rpc import raw_http2
 from tests.rpc.administrator import events
 from tests.rpc.conftest import StartWorld
@@ -142,7 +143,7 @@ def test_nobody_speaks_from_another_address_than_its_own(world: World) -> None:
 
     world.stub.Issue(pb.IssueRequest(credential=client.credential), metadata=metadata)
 
-    world.until(lambda: bool(issued(world, client.id)))
+    until(lambda: bool(issued(world, client.id)))
     (event,) = issued(world, client.id)
     assert event.peer.startswith("127.0.0.1:")
 

@@ -21,11 +21,11 @@ from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import StartWorld, settings_for_tests
-from tests.rpc.test_availability import eventually, lose, on, reason_of
+from tests.rpc.outages import lose, on, reason_of
 from tests.rpc.world import World, bearer, failure
 
 
@@ -51,7 +51,7 @@ def test_the_keys_verify_what_was_issued(world: World) -> None:
 
 def test_the_revision_says_how_far_the_process_has_read(world: World) -> None:
     revision = world.revoke(world.admin_token(), token_id="t1")
-    assert eventually(lambda: get_keys(world.channel).revision == revision)
+    until(lambda: get_keys(world.channel).revision == revision)
 
 
 def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(world: World) -> None:
@@ -61,7 +61,7 @@ def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(w
         open_vault(world.settings).make(KeyPurpose.SIGN, "EdDSA", world.clock.now()), activate_time=later
     )
     world.store.create(key)
-    assert eventually(lambda: key.key_id in {k.key_id for k in get_keys(world.channel).key_set.keys})
+    until(lambda: key.key_id in {k.key_id for k in get_keys(world.channel).key_set.keys})
 
     def states() -> dict[str, str]:
         keys = get_keys(world.channel).key_set.keys
@@ -96,7 +96,7 @@ def test_the_keys_are_served_while_the_store_is_away(tmp_path: Path) -> None:
         with on(server) as world:
             token, before = world.issue(world.new_client()).access_token, get_keys(world.channel)
             lose(server, world)
-            assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+            until(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
             assert get_keys(world.channel) == before
     finally:
         server.stop()

@@ -23,7 +23,7 @@ from identity_service.settings import Settings
 from tests.patience import PATIENCE
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_key_rotation import keys, signed_with
+from tests.rpc.keys import keys, signed_with
 from tests.rpc.world import World, failure
 
 _PROGRAM: Final = """

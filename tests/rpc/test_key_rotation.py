@@ -18,34 +18,15 @@ from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
+from tests.patience import until
 from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.conftest import StartWorld
+from tests.rpc.keys import keys, look_after, published, signed_with
 from tests.rpc.shop import Shop
-from tests.rpc.test_watch import knows, watching
+from tests.rpc.watching import knows, watching
 from tests.rpc.world import API, World, staleness_of
 
 HOUR = timedelta(hours=1)
-
-
-def signed_with(token: str) -> str:
-    return str(jwt.get_unverified_header(token)["kid"])
-
-
-def keys(world: World, purpose: trust_pb.KeyPurpose = trust_pb.KEY_PURPOSE_SIGN) -> dict[str, str]:
-    """The keys of a purpose with their states, the oldest first; asked by a newly signed-in administrator."""
-    caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
-    found = [key for key in caller.call("ListKeys").keys if key.purpose == purpose]
-    return {key.key_id: trust_pb.KeyState.Name(key.state).removeprefix("KEY_STATE_") for key in found}
-
-
-def published(world: World, etag: str = "") -> trust_pb.KeySet:
-    stub = trust_rpc.TrustServiceStub(world.channel)
-    return stub.GetKeys(trust_pb.GetKeysRequest(etag=etag)).key_set
-
-
-def look_after(world: World) -> None:
-    """As the keeper does every few seconds."""
-    world.service._use.rotation.maintain()
 
 
 @pytest.fixture
@@ -128,14 +109,14 @@ def test_the_keeper_acts_by_itself(start_world: StartWorld, monkeypatch: pytest.
     world = start_world()
     world.clock.advance(days=30)
 
-    world.until(lambda: list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"])
+    until(lambda: list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"])
 
 
 def test_two_processes_make_one_standby_between_them(world: World, twin: World) -> None:
     world.clock.advance(days=30)
     look_after(world)
     look_after(twin)
-    world.until(lambda: keys(twin) == keys(world))
+    until(lambda: keys(twin) == keys(world))
 
     assert list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"]
 
@@ -229,13 +210,13 @@ def test_a_second_process_refuses_it_too_and_signs_with_the_same_key(world: Worl
     client = world.new_client()
     current, standby = keys(world)
     token = world.issue(client).access_token
-    twin.until(lambda: twin.reason(token) == "")
+    until(lambda: twin.reason(token) == "")
 
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     caller.call("RetireKey", key_id=current)
 
-    twin.until(lambda: twin.reason(token) == "REVOKED")
-    twin.until(lambda: signed_with(twin.issue(client).access_token) == standby)
+    until(lambda: twin.reason(token) == "REVOKED")
+    until(lambda: signed_with(twin.issue(client).access_token) == standby)
 
 
 def test_a_retired_key_stays_so_for_a_process_that_starts_later(

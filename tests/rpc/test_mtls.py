@@ -11,6 +11,7 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import Failure, World, bearer, failure
 from tests.tls import Certifier, Holder
@@ -120,7 +121,7 @@ def test_a_client_that_is_disabled_is_proven_by_no_certificate(
 
     mutual.disable_client(account)
 
-    mutual.until(lambda: caller(connected) == "CALLER_UNAUTHENTICATED")
+    until(lambda: caller(connected) == "CALLER_UNAUTHENTICATED")
 
 
 def test_the_client_needs_the_scope_of_the_method(
@@ -150,7 +151,7 @@ def test_every_call_of_a_connection_is_proven_anew(
 
     verifier(mutual, SPIFFE)
 
-    mutual.until(lambda: caller(connected) == "")
+    until(lambda: caller(connected) == "")
 
 
 # The credential

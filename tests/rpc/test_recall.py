@@ -14,9 +14,10 @@ from identity_service.replication.replica import Replica
 from identity_service.services.verify import Verifier
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_key_rotation import keys, signed_with
+from tests.rpc.keys import keys, signed_with
 from tests.rpc.world import API, World, bearer, failure
 
 
@@ -118,7 +119,7 @@ def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.V
 
     world.store.delete(RecordKind.KEY, signed_with(known.token))
 
-    world.until(lambda: not world.stub.Verify(known).HasField("verified"))
+    until(lambda: not world.stub.Verify(known).HasField("verified"))
     assert asked_again(world, known) == "UNKNOWN_KEY"
     assert asked_again(world, another) == "UNKNOWN_KEY"
 
@@ -136,7 +137,7 @@ def test_its_answer_carries_the_revision_of_now(world: World, known: pb.VerifyRe
     before = world.stub.Verify(known)
     revision = world.revoke(world.admin_token(), token_id="another")
 
-    world.until(lambda: world.stub.Verify(known).revision == revision)
+    until(lambda: world.stub.Verify(known).revision == revision)
     assert world.stub.Verify(known).verified == before.verified
 
 

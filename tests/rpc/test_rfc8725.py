@@ -8,8 +8,6 @@ import hmac
 import json
 import socket
 import warnings
-from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import pytest
@@ -20,44 +18,12 @@ from jwt.algorithms import RSAAlgorithm
 
 from identity_service.composition.opening import open_vault
 from identity_service.domain.ids import KeyId, base64url
-from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
-from identity_service.domain.ports import SigningKey
-from identity_service.domain.store import all_records
+from identity_service.domain.keys import KeyPurpose
 from identity_service.jose.strict import decode_base64url
 from identityapi.v1 import token_pb2
 from tests.rpc.administrator import Administrator
+from tests.rpc.forging import Json, Pen, changed, key_of
 from tests.rpc.world import World, failure
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pen:
-    """Signs what a test wants with the key of the service, on the model of a token that it issued."""
-
-    key: SigningKey
-    header: Json
-    claims: Json
-
-    def write(self, header: Json | None = None, claims: Json | None = None) -> str:
-        """With these members changed; None = without the member."""
-        return self.sign(changed(self.header, header or {}), changed(self.claims, claims or {}))
-
-    def sign(self, header: bytes, claims: bytes) -> str:
-        message = f"{base64url(header)}.{base64url(claims)}"
-        return f"{message}.{base64url(self.key.sign(message.encode()))}"
-
-
-def changed(whole: Json, changes: Json) -> bytes:
-    left = {name: value for name, value in (whole | changes).items() if value is not None}
-    return json.dumps(left, ensure_ascii=False).encode()
-
-
-def key_of(world: World, purpose: KeyPurpose) -> StoredKey:
-    stored = (found.record for found in all_records(world.store, StoredKey))
-    found = key_in_use(stored, purpose, world.clock.now())
-    assert found is not None
-    return found
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as identity_rpc
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.rpc import raw_http2
 from tests.rpc.conftest import StartWorld
 from tests.rpc.engines import RemoteService
 from tests.rpc.slow_http2 import SlowClient
-from tests.rpc.test_watch import watching
+from tests.rpc.watching import watching
 from tests.rpc.world import Failure, World, failure
 
 SOON = timedelta(milliseconds=300)
@@ -103,7 +103,7 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
     answer = raw_http2.call(world.target, KEYS, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    world.until(lambda: world.service._limits.calls.open == 0)
+    until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
@@ -116,7 +116,7 @@ def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: Sta
     answer = raw_http2.call(world.target, path, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    world.until(lambda: world.service._limits.calls.open == 0)
+    until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
@@ -131,7 +131,7 @@ def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world:
             name = TokenId(f"{number:04}" + "x" * 20_000)
             world.store.deny_token(name, world.clock.now() + timedelta(hours=1))
             # One by one, since changes that are read together are one message.
-            world.until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
+            until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
         error = refused(lambda: list(stream))
 
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "WATCHER_TOO_SLOW")
@@ -150,7 +150,7 @@ def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_worl
     )
 
     assert answer.grpc_status == CANCELLED
-    world.until(lambda: world.service._limits.calls.open == 0)
+    until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
@@ -169,14 +169,14 @@ def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
             return bool(next(held[0]))
         return False
 
-    world.until(watches)
+    until(watches)
     error = refused(lambda: world.verify(token))
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY")
     assert "too many open calls from your address (1)" in error.message
     assert error.retry_after
     held[0].cancel()
 
-    world.until(lambda: is_admitted(world, token))
+    until(lambda: is_admitted(world, token))
 
 
 def is_admitted(world: World, token: str) -> bool:

@@ -20,7 +20,8 @@ from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests import tls
-from tests.patience import PATIENCE
+from tests.fakes.event_logs import RecordingEventLog
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 from tests.rpc.conftest import ENVOY, StartWorld
 from tests.rpc.world import World, bearer
@@ -91,14 +92,6 @@ def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_
         assert open_.issue(account).access_token
 
 
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-
 def files(server: Holder, client_ca: Path | None = None) -> TlsFiles:
     return TlsFiles(certificate=server.certificate_file, key=server.key_file, client_ca=client_ca)
 
@@ -152,19 +145,19 @@ SPOILT = {
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_what_does_not_fit_together_is_not_used_and_said_once(certifier: Certifier, how: str) -> None:
-    event_log, server = EventLog(), certifier.server()
+    event_log, server = RecordingEventLog(), certifier.server()
     certificates = Certificates(files(server, certifier.file), event_log)
     good = certificates.expire_time()
 
     SPOILT[how](certifier.file.parent)
 
     assert [certificates.expire_time() for _ in range(3)] == [good] * 3
-    assert [event for event, _ in event_log.events] == ["tls_refused"]
+    assert event_log.names == ["tls_refused"]
     assert "PRIVATE" not in str(event_log.events)
 
 
 def test_a_key_that_others_may_read_is_served_with_a_warning(certifier: Certifier) -> None:
-    event_log, server = EventLog(), certifier.server()
+    event_log, server = RecordingEventLog(), certifier.server()
     server.key_file.chmod(0o644)
 
     Certificates(files(server), event_log)
@@ -180,7 +173,7 @@ def test_it_does_not_start_with_what_does_not_fit_together(certifier: Certifier,
     SPOILT[how](certifier.file.parent)
 
     with pytest.raises(ConfigurationError, match=r"^tls_"):
-        Certificates(files(server, certifier.file), EventLog())
+        Certificates(files(server, certifier.file), RecordingEventLog())
 
 
 def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_one(
@@ -198,7 +191,7 @@ def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_on
 
 
 def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Certifier) -> None:
-    event_log, server = EventLog(), certifier.server()
+    event_log, server = RecordingEventLog(), certifier.server()
     certificates = Certificates(files(server), event_log)
 
     for _ in range(2):
@@ -207,7 +200,7 @@ def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Cert
         certifier.server()
         certificates.expire_time()
 
-    assert [event for event, _ in event_log.events] == ["tls_refused", "tls_reloaded"] * 2
+    assert event_log.names == ["tls_refused", "tls_reloaded"] * 2
 
 
 def test_metrics_show_when_the_certificate_expires_and_count_replacements(
@@ -307,7 +300,7 @@ def test_no_call_fails_while_certificates_and_authorities_are_replaced(
             tls.replace(certifier.file, own + Certifier(tmp_path / "more").file.read_bytes())
             assert soon(mutual, lambda made=made: shown(mutual.target) == made.der)  # type: ignore[misc]
             seen.add(made.der)
-            mutual.until(functools.partial(load.went_on_since, before))
+            until(functools.partial(load.went_on_since, before))
     finally:
         load.stopping.set()
         for thread in threads:

@@ -12,7 +12,7 @@ from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
 from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_watch import knows, watching
+from tests.rpc.watching import knows, watching
 from tests.rpc.world import failure
 
 SMALL = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]

@@ -3,8 +3,7 @@
 Knows how to make the accounts that tests need. Asserts nothing.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +22,6 @@ from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
-from tests.patience import PATIENCE
 from tests.rpc.clocks import ShiftedClock as ShiftedClock
 from tests.rpc.clocks import Staleness
 
@@ -117,13 +115,6 @@ class World:
     def revoke(self, caller: str | None = None, **target: Any) -> str:
         request = pb.RevokeRequest(**target)
         return self.stub.Revoke(request, metadata=bearer(caller) if caller else ()).revision
-
-    def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Return once the condition holds; for what nobody can be told of."""
-        deadline = time.monotonic() + patience
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come true in time"
-            time.sleep(0.01)
 
     def admin_token(self, scopes: Sequence[str] = ADMIN_SCOPES) -> str:
         return self.issue(self.admin, scopes=scopes).access_token

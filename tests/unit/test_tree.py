@@ -131,3 +131,29 @@ def test_every_package_says_what_belongs_there() -> None:
         if not (ast.get_docstring(ast.parse(_text(package / "__init__.py"))) or "").strip()
     ]
     assert silent == []
+
+
+def _imported(text: str) -> set[str]:
+    """The modules that a source file imports, in functions as well."""
+    nodes = list(ast.walk(ast.parse(text)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def _modules_of_tests(text: str) -> list[str]:
+    return sorted(name for name in _imported(text) if name.rpartition(".")[2].startswith("test_"))
+
+
+def test_no_module_imports_from_a_module_of_tests() -> None:
+    """Shared code has a module of its own beside the tests; the fakes of the ports are in `tests/fakes`."""
+    sources = {path.relative_to(ROOT): _text(path) for path in (ROOT / "tests").rglob("*.py")}
+
+    assert {str(path): found for path, text in sources.items() if (found := _modules_of_tests(text))} == {}
+
+
+def test_an_import_from_a_module_of_tests_is_found() -> None:
+    text = (
+        "from tests.unit.test_a import a\ndef f():\n    import tests.test_b\n    from tests.unit import c\n"
+    )
+
+    assert _modules_of_tests(text) == ["tests.test_b", "tests.unit.test_a"]

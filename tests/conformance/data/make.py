@@ -23,8 +23,8 @@ from identity_service.domain.log import RecordKind
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_key, a_session, a_user
+from tests.fakes.clocks import FakeClock
 from tests.redis_server import RedisServer
 
 

@@ -16,8 +16,7 @@ from identity_service.domain.keys import (
     KeyState,
     StoredKey,
 )
-from tests.unit.domain.samples import START
-from tests.unit.domain.test_keys import a_key
+from tests.unit.domain.samples import START, a_key
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LIFETIME = timedelta(hours=25)

@@ -2,26 +2,11 @@
 
 from datetime import timedelta
 from itertools import permutations
-from typing import Any
 
 import pytest
 
-from identity_service.domain.ids import KeyId
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
-from tests.unit.domain.samples import MOMENT, START
-
-
-def a_key(key_id: str, **changes: Any) -> StoredKey:
-    values: dict[str, Any] = {
-        "purpose": KeyPurpose.SIGN,
-        "algorithm": "ES256",
-        "public_jwk": "{}",
-        "sealed": "sealed-text",
-        "create_time": START,
-        "activate_time": START,
-    }
-    return StoredKey(key_id=KeyId(key_id), **(values | changes))
-
+from tests.unit.domain.samples import MOMENT, START, a_key
 
 OLD = a_key("old", activate_time=START - timedelta(days=1))
 NOW = a_key("now")

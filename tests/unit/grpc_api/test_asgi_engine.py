@@ -14,7 +14,7 @@ from identity_service.grpc_api.asgi.wire import frame
 from identity_service.grpc_api.engine import Context, ResponseStream, StreamHandler, UnaryHandler
 from identity_service.grpc_api.limits import Bound, Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")

@@ -25,7 +25,7 @@ from identity_service.grpc_api.engine import (
 from identity_service.grpc_api.errors import REQUEST_ID
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]

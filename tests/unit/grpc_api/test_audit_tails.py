@@ -13,7 +13,7 @@ from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.senders import Senders
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 PATIENT = timedelta(seconds=PATIENCE)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.grpc_api.limits import UNIX, Bound, Limits, LimitsConfig, Peers, Quota
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""
 

@@ -15,7 +15,7 @@ from identity_service.grpc_api.pipeline import Answer, Observe, Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
 from identityapi.v1 import identity_service_pb2 as pb
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 METHOD = "/test.Service/Method"
 OPEN = Rule(access=Access.OPEN, pool=Pool.MEMORY)

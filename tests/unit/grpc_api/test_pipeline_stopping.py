@@ -15,7 +15,7 @@ from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Rule, Stream, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 RULE = Rule(access=Access.OPEN)
 

@@ -19,49 +19,12 @@ from identity_service.domain.log import Generation
 from identity_service.domain.tokens import AccessToken, Actor, Rejected
 from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
-from identity_service.jose.keys import ALGORITHMS, GeneratedKey
+from identity_service.jose.keys import ALGORITHMS
 from tests.high_s import twin
 from tests.unit.jose.conftest import ISSUER, Ring, access_token
+from tests.unit.jose.forging import Forge, Generated, b64
 
-Generated = dict[str, GeneratedKey]
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-
-
-def b64(data: bytes | str | dict[str, Any]) -> str:
-    if isinstance(data, dict):
-        data = json.dumps(data)
-    raw = data.encode() if isinstance(data, str) else data
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-class Forge:
-    """Signs whatever header and payload a test wants with the real ES256 key."""
-
-    def __init__(self, generated: Generated, algorithm: str = "ES256") -> None:
-        made = generated[algorithm]
-        self.key = keys.load(made.private_jwk, algorithm, private=True)
-        self.header: dict[str, Any] = {"alg": algorithm, "typ": "at+jwt", "kid": made.key_id}
-        self.claims: dict[str, Any] = {
-            "iss": ISSUER,
-            "sub": "reports",
-            "aud": ["api"],
-            "exp": 1_800_000_000,
-            "iat": 1_700_000_000,
-            "jti": "t1",
-            "client_id": "reports",
-        }
-
-    def sign(self, header: str | dict[str, Any], claims: str | dict[str, Any]) -> str:
-        message = f"{b64(header)}.{b64(claims)}"
-        return f"{message}.{b64(self.key.sign(message.encode()))}"
-
-    def with_header(self, **changes: Any) -> str:
-        header = {name: value for name, value in (self.header | changes).items() if value is not None}
-        return self.sign(header, self.claims)
-
-    def with_claims(self, **changes: Any) -> str:
-        claims = {name: value for name, value in (self.claims | changes).items() if value is not None}
-        return self.sign(self.header, claims)
 
 
 @pytest.fixture(scope="module")

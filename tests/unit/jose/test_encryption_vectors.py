@@ -19,11 +19,9 @@ from identity_service.jose.encryption_keys import ENCRYPTION_ALGORITHMS, generat
 from identity_service.jose.keys import GeneratedKey
 from identity_service.jose.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring
-from tests.unit.jose.test_vectors import VECTORS, vector
+from tests.unit.jose.vectors import VECTORS, needs_vectors, vector
 
-pytestmark = pytest.mark.skipif(
-    not VECTORS.is_dir(), reason="no vectors: put them beside the checkout or name them in IDENTITY_VECTORS"
-)
+pytestmark = needs_vectors
 
 
 def examples() -> dict[str, dict[str, Any]]:

@@ -5,8 +5,6 @@ tests are skipped.
 """
 
 import json
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -20,14 +18,10 @@ from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.keys import GeneratedKey
 from identity_service.jose.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring
-from tests.unit.jose.test_access_tokens import Forge
+from tests.unit.jose.forging import Forge
+from tests.unit.jose.vectors import VECTORS, needs_vectors, vector
 
-ROOT: Final = Path(__file__).parents[3]
-VECTORS: Final = Path(os.environ.get("IDENTITY_VECTORS", ROOT.parent / "shared" / "vectors"))
-
-pytestmark = pytest.mark.skipif(
-    not VECTORS.is_dir(), reason="no vectors: put them beside the checkout or name them in IDENTITY_VECTORS"
-)
+pytestmark = needs_vectors
 
 SIGNED: Final = {
     "RFC 7520 4.1": ("jose-cookbook/jws/4_1.rsa_v15_signature.json", "RS256"),
@@ -38,10 +32,6 @@ NOT_HERE: Final = {
     "PS384": "jose-cookbook/jws/4_2.rsa-pss_signature.json",
     "ES512": "jose-cookbook/jws/4_3.ecdsa_signature.json",
 }
-
-
-def vector(path: str) -> Any:
-    return json.loads((VECTORS / path).read_text(encoding="utf-8"))
 
 
 def compact(found: Any) -> tuple[bytes, bytes]:

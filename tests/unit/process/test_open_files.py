@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from identity_service.process import open_files
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 Limit = tuple[int, int]
 

@@ -1,6 +1,7 @@
 """Whether a place lies in the history that is followed: by its link, not by its position alone."""
 
 import tracemalloc
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,7 +10,8 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, TokenId, new_link
 from identity_service.domain.log import LogEntry, Revision, TokenDenied
 from identity_service.replication import history as history_module
 from identity_service.replication.history import History
-from tests.unit.replication.test_replica import NOW
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 CHANGE = TokenDenied(token_id=TokenId("t"), deny_until=NOW)
 

@@ -1,5 +1,7 @@
 """Own writes against what is read, in either order: lost, there, or too long ago to say."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, TokenId
@@ -17,7 +19,8 @@ from identity_service.domain.log import (
 )
 from identity_service.replication.history import History
 from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
-from tests.unit.replication.test_replica import NOW
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 FACT = TokenDenied(token_id=TokenId("own"), deny_until=NOW)
 RECORD = RecordChanged(kind=RecordKind.CLIENT, id="c")

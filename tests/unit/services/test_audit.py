@@ -19,29 +19,9 @@ from identity_service.domain.origin import Origin
 from identity_service.process.background import BackgroundThread
 from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig, record_refusal
 from identity_service.services.folding import REFUSED, WINDOW
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
-
-
-class MemoryEventLog:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, object]]] = []
-        self.changed = threading.Condition()
-
-    def record(self, event: str, **fields: object) -> None:
-        with self.changed:
-            self.lines.append((event, fields))
-            self.changed.notify_all()
-
-    def await_line(self, **wanted: object) -> dict[str, object]:
-        """The first line with these fields, once there is one."""
-
-        def found() -> list[dict[str, object]]:
-            return [fields for _, fields in self.lines if wanted.items() <= fields.items()]
-
-        with self.changed:
-            assert self.changed.wait_for(found, PATIENCE), f"no line has {wanted}"
-            return found()[0]
 
 
 class SlowStore:
@@ -80,11 +60,6 @@ def store() -> SlowStore:
 
 
 @pytest.fixture
-def event_log() -> MemoryEventLog:
-    return MemoryEventLog()
-
-
-@pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
 
@@ -106,7 +81,7 @@ MakeTrail = Callable[..., Trail]
 
 
 @pytest.fixture
-def make_trail(store: SlowStore, event_log: MemoryEventLog, clock: FakeClock) -> Iterator[MakeTrail]:
+def make_trail(store: SlowStore, event_log: RecordingEventLog, clock: FakeClock) -> Iterator[MakeTrail]:
     trails: list[Trail] = []
 
     def make(*, queue: int = 10, burst: int = 1000, store_traffic: bool = True) -> Trail:
@@ -193,14 +168,14 @@ def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(store: SlowS
 
 
 def test_a_batch_that_lacks_events_is_followed_by_a_line_that_says_how_many(
-    store: SlowStore, trail: Trail, event_log: MemoryEventLog
+    store: SlowStore, trail: Trail, event_log: RecordingEventLog
 ) -> None:
     for number in range(13):
         trail.record(numbered(number))
 
     trail.start()
 
-    assert event_log.await_line(count="3")["count"] == "3"
+    assert event_log.wait_for("events_dropped", count="3")["count"] == "3"
 
 
 def test_closing_stores_what_still_waits(store: SlowStore, trail: Trail) -> None:
@@ -225,14 +200,14 @@ def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trai
 
 
 def test_an_event_that_the_store_took_with_its_change_is_logged_and_not_stored_twice(
-    store: SlowStore, trail: Trail, event_log: MemoryEventLog
+    store: SlowStore, trail: Trail, event_log: RecordingEventLog
 ) -> None:
     trail.start()
 
     trail.stored(numbered(0))
     trail.close()
 
-    assert [name for name, _ in event_log.lines] == ["token_issued"]
+    assert event_log.names == ["token_issued"]
     assert store.events == []
 
 
@@ -241,7 +216,7 @@ def refused_call(peer: str = "192.0.2.1:1", type_: AuditType = AuditType.CALL_RE
 
 
 def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
-    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog
+    store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog
 ) -> None:
     trail = make_trail(store_traffic=False)
     trail.start()
@@ -251,12 +226,12 @@ def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
     trail.record(refused_call(type_=AuditType.REFRESH_TOKEN_REUSED))
     trail.close()
 
-    assert [name for name, _ in event_log.lines] == ["token_issued", "call_refused", "refresh_token_reused"]
+    assert event_log.names == ["token_issued", "call_refused", "refresh_token_reused"]
     assert [event.type for event in store.events] == [AuditType.REFRESH_TOKEN_REUSED]
 
 
 def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
-    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog, clock: FakeClock
+    store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog, clock: FakeClock
 ) -> None:
     trail = make_trail(queue=100)
     trail.start()
@@ -269,14 +244,14 @@ def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
     clock.advance(timedelta(seconds=WINDOW))
 
     folded = str(1500 - REFUSED.whole)
-    line = event_log.await_line(folded=folded)
+    line = event_log.wait_for("call_refused", folded=folded)
     assert (line["peer"], line["target"], line["reason"]) == ("192.0.2.1", "method", "R")
     assert store.await_events(REFUSED.whole + 1)[-1].details["folded"] == folded
-    assert [name for name, _ in event_log.lines] == ["call_refused"] * (REFUSED.whole + 1)
+    assert event_log.names == ["call_refused"] * (REFUSED.whole + 1)
 
 
 def test_closing_writes_what_is_folded(
-    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog
+    store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog
 ) -> None:
     trail = make_trail(queue=100)
     trail.start()
@@ -285,7 +260,7 @@ def test_closing_writes_what_is_folded(
 
     trail.close()
 
-    assert event_log.await_line(folded="7")
+    assert event_log.wait_for("call_refused", folded="7")
     assert store.events[-1].details["folded"] == "7"
 
 
@@ -305,13 +280,13 @@ def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_what_is_store
 
 
 def test_an_event_is_logged_with_its_fields_and_without_those_that_are_empty() -> None:
-    event_log = MemoryEventLog()
+    event_log = RecordingEventLog()
 
     LoggedTrail(event_log).record(
         AuditEvent.of(AuditType.SESSION_STARTED, Origin(peer="127.0.0.1:1"), target="s", client_id="web")
     )
 
-    assert event_log.lines == [
+    assert event_log.events == [
         (
             "session_started",
             {"client_id": "web", "outcome": "done", "target": "s", "peer": "127.0.0.1:1"},

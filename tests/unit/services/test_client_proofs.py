@@ -1,7 +1,7 @@
 """Proofs of clients: what the order of reading and the time that it takes must not give away."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -25,7 +25,10 @@ from identity_service.services.client_proofs import AuthenticatedClient, ClientP
 from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
-from tests.event_logs import RecordingEventLog
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.issuer_keys import FakeIssuerKeys
+from tests.fakes.replicas import FakeReplica
 from tests.jwts import PartyKey, assertion_claims
 from tests.weak_keys import ROCA, Numbers, rsa_jwk
 
@@ -67,16 +70,6 @@ class CountingReader(StrictAssertions):
         return opened
 
 
-class Keys:
-    """Implements IssuerKeys with one key."""
-
-    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
-        """There is nothing to get."""
-
-    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
-        return open_public_key(KEY.public_jwk) if key_id == KEY.key_id else None
-
-
 class RaisingDirectory(Directory):
     """Everything of these principals is revoked whenever a record is read: the worst moment."""
 
@@ -91,13 +84,6 @@ class RaisingDirectory(Directory):
         for principal in self.raises:
             self._revocations.raise_to(principal, Generation(number=self._reads, link=Link("raised")))
         return super().client(client_id)
-
-
-@dataclass
-class View:
-    """Of a replica, as far as proofs look at it."""
-
-    revocations: Revocations
 
 
 class Site:
@@ -117,11 +103,13 @@ class Site:
         rule = TrustRule(claims={"sub": "*"}, client_id=CLIENT, per_subject=True)
         store.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
         store.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
-        issuers = Issuers(store, Keys(), RecordingEventLog(), own="own")
+        keys = FakeIssuerKeys(open_public_key(KEY.public_jwk))
+        issuers = Issuers(store, keys, RecordingEventLog(), own="own")
         issuers.on_change(None)
-        view: Any = View(self.revocations)
+        replica = FakeReplica(FakeClock())
+        replica.revocations = self.revocations
         self.proofs = ClientProofs(
-            store, view, self.directory, issuers, Keys(), self.reader, SystemClock(), CONFIG
+            store, replica, self.directory, issuers, keys, self.reader, SystemClock(), CONFIG
         )
 
     def register(self, *public_keys: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.services.folding import WINDOW, Folding, FoldRule
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 
 DONE, REFUSED = AuditOutcome.DONE, AuditOutcome.REFUSED
 

@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.services.key_keeper import keep_keys
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import EVERYONE, Epoch, Link, TokenId
 from identity_service.domain.log import Generation, TokenDenied
 from identity_service.services.migrate import Migrated, Migration, Place
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import MUCH_LATER, TIME, a_client, a_session
+from tests.fakes.clocks import FakeClock
 from tests.unit.services.copied_store import MemoryStore, events_of
 
 CLOCK = FakeClock()

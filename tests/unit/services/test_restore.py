@@ -33,8 +33,8 @@ from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.services.regained import NAMED
 from identity_service.services.restore import Restore, RestoreConfig, Restored
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import TIME, a_client, a_user, an_issuer
+from tests.fakes.clocks import FakeClock
 from tests.unit.services.copied_store import MemoryStore, events_of, generations_of, records_of
 
 CLOCK = FakeClock()

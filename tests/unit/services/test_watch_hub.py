@@ -120,10 +120,10 @@ def test_no_heartbeat_is_sent_by_a_clock_that_is_not_accepted() -> None:
     site = Site()
     idle = site.open()
     taken(idle)
-    site.replica.clock_was_set = True
+    site.replica.clock_accepted = False
     site.hub.send_heartbeats()
     assert taken(idle) == []
-    site.replica.clock_was_set = False
+    site.replica.clock_accepted = True
     site.hub.send_heartbeats()
     assert len(taken(idle)) == 1
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -239,7 +240,7 @@ def test_a_snapshot_that_no_longer_serves_is_made_anew(why: str) -> None:
     taken(site.open())
     match why:
         case "it is old":
-            site.clock.steady += 60
+            site.clock.advance(timedelta(seconds=60))
         case "the log was replaced":
             site.replica.revocations.raise_to(PrincipalId("ana"), Generation(number=1, link=Link("x")))
             site.replace_log()
@@ -258,7 +259,7 @@ def test_a_snapshot_that_nobody_shares_any_more_is_not_kept() -> None:
     site.deny(*(f"t{number}" for number in range(5000)))
     made = max(iter(site.open().take, None), key=len)
     before = sys.getrefcount(made)
-    site.clock.steady += 60
+    site.clock.advance(timedelta(seconds=60))
     site.hub.send_heartbeats()
 
     assert sys.getrefcount(made) < before

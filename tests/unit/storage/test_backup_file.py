@@ -21,7 +21,7 @@ from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
 from identity_service.storage.backup_file import NewBackup, OpenBackup
 from tests.conformance.samples import TIME, a_client
-from tests.unit.storage.test_copy_codec import ITEMS
+from tests.unit.storage.strategies import ITEMS
 
 MANIFEST = Manifest(
     time=datetime(2030, 1, 1, 12, 30, 15, 250_000, tzinfo=UTC),
