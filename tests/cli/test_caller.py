@@ -72,8 +72,8 @@ def test_a_person_by_password(call: Run, admin: Run) -> None:
 
 def test_the_demo_administrator_where_nobody_else_is_named(call: Run, served: Served, tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
-    accounts = {"admin_id": "admin", "admin_secret": served.client_secret}
-    (tmp_path / "var" / "demo.json").write_text(json.dumps(accounts))
+    demo = {"admin_id": "admin", "admin_secret": served.client_secret}
+    (tmp_path / "var" / "demo.json").write_text(json.dumps(demo))
 
     assert "as the administrator of var/demo.json" in call(*WORDS).stderr
     elsewhere = call(*WORDS, "--target", "identity.example:50051", code=2)

@@ -84,7 +84,7 @@ def test_a_retired_key_is_refused_by_who_starts_later_of_a_service_that_starts_l
 def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_retired(
     world: World, redis_server: RedisServer
 ) -> None:
-    """The operator puts back a backup of before, in which the key still signs."""
+    """The operator restores an earlier backup, in which the key still signs."""
     client = world.new_client()
     token = world.issue(client).access_token
     with redis.Redis(port=redis_server.port) as operator, following(world.target, world) as early:

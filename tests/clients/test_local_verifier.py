@@ -191,11 +191,11 @@ def test_what_was_signed_with_a_retired_key_is_refused_and_the_next_key_is_known
 @pytest.mark.parametrize("algorithm", ["ES384", "EdDSA", "RS256", "PS256", "ML-DSA-44", "ML-DSA-65"])
 def test_the_algorithm_changes_while_it_runs(world: World, local: LocalVerifier, algorithm: str) -> None:
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
-    account = world.new_client()
-    old = world.issue(account).access_token
+    principal = world.new_client()
+    old = world.issue(principal).access_token
 
     made = admin.call("RotateKeys", algorithm=algorithm).key
-    new = world.issue(account).access_token
+    new = world.issue(principal).access_token
 
     assert parse_object(decode_base64url(new.split(".")[0]))["kid"] == made.key_id
     until(lambda: said(local.verify(new, any_audience=True)) == "")

@@ -107,7 +107,7 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
 
 
 def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
-    """A store that was put back, and then raised as well: its number is the lower one."""
+    """A store that was restored by hand, and then raised as well: its number is the lower one."""
     state = told(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
@@ -176,9 +176,9 @@ def test_not_all_is_known_before_the_first_revision_and_while_everything_is_told
         (WatchEvent(revision="f.1"), True),
     ]
 
-    for news, complete in steps:
-        state.fold(news)
-        assert state.complete is complete, news
+    for event, complete in steps:
+        state.fold(event)
+        assert state.complete is complete, event
     assert refuses(state, signed()), "what was known stays known"
 
 
@@ -208,7 +208,7 @@ def test_a_set_of_keys_replaces_the_one_before_and_a_retired_key_stays_so() -> N
     assert refuses(state, token)
 
 
-def test_what_is_no_key_is_no_news() -> None:
+def test_a_malformed_public_key_is_refused() -> None:
     bad = PublicKey(key_id="k", algorithm="ES256", state="SIGNING", jwk='{"kty":"EC"}', activate_time=NOW)
 
     with pytest.raises(ValueError, match="key"):

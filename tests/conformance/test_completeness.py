@@ -92,7 +92,7 @@ def test_entries_that_were_lost_while_no_process_ran_are_back(
     assert_complete(backend, names)
 
 
-def test_a_start_says_how_many_facts_it_put_back(store: Store, backend: Backend) -> None:
+def test_a_start_reports_how_many_facts_it_repaired(store: Store, backend: Backend) -> None:
     for name in ("a", "b"):
         revoke(store, name)
     backend.remove_entries(1, 3)
@@ -148,7 +148,7 @@ def test_several_processes_may_rebuild_at_once(store: Store, backend: Backend) -
         each.adopt(epoch)
     with ThreadPoolExecutor(len(stores)) as threads:
         counts = list(threads.map(lambda each: each.rebuild(), stores))
-    assert sum(counts) == 2 * len(names), "each fact was put back once"
+    assert sum(counts) == 2 * len(names), "each fact was repaired once"
     assert_complete(backend, names)
 
 
@@ -218,7 +218,7 @@ def test_a_start_is_refused_while_a_generation_is_lost_for_good(
             follow(backend)
 
 
-def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
+def test_a_lost_generation_that_cannot_be_repaired_is_reported_once_a_minute(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
     """A process that has begun to serve knows every generation; here none of those is left."""

@@ -211,7 +211,7 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: CopyableStore, 
 
 
 def test_a_raise_in_the_log_keeps_number_and_link(store: CopyableStore, backend: Backend) -> None:
-    """Also one that a repair put back under another entry's link."""
+    """Also one that a repair appended under another entry's link."""
     deny(store)
     store.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):

@@ -346,7 +346,7 @@ def test_a_record_is_deleted_only_if_it_is_still_the_one_that_was_read(store: St
 
 
 def test_the_raise_of_an_update_and_of_a_delete_is_known_by_the_link_that_was_asked_for(store: Store) -> None:
-    """So that a caller who got no answer can owe the very raise that may have happened."""
+    """So that a caller that got no answer can resend the very raise that may have happened."""
     etag = store.create(a_user("u_1")).revision
     store.update(a_user("u_1"), expected=etag, revoke=True, link=Link("first"))
     assert store.generations()[PrincipalId("u_1")].link == "first"

@@ -157,7 +157,7 @@ def test_a_script_that_cannot_append_has_changed_nothing(
     write(store)
 
 
-def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
+def test_a_log_that_lost_its_epoch_is_not_taken_for_an_uninitialised_store(
     server: RedisServer, store: RedisStore
 ) -> None:
     store.deny_token(TokenId("t1"), soon())

@@ -67,7 +67,7 @@ class Site:
         self.store.reading = self.elected
 
     def notice(self) -> None:
-        """The process comes to write where it reads, and does what it owes."""
+        """Have the process write where it reads, and resend what is unconfirmed."""
         self.store.writing = self.elected
         self.process.heartbeat("p")
         self.process.maintenance.do()
@@ -157,7 +157,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 
 
 def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
-    """Both have the new epoch, and only one of them what is put back."""
+    """Both have the new epoch, and only one of them the repaired facts."""
     for number in range(600):
         site.process.learn(site.deposed.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")

@@ -138,7 +138,7 @@ def test_what_is_known_longer_wins(store: Store) -> None:
     )
 
 
-def test_a_denial_that_had_its_time_a_day_ago_is_not_put_back(store: Store, clock: FakeClock) -> None:
+def test_a_denial_that_expired_a_day_ago_is_not_repaired(store: Store, clock: FakeClock) -> None:
     """One that ended since is: the clock of the store may be ahead for a moment."""
     clock.advance(LATER + timedelta(days=1) - clock.now())
     assert store.repair(FACTS[:1]).absent == 0
@@ -272,11 +272,13 @@ def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
     assert {"t1", "s1"} == {id_ for id_, _ in newcomer.revocations.denylist.items()}
     assert newcomer.revocations.generations[ALICE].number >= 3
     kept = [c for c in changes(backend.open()) if not isinstance(c, GenerationRaised)]
-    assert len(kept) == 2, "each was put back once"
+    assert len(kept) == 2, "each was repaired once"
     assert first[2].named("log_repaired") + second[2].named("log_repaired"), "the repair is reported"
 
 
-def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Backend) -> None:
+def test_a_process_that_was_cut_off_repairs_the_facts_that_only_it_knew(
+    store: Store, backend: Backend
+) -> None:
     """It comes late: the others have followed the new log for a while."""
     store.repair(FACTS)
     late = follow(backend)
@@ -296,7 +298,7 @@ def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Back
 
 @pytest.mark.parametrize("overtaken", [True, False], ids=["its place is taken", "the log is shorter"])
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
+def test_own_writes_that_a_process_had_not_read_yet_are_repaired(
     store: Store, backend: Backend, name: str, overtaken: bool
 ) -> None:
     """The log matches what everybody had read, so that nobody else can see the loss."""
@@ -398,7 +400,7 @@ def without_origin(fact: Fact) -> Fact:
     return replace(fact, origin=None) if isinstance(fact, GenerationRaised) else fact
 
 
-def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
+def test_an_unconfirmed_fact_is_sent_until_the_store_confirms_it(
     store: Store, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, replica, event_log = follow(backend)

@@ -92,7 +92,7 @@ def test_what_a_write_returns_is_the_etag_of_its_record(store: Store, revoke: bo
 
 
 def test_an_etag_of_another_history_is_stale(store: Store) -> None:
-    """A log that was put back by hand gives the same positions to other entries."""
+    """A log that was restored by hand gives the same positions to other entries."""
     created = store.create(a_client()).revision
     lost = Revision(epoch=created.epoch, position=created.position, link=deny_link(store))
 

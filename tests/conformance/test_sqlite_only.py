@@ -338,7 +338,7 @@ def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteSt
 
 
 def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: SqliteStore) -> None:
-    """Beats and sessions are commits too: they must not keep a waiter beyond its timeout."""
+    """Heartbeats and sessions are commits too: they must not keep a waiter beyond its timeout."""
 
     def look_while_somebody_heartbeats() -> bool:
         memory_store.heartbeat("process-1")

@@ -91,8 +91,8 @@ def test_the_walk_needs_no_step_that_is_not_written(operator: Operator) -> None:
     operator.paste(look, IDENTITY_STORE=elsewhere)
 
 
-def test_an_older_store_that_was_put_back_is_revoked_as_a_whole(operator: Operator) -> None:
-    (revoke,) = commands("A store put back by hand")
+def test_a_store_restored_by_hand_is_revoked_as_a_whole(operator: Operator) -> None:
+    (revoke,) = commands("A store restored by hand")
     with operator.installation.serve() as service:
         token = service.json("token", "issue", "--client-id", "admin")["access_token"]
         operator.paste(revoke, IDENTITY_TARGET=service.target)

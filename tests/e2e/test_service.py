@@ -20,9 +20,9 @@ from tests.redis_server import RedisServer
 ROOT = Path(__file__).parents[2]
 
 
-def quickstart(target: str, accounts: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    environ = {f"IDENTITY_{name.upper()}": accounts[name] for name in ("client_secret", "password")}
-    words = ["--client-id", accounts["client_id"], "--username", accounts["username"]]
+def quickstart(target: str, demo: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    environ = {f"IDENTITY_{name.upper()}": demo[name] for name in ("client_secret", "password")}
+    words = ["--client-id", demo["client_id"], "--username", demo["username"]]
     words += ["--audience", "demo-api"]
     return subprocess.run(
         [sys.executable, str(ROOT / "examples/quickstart.py"), "--target", target, *words],
@@ -35,13 +35,13 @@ def quickstart(target: str, accounts: dict[str, str]) -> subprocess.CompletedPro
 
 
 def test_the_first_run_makes_what_it_needs_and_the_second_finds_it(installation: Installation) -> None:
-    accounts = None
+    demo = None
     for _ in range(2):
         with installation.serve("--dev") as service:
             found = json.loads((installation.folder / "var/demo.json").read_text())
-            accounts = accounts or found
-            assert found == accounts
-            done = quickstart(service.target, accounts)
+            demo = demo or found
+            assert found == demo
+            done = quickstart(service.target, demo)
             assert done.returncode == 0, done.stderr
             assert "6. the access token is refused" in done.stdout
             assert service.terminate() == 0

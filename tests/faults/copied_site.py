@@ -45,7 +45,7 @@ _VICTIMS: Final = 40
 
 @dataclass(kw_only=True)
 class CopiedSite:
-    """Stores of both kinds, an administrator, and accounts."""
+    """Stores of both kinds, an administrator, and principals."""
 
     folder: Path
     stack: ExitStack
@@ -74,7 +74,7 @@ class CopiedSite:
         return Installation(self.folder, store, dict(self.environment))
 
     def set_up(self, store: str) -> Installation:
-        """Initialise a store with all accounts."""
+        """Initialise a store with all principals."""
         cheap = {n.removeprefix("IDENTITY_").lower(): int(value) for n, value in CHEAP_PASSWORDS.items()}
         settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
         with open_store_admin(settings) as store_admin:

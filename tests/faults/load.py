@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accounts:
+class Principals:
     """Who signs in, all with one password."""
 
     client_id: str
@@ -54,11 +54,11 @@ class Accounts:
 class Caller:
     """One service process as its callers see it. Tries nothing twice, so that every answer counts."""
 
-    def __init__(self, target: str, process: int, accounts: Accounts, history: History) -> None:
+    def __init__(self, target: str, process: int, principals: Principals, history: History) -> None:
         """The process must be there: from now on it has no excuse for what was revoked before."""
         self.process = process
         self._began = time.monotonic()
-        self._accounts = accounts
+        self._principals = principals
         self._history = history
         self._bearer = ""
         options = ClientOptions(
@@ -87,7 +87,9 @@ class Caller:
         user = None
         if target in ("session", "subject"):
             user = (
-                self._accounts.user if target == "session" else self._accounts.revoked_users[self.process][0]
+                self._principals.user
+                if target == "session"
+                else self._principals.revoked_users[self.process][0]
             )
         tokens = self._issue(user)
         if target != "subject":  # what was not acknowledged may still come into effect, whenever it likes
@@ -105,7 +107,7 @@ class Caller:
 
     def sign_in(self) -> TokenSet:
         """A session of the user of whom nothing is ever revoked by subject."""
-        return self._issue(self._accounts.user)
+        return self._issue(self._principals.user)
 
     def refresh(self, refresh_token: str) -> TokenSet:
         tokens = self._call("refresh", lambda: self._client.refresh(refresh_token))
@@ -155,13 +157,13 @@ class Caller:
         return self._client.verify_batch(requests)
 
     def _issue(self, user: str | None) -> TokenSet:
-        accounts = self._accounts
+        principals = self._principals
         tokens = self._call(
             "issue",
             lambda: (
                 self._client.issue_with_password(user, PASSWORD)
                 if user
-                else self._client.issue_with_secret(accounts.client_id, accounts.client_secret)
+                else self._client.issue_with_secret(principals.client_id, principals.client_secret)
             ),
         )
         self._history.count("issued")
@@ -170,11 +172,11 @@ class Caller:
     def _sign_in_as_administrator(self) -> None:
         """Revoking more than the token that one holds takes a scope; its token outlives the test."""
         if not self._bearer:
-            accounts = self._accounts
+            principals = self._principals
             self._bearer = self._call(
                 "issue",
                 lambda: self._client.issue_with_secret(
-                    accounts.client_id, accounts.client_secret, scopes=["identity.revoke"]
+                    principals.client_id, principals.client_secret, scopes=["identity.revoke"]
                 ),
             ).access_token
 
@@ -189,7 +191,7 @@ class Caller:
             case "session":
                 self._call("revoke", lambda: client.revoke_session(tokens.session_id))
             case _:
-                subject = self._accounts.revoked_users[self.process][1]
+                subject = self._principals.revoked_users[self.process][1]
                 self._call("revoke", lambda: client.revoke_subject(subject))
         self._history.acknowledged(
             Revocation(

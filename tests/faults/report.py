@@ -39,8 +39,8 @@ class Report:
     """Seconds after the end of a fault that such an answer was last given: the time to repair."""
     lost: Sequence[str]
     """What any process ignores in the end, one that has just started among them."""
-    put_back: int
-    """How many facts the store had lost, and the processes have put back."""
+    repaired: int
+    """How many facts the store had lost, and the processes have repaired."""
     recoveries: Sequence[float]
     """Seconds from the end of each fault until every process serves and does everything."""
     counts: Mapping[str, int]
@@ -56,7 +56,7 @@ class Report:
         sys.stdout.write(
             f"\nFAULT {self.fault}: rounds {self.rounds}, revocations {self.revocations}, "
             f"answers {self.answers}, exposed {self.exposures} (until {self.exposed_for:.2f} s after), "
-            f"put back {self.put_back}, lost {len(self.lost)}, signed out {signed_out}, "
+            f"repaired {self.repaired}, lost {len(self.lost)}, signed out {signed_out}, "
             f"recovery median {middle:.2f} s, most {longest:.2f} s\n"
         )
 

@@ -22,7 +22,7 @@ from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation
-from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Accounts, Caller, Load
+from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Caller, Load, Principals
 from tests.faults.report import BACK_WITHIN, Report
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
@@ -73,19 +73,19 @@ class Site:
         self._ports = [reserve_port() for _ in urls]
         self.services: list[Running] = []
         self.callers: list[Caller] = []
-        self._accounts: Accounts | None = None
+        self._principals: Principals | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Initialise the store and start every process."""
-        accounts = self._accounts = _set_up(self.store, len(self._ports))
+        principals = self._principals = _set_up(self.store, len(self._ports))
         with ExitStack() as stack:
             with ThreadPoolExecutor() as pool:
                 starts = [pool.submit(self.start, number) for number in range(len(self._ports))]
             self.services = [start.result() for start in starts]
             stack.callback(self._end)
             for number, service in enumerate(self.services):
-                caller = Caller(service.target, number, accounts, self.history)
+                caller = Caller(service.target, number, principals, self.history)
                 stack.callback(caller.close)
                 self.callers.append(caller)
             yield
@@ -122,10 +122,10 @@ class Site:
             lost += [
                 f"verified on {caller.process}: {known}" for known in _still_verified(caller, revocations)
             ]
-        accounts = self._accounts
-        assert accounts is not None
+        principals = self._principals
+        assert principals is not None
         with self._installations[-1].serve() as service:
-            newcomer = Caller(service.target, len(self.callers), accounts, self.history)
+            newcomer = Caller(service.target, len(self.callers), principals, self.history)
             lost += [f"verified on a new one: {known}" for known in newcomer.verified_of(revocations)]
             sessions = [known for known in revocations if known.refresh_token][-_REFRESHES:]
             lost += [f"refreshed on a new one: {known}" for known in newcomer.refreshed(sessions)]
@@ -141,7 +141,7 @@ class Site:
             longest_exposure=round(history.longest_exposure, 3),
             exposed_for=round(self._exposed_for(), 3),
             lost=lost,
-            put_back=self._put_back(),
+            repaired=self._repaired(),
             recoveries=[round(took, 3) for took in self.recoveries],
             counts=dict(sorted(history.counts.items())),
             mistakes=list(history.mistakes),
@@ -150,7 +150,7 @@ class Site:
         report.publish(folder)
         return report
 
-    def _put_back(self) -> int:
+    def _repaired(self) -> int:
         """What the processes say that the store lacked."""
         lines = [line for process in self._installations[:-1] for line in process.log.splitlines()]
         repairs = [json.loads(line) for line in lines if '"log_repaired"' in line]
@@ -178,7 +178,7 @@ class Site:
                 service.kill()
 
 
-def _set_up(store: str, processes: int) -> Accounts:
+def _set_up(store: str, processes: int) -> Principals:
     """As the command line does it, without starting a process for each step."""
     password = Secret(PASSWORD)
     cheap = {name.removeprefix("IDENTITY_").lower(): int(value) for name, value in CHEAP_PASSWORDS.items()}
@@ -191,7 +191,7 @@ def _set_up(store: str, processes: int) -> Accounts:
         users = [
             create(NewUser(username=name, password=password, audiences=("api",))).record for name in names
         ]
-    return Accounts(
+    return Principals(
         client_id=admin.client_id,
         client_secret=admin.client_secret.reveal(),
         user="ana",

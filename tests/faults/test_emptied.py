@@ -29,5 +29,5 @@ def test_what_was_revoked_stays_revoked_when_redis_was_emptied(start: Start, cut
             single.site.recover()
     report = single.conclude("FLUSHALL" + (", one process cut off" if cut_off else ""), ROUNDS)
     assert report.counts["issue: NO_SIGNING_KEY"] > 0
-    assert report.put_back >= report.revocations // 2
+    assert report.repaired >= report.revocations // 2
     report.require_repaired()

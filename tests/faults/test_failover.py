@@ -110,14 +110,14 @@ def test_nothing_that_replicas_had_is_lost_when_a_silent_primary_comes_back(
 
 @pytest.mark.parametrize("durability", ["local", "replicas:1"])
 @pytest.mark.parametrize("_", ROUNDS)
-def test_what_only_the_old_primary_had_is_put_back_after_the_failover(
+def test_facts_that_only_the_old_primary_had_are_repaired_after_the_failover(
     group: SentinelGroup, tmp_path: Path, durability: str, _: int
 ) -> None:
     """At replicas:1 nothing of it was acknowledged, and so nothing of it may be ignored for a moment."""
     report = fail_over(group, tmp_path, durability, "Sentinel failover, replicas behind", loses=True)
     report.require_repaired()
     if durability == "local":
-        assert report.put_back > 0
+        assert report.repaired > 0
     else:
         assert list(report.first_exposures) == []
 

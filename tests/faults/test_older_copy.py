@@ -1,4 +1,4 @@
-"""An older copy of the store is put back while everything is stopped: it keeps its epoch, not its history.
+"""An older copy of the store is restored while everything is stopped: it keeps its epoch, not its history.
 
 Then everything is revoked, and the log grows past where a watcher had stopped. What survived must learn of
 it: a LocalVerifier, any revision that a watcher ever had, and a process that was only paused.
@@ -36,7 +36,7 @@ from tests.redis_server import RedisServer
 ROUNDS: Final = FULL // 20 or 1
 WATCHERS: Final = 10
 LOST: Final = 5
-"""Entries after the copy; so many more, and one, come after it was put back."""
+"""Entries after the copy; so many more, and one, come after it was restored."""
 PATIENCE: Final = 60.0
 ISSUER: Final = "https://copies.example"
 
@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * ROUNDS)]
 
 @dataclass
 class Site:
-    """One store that is copied and put back as an operator does it by hand, and services on it."""
+    """One store that is copied and restored as an operator does it by hand, and services on it."""
 
     folder: Path
     redis: RedisServer | None
@@ -81,7 +81,7 @@ class Site:
         shutil.rmtree(self.folder / "copy", ignore_errors=True)
         shutil.copytree(self._data, self.folder / "copy")
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Move what is there out of the way: who has it open goes on with it."""
         shutil.rmtree(self.folder / "moved", ignore_errors=True)
         self._data.rename(self.folder / "moved")
@@ -121,7 +121,7 @@ def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Ru
     """
     service.kill()
     with site.store_stopped():
-        site.put_back()
+        site.restore()
     after = site.serve()
     with site.caller(after) as caller:
         if everything:
@@ -157,7 +157,7 @@ def outcome(verifier: LocalVerifier, token: str) -> str:
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
 def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, everything: bool) -> None:
     store = "SQLite" if site.redis is None else "Redis"
-    tally = Tally(scenario=f"older copy put back, LocalVerifiers that survive, {store}", rounds=ROUNDS)
+    tally = Tally(scenario=f"older copy restored, LocalVerifiers that survive, {store}", rounds=ROUNDS)
     with ExitStack() as stack:
         stack.callback(tally.publish)
         proxy = Proxy(1)
@@ -216,14 +216,14 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
         seen = [f"{epoch}.0.-", of_both, *lost, *older, f"{epoch}.0"]
         after = history_is_replaced(site, service, everything=True)
     store = "SQLite" if site.redis is None else "Redis"
-    tally = Tally(scenario=f"older copy put back, every revision a watcher ever had, {store}")
+    tally = Tally(scenario=f"older copy restored, every revision a watcher ever had, {store}")
     tally.revoked(1)
     with after, TrustClient(after.target) as client, after.client() as verifying:
         for revision in seen:
             raised = [
                 revocation
-                for news in told(client, revision)
-                for revocation in news.revocations
+                for event in told(client, revision)
+                for revocation in event.revocations
                 if isinstance(revocation, GenerationRaised)
             ]
             assert [(raise_.principal, raise_.number) for raise_ in raised] == [("*", 1)], revision
@@ -240,7 +240,7 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
 def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
     site: Site, everything: bool
 ) -> None:
-    """On Redis it also puts back what it remembers; a file of SQLite that was replaced asks for a restart."""
+    """On Redis it also repairs what it remembers; a file of SQLite that was replaced asks for a restart."""
     history_is_lost_later(site)
     with site.serve() as paused, site.caller(paused) as caller:
         token = site.issue(caller)
@@ -272,9 +272,9 @@ def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
 def told(client: TrustClient, resume_after: str) -> list[WatchEvent]:
     """What a watcher is told up to the first heartbeat."""
     found = []
-    for news in client.watch(resume_after=resume_after):
-        found.append(news)
-        if news.revision and news.time is not None:
+    for event in client.watch(resume_after=resume_after):
+        found.append(event)
+        if event.revision and event.time is not None:
             break
     return found
 

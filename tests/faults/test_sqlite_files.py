@@ -123,7 +123,7 @@ def test_a_file_that_another_was_copied_over_is_unavailable_by_name_or_has_every
 ) -> None:
     """`cp old.db live.db`: the same file with other content, which SQLite itself does not notice.
 
-    If what lies there then is whole by chance, the process finds an older log and puts back what it knows.
+    If what lies there then is whole by chance, the process finds an older log and repairs what it knows.
     """
     file = tmp_path / "identity.db"
     old = file.read_bytes()

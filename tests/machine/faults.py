@@ -144,7 +144,7 @@ class Machine(Clients):
         back=BACK,
         heals=HEALS,
     )
-    def put_an_older_copy_back(
+    def restore_an_older_copy(
         self,
         copies: bool,
         stopped: bool,
@@ -167,9 +167,9 @@ class Machine(Clients):
         if stopped:
             for process in works:
                 process.stop()
-        site.target.put_copy_back()
+        site.target.restore_copy()
         if before[:3] != site.target.head()[:3]:
-            site.took["older copy put back" + (" while stopped" if stopped else "")] += 1
+            site.took["older copy restored" + (" while stopped" if stopped else "")] += 1
         site.note_losses()
         site.note_lost_keys()
         if stopped:
@@ -199,7 +199,7 @@ class Machine(Clients):
         self._work(works)
         if what == "generations":
             # A process that raises one anew before it has read of the first raise counts it twice: a start is
-            # refused then, until the store is put back as a whole. That takes both within one heartbeat.
+            # refused then, until the store is restored as a whole. That takes both within one heartbeat.
             self.site.heartbeat_all()
         with self._damage(when) as done:
             done += self._delete_entries(begin, size) if what == "entries" else self._delete_one(what, which)

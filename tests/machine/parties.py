@@ -34,7 +34,7 @@ PASSWORDS: Final = open_hasher(settings_for_tests())
 
 
 @dataclass(kw_only=True)
-class Accounts:
+class Principals:
     """The principals, and what they prove themselves with."""
 
     credentials: dict[str, token_pb2.Credential]
@@ -58,15 +58,15 @@ class Parties:
         self.facts: list[Fact] = []
         self.took = Counter[str]()
         self.records_missing = False
-        """Whether a record was deleted behind the back of the service, and not put back yet."""
+        """Whether a record was deleted without the service, and not restored yet."""
         self.step = 0
         self._read: dict[Party, int] = {}
         """In which step each process has read the log to its end."""
         self._cleanup = ExitStack()
 
     def begin(self, *settings: Mapping[str, object]) -> None:
-        """Initialise the store, make the accounts, and start everything."""
-        self.accounts = self._make_accounts()
+        """Initialise the store, make the principals, and start everything."""
+        self.principals = self._make_principals()
         for process, own in zip(self.processes, settings, strict=True):
             process.settings = dict(own)
             self.start(process)
@@ -79,7 +79,7 @@ class Parties:
             process.stop()
         self.target.close()
 
-    def _make_accounts(self) -> Accounts:
+    def _make_principals(self) -> Principals:
         settings = settings_for_tests()
         store = self.target.open(self.clocks["A"], self.event_log)
         administrator = store_administration(store, PASSWORDS, self.clocks["A"], settings.issuer)
@@ -107,7 +107,7 @@ class Parties:
         credentials["user"] = password("ana")
         principals["user"] = (EVERYONE, user.record.user_id, FIRST_PARTY_CLIENT)
         store.close()
-        return Accounts(credentials=credentials, principals=principals)
+        return Principals(credentials=credentials, principals=principals)
 
     # Time and processes
 
@@ -204,7 +204,7 @@ class Parties:
                 fact.known = {self.local.identity} if self.local.remembers(fact) else set()
 
     def note_lost_keys(self) -> None:
-        """After an older copy was put back: what was signed with a key that is not in it is good no more."""
+        """Note that tokens are refused whose key is not in the older copy that was restored."""
         held = self.target.key_ids()
         for token in self.tokens:
             token.doubtful |= token.key_id not in held

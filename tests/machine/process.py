@@ -146,7 +146,7 @@ class Process:
         self._running.close()
 
     def heartbeat(self) -> bool:
-        """One heartbeat, then the upkeep; returns whether the heartbeat was confirmed."""
+        """Have one heartbeat, then maintain log and keys; return whether the heartbeat was confirmed."""
         try:
             self.replica.heartbeat(self.service._follower._process)
         except UnavailableError as error:

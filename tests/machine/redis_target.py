@@ -1,4 +1,4 @@
-"""Redis as the target of faults: keys are deleted, an older copy put back, the server reconfigured."""
+"""Redis as the target of faults: keys are deleted, an older copy restored, the server reconfigured."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -115,7 +115,7 @@ class RedisTarget:
             self._client.delete(name)
         return name
 
-    def put_back_deleted(self, kinds: Sequence[str]) -> None:
+    def restore_deleted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
             for key, (type_, value) in self._deleted.get(kind, {}).items():
                 if type_ == b"string":
@@ -135,7 +135,7 @@ class RedisTarget:
             for key in self._client.scan_iter()
         }
 
-    def put_copy_back(self) -> None:
+    def restore_copy(self) -> None:
         """In one step, under whatever runs."""
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.flushall()

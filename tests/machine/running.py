@@ -26,7 +26,7 @@ ON_EACH_STORE: Final = {
     "pause",
     "stop",
     "trim",
-    "older copy put back while stopped",
+    "older copy restored while stopped",
     "entries deleted",
     *(f"deleted: {kind}" for kind in ("what denies", "head or log", "generations", "record", "other")),
     *(

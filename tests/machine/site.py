@@ -122,15 +122,15 @@ class Site(Calls):
         self.settle()
         try:
             self.start(process)
-            self.took["start after others put back"] += 1
+            self.took["start after a repair by others"] += 1
         except (StoreDamagedError, StoreUninitializedError):
-            self.target.put_back_deleted(("head", "generations"))
+            self.target.restore_deleted(("head", "generations"))
             self.start(process)
 
     def heal(self) -> None:
         """Undo every fault that can be undone."""
         self.target.mend()
-        self.put_back_records()
+        self.restore_deleted_records()
         for name, clock in self.clocks.items():
             if clock.error:
                 self.took[f"clock set right: {name}"] += 1
@@ -157,11 +157,11 @@ class Site(Calls):
         process.paused = False
         self.check()
 
-    def put_back_records(self) -> None:
-        """Put back what was deleted of the directory; a process reads it when it starts."""
+    def restore_deleted_records(self) -> None:
+        """Restore the deleted records; a process reads it when it starts."""
         if not self.records_missing:
             return
-        self.target.put_back_deleted(RECORDS)
+        self.target.restore_deleted(RECORDS)
         self.records_missing = False
         for process in self.processes:
             if process.runs:

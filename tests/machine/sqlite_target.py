@@ -99,7 +99,7 @@ class SqliteTarget:
             connection.commit()
         return str(chosen[0][0])
 
-    def put_back_deleted(self, kinds: Sequence[str]) -> None:
+    def restore_deleted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
             for table, columns, row in self._deleted.get(kind, []):
                 marks = ", ".join("?" for _ in columns)
@@ -118,7 +118,7 @@ class SqliteTarget:
         ):
             source.backup(destination)
 
-    def put_copy_back(self) -> None:
+    def restore_copy(self) -> None:
         """Move what is there out of the way, while no process works."""
         self._moved += 1
         self.path.parent.rename(self._folder / f"moved-{self._moved}")

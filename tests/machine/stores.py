@@ -86,13 +86,13 @@ class Target(Protocol):
     def delete(self, kind: str, which: int) -> str:
         """Delete one key or row of a kind; returns its name, or "" if there is none."""
 
-    def put_back_deleted(self, kinds: Sequence[str]) -> None:
-        """Put back what was deleted of these kinds and is still absent."""
+    def restore_deleted(self, kinds: Sequence[str]) -> None:
+        """Restore the deleted keys of these kinds that are still absent."""
 
     def copy(self) -> None:
         """Keep a copy of everything."""
 
-    def put_copy_back(self) -> None: ...
+    def restore_copy(self) -> None: ...
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
         """Break what keeps acknowledged writes, while process `which` works; returns what took effect."""

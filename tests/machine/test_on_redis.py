@@ -8,7 +8,7 @@ from tests.redis_server import RedisServer
 
 ON_REDIS: Final = {
     "clock: store",
-    "older copy put back",
+    "older copy restored",
     "crash of everything",
     *(f"set up wrongly: {name}" for name in WRONG),
 }

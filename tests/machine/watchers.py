@@ -134,14 +134,14 @@ class Resumer:
         """
         state, restarted, told_at = _copied(self._known[revision]), False, self._told_at[revision]
         with TrustClient(process.target) as client:
-            for news in client.watch(revision):
-                if news.restarted:
+            for event in client.watch(revision):
+                if event.restarted:
                     restarted, told_at = True, 0.0
-                state.fold(news)
+                state.fold(event)
                 told_at = max(told_at, process.clock.unix())
                 if state.complete:
                     self._known[state.revision], self._told_at[state.revision] = _copied(state), told_at
-                if news.time is not None and state.complete:
+                if event.time is not None and state.complete:
                     break
         return restarted, list(_missing(process, state, told_at))
 

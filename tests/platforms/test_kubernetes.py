@@ -19,7 +19,7 @@ from tests.platforms.signing_in import outcome
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World
 
-ACCOUNT = "billing:reports"
+SERVICE_ACCOUNT = "billing:reports"
 POD_TOKEN = "the.pod.token"
 PAST_THE_FLOOR = 11.0
 """Seconds after which an issuer may be asked again."""
@@ -71,7 +71,9 @@ def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object]
     servers = [cluster.entry() for cluster in clusters] if entries is None else entries
     world = start_world(jwks_servers=servers)
     world.new_client(public=True)
-    rule = TrustRule(claims={"sub": f"system:serviceaccount:{ACCOUNT}"}, client_id=PrincipalId("reports"))
+    rule = TrustRule(
+        claims={"sub": f"system:serviceaccount:{SERVICE_ACCOUNT}"}, client_id=PrincipalId("reports")
+    )
     for cluster in clusters:
         issuer = TrustedIssuer(issuer=cluster.server.issuer, jwks_uri=cluster.server.url, rules=(rule,))
         world.store_admin.administrator.issuers.create(issuer)
@@ -81,7 +83,7 @@ def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object]
 
 def attempt(world: World, cluster: Cluster, **claims: Any) -> str:
     """The reason of the refusal of a pod's token, or "" where it proves the client."""
-    jwt = cluster.server.token(world.clock.now(), ACCOUNT, audience="identity-service", **claims)
+    jwt = cluster.server.token(world.clock.now(), SERVICE_ACCOUNT, audience="identity-service", **claims)
     return outcome(world, jwt)
 
 

@@ -21,7 +21,7 @@ from tests.rpc.administrator import Administrator
 from tests.rpc.clocks import SharedClock, ShiftedClock
 from tests.rpc.engines import EnvoyHost
 from tests.rpc.envoy_inside import StoreAddress
-from tests.rpc.world import Account, World, client_secret, staleness_of
+from tests.rpc.world import Principal, World, client_secret, staleness_of
 from tests.tls import Certifier
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
@@ -35,7 +35,7 @@ StartWorld = Callable[..., World]
 
 
 def settings_for_tests(**changes: object) -> Settings:
-    """Cheap passwords and quick beats, and patience with a busy machine; all else as in production."""
+    """Cheap passwords and quick heartbeats, and patience with a busy machine; all else as in production."""
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "master_key": MASTER_KEY,
@@ -81,13 +81,13 @@ def running(
 
 def new_store_admin(
     settings: Settings, store: CopyableStore, clock: ShiftedClock
-) -> tuple[StoreAdmin, Account]:
-    """A virgin store, initialised; its office and its first administrator."""
+) -> tuple[StoreAdmin, Principal]:
+    """Initialise an empty store; return its administration and its first administrator."""
     administrator = store_administration(store, open_hasher(settings), clock, settings.issuer)
     store_admin = StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock)
     made = store_admin.initialise()
     credential = client_secret(made.client_id, made.client_secret.reveal())
-    return store_admin, Account(id=made.client_id, credential=credential)
+    return store_admin, Principal(id=made.client_id, credential=credential)
 
 
 def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:

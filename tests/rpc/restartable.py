@@ -17,7 +17,7 @@ from identity_service.composition.wiring import store_administration
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.settings import Settings
-from tests.rpc.world import Account, ShiftedClock, World, client_secret, staleness_of
+from tests.rpc.world import Principal, ShiftedClock, World, client_secret, staleness_of
 
 LOCAL: Final = ("close", "adopt", "wait")
 """What of a store works without reaching it."""
@@ -95,7 +95,7 @@ class Restartable:
         self.clock = ShiftedClock(still_at=start) if like is None else like.clock
         self._settings = settings
         self._open_store = open_store
-        self._admin: Account | None = None if like is None else like._admin
+        self._admin: Principal | None = None if like is None else like._admin
         self._running = ExitStack()
 
     def start(self) -> None:
@@ -131,7 +131,7 @@ class Restartable:
             self._running = cleanup.pop_all()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and the process forget what need not be denied any more, as at each beat."""
+        """Let time pass, and the process forget what need not be denied any more, as at each heartbeat."""
         self.clock.advance(seconds=seconds)
         self.world.service._replica.heartbeat("a test")
 
@@ -140,6 +140,6 @@ class Restartable:
         self._running.close()
 
 
-def _initialise(store_admin: StoreAdmin) -> Account:
+def _initialise(store_admin: StoreAdmin) -> Principal:
     made = store_admin.initialise()
-    return Account(id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal()))
+    return Principal(id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal()))

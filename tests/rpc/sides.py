@@ -135,7 +135,7 @@ class TwoSides(RuleBasedStateMachine):
         return expected
 
     def _revoke(self, lost: bool, *, may_be_moot: bool = False, as_admin: bool = True, **target: Any) -> bool:
-        """Whether it took effect: acknowledged, or owed to the store; but not where the process is stale."""
+        """Revoke; return whether it took effect, confirmed or not: it has none if the process is stale."""
         if as_admin and self.trouble != STALE:
             self.parties.renew_admin_token(self.world)
         with self.place.store.losing_replies(lost):

@@ -12,7 +12,7 @@ from identity_service.domain.secrets import stored
 from identity_service.jose.keys import generate
 from identityapi.v1 import principal_pb2
 from tests.rpc.administrator import Administrator, events, fails
-from tests.rpc.world import API, Account, World, client_secret, password
+from tests.rpc.world import API, Principal, World, client_secret, password
 
 CREDENTIALS = principal_pb2.GRANT_CLIENT_CREDENTIALS
 PASSWORD = principal_pb2.GRANT_PASSWORD
@@ -36,9 +36,9 @@ def get(admin: Administrator, client_id: str = "reports") -> principal_pb2.Clien
     return found
 
 
-def account(made: Any) -> Account:
+def principal(made: Any) -> Principal:
     client_id = made.client.client_id
-    return Account(id=client_id, credential=client_secret(client_id, made.client_secret))
+    return Principal(id=client_id, credential=client_secret(client_id, made.client_secret))
 
 
 def test_a_client_is_made_with_all_that_was_asked_for(world: World, admin: Administrator) -> None:
@@ -80,7 +80,7 @@ def test_a_client_that_was_made_gets_tokens_with_its_secret_and_only_the_default
 ) -> None:
     made = create(admin)
 
-    assert world.reason(world.issue(account(made)).access_token) == ""
+    assert world.reason(world.issue(principal(made)).access_token) == ""
     assert list(made.client.grants) == [CREDENTIALS]
 
 
@@ -225,7 +225,7 @@ def test_a_star_changes_all_fields_and_no_secret(world: World, admin: Administra
     changed = update(admin, "*", scopes=["write"], audiences=[API], grants=[CREDENTIALS])
 
     assert (changed.display_name, list(changed.scopes)) == ("", ["write"])
-    assert list(world.issue(account(made)).scopes) == ["write"]
+    assert list(world.issue(principal(made)).scopes) == ["write"]
 
 
 @pytest.mark.parametrize(
@@ -336,30 +336,32 @@ def test_disabling_a_client_ends_what_was_issued_to_it_and_through_it(
 ) -> None:
     made = create(admin, grants=[CREDENTIALS, PASSWORD, REFRESH], scopes=["*"], audiences=[API])
     world.new_user()
-    own = world.issue(account(made))
+    own = world.issue(principal(made))
     through = world.issue(
-        Account(id="", credential=password("ana", client_id="reports", secret=made.client_secret))
+        Principal(id="", credential=password("ana", client_id="reports", secret=made.client_secret))
     )
 
     update(admin, "disabled", disabled=True)
 
     assert world.reason(own.access_token) == "REVOKED"
     assert world.reason(through.access_token) == "REVOKED"
-    refresh = fails(lambda: world.refresh(through.refresh_token, client_credential=account(made).credential))
+    refresh = fails(
+        lambda: world.refresh(through.refresh_token, client_credential=principal(made).credential)
+    )
     assert refresh.reason in {"CREDENTIAL_REFUSED", "SESSION_ENDED"}
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
 def test_a_client_that_is_let_in_again_gets_tokens_and_its_old_ones_stay_refused(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin)
-    before = world.issue(account(made)).access_token
+    before = world.issue(principal(made)).access_token
     update(admin, "disabled", disabled=True)
 
     update(admin, "disabled")
 
-    assert world.reason(world.issue(account(made)).access_token) == ""
+    assert world.reason(world.issue(principal(made)).access_token) == ""
     assert world.reason(before) == "REVOKED"
 
 
@@ -374,7 +376,7 @@ def test_changing_a_disabled_client_raises_nothing_again(world: World, admin: Ad
 
 
 def test_other_changes_of_a_client_end_nothing(world: World, admin: Administrator) -> None:
-    token = world.issue(account(create(admin))).access_token
+    token = world.issue(principal(create(admin))).access_token
 
     update(admin, "scopes", "display_name", scopes=["write"])
 
@@ -383,13 +385,13 @@ def test_other_changes_of_a_client_end_nothing(world: World, admin: Administrato
 
 def test_deleting_a_client_ends_its_tokens_and_says_where(world: World, admin: Administrator) -> None:
     made = create(admin)
-    token = world.issue(account(made)).access_token
+    token = world.issue(principal(made)).access_token
 
     revision = admin.call("DeleteClient", client_id="reports").revision
 
     assert world.reason(token) == "REVOKED"
     assert world.reason(token, at_least_revision=revision) == "REVOKED"
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
 def test_an_administrator_cannot_lock_itself_out(world: World, admin: Administrator) -> None:
@@ -406,13 +408,13 @@ def test_an_administrator_cannot_lock_itself_out(world: World, admin: Administra
 
 def test_a_rotated_secret_replaces_the_old_one_at_once(world: World, admin: Administrator) -> None:
     made = create(admin)
-    token = world.issue(account(made)).access_token
+    token = world.issue(principal(made)).access_token
 
     rotated = admin.call("RotateClientSecret", client_id="reports")
 
     assert rotated.client_secret != made.client_secret
-    assert world.issue(account(rotated)).access_token
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert world.issue(principal(rotated)).access_token
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
     assert world.reason(token) == ""
     assert len(rotated.client.secrets) == 1
 
@@ -422,12 +424,12 @@ def test_with_an_overlap_both_secrets_work_until_it_is_over(world: World, admin:
 
     rotated = admin.call("RotateClientSecret", client_id="reports", overlap={"seconds": 60})
 
-    assert world.issue(account(made)).access_token
-    assert world.issue(account(rotated)).access_token
+    assert world.issue(principal(made)).access_token
+    assert world.issue(principal(rotated)).access_token
     assert [secret.HasField("expire_time") for secret in rotated.client.secrets] == [False, True]
     world.clock.advance(seconds=61)
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
-    assert world.issue(account(rotated)).access_token
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
+    assert world.issue(principal(rotated)).access_token
 
 
 def test_an_overlap_lengthens_the_life_of_no_secret(world: World, admin: Administrator) -> None:
@@ -437,11 +439,11 @@ def test_an_overlap_lengthens_the_life_of_no_secret(world: World, admin: Adminis
 
     world.clock.advance(seconds=61)
 
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
 def test_rotating_with_revoke_ends_what_was_issued(world: World, admin: Administrator) -> None:
-    token = world.issue(account(create(admin))).access_token
+    token = world.issue(principal(create(admin))).access_token
 
     admin.call("RotateClientSecret", client_id="reports", revoke=True)
 

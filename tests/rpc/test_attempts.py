@@ -56,7 +56,7 @@ def test_of_sixty_wrong_passwords_at_once_the_free_ones_are_checked(world: World
 
     found = at_once(world, [wrong(number) for number in range(60)])
 
-    assert found[CHECKED] == world.settings.attempts_per_account
+    assert found[CHECKED] == world.settings.attempts_per_username
     assert set(found) <= {CHECKED, *REFUSED_UNCHECKED}
     assert found["TOO_MANY_ATTEMPTS"]
 
@@ -90,7 +90,7 @@ def test_the_right_password_twenty_times_at_once_gets_in_each_time(world: World)
 def test_wrong_ones_among_the_right_get_no_more_checks_than_are_free(world: World) -> None:
     """A success forgets only the failures from before it began: at most the free ones between two of them."""
     world.new_user()
-    free = world.settings.attempts_per_account
+    free = world.settings.attempts_per_username
     for _ in range(free - 1):
         assert at_once(world, [wrong(0)]) == {CHECKED: 1}
 
@@ -100,7 +100,7 @@ def test_wrong_ones_among_the_right_get_no_more_checks_than_are_free(world: Worl
     assert found[CHECKED] == free if found[""] else found[CHECKED] == 1
 
 
-def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_are_free_there(
+def test_of_many_usernames_tried_at_once_from_one_address_as_many_are_checked_as_are_free_there(
     start_world: StartWorld,
 ) -> None:
     world = start_world(attempts_per_peer=7)
@@ -108,7 +108,7 @@ def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_
     found = at_once(world, [wrong(0, f"user{number}") for number in range(60)])
 
     assert found[CHECKED] == 7
-    # What the address refused left nothing behind at the accounts.
+    # What the address refused left nothing behind at the principals.
     assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
 
 
@@ -129,6 +129,6 @@ def test_processes_on_one_store_check_no_more_together(
         world.new_user()
 
         found = at_once(world, [wrong(number) for number in range(60)], stubs)
-        assert found[CHECKED] == settings.attempts_per_account
+        assert found[CHECKED] == settings.attempts_per_username
         world.clock.advance(seconds=1)
         assert at_once(world, [password("ana")] * 20, stubs) == {"": 20}

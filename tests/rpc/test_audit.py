@@ -24,7 +24,7 @@ from identityapi.v1 import audit_pb2, token_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.patience import PATIENCE, until
 from tests.redis_server import RedisServer
-from tests.rpc.world import PASSWORD, Account, World, bearer, failure, password
+from tests.rpc.world import PASSWORD, Principal, World, bearer, failure, password
 
 DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
 
@@ -107,9 +107,9 @@ def test_a_sign_in_and_its_refresh_leave_events_of_the_session(world: World, des
 
 
 @STORING_TRAFFIC
-def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, desk: Desk) -> None:
+def test_a_refused_sign_in_names_the_principal_to_the_operator_only(world: World, desk: Desk) -> None:
     user = world.new_user("ana")
-    wrong = Account(id="", credential=password("ana", "a wrong password"))
+    wrong = Principal(id="", credential=password("ana", "a wrong password"))
     said = fails(lambda: world.issue(wrong))
 
     event = desk.last("issue_refused")
@@ -123,7 +123,7 @@ def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, 
 @STORING_TRAFFIC
 def test_a_username_that_nobody_has_is_not_kept_since_it_may_be_a_password(world: World, desk: Desk) -> None:
     slip = "hunter2-typed-too-early"
-    fails(lambda: world.issue(Account(id="", credential=password(slip, PASSWORD))))
+    fails(lambda: world.issue(Principal(id="", credential=password(slip, PASSWORD))))
 
     event = desk.last("issue_refused")
 
@@ -361,7 +361,7 @@ def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(world: Worl
     fails(lambda: stranger.ListClients(admin_pb.ListClientsRequest()))
     fails(lambda: world.refresh("no refresh token"))
     world.issue(world.new_client("reports"))
-    old = world.issue(Account(id=world.new_user().id, credential=signed_in_through(portal))).refresh_token
+    old = world.issue(Principal(id=world.new_user().id, credential=signed_in_through(portal))).refresh_token
     newer = world.refresh(old, client_credential=portal.credential).refresh_token
     world.refresh(newer, client_credential=portal.credential)
     world.clock.advance(seconds=61)
@@ -374,7 +374,7 @@ def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(world: Worl
     assert {type_ for type_ in types if type_.kind is AuditKind.TRAFFIC} == set()
 
 
-def signed_in_through(app: Account) -> token_pb2.Credential:
+def signed_in_through(app: Principal) -> token_pb2.Credential:
     return password("ana", client_id=app.id, secret=app.credential.client_secret.client_secret)
 
 

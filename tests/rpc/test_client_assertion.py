@@ -23,7 +23,7 @@ from identityapi.v1 import token_pb2
 from tests.jwts import PartyKey, assertion_claims, encode
 from tests.patience import until
 from tests.rpc.conftest import StartWorld
-from tests.rpc.world import Account, World, failure, password
+from tests.rpc.world import Principal, World, failure, password
 
 KEYS = {algorithm: PartyKey.make(algorithm, f"key-{algorithm}") for algorithm in ISSUER_ALGORITHMS}
 KEY = KEYS["ES256"]
@@ -41,7 +41,7 @@ def one(start_world: StartWorld) -> World:
     return world
 
 
-def new_key_client(world: World, client_id: str = "reports", **changes: object) -> Account:
+def new_key_client(world: World, client_id: str = "reports", **changes: object) -> Principal:
     keys = tuple(key.public_jwk for key in KEYS.values())
     return world.new_client(client_id, public=True, **({"public_keys": keys} | changes))
 
@@ -272,7 +272,7 @@ def test_a_forgery_does_not_use_up_an_id(one: World) -> None:
 
 
 def test_a_disabled_client_proves_nothing(one: World) -> None:
-    one.disable_client(Account(id="reports", credential=token_pb2.Credential()))
+    one.disable_client(Principal(id="reports", credential=token_pb2.Credential()))
     one.verify("x", strong=True)
 
     assert refusal(one, KEY.jwt(claims(one))) == "CREDENTIAL_REFUSED"

@@ -21,7 +21,7 @@ from tests.patience import until
 from tests.rpc.administrator import Administrator
 from tests.rpc.keys import keys, look_after, published
 from tests.rpc.shop import Shop
-from tests.rpc.world import API, Account, World, bearer, failure
+from tests.rpc.world import API, Principal, World, bearer, failure
 
 SERVICE = token_pb2.TOKEN_ENCRYPTION_SERVICE
 AUDIENCE = token_pb2.TOKEN_ENCRYPTION_AUDIENCE
@@ -34,7 +34,7 @@ def header(token: str) -> dict[str, Any]:
     return found
 
 
-def new_audience(world: World, key: DecryptionKey = API_KEY, client_id: str = API) -> Account:
+def new_audience(world: World, key: DecryptionKey = API_KEY, client_id: str = API) -> Principal:
     """The client that receives tokens for the audience of its name."""
     return world.new_client(client_id, encryption_key=key.public_jwk())
 
@@ -44,10 +44,10 @@ def set_key(world: World, key: str | None, client_id: str = API) -> None:
     world.store_admin.administrator.clients.update(wanted, ["encryption_key"])
 
 
-def not_possible(world: World, account: Account, **wanted: Any) -> str:
+def not_possible(world: World, principal: Principal, **wanted: Any) -> str:
     """Why a token cannot be encrypted to its audience."""
     with pytest.raises(grpc.RpcError) as error:
-        world.issue(account, encryption=AUDIENCE, **wanted)
+        world.issue(principal, encryption=AUDIENCE, **wanted)
     found = failure(error.value)
     assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ENCRYPTION_NOT_POSSIBLE")
     return found.fields["encryption"]
@@ -196,17 +196,17 @@ def test_a_key_that_is_no_longer_in_use_opens_what_it_was_used_for(world: World)
 
 
 def test_a_store_from_before_there_was_encryption_gets_its_key(world: World) -> None:
-    account = world.new_client()
+    principal = world.new_client()
     for key_id in keys(world, ENCRYPT):
         world.store.delete(RecordKind.KEY, key_id)
     until(lambda: not keys(world, ENCRYPT))
     with pytest.raises(grpc.RpcError) as error:
-        world.issue(account, encryption=SERVICE)
+        world.issue(principal, encryption=SERVICE)
     assert failure(error.value).code is grpc.StatusCode.UNAVAILABLE
 
     look_after(world)
 
-    assert world.reason(world.issue(account, encryption=SERVICE).access_token) == ""
+    assert world.reason(world.issue(principal, encryption=SERVICE).access_token) == ""
 
 
 def test_a_key_is_forgotten_once_nothing_lives_that_it_opens(world: World) -> None:
@@ -318,10 +318,10 @@ def test_a_token_to_an_audience_needs_its_key(world: World) -> None:
     until(lambda: "no client of that id has" in _why_not(world, client))
 
 
-def _why_not(world: World, account: Account) -> str:
+def _why_not(world: World, principal: Principal) -> str:
     """Why not, or "": another thread hears of the change a moment later."""
     try:
-        world.issue(account, encryption=AUDIENCE)
+        world.issue(principal, encryption=AUDIENCE)
     except grpc.RpcError as error:
         return failure(error).fields["encryption"]
     return ""

@@ -12,7 +12,7 @@ from identityapi.v1 import token_pb2
 from tests.patience import until
 from tests.rpc.administrator import SERVICE, Administrator, events, fails
 from tests.rpc.shop import EXCHANGES, ORDERS_API, STOCK_API, Shop
-from tests.rpc.world import Account, World
+from tests.rpc.world import Principal, World
 
 
 @pytest.fixture
@@ -224,11 +224,11 @@ REFUSED: Final[dict[str, tuple[str, str, Callable[[Shop], object]]]] = {
 }
 
 
-def wrong(account: Account) -> Account:
+def wrong(principal: Principal) -> Principal:
     credential = token_pb2.Credential()
-    credential.CopyFrom(account.credential)
+    credential.CopyFrom(principal.credential)
     credential.client_secret.client_secret = "idcs_wrong"
-    return Account(id=account.id, credential=credential)
+    return Principal(id=principal.id, credential=credential)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -80,7 +80,7 @@ def test_extra_claims_come_back_from_verify(world: World) -> None:
         "deep": {"er": {}},
     }
 
-    tokens = world.stub.Issue(_issue_request("", account=world.new_client().credential, claims=claims))
+    tokens = world.stub.Issue(_issue_request("", principal=world.new_client().credential, claims=claims))
     said = world.verify(tokens.token_set.access_token).verified
 
     assert dict(said.claims) == dict(_struct(claims))
@@ -113,10 +113,10 @@ def test_a_confidential_client_must_show_its_secret_with_the_password(world: Wor
     world.new_user()
 
     right = password("ana", client_id=portal.id, secret=secret)
-    assert world.stub.Issue(_issue_request("", account=right)).token_set.refresh_token
+    assert world.stub.Issue(_issue_request("", principal=right)).token_set.refresh_token
     for wrong in ("", secret + "x"):
         with pytest.raises(grpc.RpcError) as refused:
-            world.stub.Issue(_issue_request("", account=password("ana", client_id=portal.id, secret=wrong)))
+            world.stub.Issue(_issue_request("", principal=password("ana", client_id=portal.id, secret=wrong)))
         assert failure(refused.value).reason == "CREDENTIAL_REFUSED"
 
 
@@ -140,11 +140,11 @@ def _await_change(world: World) -> None:
 def _issue_request(
     username: str,
     *,
-    account: token_pb2.Credential | None = None,
+    principal: token_pb2.Credential | None = None,
     client_id: str = "",
     claims: dict[str, Any] | None = None,
 ) -> pb.IssueRequest:
-    request = pb.IssueRequest(credential=account or password(username, client_id=client_id))
+    request = pb.IssueRequest(credential=principal or password(username, client_id=client_id))
     if claims is not None:
         request.claims.update(claims)
     return request

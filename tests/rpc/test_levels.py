@@ -16,9 +16,9 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.rpc.shop import STOCK_API, Shop
-from tests.rpc.world import API, Account, World, failure
+from tests.rpc.world import API, Principal, World, failure
 
-Revoke = Callable[[World, token_pb2.TokenSet, Account, Account], object]
+Revoke = Callable[[World, token_pb2.TokenSet, Principal, Principal], object]
 
 LEVELS: dict[str, Revoke] = {
     "token": lambda world, tokens, *_: world.revoke(token=tokens.access_token),
@@ -37,7 +37,7 @@ class SignIn:
     """What one person was given through one client."""
 
     tokens: token_pb2.TokenSet
-    app: Account
+    app: Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Tried:
             ),
         }
 
-    def sign_in(self, user: Account, app: Account) -> SignIn:
+    def sign_in(self, user: Principal, app: Principal) -> SignIn:
         credential = token_pb2.Credential()
         credential.CopyFrom(user.credential)
         credential.password.client_id = app.id
@@ -200,7 +200,7 @@ class Delegated:
             ),
         }
 
-    def acted_for(self, held: token_pb2.TokenSet, *, by: Account, through: Account) -> token_pb2.TokenSet:
+    def acted_for(self, held: token_pb2.TokenSet, *, by: Principal, through: Principal) -> token_pb2.TokenSet:
         acting = self.shop.sign_in(by, through, STOCK_API).access_token
         return self.shop.exchange(held.access_token, self.shop.stock, actor_token=acting)
 

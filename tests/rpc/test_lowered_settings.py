@@ -30,7 +30,7 @@ HOUR, DAY = 3600, 86_400
 
 @pytest.fixture(params=STORES)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Starts a process with other settings on one store; `like` = it shares that one's accounts."""
+    """Starts a process with other settings on one store; `like` = it shares that one's principals."""
     store = address(request.param, tmp_path, request)
     with ExitStack() as cleanup:
 

@@ -33,8 +33,8 @@ def refusal(call: Callable[[], object]) -> Failure:
 
 def test_every_call_says_where_the_store_went_until_the_fence_is_lifted(process: Restartable) -> None:
     world = process.world
-    account = world.new_client()
-    issued, admin = world.issue(account), world.admin_token()
+    principal = world.new_client()
+    issued, admin = world.issue(principal), world.admin_token()
     process.store.copying.fence(FENCE)
 
     revoked = refusal(lambda: world.revoke(admin, token_id=issued.token_id))

@@ -115,11 +115,11 @@ def test_a_certificate_whose_names_are_of_two_clients_proves_neither(
 def test_a_client_that_is_disabled_is_proven_by_no_certificate(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
-    account = mutual.new_client(certificates=(SPIFFE,), scopes=("identity.verify",))
+    principal = mutual.new_client(certificates=(SPIFFE,), scopes=("identity.verify",))
     connected = connect(certifier.client("c", SPIFFE))
     assert caller(connected) == ""
 
-    mutual.disable_client(account)
+    mutual.disable_client(principal)
 
     until(lambda: caller(connected) == "CALLER_UNAUTHENTICATED")
 
@@ -184,8 +184,8 @@ def test_a_certificate_is_exchanged_for_a_token_of_its_client(
 def test_a_certificate_that_proves_nobody_is_refused_as_a_wrong_secret_is(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
-    account = mutual.new_client("gone", certificates=("dns:gone.example",))
-    mutual.disable_client(account)
+    principal = mutual.new_client("gone", certificates=("dns:gone.example",))
+    mutual.disable_client(principal)
 
     unknown = refused(connect(certifier.client("c", SPIFFE)))
     disabled = refused(connect(certifier.client("d", "gone.example")))

@@ -158,7 +158,7 @@ def test_what_is_answered_well_after_reading_is_read_again_the_next_time(
 ) -> None:
     asked = pb.VerifyRequest(**asks)
     asked.MergeFrom(known)
-    read, followers = list[str](), ("identity-follow", "identity-beat")
+    read, followers = list[str](), ("identity-follow", "identity-heartbeat")
     real = Replica.catch_up
 
     def noted(replica: Replica) -> None:

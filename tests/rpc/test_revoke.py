@@ -10,7 +10,7 @@ from identity_service.domain.log import LogEntry, TokenDenied
 from identity_service.domain.secret import Secret
 from identityapi.v1 import token_pb2
 from tests.high_s import twin
-from tests.rpc.world import Account, World, failure, password
+from tests.rpc.world import Principal, World, failure, password
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_revoking_a_token_denies_its_high_s_twin_and_the_other_way_round(world: 
 
 
 def test_revoking_a_refresh_token_ends_its_session(world: World, user_tokens: token_pb2.TokenSet) -> None:
-    other = world.issue(Account(id="", credential=password("ana")))
+    other = world.issue(Principal(id="", credential=password("ana")))
 
     world.revoke(token=user_tokens.refresh_token)
 
@@ -243,9 +243,9 @@ def test_disabling_and_deleting_a_principal_ends_its_tokens(world: World) -> Non
 
     assert world.reason(of_client.access_token, strong=True) == "REVOKED"
     assert world.reason(of_user.access_token, strong=True) == "REVOKED"
-    for account in (client, user):
+    for principal in (client, user):
         with pytest.raises(grpc.RpcError) as error:
-            world.issue(account)
+            world.issue(principal)
         assert failure(error.value).reason == "CREDENTIAL_REFUSED"
 
 

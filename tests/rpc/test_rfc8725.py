@@ -108,8 +108,8 @@ def test_3_5_a_key_has_enough_entropy(admin: Administrator) -> None:
 
 
 def test_3_6_nothing_is_compressed_before_it_is_encrypted(world: World, pen: Pen) -> None:
-    account = world.new_client("packer")
-    issued = world.issue(account, encryption=token_pb2.TOKEN_ENCRYPTION_SERVICE).access_token
+    principal = world.new_client("packer")
+    issued = world.issue(principal, encryption=token_pb2.TOKEN_ENCRYPTION_SERVICE).access_token
 
     assert "zip" not in json.loads(decode_base64url(issued.split(".")[0]))
     assert world.reason(encrypted(world, pen.write(claims={"a": "a" * 3000}))) == ""

@@ -76,8 +76,8 @@ def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_
     old, new = certifier.client("old", "ana.example"), other.client("new", "ana.example")
     with certifier.channel(mutual.target, old) as channel:
         open_ = replace(mutual, channel=channel)
-        account = open_.new_client()
-        open_.issue(account)
+        principal = open_.new_client()
+        open_.issue(principal)
 
         tls.replace(certifier.file, certifier.file.read_bytes() + other.file.read_bytes())
         assert soon(mutual, lambda: reaches(mutual.target, certifier, new))
@@ -89,7 +89,7 @@ def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_
         tls.replace(believing.file, known)
         assert soon(mutual, lambda: not reaches(mutual.target, believing, old))
         assert reaches(mutual.target, believing, new)
-        assert open_.issue(account).access_token
+        assert open_.issue(principal).access_token
 
 
 def files(server: Holder, client_ca: Path | None = None) -> TlsFiles:

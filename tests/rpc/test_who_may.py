@@ -66,8 +66,8 @@ def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
     audiences = (SERVICE_AUDIENCE,)
 
     def scoped(client_id: str, *scopes: str) -> str:
-        account = world.new_client(client_id, audiences=audiences, scopes=scopes)
-        return world.issue(account, scopes=scopes).access_token
+        principal = world.new_client(client_id, audiences=audiences, scopes=scopes)
+        return world.issue(principal, scopes=scopes).access_token
 
     user = world.issue(world.new_user("ana", audiences=audiences), audiences=audiences)
     elsewhere = world.new_client("elsewhere", audiences=("api",), scopes=("identity.admin",))

@@ -1,6 +1,6 @@
 """A whole service in this process, behind a real channel on loopback, with a clock that tests move.
 
-Knows how to make the accounts that tests need. Asserts nothing.
+Knows how to make the principals that tests need. Asserts nothing.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ ADMIN_SCOPES = ("identity.revoke", "identity.verify")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class Principal:
     """A principal, and what it proves itself with."""
 
     id: str
@@ -50,14 +50,14 @@ class World:
     service: Service
     target: str
     channel: grpc.Channel
-    admin: Account
+    admin: Principal
 
     def __post_init__(self) -> None:
         self.stub = rpc.IdentityServiceStub(self.channel)
 
-    # Accounts
+    # Principals
 
-    def new_client(self, client_id: str = "reports", **changes: object) -> Account:
+    def new_client(self, client_id: str = "reports", **changes: object) -> Principal:
         """Fields of `Client`, lists as any collection; `public` = without a secret."""
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")} | changes
         no_secret = values.pop("public", False)
@@ -65,36 +65,36 @@ class World:
         client = Client(client_id=PrincipalId(client_id), **(values | sets))
         _, secret = self.store_admin.administrator.clients.create(client, no_secret=no_secret)
         text = secret.reveal() if secret is not None else ""
-        return Account(id=client_id, credential=client_secret(client_id, text))
+        return Principal(id=client_id, credential=client_secret(client_id, text))
 
-    def new_user(self, username: str = "ana", **changes: object) -> Account:
+    def new_user(self, username: str = "ana", **changes: object) -> Principal:
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")}
         values |= {"password": Secret(PASSWORD)} | changes
         made = self.store_admin.administrator.users.create(NewUser(username=username, **values))
-        return Account(id=made.record.user_id, credential=password(username))
+        return Principal(id=made.record.user_id, credential=password(username))
 
-    def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Account:
+    def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Principal:
         """A client with a secret through which people sign in."""
         grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
         return self.new_client(client_id, grants=grants, **changes)
 
-    def user(self, username: str = "ana") -> Account:
+    def user(self, username: str = "ana") -> Principal:
         """One who was made before."""
         found = self.store_admin.administrator.users.find(username)
-        return Account(id=found.record.user_id, credential=password(username))
+        return Principal(id=found.record.user_id, credential=password(username))
 
-    def disable_user(self, user: Account, *, disabled: bool = True) -> None:
+    def disable_user(self, user: Principal, *, disabled: bool = True) -> None:
         wanted = User(user_id=PrincipalId(user.id), username="", disabled=disabled)
         self.store_admin.administrator.users.update(wanted, ["disabled"])
 
-    def disable_client(self, client: Account) -> None:
+    def disable_client(self, client: Principal) -> None:
         wanted = Client(client_id=PrincipalId(client.id), disabled=True)
         self.store_admin.administrator.clients.update(wanted, ["disabled"])
 
     # Calls
 
-    def issue(self, account: Account, **fields: object) -> token_pb2.TokenSet:
-        request = pb.IssueRequest(credential=account.credential, **fields)  # type: ignore[arg-type]
+    def issue(self, principal: Principal, **fields: object) -> token_pb2.TokenSet:
+        request = pb.IssueRequest(credential=principal.credential, **fields)  # type: ignore[arg-type]
         return self.stub.Issue(request).token_set
 
     def refresh(self, refresh_token: str, **fields: object) -> token_pb2.TokenSet:

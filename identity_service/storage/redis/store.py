@@ -131,7 +131,7 @@ class RedisStore:
             self.adopt(self.head().epoch)
 
     def initialise(self, epoch: Epoch) -> None:
-        """Give a virgin store its epoch, and adopt it."""
+        """Give an empty store its epoch, and adopt it."""
         found = [keys.HEAD, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
         self._connection.run("initialise", found, [epoch, FENCE], repeatable=False, durable=True)
         self.adopt(epoch)

@@ -300,7 +300,7 @@ class SteppedClocks(RuleBasedStateMachine):
         self.known |= set(self.log)
 
     def trim(self) -> None:
-        """As the upkeep does: by the time that has passed, and never a denial that may count again."""
+        """As the maintenance does: by the time that has passed, and never a denial that may count again."""
         held = self.guard.held_time()
         if held is None or self.mark is None or held > self.mark:
             return

@@ -66,7 +66,7 @@ def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityErro
         "user",
         "username",
         "client",
-        "account",
+        "principal",
         "password",
         "unknown",
         "disabled",
@@ -82,10 +82,10 @@ def test_the_fixed_messages_are_those_that_must_not_tell_more() -> None:
 
 
 def test_what_a_refused_credential_tells_the_operator_is_not_in_its_message() -> None:
-    error = CredentialRefusedError("the secret does not match", account="reports")
+    error = CredentialRefusedError("the secret does not match", principal="reports")
 
     assert str(error) == str(CredentialRefusedError())
-    assert (error.why, error.account) == ("the secret does not match", "reports")
+    assert (error.why, error.principal) == ("the secret does not match", "reports")
 
 
 def test_an_invalid_request_names_its_fields_and_keeps_its_message_short() -> None:

@@ -216,7 +216,7 @@ def test_the_next_raise_repairs_two_raises_to_one_number() -> None:
         assert folded(order).generations == {ALICE: generation(4, "r")}
 
 
-# A store that was put back: its history is another one.
+# A store that was restored by hand: its history is another one.
 
 
 def test_what_two_histories_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
@@ -231,7 +231,7 @@ def test_what_two_histories_raised_refuses_the_tokens_of_both_until_the_next_rai
 
 
 def test_a_raise_in_the_new_history_refuses_what_the_store_did_not_know_of() -> None:
-    """The store that was put back was never raised; it is, before this process has put its number back."""
+    """The restored store was never raised; it is raised before this process has repaired its number."""
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(5, "lost"))
     revocations.begin_history({})
@@ -267,7 +267,7 @@ def test_what_was_raised_while_the_table_was_read_is_neither_doubted_nor_lowered
 def test_a_raise_that_the_new_history_did_not_have_refuses_what_that_had_issued_under_a_higher_number() -> (
     None
 ):
-    """An older copy was put back, everything was revoked, and then the first store was put back."""
+    """An older copy was restored, everything was revoked, and then the first store was restored."""
     revocations = Revocations()
     for raised in (generation(3, "common"), generation(4, "acknowledged")):
         revocations.raise_to(ALICE, raised)

@@ -1,4 +1,4 @@
-"""LogMaintenance: what one process owes to the log, and when it may trim."""
+"""LogMaintenance: resending unconfirmed facts, repair, and trimming."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,7 +49,7 @@ def revocations() -> Revocations:
 
 
 class Following:
-    """What the process that owes does with the places up to which its facts were taken."""
+    """A callback that keeps the confirmations of facts, with the revision up to which they count."""
 
     def __init__(self) -> None:
         self.found: list[tuple[Sequence[Fact], Revision]] = []
@@ -81,7 +81,7 @@ def test_without_anything_to_do_nothing_is_written(maintenance: LogMaintenance, 
     assert log.repairs == 0
 
 
-def test_what_is_owed_is_kept_while_the_store_is_away(
+def test_unconfirmed_facts_are_kept_while_the_store_is_unreachable(
     maintenance: LogMaintenance, log: MemoryChangeLog
 ) -> None:
     maintenance.add_unconfirmed(denied(1))
@@ -103,7 +103,7 @@ def test_what_another_history_took_is_tried_again_with_a_pause(
     revocations: Revocations,
     event_log: RecordingEventLog,
 ) -> None:
-    """Who is told of it owes the facts again; that nothing was done makes the caller wait."""
+    """The facts are unconfirmed again; the error makes the caller wait."""
     maintenance.add_unconfirmed(denied(1))
     following.is_followed = False
     with pytest.raises(StoreUnavailableError, match="another history"):
@@ -120,7 +120,7 @@ def test_what_another_history_took_is_tried_again_with_a_pause(
     assert event_log.events == [("log_repaired", {"known": 1, "absent": 0})]
 
 
-def test_what_is_owed_is_bounded_and_what_is_dropped_is_said(
+def test_unconfirmed_facts_are_bounded_and_each_dropped_one_is_reported(
     maintenance: LogMaintenance, event_log: RecordingEventLog
 ) -> None:
     for number in range(10_002):

@@ -71,7 +71,7 @@ def test_it_is_not_ready_before_it_has_read_the_log(replica: Replica, log: Memor
     replica.load()
     replica.require_ready()
     with pytest.raises(ReplicaStaleError):
-        replica.require_fresh()  # no beat has confirmed it yet
+        replica.require_fresh()  # no heartbeat has confirmed it yet
     replica.heartbeat("p")
     replica.require_fresh()
     assert log.adopted == "e1"
@@ -519,7 +519,7 @@ def test_what_this_process_has_read_is_reached_without_the_store(
 def test_a_heartbeat_of_another_history_confirms_nothing(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store was put back, and is away again before this process can read of it."""
+    """The store was restored by hand, and is unreachable again before this process can read of it."""
     log.append(denied("t1"))
     log.append(denied("t2"))
     replica.load()
@@ -555,15 +555,15 @@ def test_a_record_that_changed_is_announced_before_the_revision_passes_it(
     assert replica.revision.position == 1
 
 
-def test_a_subscriber_that_fails_holds_the_revision_back(replica: Replica, log: MemoryChangeLog) -> None:
+def test_a_callback_that_fails_holds_the_revision_back(replica: Replica, log: MemoryChangeLog) -> None:
     replica.load()
     fail = True
 
-    def subscriber(_: RecordChanged | None) -> None:
+    def fail_once(_: RecordChanged | None) -> None:
         if fail:
             raise StoreUnavailableError("cannot read the key")
 
-    replica.subscribe(subscriber)
+    replica.subscribe(fail_once)
     log.append(RecordChanged(kind=RecordKind.KEY, id="k1"))
     with pytest.raises(StoreUnavailableError):
         replica.catch_up()
@@ -738,7 +738,7 @@ def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
     assert told == [{alice: raised}]
 
 
-@pytest.mark.parametrize("fails", ["generations", "a subscriber"])
+@pytest.mark.parametrize("fails", ["generations", "a callback"])
 def test_a_clock_that_was_set_back_is_not_accepted_by_a_read_that_could_not_begin(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:

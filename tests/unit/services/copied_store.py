@@ -126,7 +126,7 @@ class MemoryStore:
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
         if not replace and not self.is_empty():
-            raise AlreadyExistsError("the store is not virgin")
+            raise AlreadyExistsError("the store is not empty")
         self.epoch, self.items, self.is_unfinished = None, [], True
         self._at("write_copy")
         for item in items:

@@ -207,20 +207,20 @@ def test_a_stranger_who_has_to_wait_does_not_use_up_the_owners_turn(door: Door) 
         assert door.user(right=False, peer=THERE) == "wrong"
         door.pass_time(32)
     assert door.user(right=False, peer=THERE) == "wrong"
-    door.pass_time(4)  # the pause of the account is over, the one of that address is not
+    door.pass_time(4)  # the pause of the username is over, the one of that address is not
 
     assert door.user(right=False, peer=THERE).startswith("wait")
     assert door.user(right=True, peer=HERE) == "right"
 
 
-def test_many_addresses_together_slow_down_attempts_at_one_account(door: Door) -> None:
+def test_many_addresses_together_slow_down_attempts_at_one_username(door: Door) -> None:
     for number in range(50):
         assert door.user(right=False, peer=f"198.51.100.{number}:1") == "wrong"
 
     assert door.user(right=False, peer="198.51.100.101:1") == "wait 1"
 
 
-def test_one_address_that_tries_many_accounts_has_to_wait(door: Door) -> None:
+def test_one_address_that_tries_many_usernames_has_to_wait(door: Door) -> None:
     for number in range(100):
         assert door.user(right=False, name=f"user{number}") == "wrong"
 
@@ -244,7 +244,7 @@ def test_addresses_are_not_counted_behind_a_proxy_that_hides_them() -> None:
     assert {door.user(right=False, name=f"user{number}") for number in range(200)} == {"wrong"}
 
 
-def test_accounts_that_do_not_exist_wait_as_those_that_do(door: Door) -> None:
+def test_usernames_that_do_not_exist_wait_as_those_that_do(door: Door) -> None:
     """Nothing of the guard knows which exist; and the name itself is not kept, since it may be a password."""
     for _ in range(5):
         door.user(right=False, name="hunter2")
@@ -370,7 +370,7 @@ def test_what_one_limit_refuses_leaves_nothing_at_the_others(door: Door) -> None
     assert [door.user(right=False, name=f"user{number}") for number in range(100)] == ["wrong"] * 100
 
 
-def test_claims_of_an_address_are_as_bounded_as_those_of_an_account() -> None:
+def test_claims_of_an_address_are_as_bounded_as_those_of_an_username() -> None:
     door = Door(AttemptPolicies(peer=AttemptPolicy(free=3, forgive=False)), WaitPolicy(places=0))
     with attempts_at(door) as attempts:
         for number in range(3):

@@ -310,7 +310,7 @@ def refusal(error: Any) -> AuditEvent:
 
 
 def test_a_refused_credential_is_recorded_with_the_reason_that_the_caller_is_not_told() -> None:
-    event = refusal(CredentialRefusedError("the secret does not match", account="reports"))
+    event = refusal(CredentialRefusedError("the secret does not match", principal="reports"))
 
     assert event.outcome is AuditOutcome.REFUSED
     assert (event.target, event.reason) == ("reports", "CREDENTIAL_REFUSED")

@@ -194,7 +194,7 @@ def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
     for client_id in ("reports", "nobody"):
         with pytest.raises(CredentialRefusedError) as refused:
             site.proofs.by_assertion(site.assertion(client_id, kid="x"))
-        named[client_id] = refused.value.account
+        named[client_id] = refused.value.principal
 
     assert named == {"reports": "reports", "nobody": ""}
 

@@ -152,7 +152,7 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     assert ring.verifying(key.key_id) is not None
 
 
-def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_there_before(
+def test_a_thread_that_read_the_keys_first_and_is_held_up_does_not_restore_older_keys(
     store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
     """Two threads learn of two changes, each of one; the later one must win."""

@@ -106,7 +106,7 @@ STRANGERS: dict[str, Revision] = {
 
 @pytest.mark.parametrize("place", STRANGERS)
 def test_a_place_that_this_history_does_not_have_gets_everything(place: str) -> None:
-    """The same epoch and position prove nothing: a log that was put back by hand has them too."""
+    """The same epoch and position prove nothing: a log that was restored by hand has them too."""
     site = Site()
     site.deny("old")
     site.deny("older watchers missed this")

@@ -89,6 +89,6 @@ def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) 
 
 
 def _sent(world: World) -> None:
-    """Until nothing is owed any more."""
+    """Wait until no revocation is unconfirmed."""
     maintenance = world.service._replica.maintenance
     until(lambda: maintenance.unconfirmed == 0)

@@ -22,7 +22,7 @@ NEW_PASSWORD = "another horse battery staple"
 
 @pytest.fixture(params=["never arrived", "reply lost", "not confirmed"])
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every change of a record fails in one of the ways there are; what is owed arrives."""
+    """Every change of a record fails in one of the ways there are; the unconfirmed revocation arrives."""
     for name in ("create", "update", "delete"):
         real = getattr(world.store, name)
 
@@ -60,7 +60,7 @@ def raised(world: World, principal: str) -> list[int]:
 
 
 def settle(world: World) -> None:
-    """Until nothing is owed any more."""
+    """Wait until no revocation is unconfirmed."""
     maintenance = world.service._replica.maintenance
     until(lambda: maintenance.unconfirmed == 0)
 
@@ -98,11 +98,11 @@ def test_who_signs_in_with_the_password_that_did_arrive_stays_signed_in(
 ) -> None:
     """What is sent again is the raise that was asked for, never another one."""
     set_password(admin, world.user().id)
-    account = world.user()
+    principal = world.user()
     if losing != "never arrived":
-        account.credential.password.password = NEW_PASSWORD
+        principal.credential.password.password = NEW_PASSWORD
 
-    later = world.issue(account)
+    later = world.issue(principal)
     settle(world)
 
     assert world.reason(later.access_token, strong=True) == ""
@@ -135,7 +135,7 @@ def test_the_process_that_ended_something_knows_it_before_it_reads_the_log(
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
-def test_a_change_that_ends_nothing_owes_nothing(
+def test_a_change_that_ends_nothing_leaves_no_unconfirmed_revocation(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, losing: str
 ) -> None:
     user = {"user_id": world.user().id, "display_name": "Ana"}
