@@ -24,7 +24,7 @@ def test_every_limit_stands_there_with_its_default() -> None:
     assert rows() == defaults
 
 
-def test_what_the_metrics_call_a_limit_is_the_name_of_its_setting() -> None:
+def test_a_limit_has_the_same_name_in_the_metrics_and_in_the_settings() -> None:
     limits = Limits(LimitsConfig(), RecordingEventLog())
     known = set(LimitSettings.model_fields)
 

@@ -92,9 +92,7 @@ def place_of_keys(section: str) -> str:
 
 
 @pytest.mark.parametrize("section", TOKEN_FILES)
-def test_a_platform_whose_keys_everybody_may_read(
-    make_reader: MakeReader, running: ExitStack, section: str
-) -> None:
+def test_a_platform_with_public_keys(make_reader: MakeReader, running: ExitStack, section: str) -> None:
     platform = platform_of(section)
     server = running.enter_context(IssuerServer())
     platform.publish(server)

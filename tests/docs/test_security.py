@@ -83,13 +83,13 @@ def test_all_tables_are_read() -> None:
     assert "60 wrong passwords at once" in {row.attack for row in found}, "the last one of the last"
 
 
-def test_what_is_missing_is_found() -> None:
+def test_a_missing_test_is_found() -> None:
     """The control of the tests above."""
     page = f"""
 {_SECTION}
 | they | what stops them | test |
 |---|---|---|
-| ask | a refusal | `docs/test_security.py::test_what_is_missing_is_found` |
+| ask | a refusal | `docs/test_security.py::test_a_missing_test_is_found` |
 | insist | another refusal | |
 | bribe | | - |
 | threaten | | `docs/test_security.py::test_nothing` |

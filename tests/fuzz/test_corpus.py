@@ -13,7 +13,7 @@ NAMES: Final = list(TARGETS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_known_keeps_every_promise(name: str) -> None:
+def test_every_known_input_keeps_the_promise_of_its_target(name: str) -> None:
     target = TARGETS[name]
 
     for data in (*target.seeds, *known(name), b""):
@@ -28,7 +28,7 @@ def test_every_file_of_the_corpus_belongs_to_a_target() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_made_of_good_ones_keeps_every_promise(name: str) -> None:
+def test_mutated_inputs_keep_the_promise_of_their_target(name: str) -> None:
     target = TARGETS[name]
     pool = [*target.seeds, *known(name)]
 

@@ -16,7 +16,7 @@ print(*sorted({{name.split(".")[0] for name in sys.modules}}))
 @pytest.mark.parametrize(
     "module", ["identity_service.serving.server_process", "identity_service.envoy.inside"]
 )
-def test_who_serves_loads_nothing_of_the_command_line(module: str) -> None:
+def test_a_serving_process_loads_nothing_of_the_command_line(module: str) -> None:
     program = _LOADED.format(module=module)
 
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -24,6 +24,6 @@ def test_who_serves_loads_nothing_of_the_command_line(module: str) -> None:
     assert not {"typer", "click", "rich", "pygments"} & set(run.stdout.split())
 
 
-def test_who_needs_rich_still_gets_it() -> None:
+def test_rich_can_still_be_imported_explicitly() -> None:
     program = "import identity_service.serving.server_process, rich.console"
     subprocess.run([sys.executable, "-c", program], check=True)

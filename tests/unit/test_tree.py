@@ -57,7 +57,7 @@ def test_no_tracked_file_holds(what: str) -> None:
         ("a private key", "-----BEGIN " + "PRIVATE KEY-----"),
     ],
 )
-def test_what_must_not_be_there_would_be_found(what: str, text: str) -> None:
+def test_each_forbidden_pattern_finds_its_example(what: str, text: str) -> None:
     assert re.search(FORBIDDEN[what], text)
 
 
@@ -116,13 +116,13 @@ def test_development_and_service_run_on_the_same_versions() -> None:
     assert {name: pin for name, pin in service.items() if dev.get(name) != pin} == {}
 
 
-def test_the_root_of_the_package_holds_what_a_newcomer_opens_first() -> None:
+def test_the_root_of_the_package_contains_only_the_entry_points() -> None:
     root = {path.name for path in (ROOT / "identity_service").glob("*.py")}
 
     assert root == {"__init__.py", "__main__.py", "bootstrap.py", "settings.py"}
 
 
-def test_every_package_says_what_belongs_there() -> None:
+def test_every_package_has_a_docstring() -> None:
     packages = {path.parent for path in (ROOT / "identity_service").rglob("*.py")}
 
     silent = [

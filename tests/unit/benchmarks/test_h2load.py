@@ -17,7 +17,7 @@ def test_calls_failures_and_bytes_are_read() -> None:
     assert h2load.parse(PRINTED) == h2load.Outcome(calls=12840, bad=14, data_bytes=6270400)
 
 
-def test_what_h2load_did_not_measure_is_an_error() -> None:
+def test_a_figure_that_h2load_did_not_measure_is_an_error() -> None:
     with pytest.raises(BenchmarkError, match="connection refused"):
         h2load.parse("starting benchmark...\nconnection refused")
 

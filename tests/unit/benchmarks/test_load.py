@@ -73,7 +73,7 @@ def test_every_request_is_asked_in_turn_and_every_answer_counts(
     assert 0 < report.p50 <= report.p99
 
 
-def test_at_a_rate_so_many_calls_come_whatever_the_answers_take(target: str) -> None:
+def test_the_rate_of_calls_does_not_depend_on_the_time_of_the_answers(target: str) -> None:
     report = load.run(target, load.Order(work="empty", seconds=0.5, rate=400.0))
     again = load.run(target, load.Order(work="empty", seconds=0.5, rate=400.0))
     assert report.calls == again.calls

@@ -128,7 +128,7 @@ def test_a_clock_far_behind_the_time_that_the_store_remembers_is_refused_until_i
     assert heartbeat(guard, mark) is ClockVerdict.STEADY
 
 
-def test_an_operator_accepts_a_clock_by_setting_back_what_the_store_remembers(
+def test_an_operator_accepts_a_clock_by_lowering_the_time_that_the_store_remembers(
     clock: FakeClock, guard: ClockGuard
 ) -> None:
     mark = clock.now()
@@ -151,7 +151,9 @@ def test_a_forward_offset_that_has_held_for_the_whole_retention_becomes_the_lowe
     assert guard.forgettable() > clock.now() - timedelta(minutes=1)
 
 
-def test_only_a_time_that_has_held_is_told_to_the_store(clock: FakeClock, guard: ClockGuard) -> None:
+def test_only_a_time_that_was_steady_long_enough_is_written_to_the_store(
+    clock: FakeClock, guard: ClockGuard
+) -> None:
     assert guard.held_time() is None
     clock.advance(HELD)
     assert guard.held_time() == clock.now()
@@ -311,7 +313,7 @@ class SteppedClocks(RuleBasedStateMachine):
         self.seen["trimmed"] += before - len(self.log)
 
 
-def test_whatever_is_done_to_the_clock_no_call_that_is_let_through_misses_a_denial() -> None:
+def test_no_call_misses_a_denial_however_the_clock_is_set() -> None:
     SteppedClocks.seen.clear()
     case = SteppedClocks.TestCase
     case.settings = settings(

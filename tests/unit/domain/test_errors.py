@@ -59,7 +59,7 @@ def test_every_documented_reason_belongs_to_an_error() -> None:
 
 
 @pytest.mark.parametrize("cls", [c for c in RAISED if _takes_no_arguments(c)], ids=lambda cls: cls.__name__)
-def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityError]) -> None:
+def test_a_fixed_message_says_what_to_do_and_names_no_principal(cls: type[IdentityError]) -> None:
     message = str(cls())
     assert message
     for word in (
@@ -76,12 +76,12 @@ def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityErro
         assert word not in message.lower().split()
 
 
-def test_the_fixed_messages_are_those_that_must_not_tell_more() -> None:
+def test_fixed_messages_belong_to_the_errors_that_must_not_reveal_more() -> None:
     names = {cls.__name__ for cls in RAISED if _takes_no_arguments(cls)}
     assert {"CredentialRefusedError", "RefreshTokenInvalidError", "SessionEndedError"} <= names
 
 
-def test_what_a_refused_credential_tells_the_operator_is_not_in_its_message() -> None:
+def test_the_audit_details_of_a_refused_credential_are_not_in_its_message() -> None:
     error = CredentialRefusedError("the secret does not match", principal="reports")
 
     assert str(error) == str(CredentialRefusedError())

@@ -16,7 +16,7 @@ ALL = [OLD, NOW, STANDBY, REFRESH]
 
 
 @pytest.mark.parametrize("keys", list(permutations(ALL)))
-def test_the_key_activated_last_is_in_use_and_none_of_the_future(keys: tuple[StoredKey, ...]) -> None:
+def test_the_key_activated_last_is_in_use_and_no_future_key(keys: tuple[StoredKey, ...]) -> None:
     assert key_in_use(keys, KeyPurpose.SIGN, START) == NOW
     assert key_in_use(keys, KeyPurpose.SIGN, START - MOMENT) == OLD
     assert key_in_use(keys, KeyPurpose.SIGN, START + MOMENT) == STANDBY
@@ -41,6 +41,6 @@ def test_of_two_keys_activated_at_once_every_process_takes_the_same() -> None:
     )
 
 
-def test_a_stored_key_does_not_show_what_is_sealed() -> None:
+def test_the_repr_of_a_stored_key_hides_the_sealed_text() -> None:
     assert "sealed-text" not in repr(NOW)
     assert NOW.id == "now"

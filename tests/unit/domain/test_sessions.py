@@ -106,7 +106,7 @@ def test_the_new_number_under_the_same_parent_has_a_window_of_its_own() -> None:
     assert isinstance(show(session, 0, again + PAST_GRACE), Rotated)
 
 
-def test_a_reply_that_is_lost_again_and_again_signs_nobody_out() -> None:
+def test_a_reply_that_is_lost_again_and_again_ends_no_session() -> None:
     """Days apart, the same token is shown, and each time there is a successor that works."""
     session, now = a_session(), START
     for attempt in range(1, 20):

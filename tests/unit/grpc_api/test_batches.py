@@ -36,7 +36,7 @@ piece = st.binary(max_size=8) | requests.map(
 @example(b"\x0a\x80\x80\x80\x80\x80\x00")
 @example(b"\x8a\x00\x00")
 @example(b"\x0a\x00\x10\x01")
-def test_what_is_split_is_what_protobuf_reads(data: bytes) -> None:
+def test_a_batch_is_split_into_the_messages_that_protobuf_reads(data: bytes) -> None:
     parts = batches.split(data, 100)
     try:
         asked = list(pb.VerifyBatchRequest.FromString(data).requests)

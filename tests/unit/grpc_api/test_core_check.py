@@ -8,7 +8,7 @@ import pytest
 from identity_service.grpc_api.core.check import why_not
 
 
-def test_grpcio_works_where_the_directory_for_temporary_files_has_a_long_path(
+def test_grpcio_works_if_the_directory_for_temporary_files_has_a_long_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = tmp_path / ("x" * 120)

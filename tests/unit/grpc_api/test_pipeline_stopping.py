@@ -78,7 +78,7 @@ every_kind = pytest.mark.parametrize("kind", ["Unary", "Stream", "Conversation"]
 
 
 @every_kind
-def test_a_call_whose_work_was_cancelled_is_told_that_the_process_stops(
+def test_a_call_whose_work_was_cancelled_is_refused_since_the_process_stops(
     site: Site, kind: str, logged: Callable[[], str]
 ) -> None:
     assert site.reason(kind, CancelledError()) == "SHUTTING_DOWN"
@@ -86,7 +86,7 @@ def test_a_call_whose_work_was_cancelled_is_told_that_the_process_stops(
 
 
 @every_kind
-def test_a_call_that_finds_the_store_closed_by_the_stop_is_told_that_the_process_stops(
+def test_a_call_that_finds_the_store_closed_by_the_stop_is_refused_since_the_process_stops(
     site: Site, kind: str
 ) -> None:
     closed = StoreUnavailableError("the store is closed")
@@ -100,7 +100,7 @@ def test_a_call_that_finds_the_store_closed_by_the_stop_is_told_that_the_process
 @pytest.mark.parametrize(
     "error", [NotConfirmedError("too few copies confirmed it"), StoreFencedError("redis://other")]
 )
-def test_what_became_of_a_change_is_said_also_while_the_process_stops(
+def test_the_outcome_of_a_change_is_reported_even_while_the_process_stops(
     site: Site, error: StoreUnavailableError
 ) -> None:
     site.pipeline.stop()

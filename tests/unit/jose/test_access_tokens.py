@@ -48,7 +48,7 @@ def chain_of(length: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_signed_is_read(generated: Generated, algorithm: str) -> None:
+def test_a_signed_token_is_read_as_it_was(generated: Generated, algorithm: str) -> None:
     codec = AccessTokenCodec(Ring((generated[algorithm],)), ISSUER)
     token = access_token(
         session_id=SessionId("s1"),
@@ -158,7 +158,9 @@ def test_a_header_that_is_not_ours_is_rejected(
 
 
 @pytest.mark.parametrize("spelling", ["none", "None", "NONE", "nOnE", " none", "none ", "", "null"])
-def test_none_is_no_algorithm_in_any_spelling(codec: AccessTokenCodec, forge: Forge, spelling: str) -> None:
+def test_the_algorithm_none_is_refused_in_any_spelling(
+    codec: AccessTokenCodec, forge: Forge, spelling: str
+) -> None:
     unsigned = f"{b64(forge.header | {'alg': spelling})}.{b64(forge.claims)}."
 
     assert reason(codec, unsigned) == "ALGORITHM_NOT_ALLOWED"
@@ -288,7 +290,7 @@ def test_another_spelling_of_a_good_token_is_malformed(
     assert reason(codec, spoil(forge.with_header())) == "MALFORMED"
 
 
-def test_what_pyjwt_by_itself_accepts_is_why_this_module_parses_strictly(
+def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
     generated: Generated, codec: AccessTokenCodec, forge: Forge
 ) -> None:
     """If one of these fails, the library has become stricter: then read its release notes, and rejoice."""

@@ -23,7 +23,7 @@ def reader() -> StrictAssertions:
     return StrictAssertions()
 
 
-def test_it_says_what_stands_in_it(reader: StrictAssertions) -> None:
+def test_an_assertion_is_read_with_all_its_claims(reader: StrictAssertions) -> None:
     found = reader.read(Secret(KEY.jwt(CLAIMS, typ="application/JWT")))
     said = found.prove(reader.open_key(KEY.public_jwk))
 
@@ -167,13 +167,15 @@ def test_the_algorithm_is_that_of_the_key(reader: StrictAssertions) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "ES384", "EdDSA", "RS256", "PS256"])
-def test_time_can_be_spent_on_an_assertion_of_nobody(reader: StrictAssertions, algorithm: str) -> None:
+def test_time_can_be_spent_on_an_assertion_of_an_unknown_client(
+    reader: StrictAssertions, algorithm: str
+) -> None:
     unknown = reader.read(Secret(PartyKey.make(algorithm).jwt(CLAIMS)))
 
     reader.spend(unknown)
 
 
-def test_what_an_operator_is_told_holds_no_part_of_the_token(reader: StrictAssertions) -> None:
+def test_the_text_for_the_operator_contains_no_part_of_the_token(reader: StrictAssertions) -> None:
     for claims in (
         {**CLAIMS, "exp": "s3cr3t-value"},
         '{"s3cr3t-value": 1, "s3cr3t-value": 1}',

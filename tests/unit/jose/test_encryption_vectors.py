@@ -57,7 +57,7 @@ def opened_by_the_library(example: dict[str, Any]) -> str:
     return (opened.plaintext or b"").decode()
 
 
-def test_the_examples_are_good_and_none_is_opened_here(generated: dict[str, GeneratedKey]) -> None:
+def test_the_examples_are_valid_and_none_is_accepted_here(generated: dict[str, GeneratedKey]) -> None:
     found = examples()
     assert len(found) >= 13
 

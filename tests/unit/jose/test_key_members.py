@@ -37,7 +37,7 @@ def fewer_octets(text: str) -> str:
     return base64url(decode_base64url(text)[1:])
 
 
-def test_the_client_checks_what_the_service_checks() -> None:
+def test_the_client_refuses_the_same_keys_as_the_service() -> None:
     service, client = Path(key_members.__file__).read_text(), Path(of_the_client.__file__).read_text()
 
     assert service.count("identity_service.jose") == 1
@@ -112,7 +112,7 @@ def test_the_fingerprint_is_rare_among_other_moduli() -> None:
 
 
 @WEAK_KEYS
-def test_weak_numbers_are_refused_with_the_member_and_what_to_do(numbers: Numbers) -> None:
+def test_weak_numbers_are_refused_with_the_member_and_a_fix(numbers: Numbers) -> None:
     with pytest.raises(ValueError, match=r"\(`[ne]`\).*make a new key"):
         check_rsa(*numbers)
     with pytest.raises(ValueError, match=r"\(`[ne]`\).*make a new key"):
@@ -217,7 +217,7 @@ def test_a_coordinate_that_begins_with_zeros_keeps_them(curve: str) -> None:
 @pytest.mark.parametrize(
     "jwk", [{}, {"kty": "oct", "k": "="}, {"kty": ["RSA"]}, {"kty": "EC", "crv": ["P-256"]}, {"kty": "EC"}]
 )
-def test_keys_of_other_kinds_are_left_to_who_asks(jwk: dict[str, Any]) -> None:
+def test_keys_of_other_kinds_are_left_to_the_caller(jwk: dict[str, Any]) -> None:
     check_members(jwk)
 
 
@@ -256,6 +256,6 @@ def test_a_key_that_allows_it_passes(jwk: dict[str, Any]) -> None:
     ],
     ids=json.dumps,
 )
-def test_a_key_that_forbids_it_or_says_it_wrongly_is_refused(jwk: dict[str, Any]) -> None:
+def test_a_key_whose_use_forbids_verifying_or_is_malformed_is_refused(jwk: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(jwk))}` of the key"):
         check_use(jwk, "sig", {"verify"})

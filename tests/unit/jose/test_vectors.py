@@ -53,9 +53,7 @@ def test_an_example_verifies_and_one_changed_in_a_bit_does_not(path: str, algori
 
 
 @pytest.mark.parametrize(("path", "algorithm"), SIGNED.values(), ids=SIGNED)
-def test_what_this_service_signs_with_the_key_of_an_example_is_its_signature(
-    path: str, algorithm: str
-) -> None:
+def test_signing_with_the_key_of_an_example_gives_its_signature(path: str, algorithm: str) -> None:
     found = vector(path)
     signed, signature = compact(found)
 
@@ -72,7 +70,7 @@ def test_an_example_of_an_algorithm_that_is_not_offered_is_refused(algorithm: st
         keys.load(key, "EdDSA", private=False)
 
 
-def test_the_keys_of_rfc_7520_are_read_for_what_they_are_for() -> None:
+def test_the_keys_of_rfc_7520_are_read_for_their_use() -> None:
     folder = "jose-cookbook/jwk"
     rsa, private = vector(f"{folder}/3_3.rsa_public_key.json"), vector(f"{folder}/3_4.rsa_private_key.json")
 

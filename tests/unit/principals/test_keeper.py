@@ -89,7 +89,7 @@ def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
         keeper.apply()
 
 
-def test_it_applies_what_changes(keeper: PrincipalsKeeper, file: Path, site: Site) -> None:
+def test_it_applies_changes_of_the_file(keeper: PrincipalsKeeper, file: Path, site: Site) -> None:
     keeper.apply()
     file.write_text("clients: {b: }")
 
@@ -132,7 +132,7 @@ def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
     assert "b" in site.clients()
 
 
-def test_a_file_that_goes_away_is_named(
+def test_a_file_that_was_removed_is_named(
     keeper: PrincipalsKeeper, file: Path, site: Site, event_log: RecordingEventLog
 ) -> None:
     keeper.apply()
@@ -157,7 +157,7 @@ def test_a_file_is_applied_once_two_looks_find_the_same(
     assert {"b", "c"} <= set(site.clients())
 
 
-def test_while_the_store_is_away_it_tries_again(
+def test_it_retries_while_the_store_is_unreachable(
     keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, event_log: RecordingEventLog
 ) -> None:
     keeper.apply()
@@ -172,7 +172,7 @@ def test_while_the_store_is_away_it_tries_again(
     assert not event_log.named("principals_refused")
 
 
-def test_a_secret_that_nobody_sees_is_said_and_not_shown(
+def test_a_secret_that_is_shown_to_no_caller_is_reported_without_its_text(
     keeper: PrincipalsKeeper, file: Path, site: Site, event_log: RecordingEventLog
 ) -> None:
     file.write_text("clients: {a: {secret: true}}")

@@ -31,13 +31,15 @@ def child_of(before: str, mended: str, number: signal.Signals) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
-def test_what_the_tests_ignore_the_processes_that_they_start_do_not(number: signal.Signals) -> None:
+def test_signals_that_the_tests_ignore_are_not_ignored_by_their_child_processes(
+    number: signal.Signals,
+) -> None:
     assert child_of(IGNORED, "", number) == ["False", "False"], "else this test shows nothing"
 
     assert child_of(IGNORED, MENDED, number) == ["True", "False"]
 
 
-def test_what_the_tests_block_the_processes_that_they_start_do_not() -> None:
+def test_signals_that_the_tests_block_are_not_blocked_in_their_child_processes() -> None:
     blocked = f"{IGNORED}; signal.pthread_sigmask(signal.SIG_BLOCK, [number])"
     assert child_of(blocked, "", signal.SIGINT)[1] == "True"
 

@@ -99,7 +99,7 @@ def test_a_bug_makes_it_stale_and_not_blind_for_ever(
     assert "t1" in replica.revocations.denylist
 
 
-def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
+def test_a_process_whose_store_was_moved_reports_it_once_and_answers_with_the_new_url(
     store: SqliteStore,
     replica: Replica,
     clock: ShiftedClock,

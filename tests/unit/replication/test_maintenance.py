@@ -96,7 +96,7 @@ def test_unconfirmed_facts_are_kept_while_the_store_is_unreachable(
     assert (maintenance.unconfirmed, log.repaired) == (0, [denied(1), denied(2)])
 
 
-def test_what_another_history_took_is_tried_again_with_a_pause(
+def test_facts_that_another_history_confirmed_are_sent_again_after_a_pause(
     maintenance: LogMaintenance,
     log: MemoryChangeLog,
     following: Following,
@@ -157,7 +157,7 @@ def test_a_repair_that_was_interrupted_is_done_again(
     assert event_log.names == ["log_repaired"]
 
 
-def test_only_what_was_held_for_the_retention_is_trimmed(
+def test_only_entries_that_were_held_for_the_retention_are_trimmed(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
     maintenance.held(log.head(), 10_000, NOW)
@@ -190,7 +190,7 @@ def test_after_a_loss_holding_begins_anew(
     assert log.floor == 0
 
 
-def test_where_no_retention_is_known_nothing_is_trimmed(
+def test_without_a_known_retention_nothing_is_trimmed(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
     unknown = replace(log.head(), retention=timedelta(0))
@@ -213,7 +213,7 @@ def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
     assert log.floor == 0
 
 
-def test_what_is_trimmed_and_still_counts_by_some_clock_is_kept(
+def test_trimmed_denials_that_still_count_by_some_clock_are_kept(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
     """As a denial of a token that was issued by a clock which was a day ahead for a moment."""

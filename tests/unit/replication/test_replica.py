@@ -100,7 +100,7 @@ def once_while_reading(log: MemoryChangeLog, happens: Callable[[], None]) -> Non
     log.before_read = before_read
 
 
-def test_a_long_log_is_read_on_where_a_read_has_failed(
+def test_reading_a_long_log_continues_at_the_page_that_failed(
     replica: Replica, log: MemoryChangeLog, event_log: RecordingEventLog
 ) -> None:
     def fail() -> None:
@@ -152,7 +152,7 @@ def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
     assert event_log.names == []
 
 
-def test_those_who_follow_hear_of_the_end_of_a_log_whose_last_entries_are_missing(
+def test_listeners_are_notified_of_the_end_of_a_log_whose_last_entries_are_missing(
     replica: Replica, log: MemoryChangeLog
 ) -> None:
     """Else a watcher stays at the entry before, until something is revoked, though it knows all there is."""
@@ -204,7 +204,7 @@ def test_staleness_counts_from_when_the_heartbeat_was_sent(replica: Replica, clo
 
 
 @pytest.mark.parametrize("kind", [StoreDamagedError, UnsafeStoreError])
-def test_what_must_be_mended_is_told_instead_of_that_the_process_is_stale(
+def test_a_store_that_an_operator_must_repair_is_reported_instead_of_staleness(
     replica: Replica,
     log: MemoryChangeLog,
     clock: FakeClock,
@@ -376,7 +376,7 @@ def test_a_clock_far_behind_what_the_store_remembers_is_refused_until_an_operato
     assert [event for event in event_log.names if "clock" in event] == ["clock_refused", "clock_accepted"]
 
 
-def test_the_store_is_told_the_time_only_after_it_has_held_for_ten_minutes(
+def test_the_time_is_written_to_the_store_only_after_ten_steady_minutes(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[datetime | None] = []
@@ -399,7 +399,7 @@ def test_the_store_is_told_the_time_only_after_it_has_held_for_ten_minutes(
     assert told == [None, None, None, clock.now()]
 
 
-def test_what_this_process_wrote_is_known_at_once_and_the_revision_stays(
+def test_own_writes_are_applied_at_once_and_the_revision_stays(
     replica: Replica, log: MemoryChangeLog
 ) -> None:
     replica.load()
@@ -503,7 +503,7 @@ def test_a_place_of_too_long_ago_acts_as_strong(
     assert event_log.names == ["revision_unrecognised"]
 
 
-def test_what_this_process_has_read_is_reached_without_the_store(
+def test_a_revision_that_was_read_is_reached_without_the_store(
     replica: Replica, log: MemoryChangeLog, event_log: RecordingEventLog
 ) -> None:
     entries = [log.append(denied(f"t{number}")) for number in range(2500)]
@@ -576,7 +576,7 @@ def test_a_callback_that_fails_holds_the_revision_back(replica: Replica, log: Me
 @pytest.mark.parametrize(
     "how", ["another epoch", "emptied", "shortened", "rewritten", "rewritten and longer"]
 )
-def test_a_replaced_log_is_noticed_and_what_was_known_is_kept(
+def test_a_replaced_log_is_noticed_and_known_facts_are_kept(
     replica: Replica, log: MemoryChangeLog, event_log: RecordingEventLog, how: str
 ) -> None:
     for name in ("t1", "t2", "t3"):
@@ -661,7 +661,7 @@ def test_a_log_that_is_replaced_all_the_time_is_not_read_for_ever(
         replica.catch_up()
 
 
-def test_who_was_away_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
+def test_a_process_that_was_cut_off_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
     replica: Replica, log: MemoryChangeLog, event_log: RecordingEventLog
 ) -> None:
     log.append(denied("t1"))
@@ -682,7 +682,7 @@ def test_who_was_away_while_the_log_was_trimmed_starts_over_without_a_new_epoch(
     assert log.repaired == []
 
 
-def test_a_new_process_reads_a_trimmed_log_from_where_it_begins(
+def test_a_new_process_reads_a_trimmed_log_from_its_first_entry(
     replica: Replica, log: MemoryChangeLog
 ) -> None:
     for number in range(1, 6):
@@ -805,7 +805,7 @@ def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_any
     assert "log_rebuilt" in event_log.names
 
 
-def test_a_process_whose_clock_differs_from_the_stores_tells_it_no_time(
+def test_a_process_whose_clock_differs_from_the_stores_writes_no_time(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would undo what an operator has accepted for the others, again and again."""

@@ -74,7 +74,7 @@ def site() -> Site:
 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
-def test_what_stands_at_its_place_is_there_whoever_was_first(site: Site, first: str) -> None:
+def test_a_write_that_is_read_at_its_position_is_confirmed_in_either_order(site: Site, first: str) -> None:
     if first == "the writer":
         assert site.add(2) == NOTHING
     assert site.read("a", "own", "b") == NOTHING
@@ -85,7 +85,7 @@ def test_what_stands_at_its_place_is_there_whoever_was_first(site: Site, first: 
 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
-def test_what_another_entry_took_the_place_of_is_lost_whoever_was_first(site: Site, first: str) -> None:
+def test_a_write_whose_position_has_another_entry_is_lost_in_either_order(site: Site, first: str) -> None:
     found = [site.add(2)] if first == "the writer" else []
     found += [site.read("a", "other", "b")]
     found += [site.add(2)] if first == "the reader" else []
@@ -93,13 +93,13 @@ def test_what_another_entry_took_the_place_of_is_lost_whoever_was_first(site: Si
     assert site.read("c") == NOTHING, "once"
 
 
-def test_what_was_read_too_long_ago_to_compare_is_sent_again_without_an_alarm(site: Site) -> None:
+def test_a_write_that_was_read_too_long_ago_to_compare_is_sent_again_without_an_alarm(site: Site) -> None:
     site.read("own", *("x" for _ in range(10_000)))
     assert site.add(1) == UNSURE
     assert site.read("y") == NOTHING
 
 
-def test_what_is_ahead_of_the_reader_waits_for_it(site: Site) -> None:
+def test_a_write_ahead_of_the_reader_waits_for_it(site: Site) -> None:
     site.read("a")
     assert site.add(3) == NOTHING
     assert site.read("b") == NOTHING
@@ -151,7 +151,7 @@ def test_a_head_that_proves_nothing_loses_nothing(site: Site, position: int, epo
     assert site.read("a", "own") == NOTHING
 
 
-def test_a_record_is_what_the_store_says_and_never_sent_again(site: Site) -> None:
+def test_a_record_is_never_sent_again(site: Site) -> None:
     assert site.unread.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
     assert site.read("other") == NOTHING
     assert site.unread.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
@@ -176,7 +176,7 @@ def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str
     assert [missing for missing in found if missing] == [LOST]
 
 
-def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(site: Site) -> None:
+def test_a_resent_fact_is_confirmed_once_the_confirming_revision_is_read(site: Site) -> None:
     assert not site.unread.add_resent([FACT], place(2, "end"), 1.0)
     assert not site.read("a", "end")
     assert not site.unread.add_resent([FACT], place(2, "end"), 1.0), "nor if it was read before"
@@ -186,7 +186,7 @@ def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(s
 
 @pytest.mark.parametrize("how", ["read before", "read after", "the log is shorter"])
 @pytest.mark.parametrize("facts", [[FACT], []], ids=["facts", "a repair"])
-def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact], how: str) -> None:
+def test_facts_that_another_history_confirmed_are_missing(site: Site, facts: list[Fact], how: str) -> None:
     if how == "read before":
         site.read("a", "b")
     found = [site.unread.add_resent(facts, place(2, "end"), 1.0)]

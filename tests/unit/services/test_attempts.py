@@ -200,7 +200,7 @@ def test_failures_elsewhere_do_not_lock_out_the_owner(door: Door) -> None:
     assert door.user(right=True, peer=HERE) == "right"
 
 
-def test_a_stranger_who_has_to_wait_does_not_use_up_the_owners_turn(door: Door) -> None:
+def test_an_attempt_that_its_address_delays_does_not_use_up_the_users_turn(door: Door) -> None:
     for number in range(40):
         door.user(right=False, peer=f"198.51.100.{number}:1")
     for _ in range(10):
@@ -270,7 +270,7 @@ def test_a_credential_that_names_no_client_counts_for_its_address(door: Door) ->
     assert door.client(right=False, client_id="") == "wait 1"
 
 
-def test_an_error_that_says_nothing_of_the_credential_is_no_failure(door: Door) -> None:
+def test_an_error_unrelated_to_the_credential_counts_as_no_failure(door: Door) -> None:
     for _ in range(20):
         with pytest.raises(ZeroDivisionError), door.guard.of_user("ana", HERE):
             raise ZeroDivisionError
@@ -292,7 +292,7 @@ def test_of_any_number_at_once_no_more_are_checked_than_are_free(at_once: int) -
         assert not any(checked.is_set() for checked in late)
 
 
-def test_the_right_ones_at_once_wait_for_each_other_and_all_get_in() -> None:
+def test_concurrent_right_passwords_wait_for_each_other_and_all_succeed() -> None:
     """They are told when a claim comes back, and need not ask again."""
     door = Door(waits=WaitPolicy(poll=timedelta(seconds=2 * PATIENCE)))
     with attempts_at(door) as attempts:
@@ -318,7 +318,7 @@ def test_a_wrong_one_among_the_right_keeps_its_claim(door: Door) -> None:
     assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
 
 
-def test_a_success_forgets_what_came_before_it_and_nothing_else(door: Door) -> None:
+def test_a_success_clears_only_the_failures_before_it(door: Door) -> None:
     for _ in range(3):
         door.user(right=False)
     with attempts_at(door) as attempts:
@@ -361,7 +361,7 @@ def test_an_attempt_without_a_verdict_gives_its_claim_back(door: Door, error: Ba
     assert not door.shared._counters
 
 
-def test_what_one_limit_refuses_leaves_nothing_at_the_others(door: Door) -> None:
+def test_an_attempt_that_one_limit_refuses_leaves_no_claim_at_the_others(door: Door) -> None:
     for number in range(50):
         door.user(right=False, peer=f"198.51.100.{number}:1")
 
@@ -399,7 +399,7 @@ def test_only_so_many_wait(door: Door) -> None:
         assert door.user(right=True, name="bo") == "right"
 
 
-def test_nobody_waits_longer_than_the_patience(door: Door) -> None:
+def test_no_attempt_waits_longer_than_the_patience(door: Door) -> None:
     with attempts_at(door) as attempts:
         attempts.begin(5)
         attempts.queue()
@@ -411,7 +411,7 @@ def test_nobody_waits_longer_than_the_patience(door: Door) -> None:
         assert attempts.outcome(5) == "busy"
 
 
-def test_a_store_that_is_away_hides_no_other_error_and_no_failure(
+def test_an_unreachable_store_hides_no_other_error_and_no_failure(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:

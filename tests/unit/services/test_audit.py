@@ -114,7 +114,7 @@ def test_events_arrive_in_their_order(store: SlowStore, trail: Trail) -> None:
     assert [event.target for event in store.await_events(10)] == [str(number) for number in range(10)]
 
 
-def test_whoever_records_an_event_does_not_wait_for_the_store(store: SlowStore, trail: Trail) -> None:
+def test_recording_an_event_does_not_wait_for_the_store(store: SlowStore, trail: Trail) -> None:
     store.open.clear()
     trail.start()
     trail.record(numbered(0))
@@ -127,7 +127,7 @@ def test_whoever_records_an_event_does_not_wait_for_the_store(store: SlowStore, 
     assert [event.target for event in store.await_events(2)] == ["0", "1"]
 
 
-def test_events_wait_while_the_store_is_away_and_arrive_in_their_order(
+def test_events_wait_while_the_store_is_unreachable_and_arrive_in_order(
     store: SlowStore, trail: Trail
 ) -> None:
     store.away = True
@@ -141,7 +141,9 @@ def test_events_wait_while_the_store_is_away_and_arrive_in_their_order(
     assert [event.target for event in store.await_events(5)] == ["0", "1", "2", "3", "4"]
 
 
-def test_what_finds_the_queue_full_is_dropped_counted_and_said(store: SlowStore, trail: Trail) -> None:
+def test_an_event_that_finds_the_queue_full_is_dropped_counted_and_reported(
+    store: SlowStore, trail: Trail
+) -> None:
     for number in range(13):
         trail.record(numbered(number))
     assert trail.dropped == 3
@@ -153,7 +155,9 @@ def test_what_finds_the_queue_full_is_dropped_counted_and_said(store: SlowStore,
     assert (events[10].type, events[10].details) == (AuditType.EVENTS_DROPPED, {"count": "3"})
 
 
-def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(store: SlowStore, trail: Trail) -> None:
+def test_a_count_of_drops_that_the_store_did_not_take_is_reported_again(
+    store: SlowStore, trail: Trail
+) -> None:
     for number in range(12):
         trail.record(numbered(number))
     store.away = True
@@ -167,7 +171,7 @@ def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(store: SlowS
     assert (len(events), said, trail.dropped) == (11, ["2"], 2)
 
 
-def test_a_batch_that_lacks_events_is_followed_by_a_line_that_says_how_many(
+def test_a_batch_that_lacks_events_is_followed_by_a_line_with_their_number(
     store: SlowStore, trail: Trail, event_log: RecordingEventLog
 ) -> None:
     for number in range(13):
@@ -178,7 +182,7 @@ def test_a_batch_that_lacks_events_is_followed_by_a_line_that_says_how_many(
     assert event_log.wait_for("events_dropped", count="3")["count"] == "3"
 
 
-def test_closing_stores_what_still_waits(store: SlowStore, trail: Trail) -> None:
+def test_closing_stores_the_queued_events(store: SlowStore, trail: Trail) -> None:
     trail.start()
     for number in range(3):
         trail.record(numbered(number))
@@ -188,7 +192,7 @@ def test_closing_stores_what_still_waits(store: SlowStore, trail: Trail) -> None
     assert [event.target for event in store.events] == ["0", "1", "2"]
 
 
-def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trail: Trail) -> None:
+def test_closing_a_trail_whose_store_is_unreachable_ends_in_time(store: SlowStore, trail: Trail) -> None:
     store.away = True
     trail.start()
     trail.record(numbered(0))
@@ -230,7 +234,7 @@ def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
     assert [event.type for event in store.events] == [AuditType.REFRESH_TOKEN_REUSED]
 
 
-def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
+def test_folded_events_are_written_as_one_when_their_window_has_ended(
     store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog, clock: FakeClock
 ) -> None:
     trail = make_trail(queue=100)
@@ -250,7 +254,7 @@ def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
     assert event_log.names == ["call_refused"] * (REFUSED.whole + 1)
 
 
-def test_closing_writes_what_is_folded(
+def test_closing_writes_the_folded_events(
     store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog
 ) -> None:
     trail = make_trail(queue=100)
@@ -264,7 +268,7 @@ def test_closing_writes_what_is_folded(
     assert store.events[-1].details["folded"] == "7"
 
 
-def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_what_is_stored(
+def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_stored_events(
     store: SlowStore, make_trail: MakeTrail
 ) -> None:
     """While the store is away the queue fills with what is written one by one, never with the whole flood."""
@@ -309,7 +313,7 @@ def refusal(error: Any) -> AuditEvent:
     return events[0]
 
 
-def test_a_refused_credential_is_recorded_with_the_reason_that_the_caller_is_not_told() -> None:
+def test_a_refused_credential_is_recorded_with_a_reason_that_the_caller_does_not_get() -> None:
     event = refusal(CredentialRefusedError("the secret does not match", principal="reports"))
 
     assert event.outcome is AuditOutcome.REFUSED
@@ -340,7 +344,7 @@ def test_every_type_of_event_is_one_of_a_change_or_of_traffic() -> None:
     assert {type_.kind for type_ in AuditType} == set(AuditKind)
 
 
-def test_the_page_says_of_every_type_which_kind_it_is() -> None:
+def test_the_page_names_the_kind_of_every_event_type() -> None:
     page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
     changes, _, traffic = page.partition("### Of changes")[2].partition("### Of traffic")
 

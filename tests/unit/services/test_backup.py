@@ -57,7 +57,7 @@ def made(store: MemoryStore, writer: Written) -> BackedUp:
     )
 
 
-def test_it_holds_every_item_and_counts_each_thing_once() -> None:
+def test_a_backup_contains_every_item_and_counts_each_once() -> None:
     writer = Written()
     backed_up = made(MemoryStore(ITEMS, "e1"), writer)
 

@@ -142,7 +142,7 @@ def site() -> Iterator[Site]:
 
 @pytest.mark.parametrize("prove", PROOFS.values(), ids=PROOFS)
 @pytest.mark.parametrize("principal", [EVERYONE, CLIENT])
-def test_a_raise_while_the_record_is_read_ends_what_comes_of_the_proof(
+def test_a_raise_while_the_record_is_read_revokes_the_resulting_tokens(
     site: Site, prove: Prove, principal: PrincipalId
 ) -> None:
     site.directory.raises = (principal,)
@@ -154,7 +154,7 @@ def test_a_raise_while_the_record_is_read_ends_what_comes_of_the_proof(
     assert site.revocations.raised_over(frozenset({principal}), prove(site).generations) is None
 
 
-def test_an_algorithm_that_is_not_accepted_of_an_issuer_proves_nothing_whatever_key_there_is(
+def test_an_algorithm_that_the_issuer_may_not_use_proves_nothing_with_any_key(
     site: Site,
 ) -> None:
     with pytest.raises(CredentialRefusedError) as refused:
@@ -175,7 +175,7 @@ def test_a_federated_subject_has_a_generation_of_its_own(site: Site) -> None:
 @pytest.mark.parametrize(
     ("client_id", "key_id"), [("reports", "k1"), ("reports", "x"), ("nobody", "k1"), ("not an id", "k1")]
 )
-def test_whoever_an_assertion_names_it_costs_one_verification(
+def test_an_assertion_of_any_client_known_or_not_costs_one_verification(
     site: Site, client_id: str, key_id: str
 ) -> None:
     """Else the time that a refusal takes would tell which clients exist."""

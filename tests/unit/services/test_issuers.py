@@ -44,7 +44,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     assert keys.followed == [names]
 
 
-def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_store(
+def test_an_unknown_issuer_is_refused_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
     issuers = Issuers(store, FakeIssuerKeys(), RecordingEventLog(), own="own")
@@ -75,7 +75,7 @@ def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     assert keys.followed == []
 
 
-def test_our_own_name_is_trusted_for_nobody_else(store: SqliteStore) -> None:
+def test_our_own_name_is_trusted_for_no_other_issuer(store: SqliteStore) -> None:
     """An older version took such a record, or `issuer` was changed to a name that was trusted before."""
     for name in ("own", "https://other.example"):
         store.create(named(name))

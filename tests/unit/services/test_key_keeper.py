@@ -15,7 +15,7 @@ from tests.fakes.event_logs import RecordingEventLog
     [(StoreUnavailableError("the store is away"), "the store is away"), (KeyError("a secret"), "KeyError")],
     ids=["foreseen", "a bug"],
 )
-def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, said: str) -> None:
+def test_it_continues_after_an_error_and_reports_it_once(error: Exception, said: str) -> None:
     """A thread that ended would let the last key sign for ever."""
     event_log, tries, stopping = RecordingEventLog(), list[int](), threading.Event()
 

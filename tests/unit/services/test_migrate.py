@@ -148,7 +148,7 @@ def test_if_the_part_cannot_be_deleted_the_fence_stays(
     assert not moved(source, target).was_finished
 
 
-def test_if_nobody_can_say_whether_the_head_was_written_the_fence_stays(
+def test_if_it_is_unknown_whether_the_head_was_written_the_fence_stays(
     source: MemoryStore, target: MemoryStore
 ) -> None:
     target.fail("confirm_head", LOST)
@@ -195,7 +195,9 @@ def test_a_part_of_another_copy_is_discarded(source: MemoryStore, target: Memory
     assert len(target.items) == len(ITEMS) + 1
 
 
-def test_a_source_that_was_moved_elsewhere_names_where(source: MemoryStore, target: MemoryStore) -> None:
+def test_a_source_that_was_moved_elsewhere_is_refused_with_its_target(
+    source: MemoryStore, target: MemoryStore
+) -> None:
     source.fence_ = Fence(target="redis://elsewhere", epoch=Epoch("e2"))
     for call in (a_migration(source, target).run, a_migration(source, target).undo):
         with pytest.raises(ConfigurationError, match="redis://elsewhere"):
@@ -203,7 +205,7 @@ def test_a_source_that_was_moved_elsewhere_names_where(source: MemoryStore, targ
     assert target.is_empty()
 
 
-def test_what_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
+def test_an_item_that_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
     def lose() -> None:
         target.items.remove(ITEMS[1])
 
@@ -226,14 +228,16 @@ def test_a_generation_that_the_target_lacks_is_noticed(source: MemoryStore, targ
     assert source.fence_ is not None
 
 
-def test_what_has_expired_meanwhile_is_not_missed(source: MemoryStore, target: MemoryStore) -> None:
+def test_an_item_that_has_expired_meanwhile_is_not_missed(source: MemoryStore, target: MemoryStore) -> None:
     past = TokenDenied(token_id=TokenId("t0"), deny_until=datetime(2029, 1, 1, tzinfo=UTC))
     source.items.append(past)
     target.faults["write_head"] = [lambda: target.items.remove(past)]
     a_migration(source, target).run()
 
 
-def test_if_the_fence_cannot_be_lifted_the_message_says_how(source: MemoryStore, target: MemoryStore) -> None:
+def test_if_the_fence_cannot_be_lifted_the_message_says_how_to_lift_it(
+    source: MemoryStore, target: MemoryStore
+) -> None:
     target.fail("write_item", LOST)
     source.fail("lift_fence", LOST)
     with pytest.raises(StoreUnavailableError, match="redis://to --undo"):
@@ -281,7 +285,7 @@ def test_one_that_fails_leaves_the_fence_of_another_one(source: MemoryStore, tar
 # Undoing.
 
 
-def test_undo_does_nothing_where_there_is_no_fence(source: MemoryStore, target: MemoryStore) -> None:
+def test_undo_does_nothing_without_a_fence(source: MemoryStore, target: MemoryStore) -> None:
     assert not a_migration(source, target).undo()
     nothing_happened(source, target)
 

@@ -133,7 +133,7 @@ def test_everything_but_generations_is_as_in_the_backup() -> None:
     assert store.rebuilt == 1
 
 
-def test_every_generation_is_the_higher_one_and_that_of_everyone_above_both() -> None:
+def test_each_generation_is_the_higher_one_and_that_of_the_whole_service_is_above_both() -> None:
     store = old_store(generation("*", 9), generation("one", 7), generation("three", 3))
     restored(store, replace=True)
 
@@ -184,7 +184,7 @@ def test_a_retired_key_is_raised_once_more() -> None:
     assert generations_of(store.items)[principal].number == 3
 
 
-def test_the_store_says_that_it_was_restored() -> None:
+def test_the_restored_store_has_an_audit_event_of_it() -> None:
     store = MemoryStore()
     restored(store)
     (found,) = events_of(store.items)
@@ -290,7 +290,7 @@ def test_it_is_not_done_before_the_log_is_complete() -> None:
 # What is possible again.
 
 
-def test_what_is_possible_again_is_said_by_name() -> None:
+def test_principals_that_may_do_more_again_are_reported_by_name() -> None:
     lively = {"disabled": False}
     backup: list[CopiedItem] = [
         CopiedRecord(record=record)

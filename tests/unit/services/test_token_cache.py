@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from identity_service.services.token_cache import RecentCache
 
 
-def test_what_was_put_is_found_and_nothing_else() -> None:
+def test_only_a_cached_entry_is_found() -> None:
     cache: RecentCache[str, int] = RecentCache(10)
     cache.put("a", 1)
 
@@ -23,7 +23,7 @@ def test_it_never_outgrows_its_bound_and_never_answers_wrongly(keys: list[int], 
         assert len(cache) <= bound + 1
 
 
-def test_what_is_in_use_survives_what_is_not() -> None:
+def test_a_recently_used_entry_survives_unused_ones() -> None:
     cache: RecentCache[int, str] = RecentCache(10)
     cache.put(-1, "hot")
     for key in range(1000):
@@ -32,7 +32,7 @@ def test_what_is_in_use_survives_what_is_not() -> None:
     assert cache.get(0) is None
 
 
-def test_what_is_heavy_drives_out_more_and_what_is_too_heavy_is_not_kept() -> None:
+def test_a_large_entry_evicts_several_and_one_that_is_too_large_is_not_kept() -> None:
     cache: RecentCache[str, str] = RecentCache(20)
     for key in "abc":
         cache.put(key, key, 3)

@@ -83,7 +83,7 @@ def site() -> Site:
     return Site()
 
 
-def test_a_token_that_names_what_is_known_is_verified_without_reading(site: Site) -> None:
+def test_a_token_with_a_known_generation_is_verified_without_reading(site: Site) -> None:
     site.raise_(EVERYONE, generation(2))
     assert site.verify(everyone=generation(2)) == ""
     assert (
@@ -93,7 +93,7 @@ def test_a_token_that_names_what_is_known_is_verified_without_reading(site: Site
 
 
 @pytest.mark.parametrize("known", [0, 1])
-def test_a_token_that_is_newer_than_what_was_read_is_verified_after_reading(site: Site, known: int) -> None:
+def test_a_token_with_a_newer_generation_is_verified_after_reading(site: Site, known: int) -> None:
     if known:
         site.raise_(CLIENT, generation(known, "before"))
     site.replica.on_read = lambda: site.raise_(CLIENT, generation(known + 1))
@@ -110,7 +110,7 @@ def test_a_token_of_a_history_that_was_lost_is_revoked(site: Site, known: int) -
     assert site.replica.reads == 1
 
 
-def test_what_is_read_may_have_revoked_the_token_otherwise(site: Site) -> None:
+def test_entries_read_for_one_generation_may_revoke_the_token_by_another(site: Site) -> None:
     def read() -> None:
         site.raise_(EVERYONE, generation(3))
         site.raise_(CLIENT, generation(1))
@@ -146,7 +146,7 @@ def test_a_heartbeat_from_before_the_token_proves_nothing_though_the_thread_is_h
     assert site.replica.reads == 1
 
 
-def test_who_may_not_wait_is_told_that_the_log_must_be_read(site: Site) -> None:
+def test_a_caller_that_may_not_wait_gets_an_error_that_the_log_must_be_read(site: Site) -> None:
     site.raise_(EVERYONE, generation(1))
     site.codec.tokens["t"] = replace(site.token, generations={EVERYONE: generation(2, "b")})
     asked = VerifyRequest(token="t", any_audience=True, may_wait=False)
@@ -181,7 +181,7 @@ def test_for_the_tokens_of_a_batch_the_log_is_read_once(site: Site) -> None:
     assert site.replica.reads == 2, "one that came after the log was read may be newer"
 
 
-def test_while_too_many_wait_for_the_store_it_is_not_said_that_such_a_token_was_revoked(site: Site) -> None:
+def test_while_too_many_calls_wait_for_the_store_such_a_token_is_not_called_revoked(site: Site) -> None:
     def read() -> None:
         raise ServerBusyError("too many calls wait for the store; try again")
 

@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 from tests.unit.services.watch_site import KEY, NOW, Keys, Site, at, ids, taken
 
 
-def test_who_waits_is_woken_once_and_then_takes_all_that_came() -> None:
+def test_a_waiting_watcher_is_woken_once_and_then_takes_every_message() -> None:
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -104,7 +104,7 @@ def test_a_page_of_records_alone_still_moves_the_revision() -> None:
     assert taken(watcher) == [pb.WatchResponse(revision="e1.1.link-1")]
 
 
-def test_a_heartbeat_says_time_and_staleness_and_goes_only_to_who_waits() -> None:
+def test_a_heartbeat_has_time_and_staleness_and_goes_only_to_waiting_watchers() -> None:
     site = Site()
     idle, busy = site.open(), site.open()
     taken(idle)
@@ -141,7 +141,7 @@ def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
     assert heartbeat.revision == "e1.0.-"
 
 
-def test_who_has_too_much_waiting_has_overflowed_and_the_others_go_on() -> None:
+def test_a_watcher_with_a_full_queue_is_cut_off_and_the_others_continue() -> None:
     site = Site(queue=10)
     slow, quick = site.open(), site.open()
     for number in range(11):
@@ -162,7 +162,7 @@ def test_a_watcher_that_is_closed_twice_is_forgotten_once() -> None:
     assert len(site.hub) == 1
 
 
-def test_who_has_left_is_told_nothing() -> None:
+def test_a_watcher_that_has_left_gets_no_message() -> None:
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -173,7 +173,7 @@ def test_who_has_left_is_told_nothing() -> None:
     assert site.woken == []
 
 
-def test_nobody_watches_what_is_not_yet_known() -> None:
+def test_watching_is_refused_before_the_replica_is_ready() -> None:
     site = Site()
     site.replica.ready = False
     with pytest.raises(NotReadyError):

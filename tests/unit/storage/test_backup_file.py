@@ -258,7 +258,7 @@ def test_a_folder_that_does_not_take_it_is_named(tmp_path: Path) -> None:
         NewBackup(tmp_path / "none" / "it.backup", SEALER).write(MANIFEST, denials(1))
 
 
-def test_it_is_written_where_there_are_no_hard_links_too(
+def test_it_is_written_on_a_file_system_without_hard_links_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*_: object) -> None:

@@ -31,6 +31,6 @@ def test_a_backup_takes_neither_sessions_nor_audit_events() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"k":"session"}', '{"k":"record","kind":"robot","value":{}}', '{"k":1}'])
-def test_what_a_newer_version_wrote_is_not_guessed_at(text: str) -> None:
+def test_an_item_of_a_newer_version_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"unknown|robot"):
         decode_item(json.loads(text))

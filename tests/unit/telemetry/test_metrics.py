@@ -31,7 +31,7 @@ def ask(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if not x.startswith("#"))}
 
 
-def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
+def test_the_metrics_show_the_state_of_the_replica_and_its_staleness(metrics: Metrics) -> None:
     clock = SystemClock()
     store = SqliteStore.open(":memory:", clock=clock)
     store.initialise(new_epoch())
@@ -78,7 +78,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metric
         Metrics().serve(f"127.0.0.1:{port}")
 
 
-def test_it_says_whether_the_store_breaks_a_promise(metrics: Metrics, tmp_path: Path) -> None:
+def test_the_metrics_show_whether_the_store_is_unsafe(metrics: Metrics, tmp_path: Path) -> None:
     clock, file = SystemClock(), tmp_path / "identity.db"
     event_log = metrics.counting(RecordingEventLog())
     store = SqliteStore.open(str(file), clock=clock, event_log=event_log)

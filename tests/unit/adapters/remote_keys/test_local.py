@@ -118,7 +118,7 @@ def test_only_algorithms_that_are_accepted_of_the_issuer_count(site: Site) -> No
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "socket", "device"])
-def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> None:
+def test_a_file_that_is_not_regular_is_refused_at_once(site: Site, kind: str) -> None:
     """To open a pipe that nobody writes to would hold up every caller."""
     with socket.socket(socket.AF_UNIX) as listener:
         match kind:
@@ -136,7 +136,7 @@ def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> No
     assert "no regular file" in failed["why"]
 
 
-def test_a_file_that_becomes_a_pipe_while_it_is_opened_holds_nobody_up(
+def test_a_file_that_becomes_a_pipe_while_it_is_opened_blocks_no_caller(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write(OLD)

@@ -83,7 +83,7 @@ def test_a_thread_is_asked_for_again_with_a_key_but_not_more_often_than_an_issue
     assert site.threads.asked == 3
 
 
-def test_a_fetch_for_whose_deadline_there_is_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_reports_that_no_thread_is_left_for_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

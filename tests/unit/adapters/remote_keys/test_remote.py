@@ -56,7 +56,7 @@ def site() -> Iterator[Site]:
         yield Site(stack)
 
 
-def test_keys_are_fetched_before_anybody_asks(site: Site) -> None:
+def test_keys_are_fetched_before_the_first_lookup(site: Site) -> None:
     server = site.server(OLD)
     held, (issuer,) = site.hold(server, policy=USUAL)
     until(lambda: len(site.event_log.named("issuer_keys_read")) == 1)
@@ -148,7 +148,7 @@ def answer(**values: Any) -> Callable[[IssuerServer], None]:
     ],
     ids=["unwell", "garbage", "too long", "no list of keys", "away"],
 )
-def test_the_last_good_keys_stay_while_no_new_ones_are_to_be_had(
+def test_the_last_good_keys_stay_while_new_ones_cannot_be_fetched(
     site: Site, spoil: Callable[[IssuerServer], None]
 ) -> None:
     server = site.server(OLD)
@@ -200,7 +200,7 @@ def test_keys_are_fetched_again_by_age_within_bounds(
     assert len(server.requests) == 2
 
 
-def test_a_refresh_by_age_needs_nobody_to_ask(site: Site) -> None:
+def test_a_refresh_by_age_needs_no_lookup(site: Site) -> None:
     server = site.server(OLD)
     tenth = timedelta(milliseconds=100)
     site.hold(server, policy=RefreshPolicy(floor=tenth / 10, age=tenth, least_age=tenth))
@@ -208,7 +208,7 @@ def test_a_refresh_by_age_needs_nobody_to_ask(site: Site) -> None:
     until(lambda: len(server.requests) >= 3)
 
 
-def test_a_slow_issuer_holds_up_nobody_else(site: Site) -> None:
+def test_a_slow_issuer_delays_no_lookup_at_another_issuer(site: Site) -> None:
     slow, quick = site.server(OLD), site.server(NEW)
     slow.open.clear()
     held, (slow_one, quick_one) = site.hold(slow, quick, policy=USUAL, waiting=8)
@@ -225,7 +225,7 @@ def test_a_slow_issuer_holds_up_nobody_else(site: Site) -> None:
         assert all(each.result() is not None for each in waiting if each not in refused)
 
 
-def test_nobody_waits_longer_than_a_callers_patience(site: Site) -> None:
+def test_no_caller_waits_longer_than_its_patience(site: Site) -> None:
     slow = site.server(OLD)
     slow.open.clear()
     policy = RefreshPolicy(patience=timedelta(milliseconds=50))
@@ -268,7 +268,7 @@ def test_an_issuer_that_is_trusted_no_more_is_asked_no_more(site: Site) -> None:
         held.find(issuer, "old")
 
 
-def test_a_record_that_changes_in_other_things_fetches_nothing(site: Site) -> None:
+def test_a_record_whose_other_fields_change_fetches_nothing(site: Site) -> None:
     server = site.server(OLD)
     held, (issuer,) = site.hold(server)
     assert held.find(issuer, "old") is not None

@@ -67,7 +67,7 @@ def test_one_caller_at_a_time_tries_again(circuit: CircuitBreaker, clock: FakeCl
         circuit.enter()
 
 
-def test_the_trial_that_is_answered_lets_everybody_pass(circuit: CircuitBreaker, clock: FakeClock) -> None:
+def test_an_answered_trial_lets_every_call_pass(circuit: CircuitBreaker, clock: FakeClock) -> None:
     lose(circuit)
     clock.advance(timedelta(seconds=0.05))
     circuit.enter()
@@ -90,9 +90,7 @@ def test_the_pauses_between_trials_grow_to_a_second_and_no_further(
         clock.advance(timedelta(seconds=0.07))
 
 
-def test_a_trial_that_asked_nobody_leaves_the_next_caller_to_try(
-    circuit: CircuitBreaker, clock: FakeClock
-) -> None:
+def test_an_abandoned_trial_lets_the_next_caller_try(circuit: CircuitBreaker, clock: FakeClock) -> None:
     lose(circuit)
     clock.advance(timedelta(seconds=0.05))
     circuit.abandoned(trial=circuit.enter())
@@ -111,7 +109,7 @@ def test_a_late_failure_of_an_earlier_call_does_not_prolong_the_pause(
     assert circuit.enter() is True
 
 
-def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fail() -> None:
+def test_a_call_shortly_before_the_next_trial_waits_for_it_instead_of_failing() -> None:
     circuit = CircuitBreaker(jitter=lambda least, most: most)
     lose(circuit)
     passed: list[bool] = []
@@ -123,7 +121,7 @@ def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fai
     assert passed == [True]
 
 
-def test_a_server_that_is_refused_opens_it_at_once_and_says_why_until_it_is_admitted(
+def test_a_refused_server_opens_the_circuit_at_once_with_the_reason_until_it_is_admitted(
     circuit: CircuitBreaker, clock: FakeClock
 ) -> None:
     circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
@@ -142,7 +140,7 @@ def test_a_server_that_is_refused_opens_it_at_once_and_says_why_until_it_is_admi
     circuit.require_closed()
 
 
-def test_a_server_that_was_refused_and_is_away_by_now_is_away(
+def test_a_refused_server_that_became_unreachable_is_reported_as_unreachable(
     circuit: CircuitBreaker, clock: FakeClock
 ) -> None:
     circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))

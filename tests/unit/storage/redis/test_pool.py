@@ -59,7 +59,7 @@ def test_the_connection_that_was_used_last_is_lent_first() -> None:
     assert pool.take(checked=False) is second
 
 
-def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
+def test_the_pool_makes_no_more_connections_than_its_size_and_then_raises() -> None:
     pool = a_pool(patience=0.01)
     pool.take(checked=False)
 
@@ -67,7 +67,7 @@ def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
         pool.take(checked=False)
 
 
-def test_who_waits_gets_the_connection_that_is_given_back() -> None:
+def test_a_waiting_caller_gets_the_connection_that_is_returned() -> None:
     pool = a_pool(patience=10)
     pooled = pool.take(checked=False)
     threading.Timer(0.01, pool.give, [pooled]).start()
@@ -76,7 +76,7 @@ def test_who_waits_gets_the_connection_that_is_given_back() -> None:
 
 
 @pytest.mark.parametrize(("checked", "opened"), [(True, 2), (False, 1)])
-def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: int) -> None:
+def test_the_connection_is_checked_only_on_request(checked: bool, opened: int) -> None:
     raw = FakeWire(spoilt=True)
     pool = a_pool(lambda: raw)
     pool.give(pool.take(checked=False))
@@ -86,7 +86,7 @@ def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: 
     assert raw.opened == opened
 
 
-def test_what_was_found_out_about_the_server_stays_with_the_connection() -> None:
+def test_findings_about_the_server_stay_with_the_connection() -> None:
     found = Confirmation(command="WAIT", needed=1)
     greeted: list[RawConnection] = []
 
@@ -148,7 +148,7 @@ def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     assert pool.take(checked=False).raw.is_connected
 
 
-def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
+def test_closing_disconnects_idle_connections_and_lends_no_more() -> None:
     pool = a_pool()
     idle = pool.take(checked=False)
     pool.give(idle)
@@ -160,7 +160,7 @@ def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
         pool.take(checked=False)
 
 
-def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect() -> None:
+def test_closing_shuts_connections_in_use_down_and_leaves_disconnecting_to_their_users() -> None:
     ours, servers = socket.socketpair()
     with ours, servers:
         ours.settimeout(PATIENCE)
