@@ -166,7 +166,7 @@ def test_a_rebuild_under_another_epoch_changes_nothing(store: Store, backend: Ba
 # generations
 
 
-def test_a_generation_that_was_taken_away_comes_back_from_the_log(store: Store, backend: Backend) -> None:
+def test_a_deleted_generation_is_restored_from_the_log(store: Store, backend: Backend) -> None:
     revoke(store, "a")
     revoke(store, "b")
     before = store.generations()
@@ -193,7 +193,7 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
     assert_complete(backend, ["old"])
 
 
-def test_a_generation_that_is_raised_again_after_it_was_taken_away_is_not_counted_twice(
+def test_a_generation_that_is_raised_again_after_it_was_deleted_is_not_counted_twice(
     store: Store, backend: Backend
 ) -> None:
     """Else more were raised than there are, and every start is refused for ever although nothing is lost."""
@@ -260,7 +260,7 @@ def test_a_running_process_finds_entries_gone_below_the_floor(store: Store, back
     assert_complete(backend, names)
 
 
-def test_a_running_process_finishes_what_another_one_left(store: Store, backend: Backend) -> None:
+def test_a_running_process_finishes_the_rebuild_of_another_one(store: Store, backend: Backend) -> None:
     own, replica, event_log = follow(backend)
     revoke(store, "unknown-here")
     backend.lose_log()
@@ -274,7 +274,7 @@ def test_a_running_process_finishes_what_another_one_left(store: Store, backend:
     assert forgotten(replica, ["unknown-here"]) == []
 
 
-def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
+def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
     """Else each of these would renew the epoch of a log that has lost nothing."""
     store.heartbeat("p", timedelta(hours=1))
     for write in (

@@ -206,7 +206,7 @@ def test_a_backup_of_any_store_is_restored_into_any_other(stores: Stores, from_:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_replaced_leaves_nothing_but_its_generations(stores: Stores, kind: str) -> None:
+def test_a_replaced_store_leaves_nothing_but_its_generations(stores: Stores, kind: str) -> None:
     store = filled(stores.new(kind), stores.clock)
     path = backed_up(store, stores.folder / "it.backup")
     later = deny(store, 3)

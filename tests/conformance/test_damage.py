@@ -226,7 +226,7 @@ def test_damage_is_an_error_that_names_the_key(
     assert "restore a backup" in str(error.value) or "run the version" in str(error.value)
 
 
-def test_a_foreign_entry_makes_a_process_stale_until_it_is_taken_away(store: Store, backend: Backend) -> None:
+def test_a_foreign_entry_makes_a_process_stale_until_it_is_removed(store: Store, backend: Backend) -> None:
     fill(store)
     _, replica, event_log = follow(backend)
     foreign = store.head().position + 1

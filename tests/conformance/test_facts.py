@@ -53,7 +53,7 @@ def test_a_denial_that_has_passed_is_forgotten_and_can_be_made_anew(store: Store
     assert [c for c, _ in second.changes] == [TokenDenied(token_id=TOKEN, deny_until=until)]
 
 
-def test_ending_a_session_is_one_entry_even_where_the_session_is_unknown(store: Store) -> None:
+def test_ending_a_session_is_one_entry_even_if_the_session_is_unknown(store: Store) -> None:
     appended = store.end_session(SESSION, deny_until=SOON, end_until=LATER)
     (entry,) = entries_of(store)
     assert entry.change == SessionEnded(session_id=SESSION, deny_until=SOON, end_until=LATER)
@@ -101,7 +101,7 @@ def test_a_generation_rises_by_one_and_carries_the_link_of_its_entry(
         assert store.generations() == {principal: Generation(number=number, link=entry.link)}
 
 
-def test_a_generation_is_raised_above_what_the_caller_knows(store: Store) -> None:
+def test_a_generation_is_raised_above_the_number_of_the_caller(store: Store) -> None:
     """After a failover a process may know a higher number than the store."""
     store.raise_generation(ALICE, above=41, request_id=None)
     assert store.generations()[ALICE].number == 42
@@ -125,7 +125,7 @@ def test_a_request_id_raises_once(store: Store) -> None:
     assert store.generations()[ALICE].number == 2
 
 
-def test_a_request_id_for_one_principal_says_nothing_about_another(store: Store) -> None:
+def test_a_request_id_for_one_principal_does_not_count_for_another(store: Store) -> None:
     """Else a client that repeats ids would be told of a revocation that never happened."""
     store.raise_generation(ALICE, above=0, request_id="request-1")
     store.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
@@ -184,7 +184,7 @@ def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, cloc
     assert store.head().position == before, "each of them is known, and only found"
 
 
-def test_what_was_used_up_may_be_used_again_when_its_time_is_over(store: Store, clock: FakeClock) -> None:
+def test_a_consumed_key_may_be_used_again_when_its_time_is_over(store: Store, clock: FakeClock) -> None:
     """Its key lies there for a day more, and decides nothing."""
     assert store.consume("jti", clock.now() + timedelta(minutes=1))
     clock.advance(timedelta(minutes=1))

@@ -151,7 +151,7 @@ def test_other_changes_leave_an_etag_good(store: Store) -> None:
     assert found.revision.position == created.revision.position + 5
 
 
-def test_updating_what_does_not_exist_is_not_found(store: Store) -> None:
+def test_updating_an_unknown_record_is_not_found(store: Store) -> None:
     before = store.head()
     with pytest.raises(NotFoundError):
         store.update(a_client(), expected=before.revision)
@@ -221,7 +221,7 @@ def test_deleting_a_key_raises_no_generation(store: Store) -> None:
     assert store.generations() == {}
 
 
-def test_deleting_what_does_not_exist_is_not_found(store: Store) -> None:
+def test_deleting_an_unknown_record_is_not_found(store: Store) -> None:
     store.create(a_client())
     before = store.head()
     with pytest.raises(NotFoundError):

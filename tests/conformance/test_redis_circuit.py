@@ -56,7 +56,9 @@ def seconds_of_a_failure(store: RedisStore) -> float:
 
 
 @pytest.mark.parametrize("loss", ["killed", "silent"])
-def test_calls_fail_at_once_while_redis_is_away(server: TunedServer, store: RedisStore, loss: str) -> None:
+def test_calls_fail_at_once_while_redis_is_unreachable(
+    server: TunedServer, store: RedisStore, loss: str
+) -> None:
     """But for the trials between long pauses, none waits for an answer."""
     (server.kill if loss == "killed" else server.pause)()
     fail(store, 1.3)
@@ -78,7 +80,7 @@ def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisSt
     until(lambda: answers(store))
 
 
-def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
+def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_corrected(
     server: TunedServer, store: RedisStore, event_log: RecordingEventLog
 ) -> None:
     """The restart forgot what was set by hand; the log says so once, not once for each call."""
@@ -108,7 +110,9 @@ def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, st
         until(lambda: bool(store.head()) and False)
 
 
-def test_who_does_not_insist_is_told_and_served(server: TunedServer, event_log: RecordingEventLog) -> None:
+def test_without_insist_an_unsafe_server_is_reported_and_used(
+    server: TunedServer, event_log: RecordingEventLog
+) -> None:
     server.configure("maxmemory-policy", "allkeys-lru")
 
     store = RedisStore.connect(

@@ -132,7 +132,7 @@ def test_a_heartbeat_is_sent_again(store: RedisStore, proxy: ReplyLosingProxy, d
     assert proxy.lost == 1
 
 
-def test_a_rotation_says_that_somebody_was_first_and_is_found_by_reading_again(
+def test_a_rotation_whose_reply_is_lost_reports_a_conflict_and_is_found_by_reading_again(
     store: RedisStore, proxy: ReplyLosingProxy
 ) -> None:
     session = samples.a_session("s1")
@@ -148,7 +148,7 @@ def test_a_rotation_says_that_somebody_was_first_and_is_found_by_reading_again(
     assert (state.version, state.session) == (2, rotated)
 
 
-def test_a_creation_is_not_repeated_and_says_that_nobody_knows(
+def test_a_creation_whose_reply_is_lost_is_not_repeated_and_is_unavailable(
     store: RedisStore, proxy: ReplyLosingProxy, direct: RedisStore
 ) -> None:
     proxy.lose_next_reply()
@@ -161,7 +161,7 @@ def test_a_creation_is_not_repeated_and_says_that_nobody_knows(
         store.create(samples.a_client())
 
 
-def test_an_update_is_not_repeated_and_its_etag_tells(
+def test_an_update_whose_reply_is_lost_is_not_repeated_and_shows_in_the_etag(
     store: RedisStore, proxy: ReplyLosingProxy, direct: RedisStore
 ) -> None:
     created = store.create(samples.a_client())

@@ -87,7 +87,7 @@ def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
 
 
 @pytest.mark.parametrize("name", ["a denial", "the end of a session"])
-def test_a_fact_whose_entry_is_gone_from_the_log_is_appended_again(
+def test_a_fact_whose_entry_was_deleted_from_the_log_is_appended_again(
     server: RedisServer, store: RedisStore, name: str
 ) -> None:
     FACTS[name](store)
@@ -114,7 +114,7 @@ def test_a_longer_state_that_lost_its_entry_is_appended_in_full(
     assert store.read(1, 1).entries[0].change == again.changes[0][0]
 
 
-def test_a_request_id_is_one_thing_and_the_principal_another(store: RedisStore) -> None:
+def test_request_id_and_principal_are_distinct_parts_of_a_key(store: RedisStore) -> None:
     """Both may hold a colon; together they must not read as another pair."""
     store.raise_generation(PrincipalId("a:b"), above=0, request_id="c")
     store.raise_generation(PrincipalId("a"), above=0, request_id="b:c")
@@ -167,7 +167,7 @@ def test_a_log_that_lost_its_epoch_is_not_taken_for_an_uninitialised_store(
         store.initialise(new_epoch())
 
 
-def test_whatever_has_an_end_is_deleted_a_day_after_it(server: RedisServer, store: RedisStore) -> None:
+def test_every_key_with_an_end_is_deleted_a_day_after_it(server: RedisServer, store: RedisStore) -> None:
     """Decisions compare times: a server whose clock was ahead for hours has deleted nothing that counts."""
     end = soon()
     store.create_session(samples.a_session("s1", expire_time=end))
@@ -207,7 +207,7 @@ def test_a_server_that_is_set_up_well_has_nothing_to_find(store: RedisStore) -> 
         ("maxmemory-policy", "volatile-ttl", "unsynced", "refuse", "noeviction"),
     ],
 )
-def test_a_server_that_is_set_up_badly_is_found_with_what_to_do(
+def test_a_server_with_an_unsafe_setting_is_refused_with_a_fix(
     server: RedisServer, store: RedisStore, name: str, value: str, durability: str, severity: str, fix: str
 ) -> None:
     server.configure(name, value)
@@ -252,7 +252,7 @@ def test_a_server_that_hides_its_set_up_is_refused_unless_the_operator_vouches_f
     assert "CONFIG" in finding.what
 
 
-def test_a_server_that_hides_its_set_up_still_tells_that_it_evicts(
+def test_a_server_that_hides_its_configuration_still_shows_that_it_evicts(
     server: RedisServer, store: RedisStore
 ) -> None:
     server.configure("maxmemory-policy", "allkeys-lru")
@@ -266,7 +266,7 @@ def test_a_server_that_hides_its_set_up_still_tells_that_it_evicts(
     assert "allkeys-lru" in refused.what
 
 
-def test_a_server_that_is_away_is_not_taken_for_one_that_hides(
+def test_an_unreachable_server_is_not_taken_for_one_that_hides_its_configuration(
     server: RedisServer, store: RedisStore
 ) -> None:
     server.kill()
@@ -290,7 +290,7 @@ def test_a_raise_that_the_table_of_generations_holds_is_not_made_again_under_a_n
     assert store.head().position == 3
 
 
-def test_an_entry_that_was_added_and_taken_away_again_stops_no_write(
+def test_a_foreign_entry_that_was_added_and_removed_stops_no_write(
     server: RedisServer, store: RedisStore
 ) -> None:
     """No other could be appended: the stream gives out no smaller id. A new epoch begins behind it."""

@@ -94,7 +94,7 @@ def test_connections_that_the_server_has_closed_cost_no_write(server: RedisServe
     assert len(store.list_records(type(samples.a_client()))) == 8
 
 
-def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: RedisStore) -> None:
+def test_a_read_only_server_is_reported_as_such(server: RedisServer, store: RedisStore) -> None:
     ask(server.port, b"REPLICAOF 127.0.0.1 1\r\n")
 
     with pytest.raises(StoreUnavailableError, match="ReadOnly"):
@@ -102,7 +102,7 @@ def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: Re
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis://:hunter2@127.0.0.1:{}/0"])
-def test_a_server_that_wants_another_password_says_so(server: RedisServer, url: str) -> None:
+def test_a_server_with_another_password_is_reported_as_such(server: RedisServer, url: str) -> None:
     server.configure("requirepass", "another")
 
     with pytest.raises(StoreUnavailableError, match="Authentication") as error:

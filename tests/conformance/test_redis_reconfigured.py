@@ -69,7 +69,7 @@ def fails(call: Callable[[], object]) -> bool:
         ("maxmemory-policy", "volatile-ttl", "noeviction"),
     ],
 )
-def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
+def test_a_setting_that_becomes_unsafe_at_run_time_is_named_until_it_is_corrected(
     server: TunedServer, event_log: RecordingEventLog, name: str, wrong: str, right: str
 ) -> None:
     with closing(opened(server, event_log)) as store:
@@ -87,7 +87,7 @@ def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
     assert f"CONFIG SET {name} {right}" in str(event_log.events[0][1]["fix"])
 
 
-def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_can_tell(
+def test_with_waitaof_no_write_is_acknowledged_after_the_file_was_turned_off(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
     """Not one, however short ago the set-up was looked at."""
@@ -141,7 +141,7 @@ def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
         server.stop()
 
 
-def test_a_primary_that_no_longer_needs_its_replicas_is_found_where_a_failover_may_come(
+def test_a_primary_that_no_longer_needs_its_replicas_is_found_if_a_failover_is_possible(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
     group = SentinelGroup(tmp_path)

@@ -104,7 +104,7 @@ def known(replica: Replica) -> set[object]:
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_it(
+def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_elected_one_has_it(
     site: Site, name: str
 ) -> None:
     """It has the fact, so that sending it there once more confirms it, and changes nothing."""
@@ -124,7 +124,7 @@ def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_i
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_the_deposed_one_confirms_before_the_other_has_gone_as_far_is_sent_again(
+def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
     site: Site, name: str
 ) -> None:
     """The elected one ends before the place that was confirmed, and then has another entry there."""

@@ -37,7 +37,7 @@ def changes(store: Store) -> list[object]:
 # renew
 
 
-def test_a_new_epoch_is_set_once_whoever_comes_first(store: Store, backend: Backend) -> None:
+def test_only_the_first_new_epoch_is_set(store: Store, backend: Backend) -> None:
     deny(store, 2)
     found = store.head()
     assert store.renew(found.epoch, Epoch("a1")) == "a1"
@@ -48,7 +48,7 @@ def test_a_new_epoch_is_set_once_whoever_comes_first(store: Store, backend: Back
     assert len(entries_of(store)) == 2
 
 
-def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: Store) -> None:
+def test_under_a_new_epoch_processes_of_the_old_one_write_nothing(store: Store) -> None:
     store.renew(store.head().epoch, new_epoch())
     with pytest.raises(StoreReplacedError):
         deny(store)
@@ -57,7 +57,7 @@ def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: 
     assert entries_of(store) == ()
 
 
-def test_an_emptied_store_gets_an_epoch_from_who_followed_it_and_from_nobody_else(
+def test_only_a_process_that_followed_an_emptied_store_gives_it_an_epoch(
     store: Store, backend: Backend
 ) -> None:
     deny(store, 3)
@@ -71,7 +71,7 @@ def test_an_emptied_store_gets_an_epoch_from_who_followed_it_and_from_nobody_els
     assert store.head().position - store.head().floor == 1
 
 
-def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
+def test_a_log_whose_entries_are_lost_continues_at_the_position_of_its_head(
     store: Store, backend: Backend
 ) -> None:
     deny(store, 3)
@@ -99,7 +99,9 @@ def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend)
 
 
 @pytest.mark.parametrize("known", [1, 2, 3])
-def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: Store, known: int) -> None:
+def test_a_generation_of_another_history_is_raised_above_the_numbers_of_both(
+    store: Store, known: int
+) -> None:
     """Each of the two may have revoked what was issued in the other, so neither number is the next one."""
     for _ in range(known):
         store.raise_generation(ALICE, above=0, request_id=None)
@@ -114,7 +116,7 @@ def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: 
     assert entries_of(store)[-1].change == GenerationRaised(principal=ALICE, number=4)
 
 
-def test_facts_whose_entries_are_gone_are_appended_again(store: Store, backend: Backend) -> None:
+def test_facts_whose_entries_are_lost_are_appended_again(store: Store, backend: Backend) -> None:
     """State that outlived its log proves nothing; the table of generations is read by itself."""
     store.repair(FACTS)
     backend.lose_entries(0, rewind=True)
@@ -129,7 +131,7 @@ def test_facts_stand_under_a_new_epoch_if_their_entries_do(store: Store) -> None
     assert store.repair(FACTS).absent == 0
 
 
-def test_what_is_known_longer_wins(store: Store) -> None:
+def test_the_later_end_of_a_denial_wins(store: Store) -> None:
     store.deny_token(TokenId("t1"), MUCH_LATER)
     store.end_session(SessionId("s1"), deny_until=MUCH_LATER, end_until=LATER)
     assert store.repair(FACTS[:2]).absent == 1
@@ -170,7 +172,7 @@ def test_a_caller_may_say_how_a_raise_will_be_known(store: Store) -> None:
 # trim
 
 
-def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock: FakeClock) -> None:
+def test_only_entries_older_than_the_retention_are_trimmed(store: Store, clock: FakeClock) -> None:
     store.heartbeat("p", RETENTION)
     deny(store, 3)
     clock.advance(RETENTION - timedelta(seconds=1))
@@ -184,7 +186,7 @@ def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock:
     assert (head.floor, head.whole, head.position) == (3, True, 5)
 
 
-def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
+def test_facts_that_still_count_are_appended_again_as_their_entries_are_trimmed(
     store: Store, clock: FakeClock
 ) -> None:
     store.heartbeat("p", RETENTION)
@@ -204,7 +206,7 @@ def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
     assert (head.floor, head.whole, head.position) == (4, True, 8)
 
 
-def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> None:
+def test_facts_whose_entries_may_not_be_trimmed_yet_are_not_appended_again(store: Store) -> None:
     store.heartbeat("p", RETENTION)
     deny(store, 3)
     (first, *_) = entries_of(store)
@@ -213,7 +215,7 @@ def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> No
     assert len(entries_of(store)) == 3
 
 
-def test_nothing_is_forgotten_before_anybody_has_said_for_how_long(store: Store, clock: FakeClock) -> None:
+def test_nothing_is_trimmed_before_a_retention_was_written(store: Store, clock: FakeClock) -> None:
     deny(store, 3)
     clock.advance(timedelta(days=400))
     assert store.trim(2) == 0
@@ -228,7 +230,7 @@ def test_the_last_entry_is_never_forgotten(store: Store, clock: FakeClock) -> No
     assert store.trim(1) == 1
 
 
-def test_the_retention_is_the_longest_that_anybody_asked_for(store: Store, clock: FakeClock) -> None:
+def test_the_retention_is_the_longest_that_was_ever_requested(store: Store, clock: FakeClock) -> None:
     store.heartbeat("p", 2 * RETENTION)
     assert store.heartbeat("q", RETENTION).retention == 2 * RETENTION
     deny(store, 2)
@@ -248,7 +250,7 @@ SPOILS: dict[str, Callable[[Backend], None]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
-def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
+def test_lost_facts_are_repaired_after_one_heartbeat_of_each_process(
     store: Store, backend: Backend, spoil: Callable[[Backend], None]
 ) -> None:
     store.repair(FACTS)
@@ -323,7 +325,7 @@ def test_own_writes_that_a_process_had_not_read_yet_are_repaired(
     assert event_log.named("epoch_renewed") == []
 
 
-def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) -> None:
+def test_own_writes_that_were_read_are_not_sent_again(store: Store, backend: Backend) -> None:
     own, writer, event_log = follow(backend)
     for number in range(3):
         writer.learn(own.deny_token(TokenId(f"t{number}"), LATER))
@@ -337,7 +339,7 @@ def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) ->
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_is_read_before_its_writer_remembers_it_is_not_lost(
+def test_a_write_that_is_read_before_its_writer_remembers_it_is_not_lost(
     store: Store, backend: Backend, name: str
 ) -> None:
     """The follower is often faster than the thread that wrote."""
@@ -371,7 +373,7 @@ def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_there(
+def test_a_write_that_a_replaced_log_acknowledged_is_sent_to_the_new_one(
     store: Store, backend: Backend, name: str
 ) -> None:
     """Its writer comes to remember it only after all that was known then has been sent to the new log."""
@@ -418,7 +420,7 @@ def test_an_unconfirmed_fact_is_sent_until_the_store_confirms_it(
     assert event_log.named("revocations_sent_again") == [{"count": 1}]
 
 
-def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backend: Backend) -> None:
+def test_a_replaced_log_that_cannot_be_read_yet_is_reported_once(store: Store, backend: Backend) -> None:
     """After FLUSHALL the keys are gone too, and reading begins anew until there are some."""
     deny(store, 3)
     _, replica, event_log = follow(backend)
@@ -443,7 +445,7 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backe
     assert len(event_log.named("log_replaced")) == 2, "another one is said"
 
 
-def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
+def test_a_log_is_trimmed_only_by_a_process_that_has_held_it_for_the_retention(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
     """By its monotonic clock: a store whose clock was stepped ahead forgets nothing."""

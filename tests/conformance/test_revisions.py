@@ -83,7 +83,7 @@ def test_the_start_of_a_log_has_no_link_to_name(store: Store) -> None:
 
 
 @pytest.mark.parametrize("revoke", [False, True], ids=["plain", "revoking"])
-def test_what_a_write_returns_is_the_etag_of_its_record(store: Store, revoke: bool) -> None:
+def test_a_write_returns_the_etag_of_its_record(store: Store, revoke: bool) -> None:
     created = store.create(a_client())
     assert etag(store) == created.revision
     updated = store.update(a_client(disabled=True), expected=created.revision, revoke=revoke)

@@ -137,7 +137,7 @@ def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(st
     assert names(store) == []
 
 
-def test_a_page_behind_a_session_of_somebody_else_never_shows_that_one(store: Store) -> None:
+def test_a_page_that_begins_at_a_session_of_another_user_never_shows_it(store: Store) -> None:
     sign_in(store, "s1", 1)
     sign_in(store, "s2", 2, subject=BO, client=PrincipalId("other"))
     sign_in(store, "s3", 3)
@@ -146,7 +146,7 @@ def test_a_page_behind_a_session_of_somebody_else_never_shows_that_one(store: St
     assert names(store) == ["s3", "s1"]
 
 
-def test_a_session_that_nobody_knows_has_nothing_after_it(store: Store) -> None:
+def test_a_page_that_begins_at_an_unknown_session_is_empty(store: Store) -> None:
     sign_in(store, "s1", 1)
 
     assert store.list_sessions(ANA, before="unknown") == []
@@ -168,7 +168,7 @@ def test_sessions_from_before_a_raise_are_not_listed(store: Store) -> None:
         assert names(store) == []
 
 
-def test_a_session_that_is_refreshed_stays_where_it_is(store: Store) -> None:
+def test_a_session_that_is_refreshed_keeps_its_place(store: Store) -> None:
     sign_in(store, "s1", 1)
     sign_in(store, "s2", 2)
     state = store.read_session(SessionId("s1"))

@@ -111,7 +111,7 @@ def test_sessions_are_independent(store: Store) -> None:
     assert read(store, two.session_id).session == two
 
 
-def test_a_session_goes_away_at_its_expire_time(store: Store, clock: FakeClock) -> None:
+def test_a_session_is_gone_at_its_expire_time(store: Store, clock: FakeClock) -> None:
     session = a_session(SID, expire_time=clock.now() + timedelta(minutes=10))
     store.create_session(session)
     version = read(store).version
@@ -132,7 +132,7 @@ def test_the_state_names_the_stores_time(store: Store, clock: FakeClock) -> None
     assert store.read_sign_in("alice", PrincipalId("billing")).time == clock.now()
 
 
-def test_a_session_has_not_ended_until_somebody_ends_it(store: Store, clock: FakeClock) -> None:
+def test_a_session_has_not_ended_until_it_is_ended(store: Store, clock: FakeClock) -> None:
     session = a_session(SID)
     store.create_session(session)
     store.create_session(a_session("other"))
@@ -196,7 +196,7 @@ def test_a_sign_in_finds_user_client_and_their_generations(store: Store) -> None
     assert all(found.generations[p] == raised[p] for p in found.generations)
 
 
-def test_a_sign_in_of_nobody_still_names_the_generations_of_the_rest(store: Store) -> None:
+def test_a_sign_in_of_an_unknown_user_still_returns_the_other_generations(store: Store) -> None:
     store.raise_generation(EVERYONE, above=0, request_id=None)
     found = store.read_sign_in("nobody", PrincipalId("nowhere"))
     assert (found.user, found.client) == (None, None)
@@ -261,7 +261,7 @@ def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Stor
     assert read(store).session.latest == 10
 
 
-def test_a_session_stays_ended_when_the_fact_is_taken_away(store: Store, backend: Backend) -> None:
+def test_a_session_stays_ended_if_the_fact_is_deleted(store: Store, backend: Backend) -> None:
     """One lost key revives nothing: the record of the session is marked too."""
     for session_id in (SID, OTHER):
         store.create_session(a_session(session_id))

@@ -77,7 +77,7 @@ def test_a_copy_leaves_no_connection_behind(file_store: SqliteStore, path: Path)
     assert not path.with_name(path.name + "-wal").exists()
 
 
-def test_what_fails_beside_the_copy_is_no_error_of_the_store(file_store: SqliteStore) -> None:
+def test_an_error_of_the_caller_during_a_copy_is_raised_unchanged(file_store: SqliteStore) -> None:
     with pytest.raises(OSError, match="disk full"), begun(file_store):
         raise OSError("disk full")
 

@@ -222,7 +222,7 @@ def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
     assert event_log.events == [("store_reopened", {"file": str(path), "kept": False})]
 
 
-def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_acknowledged(
+def test_a_commit_to_a_log_that_another_process_has_saved_is_not_acknowledged(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
     """It is in nobody's files: the caller hears that, and sends it again."""
@@ -269,7 +269,7 @@ def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged
     assert denied_in(copy) == {"mine"}
 
 
-def test_closing_leaves_alone_what_another_process_has_begun(
+def test_closing_leaves_the_new_log_of_another_process_alone(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
     """SQLite would write the removed log into the file, and remove the other one by its name."""
@@ -317,7 +317,9 @@ def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o666, 0o604])
-def test_what_others_may_read_or_write_is_left_to_its_owner(tmp_path: Path, mode: int) -> None:
+def test_files_that_other_users_may_read_or_write_are_restricted_to_their_owner(
+    tmp_path: Path, mode: int
+) -> None:
     path = tmp_path / "identity.db"
     SqliteStore.open(str(path), clock=FakeClock()).close()
     beside = [path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))]
@@ -332,7 +334,7 @@ def test_what_others_may_read_or_write_is_left_to_its_owner(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o660, False), (0o644, True), (0o606, True)])
-def test_what_only_another_owner_could_change_is_refused_unless_it_is_the_group_s(
+def test_files_that_only_another_owner_can_restrict_are_refused_unless_only_the_group_may_use_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
 ) -> None:
     """As on a volume whose group the platform gives to a process that runs under another user each time."""

@@ -123,7 +123,7 @@ def assert_everything_is_there(store: Store) -> None:
     assert len(store.list_records(User)) == 1
 
 
-def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
+def test_everything_that_version_0_1_0_wrote_is_there(old: Old) -> None:
     position = len(entries_of(old.backend.open()))
     store, replica, event_log = follow(old.backend)
     known = replica.revocations
@@ -138,7 +138,7 @@ def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
     assert old.backend.open().head().whole
 
 
-def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
+def test_facts_that_the_log_of_version_0_1_0_had_lost_are_repaired(old: Old) -> None:
     old.lose_entries()
     _, replica, event_log = follow(old.backend)
     assert {f"t{n}" for n in range(5)} <= {id_ for id_, _ in replica.revocations.denylist.items()}
