@@ -84,7 +84,7 @@ def test_a_client_that_was_made_gets_tokens_with_its_secret_and_only_the_default
     assert list(made.client.grants) == [CREDENTIALS]
 
 
-def test_a_client_without_a_secret_is_shown_none(world: World, admin: Administrator) -> None:
+def test_creating_a_client_without_a_secret_shows_none(world: World, admin: Administrator) -> None:
     grants = [PASSWORD, REFRESH]
     made = admin.call(
         "CreateClient", client={"client_id": "app", "grants": grants, "scopes": ["*"]}, no_secret=True
@@ -248,7 +248,7 @@ def test_a_mask_is_required(world: World, admin: Administrator) -> None:
     assert admin.invalid("UpdateClient", update_mask={"paths": ["*"]}) == ["client.client_id"]
 
 
-def test_a_change_is_checked_together_with_what_stays(world: World, admin: Administrator) -> None:
+def test_a_change_is_checked_together_with_the_unchanged_fields(world: World, admin: Administrator) -> None:
     admin.call("CreateClient", client={"client_id": "reports", "grants": [PASSWORD]}, no_secret=True)
 
     found = fails(lambda: update(admin, "grants", grants=[PASSWORD, CREDENTIALS]))
@@ -290,7 +290,7 @@ def test_an_etag_that_never_was_one_is_refused(world: World, admin: Administrato
 
 
 @pytest.mark.in_process
-def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
+def test_without_an_etag_a_change_is_made_again_on_top_of_concurrent_changes(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else is faster, twice; both changes stand."""
@@ -331,7 +331,7 @@ def test_a_change_that_is_overtaken_again_and_again_gives_up(
 # What ends at once
 
 
-def test_disabling_a_client_ends_what_was_issued_to_it_and_through_it(
+def test_disabling_a_client_revokes_the_tokens_issued_to_it_and_through_it(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin, grants=[CREDENTIALS, PASSWORD, REFRESH], scopes=["*"], audiences=[API])
@@ -352,7 +352,7 @@ def test_disabling_a_client_ends_what_was_issued_to_it_and_through_it(
     assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
-def test_a_client_that_is_let_in_again_gets_tokens_and_its_old_ones_stay_refused(
+def test_a_client_that_is_enabled_again_gets_tokens_and_its_old_ones_stay_refused(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin)
@@ -383,7 +383,9 @@ def test_other_changes_of_a_client_end_nothing(world: World, admin: Administrato
     assert world.reason(token) == ""
 
 
-def test_deleting_a_client_ends_its_tokens_and_says_where(world: World, admin: Administrator) -> None:
+def test_deleting_a_client_revokes_its_tokens_and_returns_the_revision(
+    world: World, admin: Administrator
+) -> None:
     made = create(admin)
     token = world.issue(principal(made)).access_token
 
@@ -442,7 +444,7 @@ def test_an_overlap_lengthens_the_life_of_no_secret(world: World, admin: Adminis
     assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
-def test_rotating_with_revoke_ends_what_was_issued(world: World, admin: Administrator) -> None:
+def test_rotating_with_revoke_revokes_the_clients_tokens(world: World, admin: Administrator) -> None:
     token = world.issue(principal(create(admin))).access_token
 
     admin.call("RotateClientSecret", client_id="reports", revoke=True)

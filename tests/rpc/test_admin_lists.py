@@ -98,11 +98,11 @@ def test_a_page_token_is_good_for_its_own_list_only(admin: Administrator, listin
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "!", "ü", "A" * 3000])
-def test_a_page_token_that_nobody_gave_is_refused(admin: Administrator, listing: Listing, token: str) -> None:
+def test_a_forged_page_token_is_refused(admin: Administrator, listing: Listing, token: str) -> None:
     assert admin.invalid(listing.method, page_token=token, **listing.fields) == ["page_token"]
 
 
-def test_what_is_deleted_between_two_pages_hides_nothing_else(world: World, admin: Administrator) -> None:
+def test_an_entry_deleted_between_two_pages_hides_no_other(world: World, admin: Administrator) -> None:
     for name in ("a", "b", "c"):
         world.new_client(name)
     first = admin.call("ListClients", page_size=1)

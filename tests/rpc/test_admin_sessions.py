@@ -41,7 +41,7 @@ def ids(caller: Administrator, **owner: Any) -> list[str]:
 # Listing
 
 
-def test_a_session_says_who_signed_in_where_and_when(
+def test_a_session_has_its_user_device_address_and_times(
     world: World, admin: Administrator, ana: Principal
 ) -> None:
     tokens = world.issue(ana, audiences=[API], scopes=["read"], device="Ana's phone")
@@ -90,7 +90,9 @@ def test_users_list_their_own_sessions_with_the_one_they_sit_at_marked(
 
 
 @pytest.mark.parametrize("owner", ["subject", "client_id"])
-def test_users_list_nobody_elses_sessions(world: World, ana: Principal, bo: Principal, owner: str) -> None:
+def test_users_list_no_sessions_of_other_users(
+    world: World, ana: Principal, bo: Principal, owner: str
+) -> None:
     caller, _ = signed_in(world, ana)
 
     found = caller.refused("ListSessions", **{owner: bo.id})
@@ -98,7 +100,9 @@ def test_users_list_nobody_elses_sessions(world: World, ana: Principal, bo: Prin
     assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_SCOPE_MISSING")
 
 
-def test_a_client_does_not_see_the_people_who_signed_in_through_it(world: World, ana: Principal) -> None:
+def test_a_client_does_not_list_the_sessions_of_users_that_signed_in_through_it(
+    world: World, ana: Principal
+) -> None:
     grants = ["client_credentials", "password", "refresh_token"]
     portal = world.new_client("portal", grants=grants, audiences=(API, SERVICE), scopes=("read",))
     secret = portal.credential.client_secret.client_secret
@@ -112,13 +116,13 @@ def test_a_client_does_not_see_the_people_who_signed_in_through_it(world: World,
     assert world.reason(session.access_token) == ""
 
 
-def test_without_a_token_for_this_service_nobody_lists_anything(world: World, ana: Principal) -> None:
+def test_listing_needs_a_token_for_this_service(world: World, ana: Principal) -> None:
     for token in ("", sign_in(world, ana).access_token):
         found = Administrator(world, token).refused("ListSessions")
         assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNAUTHENTICATED")
 
 
-def test_what_is_over_is_not_listed(world: World, admin: Administrator, ana: Principal) -> None:
+def test_ended_sessions_are_not_listed(world: World, admin: Administrator, ana: Principal) -> None:
     revoked, kept = sign_in(world, ana), sign_in(world, ana)
     world.revoke(token=revoked.refresh_token)
 
@@ -155,7 +159,7 @@ def test_an_ended_session_is_over_at_once_and_no_other(
     assert world.refresh(other.refresh_token).access_token
 
 
-def test_ending_a_session_again_is_no_error_and_ends_none(
+def test_ending_a_session_again_is_no_error_and_counts_none(
     world: World, admin: Administrator, ana: Principal
 ) -> None:
     session_id = sign_in(world, ana).session_id
@@ -167,7 +171,7 @@ def test_ending_a_session_again_is_no_error_and_ends_none(
     assert again.revision
 
 
-def test_users_end_their_own_sessions_and_see_no_difference_between_anothers_and_none(
+def test_users_end_their_own_sessions_and_cannot_tell_foreign_ones_from_unknown_ones(
     world: World, ana: Principal, bo: Principal
 ) -> None:
     caller, mine = signed_in(world, ana)
@@ -206,7 +210,7 @@ def test_users_end_all_of_their_sessions_but_the_one_they_sit_at(
     assert caller.refused("ListSessions").reason == "CALLER_UNAUTHENTICATED"
 
 
-def test_users_end_nobody_elses_sessions(world: World, ana: Principal, bo: Principal) -> None:
+def test_users_end_no_sessions_of_other_users(world: World, ana: Principal, bo: Principal) -> None:
     caller, _ = signed_in(world, ana)
     tokens = sign_in(world, bo)
 
@@ -217,7 +221,7 @@ def test_users_end_nobody_elses_sessions(world: World, ana: Principal, bo: Princ
     assert caller.call("RevokeSessions", subject=ana.id).count == 1
 
 
-def test_all_sessions_but_one_end_also_where_there_are_more_than_a_page(
+def test_all_sessions_but_one_end_even_if_there_are_more_than_a_page(
     world: World, admin: Administrator, ana: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of three, and sessions that began in the same moment."""
@@ -233,7 +237,9 @@ def test_all_sessions_but_one_end_also_where_there_are_more_than_a_page(
     assert live == [kept]
 
 
-def test_ending_none_says_where_the_log_is(world: World, admin: Administrator, ana: Principal) -> None:
+def test_ending_no_session_returns_the_current_revision(
+    world: World, admin: Administrator, ana: Principal
+) -> None:
     ended = admin.call("RevokeSessions", subject=ana.id)
 
     assert ended.count == 0
@@ -252,7 +258,7 @@ def test_ending_none_says_where_the_log_is(world: World, admin: Administrator, a
         ({"own": True, "reason": "r" * 257}, "reason"),
     ],
 )
-def test_a_request_that_says_not_which_is_refused(
+def test_a_request_without_a_target_is_refused(
     world: World, admin: Administrator, fields: dict[str, Any], wrong: str
 ) -> None:
     assert admin.invalid("RevokeSessions", **fields) == [wrong]

@@ -72,7 +72,7 @@ def tokens(world: World) -> token_pb2.TokenSet:
 
 
 @pytest.mark.parametrize("end", ENDING)
-def test_what_may_have_ended_a_users_tokens_has_ended_them_here_and_soon_everywhere(
+def test_an_unconfirmed_change_of_a_user_revokes_tokens_here_at_once_and_everywhere_soon(
     world: World,
     admin: Administrator,
     tokens: token_pb2.TokenSet,
@@ -93,7 +93,7 @@ def test_what_may_have_ended_a_users_tokens_has_ended_them_here_and_soon_everywh
     assert world.store.generations()[PrincipalId(user_id)].number == 1
 
 
-def test_who_signs_in_with_the_password_that_did_arrive_stays_signed_in(
+def test_a_user_that_signs_in_with_the_new_password_stays_signed_in(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, losing: str
 ) -> None:
     """What is sent again is the raise that was asked for, never another one."""
@@ -162,7 +162,7 @@ def test_a_session_that_may_have_ended_has_ended_here(
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
-def test_of_many_who_change_what_they_read_one_wins_and_the_others_learn_it(
+def test_of_concurrent_changes_with_one_etag_one_succeeds_and_the_others_are_aborted(
     world: World, admin: Administrator
 ) -> None:
     world.new_client("reports")

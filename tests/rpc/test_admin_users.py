@@ -219,7 +219,7 @@ def test_names_for_people_hold_no_other_invisible_character(
     assert admin.invalid("RetireKey", key_id="k", reason=text) == ["reason"]
 
 
-def test_an_empty_password_is_none_to_set(world: World, admin: Administrator) -> None:
+def test_an_empty_password_cannot_be_set(world: World, admin: Administrator) -> None:
     user_id = create(admin).user_id
 
     assert admin.invalid("SetPassword", user_id=user_id) == ["password"]
@@ -246,7 +246,7 @@ def test_a_username_is_of_one_user_only_however_it_is_written(world: World, admi
         ("SetPassword", {"user_id": "u_nobody", "password": PASSWORD}),
     ],
 )
-def test_a_user_who_is_not_there_is_not_found(
+def test_an_unknown_user_is_not_found(
     world: World, admin: Administrator, method: str, fields: dict[str, Any]
 ) -> None:
     found = admin.refused(method, **fields)
@@ -266,7 +266,7 @@ def test_a_user_who_is_not_there_is_not_found(
         ("SetPassword", {"password": PASSWORD}, "user_id"),
     ],
 )
-def test_a_request_that_names_nobody_or_nothing_is_refused(
+def test_a_request_without_a_user_or_without_a_change_is_refused(
     world: World, admin: Administrator, method: str, fields: dict[str, Any], wrong: str
 ) -> None:
     assert admin.invalid(method, **fields) == [wrong]
@@ -350,7 +350,7 @@ def test_deleting_a_user_ends_their_sessions_and_tokens_at_once(world: World, ad
 
 
 @pytest.mark.parametrize("revoke", [{}, {"revoke": True}])
-def test_a_new_password_ends_all_sessions_unless_told_otherwise(
+def test_a_new_password_ends_all_sessions_by_default(
     world: World, admin: Administrator, revoke: dict[str, bool]
 ) -> None:
     made = create(admin)
@@ -364,7 +364,7 @@ def test_a_new_password_ends_all_sessions_unless_told_otherwise(
     assert world.reason(world.issue(principal(text=NEW_PASSWORD)).access_token) == ""
 
 
-def test_a_new_password_that_is_told_to_ends_nothing(world: World, admin: Administrator) -> None:
+def test_a_new_password_without_revoke_ends_no_session(world: World, admin: Administrator) -> None:
     made = create(admin)
     tokens = world.issue(principal())
 
@@ -374,7 +374,7 @@ def test_a_new_password_that_is_told_to_ends_nothing(world: World, admin: Admini
     assert world.refresh(tokens.refresh_token).access_token
 
 
-def test_an_administrator_who_is_a_person_cannot_lock_themselves_out(
+def test_an_administrator_that_is_a_user_cannot_disable_or_delete_itself(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin, "boss", audiences=[SERVICE], scopes=["identity.admin"])
@@ -387,7 +387,7 @@ def test_an_administrator_who_is_a_person_cannot_lock_themselves_out(
     assert update(admin, made.user_id, "disabled", disabled=True).disabled
 
 
-def test_every_change_leaves_its_event_and_none_holds_a_name_or_password(
+def test_every_change_leaves_its_event_without_username_and_password(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin)

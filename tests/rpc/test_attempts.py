@@ -50,7 +50,9 @@ def wrong(number: int, name: str = "ana") -> token_pb2.Credential:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_of_sixty_wrong_passwords_at_once_the_free_ones_are_checked(world: World, exists: bool) -> None:
+def test_of_sixty_concurrent_wrong_passwords_only_the_free_attempts_are_checked(
+    world: World, exists: bool
+) -> None:
     if exists:
         world.new_user()
 
@@ -61,7 +63,7 @@ def test_of_sixty_wrong_passwords_at_once_the_free_ones_are_checked(world: World
     assert found["TOO_MANY_ATTEMPTS"]
 
 
-def test_after_the_free_ones_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
+def test_after_the_free_attempts_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
     """The control: what was refused above counted, and the pause ends by itself."""
     world.new_user()
     at_once(world, [wrong(number) for number in range(60)])
@@ -87,7 +89,7 @@ def test_the_right_password_twenty_times_at_once_gets_in_each_time(world: World)
     assert at_once(world, [password("ana")] * 20) == {"": 20}
 
 
-def test_wrong_ones_among_the_right_get_no_more_checks_than_are_free(world: World) -> None:
+def test_wrong_passwords_beside_a_right_one_get_no_more_checks_than_are_free(world: World) -> None:
     """A success forgets only the failures from before it began: at most the free ones between two of them."""
     world.new_user()
     free = world.settings.attempts_per_username

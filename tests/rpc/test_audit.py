@@ -79,7 +79,7 @@ def fails(call: Callable[[], object]) -> Any:
 
 
 @STORING_TRAFFIC
-def test_an_issued_token_leaves_who_got_it_from_where_and_in_which_call(world: World, desk: Desk) -> None:
+def test_the_event_of_an_issued_token_has_client_address_and_request_id(world: World, desk: Desk) -> None:
     client = world.new_client("reports")
     tokens = world.stub.Issue(
         pb.IssueRequest(credential=client.credential), metadata=(("x-request-id", "call-7"),)
@@ -121,7 +121,7 @@ def test_a_refused_sign_in_names_the_principal_to_the_operator_only(world: World
 
 
 @STORING_TRAFFIC
-def test_a_username_that_nobody_has_is_not_kept_since_it_may_be_a_password(world: World, desk: Desk) -> None:
+def test_a_username_of_no_user_is_not_stored_since_it_may_be_a_password(world: World, desk: Desk) -> None:
     slip = "hunter2-typed-too-early"
     fails(lambda: world.issue(Principal(id="", credential=password(slip, PASSWORD))))
 
@@ -233,7 +233,7 @@ def test_a_request_that_cannot_be_is_refused_by_the_name_of_its_field(
     assert (said.code, list(said.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 
 
-def test_a_tail_begins_with_what_happens_from_then_on(world: World, desk: Desk) -> None:
+def test_a_tail_begins_with_the_events_from_then_on(world: World, desk: Desk) -> None:
     world.revoke(desk.token, subject="u_before")
     tail = desk.tail()
     tail.initial_metadata()  # comes once the tail knows where it begins
@@ -296,7 +296,7 @@ def has_place(tail: Any) -> bool:
     return bool(began)
 
 
-def test_a_service_that_stops_ends_its_tails_and_says_so(world: World, desk: Desk) -> None:
+def test_a_service_that_stops_ends_its_tails_with_that_reason(world: World, desk: Desk) -> None:
     tail = desk.tail()
     tail.initial_metadata()
 

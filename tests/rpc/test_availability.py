@@ -44,7 +44,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-def test_without_its_store_it_says_unavailable_and_recovers_by_itself(
+def test_without_its_store_it_answers_unavailable_and_recovers_by_itself(
     server: RedisServer, fault: str
 ) -> None:
     with on(server) as world:
@@ -165,7 +165,7 @@ def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     service.stop()
 
 
-def test_too_many_strong_calls_are_turned_away(start_world: StartWorld) -> None:
+def test_too_many_strong_calls_are_refused(start_world: StartWorld) -> None:
     world = start_world(strong_limit=1)
     replica = world.service._replica
     assert replica._waiting.acquire(blocking=False)

@@ -79,7 +79,7 @@ def refused(call: Callable[[], object]) -> Failure:
 # Clients
 
 
-def test_a_token_for_a_certificate_names_it_as_rfc_8705_says(bound: Bound) -> None:
+def test_a_bound_token_names_its_certificate_as_in_rfc_8705(bound: Bound) -> None:
     bound.world.new_client(certificates=("dns:one.example",))
 
     token = bound.by_one.stub.Issue(pb.IssueRequest(credential=CERTIFICATE)).token_set.access_token
@@ -97,7 +97,7 @@ def test_a_bound_token_is_good_with_its_certificate_only(bound: Bound) -> None:
     assert bound.reason(token) == "BINDING_MISMATCH"
 
 
-def test_verify_says_what_a_token_is_bound_to(bound: Bound) -> None:
+def test_verify_returns_the_certificate_that_a_token_is_bound_to(bound: Bound) -> None:
     principal = bound.world.new_client(require_binding=True)
     free = bound.world.new_client("free")
     metadata = bearer(bound.plain.admin_token(["identity.verify"]))
@@ -118,7 +118,7 @@ def test_a_client_that_must_be_bound_gets_no_token_without_a_certificate(bound: 
     assert (failed.code, failed.reason) == (grpc.StatusCode.UNAUTHENTICATED, "BINDING_REQUIRED")
 
 
-def test_whether_a_client_must_be_bound_is_told_to_nobody_but_the_client(bound: Bound) -> None:
+def test_only_a_proven_client_learns_that_its_tokens_must_be_bound(bound: Bound) -> None:
     principal = bound.world.new_client(require_binding=True)
     wrong = Principal(id=principal.id, credential=token_pb2.Credential())
     wrong.credential.CopyFrom(principal.credential)
@@ -162,7 +162,7 @@ def test_a_callers_bound_token_is_good_on_connections_with_its_certificate_only(
 # Exchange
 
 
-def test_an_exchanged_token_is_bound_as_the_client_says_not_as_the_subject_token(bound: Bound) -> None:
+def test_an_exchanged_token_is_bound_by_its_client_and_not_by_the_subject_token(bound: Bound) -> None:
     held = bound.by_one.issue(bound.world.new_client(require_binding=True)).access_token
     free, must = (
         bound.world.new_client(
@@ -206,14 +206,14 @@ def sign_in(bound: Bound) -> token_pb2.TokenSet:
     return bound.by_one.issue(Principal(id=app.id, credential=password("ana", client_id="app")))
 
 
-def test_tokens_of_people_are_bound_where_their_app_must_be(
+def test_tokens_of_users_are_bound_if_their_client_requires_it(
     bound: Bound, sign_in: token_pb2.TokenSet
 ) -> None:
     assert bound.reason(sign_in.access_token, bound.one) == ""
     assert bound.reason(sign_in.access_token) == "BINDING_MISMATCH"
 
 
-def test_nobody_signs_in_through_such_an_app_without_a_certificate(bound: Bound) -> None:
+def test_signing_in_through_such_a_client_needs_a_certificate(bound: Bound) -> None:
     bound.world.new_client("app", public=True, grants=APP, require_binding=True)
     bound.world.new_user()
     principal = Principal(id="ana", credential=password("ana", client_id="app"))

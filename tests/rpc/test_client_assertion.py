@@ -96,7 +96,7 @@ def test_these_types_are_those_of_an_assertion(one: World, type_: str | None) ->
     ],
     ids=str,
 )
-def test_what_an_assertion_may_say_besides(one: World, changes: dict[str, Any]) -> None:
+def test_further_claims_that_an_assertion_may_have(one: World, changes: dict[str, Any]) -> None:
     assert issue(one, KEY.jwt(claims(one, **changes))).access_token
 
 
@@ -278,7 +278,7 @@ def test_a_disabled_client_proves_nothing(one: World) -> None:
     assert refusal(one, KEY.jwt(claims(one))) == "CREDENTIAL_REFUSED"
 
 
-def test_a_key_that_was_taken_away_proves_nothing(one: World) -> None:
+def test_a_key_that_was_removed_proves_nothing(one: World) -> None:
     left = tuple(key.public_jwk for key in KEYS.values() if key is not KEY)
     wanted = Client(client_id=PrincipalId("reports"), public_keys=left)
     one.store_admin.administrator.clients.update(wanted, ["public_keys"])
@@ -288,7 +288,7 @@ def test_a_key_that_was_taken_away_proves_nothing(one: World) -> None:
     assert issue(one, RSA.jwt(claims(one))).access_token
 
 
-def test_what_was_issued_for_one_is_revoked_with_its_client(one: World) -> None:
+def test_a_token_issued_for_an_assertion_is_revoked_with_its_client(one: World) -> None:
     tokens = issue(one, KEY.jwt(claims(one)))
 
     one.revoke(one.admin_token(), client_id="reports")
@@ -388,7 +388,9 @@ def test_the_signer_of_the_sdk_proves_its_client(one: World) -> None:
     ],
     ids=["aud", "kid", "exp"],
 )
-def test_the_operator_is_told_what_the_caller_is_not(one: World, forge: Forge, why: str) -> None:
+def test_the_audit_event_has_a_reason_that_the_caller_does_not_get(
+    one: World, forge: Forge, why: str
+) -> None:
     refusal(one, forge(one))
 
     def told() -> list[str]:

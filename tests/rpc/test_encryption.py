@@ -92,7 +92,7 @@ def test_the_answer_is_the_same_each_time_it_is_asked(world: World) -> None:
 @pytest.mark.parametrize(
     "encryption", [token_pb2.TOKEN_ENCRYPTION_UNSPECIFIED, token_pb2.TOKEN_ENCRYPTION_NONE]
 )
-def test_a_token_is_signed_only_where_nothing_else_is_asked_for(
+def test_a_token_is_not_encrypted_unless_requested(
     world: World, encryption: token_pb2.TokenEncryption
 ) -> None:
     token = world.issue(world.new_client(), encryption=encryption).access_token
@@ -180,7 +180,7 @@ def test_keys_to_encrypt_with_are_not_published(world: World) -> None:
     assert not {key.key_id for key in published(world).keys} & keys(world, ENCRYPT).keys()
 
 
-def test_a_key_that_is_no_longer_in_use_opens_what_it_was_used_for(world: World) -> None:
+def test_a_former_encryption_key_still_decrypts_its_tokens(world: World) -> None:
     client = world.new_client()
     first, second = keys(world, ENCRYPT)
     world.clock.advance(hours=2)
@@ -219,7 +219,7 @@ def test_a_key_is_forgotten_once_nothing_lives_that_it_opens(world: World) -> No
     assert (first in left, left[second]) == (False, "SIGNING")
 
 
-def test_what_was_encrypted_with_a_retired_key_is_refused_also_where_it_was_taken_out(
+def test_the_token_inside_one_encrypted_with_a_retired_key_is_refused_too(
     world: World, admin: Administrator
 ) -> None:
     client = world.new_client()
@@ -239,7 +239,7 @@ def test_what_was_encrypted_with_a_retired_key_is_refused_also_where_it_was_take
     assert world.reason(after) == world.reason(signed_only) == ""
 
 
-def test_what_was_exchanged_for_a_token_of_a_retired_key_is_refused(world: World) -> None:
+def test_a_token_exchanged_for_one_of_a_retired_key_is_refused(world: World) -> None:
     shop = Shop(world)
     subject = shop.sign_in(encryption=SERVICE).access_token
     exchanged = shop.exchange(subject).access_token
@@ -265,7 +265,7 @@ def test_what_was_exchanged_for_a_token_of_a_retired_key_is_refused(world: World
     ],
     ids=lambda key: f"{key.algorithm}-{key._curve}",
 )
-def test_an_audience_opens_what_was_encrypted_to_it_and_verifies_it_as_ever(
+def test_an_audience_decrypts_a_token_encrypted_to_it_and_verifies_it(
     world: World, key: DecryptionKey
 ) -> None:
     new_audience(world, key)
@@ -281,7 +281,7 @@ def test_an_audience_opens_what_was_encrypted_to_it_and_verifies_it_as_ever(
     assert world.reason(key.decrypt(token)) == ""
 
 
-def test_nobody_else_opens_it(world: World) -> None:
+def test_no_other_audience_decrypts_it(world: World) -> None:
     new_audience(world)
     token = world.issue(world.new_client(), encryption=AUDIENCE).access_token
     other = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
@@ -382,7 +382,7 @@ def test_an_exchanged_token_is_encrypted_to_the_next_audience(world: World) -> N
 # Registering
 
 
-def test_a_key_is_registered_changed_and_taken_away(world: World, admin: Administrator) -> None:
+def test_a_key_is_registered_changed_and_removed(world: World, admin: Administrator) -> None:
     other = DecryptionKey(RSAKey.generate_key(2048).as_dict(private=True))
     made = admin.call("CreateClient", client={"client_id": "files", "encryption_key": API_KEY.public_jwk()})
     assert made.client.encryption_key == API_KEY.public_jwk()

@@ -60,7 +60,7 @@ def world(start_world: StartWorld) -> World:
     return start_world(argon2_memory_kib=2048, attempts_per_peer=0)
 
 
-def test_how_long_a_refusal_takes_does_not_tell_whether_a_user_exists(world: World) -> None:
+def test_the_time_of_a_refusal_does_not_reveal_whether_a_user_exists(world: World) -> None:
     """Each principal is asked as often as is free, so that nobody has to wait."""
     times: dict[str, list[float]] = {"wrong password": [], "unknown": [], "disabled": [], "no password": []}
     for number in range(ROUNDS // FREE_ATTEMPTS):
@@ -82,7 +82,7 @@ def test_how_long_a_refusal_takes_does_not_tell_whether_a_user_exists(world: Wor
     )
 
 
-def test_how_long_a_refusal_takes_does_not_tell_whether_a_client_exists(world: World) -> None:
+def test_the_time_of_a_refusal_does_not_reveal_whether_a_client_exists(world: World) -> None:
     times: dict[str, list[float]] = {"wrong secret": [], "unknown": []}
     for number in range(ROUNDS):
         world.new_client(f"known{number}")
@@ -96,7 +96,7 @@ def test_how_long_a_refusal_takes_does_not_tell_whether_a_client_exists(world: W
     assert NEAR_ONE_HALF[0] < share < NEAR_ONE_HALF[1]
 
 
-def test_the_measure_sees_a_difference_where_there_is_one(start_world: StartWorld) -> None:
+def test_the_measurement_detects_a_real_difference(start_world: StartWorld) -> None:
     """The control: a name that no principal can have is refused without hashing anything.
 
     A hash takes so much longer here than a call that no busy machine makes up for it.

@@ -31,7 +31,7 @@ def verified(shop: Shop, token: str) -> token_pb2.VerifiedToken:
     return answer.verified
 
 
-def test_a_service_gets_a_token_for_the_person_who_called_it(shop: Shop) -> None:
+def test_a_service_gets_a_token_for_the_user_of_the_call(shop: Shop) -> None:
     signed_in = shop.sign_in(claims={"tenant": "t1"})
 
     tokens = shop.exchange(signed_in.access_token)
@@ -68,7 +68,7 @@ def test_an_actor_token_names_another_actor(shop: Shop, world: World) -> None:
     assert [(actor.subject, actor.client_id) for actor in actors] == [("agent", "agent")]
 
 
-def test_who_may_act_is_said_at_sign_in_kept_by_refresh_and_by_exchange(shop: Shop) -> None:
+def test_may_act_is_set_at_sign_in_and_kept_by_refresh_and_exchange(shop: Shop) -> None:
     signed_in = shop.sign_in(may_act_client_id="orders")
     renewed = shop.world.refresh(signed_in.refresh_token, client_credential=shop.portal.credential)
     for token in (signed_in.access_token, renewed.access_token):
@@ -83,7 +83,7 @@ def test_who_may_act_is_said_at_sign_in_kept_by_refresh_and_by_exchange(shop: Sh
     )
 
 
-def test_only_the_client_itself_may_act_not_who_was_sent_a_token_of_it(shop: Shop, world: World) -> None:
+def test_only_the_client_itself_may_act_and_not_a_receiver_of_its_token(shop: Shop, world: World) -> None:
     for_orders = shop.sign_in(may_act_client_id="orders").access_token
     by_orders = world.issue(shop.orders).access_token
     wanted = {"audiences": ("ship-api",), "scopes": ("read",), "exchange_audiences": ("*",)}
@@ -118,7 +118,7 @@ def test_a_token_may_be_exchanged_for_a_shorter_time_and_not_for_a_longer(shop: 
 
 
 @pytest.mark.settings(audit_traffic="store")
-def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: World) -> None:
+def test_the_event_of_an_exchange_names_subject_client_and_actors(shop: Shop, world: World) -> None:
     held = shop.sign_in()
     acting = world.issue(world.new_client("agent", audiences=(ORDERS_API,)))
 
@@ -138,7 +138,7 @@ def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: Wor
     }
 
 
-def test_who_acts_for_somebody_does_not_have_what_is_their_own(world: World) -> None:
+def test_an_actor_may_not_list_or_end_the_sessions_of_its_subject(world: World) -> None:
     """Their sessions, which a token of theirs may list and end without any scope."""
     ana = world.new_user(audiences=(SERVICE,), scopes=("read",))
     receives = {"audiences": (SERVICE,), "scopes": ("read",), "exchange_audiences": (SERVICE,)}
@@ -232,7 +232,7 @@ def wrong(principal: Principal) -> Principal:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_may_not_be_exchanged_is_refused_by_name(shop: Shop, name: str) -> None:
+def test_each_exchange_that_is_not_allowed_is_refused_with_its_reason(shop: Shop, name: str) -> None:
     code, reason, call = REFUSED[name]
 
     assert refusal(lambda: call(shop)) == (code, reason)
@@ -259,7 +259,7 @@ REVOKED_BY: Final[dict[str, Callable[[Shop, token_pb2.TokenSet], object]]] = {
 
 @pytest.mark.parametrize("how", REVOKED_BY)
 @pytest.mark.parametrize("field", ["subject_token", "actor_token"])
-def test_a_revoked_token_is_refused_and_the_refusal_says_which_and_why(
+def test_the_refusal_of_a_revoked_token_names_the_token_and_the_reason(
     shop: Shop, field: str, how: str
 ) -> None:
     held = shop.sign_in()

@@ -308,7 +308,7 @@ def test_the_client_of_a_rule_needs_the_grant(start_world: StartWorld) -> None:
     assert refusal(world, pod_token(world)).reason == "GRANT_NOT_ALLOWED"
 
 
-def test_an_issuer_that_is_trusted_no_more_proves_nobody(one: World) -> None:
+def test_an_issuer_that_is_no_longer_trusted_proves_no_client(one: World) -> None:
     token = pod_token(one)
     assert issue(one, token).access_token
 
@@ -399,7 +399,7 @@ class TestWithKeysElsewhere:
         assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "ISSUER_UNREACHABLE")
         assert found.retry_after is not None
 
-    def test_a_slow_issuer_holds_up_nobody_else(self, world: World, servers: ExitStack) -> None:
+    def test_a_slow_issuer_delays_no_token_of_another_issuer(self, world: World, servers: ExitStack) -> None:
         slow = servers.enter_context(IssuerServer())
         slow.open.clear()
         world.new_client(public=True)

@@ -108,7 +108,7 @@ def world(start_world: StartWorld) -> World:
         ),
     ],
 )
-def test_what_comes_is_answered_as_grpc_does(
+def test_each_malformed_request_is_answered_as_by_grpc(
     world: World, expected: grpc.StatusCode, request_: dict[str, Any]
 ) -> None:
     answer = raw_http2.call(world.target, **{"path": CHECK} | request_)
@@ -136,7 +136,7 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
 
 
 @pytest.mark.settings(audit_traffic="store")
-def test_nobody_speaks_from_another_address_than_its_own(world: World) -> None:
+def test_headers_of_proxies_do_not_change_the_address_of_the_caller(world: World) -> None:
     """Headers by which proxies say for whom they ask count for nothing."""
     client = world.new_client()
     metadata = (("x-forwarded-for", "192.0.2.1"), ("x-envoy-external-address", "192.0.2.1"))

@@ -34,7 +34,7 @@ def get_keys(channel: grpc.Channel) -> pb.GetKeysResponse:
     return answer
 
 
-def test_the_keys_verify_what_was_issued(world: World) -> None:
+def test_the_keys_verify_issued_tokens(world: World) -> None:
     token = world.issue(world.new_client()).access_token
     answer = get_keys(world.channel)
 
@@ -49,7 +49,7 @@ def test_the_keys_verify_what_was_issued(world: World) -> None:
     assert answer.key_set.max_age.seconds > 0
 
 
-def test_the_revision_says_how_far_the_process_has_read(world: World) -> None:
+def test_the_revision_is_the_one_up_to_which_the_process_has_read(world: World) -> None:
     revision = world.revoke(world.admin_token(), token_id="t1")
     until(lambda: get_keys(world.channel).revision == revision)
 
@@ -79,7 +79,7 @@ def test_a_symmetric_key_is_never_published(start_world: StartWorld) -> None:
     assert not answer.key_set.keys
 
 
-def test_where_callers_must_prove_themselves_the_keys_are_not_for_strangers(start_world: StartWorld) -> None:
+def test_if_callers_must_authenticate_the_keys_need_a_credential(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     with pytest.raises(grpc.RpcError) as refused:
         get_keys(world.channel)
@@ -88,7 +88,7 @@ def test_where_callers_must_prove_themselves_the_keys_are_not_for_strangers(star
     assert rpc.TrustServiceStub(world.channel).GetKeys(pb.GetKeysRequest(), metadata=metadata).key_set.keys
 
 
-def test_the_keys_are_served_while_the_store_is_away(tmp_path: Path) -> None:
+def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> None:
     """A verifier that starts just then must be able to check signatures: Verify alone fails closed."""
     server = RedisServer(tmp_path)
     server.start()
@@ -118,7 +118,7 @@ class _HeldUp:
         return getattr(self._store, name)
 
 
-def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path: Path) -> None:
+def test_before_the_keys_are_loaded_no_empty_set_is_served(tmp_path: Path) -> None:
     """An empty set that may be cached for minutes would make every token one of an unknown key."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")

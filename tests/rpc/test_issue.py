@@ -86,7 +86,7 @@ def test_extra_claims_come_back_from_verify(world: World) -> None:
     assert dict(said.claims) == dict(_struct(claims))
 
 
-def test_a_user_gets_only_what_the_client_may_have_too(world: World) -> None:
+def test_a_user_gets_only_audiences_and_scopes_that_the_client_may_have_too(world: World) -> None:
     portal = world.new_client(
         "portal", grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN), scopes=("read",), public=True
     )

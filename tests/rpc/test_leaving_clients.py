@@ -103,7 +103,7 @@ def misbehave(world: World, token: str, chance: random.Random) -> None:
 
 @pytest.mark.in_process
 @pytest.mark.parametrize("seed", range(2))
-def test_whatever_clients_do_nothing_stays_counted(start_world: StartWorld, seed: int) -> None:
+def test_calls_of_misbehaving_clients_do_not_stay_counted(start_world: StartWorld, seed: int) -> None:
     world = start_world(
         reflection=True,
         limits_exempt=(),

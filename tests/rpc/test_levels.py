@@ -131,7 +131,7 @@ def test_any_level_that_was_raised_refuses_on_every_call(world: World, raised: t
 
 
 @pytest.mark.parametrize("raised", PAIRS, ids="-".join)
-def test_a_raised_level_refuses_whoever_shares_it_and_nobody_else(
+def test_a_raised_level_refuses_the_sign_ins_that_share_it_and_no_others(
     world: World, raised: tuple[str, ...]
 ) -> None:
     tried = Tried(world)
@@ -149,7 +149,7 @@ def test_a_raised_level_refuses_whoever_shares_it_and_nobody_else(
 
 
 @pytest.mark.parametrize("level", ["subject", "client", "everything"])
-def test_who_signs_in_after_the_raise_is_good_and_stays_good_on_refresh(world: World, level: str) -> None:
+def test_a_sign_in_after_the_raise_is_accepted_and_stays_so_on_refresh(world: World, level: str) -> None:
     tried = Tried(world)
     tried.revoke(level)
     after = tried.sign_in(tried.user, tried.app)
@@ -237,7 +237,7 @@ ACTOR_PAIRS: Final = [*((level,) for level in ACTOR_LEVELS), *permutations(ACTOR
 
 
 @pytest.mark.parametrize("raised", ACTOR_PAIRS, ids="-".join)
-def test_any_level_of_an_exchanged_token_refuses_it_and_whoever_shares_it_and_nobody_else(
+def test_any_level_of_an_exchanged_token_refuses_it_and_the_tokens_that_share_it_alone(
     world: World, raised: tuple[str, ...]
 ) -> None:
     tried = Delegated(world)
@@ -259,7 +259,7 @@ def test_any_level_of_an_exchanged_token_refuses_it_and_whoever_shares_it_and_no
 
 
 @pytest.mark.parametrize("level", sorted(ACTOR_LEVELS.keys() - {"token", "session"}))
-def test_what_is_exchanged_after_the_raise_is_good(world: World, level: str) -> None:
+def test_a_token_exchanged_after_the_raise_is_accepted(world: World, level: str) -> None:
     """By whoever signs in after it: the first exchange stands under the raised generation, and the second."""
     tried = Delegated(world)
     tried.revoke(level)

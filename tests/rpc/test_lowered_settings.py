@@ -152,7 +152,7 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["the same process", "after a restart"])
 @pytest.mark.parametrize("by", ["token_id", "session_id", "token"])
-def test_what_was_issued_while_the_clock_was_ahead_stays_revoked(
+def test_a_revoked_token_that_was_issued_while_the_clock_was_ahead_stays_revoked(
     start: Start, by: str, restarts: bool
 ) -> None:
     """Of a bare id nothing is known, and the token becomes valid when the clock comes to where it was."""

@@ -31,7 +31,7 @@ def refusal(call: Callable[[], object]) -> Failure:
     return failure(error.value)
 
 
-def test_every_call_says_where_the_store_went_until_the_fence_is_lifted(process: Restartable) -> None:
+def test_every_answer_names_the_new_store_until_the_fence_is_lifted(process: Restartable) -> None:
     world = process.world
     principal = world.new_client()
     issued, admin = world.issue(principal), world.admin_token()

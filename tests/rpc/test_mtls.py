@@ -69,7 +69,7 @@ def test_the_certificate_itself_may_be_registered_by_its_thumbprint(
     assert caller(connect(another)) == "CALLER_UNAUTHENTICATED"
 
 
-def test_a_certificate_that_nobody_registered_proves_nobody(
+def test_an_unregistered_certificate_proves_no_client(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
     verifier(mutual, SPIFFE)
@@ -78,7 +78,7 @@ def test_a_certificate_that_nobody_registered_proves_nobody(
 
 
 @pytest.mark.parametrize("name", ["*.example", "reports.example.", " reports.example"])
-def test_a_pattern_or_another_spelling_proves_nobody(
+def test_a_pattern_or_another_spelling_proves_no_client(
     mutual: World, connect: Connect, certifier: Certifier, name: str
 ) -> None:
     verifier(mutual, "dns:reports.example")
@@ -86,7 +86,7 @@ def test_a_pattern_or_another_spelling_proves_nobody(
     assert caller(connect(certifier.client("c", name))) == "CALLER_UNAUTHENTICATED"
 
 
-def test_a_uri_that_is_no_spiffe_id_proves_nobody(
+def test_a_uri_that_is_no_spiffe_id_proves_no_client(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
     verifier(mutual, "dns:reports.example")
@@ -181,7 +181,7 @@ def test_a_certificate_is_exchanged_for_a_token_of_its_client(
     assert (verified.subject, verified.client_id, list(verified.scopes)) == ("reports", "reports", ["read"])
 
 
-def test_a_certificate_that_proves_nobody_is_refused_as_a_wrong_secret_is(
+def test_a_certificate_that_proves_no_client_is_refused_like_a_wrong_secret(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
     principal = mutual.new_client("gone", certificates=("dns:gone.example",))
@@ -202,7 +202,7 @@ def test_without_tls_there_is_no_certificate_to_prove_anything(start_world: Star
     assert refused(world).reason == "CREDENTIAL_REFUSED"
 
 
-def test_the_port_that_asks_for_no_certificate_proves_nobody_by_one(
+def test_a_certificate_proves_no_client_on_the_port_that_requests_none(
     start_world: StartWorld, certifier: Certifier
 ) -> None:
     second = "127.0.0.1:0"
@@ -217,7 +217,7 @@ def test_the_port_that_asks_for_no_certificate_proves_nobody_by_one(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_certificate_that_somebody_merely_claims_proves_nobody(
+def test_a_certificate_in_a_header_of_the_caller_proves_no_client(
     start_world: StartWorld, certifier: Certifier, tls: bool
 ) -> None:
     """As a proxy would forward one: on plain text, and where nobody is asked for a certificate."""

@@ -90,7 +90,7 @@ def test_a_request_id_is_taken_over_or_made(world: World) -> None:
     assert failure(error.value).request_id == "my-id-8"
 
 
-def test_callers_are_asked_for_where_it_is_configured(start_world: StartWorld) -> None:
+def test_callers_must_authenticate_if_the_setting_says_so(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     token = world.issue(world.new_client()).access_token
     request = pb.VerifyRequest(token=token, audiences=[API])

@@ -121,7 +121,7 @@ def test_exactly_those_are_let_through_that_the_contract_names(
     assert len(found) == len(methods()) * len(callers)
 
 
-def test_where_callers_need_not_prove_themselves_verifying_is_open_and_nothing_else(
+def test_if_callers_need_not_authenticate_only_verifying_is_open(
     start_world: StartWorld,
 ) -> None:
     world = start_world(require_caller_auth=False)

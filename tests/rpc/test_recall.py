@@ -141,7 +141,7 @@ def test_its_answer_carries_the_revision_of_now(world: World, known: pb.VerifyRe
     assert world.stub.Verify(known).verified == before.verified
 
 
-def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known: pb.VerifyRequest) -> None:
+def test_a_call_that_needs_the_store_reads_it_each_time(world: World, known: pb.VerifyRequest) -> None:
     asked = pb.VerifyRequest(at_least_revision=later_than(world.stub.Verify(known).revision))
     asked.MergeFrom(known)
 
@@ -153,7 +153,7 @@ def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known
 
 @pytest.mark.in_process
 @pytest.mark.parametrize("asks", [{"strong": True}, {"at_least_revision": "0123456789abcdef.1"}], ids=str)
-def test_what_is_answered_well_after_reading_is_read_again_the_next_time(
+def test_a_call_that_succeeded_after_a_read_reads_again_the_next_time(
     world: World, known: pb.VerifyRequest, asks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = pb.VerifyRequest(**asks)
@@ -176,7 +176,7 @@ def later_than(revision: str) -> str:
     return str(Revision(epoch=known.epoch, position=known.position + 1000, link=Link("later")))
 
 
-def test_nobody_gets_an_answer_from_memory_who_has_to_prove_themselves(start_world: StartWorld) -> None:
+def test_callers_that_must_authenticate_get_no_answer_from_memory(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     caller = world.admin_token(scopes=["identity.verify"])
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])

@@ -99,7 +99,7 @@ def test_by_subject_a_sign_in_right_after_works(world: World) -> None:
     assert world.reason(world.refresh(after.refresh_token).access_token) == ""
 
 
-def test_by_client_revokes_what_people_got_through_it_too(
+def test_revoking_by_client_revokes_the_users_tokens_through_it_too(
     world: World, user_tokens: token_pb2.TokenSet
 ) -> None:
     world.revoke(caller=world.admin_token(), client_id="first-party")
@@ -141,7 +141,7 @@ def test_a_repeated_request_id_raises_a_generation_once(world: World) -> None:
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
-def test_what_does_not_verify_has_no_effect_and_is_ok(world: World) -> None:
+def test_a_token_that_does_not_verify_is_ok_without_effect(world: World) -> None:
     """RFC 7009 section 2.2: an invalid token is no error."""
     token = world.issue(world.new_client()).access_token
     forged = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
@@ -259,7 +259,7 @@ def test_a_deleted_client_that_is_created_again_brings_nothing_back_to_life(worl
     assert world.reason(world.issue(again).access_token) == ""
 
 
-def test_a_new_password_ends_the_sessions_unless_it_is_told_not_to(
+def test_a_new_password_ends_the_sessions_unless_revoke_is_false(
     world: World, user_tokens: token_pb2.TokenSet
 ) -> None:
     users, user_id = world.store_admin.administrator.users, world.user().id

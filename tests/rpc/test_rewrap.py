@@ -104,7 +104,7 @@ def test_a_process_that_has_the_new_one_as_its_other_opens_keys_that_are_made_wi
     until(lambda: first.reason(token) == "")
 
 
-def test_a_process_that_cannot_open_a_new_key_says_so_rather_than_refuse_its_tokens(
+def test_a_process_that_cannot_open_a_new_key_is_unavailable_instead_of_refusing_its_tokens(
     world: World, beside: Beside
 ) -> None:
     second = beside(NEW, other=MASTER_KEY)
@@ -120,7 +120,7 @@ def test_a_process_that_cannot_open_a_new_key_says_so_rather_than_refuse_its_tok
     assert second.reason(token) == ""
 
 
-def test_what_was_sealed_anew_is_the_same_key_and_leaves_an_event(world: World, beside: Beside) -> None:
+def test_a_key_that_was_sealed_anew_is_the_same_and_leaves_an_event(world: World, beside: Beside) -> None:
     before = {f.record.key_id: f.record for f in world.store.list_records(StoredKey, limit=100)}
     rewrap(beside(NEW, other=MASTER_KEY))
     after = {f.record.key_id: f.record for f in world.store.list_records(StoredKey, limit=100)}

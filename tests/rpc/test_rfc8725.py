@@ -83,7 +83,7 @@ def test_3_3_every_operation_counts_both_layers_of_a_nested_token(world: World, 
     assert world.reason(encrypted(world, good)[:-4] + "AAAA") == "UNDECRYPTABLE"
 
 
-def test_3_4_what_goes_into_the_cryptography_is_checked(world: World, admin: Administrator, pen: Pen) -> None:
+def test_3_4_cryptographic_inputs_are_checked(world: World, admin: Administrator, pen: Pen) -> None:
     token = encrypted(world, pen.write())
     header = json.loads(decode_base64url(token.split(".")[0]))
     for changes in ({"x": base64url(bytes(32)), "y": base64url(bytes(32))}, {"crv": "P-521"}, {"y": "AQ"}):
@@ -154,7 +154,7 @@ def test_3_10_no_claim_and_no_header_makes_the_service_do_anything(world: World,
             listener.accept()
 
 
-def test_3_11_the_type_is_said_and_checked(world: World, pen: Pen) -> None:
+def test_3_11_the_type_is_set_and_checked(world: World, pen: Pen) -> None:
     assert world.reason(pen.write({"typ": "application/at+jwt"})) == ""
     assert world.reason(pen.write({"typ": None})) == "WRONG_TYPE"
     for other in ("JWT", "jwt", "id_token+jwt", "logout+jwt", "secevent+jwt", "dpop+jwt", "at+jwt "):

@@ -75,7 +75,7 @@ def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: Star
 
 
 @pytest.mark.in_process
-def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWorld) -> None:
+def test_a_client_that_sends_headers_alone_gets_the_same_answer(start_world: StartWorld) -> None:
     """In Envoy its own timeout ends such a call: tests/rpc/test_envoy_limits.py."""
     world = start_world(request_timeout=SOON)
 
@@ -84,7 +84,7 @@ def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWo
     assert answer.grpc_status == DEADLINE_EXCEEDED
 
 
-def test_so_is_a_client_that_sends_headers_alone_where_requests_may_have_no_end(
+def test_a_client_that_sends_headers_alone_gets_the_same_answer_with_reflection_on(
     start_world: StartWorld,
 ) -> None:
     """With reflection on, Envoy bounds no request."""
@@ -121,7 +121,9 @@ def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: Sta
 
 
 @pytest.mark.in_process
-def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world: StartWorld) -> None:
+def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
+    start_world: StartWorld,
+) -> None:
     """What waits in Envoy does not count: it takes much from the service before it waits for its client."""
     world = start_world(send_timeout=timedelta(seconds=2 * PATIENCE), watch_queue=10)
     with grpc.insecure_channel(world.target, options=SMALL_WINDOW) as channel:
@@ -203,7 +205,7 @@ def test_unfinished_requests_beyond_the_bound_of_an_address_are_refused(
 
 
 @pytest.mark.in_process
-def test_what_is_beyond_the_bound_of_an_address_for_too_long_is_counted_under_that_bound(
+def test_a_request_beyond_the_bound_of_its_address_for_too_long_counts_under_that_bound(
     start_world: StartWorld,
 ) -> None:
     world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
@@ -240,7 +242,7 @@ def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world:
     assert {answer.grpc_status for answer in answers} == {INVALID_ARGUMENT}  # of Verify itself: no token
 
 
-def test_a_client_that_sends_as_many_calls_as_a_connection_takes_is_refused_none(
+def test_as_many_calls_as_a_connection_may_have_are_all_accepted(
     start_world: StartWorld,
 ) -> None:
     world = start_world(limits_exempt=())
@@ -335,7 +337,7 @@ def test_the_check_needs_no_directory_that_may_be_written_to(monkeypatch: pytest
     assert why_not() == ""
 
 
-def test_the_check_takes_a_file_where_there_are_no_abstract_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_uses_a_file_if_there_are_no_abstract_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
 
     assert why_not() == ""
@@ -360,7 +362,7 @@ def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.Monke
 
 
 @pytest.mark.in_process
-def test_the_fallback_says_so_and_answers_beside_more_slow_clients_than_it_has_threads(
+def test_the_fallback_is_reported_and_answers_beside_more_slow_clients_than_it_has_threads(
     monkeypatch: pytest.MonkeyPatch, start_world: StartWorld, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("identity_service.grpc_api.grpcio_engine.why_not", lambda: "an unknown version")
@@ -401,7 +403,7 @@ def _never() -> Iterator[bytes]:
     yield b""
 
 
-def test_a_call_of_a_method_that_nobody_knows_is_refused(start_world: StartWorld) -> None:
+def test_a_call_of_an_unknown_method_is_refused(start_world: StartWorld) -> None:
     world = start_world()
     unknown: Any = world.channel.unary_unary("/identityapi.v1.IdentityService/Nothing")
 

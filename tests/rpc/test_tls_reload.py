@@ -144,7 +144,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_what_does_not_fit_together_is_not_used_and_said_once(certifier: Certifier, how: str) -> None:
+def test_files_that_do_not_match_are_not_used_and_reported_once(certifier: Certifier, how: str) -> None:
     event_log, server = RecordingEventLog(), certifier.server()
     certificates = Certificates(files(server, certifier.file), event_log)
     good = certificates.expire_time()
@@ -168,7 +168,7 @@ def test_a_key_that_others_may_read_is_served_with_a_warning(certifier: Certifie
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_it_does_not_start_with_what_does_not_fit_together(certifier: Certifier, how: str) -> None:
+def test_it_does_not_start_with_files_that_do_not_match(certifier: Certifier, how: str) -> None:
     server = certifier.server()
     SPOILT[how](certifier.file.parent)
 
@@ -190,7 +190,7 @@ def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_on
     assert soon(world, lambda: shown(world.target) == after)
 
 
-def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Certifier) -> None:
+def test_the_same_error_after_a_good_replacement_is_reported_again(certifier: Certifier) -> None:
     event_log, server = RecordingEventLog(), certifier.server()
     certificates = Certificates(files(server), event_log)
 

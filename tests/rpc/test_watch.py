@@ -17,7 +17,7 @@ from tests.rpc.watching import knows, watching
 from tests.rpc.world import World, bearer, failure
 
 
-def test_what_is_live_comes_first_and_then_what_happens(world: World) -> None:
+def test_a_watch_begins_with_the_live_revocations_and_then_sends_each_change(world: World) -> None:
     before, after = (world.issue(world.new_client(name)) for name in ("one", "two"))
     world.revoke(token=before.access_token)
 
@@ -69,7 +69,7 @@ def _reuse(world: World, refresh_token: str) -> None:
         world.refresh(refresh_token)
 
 
-def test_who_reconnects_gets_only_what_was_missed(world: World) -> None:
+def test_a_watcher_that_reconnects_gets_only_the_missed_changes(world: World) -> None:
     admin = world.admin_token()
     old = world.revoke(admin, token_id="old")
     with watching(world) as watcher:
@@ -105,7 +105,7 @@ def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> 
     assert world.store.head().epoch == epoch
 
 
-def test_a_place_that_is_none_is_refused(world: World) -> None:
+def test_a_malformed_revision_is_refused(world: World) -> None:
     with watching(world, resume_after="yesterday") as watcher:
         error = failure(watcher.ended())
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -142,7 +142,7 @@ def test_a_change_reaches_many(start_world: StartWorld) -> None:
             watcher.until(knows("one"))
 
 
-def test_who_does_not_read_is_cut_off_and_the_others_go_on(start_world: StartWorld) -> None:
+def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_continue(start_world: StartWorld) -> None:
     """The transport takes no more after some megabytes: then the send of that watcher is held up."""
     world = start_world(send_timeout=timedelta(seconds=5))
     channel = grpc.insecure_channel(world.target, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -189,7 +189,7 @@ def _eventually_accepted(world: World) -> None:
 
 
 @pytest.mark.in_process
-def test_nothing_stays_of_who_has_left(start_world: StartWorld) -> None:
+def test_a_watcher_that_has_left_is_forgotten(start_world: StartWorld) -> None:
     world = start_world()
     with watching(world) as first:
         first.until(lambda w: w.complete)
@@ -202,7 +202,9 @@ def test_nothing_stays_of_who_has_left(start_world: StartWorld) -> None:
     until(lambda: len(hub) == 0)
 
 
-def test_when_the_service_stops_watchers_are_told_to_go_elsewhere(start_world: StartWorld) -> None:
+def test_when_the_service_stops_watchers_get_unavailable_and_reconnect_elsewhere(
+    start_world: StartWorld,
+) -> None:
     world = start_world()
     with watching(world) as watcher:
         watcher.until(lambda w: w.complete)
@@ -211,7 +213,7 @@ def test_when_the_service_stops_watchers_are_told_to_go_elsewhere(start_world: S
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
 
 
-def test_where_callers_must_prove_themselves_watchers_must_too(start_world: StartWorld) -> None:
+def test_if_callers_must_authenticate_watchers_must_too(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     with watching(world) as stranger:
         assert failure(stranger.ended()).code is grpc.StatusCode.UNAUTHENTICATED
