@@ -41,7 +41,7 @@ def test_each_wrong_setting_has_a_line_that_names_the_program(run: Run) -> None:
     assert [line.split(": ")[:2] for line in said] == [["identity", "workers"], ["identity", "algorithm"]]
 
 
-def test_config_show_says_where_values_come_from_and_masks_secrets(
+def test_config_show_prints_the_source_of_each_value_and_masks_secrets(
     run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:
     (tmp_path / "identity.toml").write_text('leeway = "7s"')
@@ -54,7 +54,7 @@ def test_config_show_says_where_values_come_from_and_masks_secrets(
     assert all(row["meaning"] for row in rows.values())
 
 
-def test_config_check_names_what_is_wrong(run: Run, run_json: RunJson) -> None:
+def test_config_check_names_the_wrong_setting(run: Run, run_json: RunJson) -> None:
     assert run_json("config", "check") == {"valid": True}
     result = run("config", "check", code=1, IDENTITY_LEWAY="1s")
     assert "did you mean leeway" in result.stderr

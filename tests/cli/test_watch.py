@@ -17,7 +17,7 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(folder=tmp_path, store=f"sqlite:///{tmp_path / 'identity.db'}")
 
 
-def test_it_shows_changes_and_resumes_after_the_service_was_away(installation: Installation) -> None:
+def test_it_prints_changes_and_resumes_after_the_service_was_stopped(installation: Installation) -> None:
     admin = installation.json("init")
     secret = (admin["client_id"], admin["client_secret"])
     port = reserve_port()
@@ -42,7 +42,9 @@ def test_it_shows_changes_and_resumes_after_the_service_was_away(installation: I
     assert known["revision"]
 
 
-def test_for_people_it_prints_a_line_for_each_and_heartbeats_where_asked(installation: Installation) -> None:
+def test_human_output_has_a_line_for_each_change_and_heartbeats_with_verbose(
+    installation: Installation,
+) -> None:
     installation.json("init")
     with installation.serve() as service, watching(service.target, "watch", "--verbose") as watch:
         printed = watch.until("heartbeat")
@@ -50,7 +52,7 @@ def test_for_people_it_prints_a_line_for_each_and_heartbeats_where_asked(install
         assert watch.end(signal.SIGTERM) == 0
 
 
-def test_without_a_service_it_says_so_and_ends() -> None:
+def test_without_a_service_it_ends_with_an_error() -> None:
     with refusing_address() as target, watching(target) as watch:
         assert watch.process.wait(PATIENCE) == 4
         watch.until("identity:", watch.err)

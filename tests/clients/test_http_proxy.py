@@ -65,7 +65,7 @@ def test_the_proxy_of_the_environment_is_left_alone_by_clients_and_commands(
     assert proxy.asked == []
 
 
-def test_a_caller_who_says_so_connects_through_it(proxy: RefusingProxy) -> None:
+def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingProxy) -> None:
     """It refuses, which shows that the connection would have gone through it."""
     target = "identity.example:50051"
     options = ClientOptions(http_proxy=True, max_attempts=1)
@@ -77,7 +77,7 @@ def test_a_caller_who_says_so_connects_through_it(proxy: RefusingProxy) -> None:
     assert set(proxy.asked) == {f"CONNECT {target} HTTP/1.1"}
 
 
-def test_a_command_that_is_told_so_connects_through_it(tmp_path: Path, proxy: RefusingProxy) -> None:
+def test_a_command_that_asks_for_the_proxy_connects_through_it(tmp_path: Path, proxy: RefusingProxy) -> None:
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
     told = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
     done = installation.run("token", "verify", "no token", "--any-audience", **told)

@@ -87,7 +87,7 @@ def judges(verifier: LocalVerifier) -> bool:
     return True
 
 
-def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
+def test_a_heartbeat_in_the_middle_of_a_snapshot_confirms_nothing(
     script: Script, verifier: LocalVerifier
 ) -> None:
     script.put(RESTARTED, KEYS, heartbeat())
@@ -99,7 +99,7 @@ def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
     assert judges(verifier)
 
 
-def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, verifier: LocalVerifier) -> None:
+def test_during_a_second_snapshot_nothing_is_confirmed(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()
     before = verifier._fresh.until
@@ -115,7 +115,7 @@ def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, ver
     until(lambda: verifier._fresh.until > before, PATIENCE)
 
 
-def test_what_a_service_told_whose_clock_was_another_is_told_again(
+def test_a_snapshot_of_a_service_with_another_clock_is_replaced(
     script: Script, verifier: LocalVerifier
 ) -> None:
     """By a clock that is ahead it leaves out denials that are over; a client that resumes would miss them."""
@@ -128,7 +128,7 @@ def test_what_a_service_told_whose_clock_was_another_is_told_again(
     assert script.resumed[-1] == "e.8"
 
 
-def test_everything_has_been_told_again_once_the_revision_comes(
+def test_a_second_snapshot_is_complete_once_its_revision_comes(
     script: Script, verifier: LocalVerifier
 ) -> None:
     """What was known stays, and the next stream is resumed there, by the whole text of the revision."""
@@ -149,7 +149,7 @@ def test_everything_has_been_told_again_once_the_revision_comes(
     assert verifier._state.generations == {"*": (1, "l")}
 
 
-def test_a_backlog_is_left_and_what_was_missed_asked_for(script: Script, verifier: LocalVerifier) -> None:
+def test_a_stream_with_a_backlog_is_left_and_resumed(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.7"))
     verifier.wait_ready()
     before = verifier._fresh.until
@@ -162,16 +162,14 @@ def test_a_backlog_is_left_and_what_was_missed_asked_for(script: Script, verifie
     until(lambda: verifier._fresh.until > before, PATIENCE)
 
 
-def test_a_stream_that_ends_is_resumed_from_where_it_was(script: Script, verifier: LocalVerifier) -> None:
+def test_a_stream_that_ends_is_resumed_at_its_last_revision(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.3"), None)
 
     until(lambda: script.resumed == ["", "e.3"], PATIENCE)
     assert judges(verifier), "what was confirmed lasts"
 
 
-def test_what_was_still_on_its_way_makes_nothing_good_after_the_end(
-    script: Script, verifier: LocalVerifier
-) -> None:
+def test_an_event_after_closing_makes_no_token_verifiable(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()
     verifier.close()
@@ -236,7 +234,7 @@ def raised(number: int, link: str) -> GenerationRaised:
     return GenerationRaised(principal=EVERYONE, number=number, link=link)
 
 
-def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes(
+def test_a_token_with_a_newer_generation_is_not_judged_until_that_arrives(
     script: Script, verifier: LocalVerifier
 ) -> None:
     script.put(KEYS, heartbeat("e.1"))
@@ -249,7 +247,7 @@ def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes
 
 
 @pytest.mark.parametrize("known", [None, raised(1, "b")])
-def test_a_token_of_a_history_that_was_lost_is_revoked_once_the_service_has_confirmed_what_it_knows(
+def test_a_token_of_a_lost_history_is_revoked_once_the_service_has_confirmed_its_own(
     script: Script, verifier: LocalVerifier, known: GenerationRaised | None
 ) -> None:
     script.put(KEYS, WatchEvent(revocations=(known,) if known else ()), heartbeat("e.1"))

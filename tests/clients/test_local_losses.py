@@ -70,7 +70,7 @@ def asked(client: IdentityClient, token: str) -> str:
     return said(client.verify(token, any_audience=True))
 
 
-def test_a_retired_key_is_refused_by_who_starts_later_of_a_service_that_starts_later(
+def test_a_retired_key_is_refused_by_a_later_verifier_of_a_later_process(
     world: World, redis_server: RedisServer
 ) -> None:
     token = world.issue(world.new_client()).access_token
@@ -127,7 +127,7 @@ REVOKED_PARTIES = ("orders", "portal", "ana", "stock")
 
 
 @pytest.mark.parametrize("party", REVOKED_PARTIES)
-def test_what_was_exchanged_ends_with_each_who_acts(world: World, party: str) -> None:
+def test_an_exchanged_token_is_revoked_with_each_of_its_actors(world: World, party: str) -> None:
     shop = Shop(world)
     twice = shop.exchange(shop.exchange(shop.sign_in().access_token).access_token, by=shop.stock).access_token
     bystander = world.issue(world.new_client()).access_token
@@ -156,7 +156,7 @@ def test_it_judges_nothing_while_its_clock_is_not_that_of_the_service(world: Wor
         until(lambda: locally(verifier, token) == "")
 
 
-def test_what_nobody_foresaw_makes_it_judge_nothing_until_all_was_told(
+def test_after_an_unexpected_error_nothing_is_judged_until_a_new_snapshot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = world.issue(world.new_client()).access_token
@@ -174,7 +174,7 @@ def test_what_nobody_foresaw_makes_it_judge_nothing_until_all_was_told(
         until(lambda: locally(verifier, token) == "REVOKED")
 
 
-def test_what_is_closed_judges_nothing(world: World) -> None:
+def test_a_closed_verifier_judges_nothing(world: World) -> None:
     token = world.issue(world.new_client()).access_token
     with following(world.target, world) as verifier:
         assert said(verifier.verify(token, any_audience=True)) == ""
@@ -183,7 +183,7 @@ def test_what_is_closed_judges_nothing(world: World) -> None:
         verifier.verify(token, any_audience=True)
 
 
-def test_what_is_inside_an_encrypted_token_is_not_opened_again(world: World) -> None:
+def test_a_token_that_is_encrypted_twice_is_refused(world: World) -> None:
     key = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
     world.new_client(API, encryption_key=key.public_jwk())
     once = world.issue(world.new_client(), encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE).access_token

@@ -68,7 +68,7 @@ def local(world: World) -> Iterator[LocalVerifier]:
         yield verifier
 
 
-def test_it_says_of_a_good_token_what_the_service_says(world: World, local: LocalVerifier) -> None:
+def test_it_gives_the_same_claims_of_a_good_token_as_the_service(world: World, local: LocalVerifier) -> None:
     shop = Shop(world)
     signed_in = shop.sign_in(may_act_client_id="orders")
     exchanged = shop.exchange(signed_in.access_token)
@@ -83,7 +83,7 @@ def test_it_says_of_a_good_token_what_the_service_says(world: World, local: Loca
             assert local.verify(text, any_audience=True) == asked
 
 
-def test_it_refuses_what_the_service_refuses_for_the_same_reason(world: World, local: LocalVerifier) -> None:
+def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, local: LocalVerifier) -> None:
     token = world.issue(world.new_client()).access_token
     header, claims, _ = token.split(".")
     pen = pen_of(world, token)
@@ -174,7 +174,7 @@ def test_a_token_of_before_a_revocation_of_everything_is_refused_by_one_that_sta
         assert said(verifier.verify(after, any_audience=True)) == ""
 
 
-def test_what_was_signed_with_a_retired_key_is_refused_and_the_next_key_is_known(
+def test_tokens_of_a_retired_key_are_refused_and_the_next_key_is_known(
     world: World, local: LocalVerifier
 ) -> None:
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
@@ -276,7 +276,7 @@ def test_a_watcher_that_has_to_prove_itself_does(start: Callable[..., Any]) -> N
             assert said(verifier.verify(token, audiences=[API])) == ""
 
 
-def test_it_opens_what_was_encrypted_to_it(world: World) -> None:
+def test_it_decrypts_a_token_that_was_encrypted_to_it(world: World) -> None:
     key = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
     world.new_client(API, encryption_key=key.public_jwk())
     token = world.issue(world.new_client(), encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE).access_token
@@ -300,7 +300,7 @@ def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier)
     assert said(local.verify(bound, any_audience=True, certificate_sha256=right)) == ""
 
 
-def test_who_asks_must_be_said(world: World, local: LocalVerifier) -> None:
+def test_the_audience_must_be_given(world: World, local: LocalVerifier) -> None:
     token = world.issue(world.new_client()).access_token
 
     with pytest.raises(ValueError, match="audiences"):

@@ -51,7 +51,7 @@ def test_the_keys_are_those_that_sign(world: World) -> None:
     assert keys.max_age.total_seconds() > 0
 
 
-def test_a_watch_tells_what_is_live_and_then_what_happens(world: World) -> None:
+def test_a_watch_yields_the_live_revocations_and_then_each_change(world: World) -> None:
     admin = world.admin_token()
     world.revoke(admin, token_id="before")
     with TrustClient(world.target) as client:

@@ -106,7 +106,7 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
     assert not refuses(state, signed({"ana": (2, "c")}))
 
 
-def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
+def test_a_raise_of_another_history_refuses_the_tokens_of_both_until_the_next_raise() -> None:
     """A store that was restored by hand, and then raised as well: its number is the lower one."""
     state = told(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
@@ -118,7 +118,7 @@ def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_r
     assert not refuses(state, signed({"ana": (6, "repaired")}))
 
 
-def test_a_raise_after_everything_was_told_again_refuses_what_only_this_client_remembers() -> None:
+def test_a_raise_after_a_second_snapshot_refuses_tokens_of_the_remembered_history() -> None:
     state = told(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revision="e.9.x"))
@@ -127,7 +127,7 @@ def test_a_raise_after_everything_was_told_again_refuses_what_only_this_client_r
     assert refuses(state, signed({"ana": (5, "lost")}))
 
 
-def test_a_raise_is_not_doubted_that_is_told_again_by_a_process_that_lags() -> None:
+def test_a_raise_that_a_lagging_process_repeats_is_not_doubted() -> None:
     state = told(raised("ana", 5, "e"))
     for _ in range(2):  # a stream that ends while it tells everything is begun anew
         state.fold(WatchEvent(restarted=True))
@@ -143,7 +143,7 @@ def test_a_raise_is_not_doubted_that_is_told_again_by_a_process_that_lags() -> N
     ("held", "ahead"),
     [({}, False), ({"ana": (2, "a")}, False), ({"ana": (3, "a")}, True), ({"portal": (1, "a")}, True)],
 )
-def test_a_token_is_ahead_that_names_a_higher_generation_than_was_told(
+def test_a_token_with_a_higher_generation_than_the_known_one_is_ahead(
     held: dict[str, tuple[int, str]], ahead: bool
 ) -> None:
     assert told(raised("ana", 2)).is_ahead(signed(held)) is ahead
@@ -164,7 +164,7 @@ def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
     assert not refuses(state, token)
 
 
-def test_not_all_is_known_before_the_first_revision_and_while_everything_is_told_again() -> None:
+def test_the_state_is_incomplete_before_the_first_revision_and_during_a_snapshot() -> None:
     state = TrustState()
     steps: Sequence[tuple[WatchEvent, bool]] = [
         (WatchEvent(restarted=True), False),
@@ -215,7 +215,7 @@ def test_a_malformed_public_key_is_refused() -> None:
         TrustState().fold(WatchEvent(keys=KeySet(jwks="", keys=(bad,), max_age=timedelta(0)), revision="e.1"))
 
 
-def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
+def test_the_cost_does_not_grow_with_the_number_of_raised_principals() -> None:
     """They are never forgotten."""
 
     def cost(state: TrustState) -> float:
@@ -232,7 +232,7 @@ def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
     assert cost(told(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(told(raised("bob")))
 
 
-def test_a_watch_that_ends_while_everything_is_told_again_begins_anew() -> None:
+def test_a_watch_that_ends_during_a_snapshot_begins_anew() -> None:
     """The service would recognise the older revision, and tell nothing of what was forgotten here."""
     state = TrustState()
     state.fold(WatchEvent(restarted=True))

@@ -85,7 +85,7 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
     assert len(outcome) == 4
 
 
-def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation, tmp_path: Path) -> None:
+def test_only_its_own_user_may_read_the_files_for_envoy(installation: Installation, tmp_path: Path) -> None:
     """The master key is nowhere; the key of TLS lies where only this user can look, until the end."""
     holder = Certifier(tmp_path / "tls").server()
     names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
@@ -126,7 +126,7 @@ def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, 
     until(lambda: not Path(f"/proc/{envoy}").exists())
 
 
-def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Installation) -> None:
+def test_a_failed_start_is_reported_as_with_the_other_engine(installation: Installation) -> None:
     envoy = installation.run("serve", "--listen", reserve_address())
     grpcio = installation.run("serve", "--engine", "grpcio", "--listen", reserve_address())
 
@@ -135,9 +135,7 @@ def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Inst
     assert "identity init" in envoy.stderr
 
 
-def test_a_port_that_is_taken_is_refused_with_what_to_do(
-    installation: Installation, service: Running
-) -> None:
+def test_a_port_in_use_is_refused_with_a_fix(installation: Installation, service: Running) -> None:
     other = installation.run("serve", "--listen", service.target)
 
     assert other.returncode == 1
@@ -156,7 +154,7 @@ def test_workers_are_renewed_without_a_failed_call(installation: Installation) -
         assert service.terminate() == 0
 
 
-def test_without_the_extra_it_says_what_to_install(installation: Installation) -> None:
+def test_without_the_extra_the_error_names_it(installation: Installation) -> None:
     """An interpreter that does not find pyvoy."""
     hidden = installation.folder / "pyvoy.py"
     hidden.write_text("raise ModuleNotFoundError('hidden', name='pyvoy')\n")
@@ -167,7 +165,7 @@ def test_without_the_extra_it_says_what_to_install(installation: Installation) -
     assert "identity-service[envoy]" in done.stderr
 
 
-def test_who_stays_connected_is_asked_to_go_and_gets_every_answer(
+def test_a_connected_client_gets_every_answer_while_the_service_stops(
     installation: Installation, service: Running
 ) -> None:
     """A client in the middle of calls while the service stops: each is answered, or was never begun."""

@@ -204,7 +204,7 @@ def test_calls_that_wait_for_a_password_are_cut_off_when_it_stops(
 
 
 @on_each_engine
-def test_the_exit_code_says_that_a_call_was_cut_off(
+def test_the_exit_code_shows_that_a_call_was_cut_off(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
     hang_at(installation, "", NEVER_FORCED)
@@ -300,7 +300,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_starts(
 
 
 @on_each_engine
-def test_nothing_outlives_a_service_that_is_killed_while_what_it_started_hangs(
+def test_no_process_outlives_a_service_that_is_killed_while_its_children_hang(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
     hang_at(installation, "start", HANGS_SERVING)

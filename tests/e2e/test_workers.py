@@ -49,7 +49,7 @@ def spawned(process: "subprocess.Popen[bytes]") -> set[int]:
 
 
 @on_both_stores
-def test_all_of_them_serve_and_know_what_one_was_told(installation: Installation, service: Running) -> None:
+def test_all_workers_serve_and_know_a_revocation_of_one(installation: Installation, service: Running) -> None:
     token = token_of(installation, service)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(service.client()) for _ in range(16)]
@@ -96,7 +96,7 @@ def test_they_are_renewed_one_by_one_without_a_failed_call(
     assert not workers(service) & before
 
 
-def test_a_setting_that_is_wrong_by_then_renews_nobody(installation: Installation) -> None:
+def test_a_setting_that_became_invalid_renews_no_worker(installation: Installation) -> None:
     file = installation.folder / "identity.toml"
     file.write_text('leeway = "10s"\n')
     installation.init()
@@ -112,7 +112,7 @@ def test_a_setting_that_is_wrong_by_then_renews_nobody(installation: Installatio
         assert service.terminate() == 0
 
 
-def test_new_ones_that_cannot_start_change_nothing(installation: Installation) -> None:
+def test_new_workers_that_cannot_start_change_nothing(installation: Installation) -> None:
     file = installation.folder / "identity.toml"
     installation.init()
     with installation.serve("--workers", "2") as service:
@@ -127,7 +127,7 @@ def test_new_ones_that_cannot_start_change_nothing(installation: Installation) -
         assert service.terminate() == 0  # and nobody was cut off
 
 
-def test_settings_for_which_the_store_is_not_good_enough_renew_nobody(
+def test_settings_that_the_store_cannot_satisfy_renew_no_worker(
     installation: Installation, service: Running
 ) -> None:
     before = workers(service)
@@ -176,7 +176,7 @@ def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
     until(lambda: open_files() <= before)  # a process that has ended is let go of a moment later
 
 
-def test_told_twice_they_are_renewed_twice(installation: Installation, service: Running) -> None:
+def test_two_orders_to_renew_renew_the_workers_twice(installation: Installation, service: Running) -> None:
     """The second time for settings that may have changed after the first was begun."""
     os.kill(service.process.pid, signal.SIGHUP)
     until(lambda: len(workers(service)) == 3)
@@ -188,7 +188,7 @@ def test_told_twice_they_are_renewed_twice(installation: Installation, service: 
     assert service.terminate() == 0
 
 
-def test_who_cannot_start_another_one_tries_again(installation: Installation, service: Running) -> None:
+def test_a_worker_that_cannot_be_started_is_tried_again(installation: Installation, service: Running) -> None:
     pid = service.process.pid
     victim = min(workers(service))
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -202,7 +202,7 @@ def test_who_cannot_start_another_one_tries_again(installation: Installation, se
     assert service.terminate() == 0
 
 
-def test_being_told_to_renew_while_stopping_costs_nothing(installation: Installation) -> None:
+def test_an_order_to_renew_while_stopping_is_ignored(installation: Installation) -> None:
     installation.init()
     installation.environment["IDENTITY_DRAIN_GRACE"] = "0s"
     hang_at(installation, "", HANGS_SERVING | {"BETWEEN": 2.0})
@@ -249,7 +249,7 @@ def test_one_that_is_killed_before_it_serves_fails_the_start(installation: Insta
     assert "serving on" not in installation.log
 
 
-def test_none_of_them_outlives_a_service_that_is_killed(service: Running) -> None:
+def test_no_worker_outlives_a_service_that_is_killed(service: Running) -> None:
     pids = workers(service)
 
     service.kill()
@@ -257,7 +257,7 @@ def test_none_of_them_outlives_a_service_that_is_killed(service: Running) -> Non
     until(lambda: not any(command_line(pid) for pid in pids))
 
 
-def test_none_of_them_outlives_a_service_that_is_killed_while_it_starts(installation: Installation) -> None:
+def test_no_worker_outlives_a_service_that_is_killed_while_it_starts(installation: Installation) -> None:
     installation.init()
     process = installation.start(("--workers", "2"), reserve_port())
     until(lambda: len(spawned(process)) == 2)
@@ -288,7 +288,7 @@ def test_a_service_that_is_stopped_while_it_starts_ends_as_it_should(
     assert "Traceback" not in installation.log
 
 
-def test_a_start_that_fails_says_why_once_and_ends_as_one_process_would(installation: Installation) -> None:
+def test_a_failed_start_is_reported_once_and_ends_like_a_single_process(installation: Installation) -> None:
     alone = installation.run("serve", "--listen", reserve_address())
     together = installation.run("serve", "--workers", "2", "--listen", reserve_address())
 

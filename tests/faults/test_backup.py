@@ -100,7 +100,7 @@ def test_a_restore_is_refused_beside_a_running_process(site: CopiedSite, kind: s
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_a_restore_that_is_killed_leaves_no_store_that_accepts_what_was_revoked(
+def test_a_restore_that_is_killed_leaves_no_store_that_accepts_revoked_tokens(
     site: CopiedSite, kind: str
 ) -> None:
     store = site.new_store(kind)

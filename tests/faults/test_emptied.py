@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 
 @pytest.mark.parametrize("cut_off", [False, True], ids=["all-see-it", "one-is-cut-off"])
-def test_what_was_revoked_stays_revoked_when_redis_was_emptied(start: Start, cut_off: bool) -> None:
+def test_revoked_tokens_stay_revoked_when_redis_was_emptied(start: Start, cut_off: bool) -> None:
     single = start()
     with single.site.load() as load, redis.Redis(port=single.redis.port) as operator:
         for _ in range(ROUNDS):

@@ -76,7 +76,7 @@ def test_a_store_is_moved_under_load(site: CopiedSite, kind: str, to_kind: str) 
     assert "has taken over" in reopened.stderr
 
 
-def test_a_target_that_goes_away_in_the_middle_keeps_the_source_closed_until_it_is_back(
+def test_a_target_that_becomes_unreachable_keeps_the_source_fenced_until_it_is_back(
     site: CopiedSite,
 ) -> None:
     """Nobody can say then whether it has everything."""

@@ -155,7 +155,7 @@ def outcome(verifier: LocalVerifier, token: str) -> str:
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
-def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, everything: bool) -> None:
+def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything: bool) -> None:
     store = "SQLite" if site.redis is None else "Redis"
     tally = Tally(scenario=f"older copy restored, LocalVerifiers that survive, {store}", rounds=ROUNDS)
     with ExitStack() as stack:
@@ -202,7 +202,7 @@ def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, every
     assert site.installation.events("revision_unrecognised") != []
 
 
-def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_since(site: Site) -> None:
+def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Site) -> None:
     """And Verify with at_least_revision of a history that was lost reads the log to its end."""
     history_is_lost_later(site)
     with site.serve() as service, site.caller(service) as caller:
@@ -237,9 +237,7 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
-def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
-    site: Site, everything: bool
-) -> None:
+def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, everything: bool) -> None:
     """On Redis it also repairs what it remembers; a file of SQLite that was replaced asks for a restart."""
     history_is_lost_later(site)
     with site.serve() as paused, site.caller(paused) as caller:

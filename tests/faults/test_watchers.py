@@ -178,7 +178,7 @@ def test_all_are_fresh_again_soon_after_the_service_answers(
 
 
 @pytest.mark.skipif(not FULL, reason="the service is away for a minute")
-def test_a_service_that_was_away_for_long_is_found_as_soon(installation: Installation) -> None:
+def test_a_service_that_was_stopped_for_long_is_found_as_soon(installation: Installation) -> None:
     """The pauses of a channel of gRPC grow with the time that it finds nobody, if nothing bounds them."""
     with ExitStack() as stack:
         longest = Restarts(installation, stack).round(signal.SIGKILL, away=60)[-1]
