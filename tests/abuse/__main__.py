@@ -1,8 +1,7 @@
 """An abuser as a process of its own: `python -m tests.abuse NAME TARGET --source 127.0.0.2`.
 
-It prints a line once the abuse is held, or ends if that takes too long; it
-goes on until its standard input ends, and prints what came of it.
-Both lines are JSON objects: how often what happened.
+It prints a line once the abuse is held, or ends if that takes too long; it goes on until its standard input
+ends, and prints a second line. Both lines are JSON objects: the number of each event.
 """
 
 import argparse

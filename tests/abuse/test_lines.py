@@ -1,4 +1,4 @@
-"""What strangers did to the service once: while one does it, every other client is answered.
+"""Attacks of strangers that once had an effect: during one of them, every other client is answered.
 
 Each abuse comes from an address of its own, without a credential, and is held while another client calls.
 """

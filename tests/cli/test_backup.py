@@ -1,4 +1,4 @@
-"""`identity backup`, `restore` and `migrate` as commands: what they print, ask, refuse and leave behind."""
+"""`identity backup`, `restore` and `migrate` as commands: their output, questions, refusals and effects."""
 
 import json
 import os
@@ -286,7 +286,7 @@ def test_a_migration_that_is_stopped_lifts_the_fence(
 
 FIRST_ITEM = "copy_tally.Tally.add"
 WHILE_WRITING = "restore._restored_event"
-"""What comes last, before the head."""
+"""The last item, before the head."""
 _STOPPED = """
 import os, sys
 from identity_service.services import copy_tally, restore

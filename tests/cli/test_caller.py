@@ -1,4 +1,4 @@
-"""Who calls, and how: credentials from the environment, files and questions, never from the command line."""
+"""The credential of the caller: from the environment, files and questions, never from the command line."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ WORDS = ("client", "show", "admin")
 
 @pytest.fixture
 def call(run: Run, served: Served) -> Callable[..., Any]:
-    """Runs a command on the service, as nobody in particular."""
+    """Run a command on the service, without a credential."""
 
     def call(*words: str, **options: Any) -> Any:
         return run(*words, **({"IDENTITY_TARGET": served.target} | options))

@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def findings(run: Run, run_json: Callable[..., Any], server: RedisServer) -> Callable[[int], list[Any]]:
-    """What the doctor says of the store's set-up, and how it ends."""
+    """Return the findings of the doctor about the configuration of the store, and check the exit code."""
     run("init", IDENTITY_STORE=server.url)
 
     def findings(code: int) -> list[Any]:

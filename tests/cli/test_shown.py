@@ -1,4 +1,4 @@
-"""What others wrote is printed as text: no markup, no control sequence, no second row."""
+"""Text of others is printed as text: no markup, no control sequence, no second row."""
 
 import base64
 import json

@@ -30,7 +30,7 @@ def environ(server: Holder, client_ca: Path) -> dict[str, str]:
 
 @pytest.fixture
 def findings(run: Run, run_json: RunJson, certifier: Certifier) -> Callable[..., dict[str, tuple[str, str]]]:
-    """What the doctor says of TLS: check → result and advice."""
+    """Return the findings of the doctor about TLS: check → result and advice."""
     run("init")
 
     def findings(server: Holder, *, code: int = 0) -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`identity token exchange`: reads tokens from files and standard input, and prints what came of it."""
+"""`identity token exchange`: it reads tokens from files and standard input, and prints the result."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`identity watch` as a process: what it prints, how it resumes, how it ends."""
+"""`identity watch` as a process: its output, how it resumes, and how it ends."""
 
 import json
 import signal

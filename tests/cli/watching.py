@@ -14,7 +14,7 @@ from tests.patience import PATIENCE
 
 
 class Watching:
-    """The command, and what it has printed so far."""
+    """A command that runs, and the lines that it has printed so far."""
 
     def __init__(self, target: str, *words: str, **environ: str) -> None:
         self.process = subprocess.Popen(
@@ -38,7 +38,7 @@ class Watching:
             lines.put(line.rstrip())
 
     def until(self, text: str, lines: "Queue[str] | None" = None) -> list[str]:
-        """What is printed up to a line with this text."""
+        """Wait for a line with this text; return all lines up to it."""
         seen: list[str] = []
         while not (seen and text in seen[-1]):
             try:

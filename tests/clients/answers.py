@@ -1,4 +1,4 @@
-"""What a local verifier says of a token. Asserts nothing."""
+"""The answers of a local verifier, as short texts. Asserts nothing."""
 
 from datetime import timedelta
 

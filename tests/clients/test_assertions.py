@@ -1,4 +1,4 @@
-"""The signer of the SDK: which keys it takes, and that what it signs is what it registers."""
+"""The signer of the SDK: which keys it accepts, and that its signatures verify with the registered key."""
 
 import json
 from pathlib import Path

@@ -55,7 +55,7 @@ def test_after_a_success_pauses_are_short_again() -> None:
 
 
 def test_the_pause_that_the_service_asks_for_is_kept_with_jitter_on_top() -> None:
-    """All whom it told the same would come at the same moment else."""
+    """Otherwise all clients that got the same pause would come at the same moment."""
     assert Backoff(uniform=shortest).next_pause(busy(1)) == pytest.approx(1.0)
     assert Backoff(uniform=longest).next_pause(busy(1)) == pytest.approx(1.1)
 

@@ -1,4 +1,4 @@
-"""What the Python client repeats when a server that stops answers CANCELLED, and what it never does."""
+"""The calls that the Python client repeats, or never repeats, if a stopping server answers CANCELLED."""
 
 import threading
 from collections import Counter

@@ -52,7 +52,7 @@ TOKENS = token_pb2.TokenSet(
 
 
 class Script:
-    """Answers every call with the next of `answers`, and remembers what it was asked."""
+    """Answers every call with the next of `answers`, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Any] = []

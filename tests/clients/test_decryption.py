@@ -1,4 +1,4 @@
-"""DecryptionKey: opens what was encrypted to it and nothing else, and takes no key that cannot do that."""
+"""DecryptionKey: it decrypts tokens encrypted to it and no others, and refuses keys that cannot do that."""
 
 import builtins
 import json

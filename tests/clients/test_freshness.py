@@ -1,4 +1,4 @@
-"""Until when a local verifier may trust what it knows, with clocks that only these tests move."""
+"""The time until which a local verifier may trust its state, with clocks that only these tests move."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,7 @@ def fresh(clocks: Clocks) -> Freshness:
 
 
 def a_freshness(clocks: Clocks, leeway: float = 10) -> Freshness:
-    """Of a client that is about to be told everything."""
+    """The freshness of a client that is about to get a snapshot."""
     fresh = Freshness(
         max_staleness=timedelta(seconds=5),
         leeway=timedelta(seconds=leeway),
@@ -84,7 +84,7 @@ def test_a_heartbeat_counts_from_when_it_was_sent(fresh: Freshness, clocks: Cloc
 
 
 def test_a_backlog_confirms_nothing(fresh: Freshness, clocks: Clocks) -> None:
-    """A process that was stopped for a while reads what came meanwhile, the oldest first."""
+    """A process that was stopped for a while reads the events of that time, the oldest first."""
     fresh.confirm(clocks.sent(), seconds(0))
     clocks.pass_by(60)
 

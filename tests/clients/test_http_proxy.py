@@ -18,7 +18,7 @@ _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
 class RefusingProxy:
-    """Listens as a proxy would, refuses everything, and remembers what it was asked."""
+    """Listens as a proxy would, refuses everything, and keeps the requests."""
 
     def __init__(self, server: socket.socket) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""What a local verifier makes of a stream, message by message: of such as a service rarely sends."""
+"""How a local verifier applies a stream, event by event, including those that a service rarely sends."""
 
 import queue
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def heartbeat(revision: str = "", ago: float = 0.0) -> WatchEvent:
 
 
 class Script:
-    """A service that sends what a test puts here; None ends the stream."""
+    """A service that sends the events of a test; None ends the stream."""
 
     def __init__(self) -> None:
         self.messages: queue.Queue[WatchEvent | None] = queue.Queue()
@@ -131,7 +131,7 @@ def test_a_snapshot_of_a_service_with_another_clock_is_replaced(
 def test_a_second_snapshot_is_complete_once_its_revision_comes(
     script: Script, verifier: LocalVerifier
 ) -> None:
-    """What was known stays, and the next stream is resumed there, by the whole text of the revision."""
+    """The known facts stay, and the next stream resumes there, by the whole text of the revision."""
     denied = TokenDenied(token_id="t1", deny_until=datetime(2100, 1, 1, tzinfo=UTC))
     script.put(KEYS, WatchEvent(revocations=(denied,)), heartbeat("e.7.AbC-_xyz012"), None)
     until(lambda: script.resumed == ["", "e.7.AbC-_xyz012"], PATIENCE)

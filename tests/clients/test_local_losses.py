@@ -1,4 +1,4 @@
-"""Verifying without asking while services restart, stores lose what they knew, and clocks go wrong."""
+"""Local verification while services restart, stores lose entries, and clocks go wrong."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

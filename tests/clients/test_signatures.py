@@ -1,4 +1,4 @@
-"""Signatures that verify without a secret, where a library lets them: read by who verifies without asking.
+"""Signatures that verify without a secret if a library lets them, as read by the local verifier.
 
 Beside each stands a good one. The service has the same tests of its own code (test_signature_attacks.py).
 """

@@ -1,4 +1,4 @@
-"""The Python clients over TLS, against the service itself: whom they believe, and what they show."""
+"""The Python clients over TLS, against the service itself: the certificates that they trust and show."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The client of TrustService against the real service: keys, what is live, what happens, and how it ends."""
+"""The client of TrustService against the real service: keys, snapshot, changes, and the end of a stream."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def until_known(watch: Iterator[WatchEvent]) -> list[WatchEvent]:
-    """What comes up to the first revision."""
+    """Return the events up to the first revision."""
     seen = []
     for event in watch:
         seen.append(event)
@@ -62,7 +62,7 @@ def test_a_watch_yields_the_live_revocations_and_then_each_change(world: World) 
         assert [r.token_id for n in live for r in n.revocations if isinstance(r, TokenDenied)] == ["before"]
 
         world.revoke(admin, session_id="s1")
-        # What was revoked just before may come once more: facts only grow, and twice does no harm.
+        # A revocation from just before may come once more: facts only grow, and twice does no harm.
         found = (r for n in watch for r in n.revocations)
         assert next(r for r in found if isinstance(r, SessionEnded)).session_id == "s1"
         revision = world.revoke(admin, subject="ana")

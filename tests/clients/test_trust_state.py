@@ -1,4 +1,4 @@
-"""What a watch has told, folded: which tokens it takes back, and what is kept of it for how long."""
+"""The state that a watch builds up: which tokens it refuses, and how long its facts are kept."""
 
 import time
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def test_nothing_is_refused_that_was_not_taken_back() -> None:
 
 @pytest.mark.parametrize("principal", ["*", "ana", "portal", "orders", "o", "stock", "*key:k1", "held"])
 def test_every_principal_of_a_token_counts(principal: str) -> None:
-    """Also the key that signed it, every actor, and whoever stands in `gen`."""
+    """Also the key that signed it, every actor, and every principal in `gen`."""
     token = signed({"held": (0, "")})
 
     why = told(raised(principal)).why_revoked(token, token.principals)
@@ -129,7 +129,7 @@ def test_a_raise_after_a_second_snapshot_refuses_tokens_of_the_remembered_histor
 
 def test_a_raise_that_a_lagging_process_repeats_is_not_doubted() -> None:
     state = told(raised("ana", 5, "e"))
-    for _ in range(2):  # a stream that ends while it tells everything is begun anew
+    for _ in range(2):  # a stream that ends during a snapshot is begun anew
         state.fold(WatchEvent(restarted=True))
         state.fold(WatchEvent(revocations=(raised("ana", 4, "d"),)))
         assert refuses(state, signed({"ana": (5, "e")}))
@@ -233,7 +233,7 @@ def test_the_cost_does_not_grow_with_the_number_of_raised_principals() -> None:
 
 
 def test_a_watch_that_ends_during_a_snapshot_begins_anew() -> None:
-    """The service would recognise the older revision, and tell nothing of what was forgotten here."""
+    """The service would recognise the older revision, and not repeat facts that were forgotten here."""
     state = TrustState()
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revision="e.5.l"))

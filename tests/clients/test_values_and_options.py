@@ -1,4 +1,4 @@
-"""What the Python client does before and after a call, and without a service."""
+"""The Python client before and after a call, and without a service."""
 
 import json
 from datetime import timedelta

@@ -1,6 +1,6 @@
-"""What the suite needs of a kind of store: instances on the same data, and ways to spoil the data.
+"""The kinds of stores that the suite tests: instances on the same data, and ways to damage the data.
 
-Owns one class for each kind; `conftest.py` has the table of them. A new store is one more class here.
+There is one class for each kind; `conftest.py` has the table of them. A new store is one more class here.
 """
 
 import sqlite3

@@ -1,4 +1,7 @@
-"""What the tests of repair share: a replica beside a store, and what one process writes. Asserts nothing."""
+"""Helpers of the tests of repair: a replica beside a store, and the writes of one process.
+
+Asserts nothing.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -119,7 +119,7 @@ def fail(counter: AttemptCounter, *limits: Limit, times: int = 1) -> None:
 
 
 def answer(counter: AttemptCounter, *limits: Limit) -> str:
-    """What a claim gives; one that is given is given back."""
+    """Return the answer to a claim, and return the claim itself if it was granted."""
     found = counter.claim(limits or [ANA])
     if isinstance(found, Paused):
         return f"paused {found.left.total_seconds():g}"
@@ -259,7 +259,7 @@ def test_counters_whose_window_has_ended_are_deleted_at_the_next_failure(counter
     assert counters.kept() == 1
 
 
-# What only counts that outlive a process have to promise.
+# Promises of the counters that outlive a process.
 
 
 @dataclass
@@ -355,7 +355,7 @@ def test_the_counters_in_redis_expire_by_themselves(redis_store: RedisStore) -> 
 
 
 def test_counts_that_cannot_be_asked_say_so(redis_server: RedisServer) -> None:
-    """Fail closed: nobody gets a guess for free because Redis is away."""
+    """Fail closed: no attempt is free because Redis is unreachable."""
     redis_server.start()
     redis_server.flush()
     store = RedisStore.connect(redis_server.url, clock=FakeClock())

@@ -307,7 +307,7 @@ def test_a_search_for_changes_alone_finds_them_behind_any_traffic(store: Store) 
 def test_traffic_in_the_only_ring_of_an_older_version_is_read_in_its_place(
     store: Store, backend: Backend
 ) -> None:
-    """That version put every event where those of changes are now."""
+    """That version stored all events in the place that is now for those of changes."""
     backend.append_event_of_older_version(an_event("old-1", type=AuditType.TOKEN_ISSUED))
     store.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     backend.append_event_of_older_version(an_event("old-2", type=AuditType.CALL_REFUSED))

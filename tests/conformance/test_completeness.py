@@ -1,6 +1,6 @@
-"""A log that holds less than its store is found at the next start, and completed before anything is said.
+"""A log that contains less than its store is found at the next start, and completed before any answer.
 
-No process runs while entries are lost, so that only the state of the store can say what they were.
+No process runs while entries are lost, so that only the state of the store can restore them.
 """
 
 from collections.abc import Callable
@@ -28,21 +28,21 @@ COUNT = 12
 
 
 def revoke(store: Store, name: str) -> None:
-    """One revocation of each kind, and nothing of what is called `<name>-control`."""
+    """One revocation of each kind, and none of the ids called `<name>-control`."""
     store.deny_token(TokenId(f"t-{name}"), LATER)
     store.end_session(SessionId(f"s-{name}"), deny_until=LATER, end_until=MUCH_LATER)
     store.raise_generation(PrincipalId(f"p-{name}"), above=0, request_id=None)
 
 
 def forgotten(replica: Replica, names: list[str]) -> list[str]:
-    """What of these revocations a process does not know."""
+    """Return the revocations of these that a process does not know."""
     known = replica.revocations
     tokens = [f"{kind}-{name}" for name in names for kind in "ts" if f"{kind}-{name}" not in known.denylist]
     return tokens + [f"p-{n}" for n in names if PrincipalId(f"p-{n}") not in known.generations]
 
 
 def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
-    """Start a process: it knows every revocation, and nothing else; returns what it logged."""
+    """Start a process, and check that it knows every revocation and no other; return its event log."""
     _, newcomer, event_log = follow(backend)
     assert forgotten(newcomer, names) == []
     assert newcomer.is_fresh()
@@ -104,7 +104,7 @@ def test_a_start_reports_how_many_facts_it_repaired(store: Store, backend: Backe
 
 
 def test_a_renewal_that_ends_before_the_repair_leaves_a_mark(store: Store, backend: Backend) -> None:
-    """Whoever renews the epoch puts the floor at the end of the log, so that it would look whole."""
+    """The process that renews the epoch sets the floor to the end of the log: the log would look whole."""
     names = ["a", "b", "c"]
     for name in names:
         revoke(store, name)
@@ -301,7 +301,7 @@ def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock
 
 
 def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: Backend) -> None:
-    """A log and a head that were lost leave denials behind, which nobody would read."""
+    """A log and a head that were lost leave denials behind that no process would read."""
     revoke(store, "a")
     backend.lose_log()
     backend.lose_head()

@@ -1,4 +1,4 @@
-"""Backup, restore and migration on real stores of every kind: what is in the one is in the other."""
+"""Backup, restore and migration on real stores of every kind: the copy has the content of the original."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -138,7 +138,7 @@ def records_in(store: CopyableStore) -> dict[tuple[str, str], Record]:
 
 
 def facts_in(store: CopyableStore) -> set[TokenDenied | SessionEnded]:
-    """What a process would learn from its log."""
+    """Return the revocations that a process would learn from its log."""
     changes = [entry.change for entry in entries_of(store)]
     return {change for change in changes if isinstance(change, TokenDenied | SessionEnded)}
 

@@ -194,7 +194,7 @@ def test_the_generations_of_a_store_are_known_though_it_lost_its_head(
 
 
 class SourceError(Exception):
-    """What a copy that cannot be read further raises."""
+    """The error of a copy that cannot be read further."""
 
 
 def breaks_off(count: int) -> Iterator[CopiedItem]:
@@ -321,7 +321,7 @@ def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted(
 def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would have one, and lack what was deleted before."""
+    """Otherwise it would have one, and lack the items that were deleted before."""
     if isinstance(backend, SqliteBackend):
         pytest.skip("one transaction waits for the other")
     first, second = backend.open(), backend.open()

@@ -1,4 +1,4 @@
-"""A store is copied while others write: what was acknowledged before is in the copy, and nothing by half."""
+"""A store is copied during writes: earlier acknowledged writes are in the copy, and none is there in part."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from tests.conformance.samples import deny
 
 
 class Writers:
-    """Threads that change a store all the time, and know what was acknowledged."""
+    """Threads that change a store all the time, and keep the acknowledged changes."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend

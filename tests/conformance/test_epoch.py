@@ -23,7 +23,7 @@ each_mutation = pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATI
 
 
 def replace_log(backend: Backend) -> Store:
-    """Wipe the data and set a new epoch, as somebody who restored an empty store would."""
+    """Wipe the data and set a new epoch, as an operator would who restored an empty store."""
     backend.wipe()
     second = backend.open()
     second.initialise(new_epoch())

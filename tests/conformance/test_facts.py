@@ -126,7 +126,7 @@ def test_a_request_id_raises_once(store: Store) -> None:
 
 
 def test_a_request_id_for_one_principal_does_not_count_for_another(store: Store) -> None:
-    """Else a client that repeats ids would be told of a revocation that never happened."""
+    """Otherwise a client that repeats ids would get OK for a revocation that never happened."""
     store.raise_generation(ALICE, above=0, request_id="request-1")
     store.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
     assert {p: g.number for p, g in store.generations().items()} == {ALICE: 1, "billing": 1}
@@ -159,7 +159,7 @@ def test_facts_are_the_same_for_another_instance(store: Store, backend: Backend)
 
 
 def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, clock: FakeClock) -> None:
-    """What is deleted is deleted a day after its end, so that a clock which is set right finds it all."""
+    """Keys are deleted a day after their end, so that a clock which is corrected still finds them."""
     end = clock.now() + timedelta(minutes=15)
     store.create_session(a_session("s1", expire_time=end))
     store.deny_token(TokenId("t1"), end)

@@ -1,4 +1,4 @@
-"""What a store keeps beside the log: the longest ever configured, the latest steady time, heartbeats."""
+"""Values that a store keeps beside the log: the longest settings ever, the latest steady time, heartbeats."""
 
 from datetime import UTC, datetime, timedelta
 

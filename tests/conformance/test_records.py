@@ -113,7 +113,7 @@ def test_an_update_replaces_the_record_and_its_revision(store: Store) -> None:
 
 
 def test_the_revision_of_one_write_is_the_etag_of_the_next(store: Store) -> None:
-    """With `revoke` or without: nobody has to read in between."""
+    """With `revoke` or without: no caller has to read in between."""
     revision = store.create(a_client()).revision
     revision = store.update(a_client(display_name="a"), expected=revision, revoke=True).revision
     revision = store.update(a_client(display_name="b"), expected=revision).revision
@@ -189,7 +189,7 @@ def test_renaming_to_a_taken_username_is_refused_and_changes_nothing(store: Stor
 
 
 def test_an_update_that_revokes_appends_record_and_generation_side_by_side(store: Store) -> None:
-    """The record comes first: nobody may issue under the new generation from the old record."""
+    """The record comes first: no token may be issued under the new generation by the old record."""
     created = store.create(a_client())
     updated = store.update(a_client(disabled=True), expected=created.revision, revoke=True, above=4)
     record, raised = entries_of(store)[1:]

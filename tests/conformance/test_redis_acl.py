@@ -132,7 +132,7 @@ def has_waitaof(server: RedisServer) -> bool:
 
 
 def for_this(server: RedisServer, user: str) -> str:
-    """What the page has to be added where the server has the command."""
+    """The permission that the page adds if the server has the command."""
     return f"{user} +waitaof" if has_waitaof(server) else user
 
 
@@ -145,9 +145,9 @@ def test_the_documented_user_may_do_everything_that_the_service_does(server: Red
 
 RIGHTS: Final = re.findall(r"\+\S+", documented())
 LOOKS: Final = ("+info", "+config|get")
-"""Without these the service runs only where the operator vouches for what it may not look at."""
+"""Without these the service runs only if the operator vouches for the settings that it may not read."""
 IDLE: Final = "+ping"
-"""What keeps a connection that is long unused from being taken for a good one."""
+"""The permission without which a connection that is idle for long is taken for a good one."""
 
 
 @pytest.mark.parametrize("right", [r for r in RIGHTS if r not in (*LOOKS, IDLE)])

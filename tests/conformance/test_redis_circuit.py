@@ -83,7 +83,7 @@ def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisSt
 def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_corrected(
     server: TunedServer, store: RedisStore, event_log: RecordingEventLog
 ) -> None:
-    """The restart forgot what was set by hand; the log says so once, not once for each call."""
+    """The restart lost the settings that were made by hand; the log reports it once, not for each call."""
     server.kill()
     assert not answers(store)
     server.reconfigure(maxmemory_policy="allkeys-lru", appendfsync="no")

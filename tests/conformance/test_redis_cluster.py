@@ -146,7 +146,7 @@ def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
 def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     group: ClusterGroup, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new owner of a slot may be the last to hear of it."""
+    """The new owner of a slot may be the last server to know it."""
     monkeypatch.setattr(connection, "_REDIRECTIONS", (0.01,) * 1000)
     sid = session_elsewhere()
     owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2

@@ -51,7 +51,7 @@ def replica(primary: RedisServer, pair: tuple[RedisServer, RedisServer]) -> Redi
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that syncs each second and can tell when it has."""
+    """A server that syncs each second and can confirm it."""
     server = TunedServer(tmp_path / "disk", binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server

@@ -1,4 +1,4 @@
-"""What only the Redis store promises: its keys, its scripts, and what it says of a server."""
+"""Promises of the Redis store alone: its keys, its scripts, and its findings about a server."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -122,7 +122,7 @@ def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_aga
 def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """Below 7.2 nothing else tells: until its first rewrite is done, a crash loses what is in memory."""
+    """Below 7.2 nothing else shows it: until its first rewrite, a crash loses the content of the memory."""
     server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""Redis over TLS with a CA of the test's own: who is not vouched for is neither believed nor let in."""
+"""Redis over TLS with a CA of the test: a peer without a trusted certificate is refused on both sides."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A cluster over TLS: found, redirected and failed over at its TLS ports, each server vouched for by itself.
+"""A cluster over TLS: found, redirected and failed over at its TLS ports, one certificate for each server.
 
-The servers name their TLS ports to whoever asks over TLS; the plain ones are for these tests alone.
+The servers name their TLS ports to clients that ask over TLS; the plain ones are for these tests alone.
 """
 
 from collections.abc import Iterator

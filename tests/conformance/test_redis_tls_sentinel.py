@@ -1,4 +1,4 @@
-"""Sentinels and their primary over TLS: each of them must be vouched for, and sees who asks.
+"""Sentinels and their primary over TLS: each needs a trusted certificate, and requires one of its clients.
 
 Servers and Sentinels name their TLS ports to one another; the plain ones are for these tests alone.
 """

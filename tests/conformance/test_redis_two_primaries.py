@@ -67,7 +67,7 @@ class Site:
         self.store.reading = self.elected
 
     def notice(self) -> None:
-        """Have the process write where it reads, and resend what is unconfirmed."""
+        """Have the process write where it reads, and resend its unconfirmed facts."""
         self.store.writing = self.elected
         self.process.heartbeat("p")
         self.process.maintenance.do()
@@ -99,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def known(replica: Replica) -> set[object]:
-    """What is denied, and who was raised."""
+    """Return the denied ids and the raised principals."""
     return {id_ for id_, _ in replica.revocations.denylist.items()} | {*replica.revocations.generations}
 
 

@@ -1,4 +1,4 @@
-"""Repair: a log that was replaced gets a new epoch, and back what those who followed it still know."""
+"""Repair: a replaced log gets a new epoch, and the facts that the processes which followed it still know."""
 
 import threading
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend)
 def test_a_generation_of_another_history_is_raised_above_the_numbers_of_both(
     store: Store, known: int
 ) -> None:
-    """Each of the two may have revoked what was issued in the other, so neither number is the next one."""
+    """Each of the two may have revoked tokens of the other, so neither number is the next one."""
     for _ in range(known):
         store.raise_generation(ALICE, above=0, request_id=None)
     other = GenerationRaised(principal=ALICE, number=3, origin=Link("other"))
@@ -303,7 +303,7 @@ def test_a_process_that_was_cut_off_repairs_the_facts_that_only_it_knew(
 def test_own_writes_that_a_process_had_not_read_yet_are_repaired(
     store: Store, backend: Backend, name: str, overtaken: bool
 ) -> None:
-    """The log matches what everybody had read, so that nobody else can see the loss."""
+    """The log matches the entries that all processes had read, so that no other process can see the loss."""
     deny(store, 2)
     (own, writer, event_log), (_, other, _) = follow(backend), follow(backend)
     writer.learn(OWN_WRITES[name](own))

@@ -1,4 +1,4 @@
-"""What a write returns names its place in one history: the link of the entry that stands there."""
+"""The revision that a write returns names a place in one history: the link of the entry there."""
 
 from collections.abc import Callable
 

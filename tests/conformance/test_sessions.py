@@ -34,7 +34,7 @@ def read(store: Store, session_id: SessionId = SID) -> SessionState:
 
 
 def refresh(store: Store, shown: int) -> int:
-    """What the use case does: decide, replace, and again where somebody else was first."""
+    """Do as the use case does: decide, replace, and again if another caller was first."""
     while True:
         state = read(store)
         decision = decide_refresh(
@@ -153,7 +153,7 @@ def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: 
 
 
 def test_a_session_may_be_ended_before_it_is_created(store: Store, clock: FakeClock) -> None:
-    """A store that lost sessions in a failover is told of the end by those who still know it."""
+    """A store that lost sessions in a failover gets their end from the processes that still know it."""
     until = clock.now() + timedelta(days=30)
     store.end_session(SID, deny_until=until, end_until=until)
     store.create_session(a_session(SID))
@@ -277,7 +277,7 @@ def test_a_session_stays_ended_if_the_fact_is_deleted(store: Store, backend: Bac
 
 
 def test_a_session_is_ended_at_least_until_its_own_end(store: Store, clock: FakeClock) -> None:
-    """Whoever ends it may have been given shorter sessions than those that live."""
+    """The caller that ends it may have shorter sessions configured than those that live."""
     end = clock.now() + timedelta(days=30)
     store.create_session(a_session(SID, expire_time=end))
     appended = store.end_session(SID, deny_until=LATER, end_until=clock.now() + timedelta(days=1))

@@ -103,7 +103,7 @@ def test_a_store_in_memory_is_copied_too() -> None:
 
 
 def test_nothing_is_called_discarded_while_a_copy_is_about_to_be_finished(tmp_path: Path) -> None:
-    """Else its head would come after an operator was told that it never will."""
+    """Otherwise its head would come after the operator was informed that it never will."""
     path = str(tmp_path / "target.db")
     target, other = (SqliteStore.open(path, clock=FakeClock(), timeout=0.2) for _ in range(2))
 

@@ -45,7 +45,7 @@ for line in sys.stdin:
     else:
         print("ok", flush=True)
 """
-"""Another process: does what it is told line by line, and says what came of it."""
+"""Another process: it executes commands line by line, and returns their results."""
 
 
 class Process:
@@ -116,7 +116,7 @@ def write_log_into_file(path: Path) -> None:
 
 
 def denied_in(path: Path) -> set[str]:
-    """What a process finds that starts now."""
+    """Return the content that a process finds which starts now."""
     with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
         return {e.change.token_id for e in entries_of(store) if isinstance(e.change, TokenDenied)}
 
@@ -225,7 +225,7 @@ def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
 def test_a_commit_to_a_log_that_another_process_has_saved_is_not_acknowledged(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
-    """It is in nobody's files: the caller hears that, and sends it again."""
+    """It is in no file any more: the caller gets an error, and sends it again."""
     other = process()
     revoke(file_store, "before")
 
@@ -249,7 +249,7 @@ def test_a_commit_to_a_log_that_another_process_has_saved_is_not_acknowledged(
 def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged_beside_it(
     file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
-    """Both would write, and neither would read what the other has written."""
+    """Both would write, and neither would read the writes of the other."""
     write_log_into_file(path)  # so that the other one finds a store
     revoke(file_store, "mine")
     remove_log(path)

@@ -1,4 +1,4 @@
-"""What holds of the embedded store alone: its file, its schema, what it forgets, and `:memory:`."""
+"""Promises of the embedded store alone: its file, its schema, what it deletes, and `:memory:`."""
 
 import os
 import sqlite3
@@ -260,7 +260,7 @@ def test_an_error_of_this_program_is_not_reported_as_an_outage(file_store: Sqlit
     deny(file_store)
 
 
-# What is forgotten, and what never is.
+# Deleted records, and records that are never deleted.
 
 
 def test_expired_rows_go_with_the_heartbeats_a_bounded_number_at_a_time(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A store that cannot be asked says so, whatever was asked: never a library's own error, never a guess."""
+"""Any call to a store that cannot be reached gets an error of ours: never one of a library, never a guess."""
 
 import contextlib
 import time

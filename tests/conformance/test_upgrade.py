@@ -40,7 +40,7 @@ class Old(Protocol):
         """Take three denials out of the log, as it could happen to that version."""
 
     def read_head(self) -> object:
-        """What that version begins everything with."""
+        """The prefix of all keys of that version."""
 
 
 class OldFile:

@@ -113,7 +113,7 @@ def until_closed(store: Store, *, after: int) -> Callable[[], None]:
     """A wait that nothing but the end of the store is to end."""
 
     def wait() -> None:
-        with contextlib.suppress(StoreUnavailableError):  # nobody needs the answer any more
+        with contextlib.suppress(StoreUnavailableError):  # the answer is no longer needed
             store.wait(after, LONG)
 
     return wait

@@ -1,4 +1,4 @@
-"""docs/reliability.md: the walk of an operator who backs up, moves to Redis, and restores elsewhere."""
+"""docs/reliability.md: an operator backs up, moves to Redis, and restores elsewhere."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def commands(heading: str) -> list[str]:
 
 
 class Operator:
-    """Somebody with a shell in a folder, the settings of one store, and an administrator's secret."""
+    """An operator with a shell in a folder, the settings of one store, and an administrator's secret."""
 
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Operator:
         return Installation(self.folder, store, dict(self.installation.environment))
 
     def verified(self, installation: Installation, token: str = "") -> str:
-        """What a service on that store says of a token; "" = of a new one."""
+        """Return the answer of a service on that store about a token; "" = about a new one."""
         with installation.serve() as service:
             token = token or service.json("token", "issue", "--client-id", "admin")["access_token"]
             with service.client() as client:

@@ -1,4 +1,4 @@
-"""docs/security.md names a test for whatever stops an attacker, and each of those tests is there."""
+"""docs/security.md names a test for each measure against an attacker, and each of those tests is there."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ class Row:
 
     attack: str
     stops: str | None
-    """What stops it; None in a table that lists what was measured, each row of which is defended against."""
+    """The measure; None in a table of measurements, each row of which is defended against."""
     tests: str
 
 

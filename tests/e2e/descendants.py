@@ -13,7 +13,7 @@ class Descendants:
     """The processes of one installation, known by a variable that they hand down to each other."""
 
     def __init__(self, installation: Installation) -> None:
-        """Mark what the installation starts from now on."""
+        """Mark the processes that the installation starts from now on."""
         mark = uuid4().hex
         installation.environment[_NAME] = mark
         self._mark = f"{_NAME}={mark}".encode()

@@ -1,4 +1,4 @@
-"""The Envoy engine as an operator runs it: start, stop, renewal, and ends that nobody wanted."""
+"""The Envoy engine as an operator runs it: start, stop, renewal, and unexpected ends."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """Temporary files of its own, so that a test sees what is left of them."""
+    """A directory for temporary files of its own, so that a test sees which are left."""
     temporary = Path(tempfile.mkdtemp(prefix="e"))  # short: a socket's path has 108 characters
     yield Installation(
         folder=tmp_path,
@@ -118,7 +118,7 @@ def test_an_envoy_that_dies_ends_the_service(installation: Installation, service
 
 
 def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, service: Running) -> None:
-    """Nor does what was written for it, which the end of each test looks for."""
+    """The files for it are removed too, which the end of each test checks."""
     (envoy,) = envoys(service)
 
     service.kill()

@@ -124,7 +124,7 @@ def test_new_workers_that_cannot_start_change_nothing(installation: Installation
         until(lambda: "workers_not_renewed" in installation.log)
 
         assert workers(service) == before
-        assert service.terminate() == 0  # and nobody was cut off
+        assert service.terminate() == 0  # and no call was cut off
 
 
 def test_settings_that_the_store_cannot_satisfy_renew_no_worker(
@@ -278,7 +278,7 @@ def test_a_service_that_is_stopped_while_it_starts_ends_as_it_should(
     until(lambda: len(spawned(process)) == 2)
     pids = spawned(process)
 
-    if number == signal.SIGINT:  # a terminal sends it to everybody
+    if number == signal.SIGINT:  # a terminal sends it to every process of its group
         for pid in pids:
             os.kill(pid, number)
     os.kill(process.pid, number)

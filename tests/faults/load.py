@@ -41,21 +41,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principals:
-    """Who signs in, all with one password."""
+    """The principals that sign in, all with one password."""
 
     client_id: str
     client_secret: str
     user: str
     """Only single sign-ins of theirs are revoked."""
     revoked_users: Sequence[tuple[str, str]]
-    """For each process a name and a subject of whom everything is taken back again and again."""
+    """For each process a name and a subject all of whose tokens are revoked again and again."""
 
 
 class Caller:
     """One service process as its callers see it. Tries nothing twice, so that every answer counts."""
 
     def __init__(self, target: str, process: int, principals: Principals, history: History) -> None:
-        """The process must be there: from now on it has no excuse for what was revoked before."""
+        """The process must be there: from now on it has to know the earlier revocations."""
         self.process = process
         self._began = time.monotonic()
         self._principals = principals
@@ -64,7 +64,7 @@ class Caller:
         options = ClientOptions(
             timeout=timedelta(seconds=_CALL_SECONDS), max_attempts=1, bearer=lambda: self._bearer
         )
-        # A process that comes back is found at once: what is measured is the service, not the pauses of
+        # A process that comes back is found at once: the service is measured, not the pauses of
         # the client's own library.
         arguments = [
             *options.channel_arguments(),
@@ -92,7 +92,7 @@ class Caller:
                 else self._principals.revoked_users[self.process][0]
             )
         tokens = self._issue(user)
-        if target != "subject":  # what was not acknowledged may still come into effect, whenever it likes
+        if target != "subject":  # an unacknowledged revocation may still take effect at any time
             self.check_live(tokens)
         self._revoke(target, tokens)
 
@@ -106,7 +106,7 @@ class Caller:
         self.check_revoked(self._history.revocations[-1:])
 
     def sign_in(self) -> TokenSet:
-        """A session of the user of whom nothing is ever revoked by subject."""
+        """A session of the user that is never revoked by subject."""
         return self._issue(self._principals.user)
 
     def refresh(self, refresh_token: str) -> TokenSet:
@@ -115,7 +115,7 @@ class Caller:
         return tokens
 
     def check_live(self, tokens: TokenSet) -> None:
-        """Verify a token that nobody has tried to revoke."""
+        """Verify a token whose revocation was never requested."""
         token = tokens.access_token
         self._history.judge_live(self._call("verify", lambda: self._client.verify(token, any_audience=True)))
 
@@ -268,7 +268,7 @@ class Load:
 
 
 class _Refreshing:
-    """A person who stays signed in, and takes another device after a while: rotations have a rate."""
+    """A user who stays signed in, and takes another device after a while: rotations have a rate."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller
@@ -290,7 +290,7 @@ class _Refreshing:
 
 
 class _Asking:
-    """Somebody who shows revoked tokens again: the last ones, and some of all."""
+    """A client that shows revoked tokens again: the last ones, and some of all."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller

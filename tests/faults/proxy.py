@@ -15,7 +15,7 @@ _CHUNK: Final = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """What happens to a piece of data on its way, in either direction."""
+    """The impairment of each piece of data on its way, in either direction."""
 
     delay: float = 0.0
     """Seconds at most that it takes; each piece another time."""
@@ -26,7 +26,7 @@ class Weather:
     silent: bool = False
     """A black hole: nothing passes and nothing fails until the weather changes; what waits then passes."""
     refused: bool = False
-    """Whoever connects is cut off at once."""
+    """Every new connection is closed at once."""
 
 
 CLEAR: Final = Weather()
@@ -96,7 +96,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(near, far), name="proxy", daemon=True).start()
 
     def _serve(self, near: socket.socket, far: socket.socket) -> None:
-        """Carry both ways; nobody closes a socket while the other thread may still read from it."""
+        """Carry both ways; no thread closes a socket while the other one may still read from it."""
         with near, far:
             back = threading.Thread(target=self._carry, args=(far, near), name="proxy", daemon=True)
             back.start()
@@ -118,12 +118,12 @@ class Proxy:
         _end(sink)
 
     def _spoil(self, piece: bytes) -> bytes:
-        """What passes of this piece, when the weather lets it."""
+        """Return the part of this piece that passes, once the impairment lets it."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._weather.silent)
             weather = self._weather
             if weather.delay:
-                # Not a wait for the change of weather: what is on its way is on its way.
+                # Not a wait for another impairment: the piece is already on its way.
                 self._changed.wait_for(lambda: self._closed, self._random.uniform(0, weather.delay))
             if self._random.random() < weather.drop:
                 return b""

@@ -1,6 +1,6 @@
-"""What a fault has cost: one line to read, one file to keep. docs/reliability.md has its figures from here.
+"""The cost of a fault: one line to read, one file to keep. docs/reliability.md has its figures from here.
 
-Owns no judgement but what must be nothing.
+It judges only the counts that must be zero.
 """
 
 import json
@@ -38,7 +38,7 @@ class Report:
     exposed_for: float
     """Seconds after the end of a fault that such an answer was last given: the time to repair."""
     lost: Sequence[str]
-    """What any process ignores in the end, one that has just started among them."""
+    """Revocations that any process ignores in the end, one that has just started among them."""
     repaired: int
     """How many facts the store had lost, and the processes have repaired."""
     recoveries: Sequence[float]
@@ -69,7 +69,7 @@ class Report:
         assert max(self.recoveries, default=0.0) < BACK_WITHIN
 
     def require_unbroken(self) -> None:
-        """Beside that, no revocation was ignored for a moment, and nobody was signed out."""
+        """Besides, no revocation was ignored for a moment, and no session ended."""
         assert list(self.first_exposures) == []
         assert self.counts.get("signed out", 0) == 0
         self.require_repaired()

@@ -1,6 +1,7 @@
 """A site: one store, and several service processes on it under load.
 
-Sets it up, measures how long it takes to come back, and holds the final trial. Ends what it started.
+Sets it up, measures how long it takes to recover, and makes the final checks. Ends the processes that it
+started.
 """
 
 import json
@@ -111,7 +112,7 @@ class Site:
         return took
 
     def serving(self, number: int) -> bool:
-        """What the health service of a process says."""
+        """Return the answer of the health service of a process."""
         return _is_serving(self.callers[number])
 
     def conclude(self, fault: str, rounds: int, folder: Path) -> Report:
@@ -151,7 +152,7 @@ class Site:
         return report
 
     def _repaired(self) -> int:
-        """What the processes say that the store lacked."""
+        """Return the number of facts that the processes reported as absent from the store."""
         lines = [line for process in self._installations[:-1] for line in process.log.splitlines()]
         repairs = [json.loads(line) for line in lines if '"log_repaired"' in line]
         return sum(repair["absent"] for repair in repairs)
@@ -203,7 +204,7 @@ def _is_serving(caller: Caller) -> bool:
     stub = health_pb2_grpc.HealthStub(caller.channel)
     try:
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-    except grpc.RpcError:  # who does not answer in time does not serve
+    except grpc.RpcError:  # a process that does not answer in time does not serve
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 

@@ -1,4 +1,4 @@
-"""What counts as a wrong answer: the history is held against answers that a service must not give."""
+"""The judgement of the history: answers that a service must not give are found."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

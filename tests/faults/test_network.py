@@ -40,7 +40,7 @@ def test_nothing_is_lost_in_bad_weather(start: Start, name: str) -> None:
 
 
 def test_a_process_that_is_cut_off_falls_silent_while_the_other_goes_on(start: Start) -> None:
-    """Each in turn: what the other one revokes meanwhile, it cannot know, and so it must not answer."""
+    """Each in turn: it cannot know the revocations of the other one meanwhile, and so it must not answer."""
     single = start()
     with single.site.load() as load:
         for number in range(2 * ROUNDS):

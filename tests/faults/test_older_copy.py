@@ -57,7 +57,7 @@ class Site:
 
     @contextmanager
     def caller(self, service: Running) -> Iterator[IdentityClient]:
-        """One who may do everything, by a token of the last service that was started."""
+        """A client that may do everything, by a token of the last service that was started."""
         with service.client() as client:
             token = self.issue(client)
         with service.client(bearer=token) as client:
@@ -77,12 +77,12 @@ class Site:
             self.redis.start()
 
     def copy(self) -> None:
-        """Copy what is on the disk, with the store stopped."""
+        """Copy the files on the disk, with the store stopped."""
         shutil.rmtree(self.folder / "copy", ignore_errors=True)
         shutil.copytree(self._data, self.folder / "copy")
 
     def restore(self) -> None:
-        """Move what is there out of the way: who has it open goes on with it."""
+        """Move the current files out of the way: a process that has them open continues with them."""
         shutil.rmtree(self.folder / "moved", ignore_errors=True)
         self._data.rename(self.folder / "moved")
         shutil.copytree(self.folder / "copy", self._data)
@@ -114,10 +114,10 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Running:
-    """Stop that service, put the copy back, let the log grow past where it was; returns another service.
+    """Stop that service, restore the copy, let the log grow past its former end; return another service.
 
-    It has read the log as it grew, entry by entry: of one that starts later, a watcher that resumes in the
-    middle of the page that it read at once is told the whole page.
+    It has read the log as it grew, entry by entry: from a service that starts later, a watcher that resumes
+    in the middle of the page that was read at once gets the whole page.
     """
     service.kill()
     with site.store_stopped():
@@ -133,20 +133,20 @@ def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Ru
 
 
 def history_is_lost_later(site: Site) -> None:
-    """From here on it is: what is written now is not in the copy."""
+    """From here on it is: later writes are not in the copy."""
     with site.store_stopped():
         site.copy()
 
 
 def wait_until_all_know(verifiers: Sequence[LocalVerifier], revision: str) -> None:
-    """Until each has been told everything up to there, and may judge."""
+    """Wait until each has all events up to there, and may judge."""
     until(lambda: {verifier._state.revision for verifier in verifiers} == {revision}, PATIENCE)
     for verifier in verifiers:
         verifier.wait_ready(timedelta(seconds=PATIENCE))
 
 
 def outcome(verifier: LocalVerifier, token: str) -> str:
-    """What it says, or that it does not know."""
+    """Return its answer, or that it does not know."""
     try:
         said = verifier.verify(token, any_audience=True)
     except NotFreshError:
@@ -192,7 +192,7 @@ def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything
                 else:
                     tally.asked(len(said))
                 assert said == [expected] * WATCHERS
-                # What only they knew stays known to them.
+                # Facts that only they knew stay known to them.
                 assert all("lost-0" in verifier._state.denied for verifier in verifiers)
                 assert all("other-0" in verifier._state.denied for verifier in verifiers)
             site.installation.await_event("revision_unrecognised")
@@ -238,7 +238,7 @@ def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Si
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
 def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, everything: bool) -> None:
-    """On Redis it also repairs what it remembers; a file of SQLite that was replaced asks for a restart."""
+    """On Redis it also repairs the facts that it remembers; a replaced file of SQLite needs a restart."""
     history_is_lost_later(site)
     with site.serve() as paused, site.caller(paused) as caller:
         token = site.issue(caller)
@@ -268,7 +268,7 @@ def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, 
 
 
 def told(client: TrustClient, resume_after: str) -> list[WatchEvent]:
-    """What a watcher is told up to the first heartbeat."""
+    """Return the events of a watcher up to the first heartbeat."""
     found = []
     for event in client.watch(resume_after=resume_after):
         found.append(event)

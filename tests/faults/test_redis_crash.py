@@ -1,4 +1,4 @@
-"""Redis is killed under load, and comes back with all that it had, or without what was not synced."""
+"""Redis is killed under load, and comes back with all its data, or without the last writes."""
 
 import pytest
 

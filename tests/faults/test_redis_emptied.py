@@ -70,7 +70,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
 
 
 def sign_in(single: Single) -> str:
-    """A token of somebody of whom only single sign-ins are revoked, and this one never."""
+    """A token of a user whose single sign-ins are revoked, but not this one."""
     with single.site.services[0].client() as client:
         return client.issue_with_password("ana", PASSWORD).access_token
 
@@ -95,7 +95,7 @@ def refusal(call: Callable[[], object]) -> tuple[str, str] | None:
 
 
 def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
-    """What it says of revoked tokens when it lets none pass any more, or when that has taken too long."""
+    """Its answers for revoked tokens once it accepts none any more, or when that has taken too long."""
     deadline = time.monotonic() + BACK_WITHIN
     while (counts := said(service, tokens))["verified"] and time.monotonic() < deadline:
         time.sleep(0.02)

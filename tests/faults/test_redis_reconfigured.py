@@ -1,4 +1,4 @@
-"""Redis is set up otherwise at run time: what it would not keep is not acknowledged, until it is mended."""
+"""Redis is reconfigured at run time: no write that it would not keep is acknowledged."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -59,7 +59,7 @@ def serves(client: IdentityClient, installation: Installation) -> bool:
 def test_tokens_revoked_while_the_file_was_off_are_not_accepted_after_a_crash_of_everything(
     server: RedisServer, installation: Installation
 ) -> None:
-    """Below 7.2 the set-up is looked at; what was acknowledged between two looks is in the window."""
+    """Below 7.2 the configuration is read; writes acknowledged between two reads are in the window."""
     port = reserve_port()
     with installation.serve(port=port) as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, TOKENS)

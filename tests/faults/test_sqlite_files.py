@@ -1,4 +1,4 @@
-"""SQLite's files are taken away under the running service: what was acknowledged is kept, or it refuses."""
+"""SQLite's files are removed under the running service: acknowledged writes are kept, or it refuses calls."""
 
 import re
 from pathlib import Path
@@ -123,7 +123,8 @@ def test_a_file_that_another_was_copied_over_is_unavailable_by_name_or_has_every
 ) -> None:
     """`cp old.db live.db`: the same file with other content, which SQLite itself does not notice.
 
-    If what lies there then is whole by chance, the process finds an older log and repairs what it knows.
+    If the content is consistent by chance, the process finds an older log and repairs the facts that it
+    knows.
     """
     file = tmp_path / "identity.db"
     old = file.read_bytes()

@@ -12,7 +12,7 @@ WORDS: Final = [
 
 
 def known(name: str) -> list[bytes]:
-    """Latin-1 texts by what was wrong with them."""
+    """Return the Latin-1 texts of the corpus for this target, as bytes."""
     path = CORPUS / f"{name}.json"
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""Every target with its seeds, with what was found once, and with what hypothesis makes of both."""
+"""Every target with its seeds, with the inputs that were found once, and with mutations of both."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What clients and administrators ask of the processes: tokens, and to take them back."""
+"""The calls of clients and administrators to the processes: they issue and revoke tokens."""
 
 import base64
 import json
@@ -17,16 +17,16 @@ from tests.patience import PATIENCE
 from tests.rpc.world import API
 
 LONG_OVER: Final = 36 * 3600.0
-"""What Revoke says of its effect: none on a token that expired so long ago by the clock of the process."""
+"""The effect of Revoke: none on a token that expired so long ago by the clock of the process."""
 
 
 class Calls(Parties):
     """Each call gives None if it was refused."""
 
     def issue(self, process: Process, who: str, lifetime: int) -> Token | None:
-        """A token of this principal, or None if the process refuses.
+        """Issue a token of this principal; None if the process refuses.
 
-        While records are missing nobody is asked for one: a client that is refused too often is locked out.
+        While records are missing no call is made: a client that is refused too often is locked out.
         """
         if self.records_missing:
             return None

@@ -1,4 +1,4 @@
-"""What clients do, and the undoing of what was done to them: the steps between the faults of `faults.py`."""
+"""The steps of clients, and the steps that undo faults: those between the faults of `faults.py`."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +25,7 @@ LIFETIME: Final = st.sampled_from([300, 900])
 KINDS: Final = st.sampled_from(list(Kind))
 Work = tuple[Kind, int, int]
 WORKS: Final = st.lists(st.tuples(KINDS, WHICH, WHICH), min_size=1, max_size=3)
-"""What is revoked: by what, which process issues it, and which one revokes it."""
+"""A revocation: its level, the process that issues the token, and the one that revokes it."""
 SETTINGS: Final[list[dict[str, object]]] = [
     {
         "access_token_lifetime": timedelta(seconds=lifetime),
@@ -117,7 +117,7 @@ class Clients(RuleBasedStateMachine):
         site, process = self.site, self.site.processes[which]
         if not process.is_fresh or site.records_missing:
             return
-        # What it has just written itself it tells a watcher once it has read it in the log.
+        # It sends its own writes to a watcher only once it has read them in the log.
         site.settle(2)
         if process.trouble or not process.is_fresh:
             return
@@ -131,7 +131,7 @@ class Clients(RuleBasedStateMachine):
         self.site.require_recovered()
         self.site.took["healed"] += 1
 
-    # What the steps are made of
+    # The values of the steps
 
     def _heal_if(self, heals: bool) -> None:
         if heals:

@@ -55,7 +55,7 @@ class Machine(Clients):
         after: list[Work],
         heals: bool,
     ) -> None:
-        """Set clocks, for as long as nobody sets them right, or until the next heartbeats were confirmed."""
+        """Set clocks, until a step sets them right, or until the next heartbeats were confirmed."""
         site, errors = self.site, {name: self.site.clocks[name].error for name in CLOCKS[which]}
         self._work(before)
         site.settle(2)
@@ -230,7 +230,7 @@ class Machine(Clients):
         self.site.took.update(self.site.target.spoil(self.site, way, which, crashes))
         self._heal_if(heals)
 
-    # What the steps are made of
+    # The values of the steps
 
     def _trim(self) -> None:
         """Let time pass until everything in the log may be trimmed, with heartbeats in between."""
@@ -244,7 +244,7 @@ class Machine(Clients):
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:
-        """Around a damage, which says what it did: under what works, or while that is stopped."""
+        """Run around a damage, which reports its effect: while processes run, or while they are stopped."""
         site, done = self.site, list[str]()
         stopped = site.working if when == "while stopped" else []
         for process in stopped:

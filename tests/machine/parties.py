@@ -1,7 +1,7 @@
 """The parties around one store, and which of them must know which revocation.
 
-Two processes, a LocalVerifier that follows the first, and a client that resumes. Knows what follows from a
-start, a heartbeat and a loss for who must refuse what; makes no call.
+Two processes, a LocalVerifier that follows the first, and a client that resumes. It derives from each start,
+heartbeat and loss which party must refuse which token; it makes no call.
 """
 
 from collections import Counter
@@ -29,13 +29,13 @@ from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import API, PASSWORD, client_secret, password
 
 SETTLING: Final = 4
-"""Heartbeats until every process has noticed a loss, sent what it knows, and read what others sent."""
+"""Heartbeats until every process has noticed a loss, sent its facts, and read those of others."""
 PASSWORDS: Final = open_hasher(settings_for_tests())
 
 
 @dataclass(kw_only=True)
 class Principals:
-    """The principals, and what they prove themselves with."""
+    """The principals and their credentials."""
 
     credentials: dict[str, token_pb2.Credential]
     principals: dict[str, tuple[PrincipalId, ...]]
@@ -117,11 +117,11 @@ class Parties:
 
     @property
     def memories(self) -> dict[Party, Revocations]:
-        """What each process that runs, or is paused, holds."""
+        """Return the revocations of each process that runs or is paused."""
         return {identity(p): p.replica.revocations for p in self.processes if p.runs}
 
     def start(self, process: Process) -> None:
-        """Start a process; what the store holds it must know at once. Raises UnavailableError."""
+        """Start a process; it must know the facts in the store at once. Raises UnavailableError."""
         process.start()
         self._read[identity(process)] = self.step
         held = self.target.held()
@@ -137,7 +137,7 @@ class Parties:
         self.note_losses()
 
     def heartbeat(self, process: Process) -> bool:
-        """One heartbeat; whatever has an entry in the log is known afterwards."""
+        """Have one heartbeat; the process knows every entry of the log afterwards."""
         if not process.heartbeat():
             return False
         self._read[identity(process)] = self.step
@@ -187,10 +187,10 @@ class Parties:
         return (fact for fact in self.facts if not fact.lost)
 
     def note_losses(self, *, only_log: bool = False) -> None:
-        """After a damage: what neither the store nor a process holds is lost, for all but who remembers it.
+        """After a damage: facts in no store and no process are lost, but for parties that remember them.
 
         Args:
-            only_log: state does not count: nobody reads it, since the log holds as much as it should.
+            only_log: state does not count: no process reads it, since the log holds as much as it should.
         """
         held, memories = self.target.held(), self.memories
         for fact in self.living_facts():

@@ -1,7 +1,7 @@
-"""One service process that has its heartbeats, and looks after log and keys, when the machine says so.
+"""One service process that has its heartbeats, and maintains log and keys, when the machine orders it.
 
-All else is real: the store, the gRPC server on loopback, the replica, Watch. Knows how to pause, stop and
-restart it. Knows nothing of what is revoked.
+All else is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped and
+restarted. It does not know which tokens are revoked.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ MAX_STALENESS: Final = 5.0
 REFUSALS: Final = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}
 )
-"""What a call of the machine may be refused with; INTERNAL is always a bug."""
+"""The reasons with which a call of the machine may be refused; INTERNAL is always a bug."""
 _BY_THE_MACHINE: Final = tuple(f"identity-{name}" for name in ("follow", "heartbeat", "maintenance", "keys"))
 
 

@@ -136,7 +136,7 @@ class RedisTarget:
         }
 
     def restore_copy(self) -> None:
-        """In one step, under whatever runs."""
+        """Restore the copy in one step, under the running processes."""
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.flushall()
             for key, (value, expire) in self._copy.items():
@@ -144,7 +144,7 @@ class RedisTarget:
             pipeline.execute()
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Reconfigure the server: nothing is acknowledged any more; what was outlives a crash of all."""
+        """Reconfigure the server: nothing is acknowledged any more; earlier revocations survive a crash."""
         name, process = list(WRONG)[how], site.processes[which]
         self.server.configure(name, WRONG[name])
         done = []

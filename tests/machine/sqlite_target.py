@@ -119,7 +119,7 @@ class SqliteTarget:
             source.backup(destination)
 
     def restore_copy(self) -> None:
-        """Move what is there out of the way, while no process works."""
+        """Move the current files out of the way, while no process works."""
         self._moved += 1
         self.path.parent.rename(self._folder / f"moved-{self._moved}")
         self.path.parent.mkdir()

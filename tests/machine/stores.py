@@ -1,6 +1,6 @@
-"""What the machine needs of a kind of store: to open it, to look into it, and to damage it.
+"""The operations of the machine on a kind of store: to open it, to look into it, and to damage it.
 
-Looking and damaging go past the service, so that nothing here believes what the service believes.
+Looking and damaging bypass the service, so that nothing here relies on the code of the service.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Held:
 
 
 RECORDS: Final = ("client", "user", "key", "index", "names")
-"""Kinds of keys whose loss only an operator can mend, who puts them back and restarts."""
+"""Kinds of keys whose loss only an operator can repair, who restores them and restarts."""
 GROUPS: Final = {
     "what denies": ("denial", "end", "request", "used"),
     "head or log": ("head", "log", "fence"),
@@ -64,7 +64,7 @@ class Target(Protocol):
 
     @property
     def kinds(self) -> Sequence[str]:
-        """Of what may be deleted, one key or row at a time."""
+        """The kinds of keys or rows that may be deleted, one at a time."""
 
     def open(self, clock: PartyClock, event_log: EventLog) -> CopyableStore:
         """As a process opens it."""

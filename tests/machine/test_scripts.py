@@ -18,7 +18,7 @@ from tests.redis_server import RedisServer
 
 EACH: list[Work] = [(kind, 0, 1) for kind in Kind if kind is not Kind.EVERYTHING]
 OF_ITS_OWN: list[Work] = [(kind, 0, 1) for kind in (Kind.TOKEN, Kind.TOKEN_ID, *OF_SESSIONS)]
-"""What is denied by an id, until a time."""
+"""A denial by an id, until a time."""
 Play = Callable[[Machine], None]
 
 

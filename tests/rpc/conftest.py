@@ -91,13 +91,13 @@ def new_store_admin(
 
 
 def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the marker `settings` of a test says."""
+    """Return the settings of the marker `settings` of a test."""
     marker = request.node.get_closest_marker("settings")
     return dict(marker.kwargs) if marker is not None else {}
 
 
 def address(kind: str, directory: Path, request: pytest.FixtureRequest) -> StoreAddress:
-    """Where a store of this kind is, empty."""
+    """Return the address of an empty store of this kind."""
     events = marked_settings(request).get("audit_entries", AUDIT_ENTRIES)
     if kind == "sqlite":
         return StoreAddress(kind=kind, place=str(directory / "identity.db"), audit_entries=events)
@@ -219,14 +219,14 @@ def start_world(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What starts a world of its own does so on each engine."""
+    """A function that starts a world of its own, on each engine."""
     if "start_world" in metafunc.fixturenames:
         in_process = metafunc.definition.get_closest_marker("in_process")
         metafunc.parametrize("start_world", [GRPCIO] if in_process else [GRPCIO, ENVOY], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What reaches into the service needs it in this process."""
+    """Tests that use parts of the service need it in this process."""
     items[:] = [
         item
         for item in items

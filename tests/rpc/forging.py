@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Pen:
-    """Signs what a test wants with the key of the service, on the model of a token that it issued."""
+    """Signs tokens with the key of the service, on the model of a token that it issued."""
 
     key: SigningKey
     header: Json

@@ -68,7 +68,7 @@ def main() -> None:
             for shaken in [pool.submit(shake_hands) for _ in range(8)]:
                 shaken.result()
         server.stop(None).wait()
-    print(f"{done[0]} handshakes, {certificates.renewals} certificates")  # noqa: T201  # to who started it
+    print(f"{done[0]} handshakes, {certificates.renewals} certificates")  # noqa: T201  # for the test
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A service in this process that tests restart, cut off from its store, and whose clocks they alone move.
+"""A service in this process that tests restart and cut off from its store; only the tests move its clocks.
 
-Knows how to break the way to the store. Knows nothing of what is kept there or asked of it.
+It can break the connection to the store. It does not know the content of the store or the calls.
 """
 
 import threading
@@ -20,11 +20,11 @@ from identity_service.settings import Settings
 from tests.rpc.world import Principal, ShiftedClock, World, client_secret, staleness_of
 
 LOCAL: Final = ("close", "adopt", "wait")
-"""What of a store works without reaching it."""
+"""Methods of a store that do not reach it."""
 WRITES: Final = ("deny_token", "end_session", "raise_generation", "create_session", "replace_session")
-"""What a call of a client writes."""
+"""Methods that write for a call of a client."""
 HEARTBEAT: Final = "heartbeat"
-"""What writes a heartbeat."""
+"""Methods that write for a heartbeat."""
 
 
 class CuttableStore:
@@ -67,7 +67,7 @@ class CuttableStore:
 
     @contextmanager
     def losing_replies(self, lost: bool = True) -> Iterator[None]:
-        """Writes of clients' calls arrive, and nobody learns of it."""
+        """Writes of clients' calls arrive, and their answers are lost."""
         self._loses_replies = lost
         try:
             yield
@@ -136,7 +136,7 @@ class Restartable:
         self.world.service._replica.heartbeat("a test")
 
     def stop(self) -> None:
-        """End the process; the store keeps what it has."""
+        """End the process; the store keeps its content."""
         self._running.close()
 
 

@@ -1,4 +1,4 @@
-"""Clients through AdminService, on both stores: what can be set, what is refused, and what ends at once."""
+"""Clients through AdminService, on both stores: valid and refused changes, and their immediate effects."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -293,7 +293,7 @@ def test_an_etag_that_never_was_one_is_refused(world: World, admin: Administrato
 def test_without_an_etag_a_change_is_made_again_on_top_of_concurrent_changes(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else is faster, twice; both changes stand."""
+    """Two concurrent changes come first; all changes stand."""
     create(admin)
     real, overtaking = world.store.update, iter(["first", "second"])
 
@@ -328,7 +328,7 @@ def test_a_change_that_is_overtaken_again_and_again_gives_up(
     assert fails(lambda: update(admin, "scopes")).reason == "STALE_ETAG"
 
 
-# What ends at once
+# Immediate effects
 
 
 def test_disabling_a_client_revokes_the_tokens_issued_to_it_and_through_it(

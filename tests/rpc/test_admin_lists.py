@@ -1,4 +1,4 @@
-"""Lists of AdminService, on both stores: every entry once and in order, whatever the size of the page."""
+"""Lists of AdminService, on both stores: every entry once and in order, for any size of the page."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ OTHERS: list[tuple[str, dict[str, str]]] = [
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list and what is in it."""
+    """A list method, and the ids of its entries."""
 
     method: str
     entries: str

@@ -1,4 +1,4 @@
-"""Sessions through AdminService, on both stores: who sees and ends whose, and that nothing is left over."""
+"""Sessions through AdminService, on both stores: which callers list and end which sessions."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def bo(world: World) -> Principal:
 
 
 def signed_in(world: World, user: Principal) -> tuple[Administrator, str]:
-    """Who calls with a token of their own, and the session of that token."""
+    """A caller with a token of its own, and the session of that token."""
     tokens = sign_in(world, user, "desk", SERVICE)
     return Administrator(world, tokens.access_token), tokens.session_id
 

@@ -67,7 +67,7 @@ def settle(world: World) -> None:
 
 @pytest.fixture
 def tokens(world: World) -> token_pb2.TokenSet:
-    """Of a user who signed in before anything failed."""
+    """Tokens of a user who signed in before anything failed."""
     return world.issue(world.new_user("ana"))
 
 
@@ -96,7 +96,7 @@ def test_an_unconfirmed_change_of_a_user_revokes_tokens_here_at_once_and_everywh
 def test_a_user_that_signs_in_with_the_new_password_stays_signed_in(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, losing: str
 ) -> None:
-    """What is sent again is the raise that was asked for, never another one."""
+    """The raise that is sent again is the requested one, never another one."""
     set_password(admin, world.user().id)
     principal = world.user()
     if losing != "never arrived":

@@ -1,4 +1,4 @@
-"""Users through AdminService, on both stores: what can be set, what is refused, and what ends at once."""
+"""Users through AdminService, on both stores: valid and refused changes, and their immediate effects."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ def test_a_password_that_is_easily_found_is_refused(world: World, admin: Adminis
 
 @pytest.mark.parametrize("text", ["ana-maria-lopez", "Ana-Maria-LOPEZ", "  ana-maria-lopez "])
 def test_a_username_is_no_password(world: World, admin: Administrator, text: str) -> None:
-    """It is the first that anybody tries; however it is spelled, since usernames are compared so."""
+    """The username is the first guess of an attacker; in any spelling, since usernames are compared so."""
     named = {"username": "Ana-Maria-Lopez"}
     assert admin.invalid("CreateUser", user=named, password=text) == ["password"]
     user_id = create(admin, "Ana-Maria-Lopez").user_id

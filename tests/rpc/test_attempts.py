@@ -64,7 +64,7 @@ def test_of_sixty_concurrent_wrong_passwords_only_the_free_attempts_are_checked(
 
 
 def test_after_the_free_attempts_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
-    """The control: what was refused above counted, and the pause ends by itself."""
+    """The control: the refused attempts above counted, and the pause ends by itself."""
     world.new_user()
     at_once(world, [wrong(number) for number in range(60)])
 
@@ -110,7 +110,7 @@ def test_of_many_usernames_tried_at_once_from_one_address_as_many_are_checked_as
     found = at_once(world, [wrong(0, f"user{number}") for number in range(60)])
 
     assert found[CHECKED] == 7
-    # What the address refused left nothing behind at the principals.
+    # Attempts that the address refused left no claim at the usernames.
     assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
 
 

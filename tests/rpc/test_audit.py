@@ -331,7 +331,7 @@ def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(desk: Des
 
 @pytest.mark.settings(audit_traffic="store", audit_entries=1000, audit_traffic_entries=1000)
 def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, desk: Desk) -> None:
-    """The store keeps fewer events than a stranger has calls refused; the flood is told as a number."""
+    """The store keeps fewer events than a stranger causes refusals; the flood is stored as a number."""
     count = 1500
     world.revoke(desk.token, subject="u_leaver", reason="left")
     before = [event.event_id for event in desk.all()]

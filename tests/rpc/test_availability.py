@@ -1,4 +1,4 @@
-"""Fail closed: what the service answers while it cannot know, while it starts and while it stops."""
+"""Fail closed: the answers of a service that is stale, that starts, and that stops."""
 
 import threading
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer
 
 
 class _SlowLog:
-    """A store whose log cannot be read until it is told so."""
+    """A store whose log cannot be read until the test lets it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -135,7 +135,7 @@ def test_wrong_claims_prove_nothing(one: World, changes: dict[str, Any]) -> None
 
 
 def hmac_signed(secret: bytes) -> Forge:
-    """Signed with what everybody can read, which a careless verifier takes for an HMAC key."""
+    """Signed with the public key, which a careless verifier takes for an HMAC key."""
 
     def forge(world: World) -> str:
         message = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': RSA.key_id})}.{encode(claims(world))}"
@@ -344,7 +344,7 @@ def test_a_session_is_not_refreshed_with_an_assertion_of_another_client(
 def test_refreshes_at_once_with_an_assertion_each_all_succeed(
     world: World, session: token_pb2.TokenSet
 ) -> None:
-    """Whoever was not first looks again, and must not show its assertion twice for that."""
+    """A call that was not first reads again, and must not use its assertion twice for that."""
     shown = [fresh(world) for _ in range(16)]
 
     with ThreadPoolExecutor(16) as pool:

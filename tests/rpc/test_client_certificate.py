@@ -89,7 +89,7 @@ def test_a_session_is_refreshed_with_the_certificate(site: Site) -> None:
 
 
 def test_a_connection_without_a_certificate_is_refused_with_that_reason(start_world: StartWorld) -> None:
-    """Which tells nobody anything that they do not know: the reason stays that of every refusal."""
+    """The detail reveals nothing that the caller does not know: the reason stays that of every refusal."""
     with pytest.raises(grpc.RpcError) as refused:
         start_world().stub.Issue(pb.IssueRequest(credential=CERTIFICATE))
 

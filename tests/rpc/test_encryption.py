@@ -54,7 +54,7 @@ def not_possible(world: World, principal: Principal, **wanted: Any) -> str:
 
 
 def taken_out(world: World, token: str) -> str:
-    """The signed token inside, as whoever has stolen the key of the service can take it out."""
+    """Return the signed token inside, as an attacker with the stolen key of the service can take it out."""
     found = world.store.get(StoredKey, header(token)["kid"])
     assert found is not None
     inside = open_vault(world.settings).open_decrypting(found.record).decrypt(token)
@@ -319,7 +319,7 @@ def test_a_token_to_an_audience_needs_its_key(world: World) -> None:
 
 
 def _why_not(world: World, principal: Principal) -> str:
-    """Why not, or "": another thread hears of the change a moment later."""
+    """Return the reason of the refusal, or "": another thread applies the change a moment later."""
     try:
         world.issue(principal, encryption=AUDIENCE)
     except grpc.RpcError as error:

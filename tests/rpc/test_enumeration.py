@@ -1,7 +1,7 @@
-"""Whether the time of an answer tells which principals exist: told by how the times of many answers overlap.
+"""The time of an answer does not reveal which principals exist: the times of many answers overlap.
 
 No time is asserted. Of each two kinds of principal, it is counted over all pairs of answers how often the one
-took longer (the probability of superiority, Mann and Whitney 1947). Where the kinds cannot be told apart that
+took longer (the probability of superiority, Mann and Whitney 1947). If the kinds cannot be distinguished that
 is near one half; were the password of unknown principals not hashed, it would be near 1.
 """
 
@@ -18,7 +18,7 @@ from identity_service.domain.secret import Secret
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import Principal, World, client_secret, failure, password
 
-# The time of the use case is measured; what an engine adds to it is noise.
+# The time of the use case is measured; an engine adds only noise to it.
 pytestmark = pytest.mark.in_process
 
 ROUNDS = 250
@@ -45,7 +45,7 @@ def seconds(world: World, principal: Principal) -> float:
 
 
 def shuffled(names: dict[str, str]) -> list[tuple[str, str]]:
-    """The kinds in another order each time: whoever comes first after a write may have to wait for it."""
+    """The kinds in another order each time: the first call after a write may have to wait for it."""
     return random.sample(list(names.items()), len(names))
 
 
@@ -61,7 +61,7 @@ def world(start_world: StartWorld) -> World:
 
 
 def test_the_time_of_a_refusal_does_not_reveal_whether_a_user_exists(world: World) -> None:
-    """Each principal is asked as often as is free, so that nobody has to wait."""
+    """Each principal is asked as often as is free, so that no call has to wait."""
     times: dict[str, list[float]] = {"wrong password": [], "unknown": [], "disabled": [], "no password": []}
     for number in range(ROUNDS // FREE_ATTEMPTS):
         names = {kind: f"{kind.replace(' ', '-')}{number}" for kind in times}

@@ -1,4 +1,4 @@
-"""Token exchange through a real channel, on both stores: who may, what comes out, and what ends it."""
+"""Token exchange through a real channel, on both stores: permissions, results, and revocation."""
 
 from collections.abc import Callable
 from typing import Final
@@ -265,7 +265,7 @@ def test_the_refusal_of_a_revoked_token_names_the_token_and_the_reason(
     held = shop.sign_in()
     other = shop.sign_in(shop.new_person("bo"), shop.new_app("desk")).access_token
     REVOKED_BY[how](shop, held)
-    # A record that was changed by another process is heard of in the log.
+    # The process learns from the log of a record that another process changed.
     shop.world.verify(held.access_token, strong=True)
     if how == "everything":
         other = shop.sign_in(app=shop.portal).access_token

@@ -1,4 +1,4 @@
-"""Tokens of trusted issuers, as Kubernetes and SPIFFE, through a real channel: which one proves whom."""
+"""Tokens of trusted issuers, such as Kubernetes and SPIFFE, through a real channel, and their clients."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
-"""What no client of gRPC sends: both engines answer it with the same status of gRPC.
+"""Frames that no client of gRPC sends: both engines answer them with the same status of gRPC.
 
-The table is what grpcio's core answers, by hand; a stream that is reset for an internal error counts as
-INTERNAL, as clients count it.
+The table has the answers of grpcio's core, written by hand; a stream that is reset for an internal error
+counts as INTERNAL, as clients count it.
 """
 
 import gzip
@@ -117,7 +117,7 @@ def test_each_malformed_request_is_answered_as_by_grpc(
 
 
 def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) -> None:
-    """The core of gRPC says INTERNAL, its specification UNIMPLEMENTED with a list; nobody gets an answer."""
+    """The core of gRPC answers INTERNAL, its specification demands UNIMPLEMENTED; both refuse it."""
     answer = raw_http2.call(world.target, CHECK, EMPTY, headers=[("grpc-encoding", "snappy")])
 
     assert status(answer) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
@@ -137,7 +137,7 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
 
 @pytest.mark.settings(audit_traffic="store")
 def test_headers_of_proxies_do_not_change_the_address_of_the_caller(world: World) -> None:
-    """Headers by which proxies say for whom they ask count for nothing."""
+    """Headers in which proxies name the client have no effect."""
     client = world.new_client()
     metadata = (("x-forwarded-for", "192.0.2.1"), ("x-envoy-external-address", "192.0.2.1"))
 

@@ -1,4 +1,4 @@
-"""GetKeys: what is published, that it verifies what was issued, and that it outlives the store."""
+"""GetKeys: the published keys verify issued tokens, and are served without the store."""
 
 import json
 import threading
@@ -103,7 +103,7 @@ def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> N
 
 
 class _HeldUp:
-    """A store that a process cannot load from until it is told so."""
+    """A store from which a process cannot load until the test lets it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Issue: what a credential gives, through a real channel, on both stores."""
+"""Issue: the tokens for each credential, through a real channel, on both stores."""
 
 from datetime import timedelta
 from typing import Any
@@ -133,7 +133,7 @@ def test_a_rotated_secret_works_and_the_old_one_only_for_the_overlap(world: Worl
 
 
 def _await_change(world: World) -> None:
-    """Until the service has folded what the administrator wrote behind its back."""
+    """Wait until the service has applied the changes that were made directly in the store."""
     world.verify("x", strong=True)
 
 

@@ -1,4 +1,4 @@
-"""Clients that leave while the service works for them: what they hold open is counted until it is done."""
+"""Clients that leave while the service works for them: their calls count until the work is done."""
 
 import random
 import threading

@@ -1,8 +1,8 @@
-"""Every level counts: whichever two are raised, in whichever order, no level hides the other.
+"""Every level counts: whichever two are raised, in any order, no level hides the other.
 
-A sign-in through a client has five of them: its token, its session, its subject, its client and `*`.
-What is exchanged for its token has those of all who ever act for the subject besides.
-Asks Verify, VerifyBatch and Refresh through a real channel. Knows nothing of how the levels are kept.
+A sign-in through a client has five of them: its token, its session, its subject, its client and `*`. A token
+that is exchanged for its token also has those of all actors. Uses Verify, VerifyBatch and Refresh through a
+real channel.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ REVOKED: Final = "REVOKED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """What one person was given through one client."""
+    """The tokens of one user through one client."""
 
     tokens: token_pb2.TokenSet
     app: Principal
@@ -163,9 +163,9 @@ def test_a_sign_in_after_the_raise_is_accepted_and_stays_so_on_refresh(world: Wo
 
 
 class Delegated:
-    """A token that was exchanged twice, where the second time another person acts, and its neighbours.
+    """A token that was exchanged twice, the second time for another actor, and its neighbours.
 
-    ana signs in through `portal`; `orders` acts for her; then bo, who signed in through `desk`, for `stock`.
+    ana signs in through `portal`; `orders` acts for her; then bo, who signed in through `kiosk`, for `stock`.
     """
 
     def __init__(self, world: World) -> None:
@@ -260,7 +260,7 @@ def test_any_level_of_an_exchanged_token_refuses_it_and_the_tokens_that_share_it
 
 @pytest.mark.parametrize("level", sorted(ACTOR_LEVELS.keys() - {"token", "session"}))
 def test_a_token_exchanged_after_the_raise_is_accepted(world: World, level: str) -> None:
-    """By whoever signs in after it: the first exchange stands under the raised generation, and the second."""
+    """After a new sign-in: the first exchange is under the raised generation, and the second."""
     tried = Delegated(world)
     tried.revoke(level)
     after = tried.shop.exchange(tried.shop.sign_in().access_token)

@@ -24,7 +24,7 @@ Connect = Callable[..., World]
 
 @pytest.fixture
 def connect(mutual: World, certifier: Certifier) -> Iterator[Connect]:
-    """The service as one sees it who shows a certificate."""
+    """The service as a client with a certificate sees it."""
     with ExitStack() as cleanup:
 
         def connect(holder: Holder) -> World:
@@ -35,7 +35,7 @@ def connect(mutual: World, certifier: Certifier) -> Iterator[Connect]:
 
 
 def caller(world: World) -> str:
-    """Why Verify refuses whoever calls, or "" where it does not."""
+    """Return why Verify refuses the caller, or "" if it does not."""
     try:
         world.verify("no.such.token")
     except grpc.RpcError as error:
@@ -220,7 +220,7 @@ def test_a_certificate_proves_no_client_on_the_port_that_requests_none(
 def test_a_certificate_in_a_header_of_the_caller_proves_no_client(
     start_world: StartWorld, certifier: Certifier, tls: bool
 ) -> None:
-    """As a proxy would forward one: on plain text, and where nobody is asked for a certificate."""
+    """As a proxy would forward one: on plain text, and on a port that requests no certificate."""
     holder = certifier.client("c", SPIFFE)
     forwarded = f'Hash=00;Cert="{quote(holder.certificate_file.read_text(), safe="")}";URI={SPIFFE}'
     world = start_world(**(certifier.server().settings() if tls else {}))

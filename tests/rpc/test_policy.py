@@ -1,6 +1,6 @@
-"""Who may call what: every method of every service, with every kind of principal, refused or let through.
+"""The policy: every method of every service, with every kind of principal, refused or let through.
 
-The table here is written by hand: it is what the contract says, not what the table of methods says.
+The table here is written by hand: it follows the contract, not the table of methods.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ REQUESTS: Final[dict[str, Message]] = {
     "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(session_id="s"),
     "TailAuditEvents": admin_service_pb2.TailAuditEventsRequest(resume_after="0"),
 }
-"""Where an empty one would be refused before anybody asks who sent it, or be answered by nothing."""
+"""If an empty one would be refused before its caller is checked, or gets no answer."""
 
 
 def methods() -> list[tuple[str, Any]]:
@@ -88,7 +88,7 @@ def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def outcome(world: World, name: str, method: Any, metadata: Any) -> str:
-    """`let through`, whatever then becomes of the request, or the code that refuses the caller."""
+    """Return `let through`, whatever the result of the request, or the code that refuses the caller."""
     request = REQUESTS.get(method.name) or GetMessageClass(method.input_type)()
     call: Callable[..., Any] = (
         world.channel.unary_stream if method.server_streaming else world.channel.unary_unary

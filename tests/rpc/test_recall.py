@@ -1,4 +1,4 @@
-"""The same request again: answered from memory, and never after what it rested on has changed."""
+"""The same request again: answered from memory, and never after the facts behind the answer changed."""
 
 import threading
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def asked_again(world: World, request: pb.VerifyRequest) -> str:
 def test_the_signature_and_the_request_are_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])
     answers = [world.stub.Verify(request)]
-    monkeypatch.setattr(Verifier, "verify", None)  # whoever asks it now gets an error
+    monkeypatch.setattr(Verifier, "verify", None)  # a read of it is an error now
 
     answers += [world.stub.Verify(request) for _ in range(2)]
 
@@ -65,7 +65,7 @@ def test_each_request_of_a_batch_is_read_once(
     requests = [pb.VerifyRequest(token=tokens[n % 3], audiences=[API, str(n)]) for n in range(count)]
     first = world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)).responses
     assert all(answer.HasField("verified") for answer in first)
-    monkeypatch.setattr(convert, "to_verify", None)  # whoever asks it now gets an error
+    monkeypatch.setattr(convert, "to_verify", None)  # a read of it is an error now
 
     again = world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)).responses
     again.extend(world.stub.Verify(request) for request in requests[:3])
@@ -113,7 +113,7 @@ def test_it_is_refused_once_its_key_is_retired(
 
 
 def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.VerifyRequest) -> None:
-    """By who remembers the request, and by who remembers the token alone."""
+    """In the cache of requests, and in the cache of tokens."""
     another = pb.VerifyRequest(token=known.token, any_audience=True)
     assert asked_again(world, known) == ""
 

@@ -1,4 +1,4 @@
-"""Revoke: every target, who may, and what is left alone, through a real channel, on both stores."""
+"""Revoke: every target, the permissions, and the tokens that stay valid, on both stores."""
 
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,7 @@
 """RFC 8725, the best current practices for JWT, section by section, against a service that serves.
 
-Whoever attacks here even holds the key of the service: each token is signed with it and good but for the
-one thing that its section forbids. The control is `test_the_pen_writes_good_tokens`.
+The attacker here even has the key of the service: each token is signed with it and good but for the one thing
+that its section forbids. The control is `test_unchanged_tokens_of_the_forger_are_good`.
 """
 
 import hmac
@@ -172,7 +172,7 @@ def test_3_12_no_kind_of_token_is_taken_for_another(world: World) -> None:
 
 
 def encrypted(world: World, inside: str, **header: str) -> str:
-    """To the service, by whoever has its public key, which anybody might."""
+    """Encrypt to the service, as any client can with its public key."""
     stored = key_of(world, KeyPurpose.ENCRYPT)
     key = ECKey.import_key(json.loads(stored.public_jwk or ""))
     known = {"alg": stored.algorithm, "enc": "A256GCM", "kid": stored.key_id, "typ": "at+jwt", "cty": "JWT"}

@@ -1,4 +1,4 @@
-"""Clients that do not send, or do not read, and clients that want more than they may: what they are told."""
+"""Clients that do not send, or do not read, or exceed their bounds: the answers that they get."""
 
 import threading
 from collections.abc import Iterator
@@ -110,7 +110,7 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
 @pytest.mark.in_process
 @pytest.mark.parametrize("path", [WATCH, HEALTH_WATCH])
 def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: StartWorld, path: str) -> None:
-    """In Envoy what is idle ends such a stream, after 2 minutes."""
+    """In Envoy a timeout for idle streams ends it, after 2 minutes."""
     world = start_world(send_timeout=SOON, limits_exempt=())
 
     answer = raw_http2.call(world.target, path, EMPTY, window=0)
@@ -124,7 +124,7 @@ def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: Sta
 def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
     start_world: StartWorld,
 ) -> None:
-    """What waits in Envoy does not count: it takes much from the service before it waits for its client."""
+    """Messages in Envoy's buffers do not count: it takes many before it waits for its client."""
     world = start_world(send_timeout=timedelta(seconds=2 * PATIENCE), watch_queue=10)
     with grpc.insecure_channel(world.target, options=SMALL_WINDOW) as channel:
         stream = trust_rpc.TrustServiceStub(channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)
@@ -142,7 +142,7 @@ def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
 
 @pytest.mark.in_process
 def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_world: StartWorld) -> None:
-    """In Envoy what is idle ends such a stream, after 2 minutes."""
+    """In Envoy a timeout for idle streams ends it, after 2 minutes."""
     world = start_world(send_timeout=SOON, reflection=True)
     services = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
     message = b"\0" + len(services).to_bytes(4, "big") + services

@@ -1,4 +1,4 @@
-"""TLS of the gRPC port: what is spoken, and who gets in."""
+"""TLS of the gRPC port: protocols, and the certificates that are required."""
 
 import socket
 import ssl

@@ -140,7 +140,7 @@ SPOILT = {
     "an authority that is none": put_leaf_as_authority,
     "a pipe that nothing writes to": put_pipe("server.key"),
 }
-"""What a replacement that has come half way, or has gone wrong, leaves behind."""
+"""The files of a replacement that is incomplete or wrong."""
 
 
 @pytest.mark.parametrize("how", SPOILT)

@@ -1,4 +1,4 @@
-"""Verify and VerifyBatch: what is said of a token, through a real channel, on both stores."""
+"""Verify and VerifyBatch: the outcome for each token, through a real channel, on both stores."""
 
 import hashlib
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Watch: what is live, then each change as it happens, to every watcher or to none that is too slow."""
+"""Watch: the live revocations, then each change as it happens; a watcher that is too slow is cut off."""
 
 import threading
 import time

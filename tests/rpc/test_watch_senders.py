@@ -26,7 +26,7 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
     world = start_world(send_timeout=send_timeout)
     with ExitStack() as cleanup, watching(world) as watcher:
         watcher.until(lambda w: w.complete)
-        stuck = []  # a call that nobody holds is cancelled
+        stuck = []  # a call without a reference to it is cancelled
         for _ in range(100):
             channel = cleanup.enter_context(grpc.insecure_channel(world.target, options=SMALL))
             stuck.append(rpc.TrustServiceStub(channel).Watch(pb.WatchRequest()))

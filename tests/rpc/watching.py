@@ -16,7 +16,7 @@ from tests.rpc.world import World
 
 
 class Watching:
-    """One stream; a thread of its own reads it into what it knows."""
+    """One stream of Watch; a thread of its own reads it."""
 
     def __init__(self, target: str, resume_after: str = "", metadata: Any = ()) -> None:
         self.channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -40,7 +40,8 @@ class Watching:
         """Read on until there is enough."""
         deadline = time.monotonic() + PATIENCE
         while not enough(self):
-            ended = not self._thread.is_alive()  # asked first: what it still said is in the queue by then
+            # read before the queue: the last messages are in the queue by then
+            ended = not self._thread.is_alive()
             try:
                 self.seen.append(self.messages.get(timeout=0.01))
             except Empty:

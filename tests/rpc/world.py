@@ -33,7 +33,7 @@ ADMIN_SCOPES = ("identity.revoke", "identity.verify")
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """A principal, and what it proves itself with."""
+    """A principal and its credential."""
 
     id: str
     credential: token_pb2.Credential = field(repr=False)
@@ -79,7 +79,7 @@ class World:
         return self.new_client(client_id, grants=grants, **changes)
 
     def user(self, username: str = "ana") -> Principal:
-        """One who was made before."""
+        """Return a user who was created before."""
         found = self.store_admin.administrator.users.find(username)
         return Principal(id=found.record.user_id, credential=password(username))
 
@@ -140,8 +140,8 @@ class Failure:
 
 
 def failure(error: grpc.RpcError) -> Failure:
-    """What a failed call says; the error is one of a call that was made."""
-    call: Any = error  # what a stub raises is a grpc.Call too, which its types do not say
+    """Return the details of a failed call; the error is one of a call that was made."""
+    call: Any = error  # the exception of a stub is a grpc.Call too, which its types do not say
     status = rpc_status.from_call(call)
     assert status is not None, f"{call.code()} carries no details"
     info = error_details_pb2.ErrorInfo()

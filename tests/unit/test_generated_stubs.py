@@ -1,4 +1,4 @@
-"""The committed Python stubs are what the protos give: `make proto` was not forgotten."""
+"""The committed Python stubs are generated from the protos: `make proto` was not forgotten."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What a process loads that serves: every worker holds it in memory (B11)."""
+"""The modules that a serving process loads: every worker keeps them in memory (B11)."""
 
 import subprocess
 import sys

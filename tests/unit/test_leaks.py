@@ -1,4 +1,4 @@
-"""The search for secrets finds what it must, where it must, and is not alarmed by what is said rightly."""
+"""The search for secrets finds them in the places where they must not be, and ignores allowed lines."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What lies in the repository: nothing of one machine, nothing secret, and every dependency pinned."""
+"""The content of the repository: no path of one machine, no secret, and every dependency pinned."""
 
 import ast
 import re
@@ -80,7 +80,7 @@ def _pins(name: str) -> dict[str, tuple[str, int]]:
 
 
 def _named(project: dict[str, Any], *groups: str) -> list[Requirement]:
-    """What pyproject.toml asks for: the base, the extra `server`, and these groups with what they include."""
+    """Return the requirements in pyproject.toml: the base, the extra `server`, and these groups."""
     named = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["server"]
     for group in groups:
         for entry in project["dependency-groups"][group]:

@@ -1,4 +1,4 @@
-"""Writes what a store of version 0.1.0 holds, as the text that `test_upgrade.py` loads.
+"""Write the content of a store of version 0.1.0, as the text that `test_upgrade.py` loads.
 
     git archive 6c253e1 | tar x -C DIRECTORY     (the last commit of that format)
     cd DIRECTORY && python .../tests/conformance/data/make.py OUTPUT
@@ -70,7 +70,7 @@ def main(output: Path) -> None:
 
 
 def commands_of(client: Any) -> list[list[str]]:
-    """What makes the keys of a server again; their ends are left out, which the loader does not need."""
+    """Yield the commands that write the keys of a server again, without their expiry."""
     commands: list[list[str]] = []
     for key in sorted(client.scan_iter("*")):
         match client.type(key):

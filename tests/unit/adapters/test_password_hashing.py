@@ -125,7 +125,7 @@ def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
 
 
 class LacksThreads(argon2.PasswordHasher):
-    """What argon2 does where the system gives it no thread for a lane."""
+    """A hasher that fails as argon2 does if the system gives it no thread for a lane."""
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
         raise argon2.exceptions.HashingError(error_to_str(-33))

@@ -1,4 +1,4 @@
-"""The command measures, says what is missing, and exits as it should."""
+"""The command of the benchmarks: it measures, reports missing tools, and exits with the right code."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What h2load prints is read; bytes that do not fit the calls are no measurement."""
+"""The output of h2load is parsed; a number of bytes that does not match the calls is no measurement."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_a_figure_that_h2load_did_not_measure_is_an_error() -> None:
 
 @pytest.mark.parametrize("data_bytes", [1_000, 1_064])
 def test_answers_of_the_right_length_count(data_bytes: int) -> None:
-    """What was in flight at the end may have come as bytes and not as calls."""
+    """Calls in flight at the end may have been counted by their bytes and not as calls."""
     outcome = h2load.Outcome(calls=100, bad=0, data_bytes=data_bytes)
     h2load.require_good(outcome, answer_bytes=10, in_flight=7)
 

@@ -14,7 +14,7 @@ REQUESTS = [pb.VerifyRequest(token=name).SerializeToString() for name in ("a", "
 
 
 class Server:
-    """Answers Verify of every token but `bad`, and notes what was asked."""
+    """A server that verifies every token except `bad`, and keeps the requests."""
 
     def __init__(self) -> None:
         self.asked = list[str]()

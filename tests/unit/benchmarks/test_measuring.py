@@ -1,4 +1,4 @@
-"""Sides take turns, and one that answers wrongly takes nobody along."""
+"""Sides take turns, and a side that answers wrongly does not affect the others."""
 
 import contextlib
 import json
@@ -104,7 +104,7 @@ def test_a_peer_whose_tools_are_missing_is_left_out(bench: Bench, monkeypatch: p
         build.go_verify()
 
 
-# A soak takes too long to be part of a run; the run reads what it left.
+# A soak takes too long to be part of a run; the run reads its last result.
 
 
 def _soak(folder: Path, text: str) -> Findings:

@@ -1,4 +1,4 @@
-"""Plots: the same run gives the same file, and what is longer in the run is longer in the plot."""
+"""Plots: the same run gives the same file, and a larger figure gives a longer bar."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The report says what was measured, what it means, and what is missing."""
+"""The report contains the figures, their verdicts, and the measurements that are missing."""
 
 import dataclasses
 import json

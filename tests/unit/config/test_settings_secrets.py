@@ -30,7 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [f"redis://u:{SECRET}", f"redis://h:{SECRET}/0", f"redis://[{SECRET}", f"postgres://u:{SECRET}@h/d"],
 )
 def test_a_store_that_cannot_be_is_refused_without_its_password(url: str) -> None:
-    """The library's own message quotes what it takes for the port."""
+    """The library's own message quotes the text that it takes for the port."""
     with pytest.raises(ConfigurationError, match=r"^store: must be") as error:
         load_settings(environ={"IDENTITY_STORE": url})
     assert SECRET not in str(error.value)

@@ -1,4 +1,4 @@
-"""The settings of TLS: what goes together, and what it allows."""
+"""The settings of TLS: which of them contradict each other, and which listeners they allow."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""The guard of the wall clock: whatever is done to the clock, a call that is let through misses no denial.
+"""The guard of the wall clock: however the clock is set, a call that is let through misses no denial.
 
-The state machine sets the clock anyhow, lets time pass, and keeps a log that is trimmed as the real one is.
+The state machine sets the clock at any time, lets time pass, and keeps a log that is trimmed like the real
+one.
 """
 
 from collections import Counter

@@ -28,7 +28,7 @@ def _tree(root: type[IdentityError]) -> Iterator[type[IdentityError]]:
 
 TREE = [cls for cls in _tree(IdentityError) if cls.__module__ == errors.__name__]
 FAMILIES = {cls for cls in TREE if cls.__subclasses__() and "reason" not in vars(cls)}
-"""Classes that only gather others: nobody raises them."""
+"""Base classes that are never raised themselves."""
 RAISED = [cls for cls in TREE if cls not in FAMILIES]
 
 

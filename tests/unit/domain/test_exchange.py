@@ -1,4 +1,4 @@
-"""Token exchange: whatever is exchanged, however often, nothing is widened and nobody is forgotten."""
+"""Token exchange: no exchange widens a permission or loses an actor, however often tokens are exchanged."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -209,7 +209,7 @@ def test_claims_of_the_subject_token_stand_and_others_may_be_added() -> None:
 
 
 def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more() -> None:
-    """An entry at 0 says: whoever raises this from now on ends the token."""
+    """An entry at 0 means: the next raise of this principal revokes the token."""
     found = exchanged()
 
     assert found.generations == {PORTAL: NEVER_RAISED}
@@ -219,7 +219,7 @@ def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more(
 
 
 def test_generations_of_the_subject_token_are_taken_over_as_they_were() -> None:
-    """Not the current ones: what was issued before a raise must not come back to life by an exchange."""
+    """Not the current ones: an exchange must not revive a token that was issued before a raise."""
     subject = a_token(generations={ANA: ONCE, PORTAL: TWICE, PrincipalId("f_old"): ONCE})
 
     found = exchanged(subject, generations={ANA: TWICE, EVERYONE: ONCE, ORDERS: TWICE})

@@ -53,7 +53,7 @@ def both_of(held: Entitlement) -> tuple[set[str], set[str]]:
     return set(held.audiences), set(held.scopes)
 
 
-# Who may have what at most.
+# The most that each principal may have.
 
 
 @pytest.mark.parametrize("grant", Grant)

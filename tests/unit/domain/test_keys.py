@@ -1,4 +1,4 @@
-"""Which key is in use, and what a stored key shows of itself."""
+"""The choice of the key in use, and the repr of a stored key."""
 
 from datetime import timedelta
 from itertools import permutations

@@ -105,7 +105,7 @@ def test_a_refusal_shows_no_part_of_the_token() -> None:
 
 @given(st.integers(0, MAX_NUMBER), st.integers(0, MAX_NUMBER))
 def test_different_numbers_have_different_secrets(first: int, second: int) -> None:
-    """The MAC covers the number: no token tells what the next one will be."""
+    """The MAC covers the number: no token reveals the next one."""
     texts = [
         derive(SECRET, RefreshToken(key_id=KEY_ID, session_id=SESSION_ID, number=n))[-42:]
         for n in (first, second)

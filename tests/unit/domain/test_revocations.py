@@ -194,7 +194,7 @@ def test_a_generation_is_raised_and_never_lowered() -> None:
 
 @pytest.mark.parametrize("links", [*permutations("pq"), *permutations("pqr")])
 def test_two_raises_to_one_number_refuse_the_tokens_issued_under_either(links: tuple[str, ...]) -> None:
-    """A log that split: each raise revoked what the other side had issued before it."""
+    """A log that split: each raise revoked the tokens that the other side had issued before it."""
     revocations = Revocations()
     for link in (*links, *links):
         revocations.raise_to(ALICE, generation(3, link))
@@ -359,7 +359,7 @@ def test_a_session_is_below_a_generation_that_was_raised_since_its_sign_in() -> 
     assert first_raised({EVERYONE: generation(1), ALICE: generation(1)}, principals, held) == EVERYONE
 
 
-# What Verify asks.
+# The questions that Verify asks.
 
 ACTED = a_token(
     actors=(

@@ -1,4 +1,4 @@
-"""Text from outside: what is escaped, and that JSON means the same afterwards."""
+"""Text from outside: which characters are escaped, and that JSON has the same meaning afterwards."""
 
 import json
 import unicodedata

@@ -1,4 +1,4 @@
-"""Where Envoy's own files lie: the path may be no longer than a Unix socket in it allows."""
+"""The directory of Envoy's files: its path is short enough for the Unix socket in it."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""The ASGI engine without a network: what it does with servicers and their threads."""
+"""The ASGI engine without a network: how it runs servicers and their threads."""
 
 import asyncio
 import contextvars
@@ -126,7 +126,7 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
 
 
 def test_a_servicer_may_wait_for_the_loop_with_a_lock_that_a_callback_needs(engine: AsgiEngine) -> None:
-    """A servicer that sends, and is told of the end of calls, under one lock."""
+    """A servicer that sends, and is notified of the end of calls, under one lock."""
     lock, told = threading.Lock(), threading.Event()
 
     def ended() -> None:

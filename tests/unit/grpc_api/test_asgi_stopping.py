@@ -1,4 +1,4 @@
-"""What the ASGI engine says of calls that no thread carries out, and of clients that have left."""
+"""The answers of the ASGI engine to calls that no thread carries out, and to clients that have left."""
 
 import asyncio
 import base64

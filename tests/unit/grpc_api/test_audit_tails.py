@@ -62,7 +62,7 @@ class Store:
 
 
 class LateSenders(Senders):
-    """Takes a stream over only after it was told to end it, or after a second."""
+    """Senders that take a stream over only after it was ended, or after a second."""
 
     def __init__(self) -> None:
         super().__init__(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)

@@ -1,4 +1,4 @@
-"""Batches as bytes: what is split off is what protobuf reads, whatever comes."""
+"""Batches as bytes: the parts are those that protobuf reads, for any input."""
 
 from google.protobuf.message import DecodeError
 from hypothesis import example, given

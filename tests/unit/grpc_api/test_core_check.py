@@ -1,4 +1,4 @@
-"""The check of grpcio at start says what grpcio does, whatever the directory for temporary files is like."""
+"""The check of grpcio at start works with any directory for temporary files."""
 
 import tempfile
 from pathlib import Path

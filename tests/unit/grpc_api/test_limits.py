@@ -1,4 +1,4 @@
-"""Limits: what is counted for which address, and what is refused."""
+"""Limits: how calls are counted for their addresses, and which calls are refused."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What calls are told that fail because the process stops: cancelled work, or a store that is closed."""
+"""The answers to calls that fail because the process stops: cancelled work, or a store that is closed."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -51,7 +51,7 @@ class Site:
                 conversation.open(context)(b"")
 
     def reason(self, kind: str, error: Exception) -> str:
-        """The reason that the client is told when the use case raises this error."""
+        """Return the reason that the client gets when the use case raises this error."""
         self.error = error
         context = AsgiContext({"headers": []})
         with pytest.raises(AbortedError):

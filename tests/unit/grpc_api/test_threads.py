@@ -1,4 +1,4 @@
-"""The threads that run handlers: how many there are, who goes first, what a call that fails leaves."""
+"""The threads that run handlers: their number, their order, and the effect of a call that fails."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ def b64(data: bytes | str | dict[str, Any]) -> str:
 
 
 class Forge:
-    """Signs whatever header and payload a test wants with the real ES256 key."""
+    """Signs any header and payload with the real ES256 key."""
 
     def __init__(self, generated: Generated, algorithm: str = "ES256") -> None:
         made = generated[algorithm]

@@ -1,4 +1,4 @@
-"""Access tokens: what is read of one that is good, and why every other one is rejected."""
+"""Access tokens: the values that are read from a good one, and the reason why a bad one is rejected."""
 
 import base64
 import hashlib
@@ -168,7 +168,7 @@ def test_the_algorithm_none_is_refused_in_any_spelling(
 
 
 def test_headers_that_bring_a_key_are_not_followed(codec: AccessTokenCodec, forge: Forge) -> None:
-    """With our kid our key decides; a stranger's key changes nothing, whatever the header says."""
+    """With our kid our key decides; a stranger's key changes nothing, whatever the header contains."""
     stranger = keys.generate("ES256")
     brought = {
         "jwk": json.loads(stranger.public_jwk or ""),

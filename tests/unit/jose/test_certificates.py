@@ -1,4 +1,4 @@
-"""Certificates and keys as TLS needs them: what is accepted, and what is said of the rest."""
+"""Certificates and keys for TLS: which files are accepted, and how the others are reported."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_pem_is_refused_for_certificate_and_key(pair: Pair, c
 
 def test_no_message_holds_any_part_of_a_key(pair: Pair) -> None:
     body = pair.key.splitlines()[1]
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # whatever it says
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # any message
         check_pair(pair.certificate, pair.key.replace(b"PRIVATE", b"SECRET"))
 
     assert body.decode()[:16] not in f"{error.value!r} {error.value.__cause__!r}"

@@ -1,6 +1,6 @@
-"""Encrypted tokens: what was encrypted to a key is opened by it, and nothing else is (RFC 7516, RFC 8725).
+"""Encrypted tokens: a key decrypts the tokens encrypted to it and no others (RFC 7516, RFC 8725).
 
-Each attack is made from a token that is opened, by changing the one thing that must refuse it.
+Each attack is made from a token that can be decrypted, by changing the one thing that must cause its refusal.
 """
 
 import json

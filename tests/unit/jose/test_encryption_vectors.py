@@ -78,7 +78,7 @@ def test_the_examples_are_valid_and_none_is_accepted_here(generated: dict[str, G
 
 
 class KnowsEveryKey(Ring):
-    """Has a key for whatever `kid` a token names."""
+    """A key source that has a key for any `kid`."""
 
     def decrypting(self, key_id: str) -> Any:
         assert self.encryption is not None

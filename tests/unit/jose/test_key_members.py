@@ -1,4 +1,4 @@
-"""The checks of a key's members: its numbers, their spelling, and what the key is for."""
+"""The checks of a key's members: its numbers, their spelling, and the use of the key."""
 
 import json
 import random
@@ -210,7 +210,7 @@ def test_coordinates_and_scalars_have_the_length_of_their_field(curve: str, chan
 
 @CURVES
 def test_a_coordinate_that_begins_with_zeros_keeps_them(curve: str) -> None:
-    """RFC 7518 section 6.2.1.2: the length is that of the field, whatever the number."""
+    """RFC 7518 section 6.2.1.2: the length is that of the field, for any number."""
     check_members(on_curve(curve) | {"x": base64url(bytes(FIELDS[curve] - 1) + b"x")})
 
 
@@ -229,7 +229,7 @@ def test_a_key_that_this_service_makes_passes(generated: dict[str, GeneratedKey]
     check_members(json.loads(made.public_jwk or made.private_jwk))
 
 
-# What it is for
+# The use of a key
 
 
 @pytest.mark.parametrize(

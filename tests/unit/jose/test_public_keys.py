@@ -1,4 +1,4 @@
-"""Public keys that others register: what is accepted, and that a refusal repeats no part of a key."""
+"""Public keys that others register: which are accepted, and that a refusal repeats no part of a key."""
 
 import json
 from typing import Any

@@ -26,7 +26,7 @@ def ed25519(y: int) -> str:
 
 
 def pair(generated: Generated, algorithm: str) -> tuple[JwsKey, bytes]:
-    """What verifies, and a good signature."""
+    """Return the verifying key of an algorithm, and a good signature."""
     made = generated[algorithm]
     assert made.public_jwk is not None
     signature = keys.load(made.private_jwk, algorithm, private=True).sign(MESSAGE)
@@ -37,7 +37,7 @@ def pair(generated: Generated, algorithm: str) -> tuple[JwsKey, bytes]:
 
 @pytest.mark.parametrize("y", SMALL, ids=hex)
 def test_a_point_of_small_order_is_no_ed25519_key(generated: Generated, y: int) -> None:
-    """With it a signature of nobody verifies for about every eighth message, or for each."""
+    """With it a forged signature verifies for about every eighth message, or for each."""
     with pytest.raises(ValueError, match="small order"):
         keys.load(ed25519(y), "EdDSA", private=False)
     assert keys.load(generated["EdDSA"].public_jwk or "", "EdDSA", private=False).key_id

@@ -35,7 +35,7 @@ NOT_HERE: Final = {
 
 
 def compact(found: Any) -> tuple[bytes, bytes]:
-    """What was signed, and the signature."""
+    """Return the signed bytes and the signature."""
     signed, _, signature = found["output"]["compact"].rpartition(".")
     return signed.encode(), decode_base64url(signature)
 
@@ -107,7 +107,7 @@ def foreign_tokens() -> dict[str, str]:
 
 
 def json_forms() -> dict[str, str]:
-    """Detached content, several signatures, unprotected headers: what there is beside the compact form."""
+    """Detached content, several signatures, unprotected headers: the forms beside the compact one."""
     files = sorted((VECTORS / "jose-cookbook/jws").glob("*.json"))
     return {
         f"{file.stem} {form}": text if isinstance(text, str) else json.dumps(text)

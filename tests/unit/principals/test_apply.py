@@ -173,7 +173,7 @@ def test_a_refused_record_is_named_and_the_others_are_applied(site: Site) -> Non
 
 
 class Raced(OwnRecords):
-    """Records that somebody else changes just before the first write."""
+    """Records that another administrator changes just before the first write."""
 
     def __init__(self, site: Site, text: str, *, prune: bool = False) -> None:
         super().__init__(site.directory)

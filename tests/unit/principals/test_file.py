@@ -1,4 +1,4 @@
-"""The principals file: what it may say, and how everything that is wrong with it is named at once."""
+"""The principals file: its content, and that all mistakes in it are reported at once."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The last resort ends a process that was ordered to stop, whatever hangs in it, and says so."""
+"""The last resort ends a process that was ordered to stop, whatever hangs in it, and reports that."""
 
 import contextlib
 import json

@@ -12,7 +12,7 @@ Limit = tuple[int, int]
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> list[Limit]:
-    """What the process has, the newest last; begins with 1,024 of at most 4,096."""
+    """The limits that the process had, the newest last; the first is 1,024 of at most 4,096."""
     history: list[Limit] = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: history[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: history.append(new))

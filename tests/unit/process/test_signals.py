@@ -1,4 +1,4 @@
-"""Tests that interrupt what they start can do so also where the tests themselves run in the background."""
+"""Tests can interrupt the processes that they start, even if the tests themselves run in the background."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ MENDED = "give_default_signals_to_children()"
 
 
 def child_of(before: str, mended: str, number: signal.Signals) -> list[str]:
-    """What a grandchild says: whether it has the default for the signal, and whether it is blocked."""
+    """Return whether a grandchild has the default for the signal, and whether it is blocked."""
     program = AS_IN_THE_BACKGROUND.format(before=before, mended=mended)
     done = subprocess.run(
         [sys.executable, "-c", program, str(int(number))], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The limit of threads: what the system refuses is named, and there is a check for room."""
+"""The limit of threads: a refusal of the system is named, and there is a check for room."""
 
 import errno
 import os

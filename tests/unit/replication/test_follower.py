@@ -1,4 +1,4 @@
-"""The threads beside a replica: they outlive what nobody foresaw, and confirm nothing meanwhile."""
+"""The threads beside a replica: they survive an unexpected error, and confirm nothing meanwhile."""
 
 import threading
 from collections.abc import Iterator

@@ -204,7 +204,7 @@ def test_without_a_known_retention_nothing_is_trimmed(
 def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
-    """A clock that is set back further than the log reaches could not be told from a right one."""
+    """A clock that is set back further than the log reaches could not be distinguished from a right one."""
     for time in (NOW, None):
         maintenance.held(log.head(), 10_000, time)
         clock.advance(timedelta(seconds=3600))

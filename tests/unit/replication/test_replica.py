@@ -1,6 +1,6 @@
-"""The replica: folds the log, knows how far and how fresh it is, and refuses what it cannot know.
+"""The replica: it applies the log, knows its revision and its staleness, and refuses unless it is fresh.
 
-The log here is a list in memory that tests may spoil; the real stores pass the conformance suite.
+The log here is a list in memory that tests may damage; the real stores pass the conformance suite.
 """
 
 import threading
@@ -466,7 +466,10 @@ def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_i
     monkeypatch: pytest.MonkeyPatch,
     stranger: str,
 ) -> None:
-    """As `strong`: what there is is known then. Nothing that a client names makes a process reload."""
+    """As with `strong`, all that the log contains is known then.
+
+    No revision of a client makes a process reload.
+    """
     log.append(denied("t1"))
     log.append(denied("t2"))
     replica.load()
@@ -715,7 +718,7 @@ def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, l
 def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
     replica: Replica, log: MemoryChangeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Watchers are told the generations at once, and keep two links of one number for ever."""
+    """Watchers get the generations at once, and keep two links of one number for ever."""
     alice, read_table = PrincipalId("alice"), log.generations
     told: list[Mapping[PrincipalId, Generation]] = []
 
@@ -808,7 +811,7 @@ def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_any
 def test_a_process_whose_clock_differs_from_the_stores_writes_no_time(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would undo what an operator has accepted for the others, again and again."""
+    """Otherwise it would undo again and again what an operator has accepted for the other processes."""
     told: list[datetime | None] = []
     behind = timedelta(0)
 

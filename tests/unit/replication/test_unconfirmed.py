@@ -1,4 +1,4 @@
-"""Own writes against what is read, in either order: lost, there, or too long ago to say."""
+"""Own writes compared with the entries that are read, in either order: confirmed, lost, or unknown."""
 
 from datetime import UTC, datetime
 
@@ -30,7 +30,7 @@ LOST, UNSURE = Missing(lost=[FACT]), Missing(unsure=[FACT])
 
 
 class Site:
-    """What a process follows, and what it remembers of its own writes."""
+    """The log that a process follows, and the process's own writes."""
 
     def __init__(self) -> None:
         self.unread = UnconfirmedWrites()
@@ -199,7 +199,7 @@ def test_facts_that_another_history_confirmed_are_missing(site: Site, facts: lis
 
 
 def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
-    """What is known when the other log is found is sent to it: of a repair that is all there is."""
+    """When another log is found, all known facts are sent to it: a repair needs nothing more."""
     assert site.unread.add_resent([FACT], place(2, "end", "f"), 1.0) == UNSURE
     assert not site.unread.add_resent([], place(2, "end", "f"), 1.0)
 

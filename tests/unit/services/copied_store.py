@@ -39,7 +39,7 @@ class MemoryStore:
         self.adopted: Epoch | None = None
         self.rebuilt = 0
         self.faults: dict[str, list[Fault]] = {}
-        """What happens at the next calls of a method, the first one first."""
+        """The faults of the next calls of each method, in order."""
 
     @property
     def store(self) -> CopyableStore:

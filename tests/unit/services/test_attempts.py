@@ -1,4 +1,4 @@
-"""Brute force: the free failures, the growing pause, attempts at once, and whom a pause does not touch."""
+"""Brute force: the free failures, the growing pause, concurrent attempts, and sign-ins without a pause."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -293,7 +293,7 @@ def test_of_any_number_at_once_no_more_are_checked_than_are_free(at_once: int) -
 
 
 def test_concurrent_right_passwords_wait_for_each_other_and_all_succeed() -> None:
-    """They are told when a claim comes back, and need not ask again."""
+    """They are notified when a claim is returned, and need not ask again."""
     door = Door(waits=WaitPolicy(poll=timedelta(seconds=2 * PATIENCE)))
     with attempts_at(door) as attempts:
         attempts.begin(5)

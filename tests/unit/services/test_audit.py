@@ -1,4 +1,4 @@
-"""The audit trail: batches, what happens while the store is away, what is dropped, and what is said of it."""
+"""The audit trail: batches, an unreachable store, dropped events and how they are reported."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -271,7 +271,7 @@ def test_closing_writes_the_folded_events(
 def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_stored_events(
     store: SlowStore, make_trail: MakeTrail
 ) -> None:
-    """While the store is away the queue fills with what is written one by one, never with the whole flood."""
+    """While the store is unreachable the queue fills with events to be stored, never with the flood."""
     trail = make_trail(queue=REFUSED.whole + 1)
     for _ in range(10_000):
         trail.record(refused_call())

@@ -1,4 +1,4 @@
-"""Proofs of clients: what the order of reading and the time that it takes must not give away."""
+"""Proofs of clients: neither the order of reads nor their time reveals which clients exist."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ KEY = PartyKey.make()
 CLIENT = PrincipalId("reports")
 ISSUER = "https://issuer.example"
 OTHER = "https://other.example"
-"""Of whom only RS256 is accepted."""
+"""An issuer of which only RS256 is accepted."""
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
 CONFIG = ProofConfig(audience="identity-service", leeway=timedelta(seconds=10))
 Prove = Callable[["Site"], AuthenticatedClient]
@@ -178,7 +178,7 @@ def test_a_federated_subject_has_a_generation_of_its_own(site: Site) -> None:
 def test_an_assertion_of_any_client_known_or_not_costs_one_verification(
     site: Site, client_id: str, key_id: str
 ) -> None:
-    """Else the time that a refusal takes would tell which clients exist."""
+    """Otherwise the time of a refusal would reveal which clients exist."""
     header, claims, _ = site.assertion(client_id, kid=key_id).reveal().split(".")
     forged = Secret(f"{header}.{claims}.{site.assertion().reveal().rpartition('.')[2]}")
 
@@ -189,7 +189,7 @@ def test_an_assertion_of_any_client_known_or_not_costs_one_verification(
 
 
 def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
-    """What somebody claims to be may be anything, a password in the wrong field among it."""
+    """A claimed name may be anything, even a password in the wrong field."""
     named = {}
     for client_id in ("reports", "nobody"):
         with pytest.raises(CredentialRefusedError) as refused:

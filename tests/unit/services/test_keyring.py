@@ -1,4 +1,4 @@
-"""The key ring and the directory: what is held in memory, and when it is read again."""
+"""The key ring and the directory: the records in memory, and when they are read again."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -57,7 +57,7 @@ def moved(source: MemoryStore, target: MemoryStore) -> Migrated:
 
 
 def finishes(source: MemoryStore, target: MemoryStore) -> None:
-    """What happens if another command is run meanwhile."""
+    """Run another command meanwhile."""
     moved(source, target)
 
 
@@ -138,7 +138,7 @@ def test_a_head_that_arrives_late_finishes(source: MemoryStore, target: MemorySt
 def test_if_the_part_cannot_be_deleted_the_fence_stays(
     source: MemoryStore, target: MemoryStore, method: str
 ) -> None:
-    """What is still under way could complete it."""
+    """The process that is still under way could complete it."""
     target.fail("write_head", LOST)
     target.fail(method, LOST)
     with pytest.raises(StoreUnavailableError, match="takes no writes"):
@@ -253,7 +253,7 @@ def test_if_the_fence_cannot_be_lifted_the_message_says_how_to_lift_it(
 def test_a_copy_of_a_store_that_was_opened_meanwhile_gets_no_head(
     source: MemoryStore, target: MemoryStore
 ) -> None:
-    """What was revoked in the source since would be missing in it."""
+    """The revocations in the source since then would be missing in it."""
     source.faults["item"] = [lambda: None, source.lift_fence]
     with pytest.raises(ConfigurationError, match="one command at a time"):
         a_migration(source, target).run()

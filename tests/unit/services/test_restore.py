@@ -1,4 +1,4 @@
-"""After a restore nothing that was revoked lives, whatever the store held and wherever the restore failed."""
+"""After a restore no revoked token is accepted, whatever the store contained and wherever it failed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -194,7 +194,7 @@ def test_the_restored_store_has_an_audit_event_of_it() -> None:
     assert dict(event.details) == {"time": BEFORE.isoformat(), "revision": "e1.17.abc"}
 
 
-# What may stop it, before anything is touched.
+# Reasons to stop before anything is changed.
 
 
 def untouched(store: MemoryStore, use_case: Restore, *, replace: bool = True) -> BaseException:
@@ -235,7 +235,7 @@ def test_a_process_that_serves_touches_nothing() -> None:
     assert "serves" in str(untouched(store, a_restore(store)))
 
 
-# What may happen while it writes.
+# Failures while it writes.
 
 
 @pytest.mark.parametrize("step", ["write_copy", "write_item", "write_head"])
@@ -287,7 +287,7 @@ def test_it_is_not_done_before_the_log_is_complete() -> None:
         restored(store)
 
 
-# What is possible again.
+# Principals that may do more again.
 
 
 def test_principals_that_may_do_more_again_are_reported_by_name() -> None:

@@ -1,4 +1,4 @@
-"""The cache of verified tokens: bounded, and what is in use survives."""
+"""The cache of verified tokens: it is bounded, and entries in use survive."""
 
 from hypothesis import given
 from hypothesis import strategies as st

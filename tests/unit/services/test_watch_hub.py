@@ -1,4 +1,4 @@
-"""The hub of Watch: who is told what happens, in which order, and what it does with who is too slow."""
+"""The hub of Watch: it sends changes to watchers in order, and cuts off watchers that are too slow."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +69,7 @@ def test_other_records_than_keys_are_nobodys_business() -> None:
 
 
 def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None:
-    """Also where two threads tell of two changes at once."""
+    """Even if two threads report two changes at once."""
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -81,7 +81,7 @@ def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None
             found = list(self.keys)
             if not has_read.is_set():
                 has_read.set()
-                changed.wait(0.2)  # as long as nobody else can tell of a change: then in vain
+                changed.wait(0.2)  # no other thread can report a change meanwhile: then the wait is in vain
             return found
 
     keys: Any = Slow()
@@ -129,11 +129,11 @@ def test_no_heartbeat_is_sent_by_a_clock_that_is_not_accepted() -> None:
 
 
 def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
-    """Else who is cut off just then resumes after it, and never hears of it."""
+    """Otherwise a watcher that is cut off just then resumes after it, and never gets it."""
     site = Site()
     watcher = site.open()
     taken(watcher)
-    # The replica knows more from the moment it has folded a page until it has told the hub.
+    # The replica knows more from the moment it has applied a page until it has notified the hub.
     site.replica.revision = at(1)
     site.hub.send_heartbeats()
     (heartbeat,) = taken(watcher)

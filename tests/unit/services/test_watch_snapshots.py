@@ -1,4 +1,4 @@
-"""What comes first on Watch: all that is live, or just what was missed; and after a log was replaced."""
+"""The first messages of Watch: a snapshot, or only the missed changes; and those after a log was replaced."""
 
 import sys
 from collections.abc import Iterator
@@ -266,7 +266,7 @@ def test_a_snapshot_that_is_too_old_to_share_is_not_kept() -> None:
 
 
 def test_a_snapshot_that_could_not_be_made_is_never_taken_for_a_whole_one() -> None:
-    """Else who shares it would be told that it knows all, and let pass what is denied."""
+    """Otherwise a watcher that shares it would count as complete, and accept denied tokens."""
 
     def spoilt() -> Iterator[bytes]:
         yield b"one"

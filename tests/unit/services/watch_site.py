@@ -36,7 +36,7 @@ KEY = PublishedKey(
 
 
 class Keys:
-    """What the hub asks of a key ring."""
+    """The part of a key ring that the hub uses."""
 
     def __init__(self) -> None:
         self.keys = [KEY]
@@ -46,7 +46,7 @@ class Keys:
 
 
 class Site:
-    """A hub, its replica and clock, and whom it has called to send."""
+    """A hub, its replica and clock, and the watchers that it has woken."""
 
     def __init__(self, **config: int) -> None:
         self.keys, self.clock, self.woken = Keys(), FakeClock(NOW), list[Watcher]()

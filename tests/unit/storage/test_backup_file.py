@@ -1,4 +1,4 @@
-"""A backup is read back as it was written; whatever else is done to the file is refused, and said so."""
+"""A backup is read back as it was written; any other change of the file is refused with a reason."""
 
 import itertools
 import os

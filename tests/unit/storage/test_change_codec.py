@@ -1,4 +1,4 @@
-"""What the stores put into their logs is read back as it was, and a newer version's is not guessed at."""
+"""Entries of the log are read back as they were written; an entry of a newer version is refused."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What the stores write is read back as it was, and what a newer version wrote is not guessed at."""
+"""Records are read back as they were written; a record of a newer version is refused."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a backup holds is read back as it was; a session never gets into one."""
+"""Items of a backup are read back as they were written; a session never gets into one."""
 
 import json
 

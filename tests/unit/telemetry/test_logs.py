@@ -1,4 +1,4 @@
-"""The log of a server: what a line looks like, and that nobody who logs waits for whoever reads."""
+"""The log of a server: the form of a line, and that no thread that logs waits for the reader."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Metrics: what a process says of itself over HTTP."""
+"""The metrics that a process serves over HTTP."""
 
 import urllib.request
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Fetching a document: one GET, bounded, from whom the administrator named and nobody else."""
+"""Fetching a document: one bounded GET, only from the server that the administrator named."""
 
 import socket
 import ssl
@@ -132,7 +132,7 @@ def test_a_refused_connection_is_reported_without_the_url(fetch: HttpsFetcher) -
 
 @contextmanager
 def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The URL of a server that gives one answer, of whatever kind."""
+    """Return the URL of a server that gives one answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -26,7 +26,7 @@ class Site:
         self.held.follow([self.issuer])
 
     def write(self, *keys: PartyKey) -> None:
-        """As who keeps such a file up to date should: in one step."""
+        """Replace the file in one step, as a program that keeps such a file up to date should."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(key_set(*(key.public() for key in keys)))
         fresh.replace(self.path)
@@ -119,7 +119,7 @@ def test_only_algorithms_that_are_accepted_of_the_issuer_count(site: Site) -> No
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "socket", "device"])
 def test_a_file_that_is_not_regular_is_refused_at_once(site: Site, kind: str) -> None:
-    """To open a pipe that nobody writes to would hold up every caller."""
+    """Opening a pipe without a writer would block every caller."""
     with socket.socket(socket.AF_UNIX) as listener:
         match kind:
             case "pipe":

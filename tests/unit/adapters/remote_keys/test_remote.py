@@ -162,7 +162,7 @@ def test_the_last_good_keys_stay_while_new_ones_cannot_be_fetched(
 
     assert held.find(issuer, "old") is not None
     with pytest.raises(IssuerUnreachableError):
-        held.find(issuer, "new")  # which may well be one: nobody can say
+        held.find(issuer, "new")  # the key may exist: it is unknown while the issuer cannot be reached
     site.clock.age(25 * 3600)
     with pytest.raises(IssuerUnreachableError):
         held.find(issuer, "old")

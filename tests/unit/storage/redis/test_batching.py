@@ -1,4 +1,4 @@
-"""Calls that go out together: who leads, who goes with whom, and what a failure means for whom."""
+"""Batched calls: one thread sends for all that wait, and a failure fails the calls without an answer."""
 
 import threading
 from collections import deque
@@ -37,7 +37,7 @@ class Server:
 
 
 class PooledConnection(deque[PendingCall[int, int]]):
-    """Tells when somebody has joined it."""
+    """A queue that signals when another call has joined it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is said about the set-up of a Redis server, without one."""
+"""The findings about the configuration of a Redis server, without a server."""
 
 from dataclasses import replace
 from datetime import timedelta
