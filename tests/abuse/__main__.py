@@ -26,15 +26,15 @@ def main() -> None:
     usual, make = ABUSES[arguments.name]
     crowd = Crowd(arguments.target, arguments.source)
     abuse = make(crowd, arguments.count or usual)
-    begun, told = time.monotonic(), False
-    while not _is_over(begun + (arguments.seconds if told else PATIENCE)):
+    begun, reported = time.monotonic(), False
+    while not _is_over(begun + (arguments.seconds if reported else PATIENCE)):
         wait = abuse.step(time.monotonic())
         crowd.turn(wait)
-        if not told and abuse.is_held:
-            told = True
+        if not reported and abuse.is_held:
+            reported = True
             _tell(crowd)
     crowd.close()
-    if not told:
+    if not reported:
         sys.exit(f"{arguments.name} was not held in {PATIENCE} s: {dict(crowd.outcomes)}")
     _tell(crowd)
 

@@ -174,7 +174,7 @@ def test_clocks_that_were_set_back_together_need_a_new_snapshot(fresh: Freshness
 
 
 def test_a_forward_step_that_stays_is_followed_after_a_while(fresh: Freshness, clocks: Clocks) -> None:
-    """Else denials would be kept for longer by its size for ever."""
+    """Otherwise denials would be kept for longer by its size for ever."""
     fresh.confirm(clocks.sent(), seconds(0))
     for clock in ("wall", "service"):
         setattr(clocks, clock, getattr(clocks, clock) + 10**9)

@@ -79,7 +79,7 @@ def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingPro
 
 def test_a_command_that_asks_for_the_proxy_connects_through_it(tmp_path: Path, proxy: RefusingProxy) -> None:
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
-    told = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
-    done = installation.run("token", "verify", "no token", "--any-audience", **told)
+    environ = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
+    done = installation.run("token", "verify", "no token", "--any-audience", **environ)
     assert done.returncode != 0
     assert set(proxy.asked) == {"CONNECT identity.example:50051 HTTP/1.1"}

@@ -35,7 +35,7 @@ from tests.patience import until
 from tests.ports import reserve_address
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
-from tests.rpc.forging import Pen, key_of
+from tests.rpc.forging import TokenForger, key_of
 from tests.rpc.keys import keys
 from tests.rpc.shop import Shop
 from tests.rpc.world import API, World
@@ -86,7 +86,7 @@ def test_it_gives_the_same_claims_of_a_good_token_as_the_service(world: World, l
 def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, local: LocalVerifier) -> None:
     token = world.issue(world.new_client()).access_token
     header, claims, _ = token.split(".")
-    pen = pen_of(world, token)
+    forger = forger_of(world, token)
     texts = [
         "",
         "x",
@@ -119,8 +119,8 @@ def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, 
         {"cnf": {"x5t#S256": "AQ"}},
         {"gen": {"a": "01.x"}},
     ]
-    texts += [pen.write(header=header) for header in headers] + [
-        pen.write(claims=claims) for claims in changes
+    texts += [forger.forge(header=header) for header in headers] + [
+        forger.forge(claims=claims) for claims in changes
     ]
     questions: list[tuple[str, dict[str, Any]]] = [(text, {"any_audience": True}) for text in texts]
     questions += [
@@ -141,10 +141,10 @@ def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, 
     assert len(reasons) == 11, reasons
 
 
-def pen_of(world: World, token: str) -> Pen:
+def forger_of(world: World, token: str) -> TokenForger:
     header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
     key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
-    return Pen(key=key, header=header, claims=claims)
+    return TokenForger(key=key, header=header, claims=claims)
 
 
 @pytest.mark.parametrize("level", ["token_id", "session_id", "subject", "client_id", "everything"])
@@ -292,7 +292,7 @@ def test_it_decrypts_a_token_that_was_encrypted_to_it(world: World) -> None:
 def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier) -> None:
     thumbprint = hashlib.sha256(b"certificate").digest()
     token = world.issue(world.new_client()).access_token
-    bound = pen_of(world, token).write(claims={"cnf": {"x5t#S256": CERTIFICATE}})
+    bound = forger_of(world, token).forge(claims={"cnf": {"x5t#S256": CERTIFICATE}})
 
     assert said(local.verify(bound, any_audience=True)) == "BINDING_MISMATCH"
     assert said(local.verify(bound, any_audience=True, certificate_sha256=thumbprint)) == "BINDING_MISMATCH"

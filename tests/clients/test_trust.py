@@ -109,7 +109,7 @@ def test_a_channel_of_the_callers_may_be_used(world: World) -> None:
 
 
 def test_a_revocation_of_a_newer_kind_is_not_passed_over() -> None:
-    """Else a token would pass that the service refuses."""
+    """Otherwise a token would pass that the service refuses."""
     with pytest.raises(ValueError, match="newer than this client"):
         _to_event(pb.WatchResponse(revocations=[pb.Revocation()]))
 

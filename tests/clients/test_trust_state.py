@@ -42,7 +42,7 @@ def signed(generations: dict[str, tuple[int, str]] | None = None, **changes: obj
     )
 
 
-def told(*revocations: TokenDenied | SessionEnded | GenerationRaised) -> TrustState:
+def state_after(*revocations: TokenDenied | SessionEnded | GenerationRaised) -> TrustState:
     state = TrustState()
     state.fold(WatchEvent(revocations=revocations))
     return state
@@ -57,7 +57,7 @@ def refuses(state: TrustState, token: SignedToken) -> bool:
 
 
 def test_nothing_is_refused_that_was_not_taken_back() -> None:
-    state = told(
+    state = state_after(
         TokenDenied(token_id="t2", deny_until=NOW),
         SessionEnded(session_id="s2", deny_until=NOW),
         *map(raised, ("bob", "*key:k2", "key:k1", "k1", "")),
@@ -72,11 +72,11 @@ def test_every_principal_of_a_token_counts(principal: str) -> None:
     """Also the key that signed it, every actor, and every principal in `gen`."""
     token = signed({"held": (0, "")})
 
-    why = told(raised(principal)).why_revoked(token, token.principals)
+    why = state_after(raised(principal)).why_revoked(token, token.principals)
     assert why is not None
     assert ("a key that" in why) is (principal == "*key:k1"), "it says which"
-    assert refuses(told(raised("bob"), raised(principal)), token)
-    assert not refuses(told(raised("bob")), token)
+    assert refuses(state_after(raised("bob"), raised(principal)), token)
+    assert not refuses(state_after(raised("bob")), token)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_every_principal_of_a_token_counts(principal: str) -> None:
     ],
 )
 def test_a_token_must_have_been_issued_after_the_raise(held: tuple[int, str] | None, refused: bool) -> None:
-    state = told(raised("ana", 1, "a"), raised("ana", 2, "b"), raised("ana", 1, "a"))
+    state = state_after(raised("ana", 1, "a"), raised("ana", 2, "b"), raised("ana", 1, "a"))
     token = signed({"ana": held} if held is not None else None)
 
     assert refuses(state, token) is refused
 
 
 def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> None:
-    state = told(raised("ana", 1, "a"), raised("ana", 1, "b"), raised("ana", 1, "a"))
+    state = state_after(raised("ana", 1, "a"), raised("ana", 1, "b"), raised("ana", 1, "a"))
 
     assert refuses(state, signed({"ana": (1, "a")}))
     assert refuses(state, signed({"ana": (1, "b")}))
@@ -108,7 +108,7 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
 
 def test_a_raise_of_another_history_refuses_the_tokens_of_both_until_the_next_raise() -> None:
     """A store that was restored by hand, and then raised as well: its number is the lower one."""
-    state = told(raised("ana", 5, "lost"))
+    state = state_after(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
     for held in ((5, "lost"), (4, "new")):
@@ -119,7 +119,7 @@ def test_a_raise_of_another_history_refuses_the_tokens_of_both_until_the_next_ra
 
 
 def test_a_raise_after_a_second_snapshot_refuses_tokens_of_the_remembered_history() -> None:
-    state = told(raised("ana", 5, "lost"))
+    state = state_after(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revision="e.9.x"))
     assert not refuses(state, signed({"ana": (5, "lost")}))
@@ -128,7 +128,7 @@ def test_a_raise_after_a_second_snapshot_refuses_tokens_of_the_remembered_histor
 
 
 def test_a_raise_that_a_lagging_process_repeats_is_not_doubted() -> None:
-    state = told(raised("ana", 5, "e"))
+    state = state_after(raised("ana", 5, "e"))
     for _ in range(2):  # a stream that ends during a snapshot is begun anew
         state.fold(WatchEvent(restarted=True))
         state.fold(WatchEvent(revocations=(raised("ana", 4, "d"),)))
@@ -146,7 +146,7 @@ def test_a_raise_that_a_lagging_process_repeats_is_not_doubted() -> None:
 def test_a_token_with_a_higher_generation_than_the_known_one_is_ahead(
     held: dict[str, tuple[int, str]], ahead: bool
 ) -> None:
-    assert told(raised("ana", 2)).is_ahead(signed(held)) is ahead
+    assert state_after(raised("ana", 2)).is_ahead(signed(held)) is ahead
 
 
 def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
@@ -229,7 +229,9 @@ def test_the_cost_does_not_grow_with_the_number_of_raised_principals() -> None:
             best = min(best, time.perf_counter() - begun)
         return best
 
-    assert cost(told(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(told(raised("bob")))
+    assert cost(state_after(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(
+        state_after(raised("bob"))
+    )
 
 
 def test_a_watch_that_ends_during_a_snapshot_begins_anew() -> None:

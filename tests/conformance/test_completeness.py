@@ -196,7 +196,7 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
 def test_a_generation_that_is_raised_again_after_it_was_deleted_is_not_counted_twice(
     store: Store, backend: Backend
 ) -> None:
-    """Else more were raised than there are, and every start is refused for ever although nothing is lost."""
+    """Otherwise more were raised than there are, and every start is refused although nothing is lost."""
     revoke(store, "a")
     backend.forget_generation(PrincipalId("p-a"))
     store.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
@@ -275,7 +275,7 @@ def test_a_running_process_finishes_the_rebuild_of_another_one(store: Store, bac
 
 
 def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
-    """Else each of these would renew the epoch of a log that has lost nothing."""
+    """Otherwise each of these would renew the epoch of a log that has lost nothing."""
     store.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),

@@ -149,9 +149,9 @@ def test_concurrent_appends_leave_no_gap_and_an_intact_chain(store: Store, backe
 
 def test_concurrent_repetitions_of_one_fact_append_it_once(store: Store) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        told = list(pool.map(lambda _: store.deny_token(TokenId("token-1"), LATER), range(4 * THREADS)))
+        answers = list(pool.map(lambda _: store.deny_token(TokenId("token-1"), LATER), range(4 * THREADS)))
     assert len(entries_of(store)) == 1
-    assert set(told) == {told[0]}
+    assert set(answers) == {answers[0]}
 
 
 def test_concurrent_creations_of_one_username_have_one_winner(store: Store) -> None:

@@ -151,14 +151,14 @@ def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     sid = session_elsewhere()
     owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2
     former, latter = group.servers[owner], group.servers[3 - owner]
-    told = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + node_id(latter)
+    command = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + node_id(latter)
     say(latter.port, "CONFIG RESETSTAT")
-    say(former.port, told)
+    say(former.port, command)
     with ThreadPoolExecutor() as pool:
         try:
             creating = pool.submit(store.create_session, samples.a_session(sid))
             until(lambda: "errorstat_MOVED" in say(latter.port, "INFO errorstats"))
-            say(latter.port, told)
+            say(latter.port, command)
             creating.result()
 
             assert say(latter.port, f"EXISTS {keyspace.session(sid)}") == ":1\r\n"

@@ -73,7 +73,7 @@ FACTS: dict[str, Callable[[Store], Appended]] = {
 def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
     server: RedisServer, store: RedisStore, state: Callable[[Store], Appended]
 ) -> None:
-    """Else a revocation would be acknowledged that no follower of the new log ever reads."""
+    """Otherwise a revocation would be acknowledged that no follower of the new log ever reads."""
     state(store)
     ask(server.port, b"DEL {idn}:log\r\n")
     ask(server.port, b"HSET {idn}:log:head epoch second position 0\r\n")

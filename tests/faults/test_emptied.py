@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from tests.faults.conftest import FULL, Start
-from tests.faults.proxy import CLEAR, Weather
+from tests.faults.proxy import CLEAR, Impairment
 from tests.faults.record_dumps import dump_records, restore_records
 
 ROUNDS = FULL // 10 or 2
@@ -19,7 +19,7 @@ def test_revoked_tokens_stay_revoked_when_redis_was_emptied(start: Start, cut_of
         for _ in range(ROUNDS):
             load.run(0.5)
             if cut_off:
-                single.proxies[1].set(Weather(silent=True))
+                single.proxies[1].set(Impairment(silent=True))
                 load.run(0.5)
             records = dump_records(operator)
             operator.flushall()

@@ -28,7 +28,7 @@ from identity_client.trust import GenerationRaised, WatchEvent
 from tests.e2e.process import Installation, Running
 from tests.faults.administrator_tokens import said_by
 from tests.faults.conftest import FULL
-from tests.faults.proxy import CLEAR, Proxy, Weather
+from tests.faults.proxy import CLEAR, Impairment, Proxy
 from tests.faults.tally import Tally
 from tests.patience import until
 from tests.redis_server import RedisServer
@@ -178,7 +178,7 @@ def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything
                 wait_until_all_know(verifiers, last)
                 assert [outcome(verifier, token) for verifier in verifiers] == ["VERIFIED"] * WATCHERS
 
-                proxy.set(Weather(refused=True))
+                proxy.set(Impairment(refused=True))
                 service = stack.enter_context(history_is_replaced(site, service, everything=everything))
                 proxy.upstream = port_of(service)
                 proxy.set(CLEAR)
@@ -222,7 +222,7 @@ def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Si
         for revision in seen:
             raised = [
                 revocation
-                for event in told(client, revision)
+                for event in events_after(client, revision)
                 for revocation in event.revocations
                 if isinstance(revocation, GenerationRaised)
             ]
@@ -267,7 +267,7 @@ def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, 
     assert len(site.installation.events("epoch_renewed")) == 1
 
 
-def told(client: TrustClient, resume_after: str) -> list[WatchEvent]:
+def events_after(client: TrustClient, resume_after: str) -> list[WatchEvent]:
     """Return the events of a watcher up to the first heartbeat."""
     found = []
     for event in client.watch(resume_after=resume_after):
@@ -279,7 +279,7 @@ def told(client: TrustClient, resume_after: str) -> list[WatchEvent]:
 
 def revision_of(service: Running) -> str:
     with TrustClient(service.target) as client:
-        return told(client, "")[-1].revision
+        return events_after(client, "")[-1].revision
 
 
 def position_of(revision: str) -> int:

@@ -16,7 +16,7 @@ from identityapi.v1 import identity_service_pb2 as pb
 from tests.e2e.process import Installation, Running
 from tests.faults.conftest import FULL, Single, Start
 from tests.faults.load import PASSWORD
-from tests.faults.proxy import CLEAR, Weather
+from tests.faults.proxy import CLEAR, Impairment
 from tests.faults.record_dumps import dump_records, restore_records
 from tests.faults.report import BACK_WITHIN
 from tests.patience import until
@@ -40,7 +40,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
             load.run(0.5)
             records = dump_records(operator)
             if cut_off:
-                single.proxies[1].set(Weather(silent=True))
+                single.proxies[1].set(Impairment(silent=True))
             operator.flushall()
             await_silence(single.site.services[0], live[0])
             single.proxies[1].set(CLEAR)  # it learns of it only now

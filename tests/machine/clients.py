@@ -123,8 +123,8 @@ class Clients(RuleBasedStateMachine):
             return
         revisions = site.resumer.revisions
         restarted, missing = site.resumer.resume(process, revisions[max(0, len(revisions) - 1 - back)])
-        assert not missing, f"a watcher that resumed was not told of {missing}"
-        site.took["watcher told everything" if restarted else "watcher resumed"] += 1
+        assert not missing, f"a watcher that resumed did not get {missing}"
+        site.took["watcher got a snapshot" if restarted else "watcher resumed"] += 1
 
     def heal(self) -> None:
         self.site.heal()

@@ -155,7 +155,7 @@ class Parties:
     def settle(self, heartbeats: int = SETTLING) -> None:
         """Let all that work have heartbeats; afterwards each knows what any of them, or the store, held."""
         held, memories = self.target.held(), [p.replica.revocations for p in self.working]
-        told = [
+        confirmed = [
             fact
             for fact in self.living_facts()
             if fact.is_stored(held) or any(fact.is_remembered(memory) for memory in memories)
@@ -163,7 +163,7 @@ class Parties:
         for _ in range(heartbeats):
             self.heartbeat_all()
         after = self.target.held()
-        for fact in told:
+        for fact in confirmed:
             fact.logged = fact.is_logged(after)
             for process in self.working:
                 if not process.trouble and process.is_fresh:
@@ -172,7 +172,7 @@ class Parties:
 
     def tell_local(self) -> None:
         """Where the process that it follows has read the log, the LocalVerifier comes to know the same."""
-        if self.records_missing or self.processes[0].trouble or not self.local.is_told:
+        if self.records_missing or self.processes[0].trouble or not self.local.is_confirmed:
             return
         self.local.catch_up()
         feed = identity(self.processes[0])

@@ -35,7 +35,7 @@ ON_EACH_STORE: Final = {
         for way in ("lowered", "raised")
     ),
     "watcher resumed",
-    "watcher told everything",
+    "watcher got a snapshot",
     "healed",
     "verified",
 }

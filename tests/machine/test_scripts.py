@@ -82,7 +82,7 @@ def test_an_older_copy_that_is_restored_while_everything_is_stopped(
 
     took = take(open_target, play)
     assert took["older copy restored while stopped"] == 1
-    assert took["watcher told everything"] > 0
+    assert took["watcher got a snapshot"] > 0
     assert took["watcher resumed"] > 0
 
 

@@ -62,7 +62,7 @@ class LocalParty:
         return self._verifier
 
     @property
-    def is_told(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether the process that it follows confirms its events, by a clock that both agree on."""
         feed = self._feed
         return feed.is_fresh and abs(feed.clock.unix() - self.clock.unix()) <= min(10.0, feed.leeway or 1.0)

@@ -14,14 +14,14 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pen:
+class TokenForger:
     """Signs tokens with the key of the service, on the model of a token that it issued."""
 
     key: SigningKey
     header: Json
     claims: Json
 
-    def write(self, header: Json | None = None, claims: Json | None = None) -> str:
+    def forge(self, header: Json | None = None, claims: Json | None = None) -> str:
         """With these members changed; None = without the member."""
         return self.sign(changed(self.header, header or {}), changed(self.claims, claims or {}))
 

@@ -26,7 +26,7 @@ def bo(world: World) -> Principal:
 
 def signed_in(world: World, user: Principal) -> tuple[Administrator, str]:
     """A caller with a token of its own, and the session of that token."""
-    tokens = sign_in(world, user, "desk", SERVICE)
+    tokens = sign_in(world, user, "desktop", SERVICE)
     return Administrator(world, tokens.access_token), tokens.session_id
 
 

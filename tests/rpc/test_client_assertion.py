@@ -393,9 +393,9 @@ def test_the_audit_event_has_a_reason_that_the_caller_does_not_get(
 ) -> None:
     refusal(one, forge(one))
 
-    def told() -> list[str]:
+    def reasons() -> list[str]:
         events, _ = one.store.list_audit(AuditFilter(types=["issue_refused"]))
         return [stored.event.details.get("why", "") for stored in events]
 
-    until(lambda: bool(told()))
-    assert told() == [why]
+    until(lambda: bool(reasons()))
+    assert reasons() == [why]

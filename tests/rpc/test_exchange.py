@@ -263,7 +263,7 @@ def test_the_refusal_of_a_revoked_token_names_the_token_and_the_reason(
     shop: Shop, field: str, how: str
 ) -> None:
     held = shop.sign_in()
-    other = shop.sign_in(shop.new_person("bo"), shop.new_app("desk")).access_token
+    other = shop.sign_in(shop.new_person("bo"), shop.new_app("kiosk")).access_token
     REVOKED_BY[how](shop, held)
     # The process learns from the log of a record that another process changed.
     shop.world.verify(held.access_token, strong=True)

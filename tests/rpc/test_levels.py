@@ -170,11 +170,11 @@ class Delegated:
 
     def __init__(self, world: World) -> None:
         self.shop = shop = Shop(world)
-        self.bo, self.desk = shop.new_person("bo"), shop.new_app("desk")
+        self.bo, self.kiosk = shop.new_person("bo"), shop.new_app("kiosk")
         carl, window = shop.new_person("carl"), shop.new_app("window")
         self.signed_in = shop.sign_in()
         self.first = shop.exchange(self.signed_in.access_token)
-        self.second = self.acted_for(self.first, by=self.bo, through=self.desk)
+        self.second = self.acted_for(self.first, by=self.bo, through=self.kiosk)
         of_carl = shop.sign_in(carl, window)
         first_of_carl = shop.exchange(of_carl.access_token)
         also_through_stock = self.acted_for(first_of_carl, by=shop.ana, through=window)
@@ -229,7 +229,7 @@ ACTOR_LEVELS: Final[dict[str, Callable[[Delegated], object]]] = {
     "client": lambda d: d.revoke_all(client_id=d.shop.portal.id),
     "first actor": lambda d: d.revoke_all(client_id=d.shop.orders.id),
     "last actor": lambda d: d.revoke_all(subject=d.bo.id),
-    "last actor's client": lambda d: d.revoke_all(client_id=d.desk.id),
+    "last actor's client": lambda d: d.revoke_all(client_id=d.kiosk.id),
     "last client": lambda d: d.revoke_all(client_id=d.shop.stock.id),
     "everything": lambda d: d.revoke_all(everything=True),
 }
@@ -264,6 +264,6 @@ def test_a_token_exchanged_after_the_raise_is_accepted(world: World, level: str)
     tried = Delegated(world)
     tried.revoke(level)
     after = tried.shop.exchange(tried.shop.sign_in().access_token)
-    again = tried.acted_for(after, by=tried.bo, through=tried.desk)
+    again = tried.acted_for(after, by=tried.bo, through=tried.kiosk)
     assert tried.shop.whys(after.access_token, again.access_token) == ["", ""]
     assert tried.shop.why(tried.second.access_token) == REVOKED

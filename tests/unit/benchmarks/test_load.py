@@ -87,7 +87,9 @@ def test_an_empty_answer_is_an_answer(target: str) -> None:
 
 
 @pytest.mark.parametrize(("token", "error"), [("fails", "failed"), ("revoked", "not verified")])
-def test_a_wrong_answer_among_good_ones_is_seen(server: Server, target: str, token: str, error: str) -> None:
+def test_a_wrong_answer_among_good_ones_is_counted(
+    server: Server, target: str, token: str, error: str
+) -> None:
     server.bad = token
     requests = [*REQUESTS, pb.VerifyRequest(token=token).SerializeToString()]
     report = load.run(target, _order("verify", rate=200.0, requests=requests))

@@ -236,7 +236,7 @@ def test_values_are_shown_as_they_are_written() -> None:
     assert (masked["known_scopes"], masked["leeway"], masked["master_key"]) == ("read write", "1.5s", "")
 
 
-def test_every_setting_says_what_it_means() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 

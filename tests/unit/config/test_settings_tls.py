@@ -11,7 +11,7 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"tls_certificate": Path("server.pem")}, "tls_certificate: goes together with tls_key"),
         ({"tls_key": Path("server.key")}, "tls_certificate: goes together with tls_key"),
@@ -22,8 +22,8 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
         ({"listen": "0.0.0.0:50051"}, "set tls_certificate and tls_key"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(values: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Settings(**values)
 
 

@@ -127,11 +127,11 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
 
 def test_a_servicer_may_wait_for_the_loop_with_a_lock_that_a_callback_needs(engine: AsgiEngine) -> None:
     """A servicer that sends, and is notified of the end of calls, under one lock."""
-    lock, told = threading.Lock(), threading.Event()
+    lock, notified = threading.Lock(), threading.Event()
 
     def ended() -> None:
         with lock:
-            told.set()
+            notified.set()
 
     def handler(request: bytes, context: Context, stream: ResponseStream) -> None:
         with lock:
@@ -160,6 +160,6 @@ def test_a_servicer_may_wait_for_the_loop_with_a_lock_that_a_callback_needs(engi
     loop = threading.Thread(target=asyncio.run, args=[run()], daemon=True)
     loop.start()
 
-    assert told.wait(PATIENCE)
+    assert notified.wait(PATIENCE)
     loop.join(PATIENCE)
     assert not loop.is_alive()

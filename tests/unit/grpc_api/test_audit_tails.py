@@ -66,15 +66,15 @@ class LateSenders(Senders):
 
     def __init__(self) -> None:
         super().__init__(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
-        self._told = threading.Event()
+        self._was_ended = threading.Event()
 
     def add(self, *args: Any) -> None:
-        self._told.wait(1)
+        self._was_ended.wait(1)
         super().add(*args)
 
     def end(self, source: Any, error: Exception) -> None:
         super().end(source, error)
-        self._told.set()
+        self._was_ended.set()
 
 
 def test_a_tail_whose_reading_fails_before_its_stream_is_taken_over_is_ended() -> None:

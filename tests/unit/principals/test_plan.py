@@ -104,7 +104,7 @@ def test_a_client_without_a_secret_gets_one(secrets: tuple[StoredSecret, ...], g
     assert step is None or (step.action, step.secret, step.differences) == (Action.CHANGE, True, ())
 
 
-def test_a_secret_is_never_taken_away() -> None:
+def test_a_secret_is_never_removed() -> None:
     assert plan_one(wanted(CLIENT), found(replace(CLIENT, secrets=(StoredSecret(digest=b"x"),)))) is None
 
 

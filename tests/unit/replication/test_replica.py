@@ -155,9 +155,9 @@ def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
 def test_listeners_are_notified_of_the_end_of_a_log_whose_last_entries_are_missing(
     replica: Replica, log: MemoryChangeLog
 ) -> None:
-    """Else a watcher stays at the entry before, until something is revoked, though it knows all there is."""
-    told: list[Revision] = []
-    replica.follow(FakeLogListener(changed=told.append, replaced=told.append))
+    """Otherwise a watcher stays at the entry before, until a revocation, though it has every entry."""
+    notified: list[Revision] = []
+    replica.follow(FakeLogListener(changed=notified.append, replaced=notified.append))
     for number in range(10):
         log.append(denied(f"t{number}"))
     log.floor = log.end = 10
@@ -166,7 +166,7 @@ def test_listeners_are_notified_of_the_end_of_a_log_whose_last_entries_are_missi
     replica.load()
 
     assert replica.revision.position == 10
-    assert told[-1] == replica.revision
+    assert notified[-1] == replica.revision
 
 
 def test_the_next_page_is_asked_for_while_one_is_folded(replica: Replica, log: MemoryChangeLog) -> None:
@@ -379,11 +379,11 @@ def test_a_clock_far_behind_what_the_store_remembers_is_refused_until_an_operato
 def test_the_time_is_written_to_the_store_only_after_ten_steady_minutes(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[datetime | None] = []
+    notified: list[datetime | None] = []
     real = log.heartbeat
 
     def heartbeat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
-        told.append(marks.time)
+        notified.append(marks.time)
         return real(process)
 
     monkeypatch.setattr(log, "heartbeat", heartbeat)
@@ -396,7 +396,7 @@ def test_the_time_is_written_to_the_store_only_after_ten_steady_minutes(
     clock.advance(timedelta(seconds=1))
     replica.heartbeat("p")
 
-    assert told == [None, None, None, clock.now()]
+    assert notified == [None, None, None, clock.now()]
 
 
 def test_own_writes_are_applied_at_once_and_the_revision_stays(
@@ -720,11 +720,11 @@ def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
 ) -> None:
     """Watchers get the generations at once, and keep two links of one number for ever."""
     alice, read_table = PrincipalId("alice"), log.generations
-    told: list[Mapping[PrincipalId, Generation]] = []
+    notified: list[Mapping[PrincipalId, Generation]] = []
 
     log.generation_table = {alice: Generation(number=1, link=Link("one"))}
     replica.load()
-    replica.follow(FakeLogListener(replaced=lambda _: told.append(dict(replica.revocations.generations))))
+    replica.follow(FakeLogListener(replaced=lambda _: notified.append(dict(replica.revocations.generations))))
     raised = Generation(number=2, link=Link("two"))
 
     def overtaken() -> Mapping[PrincipalId, Generation]:
@@ -738,7 +738,7 @@ def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
     monkeypatch.setattr(log, "generations", overtaken)
     replica._reader.start_over()
 
-    assert told == [{alice: raised}]
+    assert notified == [{alice: raised}]
 
 
 @pytest.mark.parametrize("fails", ["generations", "a callback"])
@@ -812,11 +812,11 @@ def test_a_process_whose_clock_differs_from_the_stores_writes_no_time(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise it would undo again and again what an operator has accepted for the other processes."""
-    told: list[datetime | None] = []
+    notified: list[datetime | None] = []
     behind = timedelta(0)
 
     def heartbeat(process: str, retention: timedelta, *, marks: Marks, status: str) -> Head:
-        told.append(marks.time)
+        notified.append(marks.time)
         return replace(log.head(), time=clock.now() - behind)
 
     monkeypatch.setattr(log, "heartbeat", heartbeat)
@@ -824,9 +824,9 @@ def test_a_process_whose_clock_differs_from_the_stores_writes_no_time(
     replica.heartbeat("p")
     clock.advance(timedelta(seconds=600))
     replica.heartbeat("p")
-    assert told[-1] == clock.now()
+    assert notified[-1] == clock.now()
     behind = timedelta(hours=4)
     replica.heartbeat("p")
     replica.heartbeat("p")
 
-    assert told[-1] is None
+    assert notified[-1] is None

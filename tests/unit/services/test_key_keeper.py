@@ -31,7 +31,7 @@ def test_it_continues_after_an_error_and_reports_it_once(error: Exception, said:
     assert event_log.events == [("keys_not_maintained", {"error": said})]
 
 
-def test_it_says_nothing_of_a_store_that_is_closed_because_the_process_stops() -> None:
+def test_a_store_that_is_closed_because_the_process_stops_is_not_reported() -> None:
     event_log, stopping = RecordingEventLog(), threading.Event()
 
     def maintain() -> int:

@@ -81,7 +81,7 @@ def test_everything_is_in_the_target_and_the_source_stays_fenced(
 
 
 def test_the_source_is_not_read_unless_it_is_fenced(source: MemoryStore, target: MemoryStore) -> None:
-    """Else a revocation could be acknowledged that the copy lacks."""
+    """Otherwise a revocation could be acknowledged that the copy lacks."""
     source.fail("fence", LOST)
     source.fail("head", AssertionError("was read"))
     with pytest.raises(StoreUnavailableError):

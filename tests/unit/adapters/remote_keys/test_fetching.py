@@ -52,7 +52,7 @@ def test_a_document_is_fetched(fetch: HttpsFetcher, issuer: IssuerServer) -> Non
         ("no-cache, max-age=60", 0),
     ],
 )
-def test_it_says_how_long_it_may_be_kept(
+def test_the_time_that_a_document_may_be_cached_is_read(
     fetch: HttpsFetcher, issuer: IssuerServer, said: str, max_age: int | None
 ) -> None:
     issuer.headers = {"Cache-Control": said}
