@@ -130,7 +130,7 @@ def test_everything_that_version_0_1_0_wrote_is_there(old: Old) -> None:
     assert {f"t{n}" for n in range(5)} | {"s-ended"} == {id_ for id_, _ in known.denylist.items()}
     assert known.generations.keys() == {"u_1"}
     assert "t9" not in known.denylist
-    assert event_log.named("log_rebuilt") == [{"facts": 0}], "nobody has counted before"
+    assert event_log.named("log_rebuilt") == [{"facts": 0}], "that version counted no facts"
     head = old.backend.open().head()
     assert (head.epoch, head.position, head.whole, head.complete) == ("e0", position, True, True)
     assert head.marks.lifetime >= timedelta(hours=24)

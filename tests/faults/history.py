@@ -109,7 +109,7 @@ class History:
             return
         self.count(f"live token rejected: {outcome.reason}")
         if outcome.reason == "REVOKED":
-            self.mistake("a token that nobody has revoked was rejected as revoked")
+            self.mistake("a token that was not revoked was rejected as revoked")
 
     def _expose(self, revocation: Revocation, process: int, began: float, asked: float) -> None:
         """Unless the process may still be about to learn of it."""

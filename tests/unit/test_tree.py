@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
-    "a path of somebody's machine": r"(?<![\w.:/-])(?:/(?:home|Users|root|work)/|[A-Z]:\\Users\\)\w",
+    "a path of one machine": r"(?<![\w.:/-])(?:/(?:home|Users|root|work)/|[A-Z]:\\Users\\)\w",
     "the address of a package index": r"--(?:extra-)?index-url",
     "a private key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
 }
@@ -49,8 +49,8 @@ def test_no_tracked_file_holds(what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "text"),
     [
-        ("a path of somebody's machine", "see " + "/".join(["", "home", "me", "notes"])),
-        ("a path of somebody's machine", "'" + "/".join(["", "root", "x"]) + "'"),
+        ("a path of one machine", "see " + "/".join(["", "home", "me", "notes"])),
+        ("a path of one machine", "'" + "/".join(["", "root", "x"]) + "'"),
         ("the address of a package index", "pip install --extra-" + "index-url x"),
         ("the address of a package index", "--" + "index-url x"),
         ("a private key", "-----BEGIN EC " + "PRIVATE KEY-----"),

@@ -180,7 +180,7 @@ ODD: dict[str, str] = {
     "a text": '"key"',
     "a list": "[]",
     "nothing": "{}",
-    "a key type that nobody knows": '{"kty": "XYZ", "kid": "odd"}',
+    "an unknown key type": '{"kty": "XYZ", "kid": "odd"}',
     "a key type that is a number": '{"kty": 5, "kid": "odd"}',
     "a curve that is a list": '{"kty": "EC", "kid": "odd", "crv": ["P-256"]}',
     "ML-DSA": '{"kty": "AKP", "alg": "ML-DSA-44", "kid": "odd", "pub": "AAAA"}',

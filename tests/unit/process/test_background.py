@@ -1,4 +1,4 @@
-"""A background thread goes on after what nobody expected, says so, and ends when it is told to."""
+"""A background thread continues after an unexpected exception, reports it, and ends when it is closed."""
 
 import threading
 from collections.abc import Callable, Iterator

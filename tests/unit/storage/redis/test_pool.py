@@ -13,7 +13,7 @@ from identity_service.storage.redis.client.pool import Handshake, Pool, RawConne
 from tests.patience import PATIENCE
 
 
-class FakeWire:
+class FakeRawConnection:
     """A connection that remembers what became of it."""
 
     def __init__(self, *, spoilt: bool = False) -> None:
@@ -40,7 +40,7 @@ class FakeWire:
 
 
 def a_pool(
-    make: Callable[[], RawConnection] = FakeWire,
+    make: Callable[[], RawConnection] = FakeRawConnection,
     handshake: Handshake = lambda _: None,
     *,
     size: int = 1,
@@ -77,7 +77,7 @@ def test_a_waiting_caller_gets_the_connection_that_is_returned() -> None:
 
 @pytest.mark.parametrize(("checked", "opened"), [(True, 2), (False, 1)])
 def test_the_connection_is_checked_only_on_request(checked: bool, opened: int) -> None:
-    raw = FakeWire(spoilt=True)
+    raw = FakeRawConnection(spoilt=True)
     pool = a_pool(lambda: raw)
     pool.give(pool.take(checked=False))
 
@@ -104,7 +104,7 @@ def test_findings_about_the_server_stay_with_the_connection() -> None:
 
 
 def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in_use_meanwhile() -> None:
-    raw = FakeWire()
+    raw = FakeRawConnection()
     greeted: list[RawConnection] = []
     pool = a_pool(lambda: raw, greeted.append)
     pooled = pool.take(checked=False)
@@ -119,7 +119,7 @@ def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in
 
 def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None:
     refusals = [StoreUnavailableError("unsafe")]
-    raw = FakeWire()
+    raw = FakeRawConnection()
 
     def handshake(_: RawConnection) -> None:
         if refusals:
@@ -136,10 +136,10 @@ def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None
 def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     failures = [ValueError("no")]
 
-    def make() -> FakeWire:
+    def make() -> FakeRawConnection:
         if failures:
             raise failures.pop()
-        return FakeWire()
+        return FakeRawConnection()
 
     pool = a_pool(make)
     with pytest.raises(ValueError, match="no"):
@@ -164,7 +164,7 @@ def test_closing_shuts_connections_in_use_down_and_leaves_disconnecting_to_their
     ours, servers = socket.socketpair()
     with ours, servers:
         ours.settimeout(PATIENCE)
-        raw = FakeWire()
+        raw = FakeRawConnection()
         raw._sock = ours
         pool = a_pool(lambda: raw)
         pooled = pool.take(checked=False)
@@ -178,7 +178,7 @@ def test_closing_shuts_connections_in_use_down_and_leaves_disconnecting_to_their
 
 
 def test_a_connection_that_was_opened_while_the_pool_closed_does_not_stay_open() -> None:
-    raw = FakeWire()
+    raw = FakeRawConnection()
     pool = a_pool(lambda: raw)
     pooled = pool.take(checked=False)
     pool.close()
