@@ -67,7 +67,7 @@ def settle(world: World) -> None:
 
 @pytest.fixture
 def tokens(world: World) -> token_pb2.TokenSet:
-    """Tokens of a user who signed in before anything failed."""
+    """Tokens from before the failure."""
     return world.issue(world.new_user("ana"))
 
 

@@ -394,7 +394,7 @@ def test_the_fallback_ends_a_stream_that_is_not_read_in_time(
     answer = raw_http2.call(world.target, WATCH, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    world.until(lambda: world.service._limits.refusals["send_timeout"] == 1)
+    until(lambda: world.service._limits.refusals["send_timeout"] == 1)
 
 
 def _never() -> Iterator[bytes]:

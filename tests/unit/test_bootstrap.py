@@ -43,7 +43,7 @@ class Site:
 
     @property
     def threads(self) -> set[str]:
-        """What the threads that the service has now are for."""
+        """The names of the threads of the service."""
         threads = set(threading.enumerate()) - self._others
         return {thread.name.removeprefix("identity-") for thread in threads if "identity-" in thread.name}
 
