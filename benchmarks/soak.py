@@ -222,7 +222,7 @@ class _Watchers:
 
     def __init__(self, target: str) -> None:
         self.heard = 0
-        self._news = threading.Condition()
+        self._change = threading.Condition()
         self.wrong: Counter[str] = Counter()
         self._ending = False
         self._channel = grpc.insecure_channel(target, [_LOCAL_POOL])
@@ -245,17 +245,17 @@ class _Watchers:
 
     def await_all(self, revocations: int) -> None:
         """Wait until every watcher has received every revocation; record an error if one does not arrive."""
-        with self._news:
-            if not self._news.wait_for(lambda: self.heard >= revocations, timeout=_DEADLINE):
+        with self._change:
+            if not self._change.wait_for(lambda: self.heard >= revocations, timeout=_DEADLINE):
                 self.wrong["watch: a revocation was not heard"] += revocations - self.heard
 
     def _read(self, stream: Any) -> None:
         how = "ended"
         try:
             for message in stream:
-                with self._news:
+                with self._change:
                     self.heard += len(message.revocations)
-                    self._news.notify_all()
+                    self._change.notify_all()
         except grpc.RpcError as error:
             how = error.code().name
         if not self._ending:

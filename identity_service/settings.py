@@ -161,7 +161,7 @@ class Settings(LimitSettings):
         16,
         ge=0,
         le=200,
-        description="passwords that may wait for one, and sign-ins that may wait for others of an account; "
+        description="passwords that may wait for one, and sign-ins that may wait for others of a user; "
         "with password_processes less than work_threads",
     )
     strong_limit: int = Field(
@@ -216,7 +216,7 @@ class Settings(LimitSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "console"] = Field("json", description="of the log on standard error")
-    attempts_per_account: int = Field(
+    attempts_per_username: int = Field(
         5, ge=1, le=100, description="wrong passwords from one address before each next one waits; 1 to 100"
     )
     attempts_per_peer: int = Field(

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from identity_service import bootstrap
 from tests import leaks
+from tests.fakes.event_logs import RecordingEventLog
 from tests.leaks import (
     pytest_sessionfinish as pytest_sessionfinish,
 )
@@ -26,7 +27,7 @@ from tests.leaks import (
 from tests.redis_server import RedisServer, choose_server
 from tests.signals import give_default_signals_to_children
 
-# How long an example takes says how busy the machine is, and fails what is right.
+# The time of an example depends on the load of the machine, and would fail correct code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -71,6 +72,11 @@ class CoverageMarks:
             item.add_marker("covered")
 
 
+@pytest.fixture
+def event_log() -> RecordingEventLog:
+    return RecordingEventLog()
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
@@ -89,11 +95,11 @@ def reachable() -> Iterator[Path]:
 
 @pytest.fixture
 def still_at() -> datetime | None:
-    """Where the wall clock of a service of a test stands: it goes on, unless a folder says otherwise."""
+    """The time at which the wall clock of a service of a test stands; None = it goes on."""
     return None
 
 
 @pytest.fixture(autouse=True)
 def still_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service in this process looks after its keys once, at its start: what a test counts stays so."""
+    """A service in this process maintains its keys once, at its start, so that the counts of a test stay."""
     monkeypatch.setattr(bootstrap, "_KEYS_INTERVAL", timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""An issuer outside, as a real HTTP server on loopback: publishes what a test tells it to, and counts."""
+"""An issuer outside, as a real HTTP server on loopback: it publishes keys, and counts requests."""
 
 import ssl
 import threading
@@ -62,7 +62,7 @@ class IssuerServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Nobody listens any more."""
+        """Close the port."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._server.server_close()

@@ -1,6 +1,6 @@
-"""JWTs and keys of others, as the tests need them: right ones, and every kind of wrong one.
+"""JWTs and keys of other parties, as the tests need them: right ones, and every kind of wrong one.
 
-Writes what it is told to, however wrong. Asserts nothing.
+It writes any content, however wrong. Asserts nothing.
 """
 
 import json
@@ -20,7 +20,7 @@ Part = Mapping[str, Any] | str | bytes
 
 @dataclass(frozen=True, kw_only=True)
 class PartyKey:
-    """A key of somebody outside."""
+    """A key of another party."""
 
     key_id: str
     algorithm: str
@@ -65,7 +65,7 @@ def encode(part: Part) -> str:
 
 
 def assertion_claims(client_id: str, now: datetime, **changes: object) -> dict[str, Any]:
-    """What a right assertion says; None = without that claim. Times are offsets in seconds from now."""
+    """The claims of a right assertion; None = without that claim. Times are offsets in seconds from now."""
     values: dict[str, Any] = {
         "iss": client_id,
         "sub": client_id,

@@ -1,8 +1,8 @@
-"""Looks for secrets in everything that the service says: its log lines, its errors, its audit events.
+"""Looks for secrets in all output of the service: its log lines, its errors, its audit events.
 
-A pytest plugin: whatever is logged while the tests run, in this process or by services that they start,
-and every error that a service in this process answers with, is searched for what only a secret looks like.
-Finding one fails the run and names the test.
+A pytest plugin: every line that is logged while the tests run, in this process or by services that they
+start, and every error that a service in this process answers with, is searched for text that only a secret
+looks like. Finding one fails the run and names the test.
 """
 
 import re
@@ -32,7 +32,7 @@ _LOGS: Final = "service.log"
 
 
 def secrets_in(text: str) -> list[str]:
-    """What kinds of secrets a text seems to hold."""
+    """Return the kinds of secrets that a text seems to contain."""
     return [kind for kind, pattern in _PATTERNS.items() if pattern.search(text)]
 
 
@@ -82,7 +82,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def leaks_of(log: Path) -> list[str]:
-    """What the log of a service process holds; what it prints for people is no line of its log."""
+    """Return the log of a service process; the text that it prints for people is no line of its log."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
     kinds = [kind for line in lines for kind in secrets_in(line)]
     return [f"{log.parent.name}: a line of {log.name} holds {kind}" for kind in kinds]

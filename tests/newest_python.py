@@ -39,7 +39,7 @@ def _candidates(minor: int) -> Iterator[str]:
 
 
 def _minor_of(program: str) -> int | None:
-    """Which Python this is; None where it does not run, or lacks what the service needs."""
+    """Return the version of this Python; None if it does not run, or lacks a required module."""
     done = subprocess.run([program, "-c", _NEEDS], capture_output=True, text=True, check=False)
     return int(done.stdout.split()[0]) if done.returncode == 0 else None
 

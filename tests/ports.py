@@ -23,14 +23,14 @@ _HIGHEST: Final = 65_535
 _FEW: Final = 4_096
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _IANA_EPHEMERAL: Final = (49_152, 65_535)
-"""Where there is no such file, as on macOS."""
+"""If there is no such file, as on macOS."""
 
 
 class PortReservation:
     """Hands out each port once, from blocks that no other process hands ports out of."""
 
     def __init__(self, blocks: Sequence[range]) -> None:
-        """Take blocks in random order, so that a run does not meet what an earlier one has left behind."""
+        """Take blocks in random order, so that a run does not meet ports that an earlier one still uses."""
         self._blocks = blocks
         self._lock = threading.Lock()
         self._guards: list[socket.socket] = []

@@ -1,7 +1,7 @@
 """A real Redis for tests: on a reserved loopback port, in a directory of its own, ended by its own pid.
 
-Knows how to start, pause, kill and restart the server, also as after a loss of power or under another
-clock. Knows nothing of what is kept in it.
+It can be started, paused, killed and restarted, also as after a loss of power or under another clock. It does
+not know its content.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class RedisServer:
         self._reap()
 
     def kill(self) -> None:
-        """SIGKILL: as a crash of the machine would end it, short of losing what the kernel holds."""
+        """Send SIGKILL: as a crash of the machine would end it, but without losing the kernel's buffers."""
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
 
@@ -96,11 +96,11 @@ class RedisServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def append_only_size(self) -> int:
-        """How many bytes of what was written are in the append-only file, synced or not."""
+        """Return the number of bytes in the append-only file, synced or not."""
         return self._append_only_file().stat().st_size
 
     def lose_tail(self, size: int) -> None:
-        """Cut the append-only file back to `size`, as a loss of power does with what was not synced."""
+        """Cut the append-only file back to `size`, as a loss of power does with unsynced bytes."""
         os.truncate(self._append_only_file(), size)
 
     def configure(self, name: str, value: str) -> None:

@@ -1,6 +1,6 @@
-"""Certificates for real Redis servers, and what makes servers and clients use them.
+"""Certificates for real Redis servers, and the options with which servers and clients use them.
 
-Knows the options of both sides. Knows neither servers nor what is kept in them.
+It knows the options of both sides, but no server.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ class RedisTls:
 
         Args:
             names: of the host in the servers' certificate; none = 127.0.0.1.
-            trusts: whom its servers believe beside their own authority.
+            trusts: the authorities that its servers trust beside their own.
             authority: one that there is already; None = a new one.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class RedisTls:
 
     @property
     def server_options(self) -> Mapping[str, str]:
-        """Of redis.conf; who connects must show a certificate, as it does by default."""
+        """Options for redis.conf; a client must show a certificate, as by default."""
         return {
             "tls-cert-file": str(self._server.file),
             "tls-key-file": str(self._server.key_file),

@@ -1,6 +1,6 @@
-"""Several real Redis servers that belong together: replicas, Sentinels, a cluster, with TLS where asked.
+"""Several real Redis servers that belong together: replicas, Sentinels, a cluster, with TLS if required.
 
-Knows how to set them up and take them down, each by its own pid. Knows nothing of what is kept in them.
+It sets them up and stops them, each by its own pid. It does not know their content.
 """
 
 import contextlib
@@ -39,14 +39,14 @@ class TunedServer(RedisServer):
             self._tls_port = reserve_port()
             self._options |= {**tls.server_options, "tls-port": str(self._tls_port)}
         self.bus_port = 0
-        """Where the servers of a cluster find it; by default at a port that is not reserved."""
+        """The port at which the servers of a cluster find it; by default one that is not reserved."""
         if "cluster-enabled" in self._options:
             self.bus_port = reserve_port()
             self._options["cluster-port"] = str(self.bus_port)
 
     @property
     def public_port(self) -> int:
-        """Where everybody but the tests themselves finds it."""
+        """The port at which all clients but the tests themselves find it."""
         return self._tls_port or self.port
 
     def reconfigure(self, **options: str) -> None:
@@ -54,7 +54,7 @@ class TunedServer(RedisServer):
         self._options |= {name.replace("_", "-"): value for name, value in options.items()}
 
     def stop(self) -> None:
-        """At once: an orderly end waits for replicas and for files that nobody reads again."""
+        """End at once: an orderly end waits for replicas and for files that are not read again."""
         with contextlib.suppress(RuntimeError):
             self.kill()
 
@@ -198,7 +198,7 @@ class ClusterGroup:
     def move(self, slot: int, number: int) -> None:
         """Have every server say that this one owns the slot; what lies in it stays where it is."""
         owner = node_id(self.servers[number])
-        # What the former owner told before it knew must count for less, whenever it arrives.
+        # Older claims of the former owner must count for less, whenever they arrive.
         say(self.servers[number].port, "CLUSTER BUMPEPOCH")
         until(lambda: len({_epoch(server.port, owner) for server in self.servers}) == 1)
         for server in self.servers:
@@ -262,7 +262,7 @@ def say(port: int, command: str) -> str:
 
 
 def info(port: int) -> Mapping[str, str]:
-    """What INFO says of replication and of a Sentinel's charges."""
+    """Return the lines of INFO about replication and about the primaries of a Sentinel."""
     text = say(port, "INFO sentinel") + say(port, "INFO replication")
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     return {name: value.strip() for name, value in pairs}

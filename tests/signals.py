@@ -1,7 +1,7 @@
 """Signals as a process expects them when it is started from a terminal, however the tests were started.
 
 A shell that runs a command in the background, `nohup`, and some CI runners let it ignore SIGINT or SIGHUP,
-and a process hands what it ignores or blocks down to all that it starts.
+and child processes inherit the ignored and blocked signals.
 """
 
 import signal
@@ -12,10 +12,10 @@ _FOR_PROCESSES: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SI
 
 
 def give_default_signals_to_children(signals: Iterable[signal.Signals] = _FOR_PROCESSES) -> None:
-    """Have what this process starts from now on begin with these signals at their defaults, unblocked.
+    """Have child processes begin with these signals at their defaults, unblocked.
 
-    This process itself goes on to ignore what it ignores: a handler that does nothing is not inherited by
-    another program, and being ignored is.
+    This process itself continues to ignore them: a handler that does nothing is not inherited by another
+    program, and being ignored is.
     """
     for number in signals:
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -24,7 +24,7 @@ LOOPBACK = ("localhost", "127.0.0.1")
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Somebody with a certificate and its key, in files."""
+    """A party with a certificate and its key, in files."""
 
     certificate_file: Path
     key_file: Path
@@ -48,7 +48,7 @@ class Holder:
 
 
 class Certifier:
-    """An authority, and a folder with what it made."""
+    """A certificate authority, and a folder with its certificates."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class Certifier:
         )
 
     def channel(self, target: str, holder: Holder | None = None) -> grpc.Channel:
-        """A connection of its own, whatever others there are."""
+        """A connection of its own, beside any others."""
         alone = [("grpc.use_local_subchannel_pool", 1)]
         return grpc.secure_channel(target, self.options(holder).credentials(), options=alone)
 
@@ -98,15 +98,15 @@ def reaches(target: str, certifier: Certifier, holder: Holder | None = None) -> 
         try:
             rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(), timeout=PATIENCE)
         except grpc.RpcError as error:
-            call: grpc.Call = error  # type: ignore[assignment]  # what a stub raises is one
+            call: grpc.Call = error  # type: ignore[assignment]  # the exception of a stub is one
             return call.code() is not grpc.StatusCode.UNAVAILABLE
     raise AssertionError("an empty request was not refused")
 
 
 def handshake(target: str, version: ssl.TLSVersion | None = None) -> tuple[str | None, bytes]:
-    """The version of TLS that comes of it, and the certificate that the server shows.
+    """Return the version of TLS, and the certificate that the server shows.
 
-    Made by a client that believes everybody; it offers one version alone where it is told to, however old.
+    The client trusts every certificate; it offers only one version if the test says so, however old.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

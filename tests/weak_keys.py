@@ -1,4 +1,4 @@
-"""RSA keys that libraries take and nobody must trust, in each form in which a key enters. Asserts nothing."""
+"""RSA keys that libraries take but that must not be trusted, in each form of a key. Asserts nothing."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

@@ -13,7 +13,7 @@ from typing import Final
 import typer
 
 from identity_client import AccessTokens, ClientOptions, IdentityClient, PermissionDeniedError, TokenSet
-from identity_service.cli.accounts import DEMO_ACCOUNTS, read_accounts
+from identity_service.cli.demo import DEMO_FILE, read_demo_secrets
 from identity_service.cli.output import Exit, fail, say, say_trimmed
 from identity_service.config.values import is_loopback
 from identity_shared.strict import decode_base64url, parse_object
@@ -46,9 +46,9 @@ class Caller:
                 yield tokens
         elif options.tls is not None and options.tls.certificate_file is not None:
             yield None
-        elif is_loopback(target) and (accounts := read_accounts()) is not None:
-            say(f"identity: as the administrator of {DEMO_ACCOUNTS}")
-            admin = _Secret(accounts["admin_id"], accounts["admin_secret"])
+        elif is_loopback(target) and (demo := read_demo_secrets()) is not None:
+            say(f"identity: as the administrator of {DEMO_FILE}")
+            admin = _Secret(demo["admin_id"], demo["admin_secret"])
             with self._tokens(admin, target, options, scopes) as tokens:
                 yield tokens
         else:

@@ -1,7 +1,7 @@
 """`identity serve --dev`, which `make run` calls: a complete service on one machine, for trials only.
 
 Its files are in `var/`, each with mode 0600: the master key, the embedded store, and the secrets of the
-demo accounts.
+demo client, the demo user and the administrator.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from identity_service import bootstrap
-from identity_service.cli.accounts import DEMO_ACCOUNTS, Accounts, read_accounts
+from identity_service.cli.demo import DEMO_FILE, DemoSecrets, read_demo_secrets
 from identity_service.cli.output import say
 from identity_service.cli.private_files import write_private
 from identity_service.composition import opening
@@ -50,10 +50,11 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
     return added
 
 
-def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
-    """Initialise an empty store with demo accounts; lower `durability` if this Redis cannot provide it.
+def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
+    """Initialise an empty store with a demo client and user.
 
-    Returns the settings to serve with, and the demo accounts, or None if those of the store are not known.
+    Lowers `durability` if this Redis cannot provide it. Returns the settings to serve with, and the demo
+    secrets, or None if those of the store are not known.
     """
     findings = opening.check_store(settings)
     if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
@@ -66,7 +67,7 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
         try:
             admin = store_admin.initialise()
         except AlreadyExistsError:
-            return settings, _known_accounts(settings)
+            return settings, _known_secrets(settings)
         _, secret = store_admin.administrator.clients.create(
             Client(
                 client_id=PrincipalId("demo"),
@@ -79,7 +80,7 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
         store_admin.administrator.users.create(
             NewUser(username="ana", password=Secret(password), audiences=(_AUDIENCE,), scopes=_SCOPES)
         )
-    accounts = {
+    demo = {
         "store": settings.masked()["store"],
         "admin_id": admin.client_id,
         "admin_secret": admin.client_secret.reveal(),
@@ -88,19 +89,19 @@ def prepare(settings: Settings) -> tuple[Settings, Accounts | None]:
         "username": "ana",
         "password": password,
     }
-    write_private(DEMO_ACCOUNTS, json.dumps(accounts, indent=2))
-    return settings, accounts
+    write_private(DEMO_FILE, json.dumps(demo, indent=2))
+    return settings, demo
 
 
-def print_calls(target: str, accounts: Accounts | None) -> None:
+def print_calls(target: str, demo: DemoSecrets | None) -> None:
     """Print, on standard error, example calls to paste into another terminal."""
-    if accounts is None:
-        say(f"The store was initialised before, and {DEMO_ACCOUNTS} holds no accounts of it.")
-        say("Make some, as an administrator: identity client create …, identity user create …")
+    if demo is None:
+        say(f"The store was initialised before, and {DEMO_FILE} holds no secrets of it.")
+        say("As an administrator, create some: identity client create …, identity user create …")
         return
     bin_ = Path(sys.executable).parent
     folder = os.path.relpath(bin_) if bin_.is_relative_to(Path.cwd()) else str(bin_)
-    password, secret = shlex.quote(accounts["password"]), shlex.quote(accounts["client_secret"])
+    password, secret = shlex.quote(demo["password"]), shlex.quote(demo["client_secret"])
     target_flag = "" if target == "127.0.0.1:50051" else f" --target {target}"
     say(
         f"""
@@ -108,11 +109,11 @@ Try it in another terminal:
 
   A service, by client secret:
     IDENTITY_CLIENT_SECRET={secret} \\
-      {folder}/identity token issue --client-id {accounts["client_id"]}{target_flag}
+      {folder}/identity token issue --client-id {demo["client_id"]}{target_flag}
 
   A person, by password, then verify what came back:
     TOKEN=$(IDENTITY_PASSWORD={password} \\
-      {folder}/identity token issue --username {accounts["username"]} --print access_token{target_flag})
+      {folder}/identity token issue --username {demo["username"]} --print access_token{target_flag})
     {folder}/identity token verify "$TOKEN" --audience {_AUDIENCE}{target_flag}
 
   The administrator, from this folder without a credential: clients, users, sessions, issuers, audit:
@@ -121,12 +122,12 @@ Try it in another terminal:
   The whole round with the generated client: issue, verify, refresh, revoke, refused:
     IDENTITY_PASSWORD={password} IDENTITY_CLIENT_SECRET={secret} \\
       {folder}/python examples/quickstart.py --target {target} \\
-      --username {accounts["username"]} --client-id {accounts["client_id"]} --audience {_AUDIENCE}
+      --username {demo["username"]} --client-id {demo["client_id"]} --audience {_AUDIENCE}
 
-The secrets of the demo accounts and of the administrator are in {DEMO_ACCOUNTS}. Ctrl-C stops the service."""
+The secrets of these and of the administrator are in {DEMO_FILE}. Ctrl-C stops the service."""
     )
 
 
-def _known_accounts(settings: Settings) -> Accounts | None:
-    accounts = read_accounts()
-    return accounts if accounts and accounts.get("store") == settings.masked()["store"] else None
+def _known_secrets(settings: Settings) -> DemoSecrets | None:
+    demo = read_demo_secrets()
+    return demo if demo and demo.get("store") == settings.masked()["store"] else None

@@ -54,7 +54,7 @@ def serve(
     dev_mode: Annotated[
         bool,
         typer.Option(
-            "--dev", help="Initialise an empty store with demo accounts in var/, and print example calls."
+            "--dev", help="Initialise an empty store with a demo client and user, and print example calls."
         ),
     ] = False,
 ) -> None:
@@ -67,9 +67,9 @@ def serve(
         settings = load(config, **flags).settings
         logs.configure(settings.log_level, settings.log_format)
         thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
-        accounts = None
+        demo = None
         if dev_mode:
-            settings, accounts = dev.prepare(settings)
+            settings, demo = dev.prepare(settings)
         check_store(settings)
 
         def announce(port: int) -> None:
@@ -77,8 +77,8 @@ def serve(
             tls = " with TLS" if settings.tls_certificate is not None else ""
             by = f" by {count} workers" if count else ""
             say(f"identity-service: serving on {host}:{port}{tls}{by}, store {settings.masked()['store']}")
-            if accounts is not None:
-                dev.print_calls(f"{host}:{port}", accounts)
+            if demo is not None:
+                dev.print_calls(f"{host}:{port}", demo)
                 if tls:
                     say("TLS is on: commands need --ca and the file of the authority; see docs/tls.md.")
 

@@ -192,8 +192,8 @@ def _administration(
 def _attempt_policies(settings: Settings) -> AttemptPolicies:
     lockout = settings.attempts_lockout
     return AttemptPolicies(
-        account=AttemptPolicy(free=10 * settings.attempts_per_account, lockout=lockout),
-        account_at_peer=AttemptPolicy(free=settings.attempts_per_account, lockout=lockout),
+        username=AttemptPolicy(free=10 * settings.attempts_per_username, lockout=lockout),
+        username_at_peer=AttemptPolicy(free=settings.attempts_per_username, lockout=lockout),
         client=AttemptPolicy(free=20, lockout=lockout),
         peer=AttemptPolicy(free=settings.attempts_per_peer, lockout=lockout, forgive=False),
     )

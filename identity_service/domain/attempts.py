@@ -21,7 +21,7 @@ MAX_COUNTERS: Final = 65_536
 deleted.
 
 Each counter stands for a wrong credential within the last window, so to displace a counter an attacker has to
-have that many credentials checked, which helps little against any one account.
+have that many credentials checked, which helps little against any one username.
 """
 _LONGEST_EXPONENT: Final = 20
 
@@ -53,13 +53,13 @@ class AttemptPolicy:
 class AttemptPolicies:
     """The policy for each kind of key."""
 
-    account: AttemptPolicy = AttemptPolicy(free=50)
-    """Failures of one account from all addresses: higher, so that an attacker does not soon lock out its
+    username: AttemptPolicy = AttemptPolicy(free=50)
+    """Failures of one username from all addresses: higher, so that an attacker does not soon lock out its
     owner."""
-    account_at_peer: AttemptPolicy = AttemptPolicy(free=5)
+    username_at_peer: AttemptPolicy = AttemptPolicy(free=5)
     client: AttemptPolicy = AttemptPolicy(free=20)
     peer: AttemptPolicy = AttemptPolicy(free=100, forgive=False)
-    """Failures from one address, for any account. `free` 0 = addresses are not counted, for a service behind
+    """Failures from one address, for any username. `free` 0 = addresses are not counted, for a service behind
     a proxy that hides them."""
 
 

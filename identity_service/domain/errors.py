@@ -1,7 +1,7 @@
 """The errors of the service, as one tree of classes. Each has a reason; none knows a transport code.
 
 Messages are for the caller: they say what to do, hold no token, secret or password, and do not tell whether
-an account exists. `grpc_api/errors.py` maps each class to a status; a test checks that no class is missing.
+a principal exists. `grpc_api/errors.py` maps each class to a status; a test checks that no class is missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,11 +85,11 @@ class CredentialRefusedError(UnauthenticatedError):
     reason = "CREDENTIAL_REFUSED"
     message: ClassVar[str] = "the credential was refused"
 
-    def __init__(self, why: str = "", account: str = "", details: Mapping[str, str] | None = None) -> None:
+    def __init__(self, why: str = "", principal: str = "", details: Mapping[str, str] | None = None) -> None:
         super().__init__(self.message)
         self.why = why
         """Why the credential was refused, without any part of it; goes into the audit event only."""
-        self.account = account
+        self.principal = principal
         """The client or user, if one is known; goes into the audit event only."""
         self.details = {name: shown(text) for name, text in (details or {}).items()}
         """Names from the credential or a rule, escaped and truncated (see `shown`); go into the audit event

@@ -225,7 +225,7 @@ class TokenCodec(Protocol):
 
 
 class LogListener(Protocol):
-    """A subscriber to the entries that a replica applies, in the order of the log.
+    """A listener to the entries that a replica applies, in the order of the log.
 
     Its methods return at once.
     """

@@ -74,7 +74,7 @@ class Replica:
         self._config = config
         self._max_staleness = config.max_staleness.total_seconds()
         self._revocations = Revocations()
-        self._subscribers: list[Callable[[RecordChanged | None], None]] = []
+        self._callbacks: list[Callable[[RecordChanged | None], None]] = []
         self._listeners: list[LogListener] = []
         self._reader = LogReader(log, event_log, begin=self._begin, fold=self._fold)
         self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
@@ -130,7 +130,7 @@ class Replica:
 
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
         """Call `on_change` for each changed record before the revision passes it; None = any may have."""
-        self._subscribers.append(on_change)
+        self._callbacks.append(on_change)
 
     def follow(self, listener: LogListener) -> None:
         """Notify this listener of everything that is folded from now on."""
@@ -390,7 +390,7 @@ class Replica:
             listener.on_log_replaced(self._revision)
 
     def _fold(self, page: LogPage, cursor: Cursor) -> None:
-        """Fold one page: apply its changes, notify subscribers, move the revision, notify listeners."""
+        """Fold one page: apply its changes, call the callbacks, move the revision, notify listeners."""
         with self._folding:
             for entry in page.entries:
                 self._revocations.apply(entry.change, entry.link)
@@ -423,9 +423,9 @@ class Replica:
         return not missing
 
     def _notify(self, change: RecordChanged | None) -> None:
-        """Call every subscriber."""
-        for subscriber in self._subscribers:
-            subscriber(change)
+        """Call every callback of `subscribe`."""
+        for callback in self._callbacks:
+            callback(change)
 
     def _confirm(self) -> None:
         """Move the confirmed time to the latest heartbeat whose head, by its link, has been folded."""

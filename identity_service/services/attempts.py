@@ -1,9 +1,9 @@
 """Protection against brute force: limits how often a caller may try a wrong credential.
 
-Failures are counted per account, per account and address, per client and address, and per address. The first
-few are free. After those, one attempt at a time is allowed, and each failure doubles the pause before the
-next one, up to a lockout that expires by itself. A success clears the earlier failures of the account.
-Unknown accounts are counted like known ones, so that the answer does not tell which exist.
+Failures are counted per username, per username and address, per client and address, and per address. The
+first few are free. After those, one attempt at a time is allowed, and each failure doubles the pause before
+the next one, up to a lockout that expires by itself. A success clears the earlier failures of the username.
+Unknown usernames are counted like known ones, so that the answer does not tell which exist.
 
 An attempt claims one of the free failures before the credential is checked, so that concurrent attempts
 cannot exceed the number of free failures. If attempts in progress hold all claims, a further attempt waits:
@@ -51,7 +51,7 @@ class WaitPolicy:
     patience: timedelta = timedelta(seconds=30)
     """An attempt that has waited for this long is refused (SERVER_BUSY).
 
-    20 concurrent sign-ins of one account took 8 s with argon2 at its defaults on two busy cores.
+    20 concurrent sign-ins of one user took 8 s with argon2 at its defaults on two busy cores.
     """
     poll: timedelta = timedelta(milliseconds=50)
     """How often a waiting attempt tries again. Only claims returned in this process wake it earlier."""
@@ -96,14 +96,14 @@ class AttemptGuard:
         refused. Leaving it with CredentialRefusedError counts a failure.
 
         Args:
-            username: normalised; the account need not exist.
+            username: normalised; the user need not exist.
             peer: host:port of the caller, or empty.
         """
-        account, address, policies = _hashed(username), self._address_of(peer), self._policies
+        hashed, address, policies = _hashed(username), self._address_of(peer), self._policies
         limits = (
             *self._of_peer(address),
-            Limit(f"account/{account}/{address}", policies.account_at_peer),
-            Limit(f"account/{account}", policies.account),
+            Limit(f"username/{hashed}/{address}", policies.username_at_peer),
+            Limit(f"username/{hashed}", policies.username),
         )
         return _Attempt(self._queue, self._shared, limits)
 
@@ -239,7 +239,7 @@ class _ClaimQueue:
 
 
 def _busy() -> ServerBusyError:
-    return ServerBusyError("too many attempts with this account or from this address at once; try again")
+    return ServerBusyError("too many attempts with this username or from this address at once; try again")
 
 
 def _hashed(name: str) -> str:

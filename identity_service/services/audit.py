@@ -209,7 +209,7 @@ def record_refusal(
             type_,
             origin,
             outcome=AuditOutcome.REFUSED,
-            target=refused.account if refused is not None else target,
+            target=refused.principal if refused is not None else target,
             reason=error.reason,
             why=refused.why or None if refused is not None else str(error),
             **(refused.details if refused is not None else {}),

@@ -1,7 +1,7 @@
 """Authentication: checks a credential and returns the client or user that it proves. Issues no token.
 
-Every refusal is the same CredentialRefusedError, and an unknown account takes as long to refuse as a known
-one, so that callers cannot find out which accounts exist.
+Every refusal is the same CredentialRefusedError, and an unknown principal takes as long to refuse as a known
+one, so that callers cannot find out which principals exist.
 """
 
 from collections.abc import Mapping
@@ -147,7 +147,7 @@ class Authenticator:
             raise CredentialRefusedError("there is no client of this id")
         if not right or client.disabled:
             why = "the client is disabled" if right else "the secret does not match"
-            raise CredentialRefusedError(why, account=client.client_id)
+            raise CredentialRefusedError(why, principal=client.client_id)
         return AuthenticatedClient(client=client, subject=client.client_id, generations=generations)
 
     def user(self, credential: Password, origin: Origin = NOWHERE) -> AuthenticatedUser:
@@ -167,13 +167,13 @@ class Authenticator:
             raise CredentialRefusedError("there is no user of this name")
         if not right or user.disabled:
             why = "the user is disabled" if right else "the password does not match"
-            raise CredentialRefusedError(why, account=user.user_id)
+            raise CredentialRefusedError(why, principal=user.user_id)
         if (
             client is None
             or client.disabled
             or not self._is_proven(client, credential.client_secret, origin.certificate)
         ):
-            raise CredentialRefusedError("the client of the sign-in is not proven", account=user.user_id)
+            raise CredentialRefusedError("the client of the sign-in is not proven", principal=user.user_id)
         require_grant(client, Grant.PASSWORD)
         self._rehash(user, credential.password, origin)
         return AuthenticatedUser(user=user, client=client, generations=generations, auth_time=sign_in.time)

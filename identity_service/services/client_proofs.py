@@ -79,7 +79,7 @@ class ClientProofs:
         unverified = self._reader.read(jwt)
         named = unverified.assertion.issuer
         proven = self._find(PrincipalId(named)) if is_principal_id(named) else None
-        with _naming_account(proven):
+        with _naming_principal(proven):
             key = self._key_of(proven, unverified.key_id)
             if proven is None or key is None:
                 self._reader.spend(unverified)  # so that the duration does not tell which clients exist
@@ -104,7 +104,7 @@ class ClientProofs:
         proven = self._find(named.client_id) if named is not None else None
         if proven is None:
             raise CredentialRefusedError("the certificate is that of no client, or of several")
-        with _naming_account(proven):
+        with _naming_principal(proven):
             _require_enabled(proven)
         return proven
 
@@ -149,7 +149,7 @@ class ClientProofs:
                 "the client that the issuer's rule names does not exist",
                 details={"client_id": rule.client_id},
             )
-        with _naming_account(proven):
+        with _naming_principal(proven):
             _require_enabled(proven)
             if token_id is not None:
                 self._consume(f"federated:{_digest(issuer.issuer)}", token_id, assertion)
@@ -189,13 +189,13 @@ def _require_enabled(proven: AuthenticatedClient) -> None:
 
 
 @contextmanager
-def _naming_account(proven: AuthenticatedClient | None) -> Iterator[None]:
+def _naming_principal(proven: AuthenticatedClient | None) -> Iterator[None]:
     """Add the client's id to a CredentialRefusedError, for the audit trail."""
     try:
         yield
     except CredentialRefusedError as error:
         if proven is not None:
-            error.account = proven.client.client_id
+            error.principal = proven.client.client_id
         raise
 
 

@@ -106,7 +106,7 @@ class Metrics:
         )
         self.gauge(
             "identity_attempts_waiting",
-            "Sign-ins that wait for others of the same account or address.",
+            "Sign-ins that wait for others of the same username or address.",
             lambda: guard.waiting,
         )
         self.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))

@@ -1,8 +1,7 @@
 """An abuser as a process of its own: `python -m tests.abuse NAME TARGET --source 127.0.0.2`.
 
-It prints a line once the abuse is held, or ends if that takes too long; it
-goes on until its standard input ends, and prints what came of it.
-Both lines are JSON objects: how often what happened.
+It prints a line once the abuse is held, or ends if that takes too long; it goes on until its standard input
+ends, and prints a second line. Both lines are JSON objects: the number of each event.
 """
 
 import argparse
@@ -27,15 +26,15 @@ def main() -> None:
     usual, make = ABUSES[arguments.name]
     crowd = Crowd(arguments.target, arguments.source)
     abuse = make(crowd, arguments.count or usual)
-    begun, told = time.monotonic(), False
-    while not _is_over(begun + (arguments.seconds if told else PATIENCE)):
+    begun, reported = time.monotonic(), False
+    while not _is_over(begun + (arguments.seconds if reported else PATIENCE)):
         wait = abuse.step(time.monotonic())
         crowd.turn(wait)
-        if not told and abuse.is_held:
-            told = True
+        if not reported and abuse.is_held:
+            reported = True
             _tell(crowd)
     crowd.close()
-    if not told:
+    if not reported:
         sys.exit(f"{arguments.name} was not held in {PATIENCE} s: {dict(crowd.outcomes)}")
     _tell(crowd)
 

@@ -1,6 +1,7 @@
-"""What strangers do to a server, by name. Every abuse needs an address and no credential.
+"""The attacks of strangers on a server, by name. Every abuse needs an address and no credential.
 
-An abuse goes on until it is stopped: what the server ends is opened anew, once a second.
+An abuse goes on until it is stopped: streams and connections that the server ends are opened anew, once a
+second.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ class Abuse(Protocol):
     """One abuse at work; used by one thread."""
 
     def step(self, now: float) -> float:
-        """Do what is due at this time; returns how many seconds the next step may wait."""
+        """Do the steps that are due at this time; return how many seconds the next step may wait."""
 
     @property
     def is_held(self) -> bool:

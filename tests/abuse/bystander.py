@@ -33,7 +33,7 @@ class Bystander:
     """Knows a client and a session of the service, and calls each method that matters."""
 
     def __init__(self, target: str, client: token_pb2.Credential, user: token_pb2.Credential) -> None:
-        """Sign in, while nobody abuses the service."""
+        """Sign in, before the abuse begins."""
         self.target = target
         self._client = client
         with self._connected() as stubs:
@@ -44,9 +44,9 @@ class Bystander:
         self.failures()  # every pool of threads has begun
 
     def failures(self) -> dict[str, grpc.StatusCode]:
-        """Call every method again and again; those that failed in the first round in which any did.
+        """Call every method again and again; return the methods that failed in the first round with failures.
 
-        A server may have read what an abuse sent, and not yet handed all of it to its threads.
+        A server may have read the frames of an abuse, and not yet handed all of them to its threads.
         """
         for _ in range(_ROUNDS):
             if failed := self.failures_at_once():

@@ -1,6 +1,6 @@
-"""One HTTP/2 connection of an abuser: it opens streams, counts what comes back, and never waits.
+"""One HTTP/2 connection of an abuser: it opens streams, counts the answers, and never waits.
 
-It obeys flow control and answers PING and SETTINGS, so that no server ends it for breaking the protocol;
+It follows flow control and answers PING and SETTINGS, so that no server ends it for breaking the protocol;
 everything else is up to the abuse.
 """
 
@@ -54,7 +54,7 @@ class Connection:
         Args:
             target: host:port of the server.
             source: the address to connect from.
-            window: of each stream, for what the server sends; 0 = it may send no byte of an answer.
+            window: of each stream, for the data of the server; 0 = it may send no byte of an answer.
             outcomes: counts how streams and connections end.
         """
         self.socket = connect(target, source)
@@ -62,7 +62,7 @@ class Connection:
         self.streams: dict[int, Stream] = {}
         """Those that are open."""
         self.most_streams = frames.LARGEST_WINDOW
-        """What the server allows at once; it is known once `greeted`."""
+        """The number of streams that the server allows at once; it is known once `greeted`."""
         self.greeted = False
         """Whether the server's SETTINGS came."""
         self.unacknowledged = 1
@@ -154,7 +154,7 @@ class Connection:
         self._out += data
 
     def give_up(self, outcome: str) -> None:
-        """Take the connection for closed; whoever watches the socket closes it."""
+        """Take the connection for closed; the thread that watches the socket closes it."""
         if self.closed:
             return
         self._outcomes[outcome] += 1
@@ -163,7 +163,7 @@ class Connection:
         self.closed = True
 
     def write(self) -> None:
-        """Hand to the socket what it takes."""
+        """Write as much as the socket takes."""
         for number, stream in tuple(self._unsent.items()):
             self._send_body(number, stream)
         try:

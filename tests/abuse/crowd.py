@@ -9,7 +9,7 @@ from tests.abuse import frames
 from tests.abuse.connection import Connection, connect
 
 _MOST: Final = 20_000
-"""Connections, whatever an abuse wants."""
+"""Connections of an abuse."""
 
 
 class Crowd:
@@ -60,7 +60,7 @@ class Crowd:
         return True
 
     def turn(self, seconds: float) -> None:
-        """Wait at most so long for something to come, then read and write what there is."""
+        """Wait at most so long for data, then read and write."""
         for key, events in self._selector.select(seconds):
             connection = key.data
             if connection is None:

@@ -52,11 +52,11 @@ class _Flood:
 
     @property
     def is_held(self) -> bool:
-        """Whether what a second brings was sent: the server has read it, or it waits in its socket."""
+        """Whether the load of one second was sent: the server has read it, or it waits in its socket."""
         return self._done >= self._enough
 
     def step(self, now: float) -> float:
-        """Send what is due."""
+        """Send the frames that are due."""
         if len(self._crowd.connections) < self._connections and now >= self._again:
             self._again = now + _RECONNECT
             for _ in range(self._connections - len(self._crowd.connections)):
@@ -116,7 +116,7 @@ class Calls(_Flood):
 
     @property
     def is_held(self) -> bool:
-        """Whether enough calls were answered, whatever the answer."""
+        """Whether enough calls were answered, with any status."""
         return _answers(self._crowd) >= self._enough
 
     def send(self, connection: Connection, count: int) -> int:
@@ -140,11 +140,11 @@ class Bursts:
 
     @property
     def is_held(self) -> bool:
-        """Whether so many calls were answered, whatever the answer."""
+        """Whether so many calls were answered, with any status."""
         return _answers(self._crowd) >= self._count
 
     def step(self, now: float) -> float:
-        """Begin the calls when they are due, as many as the server lets be open."""
+        """Begin the calls when they are due, at most as many as the server allows at once."""
         if not self._crowd.connections and now >= self._due:
             self._crowd.connect()
             self._due = now + _RECONNECT
@@ -211,12 +211,12 @@ class Reconnects:
 
     @property
     def is_held(self) -> bool:
-        """Whether as many as a second brings were made, or refused."""
+        """Whether the connections of one second were made or refused."""
         outcomes = self._crowd.outcomes
         return outcomes["connections"] + outcomes["connections refused"] >= self._enough
 
     def step(self, now: float) -> float:
-        """Make what is due, and leave where the server has greeted."""
+        """Make the connections that are due, and close those that the server has greeted."""
         for connection in self._crowd.connections:
             if connection.greeted:
                 connection.give_up("connections that the abuser closed")

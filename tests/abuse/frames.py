@@ -35,7 +35,7 @@ def settings(values: Mapping[int, int]) -> bytes:
 
 
 def settings_in(payload: bytes) -> dict[int, int]:
-    """Return what the payload of a SETTINGS frame sets."""
+    """Return the settings in the payload of a SETTINGS frame."""
     return dict(_SETTING.iter_unpack(payload))
 
 

@@ -10,7 +10,7 @@ from tests.abuse.connection import Connection
 from tests.abuse.crowd import Crowd
 
 AGAIN: Final = 1.0
-"""Seconds after which what the server has ended is opened anew."""
+"""Seconds after which streams and connections that the server has ended are opened anew."""
 _SOON: Final = 0.02
 _CONNECTS: Final = 200
 """Connections that one step opens at most, so that those that are there are served meanwhile."""
@@ -41,7 +41,7 @@ class Streams:
     """Keeps so many streams open; the server decides whether they go on."""
 
     def __init__(self, crowd: Crowd, order: Order, *, again: bool = True) -> None:
-        """`again` = whether what the server ends is opened anew."""
+        """`again` = whether streams that the server ends are opened anew."""
         self._crowd = crowd
         self._order = order
         self._again = again
@@ -61,7 +61,7 @@ class Streams:
         return not self._order.answered or answered >= self._order.count
 
     def step(self, now: float) -> float:
-        """Open what is missing of the first time at once, and later once a second."""
+        """Open the missing streams of the first time at once, and later ones once a second."""
         if self._left:
             self._left -= self._open(self._left)
             self._due = now + AGAIN

@@ -1,4 +1,4 @@
-"""A service on an engine of the test's choice, and what a test sees of it from outside."""
+"""A service on an engine of the test's choice, and its state as seen from outside."""
 
 import os
 import shutil

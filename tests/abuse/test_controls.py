@@ -17,7 +17,7 @@ from tests.patience import until
 SHORT = 2.0
 """Seconds. A call that is held up is never answered, so a busy machine makes no difference."""
 _HELD_UP = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-"""grpcio's core cancels what comes while a thousand calls wait for a thread."""
+"""grpcio's core cancels calls that come while a thousand calls wait for a thread."""
 METHODS = {"Verify", "Issue", "Refresh", "Revoke", "GetKeys", "Check"}
 
 
@@ -56,7 +56,7 @@ def test_every_call_of_another_client_is_held_up_until_the_abuse_ends(
 
 @pytest.mark.parametrize("abuse", ["resets"])
 def test_calls_of_another_client_are_cancelled(bystander: PlainBystander, abuse: str) -> None:
-    """Not all of them: grpcio's core cancels what comes while a thousand calls wait to be begun."""
+    """Not all of them: grpcio's core cancels calls that come while a thousand calls wait to be begun."""
     assert bystander.failures() == {}
 
     with abusing(abuse, bystander.target):
@@ -67,7 +67,7 @@ def test_calls_of_another_client_are_cancelled(bystander: PlainBystander, abuse:
 def test_unfinished_bodies_take_memory_until_the_abuse_ends(
     plain_server: "subprocess.Popen[str]", bystander: PlainBystander
 ) -> None:
-    """24 bodies of 16 MiB, less what the sockets still hold."""
+    """24 bodies of 16 MiB, less the bytes that are still in the sockets."""
     assert bystander.failures() == {}
     before = resident_bytes(plain_server.pid)
 

@@ -1,4 +1,4 @@
-"""What strangers did to the service once: while one does it, every other client is answered.
+"""Attacks of strangers that once had an effect: during one of them, every other client is answered.
 
 Each abuse comes from an address of its own, without a credential, and is held while another client calls.
 """
@@ -21,7 +21,7 @@ def assert_others_are_answered(site: Site, abuse: str, count: int = 0) -> None:
 
 
 @pytest.mark.parametrize("count", [32, 1_000])
-def test_open_reflection_streams_hold_up_nobody(start_site: StartSite, count: int) -> None:
+def test_open_reflection_streams_delay_no_other_client(start_site: StartSite, count: int) -> None:
     site = start_site(reflection="true")
 
     assert_others_are_answered(site, "reflection", count)
@@ -30,7 +30,7 @@ def test_open_reflection_streams_hold_up_nobody(start_site: StartSite, count: in
 
 
 @pytest.mark.parametrize("count", [1, 4, 200])
-def test_watches_of_health_that_are_not_read_hold_up_nobody(start_site: StartSite, count: int) -> None:
+def test_watches_of_health_that_are_not_read_delay_no_other_client(start_site: StartSite, count: int) -> None:
     site = start_site()
 
     assert_others_are_answered(site, "health-watch", count)
@@ -46,7 +46,7 @@ def test_sigterm_ends_the_service_while_watches_of_health_are_not_read(start_sit
 
 
 @pytest.mark.parametrize("abuse", ["headers-verify", "headers-issue", "headers"])
-def test_calls_without_a_message_hold_up_nobody(start_site: StartSite, abuse: str) -> None:
+def test_calls_without_a_message_delay_no_other_client(start_site: StartSite, abuse: str) -> None:
     site = start_site()
 
     assert_others_are_answered(site, abuse)
@@ -61,7 +61,7 @@ def test_sigterm_ends_the_service_while_calls_wait_for_their_message(start_site:
         site.terminate()
 
 
-def test_unfinished_bodies_hold_up_nobody(start_site: StartSite) -> None:
+def test_unfinished_bodies_delay_no_other_client(start_site: StartSite) -> None:
     site = start_site()
 
     assert_others_are_answered(site, "bodies")
@@ -92,7 +92,7 @@ def test_the_memory_of_unfinished_bodies_is_returned_once_their_client_has_left(
     until(lambda: site.resident_bytes < before + 64 * MB)
 
 
-def test_streams_that_are_reset_at_once_hold_up_nobody(start_site: StartSite) -> None:
+def test_streams_that_are_reset_at_once_delay_no_other_client(start_site: StartSite) -> None:
     site = start_site()
 
     assert_others_are_answered(site, "resets")
@@ -100,7 +100,7 @@ def test_streams_that_are_reset_at_once_hold_up_nobody(start_site: StartSite) ->
     site.terminate()
 
 
-def test_watches_that_are_not_read_hold_up_nobody(start_site: StartSite) -> None:
+def test_watches_that_are_not_read_delay_no_other_client(start_site: StartSite) -> None:
     site = start_site()
 
     assert_others_are_answered(site, "watch")

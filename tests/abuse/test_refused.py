@@ -8,7 +8,7 @@ KEPT = "1000"
 """The fewest events that the store may be set to keep."""
 
 
-def test_refused_calls_hold_up_nobody(start_site: StartSite) -> None:
+def test_refused_calls_delay_no_other_client(start_site: StartSite) -> None:
     site = start_site()
 
     with abusing("refused", site.target):

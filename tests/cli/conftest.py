@@ -43,7 +43,7 @@ class Served:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """A service in this process would log between what a command prints."""
+    """A service in this process would log between the lines that a command prints."""
     logs.configure("error", "json")
     yield
     structlog.reset_defaults()
@@ -80,7 +80,7 @@ def run_json(run: Run) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One process for the tests of a file, which tell their records apart by name."""
+    """One process for the tests of a file, which distinguish their records by name."""
     folder = tmp_path_factory.mktemp("served")
     installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db")
     admin = installation.json("init")

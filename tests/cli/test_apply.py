@@ -1,14 +1,13 @@
 """`identity apply`, and the same file kept by the service itself."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run, RunJson, Served
 from tests.e2e.process import Installation
+from tests.patience import until
 
 FILE = """
 clients:
@@ -68,7 +67,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(admin: Run, admin_js
     assert fields[0]["fields"]["scopes"] == {"before": ["write"], "after": ["read"]}
 
 
-def test_pruning_asks_and_spares_who_asks(admin: Run, admin_json: RunJson) -> None:
+def test_pruning_asks_for_confirmation_and_spares_its_caller(admin: Run, admin_json: RunJson) -> None:
     secret = admin_json("client", "create", "pruner", "-a", "identity-service", "-s", "identity.admin")
     admin("client", "create", "leftover")
     user = admin_json("user", "create", "stays", "--no-password")
@@ -100,9 +99,7 @@ def test_a_file_that_is_wrong_changes_nothing_and_names_all_of_it(admin: Run) ->
     assert "none.yaml" in admin("apply", "-f", "none.yaml", code=2).stderr
 
 
-def test_what_the_service_refuses_is_named_and_secrets_are_shown_all_the_same(
-    admin: Run, admin_json: RunJson
-) -> None:
+def test_refused_records_are_named_and_new_secrets_are_still_printed(admin: Run, admin_json: RunJson) -> None:
     admin("client", "create", "holder", "--certificate", "dns:held.example")
     write("clients: {a1: {certificates: ['dns:held.example']}, b1: {secret: true}}")
 
@@ -112,7 +109,9 @@ def test_what_the_service_refuses_is_named_and_secrets_are_shown_all_the_same(
     assert done["secrets"]["b1"].startswith("idcs_")
 
 
-def test_who_may_not_administer_may_not_apply(run: Run, admin_json: RunJson, served: Served) -> None:
+def test_a_caller_without_the_admin_scope_may_not_apply(
+    run: Run, admin_json: RunJson, served: Served
+) -> None:
     made = admin_json("client", "create", "weak", "-a", "identity-service", "-s", "identity.verify")
     write(FILE.format(name="three"))
 
@@ -136,14 +135,7 @@ def installation(tmp_path: Path) -> Installation:
     return installation
 
 
-def until(condition: Callable[[], bool], patience: float = 20) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.1)
-
-
-def test_the_service_keeps_the_records_as_its_file_says(installation: Installation) -> None:
+def test_the_service_keeps_the_records_as_declared_in_its_file(installation: Installation) -> None:
     file = installation.folder / "principals.yaml"
     with installation.serve() as one, installation.serve() as two:
         assert "first" in {row["client_id"] for row in one.json("client", "list")}

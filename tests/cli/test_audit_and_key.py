@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.domain.audit import AuditType
 from tests.cli.conftest import Run, RunJson, Served
-from tests.cli.test_watch import watching
+from tests.cli.watching import watching
 
 
 def test_events_are_listed_newest_first_and_filtered(admin: Run, admin_json: RunJson) -> None:
@@ -24,7 +24,7 @@ def test_events_are_listed_newest_first_and_filtered(admin: Run, admin_json: Run
     assert "client_created" in admin("audit", "list").stdout
 
 
-def test_a_list_that_finds_no_events_of_traffic_says_where_they_are(admin: Run, admin_json: RunJson) -> None:
+def test_a_list_without_events_of_traffic_says_where_they_are(admin: Run, admin_json: RunJson) -> None:
     said = admin("audit", "list", "--type", "token_issued", "--until", "2020-01-01")
 
     assert said.stderr.startswith("token_issued: ")
@@ -33,7 +33,7 @@ def test_a_list_that_finds_no_events_of_traffic_says_where_they_are(admin: Run, 
     assert admin_json("audit", "list", "--type", "call_refused") == []
 
 
-def test_a_list_that_finds_something_says_nothing_beside_it(admin: Run) -> None:
+def test_a_list_with_events_prints_nothing_else(admin: Run) -> None:
     admin("client", "create", "listed")
 
     said = admin("audit", "list", "--type", "token_issued", "--type", "client_created")
@@ -52,7 +52,7 @@ def test_a_type_that_does_not_exist_is_called_wrongly_and_those_that_do_are_list
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-13-01"])
-def test_a_time_that_is_none_is_called_wrongly(admin: Run, time: str) -> None:
+def test_a_malformed_time_is_a_usage_error(admin: Run, time: str) -> None:
     assert "--since" in admin("audit", "list", "--since", time, code=2).stderr
 
 

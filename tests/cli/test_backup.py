@@ -1,4 +1,4 @@
-"""`identity backup`, `restore` and `migrate` as commands: what they print, ask, refuse and leave behind."""
+"""`identity backup`, `restore` and `migrate` as commands: their output, questions, refusals and effects."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def sqlite(folder: Path, name: str) -> str:
     return f"sqlite:///{folder}/{name}.db"
 
 
-def test_a_backup_says_what_it_holds(run_json: RunJson, tmp_path: Path) -> None:
+def test_a_backup_prints_the_number_of_its_items(run_json: RunJson, tmp_path: Path) -> None:
     made = run_json("backup", "it.backup")
 
     assert (made["clients"], made["keys"], made["users"]) == (2, 6, 0)
@@ -129,7 +129,9 @@ def test_a_restore_over_a_store_wants_replace_and_a_yes(run: Run, tmp_path: Path
     assert "rotate them" in done
 
 
-def test_what_is_possible_again_is_printed_by_name(run: Run, run_json: RunJson, tmp_path: Path) -> None:
+def test_principals_that_may_do_more_again_are_printed_by_name(
+    run: Run, run_json: RunJson, tmp_path: Path
+) -> None:
     installation = Installation(tmp_path, sqlite(tmp_path, "identity"))
     (tmp_path / "identity.db").rename(tmp_path / "unused.db")
     installation.init()
@@ -146,7 +148,7 @@ def test_what_is_possible_again_is_printed_by_name(run: Run, run_json: RunJson, 
     assert again["enabled"] == {"names": [], "count": 0}, "by now they are"
 
 
-def test_another_master_key_is_said_to_be_the_reason(run: Run, tmp_path: Path) -> None:
+def test_another_master_key_is_named_as_the_reason(run: Run, tmp_path: Path) -> None:
     run("backup", "it.backup")
     store = sqlite(tmp_path, "elsewhere")
     refused = run("restore", "it.backup", "--store", store, code=1, IDENTITY_MASTER_KEY=OTHER_KEY)
@@ -171,7 +173,7 @@ def test_a_spoiled_backup_touches_nothing(run: Run, tmp_path: Path, spoil: Calla
     assert (tmp_path / "identity.db").read_bytes() == before
 
 
-def test_a_store_is_migrated_and_says_so_from_then_on(run: Run, run_json: RunJson, tmp_path: Path) -> None:
+def test_a_migrated_store_names_its_target_from_then_on(run: Run, run_json: RunJson, tmp_path: Path) -> None:
     from_, to = sqlite(tmp_path, "identity"), sqlite(tmp_path, "new")
     moved = run_json("migrate", from_, to)
 
@@ -284,7 +286,7 @@ def test_a_migration_that_is_stopped_lifts_the_fence(
 
 FIRST_ITEM = "copy_tally.Tally.add"
 WHILE_WRITING = "restore._restored_event"
-"""What comes last, before the head."""
+"""The last item, before the head."""
 _STOPPED = """
 import os, sys
 from identity_service.services import copy_tally, restore

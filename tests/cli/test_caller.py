@@ -1,4 +1,4 @@
-"""Who calls, and how: credentials from the environment, files and questions, never from the command line."""
+"""The credential of the caller: from the environment, files and questions, never from the command line."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ WORDS = ("client", "show", "admin")
 
 @pytest.fixture
 def call(run: Run, served: Served) -> Callable[..., Any]:
-    """Runs a command on the service, as nobody in particular."""
+    """Run a command on the service, without a credential."""
 
     def call(*words: str, **options: Any) -> Any:
         return run(*words, **({"IDENTITY_TARGET": served.target} | options))
@@ -26,7 +26,7 @@ def call(run: Run, served: Served) -> Callable[..., Any]:
     return call
 
 
-def test_nobody_is_told_how_to_be_somebody(call: Run) -> None:
+def test_without_a_credential_the_error_names_the_variables_to_set(call: Run) -> None:
     result = call(*WORDS, code=2)
 
     assert "IDENTITY_CLIENT_SECRET" in result.stderr
@@ -48,7 +48,7 @@ def test_a_client_by_secret_from_environment_file_or_answer(
     assert "IDENTITY_CLIENT_SECRET_FILE: cannot read none" in missing.stderr
 
 
-def test_a_token_and_what_the_command_line_says_outweighs_it(call: Run, served: Served) -> None:
+def test_a_token_is_used_unless_the_command_line_names_a_credential(call: Run, served: Served) -> None:
     with served.running.client() as client:
         tokens = client.issue_with_secret("admin", served.client_secret, scopes=["identity.admin"])
 
@@ -70,10 +70,12 @@ def test_a_person_by_password(call: Run, admin: Run) -> None:
     assert json.loads(refused.stdout)["reason"] == "CALLER_SCOPE_MISSING"
 
 
-def test_the_demo_administrator_where_nobody_else_is_named(call: Run, served: Served, tmp_path: Path) -> None:
+def test_the_demo_administrator_is_used_if_no_credential_is_given(
+    call: Run, served: Served, tmp_path: Path
+) -> None:
     (tmp_path / "var").mkdir()
-    accounts = {"admin_id": "admin", "admin_secret": served.client_secret}
-    (tmp_path / "var" / "demo.json").write_text(json.dumps(accounts))
+    demo = {"admin_id": "admin", "admin_secret": served.client_secret}
+    (tmp_path / "var" / "demo.json").write_text(json.dumps(demo))
 
     assert "as the administrator of var/demo.json" in call(*WORDS).stderr
     elsewhere = call(*WORDS, "--target", "identity.example:50051", code=2)
@@ -82,7 +84,7 @@ def test_the_demo_administrator_where_nobody_else_is_named(call: Run, served: Se
     assert "demo.json" not in named.stderr
 
 
-def test_nobody_listening_is_unavailable(call: Run) -> None:
+def test_a_refused_connection_is_unavailable(call: Run) -> None:
     with refusing_address() as target:
         result = call(*WORDS, "--target", target, "--client-id", "x", code=4, IDENTITY_CLIENT_SECRET="x")
 
@@ -138,7 +140,7 @@ def test_the_variables_of_commands_are_no_settings(run: Run) -> None:
     run("config", "check", **{f"IDENTITY_{name}": "1" for name in names})
 
 
-def test_line_breaks_around_secrets_of_the_environment_are_left_out_and_said_once(
+def test_line_breaks_around_secrets_of_the_environment_are_removed_and_reported_once(
     run: Run, admin: Run, served: Served
 ) -> None:
     say_trimmed.cache_clear()

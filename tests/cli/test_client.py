@@ -8,14 +8,7 @@ from joserfc.jwk import ECKey
 
 from identity_client import DecryptionKey
 from tests.cli.conftest import Run, RunJson, Served
-
-JWK = {
-    "kty": "OKP",
-    "crv": "Ed25519",
-    "kid": "k1",
-    "alg": "EdDSA",
-    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-}
+from tests.cli.samples import JWK
 
 
 def test_a_client_is_created_shown_listed_disabled_and_deleted(admin: Run, admin_json: RunJson) -> None:
@@ -100,7 +93,7 @@ def test_tokens_for_a_client_are_encrypted_to_the_key_in_a_file(
     assert taken["encryption_key"] is None
 
 
-def test_an_update_changes_what_is_given_and_nothing_else(admin: Run, admin_json: RunJson) -> None:
+def test_an_update_changes_only_the_given_fields(admin: Run, admin_json: RunJson) -> None:
     admin(
         "client", "create", "changed", "-a", "api", "-s", "read", "--max-lifetime", "60", "--require-binding"
     )

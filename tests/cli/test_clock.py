@@ -11,7 +11,7 @@ from identity_service.domain.log import Marks
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run
 from tests.e2e.process import Installation, Running
-from tests.faults.site import until
+from tests.patience import until
 
 PATIENCE = 30.0
 

@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def findings(run: Run, run_json: Callable[..., Any], server: RedisServer) -> Callable[[int], list[Any]]:
-    """What the doctor says of the store's set-up, and how it ends."""
+    """Return the findings of the doctor about the configuration of the store, and check the exit code."""
     run("init", IDENTITY_STORE=server.url)
 
     def findings(code: int) -> list[Any]:
@@ -52,7 +52,7 @@ def findings(run: Run, run_json: Callable[..., Any], server: RedisServer) -> Cal
         ("no-appendfsync-on-rewrite", "yes", "no"),
     ],
 )
-def test_it_says_what_to_run_and_is_content_once_it_was_run(
+def test_a_wrong_setting_of_redis_is_reported_with_its_fix_and_passes_after_it(
     server: RedisServer, findings: Callable[[int], list[Any]], name: str, wrong: str, right: str
 ) -> None:
     server.configure(name, wrong)
@@ -65,7 +65,7 @@ def test_it_says_what_to_run_and_is_content_once_it_was_run(
     assert (found["result"], found["advice"]) == ("ok", "durability local")
 
 
-def test_a_redis_that_does_not_tell_how_it_is_set_up_fails_unless_the_operator_vouches_for_it(
+def test_a_redis_that_hides_its_configuration_fails_unless_the_operator_vouches_for_it(
     run_json: Callable[..., Any], server: RedisServer, findings: Callable[[int], list[Any]]
 ) -> None:
     assert len(findings(0)) == 1
@@ -93,14 +93,14 @@ def test_it_is_not_served_from_either(run: Run, server: RedisServer) -> None:
     assert "redis_config_unchecked = true" in served.stderr
 
 
-def test_it_names_a_redis_that_is_away(run_json: Callable[..., Any], server: RedisServer) -> None:
+def test_it_names_an_unreachable_redis(run_json: Callable[..., Any], server: RedisServer) -> None:
     url = server.url
     server.stop()
     lines = run_json("doctor", code=1, IDENTITY_STORE=url)
     assert [line["result"] for line in lines if line["check"] == "store"] == ["FAIL"]
 
 
-def test_it_warns_of_a_grpcio_whose_slow_clients_hold_threads(
+def test_it_warns_if_slow_clients_hold_threads_with_this_grpcio(
     run: Run, run_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("init")
@@ -162,7 +162,7 @@ def test_it_names_the_keys_that_the_master_key_does_not_open(
     assert f"does not open 1 of 6 keys: {standby.key_id} (refresh); set master_key_file" in line["advice"]
 
 
-def test_it_says_where_a_store_was_moved_to(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:
+def test_it_names_the_target_of_a_moved_store(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:
     run("init")
     store = SqliteStore.open(str(tmp_path / "identity.db"), clock=SystemClock())
     store.copying.fence(Fence(target="redis://other.example:6379/0", epoch=Epoch("e1")))
@@ -264,7 +264,7 @@ def test_it_warns_of_an_issuer_with_a_spelling_of_the_own_name(
     ]
 
 
-def test_it_says_how_many_issuers_it_did_not_ask(
+def test_it_counts_the_issuers_that_it_did_not_ask(
     trust: Callable[..., None], run_json: Callable[..., Any]
 ) -> None:
     for number in range(22):
@@ -276,7 +276,7 @@ def test_it_says_how_many_issuers_it_did_not_ask(
     assert "the keys of 2 more issuers were not read" in lines[-1]["advice"]
 
 
-def test_it_says_that_a_token_for_fetching_cannot_be_read(
+def test_it_reports_a_token_for_fetching_that_cannot_be_read(
     trust: Callable[..., None], run_json: Callable[..., Any], tmp_path: Path
 ) -> None:
     trust("https://a.example", jwks_uri="https://a.example/keys")

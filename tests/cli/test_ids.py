@@ -70,7 +70,7 @@ def test_a_key_is_retired(
     assert listed[key.key_id] == "revoked"
 
 
-def test_retiring_a_key_still_asks_whatever_its_id_looks_like(world: World, run: Run) -> None:
+def test_retiring_a_key_asks_for_confirmation_whatever_its_id(world: World, run: Run) -> None:
     """`-y` at the start of an id is not the option that leaves the question out."""
     result = run("key", "retire", SHORT, code=1, IDENTITY_TARGET=world.target)
 
@@ -91,7 +91,7 @@ def test_a_session_is_revoked(
 
 
 @pytest.mark.parametrize("option", ["--token-id", "--session-id"])
-def test_what_an_option_names_may_begin_with_a_hyphen(
+def test_the_value_of_an_option_may_begin_with_a_hyphen(
     world: World, as_admin: RunJson, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(issue, "new_session_id", lambda: SessionId(SID))

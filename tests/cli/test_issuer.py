@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, RunJson
-from tests.cli.test_client import JWK
+from tests.cli.samples import JWK
 
 
 def test_an_issuer_is_trusted_shown_listed_changed_and_trusted_no_more(

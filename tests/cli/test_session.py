@@ -121,7 +121,7 @@ def test_a_user_may_not_touch_those_of_others(own: Run, admin: Run, served: Serv
         assert lives(client, others)
 
 
-def test_what_to_end_is_named_once(admin: Run) -> None:
+def test_the_sessions_to_end_must_be_named_exactly_once(admin: Run) -> None:
     admin("session", "revoke", code=2)
     admin("session", "revoke", "x", "--all", code=2)
     admin("session", "revoke", "x", "--user", "ana", code=2)

@@ -14,11 +14,11 @@ RunJson = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _initialised(request: pytest.FixtureRequest, run: Run) -> None:
-    if "virgin" not in request.keywords:
+    if "uninitialised" not in request.keywords:
         run("init")
 
 
-@pytest.mark.virgin
+@pytest.mark.uninitialised
 def test_init_prints_the_administrators_secret_once(run: Run, run_json: RunJson) -> None:
     made = run_json("init")
     again = run("init", code=1)
@@ -28,8 +28,8 @@ def test_init_prints_the_administrators_secret_once(run: Run, run_json: RunJson)
     assert "already" in again.stderr
 
 
-@pytest.mark.virgin
-def test_init_with_a_setting_that_cannot_be_leaves_the_store_virgin(run: Run) -> None:
+@pytest.mark.uninitialised
+def test_init_with_a_setting_that_cannot_be_leaves_the_store_uninitialised(run: Run) -> None:
     assert "32 characters" in run("init", code=1, IDENTITY_MASTER_KEY="short").stderr
     assert "IDENTITY_ALGORITHM" in run("init", code=1, IDENTITY_ALGORITHM="none").stderr
     run("init")
@@ -41,7 +41,7 @@ def test_each_wrong_setting_has_a_line_that_names_the_program(run: Run) -> None:
     assert [line.split(": ")[:2] for line in said] == [["identity", "workers"], ["identity", "algorithm"]]
 
 
-def test_config_show_says_where_values_come_from_and_masks_secrets(
+def test_config_show_prints_the_source_of_each_value_and_masks_secrets(
     run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:
     (tmp_path / "identity.toml").write_text('leeway = "7s"')
@@ -54,7 +54,7 @@ def test_config_show_says_where_values_come_from_and_masks_secrets(
     assert all(row["meaning"] for row in rows.values())
 
 
-def test_config_check_names_what_is_wrong(run: Run, run_json: RunJson) -> None:
+def test_config_check_names_the_wrong_setting(run: Run, run_json: RunJson) -> None:
     assert run_json("config", "check") == {"valid": True}
     result = run("config", "check", code=1, IDENTITY_LEWAY="1s")
     assert "did you mean leeway" in result.stderr
@@ -75,12 +75,12 @@ def test_doctor_names_a_master_key_that_opens_nothing(run: Run) -> None:
     assert "master key does not open" in " ".join(result.output.split())
 
 
-@pytest.mark.virgin
+@pytest.mark.uninitialised
 def test_doctor_names_a_store_that_was_not_initialised(run: Run) -> None:
     assert "identity init" in " ".join(run("doctor", code=1).output.split())
 
 
-@pytest.mark.virgin
+@pytest.mark.uninitialised
 def test_doctor_names_a_store_that_cannot_be_reached(run: Run) -> None:
     result = run("doctor", code=1, IDENTITY_STORE="redis://user:hunter2@127.0.0.1:1/0")
 

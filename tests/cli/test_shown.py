@@ -1,4 +1,4 @@
-"""What others wrote is printed as text: no markup, no control sequence, no second row."""
+"""Text of others is printed as text: no markup, no control sequence, no second row."""
 
 import base64
 import json
@@ -70,7 +70,7 @@ def part(value: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-def test_what_an_older_version_has_stored_is_listed_on_one_line_each(
+def test_control_characters_stored_by_an_older_version_are_listed_escaped(
     admin: Run, admin_json: RunJson, served: Served
 ) -> None:
     """The API refuses such texts now."""

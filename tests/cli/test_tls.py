@@ -30,7 +30,7 @@ def environ(server: Holder, client_ca: Path) -> dict[str, str]:
 
 @pytest.fixture
 def findings(run: Run, run_json: RunJson, certifier: Certifier) -> Callable[..., dict[str, tuple[str, str]]]:
-    """What the doctor says of TLS: check → result and advice."""
+    """Return the findings of the doctor about TLS: check → result and advice."""
     run("init")
 
     def findings(server: Holder, *, code: int = 0) -> dict[str, tuple[str, str]]:
@@ -62,7 +62,7 @@ def test_the_doctor_is_content_with_certificates_that_fit(findings: Findings, ce
     assert "localhost, 127.0.0.1" in found["TLS certificate"][1]
 
 
-def test_the_doctor_says_which_file_does_not_fit(findings: Findings, certifier: Certifier) -> None:
+def test_the_doctor_names_the_file_that_does_not_match(findings: Findings, certifier: Certifier) -> None:
     server = certifier.server()
     server.key_file.write_bytes(certifier.server("another").key_file.read_bytes())
 
@@ -139,7 +139,7 @@ def test_certificates_for_trying_out_are_good_and_their_keys_private(
     assert {stat.S_IMODE(path.stat().st_mode) for path in made.glob("*.key")} == {0o600}
 
 
-def test_made_again_they_replace_the_first_ones(run: Run, tmp_path: Path) -> None:
+def test_certificates_that_are_made_again_replace_the_first_ones(run: Run, tmp_path: Path) -> None:
     for _ in range(2):
         run("dev-certs", "--folder", "certs")
     first = (tmp_path / "certs/server.key").read_bytes()

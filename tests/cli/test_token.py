@@ -53,7 +53,7 @@ def test_by_client_secret_printing_one_value(world: World, run: Run) -> None:
 
 
 @pytest.mark.parametrize("level", ["--token-id", "--session-id", "--subject", "--client", "--everything"])
-def test_other_targets_need_a_caller_who_may(world: World, run: Run, level: str) -> None:
+def test_other_targets_than_the_own_token_need_a_permitted_caller(world: World, run: Run, level: str) -> None:
     target = ("--target", world.target)
     words = ("token", "revoke", level, *(() if level == "--everything" else ("x",)), *target)
 
@@ -72,13 +72,13 @@ def test_a_call_that_names_nothing_or_too_much_is_called_wrongly(run: Run) -> No
     run("token", "revoke", "x", "--everything", code=2)
 
 
-def test_nobody_listening_is_unavailable(run: Run) -> None:
+def test_a_refused_connection_is_unavailable(run: Run) -> None:
     result = run("token", "verify", "x", "--any-audience", "--target", "127.0.0.1:1", code=4)
 
     assert "Traceback" not in result.output
 
 
-def test_inspect_works_offline_and_says_that_it_verifies_nothing(world: World, run: Run) -> None:
+def test_inspect_works_offline_and_warns_that_it_verifies_nothing(world: World, run: Run) -> None:
     token = world.issue(world.new_client()).access_token
 
     human = run("token", "inspect", token)
@@ -91,7 +91,9 @@ def test_inspect_works_offline_and_says_that_it_verifies_nothing(world: World, r
         assert "cannot be read" in run("token", "inspect", bad, code=1).stderr
 
 
-def test_a_token_is_encrypted_for_whom_the_option_says(world: World, run: Run, run_json: RunJson) -> None:
+def test_a_token_is_encrypted_for_the_recipient_of_the_option(
+    world: World, run: Run, run_json: RunJson
+) -> None:
     target = ("--target", world.target)
     issue = ("token", "issue", "--username", "ana", *target)
     tokens = run_json(*issue, "--encrypt", "service", IDENTITY_PASSWORD=PASSWORD)

@@ -1,4 +1,4 @@
-"""`identity token exchange`: reads tokens from files and standard input, and prints what came of it."""
+"""`identity token exchange`: it reads tokens from files and standard input, and prints the result."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def by_orders(shop: Shop) -> dict[str, str]:
 EXCHANGE = ("token", "exchange", "--client-id", "orders")
 
 
-def test_a_token_is_exchanged_and_verify_shows_who_acts(
+def test_a_token_is_exchanged_and_verify_shows_its_actor(
     shop: Shop, run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:
     held = shop.sign_in().access_token
@@ -54,7 +54,7 @@ def test_another_actor_is_named_by_the_file_of_its_token(
     assert [actor.subject for actor in said.actors] == ["agent"]
 
 
-def test_what_the_service_refuses_ends_as_refused(shop: Shop, run: Run) -> None:
+def test_a_refused_exchange_ends_with_the_exit_code_of_a_refusal(shop: Shop, run: Run) -> None:
     refused = run(*EXCHANGE, "-", stdin="no.such.token", code=3, **by_orders(shop))
 
     assert "the subject_token was rejected: MALFORMED" in refused.stderr
@@ -69,7 +69,7 @@ def test_a_token_in_the_words_is_taken_for_a_file_and_not_repeated(shop: Shop, r
     assert held not in refused.output
 
 
-def test_nothing_is_sent_for_an_empty_file_or_for_nobody(shop: Shop, run: Run, tmp_path: Path) -> None:
+def test_nothing_is_sent_for_an_empty_file_or_without_a_client(shop: Shop, run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     held = shop.sign_in().access_token
 

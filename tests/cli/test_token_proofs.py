@@ -70,7 +70,7 @@ def test_by_the_certificate_of_the_connection(
     assert tokens["scopes"] == ["read", "write"]
 
 
-def test_what_is_said_wrongly_is_said_without_a_part_of_any_key(run: Run, tmp_path: Path) -> None:
+def test_usage_errors_contain_no_part_of_a_key(run: Run, tmp_path: Path) -> None:
     secret, binary = tmp_path / "secret", tmp_path / "binary"
     secret.write_text("-----BEGIN PRIVATE" + " KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
     binary.write_bytes(b"\xff\xfe")

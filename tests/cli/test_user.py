@@ -47,7 +47,7 @@ def test_a_user_may_get_a_password_later(admin: Run, admin_json: RunJson, served
         assert client.refresh(tokens.refresh_token).session_id == tokens.session_id
 
 
-def test_an_update_changes_what_is_given_and_nothing_else(admin: Run, admin_json: RunJson) -> None:
+def test_an_update_changes_only_the_given_fields(admin: Run, admin_json: RunJson) -> None:
     made = admin_json("user", "create", "bea", "-a", "api", "-s", "read", "--no-password")
 
     changed = admin_json("user", "update", "bea", "--new-username", "beate", "--name", "Beate")

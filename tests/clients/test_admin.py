@@ -183,7 +183,7 @@ def test_an_update_names_its_fields_and_carries_the_etag(admin: AdminClient, scr
     assert script.requests[0].client.etag == "e.1"
 
 
-def test_every_other_call_sends_what_it_is_given(admin: AdminClient, script: Script) -> None:
+def test_every_other_call_sends_its_arguments(admin: AdminClient, script: Script) -> None:
     client, user, issuer = Client(client_id="c"), User(user_id="u"), TrustedIssuer(issuer="i")
     key = PublishedKey(key_id="k")
     since = datetime(2026, 5, 6, tzinfo=UTC)
@@ -258,7 +258,7 @@ def test_the_tail_of_the_audit_events_is_a_stream(admin: AdminClient, script: Sc
         (errors.StaleEtagError("changed"), AbortedError),
     ],
 )
-def test_what_is_wrong_with_a_record_has_a_class_of_its_own(
+def test_each_error_about_a_record_has_a_class_of_its_own(
     admin: AdminClient, script: Script, sent: Exception, expected: type[IdentityError]
 ) -> None:
     script.answers["UpdateClient"] = [sent]
@@ -331,7 +331,7 @@ def test_a_session_is_renewed_by_its_refresh_token_and_ended_with_the_client(
     assert (refresh.refresh_token, revoke.token) == ("r1", "r2")
 
 
-def test_where_the_session_has_ended_the_password_is_shown_again(target: str, script: Script) -> None:
+def test_if_the_session_has_ended_the_password_is_sent_again(target: str, script: Script) -> None:
     script.answers["Issue"] = issued(
         tokens("one", seconds=-1, refresh="r1"), tokens("two", seconds=3600, refresh="r2")
     )

@@ -1,4 +1,4 @@
-"""The signer of the SDK: which keys it takes, and that what it signs is what it registers."""
+"""The signer of the SDK: which keys it accepts, and that its signatures verify with the registered key."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_every_assertion_has_an_id_of_its_own() -> None:
     ],
     ids=["nothing", "half", "no JSON", "no JWK", "public", "symmetric", "Ed448", "P-521"],
 )
-def test_what_cannot_sign_is_refused(path: Path, content: bytes) -> None:
+def test_a_file_without_a_signing_key_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     with pytest.raises(ValueError, match=r"."):

@@ -31,7 +31,7 @@ def test_the_bound_of_the_pauses_doubles_from_a_tenth_of_a_second_to_two_seconds
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
 
 
-def test_each_pause_may_be_any_time_from_none_to_its_bound() -> None:
+def test_each_pause_is_a_random_time_between_0_and_its_bound() -> None:
     asked: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:
@@ -54,8 +54,8 @@ def test_after_a_success_pauses_are_short_again() -> None:
     assert backoff.next_pause() == pytest.approx(0.1)
 
 
-def test_what_the_service_asks_for_is_waited_for_and_jitter_comes_on_top() -> None:
-    """All whom it told the same would come at the same moment else."""
+def test_the_pause_that_the_service_asks_for_is_kept_with_jitter_on_top() -> None:
+    """Otherwise all clients that got the same pause would come at the same moment."""
     assert Backoff(uniform=shortest).next_pause(busy(1)) == pytest.approx(1.0)
     assert Backoff(uniform=longest).next_pause(busy(1)) == pytest.approx(1.1)
 
@@ -80,7 +80,7 @@ def test_a_process_that_shuts_down_speaks_for_itself_alone() -> None:
 @pytest.mark.parametrize(
     "failure", [None, ValueError("a bug"), UnavailableError("", code=grpc.StatusCode.OK)]
 )
-def test_whatever_names_no_time_is_tried_again_soon(failure: Exception | None) -> None:
+def test_an_error_without_a_pause_is_retried_soon(failure: Exception | None) -> None:
     assert Backoff(uniform=longest).next_pause(failure) == pytest.approx(0.1)
 
 

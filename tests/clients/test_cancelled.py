@@ -1,4 +1,4 @@
-"""What the Python client repeats when a server that stops answers CANCELLED, and what it never does."""
+"""The calls that the Python client repeats, or never repeats, if a stopping server answers CANCELLED."""
 
 import threading
 from collections import Counter
@@ -76,13 +76,15 @@ def attempts(channel: grpc.Channel, stopping: Stopping, service: Any, method: st
 
 
 @pytest.mark.parametrize("method", [method.name for method in IDENTITY.methods])
-def test_what_may_be_repeated_is(channel: grpc.Channel, stopping: Stopping, method: str) -> None:
+def test_calls_that_may_be_repeated_are_repeated(
+    channel: grpc.Channel, stopping: Stopping, method: str
+) -> None:
     """Issue gives another token, Refresh the same successor, Revoke is done already."""
     assert attempts(channel, stopping, IDENTITY, method) == 3
 
 
 @pytest.mark.parametrize("method", MAKES_OR_ENDS_A_RECORD)
-def test_what_makes_or_ends_a_record_is_called_once(
+def test_calls_that_create_or_end_a_record_are_made_once(
     channel: grpc.Channel, stopping: Stopping, method: str
 ) -> None:
     assert method in ADMIN.methods_by_name
@@ -95,7 +97,7 @@ def test_every_method_of_administration_reads_repeats_or_is_called_once() -> Non
     assert set(ADMIN.methods_by_name) == reads | {"SetPassword", "RevokeSessions"} | {*MAKES_OR_ENDS_A_RECORD}
 
 
-def test_what_the_caller_cancels_is_not_repeated(channel: grpc.Channel, stopping: Stopping) -> None:
+def test_a_call_that_the_caller_cancels_is_not_repeated(channel: grpc.Channel, stopping: Stopping) -> None:
     stopping.may_answer.clear()
     path = f"/{IDENTITY.full_name}/Issue"
     call = method_of(channel, path).future(b"", timeout=PATIENCE)

@@ -52,7 +52,7 @@ TOKENS = token_pb2.TokenSet(
 
 
 class Script:
-    """Answers every call with the next of `answers`, and remembers what it was asked."""
+    """Answers every call with the next of `answers`, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Any] = []
@@ -93,7 +93,9 @@ def client(target: str) -> Iterator[IdentityClient]:
         yield client
 
 
-def test_issue_sends_what_it_is_given_and_hides_what_it_gets(client: IdentityClient, script: Script) -> None:
+def test_issue_sends_its_arguments_and_hides_the_tokens_in_repr(
+    client: IdentityClient, script: Script
+) -> None:
     script.answers = [pb.IssueResponse(token_set=TOKENS)]
 
     tokens = client.issue_with_secret(
@@ -115,7 +117,7 @@ def test_issue_sends_what_it_is_given_and_hides_what_it_gets(client: IdentityCli
     assert "secret" not in repr(tokens) + str(tokens)
 
 
-def test_exchange_sends_both_tokens_and_the_credential_of_who_asks(
+def test_exchange_sends_both_tokens_and_the_credential_of_the_client(
     client: IdentityClient, script: Script
 ) -> None:
     script.answers = [pb.IssueResponse(token_set=TOKENS)]
@@ -129,7 +131,7 @@ def test_exchange_sends_both_tokens_and_the_credential_of_who_asks(
     assert (with_actor.subject_token, with_actor.actor_token) == ("of-ana", "of-bo")
 
 
-def test_an_empty_token_is_not_taken_for_none(client: IdentityClient, script: Script) -> None:
+def test_an_empty_token_is_refused_before_it_is_sent(client: IdentityClient, script: Script) -> None:
     for subject, actor in (("", None), ("of-ana", "")):
         with pytest.raises(ValueError, match="empty"):
             client.exchange(subject, by_secret("c", "s"), actor_token=actor)
@@ -188,7 +190,7 @@ def test_an_answer_to_a_full_batch_fits(client: IdentityClient, script: Script) 
     assert all(isinstance(outcome, Verified) for outcome in outcomes)
 
 
-def test_refresh_shows_the_clients_secret_where_there_is_one(client: IdentityClient, script: Script) -> None:
+def test_refresh_sends_the_clients_secret_if_there_is_one(client: IdentityClient, script: Script) -> None:
     script.answers = [pb.RefreshResponse(token_set=TOKENS)]
 
     client.refresh("r")
@@ -329,7 +331,7 @@ def test_a_channel_of_the_callers_stays_open(target: str, script: Script) -> Non
                 assert client.revoke_token("t") == "e.1"
 
 
-def test_one_text_where_a_list_belongs_is_refused(target: str) -> None:
+def test_a_string_in_place_of_a_list_is_refused(target: str) -> None:
     with IdentityClient(target) as client:
         for call in (
             lambda: client.verify("t", audiences="api"),

@@ -35,7 +35,7 @@ def successor() -> Iterator[grpc.Server]:
         server.stop(None).wait()
 
 
-def test_who_is_reset_while_connecting_reaches_the_successor_with_the_same_call(
+def test_a_connection_that_is_reset_while_connecting_is_retried_within_the_call(
     successor: grpc.Server,
 ) -> None:
     with socket.socket() as leaving:

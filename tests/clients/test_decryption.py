@@ -1,4 +1,4 @@
-"""DecryptionKey: opens what was encrypted to it and nothing else, and takes no key that cannot do that."""
+"""DecryptionKey: it decrypts tokens encrypted to it and no others, and refuses keys that cannot do that."""
 
 import builtins
 import json
@@ -51,7 +51,7 @@ def opens(key: DecryptionKey, token: str) -> bool:
 
 
 @KEYS
-def test_it_opens_what_was_encrypted_to_it(key: DecryptionKey) -> None:
+def test_it_decrypts_a_token_that_was_encrypted_to_it(key: DecryptionKey) -> None:
     assert opens(key, encrypted(key))
     assert opens(key, made(key))
 
@@ -112,7 +112,9 @@ def test_an_rsa_key_opens_nothing_of_a_weaker_padding() -> None:
     ],
     ids=json.dumps,
 )
-def test_what_a_header_asks_for_is_not_done(key: DecryptionKey, changes: dict[str, Any]) -> None:
+def test_a_token_whose_header_asks_for_another_algorithm_is_refused(
+    key: DecryptionKey, changes: dict[str, Any]
+) -> None:
     assert not opens(key, with_header(encrypted(key), **changes))
 
 
@@ -128,7 +130,7 @@ def test_a_token_with_one_bit_changed_is_not_opened(key: DecryptionKey, part: in
 
 
 @pytest.mark.parametrize("token", ["", "....", "a.b.c", "a.b.c.d.e", "é.é.é.é.é", "x" * 9000])
-def test_what_is_no_token_is_not_opened(token: str) -> None:
+def test_a_malformed_token_is_refused(token: str) -> None:
     with pytest.raises(NotOpenableError, match="cannot be opened with this key"):
         KEY.decrypt(token)
 
@@ -244,7 +246,7 @@ def test_no_key_shows_itself() -> None:
     assert str(EC_JWK["d"]) not in KEY.public_jwk()
 
 
-def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Until when a local verifier may trust what it knows, with clocks that only these tests move."""
+"""The time until which a local verifier may trust its state, with clocks that only these tests move."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,7 @@ def fresh(clocks: Clocks) -> Freshness:
 
 
 def a_freshness(clocks: Clocks, leeway: float = 10) -> Freshness:
-    """Of a client that is about to be told everything."""
+    """The freshness of a client that is about to get a snapshot."""
     fresh = Freshness(
         max_staleness=timedelta(seconds=5),
         leeway=timedelta(seconds=leeway),
@@ -58,7 +58,7 @@ def test_nothing_is_fresh_before_the_first_heartbeat(fresh: Freshness, clocks: C
     assert fresh.until < clocks.steady
 
 
-def test_what_the_service_has_not_heard_counts_as_well(fresh: Freshness, clocks: Clocks) -> None:
+def test_the_staleness_of_the_service_counts_as_well(fresh: Freshness, clocks: Clocks) -> None:
     fresh.confirm(clocks.sent(), seconds(0))
     assert left(fresh, clocks) == 5
     fresh.confirm(clocks.sent(), seconds(3))
@@ -84,7 +84,7 @@ def test_a_heartbeat_counts_from_when_it_was_sent(fresh: Freshness, clocks: Cloc
 
 
 def test_a_backlog_confirms_nothing(fresh: Freshness, clocks: Clocks) -> None:
-    """A process that was stopped for a while reads what came meanwhile, the oldest first."""
+    """A process that was stopped for a while reads the events of that time, the oldest first."""
     fresh.confirm(clocks.sent(), seconds(0))
     clocks.pass_by(60)
 
@@ -97,7 +97,7 @@ def test_a_backlog_confirms_nothing(fresh: Freshness, clocks: Clocks) -> None:
 
 
 @pytest.mark.parametrize("skew", [-11, 11, 3600, -3600])
-def test_where_the_clocks_differ_nothing_is_fresh(fresh: Freshness, clocks: Clocks, skew: float) -> None:
+def test_if_the_clocks_differ_nothing_is_fresh(fresh: Freshness, clocks: Clocks, skew: float) -> None:
     fresh.confirm(clocks.sent(), seconds(0))
     clocks.wall += skew
     with pytest.raises(ClockSkewedError, match=f"by {skew} s"):
@@ -158,9 +158,7 @@ def test_clocks_that_are_ahead_together_for_a_moment_make_nothing_forgotten(
         assert fresh.forgettable() == before
 
 
-def test_clocks_that_were_set_back_together_need_all_to_be_told_anew(
-    fresh: Freshness, clocks: Clocks
-) -> None:
+def test_clocks_that_were_set_back_together_need_a_new_snapshot(fresh: Freshness, clocks: Clocks) -> None:
     fresh.confirm(clocks.sent(), seconds(0))
     clocks.wall -= 3600
     clocks.service -= 3600
@@ -176,7 +174,7 @@ def test_clocks_that_were_set_back_together_need_all_to_be_told_anew(
 
 
 def test_a_forward_step_that_stays_is_followed_after_a_while(fresh: Freshness, clocks: Clocks) -> None:
-    """Else denials would be kept for longer by its size for ever."""
+    """Otherwise denials would be kept for longer by its size for ever."""
     fresh.confirm(clocks.sent(), seconds(0))
     for clock in ("wall", "service"):
         setattr(clocks, clock, getattr(clocks, clock) + 10**9)
@@ -190,7 +188,7 @@ def test_a_forward_step_that_stays_is_followed_after_a_while(fresh: Freshness, c
     assert fresh.forgettable() > clocks.wall - 60
 
 
-def test_a_clock_that_is_set_right_while_everything_is_told_is_the_one_that_counts(clocks: Clocks) -> None:
+def test_a_clock_that_is_corrected_during_a_snapshot_is_the_one_that_counts(clocks: Clocks) -> None:
     clocks.wall -= 10**9
     fresh = a_freshness(clocks)
     clocks.wall += 10**9

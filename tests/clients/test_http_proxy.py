@@ -17,8 +17,8 @@ from tests.patience import PATIENCE
 _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
-class Proxy:
-    """Listens as a proxy would, refuses everything, and remembers what it was asked."""
+class RefusingProxy:
+    """Listens as a proxy would, refuses everything, and keeps the requests."""
 
     def __init__(self, server: socket.socket) -> None:
         self._server = server
@@ -41,9 +41,9 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RefusingProxy]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        proxy = Proxy(server)
+        proxy = RefusingProxy(server)
         for name in _PROXIES:
             monkeypatch.setenv(name, proxy.url)
         for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
@@ -53,7 +53,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 def test_the_proxy_of_the_environment_is_left_alone_by_clients_and_commands(
-    tmp_path: Path, proxy: Proxy
+    tmp_path: Path, proxy: RefusingProxy
 ) -> None:
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
     installation.init()
@@ -65,7 +65,7 @@ def test_the_proxy_of_the_environment_is_left_alone_by_clients_and_commands(
     assert proxy.asked == []
 
 
-def test_a_caller_who_says_so_connects_through_it(proxy: Proxy) -> None:
+def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingProxy) -> None:
     """It refuses, which shows that the connection would have gone through it."""
     target = "identity.example:50051"
     options = ClientOptions(http_proxy=True, max_attempts=1)
@@ -77,9 +77,9 @@ def test_a_caller_who_says_so_connects_through_it(proxy: Proxy) -> None:
     assert set(proxy.asked) == {f"CONNECT {target} HTTP/1.1"}
 
 
-def test_a_command_that_is_told_so_connects_through_it(tmp_path: Path, proxy: Proxy) -> None:
+def test_a_command_that_asks_for_the_proxy_connects_through_it(tmp_path: Path, proxy: RefusingProxy) -> None:
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
-    told = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
-    done = installation.run("token", "verify", "no token", "--any-audience", **told)
+    environ = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
+    done = installation.run("token", "verify", "no token", "--any-audience", **environ)
     assert done.returncode != 0
     assert set(proxy.asked) == {"CONNECT identity.example:50051 HTTP/1.1"}

@@ -1,4 +1,4 @@
-"""What a local verifier makes of a stream, message by message: of such as a service rarely sends."""
+"""How a local verifier applies a stream, event by event, including those that a service rarely sends."""
 
 import queue
 from collections.abc import Iterator
@@ -22,8 +22,7 @@ from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.log import Generation
 from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
-from tests.faults.site import until
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.unit.jose.conftest import Ring, access_token
 
 _MADE = keys.generate("ES256")
@@ -44,7 +43,7 @@ def heartbeat(revision: str = "", ago: float = 0.0) -> WatchEvent:
 
 
 class Script:
-    """A service that sends what a test puts here; None ends the stream."""
+    """A service that sends the events of a test; None ends the stream."""
 
     def __init__(self) -> None:
         self.messages: queue.Queue[WatchEvent | None] = queue.Queue()
@@ -88,7 +87,7 @@ def judges(verifier: LocalVerifier) -> bool:
     return True
 
 
-def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
+def test_a_heartbeat_in_the_middle_of_a_snapshot_confirms_nothing(
     script: Script, verifier: LocalVerifier
 ) -> None:
     script.put(RESTARTED, KEYS, heartbeat())
@@ -100,7 +99,7 @@ def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
     assert judges(verifier)
 
 
-def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, verifier: LocalVerifier) -> None:
+def test_during_a_second_snapshot_nothing_is_confirmed(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()
     before = verifier._fresh.until
@@ -116,7 +115,7 @@ def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, ver
     until(lambda: verifier._fresh.until > before, PATIENCE)
 
 
-def test_what_a_service_told_whose_clock_was_another_is_told_again(
+def test_a_snapshot_of_a_service_with_another_clock_is_replaced(
     script: Script, verifier: LocalVerifier
 ) -> None:
     """By a clock that is ahead it leaves out denials that are over; a client that resumes would miss them."""
@@ -129,10 +128,10 @@ def test_what_a_service_told_whose_clock_was_another_is_told_again(
     assert script.resumed[-1] == "e.8"
 
 
-def test_everything_has_been_told_again_once_the_revision_comes(
+def test_a_second_snapshot_is_complete_once_its_revision_comes(
     script: Script, verifier: LocalVerifier
 ) -> None:
-    """What was known stays, and the next stream is resumed there, by the whole text of the revision."""
+    """The known facts stay, and the next stream resumes there, by the whole text of the revision."""
     denied = TokenDenied(token_id="t1", deny_until=datetime(2100, 1, 1, tzinfo=UTC))
     script.put(KEYS, WatchEvent(revocations=(denied,)), heartbeat("e.7.AbC-_xyz012"), None)
     until(lambda: script.resumed == ["", "e.7.AbC-_xyz012"], PATIENCE)
@@ -150,7 +149,7 @@ def test_everything_has_been_told_again_once_the_revision_comes(
     assert verifier._state.generations == {"*": (1, "l")}
 
 
-def test_a_backlog_is_left_and_what_was_missed_asked_for(script: Script, verifier: LocalVerifier) -> None:
+def test_a_stream_with_a_backlog_is_left_and_resumed(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.7"))
     verifier.wait_ready()
     before = verifier._fresh.until
@@ -163,16 +162,14 @@ def test_a_backlog_is_left_and_what_was_missed_asked_for(script: Script, verifie
     until(lambda: verifier._fresh.until > before, PATIENCE)
 
 
-def test_a_stream_that_ends_is_resumed_from_where_it_was(script: Script, verifier: LocalVerifier) -> None:
+def test_a_stream_that_ends_is_resumed_at_its_last_revision(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.3"), None)
 
     until(lambda: script.resumed == ["", "e.3"], PATIENCE)
     assert judges(verifier), "what was confirmed lasts"
 
 
-def test_what_was_still_on_its_way_makes_nothing_good_after_the_end(
-    script: Script, verifier: LocalVerifier
-) -> None:
+def test_an_event_after_closing_makes_no_token_verifiable(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()
     verifier.close()
@@ -237,7 +234,7 @@ def raised(number: int, link: str) -> GenerationRaised:
     return GenerationRaised(principal=EVERYONE, number=number, link=link)
 
 
-def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes(
+def test_a_token_with_a_newer_generation_is_not_judged_until_that_arrives(
     script: Script, verifier: LocalVerifier
 ) -> None:
     script.put(KEYS, heartbeat("e.1"))
@@ -250,7 +247,7 @@ def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes
 
 
 @pytest.mark.parametrize("known", [None, raised(1, "b")])
-def test_a_token_of_a_history_that_was_lost_is_revoked_once_the_service_has_confirmed_what_it_knows(
+def test_a_token_of_a_lost_history_is_revoked_once_the_service_has_confirmed_its_own(
     script: Script, verifier: LocalVerifier, known: GenerationRaised | None
 ) -> None:
     script.put(KEYS, WatchEvent(revocations=(known,) if known else ()), heartbeat("e.1"))

@@ -1,4 +1,4 @@
-"""Verifying without asking while services restart, stores lose what they knew, and clocks go wrong."""
+"""Local verification while services restart, stores lose entries, and clocks go wrong."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +14,14 @@ from identity_service.domain.log import RecordKind
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import token_pb2
-from tests.clients.test_local_verifier import HEARTBEAT, not_fresh, said
-from tests.faults.test_emptied import dumped, put_back
+from tests.clients.answers import HEARTBEAT, not_fresh, said
+from tests.faults.record_dumps import dump_records, restore_records
+from tests.patience import until
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.keys import signed_with
 from tests.rpc.shop import Shop
-from tests.rpc.test_key_rotation import signed_with
 from tests.rpc.world import API, World, staleness_of
 
 
@@ -69,7 +70,7 @@ def asked(client: IdentityClient, token: str) -> str:
     return said(client.verify(token, any_audience=True))
 
 
-def test_a_retired_key_is_refused_by_who_starts_later_of_a_service_that_starts_later(
+def test_a_retired_key_is_refused_by_a_later_verifier_of_a_later_process(
     world: World, redis_server: RedisServer
 ) -> None:
     token = world.issue(world.new_client()).access_token
@@ -83,22 +84,22 @@ def test_a_retired_key_is_refused_by_who_starts_later_of_a_service_that_starts_l
 def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_retired(
     world: World, redis_server: RedisServer
 ) -> None:
-    """The operator puts back a backup of before, in which the key still signs."""
+    """The operator restores an earlier backup, in which the key still signs."""
     client = world.new_client()
     token = world.issue(client).access_token
     with redis.Redis(port=redis_server.port) as operator, following(world.target, world) as early:
         assert said(early.verify(token, any_audience=True)) == ""
-        backup = dumped(operator)
+        backup = dump_records(operator)
         retire(world, signed_with(token))
-        world.until(lambda: locally(early, token) == "REVOKED")
+        until(lambda: locally(early, token) == "REVOKED")
 
         operator.flushall()
-        world.until(lambda: not world.service._replica.is_fresh())
-        put_back(operator, backup)
-        world.until(world.service._replica.is_fresh)
+        until(lambda: not world.service._replica.is_fresh())
+        restore_records(operator, backup)
+        until(world.service._replica.is_fresh)
 
         assert locally(early, token) in ("REVOKED", "not fresh")
-        world.until(lambda: locally(early, token) == "REVOKED")
+        until(lambda: locally(early, token) == "REVOKED")
         with IdentityClient(world.target) as asking:
             assert asked(asking, token) == "REVOKED"
         with another_process(world, redis_server) as target, following(target, world) as late:
@@ -107,8 +108,8 @@ def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_re
                 assert asked(asking, token) == "REVOKED"
             after = world.issue(client).access_token
             assert signed_with(after) != signed_with(token)
-            world.until(lambda: locally(late, after) == "")
-        world.until(lambda: locally(early, after) == "")
+            until(lambda: locally(late, after) == "")
+        until(lambda: locally(early, after) == "")
 
 
 def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
@@ -119,14 +120,14 @@ def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
 
         world.store.records.delete(RecordKind.KEY, signed_with(token))
 
-        world.until(lambda: locally(verifier, token) == "UNKNOWN_KEY")
+        until(lambda: locally(verifier, token) == "UNKNOWN_KEY")
 
 
 REVOKED_PARTIES = ("orders", "portal", "ana", "stock")
 
 
 @pytest.mark.parametrize("party", REVOKED_PARTIES)
-def test_what_was_exchanged_ends_with_each_who_acts(world: World, party: str) -> None:
+def test_an_exchanged_token_is_revoked_with_each_of_its_actors(world: World, party: str) -> None:
     shop = Shop(world)
     twice = shop.exchange(shop.exchange(shop.sign_in().access_token).access_token, by=shop.stock).access_token
     bystander = world.issue(world.new_client()).access_token
@@ -136,7 +137,7 @@ def test_what_was_exchanged_ends_with_each_who_acts(world: World, party: str) ->
 
         world.revoke(world.admin_token(), subject=id_)
 
-        world.until(lambda: locally(verifier, twice) == "REVOKED")
+        until(lambda: locally(verifier, twice) == "REVOKED")
         assert shop.why(twice) == "REVOKED"
         assert locally(verifier, bystander) == ""
 
@@ -149,13 +150,13 @@ def test_it_judges_nothing_while_its_clock_is_not_that_of_the_service(world: Wor
         assert locally(verifier, token) == ""
         world.clock.advance(hours=hours)
 
-        world.until(lambda: "clock" in not_fresh(verifier))
+        until(lambda: "clock" in not_fresh(verifier))
 
         world.clock.advance(hours=-hours)
-        world.until(lambda: locally(verifier, token) == "")
+        until(lambda: locally(verifier, token) == "")
 
 
-def test_what_nobody_foresaw_makes_it_judge_nothing_until_all_was_told(
+def test_after_an_unexpected_error_nothing_is_judged_until_a_new_snapshot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = world.issue(world.new_client()).access_token
@@ -166,14 +167,14 @@ def test_what_nobody_foresaw_makes_it_judge_nothing_until_all_was_told(
             raise KeyError("a bug")
 
         monkeypatch.setattr(TrustState, "fold", broken)
-        world.until(lambda: "a bug" in not_fresh(verifier))
+        until(lambda: "a bug" in not_fresh(verifier))
         world.revoke(token=token)
         monkeypatch.setattr(TrustState, "fold", fold)
 
-        world.until(lambda: locally(verifier, token) == "REVOKED")
+        until(lambda: locally(verifier, token) == "REVOKED")
 
 
-def test_what_is_closed_judges_nothing(world: World) -> None:
+def test_a_closed_verifier_judges_nothing(world: World) -> None:
     token = world.issue(world.new_client()).access_token
     with following(world.target, world) as verifier:
         assert said(verifier.verify(token, any_audience=True)) == ""
@@ -182,7 +183,7 @@ def test_what_is_closed_judges_nothing(world: World) -> None:
         verifier.verify(token, any_audience=True)
 
 
-def test_what_is_inside_an_encrypted_token_is_not_opened_again(world: World) -> None:
+def test_a_token_that_is_encrypted_twice_is_refused(world: World) -> None:
     key = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
     world.new_client(API, encryption_key=key.public_jwk())
     once = world.issue(world.new_client(), encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE).access_token

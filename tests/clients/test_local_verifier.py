@@ -25,16 +25,17 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.storage.sqlite import SqliteStore
 from identity_shared.strict import decode_base64url, parse_object
 from identityapi.v1 import token_pb2
+from tests.clients.answers import HEARTBEAT, not_fresh, said
 from tests.high_s import twin
+from tests.patience import until
 from tests.ports import reserve_address
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.forging import TokenForger, key_of
+from tests.rpc.keys import keys
 from tests.rpc.shop import Shop
-from tests.rpc.test_key_rotation import keys
-from tests.rpc.test_rfc8725 import Pen, key_of
 from tests.rpc.world import API, World
 
-HEARTBEAT = timedelta(milliseconds=50)
 CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
 """The SHA-256 of another one than those that are shown here."""
 
@@ -63,11 +64,7 @@ def local(world: World) -> Iterator[LocalVerifier]:
         yield verifier
 
 
-def said(outcome: Verified | Rejected) -> str:
-    return outcome.reason if isinstance(outcome, Rejected) else ""
-
-
-def test_it_says_of_a_good_token_what_the_service_says(world: World, local: LocalVerifier) -> None:
+def test_it_gives_the_same_claims_of_a_good_token_as_the_service(world: World, local: LocalVerifier) -> None:
     shop = Shop(world)
     signed_in = shop.sign_in(may_act_client_id="orders")
     exchanged = shop.exchange(signed_in.access_token)
@@ -82,10 +79,10 @@ def test_it_says_of_a_good_token_what_the_service_says(world: World, local: Loca
             assert local.verify(text, any_audience=True) == asked
 
 
-def test_it_refuses_what_the_service_refuses_for_the_same_reason(world: World, local: LocalVerifier) -> None:
+def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, local: LocalVerifier) -> None:
     token = world.issue(world.new_client()).access_token
     header, claims, _ = token.split(".")
-    pen = pen_of(world, token)
+    forger = forger_of(world, token)
     texts = [
         "",
         "x",
@@ -118,8 +115,8 @@ def test_it_refuses_what_the_service_refuses_for_the_same_reason(world: World, l
         {"cnf": {"x5t#S256": "AQ"}},
         {"gen": {"a": "01.x"}},
     ]
-    texts += [pen.write(header=header) for header in headers] + [
-        pen.write(claims=claims) for claims in changes
+    texts += [forger.forge(header=header) for header in headers] + [
+        forger.forge(claims=claims) for claims in changes
     ]
     questions: list[tuple[str, dict[str, Any]]] = [(text, {"any_audience": True}) for text in texts]
     questions += [
@@ -140,10 +137,10 @@ def test_it_refuses_what_the_service_refuses_for_the_same_reason(world: World, l
     assert len(reasons) == 11, reasons
 
 
-def pen_of(world: World, token: str) -> Pen:
+def forger_of(world: World, token: str) -> TokenForger:
     header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
     key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
-    return Pen(key=key, header=header, claims=claims)
+    return TokenForger(key=key, header=header, claims=claims)
 
 
 @pytest.mark.parametrize("level", ["token_id", "session_id", "subject", "client_id", "everything"])
@@ -154,7 +151,7 @@ def test_a_revocation_reaches_it_by_itself(world: World, local: LocalVerifier, l
 
     world.revoke(world.admin_token(), **{level: True if level == "everything" else getattr(verified, level)})
 
-    world.until(lambda: said(local.verify(tokens.access_token, any_audience=True)) == "REVOKED")
+    until(lambda: said(local.verify(tokens.access_token, any_audience=True)) == "REVOKED")
     other = world.issue(world.new_client()).access_token
     assert said(local.verify(other, any_audience=True)) == ""
 
@@ -173,7 +170,7 @@ def test_a_token_of_before_a_revocation_of_everything_is_refused_by_one_that_sta
         assert said(verifier.verify(after, any_audience=True)) == ""
 
 
-def test_what_was_signed_with_a_retired_key_is_refused_and_the_next_key_is_known(
+def test_tokens_of_a_retired_key_are_refused_and_the_next_key_is_known(
     world: World, local: LocalVerifier
 ) -> None:
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
@@ -182,22 +179,22 @@ def test_what_was_signed_with_a_retired_key_is_refused_and_the_next_key_is_known
 
     admin.call("RetireKey", key_id=next(iter(keys(world))), reason="leaked")
 
-    world.until(lambda: said(local.verify(seen, any_audience=True)) == "REVOKED")
-    world.until(lambda: said(local.verify(unseen, any_audience=True)) == "REVOKED")
+    until(lambda: said(local.verify(seen, any_audience=True)) == "REVOKED")
+    until(lambda: said(local.verify(unseen, any_audience=True)) == "REVOKED")
     assert said(local.verify(world.issue(world.new_client("c")).access_token, any_audience=True)) == ""
 
 
 @pytest.mark.parametrize("algorithm", ["ES384", "EdDSA", "RS256", "PS256", "ML-DSA-44", "ML-DSA-65"])
 def test_the_algorithm_changes_while_it_runs(world: World, local: LocalVerifier, algorithm: str) -> None:
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
-    account = world.new_client()
-    old = world.issue(account).access_token
+    principal = world.new_client()
+    old = world.issue(principal).access_token
 
     made = admin.call("RotateKeys", algorithm=algorithm).key
-    new = world.issue(account).access_token
+    new = world.issue(principal).access_token
 
     assert parse_object(decode_base64url(new.split(".")[0]))["kid"] == made.key_id
-    world.until(lambda: said(local.verify(new, any_audience=True)) == "")
+    until(lambda: said(local.verify(new, any_audience=True)) == "")
     assert said(local.verify(old, any_audience=True)) == ""
     assert said(local.verify(new[:-8] + "AAAAAAAA", any_audience=True)) == "BAD_SIGNATURE"
 
@@ -225,7 +222,7 @@ def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., An
             return "has confirmed nothing for too long" in str(error)
         return False
 
-    world.until(is_stale)
+    until(is_stale)
     verifier.close()
 
 
@@ -252,8 +249,8 @@ def test_it_goes_on_with_a_service_that_comes_back(start: Callable[..., Any], tm
         with IdentityClient(listen) as client, verifier:
             client.revoke_token(token)
 
-            world.until(lambda: judged(verifier, token) == "REVOKED")
-            world.until(lambda: judged(verifier, other) == "")
+            until(lambda: judged(verifier, token) == "REVOKED")
+            until(lambda: judged(verifier, other) == "")
     finally:
         again.stop()
 
@@ -263,15 +260,7 @@ def test_a_store_of_shared_keys_cannot_be_verified_without_asking(start: Callabl
         start(algorithm="HS256") as world,
         LocalVerifier(world.target, issuer=world.settings.issuer) as verifier,
     ):
-        world.until(lambda: "HS256" in not_fresh(verifier))
-
-
-def not_fresh(verifier: LocalVerifier) -> str:
-    try:
-        verifier.verify("a.b.c", any_audience=True)
-    except NotFreshError as error:
-        return str(error)
-    return ""
+        until(lambda: "HS256" in not_fresh(verifier))
 
 
 def test_a_watcher_that_has_to_prove_itself_does(start: Callable[..., Any]) -> None:
@@ -283,7 +272,7 @@ def test_a_watcher_that_has_to_prove_itself_does(start: Callable[..., Any]) -> N
             assert said(verifier.verify(token, audiences=[API])) == ""
 
 
-def test_it_opens_what_was_encrypted_to_it(world: World) -> None:
+def test_it_decrypts_a_token_that_was_encrypted_to_it(world: World) -> None:
     key = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
     world.new_client(API, encryption_key=key.public_jwk())
     token = world.issue(world.new_client(), encryption=token_pb2.TOKEN_ENCRYPTION_AUDIENCE).access_token
@@ -299,7 +288,7 @@ def test_it_opens_what_was_encrypted_to_it(world: World) -> None:
 def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier) -> None:
     thumbprint = hashlib.sha256(b"certificate").digest()
     token = world.issue(world.new_client()).access_token
-    bound = pen_of(world, token).write(claims={"cnf": {"x5t#S256": CERTIFICATE}})
+    bound = forger_of(world, token).forge(claims={"cnf": {"x5t#S256": CERTIFICATE}})
 
     assert said(local.verify(bound, any_audience=True)) == "BINDING_MISMATCH"
     assert said(local.verify(bound, any_audience=True, certificate_sha256=thumbprint)) == "BINDING_MISMATCH"
@@ -307,7 +296,7 @@ def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier)
     assert said(local.verify(bound, any_audience=True, certificate_sha256=right)) == ""
 
 
-def test_who_asks_must_be_said(world: World, local: LocalVerifier) -> None:
+def test_the_audience_must_be_given(world: World, local: LocalVerifier) -> None:
     token = world.issue(world.new_client()).access_token
 
     with pytest.raises(ValueError, match="audiences"):
@@ -333,6 +322,6 @@ def test_a_watcher_too_many_gets_in_when_another_one_leaves(start: Callable[...,
         with LocalVerifier(world.target, issuer=issuer) as first:
             first.wait_ready()
             second = LocalVerifier(world.target, issuer=issuer)
-            world.until(lambda: "too many watchers" in not_fresh(second))
+            until(lambda: "too many watchers" in not_fresh(second))
         with second:
             second.wait_ready(timedelta(seconds=30))

@@ -13,7 +13,7 @@ from tests.abuse import frames
 from tests.patience import PATIENCE
 
 
-def test_a_connection_whose_server_answers_no_ping_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_whose_server_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundredth of the usual times; what else gRPC would wait is a minute."""
     usual: timedelta = options._PING_TIMEOUT
     assert usual.total_seconds() == 20, "what docs/watching.md says"

@@ -1,4 +1,4 @@
-"""Signatures that verify without a secret, where a library lets them: read by who verifies without asking.
+"""Signatures that verify without a secret if a library lets them, as read by the local verifier.
 
 Beside each stands a good one. The service has the same tests of its own code (test_signature_attacks.py).
 """
@@ -11,7 +11,9 @@ import pytest
 from identity_client.access_tokens import VerifyingKey, open_key
 from identity_service.domain.ids import base64url
 from identity_service.jose import keys
-from tests.unit.jose.test_signature_attacks import MESSAGE, L, N
+from tests.curve_orders import ECDSA_ORDERS, ED25519_ORDER
+
+MESSAGE: Final = b"message"
 
 ALGORITHMS: Final = [name for name in keys.ALGORITHMS if name != "HS256"]
 
@@ -42,11 +44,11 @@ def test_a_signature_is_of_one_message_and_has_one_length(algorithm: str) -> Non
     assert [other for other in others if key.verify(MESSAGE, other)] == []
 
 
-@pytest.mark.parametrize("algorithm", N)
+@pytest.mark.parametrize("algorithm", ECDSA_ORDERS)
 def test_the_numbers_of_an_ecdsa_signature_are_in_range_and_at_full_length(algorithm: str) -> None:
     """CVE-2022-21449, RFC 7518 section 3.4."""
     key, signature = pair(algorithm)
-    size, n = len(signature) // 2, N[algorithm]
+    size, n = len(signature) // 2, ECDSA_ORDERS[algorithm]
     r, s = signature[:size], signature[size:]
     number = int.from_bytes(s)
     pairs = ((0, 0), (0, number), (int.from_bytes(r), 0), (n, number), (int.from_bytes(r), n), (1, 0))
@@ -61,7 +63,7 @@ def test_the_numbers_of_an_ecdsa_signature_are_in_range_and_at_full_length(algor
 def test_an_ed25519_signature_with_a_larger_s_is_false() -> None:
     """RFC 8032 section 5.1.7."""
     key, signature = pair("EdDSA")
-    larger = int.from_bytes(signature[32:], "little") + L
+    larger = int.from_bytes(signature[32:], "little") + ED25519_ORDER
 
     assert not key.verify(MESSAGE, signature[:32] + larger.to_bytes(32, "little"))
 

@@ -21,8 +21,8 @@ PATIENCE = 30
 SHORT = timedelta(milliseconds=100)
 
 
-class Falls:
-    """A service whose streams say one thing, and nothing more. Notes the connection of each."""
+class SilentService:
+    """A service whose streams send one message and no more; it keeps the peer of each."""
 
     def __init__(self) -> None:
         self.watched: queue.Queue[str] = queue.Queue()
@@ -41,7 +41,7 @@ class Falls:
 
 
 @contextmanager
-def serving(service: Falls, target: str) -> Iterator[str]:
+def serving(service: SilentService, target: str) -> Iterator[str]:
     with ThreadPoolExecutor(max_workers=8) as threads:
         server = grpc.server(threads)
         servicer: Any = service
@@ -55,17 +55,19 @@ def serving(service: Falls, target: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def service() -> Falls:
-    return Falls()
+def service() -> SilentService:
+    return SilentService()
 
 
 @pytest.fixture
-def target(service: Falls) -> Iterator[str]:
+def target(service: SilentService) -> Iterator[str]:
     with serving(service, "127.0.0.1:0") as target:
         yield target
 
 
-def test_a_stream_that_falls_silent_is_given_up_with_its_connection(service: Falls, target: str) -> None:
+def test_a_stream_that_falls_silent_is_given_up_with_its_connection(
+    service: SilentService, target: str
+) -> None:
     """Another stream on a dead connection would be as silent, until TCP finds out."""
     with TrustClient(target) as client:
         for _ in range(2):
@@ -77,7 +79,7 @@ def test_a_stream_that_falls_silent_is_given_up_with_its_connection(service: Fal
     assert service.watched.get() != service.watched.get()
 
 
-def test_without_a_limit_it_waits(service: Falls, target: str) -> None:
+def test_without_a_limit_it_waits(service: SilentService, target: str) -> None:
     """The control: two streams, and the first one is still open."""
     with TrustClient(target) as client:
         first, second = client.watch(), client.watch()
@@ -94,7 +96,9 @@ def test_a_channel_of_the_callers_own_is_left_to_the_caller(target: str) -> None
         client.get_keys()
 
 
-def test_a_connection_that_is_never_answered_is_given_up_and_the_successor_found(service: Falls) -> None:
+def test_a_connection_that_is_never_answered_is_given_up_and_the_successor_found(
+    service: SilentService,
+) -> None:
     """As of a process that hangs: the kernel takes connections for it, and gRPC would wait 20 s."""
     with TrustClient(f"127.0.0.1:{(hanging := _listening()).getsockname()[1]}") as client:
         with hanging, pytest.raises(SilentError):
@@ -103,14 +107,14 @@ def test_a_connection_that_is_never_answered_is_given_up_and_the_successor_found
             assert next(client.watch()).revision == "e.1"
 
 
-def test_a_verifier_leaves_a_silent_service_by_itself(service: Falls, target: str) -> None:
+def test_a_verifier_leaves_a_silent_service_by_itself(service: SilentService, target: str) -> None:
     with LocalVerifier(target, issuer="i", max_staleness=SHORT):
         connections = {service.watched.get(timeout=PATIENCE) for _ in range(3)}
 
     assert len(connections) == 3
 
 
-def test_a_client_that_was_closed_connects_no_more(service: Falls, target: str) -> None:
+def test_a_client_that_was_closed_connects_no_more(service: SilentService, target: str) -> None:
     client = TrustClient(target)
     watch = client.watch(max_silence=SHORT)
     next(watch)
@@ -122,7 +126,7 @@ def test_a_client_that_was_closed_connects_no_more(service: Falls, target: str) 
         client.get_keys()
 
 
-class Looking:
+class ClockedWatchdog:
     """A watchdog under a clock that the test moves."""
 
     def __init__(self) -> None:
@@ -139,32 +143,32 @@ class Looking:
 
 
 def test_nothing_is_given_up_while_messages_come_in_time() -> None:
-    looking = Looking()
+    clocked = ClockedWatchdog()
     for _ in range(10):
-        looking.watchdog.expect(5.0)
-        assert looking.look(after=4.9) > 0
-        looking.watchdog.heard()
+        clocked.watchdog.expect(5.0)
+        assert clocked.look(after=4.9) > 0
+        clocked.watchdog.heard()
 
-    assert looking.look(after=3600) > 0, "nobody waits while a message is being looked at"
-    assert looking.given_up == 0
+    assert clocked.look(after=3600) > 0, "no wait counts while a message is being handled"
+    assert clocked.given_up == 0
 
 
 def test_it_is_given_up_when_the_time_is_over_and_only_once() -> None:
-    looking = Looking()
-    looking.watchdog.expect(5.0)
+    clocked = ClockedWatchdog()
+    clocked.watchdog.expect(5.0)
 
-    left = [looking.look(after=seconds) for seconds in (1.0, 2.5, 1.5)]
+    left = [clocked.look(after=seconds) for seconds in (1.0, 2.5, 1.5)]
 
     assert left == [2.0, 1.5, 0.0]
-    assert (looking.given_up, looking.watchdog.gave_up) == (1, True)
+    assert (clocked.given_up, clocked.watchdog.gave_up) == (1, True)
 
 
 def test_a_process_that_slept_gives_up_at_its_first_look() -> None:
-    looking = Looking()
-    looking.watchdog.expect(5.0)
+    clocked = ClockedWatchdog()
+    clocked.watchdog.expect(5.0)
 
-    assert looking.look(after=3600) == 0.0
-    assert looking.given_up == 1
+    assert clocked.look(after=3600) == 0.0
+    assert clocked.given_up == 1
 
 
 def _listening() -> socket.socket:

@@ -1,4 +1,4 @@
-"""The Python clients over TLS, against the service itself: whom they believe, and what they show."""
+"""The Python clients over TLS, against the service itself: the certificates that they trust and show."""
 
 from collections.abc import Callable
 
@@ -90,12 +90,12 @@ def test_the_service_must_have_the_name_that_is_asked_for(
     start: Callable[..., World], certifier: Certifier
 ) -> None:
     world = start()
-    account = world.new_client().credential.client_secret
+    principal = world.new_client().credential.client_secret
 
     def issue(name: str) -> str:
         tls = TlsOptions(ca_file=certifier.file, server_name=name)
         with IdentityClient(world.target, options=ClientOptions(tls=tls, max_attempts=1)) as client:
-            return client.issue_with_secret(account.client_id, account.client_secret).access_token
+            return client.issue_with_secret(principal.client_id, principal.client_secret).access_token
 
     assert issue("localhost")
     with pytest.raises(UnavailableError):

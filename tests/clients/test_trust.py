@@ -1,4 +1,4 @@
-"""The client of TrustService against the real service: keys, what is live, what happens, and how it ends."""
+"""The client of TrustService against the real service: keys, snapshot, changes, and the end of a stream."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from identity_client import (
     UnavailableError,
     WatchEvent,
 )
-from identity_client.trust import _news
+from identity_client.trust import _to_event
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import trust_service_pb2 as pb
 from tests.rpc.conftest import running, settings_for_tests
@@ -34,11 +34,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def until_known(watch: Iterator[WatchEvent]) -> list[WatchEvent]:
-    """What comes up to the first revision."""
+    """Return the events up to the first revision."""
     seen = []
-    for news in watch:
-        seen.append(news)
-        if news.revision:
+    for event in watch:
+        seen.append(event)
+        if event.revision:
             return seen
     raise AssertionError("the stream ended")
 
@@ -51,7 +51,7 @@ def test_the_keys_are_those_that_sign(world: World) -> None:
     assert keys.max_age.total_seconds() > 0
 
 
-def test_a_watch_tells_what_is_live_and_then_what_happens(world: World) -> None:
+def test_a_watch_yields_the_live_revocations_and_then_each_change(world: World) -> None:
     admin = world.admin_token()
     world.revoke(admin, token_id="before")
     with TrustClient(world.target) as client:
@@ -62,19 +62,19 @@ def test_a_watch_tells_what_is_live_and_then_what_happens(world: World) -> None:
         assert [r.token_id for n in live for r in n.revocations if isinstance(r, TokenDenied)] == ["before"]
 
         world.revoke(admin, session_id="s1")
-        # What was revoked just before may come once more: facts only grow, and twice does no harm.
+        # A revocation from just before may come once more: facts only grow, and twice does no harm.
         found = (r for n in watch for r in n.revocations)
         assert next(r for r in found if isinstance(r, SessionEnded)).session_id == "s1"
         revision = world.revoke(admin, subject="ana")
-        news = next(n for n in watch if n.revocations)
-        assert news.revision == revision
-        (raised,) = news.revocations
+        event = next(n for n in watch if n.revocations)
+        assert event.revision == revision
+        (raised,) = event.revocations
         assert isinstance(raised, GenerationRaised)
         assert (raised.principal, raised.number) == ("ana", 1)
         watch.close()  # type: ignore[attr-defined]  # an iterator that is a generator
 
         world.revoke(admin, token_id="missed")
-        resumed = until_known(client.watch(news.revision))
+        resumed = until_known(client.watch(event.revision))
         assert not any(n.restarted for n in resumed)
         assert [r for n in resumed for r in n.revocations if r == raised] == []
 
@@ -109,14 +109,14 @@ def test_a_channel_of_the_callers_may_be_used(world: World) -> None:
 
 
 def test_a_revocation_of_a_newer_kind_is_not_passed_over() -> None:
-    """Else a token would pass that the service refuses."""
+    """Otherwise a token would pass that the service refuses."""
     with pytest.raises(ValueError, match="newer than this client"):
-        _news(pb.WatchResponse(revocations=[pb.Revocation()]))
+        _to_event(pb.WatchResponse(revocations=[pb.Revocation()]))
 
 
 def test_a_key_in_a_newer_state_is_shown_by_its_number() -> None:
     message = pb.WatchResponse()
     message.key_set.keys.add(key_id="k", state=99)
-    keys = _news(message).keys
+    keys = _to_event(message).keys
     assert keys is not None
     assert keys.keys[0].state == "UNKNOWN_99"

@@ -1,4 +1,4 @@
-"""What a watch has told, folded: which tokens it takes back, and what is kept of it for how long."""
+"""The state that a watch builds up: which tokens it refuses, and how long its facts are kept."""
 
 import time
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def signed(generations: dict[str, tuple[int, str]] | None = None, **changes: obj
     )
 
 
-def told(*revocations: TokenDenied | SessionEnded | GenerationRaised) -> TrustState:
+def state_after(*revocations: TokenDenied | SessionEnded | GenerationRaised) -> TrustState:
     state = TrustState()
     state.fold(WatchEvent(revocations=revocations))
     return state
@@ -57,7 +57,7 @@ def refuses(state: TrustState, token: SignedToken) -> bool:
 
 
 def test_nothing_is_refused_that_was_not_taken_back() -> None:
-    state = told(
+    state = state_after(
         TokenDenied(token_id="t2", deny_until=NOW),
         SessionEnded(session_id="s2", deny_until=NOW),
         *map(raised, ("bob", "*key:k2", "key:k1", "k1", "")),
@@ -69,14 +69,14 @@ def test_nothing_is_refused_that_was_not_taken_back() -> None:
 
 @pytest.mark.parametrize("principal", ["*", "ana", "portal", "orders", "o", "stock", "*key:k1", "held"])
 def test_every_principal_of_a_token_counts(principal: str) -> None:
-    """Also the key that signed it, every actor, and whoever stands in `gen`."""
+    """Also the key that signed it, every actor, and every principal in `gen`."""
     token = signed({"held": (0, "")})
 
-    why = told(raised(principal)).why_revoked(token, token.principals)
+    why = state_after(raised(principal)).why_revoked(token, token.principals)
     assert why is not None
     assert ("a key that" in why) is (principal == "*key:k1"), "it says which"
-    assert refuses(told(raised("bob"), raised(principal)), token)
-    assert not refuses(told(raised("bob")), token)
+    assert refuses(state_after(raised("bob"), raised(principal)), token)
+    assert not refuses(state_after(raised("bob")), token)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_every_principal_of_a_token_counts(principal: str) -> None:
     ],
 )
 def test_a_token_must_have_been_issued_after_the_raise(held: tuple[int, str] | None, refused: bool) -> None:
-    state = told(raised("ana", 1, "a"), raised("ana", 2, "b"), raised("ana", 1, "a"))
+    state = state_after(raised("ana", 1, "a"), raised("ana", 2, "b"), raised("ana", 1, "a"))
     token = signed({"ana": held} if held is not None else None)
 
     assert refuses(state, token) is refused
 
 
 def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> None:
-    state = told(raised("ana", 1, "a"), raised("ana", 1, "b"), raised("ana", 1, "a"))
+    state = state_after(raised("ana", 1, "a"), raised("ana", 1, "b"), raised("ana", 1, "a"))
 
     assert refuses(state, signed({"ana": (1, "a")}))
     assert refuses(state, signed({"ana": (1, "b")}))
@@ -106,9 +106,9 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
     assert not refuses(state, signed({"ana": (2, "c")}))
 
 
-def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
-    """A store that was put back, and then raised as well: its number is the lower one."""
-    state = told(raised("ana", 5, "lost"))
+def test_a_raise_of_another_history_refuses_the_tokens_of_both_until_the_next_raise() -> None:
+    """A store that was restored by hand, and then raised as well: its number is the lower one."""
+    state = state_after(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
     for held in ((5, "lost"), (4, "new")):
@@ -118,8 +118,8 @@ def test_what_another_history_raised_refuses_the_tokens_of_both_until_the_next_r
     assert not refuses(state, signed({"ana": (6, "repaired")}))
 
 
-def test_a_raise_after_everything_was_told_again_refuses_what_only_this_client_remembers() -> None:
-    state = told(raised("ana", 5, "lost"))
+def test_a_raise_after_a_second_snapshot_refuses_tokens_of_the_remembered_history() -> None:
+    state = state_after(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revision="e.9.x"))
     assert not refuses(state, signed({"ana": (5, "lost")}))
@@ -127,9 +127,9 @@ def test_a_raise_after_everything_was_told_again_refuses_what_only_this_client_r
     assert refuses(state, signed({"ana": (5, "lost")}))
 
 
-def test_a_raise_is_not_doubted_that_is_told_again_by_a_process_that_lags() -> None:
-    state = told(raised("ana", 5, "e"))
-    for _ in range(2):  # a stream that ends while it tells everything is begun anew
+def test_a_raise_that_a_lagging_process_repeats_is_not_doubted() -> None:
+    state = state_after(raised("ana", 5, "e"))
+    for _ in range(2):  # a stream that ends during a snapshot is begun anew
         state.fold(WatchEvent(restarted=True))
         state.fold(WatchEvent(revocations=(raised("ana", 4, "d"),)))
         assert refuses(state, signed({"ana": (5, "e")}))
@@ -143,10 +143,10 @@ def test_a_raise_is_not_doubted_that_is_told_again_by_a_process_that_lags() -> N
     ("held", "ahead"),
     [({}, False), ({"ana": (2, "a")}, False), ({"ana": (3, "a")}, True), ({"portal": (1, "a")}, True)],
 )
-def test_a_token_is_ahead_that_names_a_higher_generation_than_was_told(
+def test_a_token_with_a_higher_generation_than_the_known_one_is_ahead(
     held: dict[str, tuple[int, str]], ahead: bool
 ) -> None:
-    assert told(raised("ana", 2)).is_ahead(signed(held)) is ahead
+    assert state_after(raised("ana", 2)).is_ahead(signed(held)) is ahead
 
 
 def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
@@ -164,7 +164,7 @@ def test_a_denial_is_kept_until_its_end_and_may_be_extended() -> None:
     assert not refuses(state, token)
 
 
-def test_not_all_is_known_before_the_first_revision_and_while_everything_is_told_again() -> None:
+def test_the_state_is_incomplete_before_the_first_revision_and_during_a_snapshot() -> None:
     state = TrustState()
     steps: Sequence[tuple[WatchEvent, bool]] = [
         (WatchEvent(restarted=True), False),
@@ -176,9 +176,9 @@ def test_not_all_is_known_before_the_first_revision_and_while_everything_is_told
         (WatchEvent(revision="f.1"), True),
     ]
 
-    for news, complete in steps:
-        state.fold(news)
-        assert state.complete is complete, news
+    for event, complete in steps:
+        state.fold(event)
+        assert state.complete is complete, event
     assert refuses(state, signed()), "what was known stays known"
 
 
@@ -208,14 +208,14 @@ def test_a_set_of_keys_replaces_the_one_before_and_a_retired_key_stays_so() -> N
     assert refuses(state, token)
 
 
-def test_what_is_no_key_is_no_news() -> None:
+def test_a_malformed_public_key_is_refused() -> None:
     bad = PublicKey(key_id="k", algorithm="ES256", state="SIGNING", jwk='{"kty":"EC"}', activate_time=NOW)
 
     with pytest.raises(ValueError, match="key"):
         TrustState().fold(WatchEvent(keys=KeySet(jwks="", keys=(bad,), max_age=timedelta(0)), revision="e.1"))
 
 
-def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
+def test_the_cost_does_not_grow_with_the_number_of_raised_principals() -> None:
     """They are never forgotten."""
 
     def cost(state: TrustState) -> float:
@@ -229,11 +229,13 @@ def test_the_cost_does_not_grow_with_those_who_were_ever_raised() -> None:
             best = min(best, time.perf_counter() - begun)
         return best
 
-    assert cost(told(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(told(raised("bob")))
+    assert cost(state_after(*(raised(f"user{i}") for i in range(50_000)))) < 20 * cost(
+        state_after(raised("bob"))
+    )
 
 
-def test_a_watch_that_ends_while_everything_is_told_again_begins_anew() -> None:
-    """The service would recognise the older revision, and tell nothing of what was forgotten here."""
+def test_a_watch_that_ends_during_a_snapshot_begins_anew() -> None:
+    """The service would recognise the older revision, and not repeat facts that were forgotten here."""
     state = TrustState()
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revision="e.5.l"))

@@ -1,4 +1,4 @@
-"""What the Python client does before and after a call, and without a service."""
+"""The Python client before and after a call, and without a service."""
 
 import json
 from datetime import timedelta
@@ -26,7 +26,7 @@ def test_every_reason_has_its_name(number: Any) -> None:
     assert pb.RejectionReason.Value(f"REJECTION_REASON_{outcome.reason}") == number
 
 
-def test_an_answer_that_says_neither_is_never_taken_for_a_good_token() -> None:
+def test_an_answer_without_an_outcome_is_never_taken_for_a_good_token() -> None:
     with pytest.raises(ValueError, match="neither"):
         to_outcome(pb.VerifyResponse(revision="e.7"))
 
@@ -80,7 +80,7 @@ def test_a_channel_connects_again_within_two_seconds_unless_its_first_pause_is_l
     assert arguments["grpc.min_reconnect_backoff_ms"] == 5000, "the time to connect, not a pause"
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_refused_connection_is_unavailable() -> None:
     options = ClientOptions(timeout=timedelta(seconds=2), max_attempts=1)
     with IdentityClient("127.0.0.1:1", options=options) as client, pytest.raises(UnavailableError) as error:
         client.revoke_token("t")

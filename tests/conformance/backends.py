@@ -1,12 +1,11 @@
-"""What the suite needs of a kind of store: instances on the same data, and ways to spoil the data.
+"""The kinds of stores that the suite tests: instances on the same data, and ways to damage the data.
 
-Owns one class for each kind; `conftest.py` has the table of them. A new store is one more class here.
+There is one class for each kind; `conftest.py` has the table of them. A new store is one more class here.
 """
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,36 +17,9 @@ from identity_service.domain.store import Store
 from identity_service.storage.codec import encode_event
 from identity_service.storage.redis import keyspace
 from identity_service.storage.sqlite import SqliteStore
+from tests.fakes.clocks import FakeClock
 from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup
-
-
-class FakeClock:
-    """Implements the port `Clock`; stands still until it is moved.
-
-    It starts far in the future, so that nothing which a server expires by its own clock goes away
-    before a test says so.
-    """
-
-    def __init__(self) -> None:
-        self._now = datetime(2100, 1, 1, tzinfo=UTC)
-        self._monotonic = 1000.0
-
-    def now(self) -> datetime:
-        return self._now
-
-    def unix(self) -> float:
-        return self.now().timestamp()
-
-    def monotonic(self) -> float:
-        return self._monotonic
-
-    def boot(self) -> float:
-        return self.monotonic()
-
-    def advance(self, by: timedelta) -> None:
-        self._now += by
-        self._monotonic += by.total_seconds()
 
 
 class Backend(Protocol):

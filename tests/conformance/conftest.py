@@ -9,7 +9,8 @@ from identity_service.domain.ids import new_epoch
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import Backend, ClusterBackend, FakeClock, RedisBackend, SqliteBackend
+from tests.conformance.backends import Backend, ClusterBackend, RedisBackend, SqliteBackend
+from tests.fakes.clocks import FakeClock
 from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup
 

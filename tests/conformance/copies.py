@@ -1,4 +1,4 @@
-"""What the tests of copying share: one of every item, and a store that holds them."""
+"""Helpers of the tests of copying: one item of every kind, and a store that contains them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -90,7 +90,7 @@ def fill(store: Store) -> None:
 
 
 class Held:
-    """What a store holds, read through its port: two stores that hold the same are equal."""
+    """The content of a store, read through its port: two stores with the same content are equal."""
 
     def __init__(self, store: Store) -> None:
         self.records: dict[str, Record] = {
@@ -146,7 +146,7 @@ class Copied:
 
     @property
     def state(self) -> dict[str, object]:
-        """What the items say, without how many of them there were."""
+        """Return the items without their numbers."""
         return {name: value for name, value in vars(self).items() if name != "kinds"}
 
     def _add(self, item: CopiedItem) -> None:
@@ -180,6 +180,6 @@ class Copied:
 
 
 def exported(store: Store, *, whole: bool = True) -> Copied:
-    """What a copy of the store holds."""
+    """Return the content of a copy of the store."""
     with store.copying.export(whole=whole) as (_, items):
         return Copied(items)

@@ -171,7 +171,7 @@ def entries_of(store: Store) -> tuple[LogEntry, ...]:
 
 
 def stored(store: Store, record: Record) -> Versioned[Any] | None:
-    """What the store has under kind and id of `record`."""
+    """Return the record in the store with the kind and the id of `record`."""
     kind: Any = type(record)
     return store.records.get(kind, record.id)
 

@@ -39,7 +39,7 @@ from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.attempts import SqliteAttempts
 from tests.conformance import samples
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 
@@ -119,7 +119,7 @@ def fail(counter: AttemptCounter, *limits: Limit, times: int = 1) -> None:
 
 
 def answer(counter: AttemptCounter, *limits: Limit) -> str:
-    """What a claim gives; one that is given is given back."""
+    """Return the answer to a claim, and return the claim itself if it was granted."""
     found = counter.claim(limits or [ANA])
     if isinstance(found, Paused):
         return f"paused {found.left.total_seconds():g}"
@@ -167,7 +167,7 @@ def test_a_pause_begins_with_the_failure_and_doubles_up_to_the_lockout(counters:
     assert pauses == ["claimed", *(f"paused {seconds}" for seconds in (1, 2, 4, 6, 6))]
 
 
-def test_after_the_free_ones_one_is_let_through_at_a_time(counters: Counters) -> None:
+def test_after_the_free_attempts_one_at_a_time_is_allowed(counters: Counters) -> None:
     fail(counters.one, times=5)
     counters.clock.advance(timedelta(seconds=1))
     held = claimed(counters.one)
@@ -177,7 +177,7 @@ def test_after_the_free_ones_one_is_let_through_at_a_time(counters: Counters) ->
     assert answer(counters.counters[1]) == "claimed"
 
 
-def test_all_limits_are_claimed_or_none(counters: Counters) -> None:
+def test_either_all_limits_are_claimed_or_none(counters: Counters) -> None:
     fail(counters.one, BO, times=5)
     for _ in range(20):
         assert answer(counters.one, ANA, BO) == "paused 1"
@@ -248,7 +248,7 @@ def test_the_counters_of_names_that_strangers_invent_are_bounded(counters: Count
     assert answer(counter, ANA) == "paused 1"
 
 
-def test_counters_whose_window_is_over_are_forgotten_with_the_next_failure(counters: Counters) -> None:
+def test_counters_whose_window_has_ended_are_deleted_at_the_next_failure(counters: Counters) -> None:
     counter = counters.new(1000)
     for number in range(50):
         fail(counter, Limit(f"invented{number}", POLICY))
@@ -259,7 +259,7 @@ def test_counters_whose_window_is_over_are_forgotten_with_the_next_failure(count
     assert counters.kept() == 1
 
 
-# What only counts that outlive a process have to promise.
+# Promises of the counters that outlive a process.
 
 
 @dataclass
@@ -342,7 +342,7 @@ def test_a_claim_whose_answer_was_lost_is_claimed_once(redis_store: RedisStore) 
     assert answer(attempts) == "occupied"
 
 
-def test_what_redis_keeps_expires_by_itself(redis_store: RedisStore) -> None:
+def test_the_counters_in_redis_expire_by_themselves(redis_store: RedisStore) -> None:
     store = redis_store
     fail(store.attempts, ANA)
     claimed(store.attempts, BO)
@@ -355,7 +355,7 @@ def test_what_redis_keeps_expires_by_itself(redis_store: RedisStore) -> None:
 
 
 def test_counts_that_cannot_be_asked_say_so(redis_server: RedisServer) -> None:
-    """Fail closed: nobody gets a guess for free because Redis is away."""
+    """Fail closed: no attempt is free because Redis is unreachable."""
     redis_server.start()
     redis_server.flush()
     store = RedisStore.connect(redis_server.url, clock=FakeClock())
@@ -372,7 +372,7 @@ def test_counts_that_cannot_be_asked_say_so(redis_server: RedisServer) -> None:
     redis_server.start()
 
 
-def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "identity.db-attempts"
     path.write_bytes(b"this is no database, whatever else it may be" * 100)
     counter = SqliteAttempts(str(path), FakeClock().boot, timeout=1)
@@ -542,7 +542,7 @@ class Attempts(RuleBasedStateMachine):
                 assert self._history.in_progress(limit) <= max(1, limit.policy.free - failures)
 
 
-def test_any_interleaving_of_attempts_gets_what_its_history_allows(counters: Counters) -> None:
+def test_any_interleaving_of_attempts_gets_the_answers_that_its_history_allows(counters: Counters) -> None:
     class Machine(Attempts):
         pass
 

@@ -17,8 +17,9 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epoch
 from identity_service.domain.log import RecordKind
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, MUCH_LATER, NOWHERE, a_client, a_session, a_user, an_event
+from tests.fakes.clocks import FakeClock
 
 ALL = AuditFilter()
 
@@ -61,7 +62,7 @@ def test_an_update_stores_its_event(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["deny_token", "end_session", "raise_generation"])
-def test_a_repetition_stores_its_event_too_since_somebody_asked_again(store: Store, name: str) -> None:
+def test_a_repeated_call_stores_its_event_too(store: Store, name: str) -> None:
     WITH_EVENT[name](store, an_event("first"))
     position = store.log.head().position
 
@@ -108,7 +109,7 @@ def test_a_mutation_under_another_epoch_stores_no_event(store: Store, name: str)
     assert targets(store) == []
 
 
-def test_events_without_a_change_keep_their_order_under_whatever_epoch(store: Store) -> None:
+def test_events_without_a_change_keep_their_order_under_any_epoch(store: Store) -> None:
     store.log.adopt(new_epoch())
 
     store.audit.append([an_event("1"), an_event("2")])
@@ -145,7 +146,7 @@ def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeCl
     assert targets(store, AuditFilter(end_time=moment)) == ["other", "early"]
 
 
-def test_a_search_that_finds_little_says_where_to_go_on(store: Store) -> None:
+def test_a_search_that_finds_little_returns_the_place_to_continue(store: Store) -> None:
     """So that one call never reads the whole log of events."""
     store.audit.append([an_event("needle", actor="ops")])
     for _ in range(5):
@@ -171,7 +172,7 @@ def test_a_tail_begins_at_the_last_event_and_misses_none_after_it(store: Store) 
 
 
 @pytest.mark.parametrize("text", ["x", "1-2-3", "-1", "9" * 30, "1;DROP", "\N{ARABIC-INDIC DIGIT ONE}"])
-def test_what_is_no_event_id_is_a_value_error(store: Store, text: str) -> None:
+def test_a_malformed_event_id_is_a_value_error(store: Store, text: str) -> None:
     with pytest.raises(ValueError, match="event id"):
         store.audit.list_newest(ALL, before=text)
     with pytest.raises(ValueError, match="event id"):
@@ -198,7 +199,7 @@ def refused_calls(count: int, first: int = 0) -> list[AuditEvent]:
     return [an_event(f"call-{first + n}", type=AuditType.CALL_REFUSED) for n in range(count)]
 
 
-def test_refused_calls_never_push_out_what_records_a_change(backend: Backend) -> None:
+def test_refused_calls_never_push_out_events_of_changes(backend: Backend) -> None:
     store = backend.open(audit_entries=1000, audit_traffic_entries=1000)
     store.initialise(new_epoch())
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
@@ -295,7 +296,7 @@ def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
     assert seen == [str(number) for number in range(30)]
 
 
-def test_what_is_searched_for_changes_alone_is_found_behind_any_traffic(store: Store) -> None:
+def test_a_search_for_changes_alone_finds_them_behind_any_traffic(store: Store) -> None:
     """One call looks at a bounded number of events, and none of them is one of traffic then."""
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     for start in range(0, 2500, 500):
@@ -311,7 +312,7 @@ def test_what_is_searched_for_changes_alone_is_found_behind_any_traffic(store: S
 def test_traffic_in_the_only_ring_of_an_older_version_is_read_in_its_place(
     store: Store, backend: Backend
 ) -> None:
-    """That version put every event where those of changes are now."""
+    """That version stored all events in the place that is now for those of changes."""
     backend.append_event_of_older_version(an_event("old-1", type=AuditType.TOKEN_ISSUED))
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     backend.append_event_of_older_version(an_event("old-2", type=AuditType.CALL_REFUSED))

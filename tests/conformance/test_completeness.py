@@ -1,6 +1,6 @@
-"""A log that holds less than its store is found at the next start, and completed before anything is said.
+"""A log that contains less than its store is found at the next start, and completed before any answer.
 
-No process runs while entries are lost, so that only the state of the store can say what they were.
+No process runs while entries are lost, so that only the state of the store can restore them.
 """
 
 from collections.abc import Callable
@@ -17,30 +17,32 @@ from identity_service.domain.store import Store
 from identity_service.replication.replica import Replica
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.sqlite import log as sqlite_log
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_user, entries_of
-from tests.conformance.test_repair import Silent, follow
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 
 ALICE = PrincipalId("alice")
 COUNT = 12
 
 
 def revoke(store: Store, name: str) -> None:
-    """One revocation of each kind, and nothing of what is called `<name>-control`."""
+    """One revocation of each kind, and none of the ids called `<name>-control`."""
     store.facts.deny_token(TokenId(f"t-{name}"), LATER)
     store.facts.end_session(SessionId(f"s-{name}"), deny_until=LATER, end_until=MUCH_LATER)
     store.facts.raise_generation(PrincipalId(f"p-{name}"), above=0, request_id=None)
 
 
 def forgotten(replica: Replica, names: list[str]) -> list[str]:
-    """What of these revocations a process does not know."""
+    """Return the revocations of these that a process does not know."""
     known = replica.revocations
     tokens = [f"{kind}-{name}" for name in names for kind in "ts" if f"{kind}-{name}" not in known.denylist]
     return tokens + [f"p-{n}" for n in names if PrincipalId(f"p-{n}") not in known.generations]
 
 
-def assert_complete(backend: Backend, names: list[str]) -> Silent:
-    """Start a process: it knows every revocation, and nothing else; returns what it logged."""
+def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
+    """Start a process, and check that it knows every revocation and no other; return its event log."""
     _, newcomer, event_log = follow(backend)
     assert forgotten(newcomer, names) == []
     assert newcomer.is_fresh()
@@ -90,19 +92,19 @@ def test_entries_that_were_lost_while_no_process_ran_are_back(
     assert_complete(backend, names)
 
 
-def test_a_start_says_how_many_facts_it_put_back(store: Store, backend: Backend) -> None:
+def test_a_start_reports_how_many_facts_it_repaired(store: Store, backend: Backend) -> None:
     for name in ("a", "b"):
         revoke(store, name)
     backend.remove_entries(1, 3)
 
-    assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [{"facts": 2}]
-    assert assert_complete(backend, ["a", "b"]).of("log_rebuilt") == [], "once"
+    assert assert_complete(backend, ["a", "b"]).named("log_rebuilt") == [{"facts": 2}]
+    assert assert_complete(backend, ["a", "b"]).named("log_rebuilt") == [], "once"
     head = backend.open().log.head()
     assert (head.whole, head.complete) == (True, True)
 
 
 def test_a_renewal_that_ends_before_the_repair_leaves_a_mark(store: Store, backend: Backend) -> None:
-    """Whoever renews the epoch puts the floor at the end of the log, so that it would look whole."""
+    """The process that renews the epoch sets the floor to the end of the log: the log would look whole."""
     names = ["a", "b", "c"]
     for name in names:
         revoke(store, name)
@@ -146,7 +148,7 @@ def test_several_processes_may_rebuild_at_once(store: Store, backend: Backend) -
         each.log.adopt(epoch)
     with ThreadPoolExecutor(len(stores)) as threads:
         counts = list(threads.map(lambda each: each.log.rebuild(), stores))
-    assert sum(counts) == 2 * len(names), "each fact was put back once"
+    assert sum(counts) == 2 * len(names), "each fact was repaired once"
     assert_complete(backend, names)
 
 
@@ -164,7 +166,7 @@ def test_a_rebuild_under_another_epoch_changes_nothing(store: Store, backend: Ba
 # generations
 
 
-def test_a_generation_that_was_taken_away_comes_back_from_the_log(store: Store, backend: Backend) -> None:
+def test_a_deleted_generation_is_restored_from_the_log(store: Store, backend: Backend) -> None:
     revoke(store, "a")
     revoke(store, "b")
     before = store.log.generations()
@@ -187,14 +189,14 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
     replica.heartbeat("p")
     replica.maintenance.do()
     assert own.log.head().complete
-    assert event_log.of("log_incomplete") == []
+    assert event_log.named("log_incomplete") == []
     assert_complete(backend, ["old"])
 
 
-def test_a_generation_that_is_raised_again_after_it_was_taken_away_is_not_counted_twice(
+def test_a_generation_that_is_raised_again_after_it_was_deleted_is_not_counted_twice(
     store: Store, backend: Backend
 ) -> None:
-    """Else more were raised than there are, and every start is refused for ever although nothing is lost."""
+    """Otherwise more were raised than there are, and every start is refused although nothing is lost."""
     revoke(store, "a")
     backend.forget_generation(PrincipalId("p-a"))
     store.facts.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
@@ -216,7 +218,7 @@ def test_a_start_is_refused_while_a_generation_is_lost_for_good(
             follow(backend)
 
 
-def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
+def test_a_lost_generation_that_cannot_be_repaired_is_reported_once_a_minute(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
     """A process that has begun to serve knows every generation; here none of those is left."""
@@ -229,11 +231,11 @@ def test_a_lost_generation_that_cannot_be_put_back_is_said_once_a_minute(
     for _ in range(3):
         replica.heartbeat("p")
         replica.maintenance.do()
-    assert len(event_log.of("log_incomplete")) == 1
+    assert len(event_log.named("log_incomplete")) == 1
     clock.advance(timedelta(seconds=61))
     replica.heartbeat("p")
     replica.maintenance.do()
-    assert len(event_log.of("log_incomplete")) == 2
+    assert len(event_log.named("log_incomplete")) == 2
     assert not own.log.head().complete
 
 
@@ -254,11 +256,11 @@ def test_a_running_process_finds_entries_gone_below_the_floor(store: Store, back
     replica.maintenance.do()
     assert own.log.head().whole
     assert own.log.head().complete
-    assert len(event_log.of("epoch_renewed")) == 1
+    assert len(event_log.named("epoch_renewed")) == 1
     assert_complete(backend, names)
 
 
-def test_a_running_process_finishes_what_another_one_left(store: Store, backend: Backend) -> None:
+def test_a_running_process_finishes_the_rebuild_of_another_one(store: Store, backend: Backend) -> None:
     own, replica, event_log = follow(backend)
     revoke(store, "unknown-here")
     backend.lose_log()
@@ -267,13 +269,13 @@ def test_a_running_process_finishes_what_another_one_left(store: Store, backend:
     replica.heartbeat("p")
     replica.maintenance.do()
     assert own.log.head().complete
-    assert event_log.of("log_rebuilt") == [{"facts": 2}]
+    assert event_log.named("log_rebuilt") == [{"facts": 2}]
     replica.heartbeat("p")
     assert forgotten(replica, ["unknown-here"]) == []
 
 
-def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
-    """Else each of these would renew the epoch of a log that has lost nothing."""
+def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
+    """Otherwise each of these would renew the epoch of a log that has lost nothing."""
     store.log.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),
@@ -303,7 +305,7 @@ def test_whatever_is_written_is_counted(store: Store, backend: Backend, clock: F
 
 
 def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: Backend) -> None:
-    """A log and a head that were lost leave denials behind, which nobody would read."""
+    """A log and a head that were lost leave denials behind that no process would read."""
     revoke(store, "a")
     backend.lose_log()
     backend.lose_head()

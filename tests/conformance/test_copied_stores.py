@@ -1,4 +1,4 @@
-"""Backup, restore and migration on real stores of every kind: what is in the one is in the other."""
+"""Backup, restore and migration on real stores of every kind: the copy has the content of the original."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,7 +35,6 @@ from identity_service.storage.backup_file import NewBackup, OpenBackup
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.upgrade import require_stopped
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
     MUCH_LATER,
@@ -47,6 +46,7 @@ from tests.conformance.samples import (
     deny,
     entries_of,
 )
+from tests.fakes.clocks import FakeClock
 
 SEALER: Final = Sealer(Secret("the master key of these tests, long enough"))
 VAULT: Final = Vault(SEALER)
@@ -140,7 +140,7 @@ def records_in(store: Store) -> dict[tuple[str, str], Record]:
 
 
 def facts_in(store: Store) -> set[TokenDenied | SessionEnded]:
-    """What a process would learn from its log."""
+    """Return the revocations that a process would learn from its log."""
     changes = [entry.change for entry in entries_of(store)]
     return {change for change in changes if isinstance(change, TokenDenied | SessionEnded)}
 
@@ -208,7 +208,7 @@ def test_a_backup_of_any_store_is_restored_into_any_other(stores: Stores, from_:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_replaced_leaves_nothing_but_its_generations(stores: Stores, kind: str) -> None:
+def test_a_replaced_store_leaves_nothing_but_its_generations(stores: Stores, kind: str) -> None:
     store = filled(stores.new(kind), stores.clock)
     path = backed_up(store, stores.folder / "it.backup")
     later = deny(store, 3)

@@ -22,8 +22,8 @@ from identity_service.domain.store import Store
 from tests.conformance import samples
 from tests.conformance.backends import Backend, ClusterBackend, RedisBackend, SqliteBackend
 from tests.conformance.copies import FENCE, RETENTION, Held, exported, fill
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, deny
-from tests.conformance.test_repair import follow
 from tests.redis_server import RedisServer
 
 DIRECTIONS = [
@@ -166,7 +166,7 @@ def test_a_store_that_lost_entries_is_not_copied(store: Store, backend: Backend)
     assert len(exported(store).denials) == 5
 
 
-def test_what_the_log_alone_still_holds_is_copied(both: tuple[Backend, Backend]) -> None:
+def test_a_denial_that_only_the_log_contains_is_copied(both: tuple[Backend, Backend]) -> None:
     """A clock that was a day ahead for a moment deletes it from the state; processes answer by the log."""
     source, target = both[0].open(), both[1].open()
     source.initialise(new_epoch())

@@ -71,7 +71,7 @@ def test_items_may_come_in_any_order_and_more_than_once(backend: Backend) -> Non
     assert store.log.head().marks == MARKS
 
 
-def test_what_only_grows_is_never_made_less_by_a_later_item(backend: Backend) -> None:
+def test_a_later_item_never_lowers_a_generation_a_denial_or_a_mark(backend: Backend) -> None:
     store, raised = backend.open(), PrincipalId("u_1")
     write(
         store,
@@ -97,7 +97,7 @@ def test_what_only_grows_is_never_made_less_by_a_later_item(backend: Backend) ->
     assert held.retention == RETENTION
 
 
-def test_two_raises_to_one_number_refuse_what_was_issued_under_either(backend: Backend) -> None:
+def test_two_raises_to_one_number_refuse_the_tokens_issued_under_either(backend: Backend) -> None:
     store, raised = backend.open(), PrincipalId("u_1")
     generations = [Generation(number=3, link=Link("l-3")), Generation(number=3, link=Link("other"))]
     write(store, [CopiedGeneration(principal=raised, generation=generation) for generation in generations])
@@ -168,7 +168,7 @@ def test_a_store_that_holds_anything_takes_no_copy(store: Store, backend: Backen
     assert not store.copying.has_part_of_copy()
 
 
-def test_a_copy_replaces_whatever_a_store_held(store: Store) -> None:
+def test_a_copy_replaces_the_whole_content_of_a_store(store: Store) -> None:
     fill(store)
     items = items_of_all_kinds()
     write(store, items, replace=True)
@@ -191,7 +191,7 @@ def test_the_generations_of_a_store_are_known_though_it_lost_its_head(store: Sto
 
 
 class SourceError(Exception):
-    """What a copy that cannot be read further raises."""
+    """The error of a copy that cannot be read further."""
 
 
 def breaks_off(count: int) -> Iterator[CopiedItem]:
@@ -202,7 +202,7 @@ def breaks_off(count: int) -> Iterator[CopiedItem]:
 
 
 @pytest.mark.parametrize("error", [SourceError(), OSError("disk"), StoreReplacedError("begin again")])
-def test_what_the_items_raise_comes_out_as_it_is(backend: Backend, error: Exception) -> None:
+def test_an_exception_of_the_items_is_raised_unchanged(backend: Backend, error: Exception) -> None:
     def items() -> Iterator[CopiedItem]:
         yield from items_of_all_kinds()
         raise error
@@ -295,7 +295,7 @@ def test_a_store_that_lost_its_head_is_not_discarded(store: Store, backend: Back
     assert store.copying.generations_held()
 
 
-def test_what_another_copy_has_finished_meanwhile_is_not_deleted(
+def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command was paused after its first step, and goes on when the store serves."""
@@ -318,7 +318,7 @@ def test_what_another_copy_has_finished_meanwhile_is_not_deleted(
 def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would have one, and lack what was deleted before."""
+    """Otherwise it would have one, and lack the items that were deleted before."""
     if isinstance(backend, SqliteBackend):
         pytest.skip("one transaction waits for the other")
     first, second = backend.open(), backend.open()

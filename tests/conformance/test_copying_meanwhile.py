@@ -1,4 +1,4 @@
-"""A store is copied while others write: what was acknowledged before is in the copy, and nothing by half."""
+"""A store is copied during writes: earlier acknowledged writes are in the copy, and none is there in part."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tests.conformance.samples import deny
 
 
 class Writers:
-    """Threads that change a store all the time, and know what was acknowledged."""
+    """Threads that change a store all the time, and keep the acknowledged changes."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -208,7 +208,7 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: Store, backend:
 
 
 def test_a_raise_in_the_log_keeps_number_and_link(store: Store, backend: Backend) -> None:
-    """Also one that a repair put back under another entry's link."""
+    """Also one that a repair appended under another entry's link."""
     deny(store)
     store.log.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):

@@ -10,8 +10,8 @@ from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, RedisBackend, SqliteBackend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_session
-from tests.conformance.test_repair import follow
 
 Spoil = Callable[[Backend], None]
 Call = Callable[[Store], object]
@@ -234,7 +234,7 @@ def test_damage_is_an_error_that_names_the_key(
     assert "restore a backup" in str(error.value) or "run the version" in str(error.value)
 
 
-def test_a_foreign_entry_makes_a_process_stale_until_it_is_taken_away(store: Store, backend: Backend) -> None:
+def test_a_foreign_entry_makes_a_process_stale_until_it_is_removed(store: Store, backend: Backend) -> None:
     fill(store)
     _, replica, event_log = follow(backend)
     foreign = store.log.head().position + 1
@@ -254,5 +254,5 @@ def test_a_foreign_entry_makes_a_process_stale_until_it_is_taken_away(store: Sto
         replica.maintenance.do()
     assert replica.is_fresh()
     assert {"t1", "s1"} <= {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert len(event_log.of("log_replaced")) <= 1
+    assert len(event_log.named("log_replaced")) <= 1
     assert follow(backend)[1].is_fresh()

@@ -23,7 +23,7 @@ each_mutation = pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATI
 
 
 def replace_log(backend: Backend) -> Store:
-    """Wipe the data and set a new epoch, as somebody who restored an empty store would."""
+    """Wipe the data and set a new epoch, as an operator would who restored an empty store."""
     backend.wipe()
     second = backend.open()
     second.initialise(new_epoch())
@@ -86,7 +86,7 @@ def test_an_emptied_store_refuses_to_change(store: Store, backend: Backend, muta
 
 
 @each_mutation
-def test_a_replaced_store_refuses_the_writes_of_who_follows_the_old_log(
+def test_a_replaced_store_refuses_the_writes_of_processes_of_the_old_log(
     store: Store, backend: Backend, mutate: Call
 ) -> None:
     deny(store)
@@ -119,7 +119,7 @@ def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backe
     assert page.entries[0].previous_link != old.link
 
 
-def test_who_adopts_the_new_epoch_writes_again(store: Store, backend: Backend) -> None:
+def test_a_process_that_adopts_the_new_epoch_writes_again(store: Store, backend: Backend) -> None:
     deny(store)
     replace_log(backend)
     store.log.adopt(store.log.head().epoch)
@@ -127,7 +127,7 @@ def test_who_adopts_the_new_epoch_writes_again(store: Store, backend: Backend) -
     assert store.log.head().position == 1
 
 
-def test_who_adopts_another_epoch_than_the_stores_changes_nothing(store: Store) -> None:
+def test_adopting_another_epoch_than_the_stores_changes_nothing(store: Store) -> None:
     created = store.records.create(a_client())
     epoch = store.log.head().epoch
     store.log.adopt(new_epoch())

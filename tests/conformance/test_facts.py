@@ -7,8 +7,9 @@ import pytest
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, MUCH_LATER, SOON, a_session, deny, entries_of
+from tests.fakes.clocks import FakeClock
 
 TOKEN = TokenId("token-1")
 SESSION = SessionId("session-1")
@@ -52,7 +53,7 @@ def test_a_denial_that_has_passed_is_forgotten_and_can_be_made_anew(store: Store
     assert [c for c, _ in second.changes] == [TokenDenied(token_id=TOKEN, deny_until=until)]
 
 
-def test_ending_a_session_is_one_entry_even_where_the_session_is_unknown(store: Store) -> None:
+def test_ending_a_session_is_one_entry_even_if_the_session_is_unknown(store: Store) -> None:
     appended = store.facts.end_session(SESSION, deny_until=SOON, end_until=LATER)
     (entry,) = entries_of(store)
     assert entry.change == SessionEnded(session_id=SESSION, deny_until=SOON, end_until=LATER)
@@ -100,7 +101,7 @@ def test_a_generation_rises_by_one_and_carries_the_link_of_its_entry(
         assert store.log.generations() == {principal: Generation(number=number, link=entry.link)}
 
 
-def test_a_generation_is_raised_above_what_the_caller_knows(store: Store) -> None:
+def test_a_generation_is_raised_above_the_number_of_the_caller(store: Store) -> None:
     """After a failover a process may know a higher number than the store."""
     store.facts.raise_generation(ALICE, above=41, request_id=None)
     assert store.log.generations()[ALICE].number == 42
@@ -124,8 +125,8 @@ def test_a_request_id_raises_once(store: Store) -> None:
     assert store.log.generations()[ALICE].number == 2
 
 
-def test_a_request_id_for_one_principal_says_nothing_about_another(store: Store) -> None:
-    """Else a client that repeats ids would be told of a revocation that never happened."""
+def test_a_request_id_for_one_principal_does_not_count_for_another(store: Store) -> None:
+    """Otherwise a client that repeats ids would get OK for a revocation that never happened."""
     store.facts.raise_generation(ALICE, above=0, request_id="request-1")
     store.facts.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
     assert {p: g.number for p, g in store.log.generations().items()} == {ALICE: 1, "billing": 1}
@@ -158,7 +159,7 @@ def test_facts_are_the_same_for_another_instance(store: Store, backend: Backend)
 
 
 def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, clock: FakeClock) -> None:
-    """What is deleted is deleted a day after its end, so that a clock which is set right finds it all."""
+    """Keys are deleted a day after their end, so that a clock which is corrected still finds them."""
     end = clock.now() + timedelta(minutes=15)
     store.sessions.create(a_session("s1", expire_time=end))
     store.facts.deny_token(TokenId("t1"), end)
@@ -183,7 +184,7 @@ def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, cloc
     assert store.log.head().position == before, "each of them is known, and only found"
 
 
-def test_what_was_used_up_may_be_used_again_when_its_time_is_over(store: Store, clock: FakeClock) -> None:
+def test_a_consumed_key_may_be_used_again_when_its_time_is_over(store: Store, clock: FakeClock) -> None:
     """Its key lies there for a day more, and decides nothing."""
     assert store.single_use.consume("jti", clock.now() + timedelta(minutes=1))
     clock.advance(timedelta(minutes=1))

@@ -98,7 +98,7 @@ def test_a_store_without_a_head_cannot_be_fenced(backend: Backend) -> None:
     assert store.copying.is_empty()
 
 
-def test_what_happens_meanwhile_is_refused_at_once(store: Store, backend: Backend) -> None:
+def test_writes_after_the_fence_are_refused_at_once(store: Store, backend: Backend) -> None:
     """Nothing that is acknowledged after the fence stands is missing in a copy that is begun then."""
     other = backend.open()
     acknowledged = []

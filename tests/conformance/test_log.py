@@ -10,8 +10,9 @@ from identity_service.domain.ids import NO_LINK, PrincipalId, TokenId, new_epoch
 from identity_service.domain.log import LogEntry, TokenDenied
 from identity_service.domain.principals import Client
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, a_client, a_session, a_user, deny, entries_of
+from tests.fakes.clocks import FakeClock
 
 THREADS = 8
 
@@ -148,9 +149,11 @@ def test_concurrent_appends_leave_no_gap_and_an_intact_chain(store: Store, backe
 
 def test_concurrent_repetitions_of_one_fact_append_it_once(store: Store) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        told = list(pool.map(lambda _: store.facts.deny_token(TokenId("token-1"), LATER), range(4 * THREADS)))
+        answers = list(
+            pool.map(lambda _: store.facts.deny_token(TokenId("token-1"), LATER), range(4 * THREADS))
+        )
     assert len(entries_of(store)) == 1
-    assert set(told) == {told[0]}
+    assert set(answers) == {answers[0]}
 
 
 def test_concurrent_creations_of_one_username_have_one_winner(store: Store) -> None:

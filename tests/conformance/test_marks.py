@@ -1,4 +1,4 @@
-"""What a store keeps beside the log: the longest ever configured, the latest steady time, heartbeats."""
+"""Values that a store keeps beside the log: the longest settings ever, the latest steady time, heartbeats."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +9,10 @@ from identity_service.domain.change_log import STATUS_LENGTH
 from identity_service.domain.errors import StoreUninitializedError
 from identity_service.domain.log import Heartbeat, Marks
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import an_event
-from tests.conformance.test_repair import follow
+from tests.fakes.clocks import FakeClock
 
 HOUR = timedelta(hours=1)
 NOON = datetime(2100, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -85,7 +85,7 @@ raise_calls = st.tuples(st.just("raise"), st.sampled_from("abc*"), st.integers(0
 def test_the_log_holds_every_fact_once_and_folds_to_the_state(
     store: Store, calls: list[tuple[str, str, Any, Any]]
 ) -> None:
-    """A model says which calls add to what is known; only these may append, and exactly what they add."""
+    """A model knows which calls add facts; only these may append entries, and exactly those facts."""
     begin = store.log.head().position
     example = new_session_id()
     denied: dict[str, datetime] = {}

@@ -114,7 +114,7 @@ def test_an_update_replaces_the_record_and_its_revision(store: Store) -> None:
 
 
 def test_the_revision_of_one_write_is_the_etag_of_the_next(store: Store) -> None:
-    """With `revoke` or without: nobody has to read in between."""
+    """With `revoke` or without: no caller has to read in between."""
     revision = store.records.create(a_client()).revision
     revision = store.records.update(a_client(display_name="a"), expected=revision, revoke=True).revision
     revision = store.records.update(a_client(display_name="b"), expected=revision).revision
@@ -152,7 +152,7 @@ def test_other_changes_leave_an_etag_good(store: Store) -> None:
     assert found.revision.position == created.revision.position + 5
 
 
-def test_updating_what_does_not_exist_is_not_found(store: Store) -> None:
+def test_updating_an_unknown_record_is_not_found(store: Store) -> None:
     before = store.log.head()
     with pytest.raises(NotFoundError):
         store.records.update(a_client(), expected=before.revision)
@@ -190,7 +190,7 @@ def test_renaming_to_a_taken_username_is_refused_and_changes_nothing(store: Stor
 
 
 def test_an_update_that_revokes_appends_record_and_generation_side_by_side(store: Store) -> None:
-    """The record comes first: nobody may issue under the new generation from the old record."""
+    """The record comes first: no token may be issued under the new generation by the old record."""
     created = store.records.create(a_client())
     updated = store.records.update(a_client(disabled=True), expected=created.revision, revoke=True, above=4)
     record, raised = entries_of(store)[1:]
@@ -222,7 +222,7 @@ def test_deleting_a_key_raises_no_generation(store: Store) -> None:
     assert store.log.generations() == {}
 
 
-def test_deleting_what_does_not_exist_is_not_found(store: Store) -> None:
+def test_deleting_an_unknown_record_is_not_found(store: Store) -> None:
     store.records.create(a_client())
     before = store.log.head()
     with pytest.raises(NotFoundError):
@@ -347,7 +347,7 @@ def test_a_record_is_deleted_only_if_it_is_still_the_one_that_was_read(store: St
 
 
 def test_the_raise_of_an_update_and_of_a_delete_is_known_by_the_link_that_was_asked_for(store: Store) -> None:
-    """So that a caller who got no answer can owe the very raise that may have happened."""
+    """So that a caller that got no answer can resend the very raise that may have happened."""
     etag = store.records.create(a_user("u_1")).revision
     store.records.update(a_user("u_1"), expected=etag, revoke=True, link=Link("first"))
     assert store.log.generations()[PrincipalId("u_1")].link == "first"

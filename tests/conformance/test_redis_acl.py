@@ -132,7 +132,7 @@ def has_waitaof(server: RedisServer) -> bool:
 
 
 def for_this(server: RedisServer, user: str) -> str:
-    """What the page has to be added where the server has the command."""
+    """The permission that the page adds if the server has the command."""
     return f"{user} +waitaof" if has_waitaof(server) else user
 
 
@@ -145,9 +145,9 @@ def test_the_documented_user_may_do_everything_that_the_service_does(server: Red
 
 RIGHTS: Final = re.findall(r"\+\S+", documented())
 LOOKS: Final = ("+info", "+config|get")
-"""Without these the service runs only where the operator vouches for what it may not look at."""
+"""Without these the service runs only if the operator vouches for the settings that it may not read."""
 IDLE: Final = "+ping"
-"""What keeps a connection that is long unused from being taken for a good one."""
+"""The permission without which a connection that is idle for long is taken for a good one."""
 
 
 @pytest.mark.parametrize("right", [r for r in RIGHTS if r not in (*LOOKS, IDLE)])
@@ -159,7 +159,7 @@ def test_without_any_of_its_rights_some_call_fails(server: RedisServer, right: s
 
 
 @pytest.mark.parametrize("right", LOOKS)
-def test_without_a_look_at_the_set_up_the_service_runs_and_warns_where_the_operator_vouches_for_it(
+def test_without_access_to_the_configuration_the_service_runs_if_the_operator_vouches_for_it(
     server: RedisServer, right: str
 ) -> None:
     store = connect(server, for_this(server, without(right)), unchecked=True)
@@ -172,7 +172,7 @@ def test_without_a_look_at_the_set_up_the_service_runs_and_warns_where_the_opera
 
 
 @pytest.mark.parametrize("right", LOOKS)
-def test_without_a_look_at_the_set_up_the_server_is_refused_with_what_to_do(
+def test_without_access_to_the_configuration_the_server_is_refused_with_a_fix(
     server: RedisServer, right: str
 ) -> None:
     with pytest.raises(UnsafeStoreError) as refused:
@@ -182,7 +182,7 @@ def test_without_a_look_at_the_set_up_the_server_is_refused_with_what_to_do(
     assert "redis_config_unchecked = true" in str(refused.value)
 
 
-def test_a_right_that_is_taken_away_at_run_time_is_missed_by_the_next_heartbeat_but_one(
+def test_a_permission_that_is_removed_at_run_time_is_noticed_by_the_second_heartbeat(
     server: RedisServer,
 ) -> None:
     store = connect(server, for_this(server, documented()))
@@ -217,7 +217,7 @@ def use_everything_as(server: RedisServer, user: str, durability: str) -> None:
         store.close()
 
 
-def test_it_may_touch_no_key_of_anybody_else(server: RedisServer) -> None:
+def test_it_may_touch_no_key_of_another_application(server: RedisServer) -> None:
     connect(server, documented()).close()
 
     answer = say(server.port, "ACL DRYRUN identity HSET other field value")
@@ -240,7 +240,7 @@ def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(
     store.close()
 
 
-def test_without_waitaof_a_server_that_has_it_is_refused_with_what_to_do(newer: RedisServer) -> None:
+def test_a_server_that_denies_waitaof_is_refused_with_a_fix(newer: RedisServer) -> None:
     """Its answers alone would say nothing from the moment that the append-only file is turned off."""
     say(newer.port, "CONFIG SET appendfsync always")
 

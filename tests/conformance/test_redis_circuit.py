@@ -12,6 +12,7 @@ from identity_service.domain.ids import new_epoch
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance.conftest import STORE_SECONDS
+from tests.fakes.event_logs import RecordingEventLog
 from tests.redis_topology import TunedServer, until
 
 
@@ -24,28 +25,13 @@ def server(tmp_path: Path) -> Iterator[TunedServer]:
 
 
 @pytest.fixture
-def event_log() -> "Events":
-    return Events()
-
-
-@pytest.fixture
-def store(server: TunedServer, event_log: "Events") -> Iterator[RedisStore]:
+def store(server: TunedServer, event_log: RecordingEventLog) -> Iterator[RedisStore]:
     store = RedisStore.connect(
         server.url, timeout=STORE_SECONDS, demands=Demands(durability="local"), event_log=event_log
     )
     store.initialise(new_epoch())
     yield store
     store.close()
-
-
-class Events:
-    """Implements the port `EventLog`: what was recorded, with what it was about."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[str, object]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.all.append((event, fields.get("what")))
 
 
 def answers(store: RedisStore) -> bool:
@@ -70,7 +56,9 @@ def seconds_of_a_failure(store: RedisStore) -> float:
 
 
 @pytest.mark.parametrize("loss", ["killed", "silent"])
-def test_calls_fail_at_once_while_redis_is_away(server: TunedServer, store: RedisStore, loss: str) -> None:
+def test_calls_fail_at_once_while_redis_is_unreachable(
+    server: TunedServer, store: RedisStore, loss: str
+) -> None:
     """But for the trials between long pauses, none waits for an answer."""
     (server.kill if loss == "killed" else server.pause)()
     fail(store, 1.3)
@@ -92,10 +80,10 @@ def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisSt
     until(lambda: answers(store))
 
 
-def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
-    server: TunedServer, store: RedisStore, event_log: Events
+def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_corrected(
+    server: TunedServer, store: RedisStore, event_log: RecordingEventLog
 ) -> None:
-    """The restart forgot what was set by hand; the log says so once, not once for each call."""
+    """The restart lost the settings that were made by hand; the log reports it once, not for each call."""
     server.kill()
     assert not answers(store)
     server.reconfigure(maxmemory_policy="allkeys-lru", appendfsync="no")
@@ -104,14 +92,13 @@ def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_mended(
     fail(store, 0.5)
     with pytest.raises(StoreUnavailableError, match=r"not set up safely|away"):
         store.log.head()
-    assert {event for event, _ in event_log.all} == {"store_refused"}
-    assert len(event_log.all) == 2
+    assert event_log.names == ["store_refused"] * 2
 
     server.configure("maxmemory-policy", "noeviction")
     server.configure("appendfsync", "always")
 
     until(lambda: answers(store))
-    assert event_log.all[-1][0] == "store_mended"
+    assert event_log.names[-1] == "store_mended"
 
 
 def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, store: RedisStore) -> None:
@@ -123,7 +110,9 @@ def test_a_server_that_is_a_replica_by_now_gets_no_calls(server: TunedServer, st
         until(lambda: bool(store.log.head()) and False)
 
 
-def test_who_does_not_insist_is_told_and_served(server: TunedServer, event_log: Events) -> None:
+def test_without_insist_an_unsafe_server_is_reported_and_used(
+    server: TunedServer, event_log: RecordingEventLog
+) -> None:
     server.configure("maxmemory-policy", "allkeys-lru")
 
     store = RedisStore.connect(
@@ -132,4 +121,4 @@ def test_who_does_not_insist_is_told_and_served(server: TunedServer, event_log: 
     store.initialise(new_epoch())
     store.close()
 
-    assert [event for event, _ in event_log.all] == ["store_refused"]
+    assert event_log.names == ["store_refused"]

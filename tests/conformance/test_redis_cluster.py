@@ -146,19 +146,19 @@ def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
 def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     group: ClusterGroup, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new owner of a slot may be the last to hear of it."""
+    """The new owner of a slot may be the last server to know it."""
     monkeypatch.setattr(connection, "_REDIRECTIONS", (0.01,) * 1000)
     sid = session_elsewhere()
     owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2
     former, latter = group.servers[owner], group.servers[3 - owner]
-    told = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + node_id(latter)
+    command = f"CLUSTER SETSLOT {slot_of(keyspace.session(sid))} NODE " + node_id(latter)
     say(latter.port, "CONFIG RESETSTAT")
-    say(former.port, told)
+    say(former.port, command)
     with ThreadPoolExecutor() as pool:
         try:
             creating = pool.submit(store.sessions.create, samples.a_session(sid))
             until(lambda: "errorstat_MOVED" in say(latter.port, "INFO errorstats"))
-            say(latter.port, told)
+            say(latter.port, command)
             creating.result()
 
             assert say(latter.port, f"EXISTS {keyspace.session(sid)}") == ":1\r\n"
@@ -167,7 +167,7 @@ def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
             group.move(slot_of(keyspace.session(sid)), owner)
 
 
-def test_a_server_of_sessions_that_is_away_takes_nothing_else_with_it(
+def test_an_unreachable_server_of_sessions_affects_no_other_data(
     group: ClusterGroup, store: RedisStore
 ) -> None:
     store.sessions.create(samples.a_session(session_elsewhere()))
@@ -200,7 +200,7 @@ def test_the_failover_of_the_server_of_idn_is_followed(replicated: ClusterGroup)
         assert say(replicated.replica.port, f"EXISTS {keyspace.denial(TokenId(token_id))}") == ":1\r\n"
 
 
-def test_a_confirmation_counts_only_what_has_this_write(replicated: ClusterGroup) -> None:
+def test_a_confirmation_counts_only_servers_that_have_this_write(replicated: ClusterGroup) -> None:
     store = RedisStore.connect(replicated.url, timeout=2.0, demands=Demands(durability="replicas:1"))
     store.initialise(new_epoch())
     store.log.heartbeat("p1", timedelta(days=1))
@@ -226,7 +226,7 @@ def test_only_the_server_of_idn_must_refuse_writes_without_its_replicas(replicat
     ("name", "wrong", "right"),
     [("min-replicas-to-write", "0", "1"), ("maxmemory-policy", "allkeys-lru", "noeviction")],
 )
-def test_what_the_server_of_idn_no_longer_keeps_at_run_time_stops_every_revocation(
+def test_a_server_of_idn_that_becomes_unsafe_at_run_time_stops_every_revocation(
     replicated: ClusterGroup, name: str, wrong: str, right: str
 ) -> None:
     store = RedisStore.connect(replicated.url, timeout=1.0, demands=Demands(durability="local"))
@@ -243,7 +243,7 @@ def test_what_the_server_of_idn_no_longer_keeps_at_run_time_stops_every_revocati
     store.close()
 
 
-def test_what_another_server_no_longer_keeps_stops_the_sign_ins_that_lie_there_alone(
+def test_another_server_that_becomes_unsafe_stops_only_the_sign_ins_stored_there(
     replicated: ClusterGroup,
 ) -> None:
     store = RedisStore.connect(replicated.url, timeout=1.0, demands=Demands(durability="local"))
@@ -264,6 +264,6 @@ def test_what_another_server_no_longer_keeps_stops_the_sign_ins_that_lie_there_a
 
 
 @pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://127.0.0.1:1/3"])
-def test_a_url_without_hosts_or_with_a_database_is_none(url: str) -> None:
+def test_a_url_without_hosts_or_with_a_database_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="cluster"):
         RedisStore.connect(url)

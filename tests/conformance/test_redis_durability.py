@@ -51,7 +51,7 @@ def replica(primary: RedisServer, pair: tuple[RedisServer, RedisServer]) -> Redi
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that syncs each second and can tell when it has."""
+    """A server that syncs each second and can confirm it."""
     server = TunedServer(tmp_path / "disk", binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server
@@ -78,7 +78,7 @@ def test_a_write_is_acknowledged_once_the_replica_has_it(primary: RedisServer, r
     store.close()
 
 
-def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered(
+def test_a_write_that_the_replica_does_not_confirm_raises_an_error_with_its_answer(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     opened(primary, "unsynced").close()
@@ -96,7 +96,7 @@ def test_a_write_that_the_replica_does_not_confirm_says_so_and_what_was_answered
     connection.close()
 
 
-def test_what_need_not_be_durable_does_not_wait_for_the_replica(
+def test_a_write_that_need_not_be_durable_does_not_wait_for_the_replica(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     store = opened(primary, "replicas:1")
@@ -111,7 +111,7 @@ def test_what_need_not_be_durable_does_not_wait_for_the_replica(
     store.close()
 
 
-def test_a_script_that_refuses_is_a_refusal_whatever_the_replica_says(
+def test_a_script_that_refuses_is_a_refusal_whether_or_not_the_replica_confirms(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     opened(primary, "unsynced").close()
@@ -168,7 +168,7 @@ def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: R
     store.close()
 
 
-def test_a_server_that_syncs_every_write_and_can_tell_is_asked_all_the_same(disk: RedisServer) -> None:
+def test_a_server_that_syncs_every_write_is_still_asked_for_confirmation(disk: RedisServer) -> None:
     """Its answer would come just as well without the file, from the moment that it is turned off."""
     disk.configure("appendfsync", "always")
     store = opened(disk, "local")
@@ -206,7 +206,7 @@ def _heartbeats(store: RedisStore) -> bool:
     return True
 
 
-def test_a_copy_whose_head_the_replica_does_not_confirm_is_there_and_says_so(
+def test_a_copy_whose_head_the_replica_does_not_confirm_is_written_and_reported(
     primary: RedisServer, replica: RedisServer
 ) -> None:
     store = RedisStore.connect(primary.url, demands=Demands(durability="replicas:1"), timeout=2.0)

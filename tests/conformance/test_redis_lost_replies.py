@@ -17,7 +17,7 @@ from tests.conformance import samples
 from tests.redis_server import RedisServer
 
 
-class Proxy:
+class ReplyLosingProxy:
     """Stands between a store and its server, and on demand swallows the reply to the next script."""
 
     def __init__(self, port: int) -> None:
@@ -89,14 +89,14 @@ def direct(server: RedisServer) -> Iterator[RedisStore]:
 
 
 @pytest.fixture
-def proxy(server: RedisServer, direct: RedisStore) -> Iterator[Proxy]:
-    proxy = Proxy(server.port)
+def proxy(server: RedisServer, direct: RedisStore) -> Iterator[ReplyLosingProxy]:
+    proxy = ReplyLosingProxy(server.port)
     yield proxy
     proxy.close()
 
 
 @pytest.fixture
-def store(proxy: Proxy) -> Iterator[RedisStore]:
+def store(proxy: ReplyLosingProxy) -> Iterator[RedisStore]:
     store = RedisStore.connect(f"redis://127.0.0.1:{proxy.port}/0")
     yield store
     store.close()
@@ -116,7 +116,7 @@ REPEATED: dict[str, Callable[[Store], Appended]] = {
 
 @pytest.mark.parametrize("write", REPEATED.values(), ids=REPEATED.keys())
 def test_a_fact_is_there_once_and_answered(
-    store: RedisStore, proxy: Proxy, direct: RedisStore, write: Callable[[Store], Appended]
+    store: RedisStore, proxy: ReplyLosingProxy, direct: RedisStore, write: Callable[[Store], Appended]
 ) -> None:
     proxy.lose_next_reply()
 
@@ -127,15 +127,15 @@ def test_a_fact_is_there_once_and_answered(
     assert answer.changes == ((entry.change, entry.link),)
 
 
-def test_a_heartbeat_is_sent_again(store: RedisStore, proxy: Proxy, direct: RedisStore) -> None:
+def test_a_heartbeat_is_sent_again(store: RedisStore, proxy: ReplyLosingProxy, direct: RedisStore) -> None:
     proxy.lose_next_reply()
 
     assert store.log.heartbeat("p1").revision == direct.log.head().revision
     assert proxy.lost == 1
 
 
-def test_a_rotation_says_that_somebody_was_first_and_is_found_by_reading_again(
-    store: RedisStore, proxy: Proxy
+def test_a_rotation_whose_reply_is_lost_reports_a_conflict_and_is_found_by_reading_again(
+    store: RedisStore, proxy: ReplyLosingProxy
 ) -> None:
     session = samples.a_session("s1")
     store.sessions.create(session)
@@ -150,8 +150,8 @@ def test_a_rotation_says_that_somebody_was_first_and_is_found_by_reading_again(
     assert (state.version, state.session) == (2, rotated)
 
 
-def test_a_creation_is_not_repeated_and_says_that_nobody_knows(
-    store: RedisStore, proxy: Proxy, direct: RedisStore
+def test_a_creation_whose_reply_is_lost_is_not_repeated_and_is_unavailable(
+    store: RedisStore, proxy: ReplyLosingProxy, direct: RedisStore
 ) -> None:
     proxy.lose_next_reply()
 
@@ -163,8 +163,8 @@ def test_a_creation_is_not_repeated_and_says_that_nobody_knows(
         store.records.create(samples.a_client())
 
 
-def test_an_update_is_not_repeated_and_its_etag_tells(
-    store: RedisStore, proxy: Proxy, direct: RedisStore
+def test_an_update_whose_reply_is_lost_is_not_repeated_and_shows_in_the_etag(
+    store: RedisStore, proxy: ReplyLosingProxy, direct: RedisStore
 ) -> None:
     created = store.records.create(samples.a_client())
     changed = samples.a_client(max_lifetime=timedelta(minutes=1))

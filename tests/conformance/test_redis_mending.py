@@ -1,4 +1,4 @@
-"""What Redis mends and forgets by itself: lists of sessions, what was used up, names of older stores."""
+"""Redis cleans up by itself: lists of sessions, consumed keys, names of older stores."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What only the Redis store promises: its keys, its scripts, and what it says of a server."""
+"""Promises of the Redis store alone: its keys, its scripts, and its findings about a server."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,7 +73,7 @@ FACTS: dict[str, Callable[[Store], Appended]] = {
 def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
     server: RedisServer, store: RedisStore, state: Callable[[Store], Appended]
 ) -> None:
-    """Else a revocation would be acknowledged that no follower of the new log ever reads."""
+    """Otherwise a revocation would be acknowledged that no follower of the new log ever reads."""
     state(store)
     ask(server.port, b"DEL {idn}:log\r\n")
     ask(server.port, b"HSET {idn}:log:head epoch second position 0\r\n")
@@ -87,7 +87,7 @@ def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
 
 
 @pytest.mark.parametrize("name", ["a denial", "the end of a session"])
-def test_a_fact_whose_entry_is_gone_from_the_log_is_appended_again(
+def test_a_fact_whose_entry_was_deleted_from_the_log_is_appended_again(
     server: RedisServer, store: RedisStore, name: str
 ) -> None:
     FACTS[name](store)
@@ -114,7 +114,7 @@ def test_a_longer_state_that_lost_its_entry_is_appended_in_full(
     assert store.log.read(1, 1).entries[0].change == again.changes[0][0]
 
 
-def test_a_request_id_is_one_thing_and_the_principal_another(store: RedisStore) -> None:
+def test_request_id_and_principal_are_distinct_parts_of_a_key(store: RedisStore) -> None:
     """Both may hold a colon; together they must not read as another pair."""
     store.facts.raise_generation(PrincipalId("a:b"), above=0, request_id="c")
     store.facts.raise_generation(PrincipalId("a"), above=0, request_id="b:c")
@@ -157,7 +157,7 @@ def test_a_script_that_cannot_append_has_changed_nothing(
     write(store)
 
 
-def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
+def test_a_log_that_lost_its_epoch_is_not_taken_for_an_uninitialised_store(
     server: RedisServer, store: RedisStore
 ) -> None:
     store.facts.deny_token(TokenId("t1"), soon())
@@ -167,7 +167,7 @@ def test_a_log_that_lost_its_epoch_is_not_taken_for_a_virgin_store(
         store.initialise(new_epoch())
 
 
-def test_whatever_has_an_end_is_deleted_a_day_after_it(server: RedisServer, store: RedisStore) -> None:
+def test_every_key_with_an_end_is_deleted_a_day_after_it(server: RedisServer, store: RedisStore) -> None:
     """Decisions compare times: a server whose clock was ahead for hours has deleted nothing that counts."""
     end = soon()
     store.sessions.create(samples.a_session("s1", expire_time=end))
@@ -207,7 +207,7 @@ def test_a_server_that_is_set_up_well_has_nothing_to_find(store: RedisStore) -> 
         ("maxmemory-policy", "volatile-ttl", "unsynced", "refuse", "noeviction"),
     ],
 )
-def test_a_server_that_is_set_up_badly_is_found_with_what_to_do(
+def test_a_server_with_an_unsafe_setting_is_refused_with_a_fix(
     server: RedisServer, store: RedisStore, name: str, value: str, durability: str, severity: str, fix: str
 ) -> None:
     server.configure(name, value)
@@ -252,7 +252,7 @@ def test_a_server_that_hides_its_set_up_is_refused_unless_the_operator_vouches_f
     assert "CONFIG" in finding.what
 
 
-def test_a_server_that_hides_its_set_up_still_tells_that_it_evicts(
+def test_a_server_that_hides_its_configuration_still_shows_that_it_evicts(
     server: RedisServer, store: RedisStore
 ) -> None:
     server.configure("maxmemory-policy", "allkeys-lru")
@@ -266,7 +266,7 @@ def test_a_server_that_hides_its_set_up_still_tells_that_it_evicts(
     assert "allkeys-lru" in refused.what
 
 
-def test_a_server_that_is_away_is_not_taken_for_one_that_hides(
+def test_an_unreachable_server_is_not_taken_for_one_that_hides_its_configuration(
     server: RedisServer, store: RedisStore
 ) -> None:
     server.kill()
@@ -290,7 +290,7 @@ def test_a_raise_that_the_table_of_generations_holds_is_not_made_again_under_a_n
     assert store.log.head().position == 3
 
 
-def test_an_entry_that_was_added_and_taken_away_again_stops_no_write(
+def test_a_foreign_entry_that_was_added_and_removed_stops_no_write(
     server: RedisServer, store: RedisStore
 ) -> None:
     """No other could be appended: the stream gives out no smaller id. A new epoch begins behind it."""

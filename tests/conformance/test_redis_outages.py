@@ -1,4 +1,4 @@
-"""What becomes of calls while Redis is away, silent, full or unwilling: soon an answer, never a secret."""
+"""Calls while Redis is unreachable, silent, full or read-only get an answer soon, and never a secret."""
 
 import threading
 import time
@@ -50,7 +50,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: RedisServer, 
 def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """Also those for whom no connection is left: one after the other they would take minutes."""
+    """Even calls that get no connection: one after the other they would take minutes."""
     calls = 150
 
     def call(_: int) -> float:
@@ -94,7 +94,7 @@ def test_connections_that_the_server_has_closed_cost_no_write(server: RedisServe
     assert len(store.records.list_of(type(samples.a_client()))) == 8
 
 
-def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: RedisStore) -> None:
+def test_a_read_only_server_is_reported_as_such(server: RedisServer, store: RedisStore) -> None:
     ask(server.port, b"REPLICAOF 127.0.0.1 1\r\n")
 
     with pytest.raises(StoreUnavailableError, match="ReadOnly"):
@@ -102,7 +102,7 @@ def test_a_server_that_may_not_be_written_says_so(server: RedisServer, store: Re
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "redis://:hunter2@127.0.0.1:{}/0"])
-def test_a_server_that_wants_another_password_says_so(server: RedisServer, url: str) -> None:
+def test_a_server_with_another_password_is_reported_as_such(server: RedisServer, url: str) -> None:
     server.configure("requirepass", "another")
 
     with pytest.raises(StoreUnavailableError, match="Authentication") as error:
@@ -148,7 +148,7 @@ def test_a_full_server_is_unavailable_and_not_a_bug(server: RedisServer, store: 
     ],
 )
 def test_the_password_of_the_url_is_never_shown(url: str) -> None:
-    """Neither in the message nor in what is logged with it: the causes of the error."""
+    """Neither in the message nor in the causes that are logged with it."""
     with pytest.raises((StoreUnavailableError, ConfigurationError)) as error:
         RedisStore.connect(url, timeout=0.3)
 
@@ -157,7 +157,7 @@ def test_the_password_of_the_url_is_never_shown(url: str) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """What a traceback prints of an error."""
+    """Return the traceback of an error as it is printed."""
     shown: BaseException | None = error
     while shown is not None:
         yield shown

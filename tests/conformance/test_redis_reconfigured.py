@@ -15,29 +15,11 @@ from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.client import node
 from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
+from tests.fakes.event_logs import RecordingEventLog
 from tests.redis_server import binary, packaged_server
 from tests.redis_topology import SentinelGroup, TunedServer, say, until
 
 RETENTION = timedelta(days=1)
-
-
-class Events:
-    """Implements the port `EventLog`."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.all.append((event, fields))
-
-    @property
-    def names(self) -> list[str]:
-        return [event for event, _ in self.all]
-
-
-@pytest.fixture
-def event_log() -> Events:
-    return Events()
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +43,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TunedServ
     server.stop()
 
 
-def opened(server: TunedServer, event_log: Events, **demands: Any) -> RedisStore:
+def opened(server: TunedServer, event_log: RecordingEventLog, **demands: Any) -> RedisStore:
     demanded = Demands(**{"durability": "local"} | demands)
     store = RedisStore.connect(server.url, timeout=1.0, demands=demanded, event_log=event_log)
     store.initialise(new_epoch())
@@ -87,8 +69,8 @@ def fails(call: Callable[[], object]) -> bool:
         ("maxmemory-policy", "volatile-ttl", "noeviction"),
     ],
 )
-def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
-    server: TunedServer, event_log: Events, name: str, wrong: str, right: str
+def test_a_setting_that_becomes_unsafe_at_run_time_is_named_until_it_is_corrected(
+    server: TunedServer, event_log: RecordingEventLog, name: str, wrong: str, right: str
 ) -> None:
     with closing(opened(server, event_log)) as store:
         server.configure(name, wrong)
@@ -102,11 +84,11 @@ def test_a_promise_that_is_broken_at_run_time_is_named_until_it_is_mended(
         until(lambda: not fails(lambda: store.log.heartbeat("p", RETENTION)))
         store.facts.deny_token(TokenId("after"), samples.LATER)
     assert event_log.names == ["store_refused", "store_mended"]
-    assert f"CONFIG SET {name} {right}" in str(event_log.all[0][1]["fix"])
+    assert f"CONFIG SET {name} {right}" in str(event_log.events[0][1]["fix"])
 
 
-def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_can_tell(
-    tmp_path: Path, event_log: Events
+def test_with_waitaof_no_write_is_acknowledged_after_the_file_was_turned_off(
+    tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
     """Not one, however short ago the set-up was looked at."""
     server = TunedServer(tmp_path, binary=packaged_server())
@@ -123,7 +105,7 @@ def test_nothing_is_acknowledged_after_the_file_was_turned_off_where_the_server_
 
 
 def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_again(
-    server: TunedServer, event_log: Events
+    server: TunedServer, event_log: RecordingEventLog
 ) -> None:
     with closing(opened(server, event_log)) as store:
         say(server.port, "REPLICAOF 127.0.0.1 1")
@@ -138,9 +120,9 @@ def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_aga
 
 
 def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
-    tmp_path: Path, event_log: Events
+    tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """Below 7.2 nothing else tells: until its first rewrite is done, a crash loses what is in memory."""
+    """Below 7.2 nothing else shows it: until its first rewrite, a crash loses the content of the memory."""
     server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
     server.start()
     try:
@@ -159,8 +141,8 @@ def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
         server.stop()
 
 
-def test_a_primary_that_no_longer_needs_its_replicas_is_found_where_a_failover_may_come(
-    tmp_path: Path, event_log: Events
+def test_a_primary_that_no_longer_needs_its_replicas_is_found_if_a_failover_is_possible(
+    tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
     group = SentinelGroup(tmp_path)
     try:

@@ -77,7 +77,7 @@ def test_a_primary_that_was_only_silent_gets_no_more_writes_when_it_is_back(
     assert say(new, f"EXISTS {keyspace.denial(TokenId('t0'))}") == ":1\r\n"
 
 
-def test_one_silent_sentinel_holds_nobody_up(group: SentinelGroup) -> None:
+def test_one_silent_sentinel_delays_no_connection(group: SentinelGroup) -> None:
     timeout = 30.0
     with paused(group.sentinels[0]):
         begun = time.monotonic()
@@ -99,6 +99,6 @@ def test_primaries_that_would_go_on_alone_are_refused(group: SentinelGroup) -> N
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:1", "redis+sentinel:///identity"])
-def test_a_url_without_service_or_hosts_is_none(url: str) -> None:
+def test_a_url_without_service_or_hosts_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="redis\\+sentinel"):
         RedisStore.connect(url)

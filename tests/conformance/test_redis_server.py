@@ -1,4 +1,4 @@
-"""The Redis that the suite runs on: it must do what the tests of crashes and outages rely on."""
+"""The Redis server of the suite has the features that the tests of crashes and outages need."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Redis over TLS with a CA of the test's own: who is not vouched for is neither believed nor let in."""
+"""Redis over TLS with a CA of the test: a peer without a trusted certificate is refused on both sides."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_a_client_of_another_authority_is_not_let_in(secure: Secure, tmp_path: P
 
 
 @pytest.mark.usefixtures("secure")  # where the server has no TLS there is nothing to see
-def test_a_server_whose_certificate_names_another_host_is_not_believed(tmp_path: Path) -> None:
+def test_a_server_whose_certificate_names_another_host_is_refused(tmp_path: Path) -> None:
     elsewhere = Secure(tmp_path, "192.0.2.1")
     elsewhere.server.start()
     try:
@@ -71,11 +71,11 @@ def test_a_server_whose_certificate_names_another_host_is_not_believed(tmp_path:
         elsewhere.server.stop()
 
 
-def test_plain_text_is_not_understood_where_tls_is_spoken(secure: Secure) -> None:
+def test_plain_text_is_refused_on_a_port_with_tls(secure: Secure) -> None:
     with pytest.raises(StoreUnavailableError):
         RedisStore.connect(f"redis://127.0.0.1:{secure.server.public_port}/0", timeout=2.0)
 
 
-def test_a_file_that_is_not_there_is_said_by_its_option(secure: Secure) -> None:
+def test_a_missing_file_is_named_with_its_option(secure: Secure) -> None:
     with pytest.raises(ConfigurationError, match="ssl_ca_certs names no file"):
         RedisStore.connect(secure.url(authority=Path("/no/such/ca.pem")))

@@ -1,6 +1,6 @@
-"""A cluster over TLS: found, redirected and failed over at its TLS ports, each server vouched for by itself.
+"""A cluster over TLS: found, redirected and failed over at its TLS ports, one certificate for each server.
 
-The servers name their TLS ports to whoever asks over TLS; the plain ones are for these tests alone.
+The servers name their TLS ports to clients that ask over TLS; the plain ones are for these tests alone.
 """
 
 from collections.abc import Iterator
@@ -164,7 +164,7 @@ def test_a_cluster_that_speaks_tls_does_not_understand_plain_text(group: Cluster
         RedisStore.connect(group.url.replace("rediss", "redis"), timeout=2.0)
 
 
-def test_every_server_must_be_vouched_for_whatever_the_others_say(mixed: ClusterGroup, tls: RedisTls) -> None:
+def test_every_server_needs_a_trusted_certificate_of_its_own(mixed: ClusterGroup, tls: RedisTls) -> None:
     store = RedisStore.connect(mixed.url + tls.query(), timeout=2.0)
     store.initialise(new_epoch())
 

@@ -1,4 +1,4 @@
-"""Sentinels and their primary over TLS: each of them must be vouched for, and sees who asks.
+"""Sentinels and their primary over TLS: each needs a trusted certificate, and requires one of its clients.
 
 Servers and Sentinels name their TLS ports to one another; the plain ones are for these tests alone.
 """
@@ -89,7 +89,7 @@ def test_sentinels_that_speak_tls_do_not_understand_plain_text(group: SentinelGr
 
 @pytest.mark.usefixtures("group")  # where the server has no TLS there is nothing to see
 @pytest.mark.parametrize("fault", ["", "another authority", "another host"])
-def test_a_primary_must_be_vouched_for_whatever_the_sentinels_say(
+def test_a_primary_needs_a_trusted_certificate_whatever_the_sentinels_answer(
     tls: RedisTls, tmp_path: Path, fault: str
 ) -> None:
     """Believed, the Sentinel says where the primary is; that it is the primary, its certificate says."""

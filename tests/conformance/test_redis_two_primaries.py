@@ -16,9 +16,10 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import GenerationRaised, RecordChanged
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.redis import RedisStore
-from tests.conformance.backends import FakeClock
+from tests.conformance.replicas import OWN_WRITES
 from tests.conformance.samples import LATER
-from tests.conformance.test_repair import OWN_WRITES, Silent
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 from tests.redis_topology import TunedServer, info, say, until
 
 _WRITES: Final = ("repair", "renew", "rebuild", "trim")
@@ -43,7 +44,7 @@ class Site:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
-        self.clock, self.event_log = FakeClock(), Silent()
+        self.clock, self.event_log = FakeClock(), RecordingEventLog()
         self._deposed = TunedServer(folder / "deposed")
         self._elected = TunedServer(folder / "elected", replicaof=f"127.0.0.1 {self._deposed.port}")
         for server in (self._deposed, self._elected):
@@ -66,7 +67,7 @@ class Site:
         self.store.reading = self.elected
 
     def notice(self) -> None:
-        """The process comes to write where it reads, and does what it owes."""
+        """Have the process write where it reads, and resend its unconfirmed facts."""
         self.store.writing = self.elected
         self.process.heartbeat("p")
         self.process.maintenance.do()
@@ -98,12 +99,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def known(replica: Replica) -> set[object]:
-    """What is denied, and who was raised."""
+    """Return the denied ids and the raised principals."""
     return {id_ for id_, _ in replica.revocations.denylist.items()} | {*replica.revocations.generations}
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_it(
+def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_elected_one_has_it(
     site: Site, name: str
 ) -> None:
     """It has the fact, so that sending it there once more confirms it, and changes nothing."""
@@ -123,7 +124,7 @@ def test_what_the_deposed_one_confirms_again_is_sent_until_the_elected_one_has_i
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_the_deposed_one_confirms_before_the_other_has_gone_as_far_is_sent_again(
+def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
     site: Site, name: str
 ) -> None:
     """The elected one ends before the place that was confirmed, and then has another entry there."""
@@ -156,7 +157,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 
 
 def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
-    """Both have the new epoch, and only one of them what is put back."""
+    """Both have the new epoch, and only one of them the repaired facts."""
     for number in range(600):
         site.process.learn(site.deposed.facts.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")

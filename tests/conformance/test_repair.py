@@ -1,4 +1,4 @@
-"""Repair: a log that was replaced gets a new epoch, and back what those who followed it still know."""
+"""Repair: a replaced log gets a new epoch, and the facts that the processes which followed it still know."""
 
 import threading
 from collections.abc import Callable
@@ -8,9 +8,8 @@ from datetime import timedelta
 import pytest
 
 from identity_service.domain.errors import NoSigningKeyError, StoreReplacedError, StoreUninitializedError
-from identity_service.domain.ids import NO_LINK, Epoch, Link, PrincipalId, SessionId, TokenId, new_epoch
+from identity_service.domain.ids import NO_LINK, Epoch, Link, SessionId, TokenId, new_epoch
 from identity_service.domain.log import (
-    Appended,
     Fact,
     Generation,
     GenerationRaised,
@@ -19,47 +18,16 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.store import Store
 from identity_service.replication.maintenance import retention_for
-from identity_service.replication.replica import Replica, ReplicaConfig
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
+from tests.conformance.replicas import ALICE, OWN_WRITES, RETENTION, follow
 from tests.conformance.samples import LATER, MUCH_LATER, deny, entries_of
+from tests.fakes.clocks import FakeClock
 
-ALICE = PrincipalId("alice")
-RETENTION = timedelta(hours=2)
 FACTS: list[Fact] = [
     TokenDenied(token_id=TokenId("t1"), deny_until=LATER),
     SessionEnded(session_id=SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER),
     GenerationRaised(principal=ALICE, number=3, origin=Link("three")),
 ]
-
-OWN_WRITES: dict[str, Callable[[Store], Appended]] = {
-    "a denial": lambda s: s.facts.deny_token(TokenId("t1"), LATER),
-    "the end of a session": lambda s: s.facts.end_session(
-        SessionId("s1"), deny_until=LATER, end_until=MUCH_LATER
-    ),
-    "a raise": lambda s: s.facts.raise_generation(ALICE, above=0, request_id=None),
-}
-
-
-class Silent:
-    """Implements the port EventLog; keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    def of(self, event: str) -> list[dict[str, object]]:
-        return [fields for name, fields in self.events if name == event]
-
-
-def follow(backend: Backend) -> tuple[Store, Replica, Silent]:
-    """Another process: its own store, and a replica that has read the log."""
-    store, event_log = backend.open(), Silent()
-    replica = Replica(store.log, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
-    replica.load()
-    replica.heartbeat("p")
-    return store, replica, event_log
 
 
 def changes(store: Store) -> list[object]:
@@ -69,7 +37,7 @@ def changes(store: Store) -> list[object]:
 # renew
 
 
-def test_a_new_epoch_is_set_once_whoever_comes_first(store: Store, backend: Backend) -> None:
+def test_only_the_first_new_epoch_is_set(store: Store, backend: Backend) -> None:
     deny(store, 2)
     found = store.log.head()
     assert store.log.renew(found.epoch, Epoch("a1")) == "a1"
@@ -80,7 +48,7 @@ def test_a_new_epoch_is_set_once_whoever_comes_first(store: Store, backend: Back
     assert len(entries_of(store)) == 2
 
 
-def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: Store) -> None:
+def test_under_a_new_epoch_processes_of_the_old_one_write_nothing(store: Store) -> None:
     store.log.renew(store.log.head().epoch, new_epoch())
     with pytest.raises(StoreReplacedError):
         deny(store)
@@ -89,7 +57,7 @@ def test_under_a_new_epoch_nothing_is_written_by_who_follows_the_old_one(store: 
     assert entries_of(store) == ()
 
 
-def test_an_emptied_store_gets_an_epoch_from_who_followed_it_and_from_nobody_else(
+def test_only_a_process_that_followed_an_emptied_store_gives_it_an_epoch(
     store: Store, backend: Backend
 ) -> None:
     deny(store, 3)
@@ -103,7 +71,7 @@ def test_an_emptied_store_gets_an_epoch_from_who_followed_it_and_from_nobody_els
     assert store.log.head().position - store.log.head().floor == 1
 
 
-def test_a_log_whose_entries_are_gone_counts_on_from_where_its_head_was(
+def test_a_log_whose_entries_are_lost_continues_at_the_position_of_its_head(
     store: Store, backend: Backend
 ) -> None:
     deny(store, 3)
@@ -131,8 +99,10 @@ def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend)
 
 
 @pytest.mark.parametrize("known", [1, 2, 3])
-def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: Store, known: int) -> None:
-    """Each of the two may have revoked what was issued in the other, so neither number is the next one."""
+def test_a_generation_of_another_history_is_raised_above_the_numbers_of_both(
+    store: Store, known: int
+) -> None:
+    """Each of the two may have revoked tokens of the other, so neither number is the next one."""
     for _ in range(known):
         store.facts.raise_generation(ALICE, above=0, request_id=None)
     other = GenerationRaised(principal=ALICE, number=3, origin=Link("other"))
@@ -146,7 +116,7 @@ def test_a_generation_of_another_history_is_raised_over_what_both_raised(store: 
     assert entries_of(store)[-1].change == GenerationRaised(principal=ALICE, number=4)
 
 
-def test_facts_whose_entries_are_gone_are_appended_again(store: Store, backend: Backend) -> None:
+def test_facts_whose_entries_are_lost_are_appended_again(store: Store, backend: Backend) -> None:
     """State that outlived its log proves nothing; the table of generations is read by itself."""
     store.log.repair(FACTS)
     backend.lose_entries(0, rewind=True)
@@ -161,7 +131,7 @@ def test_facts_stand_under_a_new_epoch_if_their_entries_do(store: Store) -> None
     assert store.log.repair(FACTS).absent == 0
 
 
-def test_what_is_known_longer_wins(store: Store) -> None:
+def test_the_later_end_of_a_denial_wins(store: Store) -> None:
     store.facts.deny_token(TokenId("t1"), MUCH_LATER)
     store.facts.end_session(SessionId("s1"), deny_until=MUCH_LATER, end_until=LATER)
     assert store.log.repair(FACTS[:2]).absent == 1
@@ -170,7 +140,7 @@ def test_what_is_known_longer_wins(store: Store) -> None:
     )
 
 
-def test_a_denial_that_had_its_time_a_day_ago_is_not_put_back(store: Store, clock: FakeClock) -> None:
+def test_a_denial_that_expired_a_day_ago_is_not_repaired(store: Store, clock: FakeClock) -> None:
     """One that ended since is: the clock of the store may be ahead for a moment."""
     clock.advance(LATER + timedelta(days=1) - clock.now())
     assert store.log.repair(FACTS[:1]).absent == 0
@@ -202,7 +172,7 @@ def test_a_caller_may_say_how_a_raise_will_be_known(store: Store) -> None:
 # trim
 
 
-def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock: FakeClock) -> None:
+def test_only_entries_older_than_the_retention_are_trimmed(store: Store, clock: FakeClock) -> None:
     store.log.heartbeat("p", RETENTION)
     deny(store, 3)
     clock.advance(RETENTION - timedelta(seconds=1))
@@ -216,7 +186,7 @@ def test_only_what_is_older_than_the_retention_is_forgotten(store: Store, clock:
     assert (head.floor, head.whole, head.position) == (3, True, 5)
 
 
-def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
+def test_facts_that_still_count_are_appended_again_as_their_entries_are_trimmed(
     store: Store, clock: FakeClock
 ) -> None:
     store.log.heartbeat("p", RETENTION)
@@ -236,7 +206,7 @@ def test_what_still_counts_is_appended_again_as_its_entry_is_forgotten(
     assert (head.floor, head.whole, head.position) == (4, True, 8)
 
 
-def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> None:
+def test_facts_whose_entries_may_not_be_trimmed_yet_are_not_appended_again(store: Store) -> None:
     store.log.heartbeat("p", RETENTION)
     deny(store, 3)
     (first, *_) = entries_of(store)
@@ -245,7 +215,7 @@ def test_what_may_not_be_forgotten_yet_is_not_appended_again(store: Store) -> No
     assert len(entries_of(store)) == 3
 
 
-def test_nothing_is_forgotten_before_anybody_has_said_for_how_long(store: Store, clock: FakeClock) -> None:
+def test_nothing_is_trimmed_before_a_retention_was_written(store: Store, clock: FakeClock) -> None:
     deny(store, 3)
     clock.advance(timedelta(days=400))
     assert store.log.trim(2) == 0
@@ -260,7 +230,7 @@ def test_the_last_entry_is_never_forgotten(store: Store, clock: FakeClock) -> No
     assert store.log.trim(1) == 1
 
 
-def test_the_retention_is_the_longest_that_anybody_asked_for(store: Store, clock: FakeClock) -> None:
+def test_the_retention_is_the_longest_that_was_ever_requested(store: Store, clock: FakeClock) -> None:
     store.log.heartbeat("p", 2 * RETENTION)
     assert store.log.heartbeat("q", RETENTION).retention == 2 * RETENTION
     deny(store, 2)
@@ -280,7 +250,7 @@ SPOILS: dict[str, Callable[[Backend], None]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
-def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
+def test_lost_facts_are_repaired_after_one_heartbeat_of_each_process(
     store: Store, backend: Backend, spoil: Callable[[Backend], None]
 ) -> None:
     store.log.repair(FACTS)
@@ -304,11 +274,13 @@ def test_what_a_log_lost_is_back_after_one_heartbeat_of_each(
     assert {"t1", "s1"} == {id_ for id_, _ in newcomer.revocations.denylist.items()}
     assert newcomer.revocations.generations[ALICE].number >= 3
     kept = [c for c in changes(backend.open()) if not isinstance(c, GenerationRaised)]
-    assert len(kept) == 2, "each was put back once"
-    assert first[2].of("log_repaired") + second[2].of("log_repaired"), "the repair is reported"
+    assert len(kept) == 2, "each was repaired once"
+    assert first[2].named("log_repaired") + second[2].named("log_repaired"), "the repair is reported"
 
 
-def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Backend) -> None:
+def test_a_process_that_was_cut_off_repairs_the_facts_that_only_it_knew(
+    store: Store, backend: Backend
+) -> None:
     """It comes late: the others have followed the new log for a while."""
     store.log.repair(FACTS)
     late = follow(backend)
@@ -328,10 +300,10 @@ def test_who_was_cut_off_puts_back_what_only_it_knew(store: Store, backend: Back
 
 @pytest.mark.parametrize("overtaken", [True, False], ids=["its place is taken", "the log is shorter"])
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
+def test_own_writes_that_a_process_had_not_read_yet_are_repaired(
     store: Store, backend: Backend, name: str, overtaken: bool
 ) -> None:
-    """The log matches what everybody had read, so that nobody else can see the loss."""
+    """The log matches the entries that all processes had read, so that no other process can see the loss."""
     deny(store, 2)
     (own, writer, event_log), (_, other, _) = follow(backend), follow(backend)
     writer.learn(OWN_WRITES[name](own))
@@ -349,11 +321,11 @@ def test_what_a_process_wrote_and_had_not_read_back_is_put_back(
             assert replica.revocations.generations[ALICE].number >= 1
         else:
             assert {"t1", "s1"} & {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert event_log.of("own_writes_lost") == [{"count": 1}]
-    assert event_log.of("epoch_renewed") == []
+    assert event_log.named("own_writes_lost") == [{"count": 1}]
+    assert event_log.named("epoch_renewed") == []
 
 
-def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) -> None:
+def test_own_writes_that_were_read_are_not_sent_again(store: Store, backend: Backend) -> None:
     own, writer, event_log = follow(backend)
     for number in range(3):
         writer.learn(own.facts.deny_token(TokenId(f"t{number}"), LATER))
@@ -362,12 +334,12 @@ def test_what_was_read_back_is_not_sent_again(store: Store, backend: Backend) ->
     writer.heartbeat("p")
     writer.heartbeat("p")
     writer.maintenance.do()
-    assert event_log.of("own_writes_lost") == []
+    assert event_log.named("own_writes_lost") == []
     assert store.log.head().position == 3
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_is_read_before_its_writer_remembers_it_is_not_lost(
+def test_a_write_that_is_read_before_its_writer_remembers_it_is_not_lost(
     store: Store, backend: Backend, name: str
 ) -> None:
     """The follower is often faster than the thread that wrote."""
@@ -396,12 +368,12 @@ def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend
     writer.heartbeat("p")
     writer.maintenance.do()
 
-    assert event_log.of("own_writes_lost") == []
+    assert event_log.named("own_writes_lost") == []
     assert [entry.position for entry in entries_of(store)] == [1, 2, 3], "nothing was sent that was there"
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_there(
+def test_a_write_that_a_replaced_log_acknowledged_is_sent_to_the_new_one(
     store: Store, backend: Backend, name: str
 ) -> None:
     """Its writer comes to remember it only after all that was known then has been sent to the new log."""
@@ -423,14 +395,14 @@ def test_what_was_acknowledged_by_a_log_that_is_gone_is_sent_to_the_one_that_is_
     assert fact in [without_origin(known) for known in newcomer.revocations.facts()] or (
         isinstance(fact, SessionEnded) and fact.session_id in newcomer.revocations.denylist
     )
-    assert event_log.of("own_writes_lost") == []
+    assert event_log.named("own_writes_lost") == []
 
 
 def without_origin(fact: Fact) -> Fact:
     return replace(fact, origin=None) if isinstance(fact, GenerationRaised) else fact
 
 
-def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
+def test_an_unconfirmed_fact_is_sent_until_the_store_confirms_it(
     store: Store, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, replica, event_log = follow(backend)
@@ -445,10 +417,10 @@ def test_a_fact_that_is_owed_is_sent_until_it_is_taken(
     replica.maintenance.do()
     replica.maintenance.do()
     assert changes(store) == FACTS[:1]
-    assert event_log.of("revocations_sent_again") == [{"count": 1}]
+    assert event_log.named("revocations_sent_again") == [{"count": 1}]
 
 
-def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backend: Backend) -> None:
+def test_a_replaced_log_that_cannot_be_read_yet_is_reported_once(store: Store, backend: Backend) -> None:
     """After FLUSHALL the keys are gone too, and reading begins anew until there are some."""
     deny(store, 3)
     _, replica, event_log = follow(backend)
@@ -463,17 +435,17 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_said_once(store: Store, backe
     for _ in range(20):
         with pytest.raises(NoSigningKeyError):
             replica.catch_up()
-    assert len(event_log.of("log_replaced")) == 1
+    assert len(event_log.named("log_replaced")) == 1
     keyless[0] = False
 
     replica.catch_up()
-    assert len(event_log.of("log_replaced")) == 1
+    assert len(event_log.named("log_replaced")) == 1
     backend.wipe()
     replica.catch_up()
-    assert len(event_log.of("log_replaced")) == 2, "another one is said"
+    assert len(event_log.named("log_replaced")) == 2, "another one is said"
 
 
-def test_a_log_is_trimmed_only_by_who_has_held_it_for_the_retention(
+def test_a_log_is_trimmed_only_by_a_process_that_has_held_it_for_the_retention(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
     """By its monotonic clock: a store whose clock was stepped ahead forgets nothing."""

@@ -1,4 +1,4 @@
-"""What a write returns names its place in one history: the link of the entry that stands there."""
+"""The revision that a write returns names a place in one history: the link of the entry there."""
 
 from collections.abc import Callable
 
@@ -85,7 +85,7 @@ def test_the_start_of_a_log_has_no_link_to_name(store: Store) -> None:
 
 
 @pytest.mark.parametrize("revoke", [False, True], ids=["plain", "revoking"])
-def test_what_a_write_returns_is_the_etag_of_its_record(store: Store, revoke: bool) -> None:
+def test_a_write_returns_the_etag_of_its_record(store: Store, revoke: bool) -> None:
     created = store.records.create(a_client())
     assert etag(store) == created.revision
     updated = store.records.update(a_client(disabled=True), expected=created.revision, revoke=revoke)
@@ -94,7 +94,7 @@ def test_what_a_write_returns_is_the_etag_of_its_record(store: Store, revoke: bo
 
 
 def test_an_etag_of_another_history_is_stale(store: Store) -> None:
-    """A log that was put back by hand gives the same positions to other entries."""
+    """A log that was restored by hand gives the same positions to other entries."""
     created = store.records.create(a_client()).revision
     lost = Revision(epoch=created.epoch, position=created.position, link=deny_link(store))
 

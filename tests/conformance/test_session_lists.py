@@ -1,4 +1,4 @@
-"""Lists of sessions: whose they are, their order and pages, and that what is over is not in them."""
+"""Lists of sessions: their owners, their order and pages, and that they contain no ended session."""
 
 import threading
 from datetime import timedelta
@@ -8,8 +8,8 @@ import pytest
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_session
+from tests.fakes.clocks import FakeClock
 
 ANA, BO, PORTAL = PrincipalId("u_ana"), PrincipalId("u_bo"), PrincipalId("portal")
 
@@ -90,7 +90,7 @@ def test_a_page_is_full_though_sessions_in_between_have_ended(store: Store) -> N
 
 
 def test_a_page_goes_on_after_a_session_that_has_ended_and_left_the_list(store: Store) -> None:
-    """Somebody else's look at the list may take it out between two pages."""
+    """Another caller that lists the sessions may remove it between two pages."""
     for day in range(6):
         sign_in(store, f"s{day}", day)
     first = store.sessions.list_of(ANA, limit=2)
@@ -116,7 +116,7 @@ def test_a_page_is_full_though_the_client_of_those_in_between_was_revoked(store:
 
 @pytest.mark.parametrize("limit", [1, 100])
 def test_no_page_is_empty_while_a_session_is_left_however_many_have_ended(store: Store, limit: int) -> None:
-    """An empty page is the end: whoever ends all sessions of somebody stops there."""
+    """An empty page is the end: a caller that ends all sessions of a user stops there."""
     sign_in(store, "first", 0)
     for number in range(150):
         sign_in(store, f"s{number}", 1)
@@ -137,7 +137,7 @@ def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(st
     assert names(store) == []
 
 
-def test_a_page_behind_a_session_of_somebody_else_never_shows_that_one(store: Store) -> None:
+def test_a_page_that_begins_at_a_session_of_another_user_never_shows_it(store: Store) -> None:
     sign_in(store, "s1", 1)
     sign_in(store, "s2", 2, subject=BO, client=PrincipalId("other"))
     sign_in(store, "s3", 3)
@@ -146,7 +146,7 @@ def test_a_page_behind_a_session_of_somebody_else_never_shows_that_one(store: St
     assert names(store) == ["s3", "s1"]
 
 
-def test_a_session_that_nobody_knows_has_nothing_after_it(store: Store) -> None:
+def test_a_page_that_begins_at_an_unknown_session_is_empty(store: Store) -> None:
     sign_in(store, "s1", 1)
 
     assert store.sessions.list_of(ANA, before="unknown") == []
@@ -168,7 +168,7 @@ def test_sessions_from_before_a_raise_are_not_listed(store: Store) -> None:
         assert names(store) == []
 
 
-def test_a_session_that_is_refreshed_stays_where_it_is(store: Store) -> None:
+def test_a_session_that_is_refreshed_keeps_its_place(store: Store) -> None:
     sign_in(store, "s1", 1)
     sign_in(store, "s2", 2)
     state = store.sessions.read(SessionId("s1"))

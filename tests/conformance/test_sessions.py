@@ -20,8 +20,9 @@ from identity_service.domain.sessions import (
     decide_refresh,
 )
 from identity_service.domain.store import Store
-from tests.conformance.backends import Backend, FakeClock
+from tests.conformance.backends import Backend
 from tests.conformance.samples import LATER, a_client, a_session, a_user
+from tests.fakes.clocks import FakeClock
 
 SID, OTHER = SessionId("session-1"), SessionId("session-2")
 GRACE = timedelta(seconds=60)
@@ -34,7 +35,7 @@ def read(store: Store, session_id: SessionId = SID) -> SessionState:
 
 
 def refresh(store: Store, shown: int) -> int:
-    """What the use case does: decide, replace, and again where somebody else was first."""
+    """Do as the use case does: decide, replace, and again if another caller was first."""
     while True:
         state = read(store)
         decision = decide_refresh(
@@ -111,7 +112,7 @@ def test_sessions_are_independent(store: Store) -> None:
     assert read(store, two.session_id).session == two
 
 
-def test_a_session_goes_away_at_its_expire_time(store: Store, clock: FakeClock) -> None:
+def test_a_session_is_gone_at_its_expire_time(store: Store, clock: FakeClock) -> None:
     session = a_session(SID, expire_time=clock.now() + timedelta(minutes=10))
     store.sessions.create(session)
     version = read(store).version
@@ -132,7 +133,7 @@ def test_the_state_names_the_stores_time(store: Store, clock: FakeClock) -> None
     assert store.sessions.read_sign_in("alice", PrincipalId("billing")).time == clock.now()
 
 
-def test_a_session_has_not_ended_until_somebody_ends_it(store: Store, clock: FakeClock) -> None:
+def test_a_session_has_not_ended_until_it_is_ended(store: Store, clock: FakeClock) -> None:
     session = a_session(SID)
     store.sessions.create(session)
     store.sessions.create(a_session("other"))
@@ -155,7 +156,7 @@ def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: 
 
 
 def test_a_session_may_be_ended_before_it_is_created(store: Store, clock: FakeClock) -> None:
-    """A store that lost sessions in a failover is told of the end by those who still know it."""
+    """A store that lost sessions in a failover gets their end from the processes that still know it."""
     until = clock.now() + timedelta(days=30)
     store.facts.end_session(SID, deny_until=until, end_until=until)
     store.sessions.create(a_session(SID))
@@ -198,7 +199,7 @@ def test_a_sign_in_finds_user_client_and_their_generations(store: Store) -> None
     assert all(found.generations[p] == raised[p] for p in found.generations)
 
 
-def test_a_sign_in_of_nobody_still_names_the_generations_of_the_rest(store: Store) -> None:
+def test_a_sign_in_of_an_unknown_user_still_returns_the_other_generations(store: Store) -> None:
     store.facts.raise_generation(EVERYONE, above=0, request_id=None)
     found = store.sessions.read_sign_in("nobody", PrincipalId("nowhere"))
     assert (found.user, found.client) == (None, None)
@@ -263,7 +264,7 @@ def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Stor
     assert read(store).session.latest == 10
 
 
-def test_a_session_stays_ended_when_the_fact_is_taken_away(store: Store, backend: Backend) -> None:
+def test_a_session_stays_ended_if_the_fact_is_deleted(store: Store, backend: Backend) -> None:
     """One lost key revives nothing: the record of the session is marked too."""
     for session_id in (SID, OTHER):
         store.sessions.create(a_session(session_id))
@@ -279,7 +280,7 @@ def test_a_session_stays_ended_when_the_fact_is_taken_away(store: Store, backend
 
 
 def test_a_session_is_ended_at_least_until_its_own_end(store: Store, clock: FakeClock) -> None:
-    """Whoever ends it may have been given shorter sessions than those that live."""
+    """The caller that ends it may have shorter sessions configured than those that live."""
     end = clock.now() + timedelta(days=30)
     store.sessions.create(a_session(SID, expire_time=end))
     appended = store.facts.end_session(SID, deny_until=LATER, end_until=clock.now() + timedelta(days=1))

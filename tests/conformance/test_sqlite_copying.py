@@ -12,9 +12,9 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
 from tests.conformance import samples
-from tests.conformance.backends import FakeClock
 from tests.conformance.copies import Copied, Held, exported, fill
 from tests.conformance.samples import LATER, MUTATIONS, READS, deny
+from tests.fakes.clocks import FakeClock
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def test_a_copy_leaves_no_connection_behind(file_store: SqliteStore, path: Path)
     assert not path.with_name(path.name + "-wal").exists()
 
 
-def test_what_fails_beside_the_copy_is_no_error_of_the_store(file_store: SqliteStore) -> None:
+def test_an_error_of_the_caller_during_a_copy_is_raised_unchanged(file_store: SqliteStore) -> None:
     with pytest.raises(OSError, match="disk full"), begun(file_store):
         raise OSError("disk full")
 
@@ -105,7 +105,7 @@ def test_a_store_in_memory_is_copied_too() -> None:
 
 
 def test_nothing_is_called_discarded_while_a_copy_is_about_to_be_finished(tmp_path: Path) -> None:
-    """Else its head would come after an operator was told that it never will."""
+    """Otherwise its head would come after the operator was informed that it never will."""
     path = str(tmp_path / "target.db")
     target, other = (SqliteStore.open(path, clock=FakeClock(), timeout=0.2) for _ in range(2))
 

@@ -16,8 +16,9 @@ from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.connection import Connection
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUTATIONS, READS, deny, entries_of
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 
 PROCESS = """
 import os, sys
@@ -44,19 +45,7 @@ for line in sys.stdin:
     else:
         print("ok", flush=True)
 """
-"""Another process: does what it is told line by line, and says what came of it."""
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.events]
+"""Another process: it executes commands line by line, and returns their results."""
 
 
 class Process:
@@ -91,12 +80,7 @@ class Process:
 
 
 @pytest.fixture
-def event_log() -> EventLog:
-    return EventLog()
-
-
-@pytest.fixture
-def file_store(path: Path, event_log: EventLog) -> Iterator[SqliteStore]:
+def file_store(path: Path, event_log: RecordingEventLog) -> Iterator[SqliteStore]:
     store = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
     store.initialise(new_epoch())
     yield store
@@ -132,7 +116,7 @@ def write_log_into_file(path: Path) -> None:
 
 
 def denied_in(path: Path) -> set[str]:
-    """What a process finds that starts now."""
+    """Return the content that a process finds which starts now."""
     with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
         return {e.change.token_id for e in entries_of(store) if isinstance(e.change, TokenDenied)}
 
@@ -143,7 +127,7 @@ def revoke(store: SqliteStore, name: str) -> None:
 
 @pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
 def test_a_log_that_was_removed_is_saved_before_the_next_write_is_acknowledged(
-    file_store: SqliteStore, path: Path, event_log: EventLog, endings: tuple[str, ...]
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog, endings: tuple[str, ...]
 ) -> None:
     revoke(file_store, "before")
     remove_log(path, *endings)
@@ -170,7 +154,7 @@ def test_a_log_that_is_removed_within_a_write_is_saved_before_that_is_acknowledg
 
 
 def test_a_log_that_was_removed_is_saved_by_reads_by_heartbeats_and_when_the_store_is_closed(
-    path: Path, event_log: EventLog
+    path: Path, event_log: RecordingEventLog
 ) -> None:
     for number, step in enumerate(
         (lambda s: s.log.head(), lambda s: s.log.heartbeat("p"), SqliteStore.close)
@@ -221,7 +205,7 @@ def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: P
 
 
 def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
-    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: EventLog
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
     """The first one to notice saves the log of all; the others take up the new one."""
     others = [process(), process()]
@@ -240,10 +224,10 @@ def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
     assert event_log.events == [("store_reopened", {"file": str(path), "kept": False})]
 
 
-def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_acknowledged(
+def test_a_commit_to_a_log_that_another_process_has_saved_is_not_acknowledged(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
-    """It is in nobody's files: the caller hears that, and sends it again."""
+    """It is in no file any more: the caller gets an error, and sends it again."""
     other = process()
     revoke(file_store, "before")
 
@@ -265,9 +249,9 @@ def test_what_was_committed_to_a_log_that_another_process_has_saved_is_not_ackno
 
 
 def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged_beside_it(
-    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: EventLog
+    file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
-    """Both would write, and neither would read what the other has written."""
+    """Both would write, and neither would read the writes of the other."""
     write_log_into_file(path)  # so that the other one finds a store
     revoke(file_store, "mine")
     remove_log(path)
@@ -287,7 +271,7 @@ def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged
     assert denied_in(copy) == {"mine"}
 
 
-def test_closing_leaves_alone_what_another_process_has_begun(
+def test_closing_leaves_the_new_log_of_another_process_alone(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
     """SQLite would write the removed log into the file, and remove the other one by its name."""
@@ -304,7 +288,7 @@ def test_closing_leaves_alone_what_another_process_has_begun(
 
 
 def test_a_file_that_is_moved_back_is_used_again(
-    file_store: SqliteStore, path: Path, event_log: EventLog
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog
 ) -> None:
     deny(file_store)
     away = path.with_suffix(".away")
@@ -320,7 +304,7 @@ def test_a_file_that_is_moved_back_is_used_again(
 
 
 def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on(
-    file_store: SqliteStore, path: Path, event_log: EventLog
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog
 ) -> None:
     deny(file_store, 50)
     with file_store._database._writer.held() as connection:
@@ -335,7 +319,9 @@ def test_a_file_that_is_no_database_any_more_is_named_by_every_call_from_then_on
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o666, 0o604])
-def test_what_others_may_read_or_write_is_left_to_its_owner(tmp_path: Path, mode: int) -> None:
+def test_files_that_other_users_may_read_or_write_are_restricted_to_their_owner(
+    tmp_path: Path, mode: int
+) -> None:
     path = tmp_path / "identity.db"
     SqliteStore.open(str(path), clock=FakeClock()).close()
     beside = [path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))]
@@ -350,7 +336,7 @@ def test_what_others_may_read_or_write_is_left_to_its_owner(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o660, False), (0o644, True), (0o606, True)])
-def test_what_only_another_owner_could_change_is_refused_unless_it_is_the_group_s(
+def test_files_that_only_another_owner_can_restrict_are_refused_unless_only_the_group_may_use_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
 ) -> None:
     """As on a volume whose group the platform gives to a process that runs under another user each time."""

@@ -11,7 +11,7 @@ from identity_service.storage.codec import encode_event, encode_session
 from identity_service.storage.record_codec import encode_record
 from identity_service.storage.sqlite import SqliteStore, schema
 from tests.conformance import samples
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 
 
 def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:

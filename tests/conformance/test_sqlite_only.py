@@ -1,4 +1,4 @@
-"""What holds of the embedded store alone: its file, its schema, what it forgets, and `:memory:`."""
+"""Promises of the embedded store alone: its file, its schema, what it deletes, and `:memory:`."""
 
 import os
 import sqlite3
@@ -26,7 +26,6 @@ from identity_service.domain.ids import PrincipalId, new_epoch, new_token_id
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.log import read_entries
 from identity_service.storage.sqlite.transactions import read_head
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import (
     LATER,
     MUCH_LATER,
@@ -39,6 +38,7 @@ from tests.conformance.samples import (
     deny,
     entries_of,
 )
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 
 
@@ -74,7 +74,7 @@ def test_writes_go_through_a_write_ahead_log_that_is_synced(file_store: SqliteSt
         assert connection.execute("PRAGMA synchronous").fetchone() == (full,)
 
 
-def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
+def test_writes_are_there_after_reopening(path: Path) -> None:
     store = SqliteStore.open(str(path), clock=FakeClock())
     store.initialise(new_epoch())
     store.records.create(a_client())
@@ -120,7 +120,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> Non
 @pytest.mark.parametrize(
     ("make", "kind"), [(Path.mkdir, "a directory"), (os.mkfifo, "a named pipe")], ids=["directory", "pipe"]
 )
-def test_what_is_no_file_is_refused_and_left_alone(
+def test_a_path_that_is_no_file_is_refused_and_left_alone(
     tmp_path: Path, path: Path, make: Callable[[Path], None], kind: str, beside: str
 ) -> None:
     """Also behind a symbolic link: its permissions were changed before it was looked at."""
@@ -155,7 +155,7 @@ import os
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534)
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 if os.geteuid() == 0:
     os.setuid(65534)
 print(os.geteuid())
@@ -245,7 +245,7 @@ def test_a_full_disk_is_unavailable_and_leaves_the_log_whole(file_store: SqliteS
     assert [e.position for e in entries_of(file_store)] == list(range(1, created + 3))
 
 
-def test_a_read_sees_one_moment_whatever_is_written_meanwhile(file_store: SqliteStore) -> None:
+def test_a_read_sees_one_snapshot_despite_concurrent_writes(file_store: SqliteStore) -> None:
     deny(file_store)
     with file_store._database.reading() as connection:
         before = read_head(connection, TIME)
@@ -262,7 +262,7 @@ def test_an_error_of_this_program_is_not_reported_as_an_outage(file_store: Sqlit
     deny(file_store)
 
 
-# What is forgotten, and what never is.
+# Deleted records, and records that are never deleted.
 
 
 def test_expired_rows_go_with_the_heartbeats_a_bounded_number_at_a_time(path: Path) -> None:
@@ -300,7 +300,7 @@ def test_writes_alone_keep_the_denials_from_piling_up(path: Path) -> None:
     store.close()
 
 
-def test_what_was_used_up_is_forgotten_by_writes_and_by_heartbeats(path: Path) -> None:
+def test_consumed_keys_are_deleted_by_writes_and_by_heartbeats(path: Path) -> None:
     clock = FakeClock()
     with closing(SqliteStore.open(str(path), clock=clock)) as store:
         store.initialise(new_epoch())
@@ -339,8 +339,8 @@ def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteSt
     assert not waiting.is_alive()
 
 
-def test_a_wait_ends_in_time_while_others_commit_what_is_no_entry(memory_store: SqliteStore) -> None:
-    """Beats and sessions are commits too: they must not keep a waiter beyond its timeout."""
+def test_a_wait_ends_in_time_while_others_commit_without_an_entry(memory_store: SqliteStore) -> None:
+    """Heartbeats and sessions are commits too: they must not keep a waiter beyond its timeout."""
 
     def look_while_somebody_heartbeats() -> bool:
         memory_store.log.heartbeat("process-1")

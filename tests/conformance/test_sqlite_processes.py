@@ -13,8 +13,8 @@ from identity_service.domain.errors import StoreUninitializedError
 from identity_service.domain.ids import NO_LINK
 from identity_service.domain.log import TokenDenied
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import deny, entries_of
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 
 WRITER = """
@@ -93,7 +93,7 @@ def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
     store.close()
 
 
-def test_what_was_acknowledged_survives_a_kill_of_the_writer(file_store: SqliteStore, path: Path) -> None:
+def test_acknowledged_writes_survive_a_kill_of_the_writer(file_store: SqliteStore, path: Path) -> None:
     """Three rounds: no acknowledged denial is missing, and the chain goes on where it was cut."""
     acknowledged: set[str] = set()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""A store that cannot be asked says so, whatever was asked: never a library's own error, never a guess."""
+"""Any call to a store that cannot be reached gets an error of ours: never one of a library, never a guess."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
 }
 
 
-def test_every_call_to_an_unreachable_store_says_unavailable(store: Store, backend: Backend) -> None:
+def test_every_call_to_an_unreachable_store_is_unavailable(store: Store, backend: Backend) -> None:
     deny(store)
     backend.cut_off()
     for name, call in CALLS.items():
@@ -39,7 +39,7 @@ def test_waiting_for_an_unreachable_store_ends(store: Store, backend: Backend) -
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_every_call_to_a_closed_store_says_unavailable(store: Store, call: Callable[[Store], object]) -> None:
+def test_every_call_to_a_closed_store_is_unavailable(store: Store, call: Callable[[Store], object]) -> None:
     store.close()
     with pytest.raises(StoreUnavailableError):
         call(store)

@@ -21,8 +21,8 @@ from identity_service.domain.ids import PrincipalId, SessionId, TokenId, new_epo
 from identity_service.domain.principals import Client, User
 from identity_service.domain.store import Store
 from tests.conformance.backends import Backend, RedisBackend, SqliteBackend
+from tests.conformance.replicas import follow
 from tests.conformance.samples import LATER, a_client, a_session, a_user, entries_of
-from tests.conformance.test_repair import follow
 from tests.redis_server import RedisServer
 
 DATA = Path(__file__).parent / "data"
@@ -40,7 +40,7 @@ class Old(Protocol):
         """Take three denials out of the log, as it could happen to that version."""
 
     def read_head(self) -> object:
-        """What that version begins everything with."""
+        """The prefix of all keys of that version."""
 
 
 class OldFile:
@@ -123,14 +123,14 @@ def assert_everything_is_there(store: Store) -> None:
     assert len(store.records.list_of(User)) == 1
 
 
-def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
+def test_everything_that_version_0_1_0_wrote_is_there(old: Old) -> None:
     position = len(entries_of(old.backend.open()))
     store, replica, event_log = follow(old.backend)
     known = replica.revocations
     assert {f"t{n}" for n in range(5)} | {"s-ended"} == {id_ for id_, _ in known.denylist.items()}
     assert known.generations.keys() == {"u_1"}
     assert "t9" not in known.denylist
-    assert event_log.of("log_rebuilt") == [{"facts": 0}], "nobody has counted before"
+    assert event_log.named("log_rebuilt") == [{"facts": 0}], "that version counted no facts"
     head = old.backend.open().log.head()
     assert (head.epoch, head.position, head.whole, head.complete) == ("e0", position, True, True)
     assert head.marks.lifetime >= timedelta(hours=24)
@@ -138,11 +138,11 @@ def test_what_version_0_1_0_wrote_is_all_there(old: Old) -> None:
     assert old.backend.open().log.head().whole
 
 
-def test_what_the_log_of_version_0_1_0_had_lost_is_back(old: Old) -> None:
+def test_facts_that_the_log_of_version_0_1_0_had_lost_are_repaired(old: Old) -> None:
     old.lose_entries()
     _, replica, event_log = follow(old.backend)
     assert {f"t{n}" for n in range(5)} <= {id_ for id_, _ in replica.revocations.denylist.items()}
-    assert [event["facts"] for event in event_log.of("log_rebuilt")] == [3, 0], (
+    assert [event["facts"] for event in event_log.named("log_rebuilt")] == [3, 0], (
         "and once the gap was read over"
     )
     assert old.backend.open().log.head().complete

@@ -42,7 +42,7 @@ def in_background() -> Iterator[Callable[[Callable[[], object]], "Future[float]"
 InBackground = Callable[[Callable[[], object]], "Future[float]"]
 
 
-def test_waiting_returns_at_once_where_there_are_entries(store: Store) -> None:
+def test_waiting_returns_at_once_if_there_are_entries(store: Store) -> None:
     deny(store, 2)
     begun = time.monotonic()
     store.log.wait(0, LONG)
@@ -100,7 +100,7 @@ def test_a_follower_that_waits_and_reads_misses_nothing(
     assert seen == list(range(1, total + 1))
 
 
-def test_a_waiting_call_keeps_nobody_from_writing(store: Store, in_background: InBackground) -> None:
+def test_a_waiting_call_blocks_no_write(store: Store, in_background: InBackground) -> None:
     waiting = in_background(until_closed(store, after=10_000))
     deny(store, 10)
     store.log.heartbeat("process-1")
@@ -113,7 +113,7 @@ def until_closed(store: Store, *, after: int) -> Callable[[], None]:
     """A wait that nothing but the end of the store is to end."""
 
     def wait() -> None:
-        with contextlib.suppress(StoreUnavailableError):  # nobody needs the answer any more
+        with contextlib.suppress(StoreUnavailableError):  # the answer is no longer needed
             store.log.wait(after, LONG)
 
     return wait

@@ -10,12 +10,12 @@ from tests.docs.recipes import Block
 from tests.rpc.world import World
 
 TARGET = "127.0.0.1:50051"
-"""Where the pages say that the service is."""
+"""The address of the service on the pages."""
 
 
 @dataclass(kw_only=True)
 class Reader:
-    """Somebody with a shell in an empty folder, an administrator's secret and a service."""
+    """A reader with a shell in an empty folder, an administrator's secret and a service."""
 
     page: Mapping[str, list[Block]]
     world: World
@@ -30,7 +30,7 @@ class Reader:
         return [text.splitlines()[-1] for text in printed if text.startswith("eyJ")]
 
     def _environment(self, block: Block) -> dict[str, str]:
-        """As the page says: what creates something runs as an administrator, all else as anybody."""
+        """As on the page: a block that creates a record runs as an administrator."""
         secret = self.world.admin.credential.client_secret
         admin = {"IDENTITY_CLIENT_ID": secret.client_id, "IDENTITY_CLIENT_SECRET": secret.client_secret}
         return {

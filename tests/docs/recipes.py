@@ -1,6 +1,6 @@
 """Runs the recipes of a page as a reader would: each section's blocks in their order, in one folder.
 
-Knows Markdown and how to start a shell. Knows nothing of what a recipe should give.
+It can parse Markdown and start a shell. It does not know the right output of a recipe.
 """
 
 import os
@@ -27,7 +27,7 @@ class Block:
     code: str
 
     def run(self, folder: Path, environment: Mapping[str, str], places: Mapping[str, str]) -> str:
-        """What it prints. `places` = what stands on the page → what it is here."""
+        """Run the block; return its output. `places` = text on the page → text here."""
         code = self.code
         for place, here in places.items():
             code = code.replace(place, here)
@@ -56,7 +56,7 @@ def sections(page: str) -> dict[str, list[Block]]:
 
 
 def put_program(folder: Path, name: str, prints: str) -> None:
-    """A stand-in for a program of somebody else, first in the path."""
+    """A stand-in for a program from elsewhere, first in the path."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / f"{name}.out").write_text(prints)
     program = folder / "bin" / name

@@ -25,7 +25,7 @@ SUBJECTS = {
     "Kubernetes": "reports",
     "SPIFFE": "reports",
 }
-"""By section with recipes: whom its tokens speak for; None = a person, whose id is made up."""
+"""By section with recipes: the subject of its tokens; None = a user, whose id is generated."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Pat
 
 
 def check(tokens: list[str], section: str) -> None:
-    """One from the command line and one from Python, of whom the recipe speaks."""
+    """One from the command line and one from Python, both for the subject of the recipe."""
     assert len(tokens) == 2
     for said in map(claims, tokens):
         assert said["aud"] == ["api"]
@@ -73,7 +73,7 @@ def check(tokens: list[str], section: str) -> None:
 
 
 def put_platform_token(reader: Reader, place: str, *, issuer: str, subject: str, key: PartyKey) -> None:
-    """Where the page says that the platform puts it, as seen from the reader's folder."""
+    """The path on the page of the platform's file, as seen from the reader's folder."""
     values = assertion_claims(
         "", datetime.now(UTC), exp=3600, iss=issuer, sub=subject, aud=["identity-service"]
     )

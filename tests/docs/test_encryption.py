@@ -29,7 +29,7 @@ def as_client(world: World, client_id: str, secret: str) -> Mapping[str, str]:
 
 
 def follow(world: World, folder: Path, section: str) -> list[str]:
-    """What the recipe prints; what creates something runs as an administrator, all else as the client."""
+    """Return the output; blocks that create a record run as an administrator, others as the client."""
     reports = world.new_client().credential.client_secret
     admin = world.admin.credential.client_secret
     printed = []

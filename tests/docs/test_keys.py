@@ -23,7 +23,7 @@ def commands(heading: str) -> list[str]:
 
 
 class Reader:
-    """Somebody with a shell and an administrator's secret."""
+    """A reader with a shell and an administrator's secret."""
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world

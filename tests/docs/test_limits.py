@@ -8,7 +8,7 @@ from identity_service.config.limits import LimitSettings
 from identity_service.config.values import mask
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from tests.docs.recipes import DOCS
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 _ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|", re.MULTILINE)
 
@@ -24,7 +24,7 @@ def test_every_limit_stands_there_with_its_default() -> None:
     assert rows() == defaults
 
 
-def test_what_the_metrics_call_a_limit_is_the_name_of_its_setting() -> None:
+def test_a_limit_has_the_same_name_in_the_metrics_and_in_the_settings() -> None:
     limits = Limits(LimitsConfig(), RecordingEventLog())
     known = set(LimitSettings.model_fields)
 

@@ -18,7 +18,9 @@ def world(start_world: StartWorld) -> World:
     return start_world()
 
 
-def test_the_recipe_says_whose_token_it_is_and_why_one_is_refused(world: World, tmp_path: Path) -> None:
+def test_the_recipe_prints_the_client_of_a_token_or_the_reason_of_its_refusal(
+    world: World, tmp_path: Path
+) -> None:
     places = {"127.0.0.1:50051": world.target, '"identity-service"': repr(world.settings.issuer)}
     (recipe,) = PAGE["Verify"]
     token = world.issue(world.new_client(), audiences=["api"]).access_token

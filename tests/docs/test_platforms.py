@@ -69,7 +69,7 @@ def running() -> Iterator[ExitStack]:
 
 
 def put_token(reader: Reader, place: str, token: str) -> None:
-    """Where the page says that the workload has it, as seen from the reader's folder."""
+    """The path on the page of the workload's file, as seen from the reader's folder."""
     here = reader.folder / Path(place).name
     here.write_text(f"{token}\n")
     reader.places[place] = str(here)
@@ -92,9 +92,7 @@ def place_of_keys(section: str) -> str:
 
 
 @pytest.mark.parametrize("section", TOKEN_FILES)
-def test_a_platform_whose_keys_everybody_may_read(
-    make_reader: MakeReader, running: ExitStack, section: str
-) -> None:
+def test_a_platform_with_public_keys(make_reader: MakeReader, running: ExitStack, section: str) -> None:
     platform = platform_of(section)
     server = running.enter_context(IssuerServer())
     platform.publish(server)
@@ -161,7 +159,7 @@ def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
 
 
 def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:
-    """What its recipe for a cluster writes into identity.toml, and as a variable of a pod: the same."""
+    """The settings of the recipe for a cluster: the same in identity.toml and in the variable of a pod."""
     text = (DOCS / "platforms.md").read_text(encoding="utf-8")
     (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (variable,) = re.findall(r"value: >-\n(.*?)```", text, re.DOTALL)

@@ -1,4 +1,4 @@
-"""docs/reliability.md: the walk of an operator who backs up, moves to Redis, and restores elsewhere."""
+"""docs/reliability.md: an operator backs up, moves to Redis, and restores elsewhere."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def commands(heading: str) -> list[str]:
 
 
 class Operator:
-    """Somebody with a shell in a folder, the settings of one store, and an administrator's secret."""
+    """An operator with a shell in a folder, the settings of one store, and an administrator's secret."""
 
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Operator:
         return Installation(self.folder, store, dict(self.installation.environment))
 
     def verified(self, installation: Installation, token: str = "") -> str:
-        """What a service on that store says of a token; "" = of a new one."""
+        """Return the answer of a service on that store about a token; "" = about a new one."""
         with installation.serve() as service:
             token = token or service.json("token", "issue", "--client-id", "admin")["access_token"]
             with service.client() as client:
@@ -91,8 +91,8 @@ def test_the_walk_needs_no_step_that_is_not_written(operator: Operator) -> None:
     operator.paste(look, IDENTITY_STORE=elsewhere)
 
 
-def test_an_older_store_that_was_put_back_is_revoked_as_a_whole(operator: Operator) -> None:
-    (revoke,) = commands("A store put back by hand")
+def test_a_store_restored_by_hand_is_revoked_as_a_whole(operator: Operator) -> None:
+    (revoke,) = commands("A store restored by hand")
     with operator.installation.serve() as service:
         token = service.json("token", "issue", "--client-id", "admin")["access_token"]
         operator.paste(revoke, IDENTITY_TARGET=service.target)

@@ -1,4 +1,4 @@
-"""docs/security.md names a test for whatever stops an attacker, and each of those tests is there."""
+"""docs/security.md names a test for each measure against an attacker, and each of those tests is there."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ class Row:
 
     attack: str
     stops: str | None
-    """What stops it; None in a table that lists what was measured, each row of which is defended against."""
+    """The measure; None in a table of measurements, each row of which is defended against."""
     tests: str
 
 
@@ -83,13 +83,13 @@ def test_all_tables_are_read() -> None:
     assert "60 wrong passwords at once" in {row.attack for row in found}, "the last one of the last"
 
 
-def test_what_is_missing_is_found() -> None:
+def test_a_missing_test_is_found() -> None:
     """The control of the tests above."""
     page = f"""
 {_SECTION}
 | they | what stops them | test |
 |---|---|---|
-| ask | a refusal | `docs/test_security.py::test_what_is_missing_is_found` |
+| ask | a refusal | `docs/test_security.py::test_a_missing_test_is_found` |
 | insist | another refusal | |
 | bribe | | - |
 | threaten | | `docs/test_security.py::test_nothing` |

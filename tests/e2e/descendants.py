@@ -13,7 +13,7 @@ class Descendants:
     """The processes of one installation, known by a variable that they hand down to each other."""
 
     def __init__(self, installation: Installation) -> None:
-        """Mark what the installation starts from now on."""
+        """Mark the processes that the installation starts from now on."""
         mark = uuid4().hex
         installation.environment[_NAME] = mark
         self._mark = f"{_NAME}={mark}".encode()
@@ -24,13 +24,24 @@ class Descendants:
 
     def running(self, command: bytes) -> set[int]:
         """Return those whose command line has this in it."""
-        return {pid for pid in self.alive() if command in _read(Path(f"/proc/{pid}/cmdline"))}
+        return {pid for pid in self.alive() if command in command_line(pid)}
 
     def _is_alive(self, path: Path) -> bool:
         if not path.name.isdigit() or self._mark not in _read(path / "environ").split(b"\0"):
             return False
         state = _read(path / "stat").rpartition(b")")[2].split()[:1]
         return state not in ([], [b"Z"])  # ended, and perhaps not yet reaped
+
+
+def children(pid: int, command: bytes) -> set[int]:
+    """Return the direct child processes whose command line contains this."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in text.split() if command in command_line(int(child))}
+
+
+def command_line(pid: int) -> bytes:
+    """Return the command line of a process; empty if it has ended."""
+    return _read(Path(f"/proc/{pid}/cmdline"))
 
 
 def _read(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from typing import Final
 from tests.e2e.process import Installation
 
 HANGS: Final = "a service hangs"
-"""What each service says in the log when it begins to hang."""
+"""The text that each service logs when it begins to hang."""
 _SITECUSTOMIZE: Final = '''
 """Python imports this by itself at the start of each interpreter that finds it."""
 import importlib.util
@@ -69,7 +69,7 @@ def hang_at(installation: Installation, method: str, times: Mapping[str, float])
 
     Args:
         method: of `bootstrap.Service`; empty for none.
-        times: those of `identity_service.process.last_resort`, so that what is expected comes first by far.
+        times: those of `identity_service.process.last_resort`, so that the expected event comes first by far.
     """
     folder = installation.folder / "hanging"
     folder.mkdir()

@@ -1,6 +1,6 @@
 """The real service as a process, on a store of its own: started, killed, started again.
 
-Knows the command line only, as an operator does. Ends what it started by its own pid.
+It uses the command line only, as an operator does, and ends each process by its own pid.
 """
 
 import json
@@ -47,13 +47,13 @@ class Installation:
     store: str
     environment: dict[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = ("-m", "identity_service")
-    """What Python is started with for the service."""
+    """The arguments of Python for the service."""
     launcher: tuple[str, ...] = ()
-    """What starts Python for the service, with its arguments; none = the test itself."""
+    """The program that starts Python for the service, with its arguments; none = the test itself."""
 
     @property
     def environ(self) -> dict[str, str]:
-        """Nothing of the settings of whoever runs the tests."""
+        """Without the settings of the user that runs the tests."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
         own = {"IDENTITY_STORE": self.store, "IDENTITY_MASTER_KEY": MASTER_KEY}
         return outside | own | CHEAP_PASSWORDS | self.environment
@@ -84,7 +84,7 @@ class Installation:
         )
 
     def json(self, *words: str, stdin: str = "", **changes: str) -> Any:
-        """What a command prints with --json; it must exit 0."""
+        """Return the output of a command with --json; it must exit 0."""
         done = self.run(*words, "--json", stdin=stdin, **changes)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -167,7 +167,7 @@ class Running:
         return IdentityClient(self.target, options=ClientOptions(**(patient | options)))
 
     def json(self, *words: str, stdin: str = "") -> Any:
-        """What a command prints that calls this process as the first administrator."""
+        """Return the output of a command that calls this process as the first administrator."""
         return self._installation.json(*words, stdin=stdin, IDENTITY_TARGET=self.target)
 
     def kill(self) -> None:

@@ -42,7 +42,7 @@ def bare(folder: Path, **environment: str) -> Installation:
 
 
 @pytest.mark.parametrize("engine", ["grpcio", "envoy"])
-def test_people_sign_in_where_nothing_but_the_store_can_be_written(tmp_path: Path, engine: str) -> None:
+def test_users_sign_in_if_only_the_store_can_be_written(tmp_path: Path, engine: str) -> None:
     # Envoy alone needs a directory for its sockets: grpcio is to serve with nothing but the store.
     installation = bare(tmp_path, **({"TMPDIR": str(tmp_path)} if engine == "envoy" else {}))
     with installation.serve("--engine", engine) as service:
@@ -56,7 +56,7 @@ def test_people_sign_in_where_nothing_but_the_store_can_be_written(tmp_path: Pat
     assert installation.events("grpcio_fallback") == []
 
 
-def test_envoy_says_that_it_needs_a_directory_to_write_to(tmp_path: Path) -> None:
+def test_envoy_reports_that_it_needs_a_writable_directory(tmp_path: Path) -> None:
     installation = bare(tmp_path)
     process = installation.start(("--engine", "envoy"), reserve_port())
 

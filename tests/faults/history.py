@@ -1,6 +1,6 @@
-"""The history of a fault: what was acknowledged when, and every answer that it makes wrong.
+"""The history of a fault: when each revocation was acknowledged, and every answer that is wrong after that.
 
-Judges answers by the promises of the contract (semantics 1 and 6). Knows no process and no call.
+Judges answers by the promises of the contract (semantics 1 and 6). Makes no calls.
 """
 
 import threading
@@ -40,7 +40,7 @@ class History:
     violations: list[str] = field(default_factory=list)
     """Acknowledged revocations that a process let pass when it must have known of them."""
     mistakes: list[str] = field(default_factory=list)
-    """Answers that no fault excuses: INTERNAL, REVOKED for what nobody revoked."""
+    """Answers that no fault excuses: INTERNAL, and REVOKED for a token that was not revoked."""
     violation_times: list[float] = field(default_factory=list)
     """When they were asked for, on the clock of `time.monotonic`."""
     longest_exposure: float = 0.0
@@ -65,7 +65,7 @@ class History:
             self.counts[what] += number
 
     def failed(self, call: str, error: IdentityError) -> None:
-        """A call that has failed. INTERNAL and UNKNOWN are bugs whatever happens to the store."""
+        """A call that has failed. INTERNAL and UNKNOWN are bugs in any state of the store."""
         self.count(f"{call}: {error.reason or error.code.name}")
         if error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
             self.mistake(f"{call} answered {error.code.name}: {error}")
@@ -77,10 +77,10 @@ class History:
     def judge(
         self, revocation: Revocation, outcome: Outcome, *, process: int, began: float, asked: float
     ) -> None:
-        """An answer about a revoked token that was asked for at `asked`, while a fault may last.
+        """Judge an answer about a revoked token that was asked for at `asked`, while a fault may last.
 
-        Whoever was told so by this process, or has asked it only since `began`, after the revocation,
-        need not wait for it to learn of that.
+        A caller to which this process acknowledged the revocation, or that has asked it only since `began`,
+        after the revocation, need not wait for it to learn of that.
         """
         self.count("answers about revoked tokens")
         if isinstance(outcome, Verified):
@@ -103,13 +103,13 @@ class History:
         return True
 
     def judge_live(self, outcome: Outcome) -> None:
-        """An answer about a token that nobody has tried to revoke."""
+        """Judge an answer about a token whose revocation was never requested."""
         if isinstance(outcome, Verified):
             self.count("verified")
             return
         self.count(f"live token rejected: {outcome.reason}")
         if outcome.reason == "REVOKED":
-            self.mistake("a token that nobody has revoked was rejected as revoked")
+            self.mistake("a token that was not revoked was rejected as revoked")
 
     def _expose(self, revocation: Revocation, process: int, began: float, asked: float) -> None:
         """Unless the process may still be about to learn of it."""

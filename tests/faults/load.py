@@ -40,31 +40,31 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accounts:
-    """Who signs in, all with one password."""
+class Principals:
+    """The principals that sign in, all with one password."""
 
     client_id: str
     client_secret: str
     user: str
     """Only single sign-ins of theirs are revoked."""
     revoked_users: Sequence[tuple[str, str]]
-    """For each process a name and a subject of whom everything is taken back again and again."""
+    """For each process a name and a subject all of whose tokens are revoked again and again."""
 
 
 class Caller:
     """One service process as its callers see it. Tries nothing twice, so that every answer counts."""
 
-    def __init__(self, target: str, process: int, accounts: Accounts, history: History) -> None:
-        """The process must be there: from now on it has no excuse for what was revoked before."""
+    def __init__(self, target: str, process: int, principals: Principals, history: History) -> None:
+        """The process must be there: from now on it has to know the earlier revocations."""
         self.process = process
         self._began = time.monotonic()
-        self._accounts = accounts
+        self._principals = principals
         self._history = history
         self._bearer = ""
         options = ClientOptions(
             timeout=timedelta(seconds=_CALL_SECONDS), max_attempts=1, bearer=lambda: self._bearer
         )
-        # A process that comes back is found at once: what is measured is the service, not the pauses of
+        # A process that comes back is found at once: the service is measured, not the pauses of
         # the client's own library.
         arguments = [
             *options.channel_arguments(),
@@ -87,10 +87,12 @@ class Caller:
         user = None
         if target in ("session", "subject"):
             user = (
-                self._accounts.user if target == "session" else self._accounts.revoked_users[self.process][0]
+                self._principals.user
+                if target == "session"
+                else self._principals.revoked_users[self.process][0]
             )
         tokens = self._issue(user)
-        if target != "subject":  # what was not acknowledged may still come into effect, whenever it likes
+        if target != "subject":  # an unacknowledged revocation may still take effect at any time
             self.check_live(tokens)
         self._revoke(target, tokens)
 
@@ -104,8 +106,8 @@ class Caller:
         self.check_revoked(self._history.revocations[-1:])
 
     def sign_in(self) -> TokenSet:
-        """A session of the user of whom nothing is ever revoked by subject."""
-        return self._issue(self._accounts.user)
+        """A session of the user that is never revoked by subject."""
+        return self._issue(self._principals.user)
 
     def refresh(self, refresh_token: str) -> TokenSet:
         tokens = self._call("refresh", lambda: self._client.refresh(refresh_token))
@@ -113,7 +115,7 @@ class Caller:
         return tokens
 
     def check_live(self, tokens: TokenSet) -> None:
-        """Verify a token that nobody has tried to revoke."""
+        """Verify a token whose revocation was never requested."""
         token = tokens.access_token
         self._history.judge_live(self._call("verify", lambda: self._client.verify(token, any_audience=True)))
 
@@ -155,13 +157,13 @@ class Caller:
         return self._client.verify_batch(requests)
 
     def _issue(self, user: str | None) -> TokenSet:
-        accounts = self._accounts
+        principals = self._principals
         tokens = self._call(
             "issue",
             lambda: (
                 self._client.issue_with_password(user, PASSWORD)
                 if user
-                else self._client.issue_with_secret(accounts.client_id, accounts.client_secret)
+                else self._client.issue_with_secret(principals.client_id, principals.client_secret)
             ),
         )
         self._history.count("issued")
@@ -170,11 +172,11 @@ class Caller:
     def _sign_in_as_administrator(self) -> None:
         """Revoking more than the token that one holds takes a scope; its token outlives the test."""
         if not self._bearer:
-            accounts = self._accounts
+            principals = self._principals
             self._bearer = self._call(
                 "issue",
                 lambda: self._client.issue_with_secret(
-                    accounts.client_id, accounts.client_secret, scopes=["identity.revoke"]
+                    principals.client_id, principals.client_secret, scopes=["identity.revoke"]
                 ),
             ).access_token
 
@@ -189,7 +191,7 @@ class Caller:
             case "session":
                 self._call("revoke", lambda: client.revoke_session(tokens.session_id))
             case _:
-                subject = self._accounts.revoked_users[self.process][1]
+                subject = self._principals.revoked_users[self.process][1]
                 self._call("revoke", lambda: client.revoke_subject(subject))
         self._history.acknowledged(
             Revocation(
@@ -266,7 +268,7 @@ class Load:
 
 
 class _Refreshing:
-    """A person who stays signed in, and takes another device after a while: rotations have a rate."""
+    """A user who stays signed in, and takes another device after a while: rotations have a rate."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller
@@ -288,7 +290,7 @@ class _Refreshing:
 
 
 class _Asking:
-    """Somebody who shows revoked tokens again: the last ones, and some of all."""
+    """A client that shows revoked tokens again: the last ones, and some of all."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller

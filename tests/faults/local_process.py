@@ -37,7 +37,7 @@ class LocalProcess:
         self._process.wait(_PATIENCE)
 
     def say(self, tokens: Sequence[str]) -> list[str]:
-        """What it says of each of these tokens."""
+        """Return its answers for these tokens."""
         to, from_ = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
         to.writelines(f"{token}\n" for token in tokens)
         to.flush()

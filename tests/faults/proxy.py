@@ -14,8 +14,8 @@ _CHUNK: Final = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weather:
-    """What happens to a piece of data on its way, in either direction."""
+class Impairment:
+    """The impairment of each piece of data on its way, in either direction."""
 
     delay: float = 0.0
     """Seconds at most that it takes; each piece another time."""
@@ -24,12 +24,12 @@ class Weather:
     truncate: float = 0.0
     """How probable it is that a part of it passes, and then the connection ends."""
     silent: bool = False
-    """A black hole: nothing passes and nothing fails until the weather changes; what waits then passes."""
+    """A black hole: nothing passes and nothing fails until the impairment changes; what waits then passes."""
     refused: bool = False
-    """Whoever connects is cut off at once."""
+    """Every new connection is closed at once."""
 
 
-CLEAR: Final = Weather()
+CLEAR: Final = Impairment()
 
 
 class Proxy:
@@ -37,7 +37,7 @@ class Proxy:
 
     def __init__(self, upstream: int, *, seed: int = 0) -> None:
         self.upstream = upstream
-        self._weather = CLEAR
+        self._impairment = CLEAR
         self._changed = threading.Condition()
         self._closed = False
         self._random = random.Random(seed)  # noqa: S311  # faults are to be repeatable, not secret
@@ -45,16 +45,16 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accidents = 0
-        """How many connections the weather has ended."""
+        """How many connections the impairment has ended."""
         self._acceptor = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._acceptor.start()
 
-    def set(self, weather: Weather) -> None:
-        """Change the weather; pieces that wait in a black hole go on when it ends."""
+    def set(self, impairment: Impairment) -> None:
+        """Change the impairment; pieces that wait in a black hole go on when it ends."""
         with self._changed:
-            self._weather = weather
+            self._impairment = impairment
             self._changed.notify_all()
-        if weather.refused:
+        if impairment.refused:
             self.cut()
 
     def cut(self) -> None:
@@ -80,7 +80,7 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            if self._weather.refused:
+            if self._impairment.refused:
                 near.close()
                 continue
             try:
@@ -96,7 +96,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(near, far), name="proxy", daemon=True).start()
 
     def _serve(self, near: socket.socket, far: socket.socket) -> None:
-        """Carry both ways; nobody closes a socket while the other thread may still read from it."""
+        """Carry both ways; no thread closes a socket while the other one may still read from it."""
         with near, far:
             back = threading.Thread(target=self._carry, args=(far, near), name="proxy", daemon=True)
             back.start()
@@ -118,16 +118,16 @@ class Proxy:
         _end(sink)
 
     def _spoil(self, piece: bytes) -> bytes:
-        """What passes of this piece, when the weather lets it."""
+        """Return the part of this piece that passes, once the impairment lets it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._weather.silent)
-            weather = self._weather
-            if weather.delay:
-                # Not a wait for the change of weather: what is on its way is on its way.
-                self._changed.wait_for(lambda: self._closed, self._random.uniform(0, weather.delay))
-            if self._random.random() < weather.drop:
+            self._changed.wait_for(lambda: self._closed or not self._impairment.silent)
+            impairment = self._impairment
+            if impairment.delay:
+                # Not a wait for another impairment: the piece is already on its way.
+                self._changed.wait_for(lambda: self._closed, self._random.uniform(0, impairment.delay))
+            if self._random.random() < impairment.drop:
                 return b""
-            if self._random.random() < weather.truncate:
+            if self._random.random() < impairment.truncate:
                 return piece[: self._random.randrange(len(piece))]
             return piece
 

@@ -1,6 +1,6 @@
-"""What a fault has cost: one line to read, one file to keep. docs/reliability.md has its figures from here.
+"""The cost of a fault: one line to read, one file to keep. docs/reliability.md has its figures from here.
 
-Owns no judgement but what must be nothing.
+It judges only the counts that must be zero.
 """
 
 import json
@@ -38,9 +38,9 @@ class Report:
     exposed_for: float
     """Seconds after the end of a fault that such an answer was last given: the time to repair."""
     lost: Sequence[str]
-    """What any process ignores in the end, one that has just started among them."""
-    put_back: int
-    """How many facts the store had lost, and the processes have put back."""
+    """Revocations that any process ignores in the end, one that has just started among them."""
+    repaired: int
+    """How many facts the store had lost, and the processes have repaired."""
     recoveries: Sequence[float]
     """Seconds from the end of each fault until every process serves and does everything."""
     counts: Mapping[str, int]
@@ -56,7 +56,7 @@ class Report:
         sys.stdout.write(
             f"\nFAULT {self.fault}: rounds {self.rounds}, revocations {self.revocations}, "
             f"answers {self.answers}, exposed {self.exposures} (until {self.exposed_for:.2f} s after), "
-            f"put back {self.put_back}, lost {len(self.lost)}, signed out {signed_out}, "
+            f"repaired {self.repaired}, lost {len(self.lost)}, signed out {signed_out}, "
             f"recovery median {middle:.2f} s, most {longest:.2f} s\n"
         )
 
@@ -69,7 +69,7 @@ class Report:
         assert max(self.recoveries, default=0.0) < BACK_WITHIN
 
     def require_unbroken(self) -> None:
-        """Beside that, no revocation was ignored for a moment, and nobody was signed out."""
+        """Besides, no revocation was ignored for a moment, and no session ended."""
         assert list(self.first_exposures) == []
         assert self.counts.get("signed out", 0) == 0
         self.require_repaired()

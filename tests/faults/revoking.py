@@ -1,4 +1,4 @@
-"""Threads that take tokens back in every way while a store is copied, and remember what was acknowledged."""
+"""Threads that revoke tokens in every way while a store is copied, and keep the acknowledged revocations."""
 
 import random
 import secrets
@@ -22,7 +22,7 @@ class Revoking:
     """Four threads that take tokens back in every way, and one that administers, until they are stopped."""
 
     def __init__(self, site: CopiedSite, service: Running, tokens: Sequence[TokenSet]) -> None:
-        """`tokens` = what is taken back first; then come tokens that are issued for it, without end."""
+        """`tokens` are revoked first; then come tokens that are issued for it, without end."""
         self._site = site
         self._service = service
         self._tokens = list(tokens)
@@ -31,7 +31,7 @@ class Revoking:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.acknowledged: list[TokenSet] = []
-        """Only these must be refused: what was not acknowledged may have been taken back or not."""
+        """Only these must be refused: an unacknowledged revocation may have taken effect or not."""
         self.administered = 0
         self.mistakes: list[str] = []
         self._bearer = site.administrator(service, "identity.revoke", "identity.admin")
@@ -80,7 +80,7 @@ class Revoking:
         try:
             work()
         except UnavailableError:
-            pass  # the store is closed, or the service gone: what it is about
+            pass  # the store is closed, or the service gone, as this test intends
         except Exception as error:  # noqa: BLE001  # a thread that dies in silence would spoil the test
             self.mistakes.append(repr(error))
 

@@ -1,11 +1,12 @@
 """A site: one store, and several service processes on it under load.
 
-Sets it up, measures how long it takes to come back, and holds the final trial. Ends what it started.
+Sets it up, measures how long it takes to recover, and makes the final checks. Ends the processes that it
+started.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -22,9 +23,9 @@ from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY, Installation, Running
 from tests.faults.history import History, Revocation
-from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Accounts, Caller, Load
+from tests.faults.load import PASSWORD, TOKEN_LIFETIME, Caller, Load, Principals
 from tests.faults.report import BACK_WITHIN, Report
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
 _REFRESHES: Final = 50
@@ -73,19 +74,19 @@ class Site:
         self._ports = [reserve_port() for _ in urls]
         self.services: list[Running] = []
         self.callers: list[Caller] = []
-        self._accounts: Accounts | None = None
+        self._principals: Principals | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Initialise the store and start every process."""
-        accounts = self._accounts = _set_up(self.store, len(self._ports))
+        principals = self._principals = _set_up(self.store, len(self._ports))
         with ExitStack() as stack:
             with ThreadPoolExecutor() as pool:
                 starts = [pool.submit(self.start, number) for number in range(len(self._ports))]
             self.services = [start.result() for start in starts]
             stack.callback(self._end)
             for number, service in enumerate(self.services):
-                caller = Caller(service.target, number, accounts, self.history)
+                caller = Caller(service.target, number, principals, self.history)
                 stack.callback(caller.close)
                 self.callers.append(caller)
             yield
@@ -111,7 +112,7 @@ class Site:
         return took
 
     def serving(self, number: int) -> bool:
-        """What the health service of a process says."""
+        """Return the answer of the health service of a process."""
         return _is_serving(self.callers[number])
 
     def conclude(self, fault: str, rounds: int, folder: Path) -> Report:
@@ -122,10 +123,10 @@ class Site:
             lost += [
                 f"verified on {caller.process}: {known}" for known in _still_verified(caller, revocations)
             ]
-        accounts = self._accounts
-        assert accounts is not None
+        principals = self._principals
+        assert principals is not None
         with self._installations[-1].serve() as service:
-            newcomer = Caller(service.target, len(self.callers), accounts, self.history)
+            newcomer = Caller(service.target, len(self.callers), principals, self.history)
             lost += [f"verified on a new one: {known}" for known in newcomer.verified_of(revocations)]
             sessions = [known for known in revocations if known.refresh_token][-_REFRESHES:]
             lost += [f"refreshed on a new one: {known}" for known in newcomer.refreshed(sessions)]
@@ -141,7 +142,7 @@ class Site:
             longest_exposure=round(history.longest_exposure, 3),
             exposed_for=round(self._exposed_for(), 3),
             lost=lost,
-            put_back=self._put_back(),
+            repaired=self._repaired(),
             recoveries=[round(took, 3) for took in self.recoveries],
             counts=dict(sorted(history.counts.items())),
             mistakes=list(history.mistakes),
@@ -150,8 +151,8 @@ class Site:
         report.publish(folder)
         return report
 
-    def _put_back(self) -> int:
-        """What the processes say that the store lacked."""
+    def _repaired(self) -> int:
+        """Return the number of facts that the processes reported as absent from the store."""
         lines = [line for process in self._installations[:-1] for line in process.log.splitlines()]
         repairs = [json.loads(line) for line in lines if '"log_repaired"' in line]
         return sum(repair["absent"] for repair in repairs)
@@ -178,16 +179,7 @@ class Site:
                 service.kill()
 
 
-def until(condition: Callable[[], bool], patience: float) -> None:
-    """Wait until something outside of this process is so."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not come to pass in {patience} s")
-        time.sleep(_POLL)
-
-
-def _set_up(store: str, processes: int) -> Accounts:
+def _set_up(store: str, processes: int) -> Principals:
     """As the command line does it, without starting a process for each step."""
     password = Secret(PASSWORD)
     cheap = {name.removeprefix("IDENTITY_").lower(): int(value) for name, value in CHEAP_PASSWORDS.items()}
@@ -200,7 +192,7 @@ def _set_up(store: str, processes: int) -> Accounts:
         users = [
             create(NewUser(username=name, password=password, audiences=("api",))).record for name in names
         ]
-    return Accounts(
+    return Principals(
         client_id=admin.client_id,
         client_secret=admin.client_secret.reveal(),
         user="ana",
@@ -212,7 +204,7 @@ def _is_serving(caller: Caller) -> bool:
     stub = health_pb2_grpc.HealthStub(caller.channel)
     try:
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-    except grpc.RpcError:  # who does not answer in time does not serve
+    except grpc.RpcError:  # a process that does not answer in time does not serve
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 

@@ -1,6 +1,6 @@
-"""What one run of a fault test has counted, for the table of docs/reliability.md.
+"""The counts of one run of a fault test, for the table of docs/reliability.md.
 
-Owns no judgement: the test asserts. `pytest -s` shows the lines, and `sum_tallies` adds those of many runs.
+The test judges them. `pytest -s` shows the lines, and `sum_tallies` adds those of many runs.
 """
 
 import json
@@ -38,7 +38,7 @@ class Tally:
         self.violations += sum(verified)
 
     def asked(self, number: int) -> None:
-        """Count answers about tokens that nobody has revoked."""
+        """Count answers about tokens that were not revoked."""
         self.operations += number
 
     @contextmanager

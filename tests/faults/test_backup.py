@@ -100,7 +100,7 @@ def test_a_restore_is_refused_beside_a_running_process(site: CopiedSite, kind: s
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_a_restore_that_is_killed_leaves_no_store_that_accepts_what_was_revoked(
+def test_a_restore_that_is_killed_leaves_no_store_that_accepts_revoked_tokens(
     site: CopiedSite, kind: str
 ) -> None:
     store = site.new_store(kind)
@@ -130,7 +130,7 @@ def test_a_restore_that_is_killed_leaves_no_store_that_accepts_what_was_revoked(
 
 
 def accepted(installation: Installation, revoked: list[TokenSet]) -> list[str]:
-    """The token ids that a service on what was left accepts; empty if it does not start for that reason."""
+    """Return the token ids that a service on the remaining store accepts; empty if it does not start."""
     service = served(installation)
     if service is None:
         return []
@@ -146,7 +146,7 @@ def accepted(installation: Installation, revoked: list[TokenSet]) -> list[str]:
 
 
 def served(installation: Installation) -> Running | None:
-    """The service on what was left, or None if it says that the restore was not finished.
+    """Start the service on the remaining store, or return None if it says that the restore was not finished.
 
     A start ends, too, if Redis does not answer in time, as on a machine that is very busy: it is tried again.
     """

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 30 * ROUNDS)]
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
-def test_a_process_whose_clock_is_set_falls_silent_until_it_is_right_again(
+def test_a_process_whose_clock_is_set_is_unavailable_until_it_is_right_again(
     start: Start, tmp_path: Path, step: float
 ) -> None:
     clock = SteppedClock(tmp_path / "clock")
@@ -54,7 +54,7 @@ def test_all_processes_fall_silent_while_the_clock_of_redis_is_wrong(
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, HOUR), (HOUR, 0)], ids=["forward", "back"])
-def test_what_was_revoked_stays_revoked_when_the_clock_of_the_whole_machine_is_set(
+def test_revoked_tokens_stay_revoked_when_the_clock_of_the_whole_machine_is_set(
     start: Start, tmp_path: Path, before: float, after: float
 ) -> None:
     """Nothing shows it from inside: the service goes on by the clock that all of them share.

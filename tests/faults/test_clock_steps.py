@@ -15,9 +15,8 @@ from identity_client import IdentityError, Rejected
 from tests.e2e.process import Installation, Running
 from tests.faults.clocks import SteppedClock
 from tests.faults.local_process import LocalProcess
-from tests.faults.site import until
 from tests.faults.tally import Tally
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.redis_server import RedisServer, packaged_server
 
 HOUR = 3600.0
@@ -68,7 +67,7 @@ class Machine:
         self.tally.revoked(len(self.revoked))
 
     def say(self) -> list[list[str]]:
-        """What each process and the local verifier say of every revoked token, and last of the other one."""
+        """Return the answers of all parties for every revoked token, and last for the other one."""
         assert self.local is not None
         tokens = [*self.revoked, self.control]
         said = [*(_asked(service, tokens) for service in self.services), self.local.say(tokens)]
@@ -78,7 +77,7 @@ class Machine:
         return said
 
     def until_all_have_heard(self) -> None:
-        """Wait until what was acknowledged has reached the other process and the local verifier."""
+        """Wait until the acknowledged revocations have reached the other process and the local verifier."""
         assert self.local is not None
         asked: list[Callable[[list[str]], list[str]]] = [self.local.say]
         asked += [partial(_asked, service) for service in self.services]

@@ -1,4 +1,4 @@
-"""Another Redis takes the place of the primary, and what the old one alone had is gone with it."""
+"""Another Redis becomes the primary, and the writes that only the old one had are lost with it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +52,9 @@ def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 
 def stop_replicas(group: SentinelGroup) -> bool:
-    """Stop all replicas, after a moment in which the primary hears from those that were stopped before.
+    """Stop all replicas, after a moment in which the primary gets the acknowledgements of the stopped ones.
 
-    It takes no writes once it has heard from none for `min-replicas-max-lag`.
+    It takes no writes once it has had none from any replica for `min-replicas-max-lag`.
     """
     for replica in group.replicas:
         replica.resume()
@@ -69,10 +69,10 @@ def fail_over(
 ) -> Report:
     """Pause the primary until another one is elected, and let it come back: the classic split brain.
 
-    Back, it still holds connections, and takes itself for the primary until somebody tells it otherwise,
-    which takes about ten seconds: one test waits for it. Where the primary loses something, the replicas
-    have not had what it last acknowledged by itself: they stand still under load, and start again without
-    what had only reached their machines.
+    Back, it still holds connections, and takes itself for the primary until Sentinel reconfigures it, which
+    takes about ten seconds: one test waits for it. If the primary loses writes, the replicas have not had
+    those that it last acknowledged by itself: they stand still under load, and start again without the data
+    that had only reached their machines.
     """
     site = Site(folder, group.url, [group.url] * 2, max_staleness=MAX_STALENESS, durability=durability)
     with site.running():
@@ -110,14 +110,14 @@ def test_nothing_that_replicas_had_is_lost_when_a_silent_primary_comes_back(
 
 @pytest.mark.parametrize("durability", ["local", "replicas:1"])
 @pytest.mark.parametrize("_", ROUNDS)
-def test_what_only_the_old_primary_had_is_put_back_after_the_failover(
+def test_facts_that_only_the_old_primary_had_are_repaired_after_the_failover(
     group: SentinelGroup, tmp_path: Path, durability: str, _: int
 ) -> None:
     """At replicas:1 nothing of it was acknowledged, and so nothing of it may be ignored for a moment."""
     report = fail_over(group, tmp_path, durability, "Sentinel failover, replicas behind", loses=True)
     report.require_repaired()
     if durability == "local":
-        assert report.put_back > 0
+        assert report.repaired > 0
     else:
         assert list(report.first_exposures) == []
 
@@ -126,7 +126,7 @@ def test_what_only_the_old_primary_had_is_put_back_after_the_failover(
 def test_a_new_primary_whose_clock_is_slow_loses_nothing(
     slow_replicas: SentinelGroup, tmp_path: Path, _: int
 ) -> None:
-    """Ids of a stream come from the clock by default, and what is new would lie below what is known."""
+    """Ids of a stream come from the clock by default, and new ids would lie below the known ones."""
     report = fail_over(
         slow_replicas, tmp_path, "local", "Sentinel failover to a slow clock", loses=False, slow=True
     )

@@ -1,4 +1,4 @@
-"""What counts as a wrong answer: the history is held against answers that a service must not give."""
+"""The judgement of the history: answers that a service must not give are found."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ def test_a_process_that_may_still_learn_of_a_revocation_is_excused() -> None:
     assert history.violations == []
 
 
-def test_what_is_verified_in_the_end_is_counted_and_said() -> None:
+def test_a_revoked_token_that_is_verified_in_the_end_is_counted_as_a_violation() -> None:
     history = History(bound=1.0)
 
     known = history.judge_finally(REVOCATION, VERIFIED, process=1, began=0.0, asked=102.0)

@@ -1,6 +1,6 @@
-"""A store is moved to another one while a service runs on it: what was acknowledged holds, all else goes on.
+"""A store is migrated while a service runs on it: acknowledged writes hold, and other calls go on.
 
-Wherever the migration is killed, there is one store that a service may run on, and it knows everything.
+Wherever the migration is killed, there is one store that a service may run on, and it has everything.
 """
 
 import time
@@ -76,10 +76,10 @@ def test_a_store_is_moved_under_load(site: CopiedSite, kind: str, to_kind: str) 
     assert "has taken over" in reopened.stderr
 
 
-def test_a_target_that_goes_away_in_the_middle_keeps_the_source_closed_until_it_is_back(
+def test_a_target_that_becomes_unreachable_keeps_the_source_fenced_until_it_is_back(
     site: CopiedSite,
 ) -> None:
-    """Nobody can say then whether it has everything."""
+    """It is unknown then whether it has everything."""
     from_, to = site.new_store("sqlite"), site.new_store("redis")
     redis = site.servers[to]
     installation = site.set_up(from_)
@@ -168,7 +168,7 @@ def test_a_migration_that_is_killed_can_be_undone_unless_it_was_finished(
 
 
 def seconds_of_a_migration(site: CopiedSite, installation: Installation, from_: str, kind: str) -> float:
-    """How long the command takes here and now, Python's start included: of a copy that nobody needs."""
+    """Return how long the command takes on this machine, Python's start included."""
     installation.json("backup", f"timed-{kind}.backup", "--store", from_)
     copy = site.new_store(kind)
     installation.json("restore", f"timed-{kind}.backup", "--store", copy)

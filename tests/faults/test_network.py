@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.conftest import FULL, Start
-from tests.faults.proxy import CLEAR, Weather
+from tests.faults.proxy import CLEAR, Impairment
 from tests.patience import until
 
 ROUNDS = FULL // 5 or 2
@@ -11,42 +11,42 @@ ROUNDS = FULL // 5 or 2
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 
-BAD_WEATHER = {
-    "delays of up to 0.1 s": Weather(delay=0.1),
-    "connections dropped": Weather(drop=0.02),
-    "messages truncated": Weather(truncate=0.02),
-    "black hole": Weather(silent=True),
-    "connections refused": Weather(refused=True),
+IMPAIRMENTS = {
+    "delays of up to 0.1 s": Impairment(delay=0.1),
+    "connections dropped": Impairment(drop=0.02),
+    "messages truncated": Impairment(truncate=0.02),
+    "black hole": Impairment(silent=True),
+    "connections refused": Impairment(refused=True),
 }
 
 
-@pytest.mark.parametrize("name", BAD_WEATHER)
-def test_nothing_is_lost_in_bad_weather(start: Start, name: str) -> None:
-    weather = BAD_WEATHER[name]
+@pytest.mark.parametrize("name", IMPAIRMENTS)
+def test_nothing_is_lost_on_an_impaired_network(start: Start, name: str) -> None:
+    impairment = IMPAIRMENTS[name]
     single = start()
     with single.site.load() as load:
         for _ in range(ROUNDS):
             load.run(0.3)
             for proxy in single.proxies:
-                proxy.set(weather)
+                proxy.set(impairment)
             load.run(2.0)
             for proxy in single.proxies:
                 proxy.set(CLEAR)
             single.site.recover()
     report = single.conclude(f"proxy: {name}", ROUNDS)
     report.require_unbroken()
-    if weather.drop or weather.truncate:
+    if impairment.drop or impairment.truncate:
         assert sum(proxy.accidents for proxy in single.proxies) > 0
 
 
 def test_a_process_that_is_cut_off_falls_silent_while_the_other_goes_on(start: Start) -> None:
-    """Each in turn: what the other one revokes meanwhile, it cannot know, and so it must not answer."""
+    """Each in turn: it cannot know the revocations of the other one meanwhile, and so it must not answer."""
     single = start()
     with single.site.load() as load:
         for number in range(2 * ROUNDS):
             cut_off = single.proxies[number % 2]
             load.run(0.3)
-            cut_off.set(Weather(silent=True))
+            cut_off.set(Impairment(silent=True))
             load.run(2.5)
             until(lambda cut_off=number % 2: not single.site.serving(cut_off))  # type: ignore[misc]
             until(lambda other=1 - number % 2: single.site.serving(other))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""An older copy of the store is put back while everything is stopped: it keeps its epoch, not its history.
+"""An older copy of the store is restored while everything is stopped: it keeps its epoch, not its history.
 
 Then everything is revoked, and the log grows past where a watcher had stopped. What survived must learn of
 it: a LocalVerifier, any revision that a watcher ever had, and a process that was only paused.
@@ -28,15 +28,15 @@ from identity_client.trust import GenerationRaised, WatchEvent
 from tests.e2e.process import Installation, Running
 from tests.faults.administrator_tokens import said_by
 from tests.faults.conftest import FULL
-from tests.faults.proxy import CLEAR, Proxy, Weather
-from tests.faults.site import until
+from tests.faults.proxy import CLEAR, Impairment, Proxy
 from tests.faults.tally import Tally
+from tests.patience import until
 from tests.redis_server import RedisServer
 
 ROUNDS: Final = FULL // 20 or 1
 WATCHERS: Final = 10
 LOST: Final = 5
-"""Entries after the copy; so many more, and one, come after it was put back."""
+"""Entries after the copy; so many more, and one, come after it was restored."""
 PATIENCE: Final = 60.0
 ISSUER: Final = "https://copies.example"
 
@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * ROUNDS)]
 
 @dataclass
 class Site:
-    """One store that is copied and put back as an operator does it by hand, and services on it."""
+    """One store that is copied and restored as an operator does it by hand, and services on it."""
 
     folder: Path
     redis: RedisServer | None
@@ -57,7 +57,7 @@ class Site:
 
     @contextmanager
     def caller(self, service: Running) -> Iterator[IdentityClient]:
-        """One who may do everything, by a token of the last service that was started."""
+        """A client that may do everything, by a token of the last service that was started."""
         with service.client() as client:
             token = self.issue(client)
         with service.client(bearer=token) as client:
@@ -77,12 +77,12 @@ class Site:
             self.redis.start()
 
     def copy(self) -> None:
-        """Copy what is on the disk, with the store stopped."""
+        """Copy the files on the disk, with the store stopped."""
         shutil.rmtree(self.folder / "copy", ignore_errors=True)
         shutil.copytree(self._data, self.folder / "copy")
 
-    def put_back(self) -> None:
-        """Move what is there out of the way: who has it open goes on with it."""
+    def restore(self) -> None:
+        """Move the current files out of the way: a process that has them open continues with them."""
         shutil.rmtree(self.folder / "moved", ignore_errors=True)
         self._data.rename(self.folder / "moved")
         shutil.copytree(self.folder / "copy", self._data)
@@ -114,14 +114,14 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Running:
-    """Stop that service, put the copy back, let the log grow past where it was; returns another service.
+    """Stop that service, restore the copy, let the log grow past its former end; return another service.
 
-    It has read the log as it grew, entry by entry: of one that starts later, a watcher that resumes in the
-    middle of the page that it read at once is told the whole page.
+    It has read the log as it grew, entry by entry: from a service that starts later, a watcher that resumes
+    in the middle of the page that was read at once gets the whole page.
     """
     service.kill()
     with site.store_stopped():
-        site.put_back()
+        site.restore()
     after = site.serve()
     with site.caller(after) as caller:
         if everything:
@@ -133,20 +133,20 @@ def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Ru
 
 
 def history_is_lost_later(site: Site) -> None:
-    """From here on it is: what is written now is not in the copy."""
+    """From here on it is: later writes are not in the copy."""
     with site.store_stopped():
         site.copy()
 
 
 def wait_until_all_know(verifiers: Sequence[LocalVerifier], revision: str) -> None:
-    """Until each has been told everything up to there, and may judge."""
+    """Wait until each has all events up to there, and may judge."""
     until(lambda: {verifier._state.revision for verifier in verifiers} == {revision}, PATIENCE)
     for verifier in verifiers:
         verifier.wait_ready(timedelta(seconds=PATIENCE))
 
 
 def outcome(verifier: LocalVerifier, token: str) -> str:
-    """What it says, or that it does not know."""
+    """Return its answer, or that it does not know."""
     try:
         said = verifier.verify(token, any_audience=True)
     except NotFreshError:
@@ -155,9 +155,9 @@ def outcome(verifier: LocalVerifier, token: str) -> str:
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
-def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, everything: bool) -> None:
+def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything: bool) -> None:
     store = "SQLite" if site.redis is None else "Redis"
-    tally = Tally(scenario=f"older copy put back, LocalVerifiers that survive, {store}", rounds=ROUNDS)
+    tally = Tally(scenario=f"older copy restored, LocalVerifiers that survive, {store}", rounds=ROUNDS)
     with ExitStack() as stack:
         stack.callback(tally.publish)
         proxy = Proxy(1)
@@ -178,7 +178,7 @@ def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, every
                 wait_until_all_know(verifiers, last)
                 assert [outcome(verifier, token) for verifier in verifiers] == ["VERIFIED"] * WATCHERS
 
-                proxy.set(Weather(refused=True))
+                proxy.set(Impairment(refused=True))
                 service = stack.enter_context(history_is_replaced(site, service, everything=everything))
                 proxy.upstream = port_of(service)
                 proxy.set(CLEAR)
@@ -192,7 +192,7 @@ def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, every
                 else:
                     tally.asked(len(said))
                 assert said == [expected] * WATCHERS
-                # What only they knew stays known to them.
+                # Facts that only they knew stay known to them.
                 assert all("lost-0" in verifier._state.denied for verifier in verifiers)
                 assert all("other-0" in verifier._state.denied for verifier in verifiers)
             site.installation.await_event("revision_unrecognised")
@@ -202,7 +202,7 @@ def test_watchers_that_survive_learn_of_what_was_revoked_since(site: Site, every
     assert site.installation.events("revision_unrecognised") != []
 
 
-def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_since(site: Site) -> None:
+def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Site) -> None:
     """And Verify with at_least_revision of a history that was lost reads the log to its end."""
     history_is_lost_later(site)
     with site.serve() as service, site.caller(service) as caller:
@@ -216,14 +216,14 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
         seen = [f"{epoch}.0.-", of_both, *lost, *older, f"{epoch}.0"]
         after = history_is_replaced(site, service, everything=True)
     store = "SQLite" if site.redis is None else "Redis"
-    tally = Tally(scenario=f"older copy put back, every revision a watcher ever had, {store}")
+    tally = Tally(scenario=f"older copy restored, every revision a watcher ever had, {store}")
     tally.revoked(1)
     with after, TrustClient(after.target) as client, after.client() as verifying:
         for revision in seen:
             raised = [
                 revocation
-                for news in told(client, revision)
-                for revocation in news.revocations
+                for event in events_after(client, revision)
+                for revocation in event.revocations
                 if isinstance(revocation, GenerationRaised)
             ]
             assert [(raise_.principal, raise_.number) for raise_ in raised] == [("*", 1)], revision
@@ -237,10 +237,8 @@ def test_whatever_revision_a_watcher_ever_had_it_learns_of_what_was_revoked_sinc
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
-def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
-    site: Site, everything: bool
-) -> None:
-    """On Redis it also puts back what it remembers; a file of SQLite that was replaced asks for a restart."""
+def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, everything: bool) -> None:
+    """On Redis it also repairs the facts that it remembers; a replaced file of SQLite needs a restart."""
     history_is_lost_later(site)
     with site.serve() as paused, site.caller(paused) as caller:
         token = site.issue(caller)
@@ -269,19 +267,19 @@ def test_a_process_that_was_only_paused_learns_of_what_was_revoked_since(
     assert len(site.installation.events("epoch_renewed")) == 1
 
 
-def told(client: TrustClient, resume_after: str) -> list[WatchEvent]:
-    """What a watcher is told up to the first heartbeat."""
+def events_after(client: TrustClient, resume_after: str) -> list[WatchEvent]:
+    """Return the events of a watcher up to the first heartbeat."""
     found = []
-    for news in client.watch(resume_after=resume_after):
-        found.append(news)
-        if news.revision and news.time is not None:
+    for event in client.watch(resume_after=resume_after):
+        found.append(event)
+        if event.revision and event.time is not None:
             break
     return found
 
 
 def revision_of(service: Running) -> str:
     with TrustClient(service.target) as client:
-        return told(client, "")[-1].revision
+        return events_after(client, "")[-1].revision
 
 
 def position_of(revision: str) -> int:

@@ -1,4 +1,4 @@
-"""Redis is killed under load, and comes back with all that it had, or without what was not synced."""
+"""Redis is killed under load, and comes back with all its data, or without the last writes."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_nothing_is_lost_when_redis_is_killed_that_syncs_every_write(start: Star
     report.require_unbroken()
 
 
-def test_what_redis_had_not_synced_is_put_back_by_the_processes_that_know_it(start: Start) -> None:
+def test_facts_that_redis_had_not_synced_are_repaired_by_the_processes_that_know_them(start: Start) -> None:
     """The tail of the append-only file is cut off, as a loss of power does it."""
     single = start(durability="unsynced", appendfsync="everysec")
     cut = 0
@@ -38,5 +38,5 @@ def test_what_redis_had_not_synced_is_put_back_by_the_processes_that_know_it(sta
             single.site.recover()
     report = single.conclude("kill -9 of Redis, everysec, unsynced tail lost", ROUNDS)
     assert cut > 0
-    assert report.put_back > 0
+    assert report.repaired > 0
     report.require_repaired()

@@ -16,10 +16,10 @@ from identityapi.v1 import identity_service_pb2 as pb
 from tests.e2e.process import Installation, Running
 from tests.faults.conftest import FULL, Single, Start
 from tests.faults.load import PASSWORD
-from tests.faults.proxy import CLEAR, Weather
+from tests.faults.proxy import CLEAR, Impairment
+from tests.faults.record_dumps import dump_records, restore_records
 from tests.faults.report import BACK_WITHIN
-from tests.faults.site import until
-from tests.faults.test_emptied import dumped, put_back
+from tests.patience import until
 
 ROUNDS = FULL // 20 or 1
 _BATCH = 1000
@@ -38,14 +38,14 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
     with redis.Redis(port=single.redis.port) as operator, single.site.load() as load:
         for _ in range(ROUNDS):
             load.run(0.5)
-            records = dumped(operator)
+            records = dump_records(operator)
             if cut_off:
-                single.proxies[1].set(Weather(silent=True))
+                single.proxies[1].set(Impairment(silent=True))
             operator.flushall()
             await_silence(single.site.services[0], live[0])
             single.proxies[1].set(CLEAR)  # it learns of it only now
             await_silence(single.site.services[1], live[0])
-            put_back(operator, records)
+            restore_records(operator, records)
             recovery = max(recovery, single.site.recover())
 
     revoked = [known.token for known in single.site.history.revocations]
@@ -70,7 +70,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
 
 
 def sign_in(single: Single) -> str:
-    """A token of somebody of whom only single sign-ins are revoked, and this one never."""
+    """A token of a user whose single sign-ins are revoked, but not this one."""
     with single.site.services[0].client() as client:
         return client.issue_with_password("ana", PASSWORD).access_token
 
@@ -95,7 +95,7 @@ def refusal(call: Callable[[], object]) -> tuple[str, str] | None:
 
 
 def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
-    """What it says of revoked tokens when it lets none pass any more, or when that has taken too long."""
+    """Its answers for revoked tokens once it accepts none any more, or when that has taken too long."""
     deadline = time.monotonic() + BACK_WITHIN
     while (counts := said(service, tokens))["verified"] and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Redis is set up otherwise at run time: what it would not keep is not acknowledged, until it is mended."""
+"""Redis is reconfigured at run time: no write that it would not keep is acknowledged."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -56,10 +56,10 @@ def serves(client: IdentityClient, installation: Installation) -> bool:
     return False
 
 
-def test_what_was_acknowledged_while_the_file_was_turned_off_is_not_accepted_after_a_crash_of_everything(
+def test_tokens_revoked_while_the_file_was_off_are_not_accepted_after_a_crash_of_everything(
     server: RedisServer, installation: Installation
 ) -> None:
-    """Below 7.2 the set-up is looked at; what was acknowledged between two looks is in the window."""
+    """Below 7.2 the configuration is read; writes acknowledged between two reads are in the window."""
     port = reserve_port()
     with installation.serve(port=port) as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, TOKENS)
@@ -99,7 +99,7 @@ def test_what_was_acknowledged_while_the_file_was_turned_off_is_not_accepted_aft
         ("no-appendfsync-on-rewrite", "yes"),
     ],
 )
-def test_a_broken_promise_is_named_until_it_is_mended_and_then_all_is_well_without_a_restart(
+def test_an_unsafe_setting_is_named_until_it_is_corrected_and_then_calls_succeed_without_a_restart(
     server: RedisServer, installation: Installation, name: str, value: str
 ) -> None:
     installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_HEARTBEAT_INTERVAL": "200ms"}

@@ -1,4 +1,4 @@
-"""A service process is killed in the middle of whatever it does, and another takes its place."""
+"""A service process is killed in the middle of its work, and another one takes its place."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SQLite's files are taken away under the running service: what was acknowledged is kept, or it refuses."""
+"""SQLite's files are removed under the running service: acknowledged writes are kept, or it refuses calls."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def remove(folder: Path, *endings: str) -> None:
 
 
 @pytest.mark.parametrize("endings", [("-wal", "-shm"), ("-wal",), ("-shm",)])
-def test_what_was_acknowledged_after_the_log_was_removed_is_kept(
+def test_revocations_acknowledged_after_the_log_was_removed_are_kept(
     installation: Installation, tmp_path: Path, endings: tuple[str, ...]
 ) -> None:
     port = reserve_port()
@@ -56,7 +56,7 @@ def test_what_was_acknowledged_after_the_log_was_removed_is_kept(
     assert len(installation.events("store_reopened")) == 1
 
 
-def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
+def test_workers_that_share_the_files_keep_the_revocations_of_each_of_them(
     installation: Installation, tmp_path: Path
 ) -> None:
     """The one that notices first saves the log of all; the others follow, and lose nothing of their own."""
@@ -90,7 +90,7 @@ def test_workers_that_share_the_files_keep_what_each_of_them_acknowledged(
     assert len(installation.events("store_reopened")) >= 3
 
 
-def test_a_file_that_was_moved_away_is_named_and_all_is_well_once_it_is_back(
+def test_a_file_that_was_moved_away_is_named_and_calls_succeed_once_it_is_back(
     installation: Installation, tmp_path: Path
 ) -> None:
     installation.environment |= {"IDENTITY_MAX_STALENESS": "1s", "IDENTITY_HEARTBEAT_INTERVAL": "200ms"}
@@ -123,7 +123,8 @@ def test_a_file_that_another_was_copied_over_is_unavailable_by_name_or_has_every
 ) -> None:
     """`cp old.db live.db`: the same file with other content, which SQLite itself does not notice.
 
-    If what lies there then is whole by chance, the process finds an older log and puts back what it knows.
+    If the content is consistent by chance, the process finds an older log and repairs the facts that it
+    knows.
     """
     file = tmp_path / "identity.db"
     old = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Watchers of a service that ends and is started again: each is fresh soon, and knows what it missed."""
+"""Watchers of a service that ends and is started again: each is fresh soon, and has the missed changes."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from typing import Any, Final
 import pytest
 
 from identity_client import TokenSet
+from tests.e2e.descendants import children
 from tests.e2e.process import Installation, Running
-from tests.e2e.test_workers import children
 from tests.faults.conftest import FULL
-from tests.faults.site import until
 from tests.faults.watcher_process import MAX_STALENESS
+from tests.patience import until
 
 ROUNDS: Final = 20 if FULL else 2
 PROCESSES: Final = 4 if FULL else 2
@@ -59,7 +59,7 @@ class Watchers:
 
 @contextmanager
 def watching(target: str, folder: Path, processes: int, light: int, real: int) -> Iterator[Watchers]:
-    """Client processes that know what is live."""
+    """Client processes that follow the revocations."""
     words = (target, "identity-service", str(light), str(real))
     with ExitStack() as stack:
         started = [stack.enter_context(_client(words, folder)) for _ in range(processes)]
@@ -123,7 +123,7 @@ def await_accepted(watchers: Watchers, token: TokenSet, count: int) -> None:
 
 
 class Restarts:
-    """The service is ended and started again, and the watchers say when they knew what they had missed."""
+    """The service is ended and started again, and the watchers report when they had the missed changes."""
 
     def __init__(self, installation: Installation, stack: ExitStack, processes: int = PROCESSES) -> None:
         installation.init()
@@ -166,7 +166,7 @@ class Restarts:
 def test_all_are_fresh_again_soon_after_the_service_answers(
     installation: Installation, number: signal.Signals
 ) -> None:
-    """What is revoked right after the start each must know by then; the token beside it stays good."""
+    """Each must know the revocation right after the start by then; the token beside it stays good."""
     with ExitStack() as stack:
         restarts = Restarts(installation, stack)
         longest = sorted(restarts.round(number)[-1] for _ in range(ROUNDS))
@@ -178,8 +178,8 @@ def test_all_are_fresh_again_soon_after_the_service_answers(
 
 
 @pytest.mark.skipif(not FULL, reason="the service is away for a minute")
-def test_a_service_that_was_away_for_long_is_found_as_soon(installation: Installation) -> None:
-    """The pauses of a channel of gRPC grow with the time that it finds nobody, if nothing bounds them."""
+def test_a_service_that_was_stopped_for_long_is_found_as_soon(installation: Installation) -> None:
+    """The pauses of a channel of gRPC grow with the time without a server, if nothing bounds them."""
     with ExitStack() as stack:
         longest = Restarts(installation, stack).round(signal.SIGKILL, away=60)[-1]
     _publish(f"FAULT away for 60 s: longest {longest:.2f} s")

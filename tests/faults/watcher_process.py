@@ -1,13 +1,14 @@
-"""A client process with many watchers, each on a connection of its own; led line by line through pipes.
+"""A client process with many watchers, each on its own connection; controlled line by line through pipes.
 
-`python -m tests.faults.watcher_process TARGET ISSUER LIGHT REAL`. It says so once all know what is live. Then
+`python -m tests.faults.watcher_process TARGET ISSUER LIGHT REAL`. It prints a line once all have the
+snapshot. Then
 
 - `control TOKEN ID` is answered with how many are fresh and do not know that this token was revoked;
 - `revoked TOKEN ID` with the moment for each when it was fresh and knew, in seconds of the monotonic clock,
   which all processes of a machine share; None = not within two minutes.
 
 The real ones are `LocalVerifier`. A thousand of them need two thousand threads and more than the two cores of
-a small machine merely to hear their heartbeats, so most are light: coroutines that keep a set of ids, with
+a small machine merely to receive their heartbeats, so most are light: coroutines that keep a set of ids, with
 the channel arguments, the backoff and the limit of silence of `LocalVerifier`.
 """
 
@@ -36,7 +37,7 @@ _MAX_SILENCE: Final = MAX_STALENESS / 2
 
 
 class LightWatcher:
-    """What a local verifier does with Watch, but for checking tokens."""
+    """Does with Watch all that a local verifier does, but for checking tokens."""
 
     def __init__(self, target: str) -> None:
         self._target = target

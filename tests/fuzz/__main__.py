@@ -57,7 +57,7 @@ def _fuzz(name: str, seconds: int) -> None:
 
     with atheris.instrument_imports(include=["identity_service", "identity_client", "json", "base64"]):
         from tests.fuzz.targets import TARGETS
-    from tests.fuzz.test_corpus import WORDS, known
+    from tests.fuzz.inputs import WORDS, known
 
     _FOUND.mkdir(parents=True, exist_ok=True)
     target = TARGETS[name]

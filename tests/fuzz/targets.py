@@ -1,7 +1,7 @@
-"""What strangers send, and who reads it: each target takes any bytes and fails when a promise is broken.
+"""The parsers of input from strangers: each target takes any bytes and fails when a promise is broken.
 
-A promise is that nothing is raised but what is declared, and that only what is good is accepted. Knows
-nothing of how the bytes are found: `make fuzz` looks for new ones, `test_corpus.py` tries the known ones.
+A promise is that only declared exceptions are raised, and that only good input is accepted. `make fuzz` looks
+for new inputs, `test_corpus.py` tries the known ones.
 """
 
 import json
@@ -71,7 +71,7 @@ def _access_token(data: bytes) -> None:
 
 
 def _read_locally(data: bytes) -> None:
-    """Who verifies without asking accepts what the service accepts, and understands the same."""
+    """The local verifier accepts the same tokens as the service, and reads the same claims."""
     for text in (data.decode("latin-1"), _signed(data)):
         found = _CODEC.read(text)
         try:
@@ -136,7 +136,7 @@ def _signed(data: bytes) -> str:
 
 
 def _signed_claims(data: bytes) -> None:
-    """What is accepted means the same when it is written again."""
+    """An accepted input means the same when it is written again."""
     found = _CODEC.read(_signed(data))
     if isinstance(found, AccessToken):
         with suppress(IdentityError):  # written again it may be longer than 8 KiB
@@ -153,7 +153,7 @@ def _in_whole_seconds(token: AccessToken) -> AccessToken:
 
 
 def _encrypted_content(data: bytes) -> None:
-    """Whoever has the public key can encrypt anything to the service."""
+    """Any client that has the public key can encrypt anything to the service."""
     key = ECKey.import_key(json.loads(_ENCRYPTING.public_jwk or ""))
     header = {
         "alg": "ECDH-ES+A256KW",
@@ -185,7 +185,7 @@ def _refresh_token(data: bytes) -> None:
 
 
 def _assertion(data: bytes) -> None:
-    """Read before anybody is trusted; its text has one spelling, and the refusal holds no part of it."""
+    """Read before the caller is proven; its text has one spelling, and the refusal holds no part of it."""
     text = data.decode("latin-1")
     try:
         found = _ASSERTIONS.read(Secret(text))

@@ -1,34 +1,19 @@
-"""Every target with its seeds, with what was found once, and with what hypothesis makes of both."""
+"""Every target with its seeds, with the inputs that were found once, and with mutations of both."""
 
-import json
-from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.inputs import CORPUS, WORDS, known
 from tests.fuzz.targets import TARGETS
 
-CORPUS: Final = Path(__file__).parent / "corpus"
 NAMES: Final = list(TARGETS)
-WORDS: Final = [
-    b'"alg":"none"', b'"zip":"DEF"', b'"p2c":99999999', b'"crit":["exp"]', b'"b64":false', b'"kid":"../x"',
-    b"\xff", b"\0", b".", b"=", b"{", b"[", b"1e999", b"NaN", b'\\ud800', b'"exp":-1', b"1" * 40, b"\r\n",
-]  # fmt: skip
-"""What attacks are made of."""
-
-
-def known(name: str) -> list[bytes]:
-    """Latin-1 texts by what was wrong with them."""
-    path = CORPUS / f"{name}.json"
-    if not path.exists():
-        return []
-    return [text.encode("latin-1") for text in json.loads(path.read_text(encoding="utf-8")).values()]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_known_keeps_every_promise(name: str) -> None:
+def test_every_known_input_keeps_the_promise_of_its_target(name: str) -> None:
     target = TARGETS[name]
 
     for data in (*target.seeds, *known(name), b""):
@@ -43,7 +28,7 @@ def test_every_file_of_the_corpus_belongs_to_a_target() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_made_of_good_ones_keeps_every_promise(name: str) -> None:
+def test_mutated_inputs_keep_the_promise_of_their_target(name: str) -> None:
     target = TARGETS[name]
     pool = [*target.seeds, *known(name)]
 

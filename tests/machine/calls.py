@@ -1,4 +1,4 @@
-"""What clients and administrators ask of the processes: tokens, and to take them back."""
+"""The calls of clients and administrators to the processes: they issue and revoke tokens."""
 
 import base64
 import json
@@ -17,21 +17,21 @@ from tests.patience import PATIENCE
 from tests.rpc.world import API
 
 LONG_OVER: Final = 36 * 3600.0
-"""What Revoke says of its effect: none on a token that expired so long ago by the clock of the process."""
+"""The effect of Revoke: none on a token that expired so long ago by the clock of the process."""
 
 
 class Calls(Parties):
     """Each call gives None if it was refused."""
 
     def issue(self, process: Process, who: str, lifetime: int) -> Token | None:
-        """A token of this principal, or None if the process refuses.
+        """Issue a token of this principal; None if the process refuses.
 
-        While records are missing nobody is asked for one: a client that is refused too often is locked out.
+        While records are missing no call is made: a client that is refused too often is locked out.
         """
         if self.records_missing:
             return None
         request = pb.IssueRequest(
-            credential=self.accounts.credentials[who],
+            credential=self.principals.credentials[who],
             audiences=[] if who == "admin" else [API],
             scopes=["identity.revoke", "identity.admin"] if who == "admin" else [],
             lifetime=Duration(seconds=lifetime),
@@ -47,7 +47,7 @@ class Calls(Parties):
             key_id=key_id_of(answer.access_token),
             session_id=answer.session_id,
             refresh_token=answer.refresh_token,
-            generations={p: _generation(named.get(p)) for p in self.accounts.principals[who]},
+            generations={p: _generation(named.get(p)) for p in self.principals.principals[who]},
             issue_time=now,
             expire_time=answer.expire_time.ToSeconds(),
             issued=self.step,
@@ -91,7 +91,7 @@ class Calls(Parties):
     def _target(self, kind: Kind, token: Token) -> tuple[list[Token], str, dict[str, Any]]:
         """Which tokens it takes back, the id of the fact, and the fields of the request."""
         same_session = [t for t in self.tokens if t.session_id == token.session_id]
-        subject = next(p for p in reversed(self.accounts.principals["user"]) if p != FIRST_PARTY_CLIENT)
+        subject = next(p for p in reversed(self.principals.principals["user"]) if p != FIRST_PARTY_CLIENT)
         match kind:
             case Kind.TOKEN:
                 return [token], token.token_id, {"token": token.text}

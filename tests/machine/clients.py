@@ -1,4 +1,4 @@
-"""What clients do, and the undoing of what was done to them: the steps between the faults of `faults.py`."""
+"""The steps of clients, and the steps that undo faults: those between the faults of `faults.py`."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from identity_service.domain.errors import UnavailableError
-from tests.machine.clocks import SteppedClock, TrueTime
+from tests.machine.clocks import PartyClock, TrueTime
 from tests.machine.facts import OF_SESSIONS, Kind, Token
 from tests.machine.process import Process
 from tests.machine.site import Site
 from tests.machine.stores import Target
 
-OpenTarget = Callable[[SteppedClock], Target]
+OpenTarget = Callable[[PartyClock], Target]
 HOUR: Final = 3600
 WHICH: Final = st.integers(0, 1)
 """Which process."""
@@ -25,7 +25,7 @@ LIFETIME: Final = st.sampled_from([300, 900])
 KINDS: Final = st.sampled_from(list(Kind))
 Work = tuple[Kind, int, int]
 WORKS: Final = st.lists(st.tuples(KINDS, WHICH, WHICH), min_size=1, max_size=3)
-"""What is revoked: by what, which process issues it, and which one revokes it."""
+"""A revocation: its level, the process that issues the token, and the one that revokes it."""
 SETTINGS: Final[list[dict[str, object]]] = [
     {
         "access_token_lifetime": timedelta(seconds=lifetime),
@@ -73,7 +73,7 @@ class Clients(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         time = TrueTime()
-        clocks = {name: SteppedClock(time) for name in ("A", "B", "store", "local")}
+        clocks = {name: PartyClock(time) for name in ("A", "B", "store", "local")}
         self.site = Site(time, type(self).open_target(clocks["store"]), clocks)
         self.has_copy = False
 
@@ -84,7 +84,7 @@ class Clients(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.site.end()
         self.took.update(self.site.took)
-        self.took.update({f"event {name}": count for name, count in self.site.events.seen.items()})
+        self.took.update(f"event {name}" for name in self.site.event_log.names)
 
     @invariant()
     def nothing_revoked_is_verified_and_nothing_good_refused(self) -> None:
@@ -117,21 +117,21 @@ class Clients(RuleBasedStateMachine):
         site, process = self.site, self.site.processes[which]
         if not process.is_fresh or site.records_missing:
             return
-        # What it has just written itself it tells a watcher once it has read it in the log.
+        # It sends its own writes to a watcher only once it has read them in the log.
         site.settle(2)
         if process.trouble or not process.is_fresh:
             return
         revisions = site.resumer.revisions
         restarted, missing = site.resumer.resume(process, revisions[max(0, len(revisions) - 1 - back)])
-        assert not missing, f"a watcher that resumed was not told of {missing}"
-        site.took["watcher told everything" if restarted else "watcher resumed"] += 1
+        assert not missing, f"a watcher that resumed did not get {missing}"
+        site.took["watcher got a snapshot" if restarted else "watcher resumed"] += 1
 
     def heal(self) -> None:
         self.site.heal()
         self.site.require_recovered()
         self.site.took["healed"] += 1
 
-    # What the steps are made of
+    # The values of the steps
 
     def _heal_if(self, heals: bool) -> None:
         if heals:

@@ -21,7 +21,7 @@ class TrueTime:
         self.elapsed += seconds
 
 
-class SteppedClock:
+class PartyClock:
     """The clocks of one party: the boot clock shows the true time, the wall clock is wrong by `error`."""
 
     def __init__(self, time: TrueTime) -> None:

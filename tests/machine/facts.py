@@ -1,7 +1,7 @@
-"""What was issued and what was acknowledged as revoked, and which party must refuse what.
+"""The issued tokens and the acknowledged revocations, and which party must refuse which token.
 
-A party must refuse what it was told; `known` says so, and nothing takes a party out of it but a loss that no
-promise covers. Knows no service.
+A party must refuse the tokens whose revocation it got; `known` has these parties, and only a loss that no
+promise covers removes one. Makes no calls.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class Token:
     """The step in which it was issued."""
     facts: list["Fact"] = field(default_factory=list)
     doubtful: bool = False
-    """A revocation of it was refused: nobody can say whether the store has it."""
+    """A revocation of it was refused: it is unknown whether the store has it."""
 
     def is_ahead_of(self, fact: "Fact") -> bool:
         """Whether it names a higher generation than the one that was raised to.
@@ -73,7 +73,7 @@ class Fact:
     number: int
     """Of the generation; 0 for others."""
     known: set[Party]
-    """Who must refuse what it revokes."""
+    """The parties that must refuse the tokens that it revokes."""
     logged: bool = True
     """Whether the log has its entry, so that each process that reads it learns of it."""
     lost: bool = False

@@ -55,7 +55,7 @@ class Machine(Clients):
         after: list[Work],
         heals: bool,
     ) -> None:
-        """Set clocks, for as long as nobody sets them right, or until the next heartbeats were confirmed."""
+        """Set clocks, until a step sets them right, or until the next heartbeats were confirmed."""
         site, errors = self.site, {name: self.site.clocks[name].error for name in CLOCKS[which]}
         self._work(before)
         site.settle(2)
@@ -144,7 +144,7 @@ class Machine(Clients):
         back=BACK,
         heals=HEALS,
     )
-    def put_an_older_copy_back(
+    def restore_an_older_copy(
         self,
         copies: bool,
         stopped: bool,
@@ -167,9 +167,9 @@ class Machine(Clients):
         if stopped:
             for process in works:
                 process.stop()
-        site.target.put_copy_back()
+        site.target.restore_copy()
         if before[:3] != site.target.head()[:3]:
-            site.took["older copy put back" + (" while stopped" if stopped else "")] += 1
+            site.took["older copy restored" + (" while stopped" if stopped else "")] += 1
         site.note_losses()
         site.note_lost_keys()
         if stopped:
@@ -199,7 +199,7 @@ class Machine(Clients):
         self._work(works)
         if what == "generations":
             # A process that raises one anew before it has read of the first raise counts it twice: a start is
-            # refused then, until the store is put back as a whole. That takes both within one heartbeat.
+            # refused then, until the store is restored as a whole. That takes both within one heartbeat.
             self.site.heartbeat_all()
         with self._damage(when) as done:
             done += self._delete_entries(begin, size) if what == "entries" else self._delete_one(what, which)
@@ -230,7 +230,7 @@ class Machine(Clients):
         self.site.took.update(self.site.target.spoil(self.site, way, which, crashes))
         self._heal_if(heals)
 
-    # What the steps are made of
+    # The values of the steps
 
     def _trim(self) -> None:
         """Let time pass until everything in the log may be trimmed, with heartbeats in between."""
@@ -244,7 +244,7 @@ class Machine(Clients):
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:
-        """Around a damage, which says what it did: under what works, or while that is stopped."""
+        """Run around a damage, which reports its effect: while processes run, or while they are stopped."""
         site, done = self.site, list[str]()
         stopped = site.working if when == "while stopped" else []
         for process in stopped:

@@ -1,7 +1,7 @@
 """The parties around one store, and which of them must know which revocation.
 
-Two processes, a LocalVerifier that follows the first, and a client that resumes. Knows what follows from a
-start, a heartbeat and a loss for who must refuse what; makes no call.
+Two processes, a LocalVerifier that follows the first, and a client that resumes. It derives from each start,
+heartbeat and loss which party must refuse which token; it makes no call.
 """
 
 from collections import Counter
@@ -19,22 +19,23 @@ from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
 from identity_service.services.admin.administration import NewUser
 from identityapi.v1 import token_pb2
-from tests.machine.clocks import SteppedClock, TrueTime
+from tests.fakes.event_logs import RecordingEventLog
+from tests.machine.clocks import PartyClock, TrueTime
 from tests.machine.facts import Fact, Party, Token
-from tests.machine.process import HEARTBEAT, Events, Process
+from tests.machine.process import HEARTBEAT, Process
 from tests.machine.stores import Target
 from tests.machine.watchers import LocalParty, Resumer
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import API, PASSWORD, client_secret, password
 
 SETTLING: Final = 4
-"""Heartbeats until every process has noticed a loss, sent what it knows, and read what others sent."""
+"""Heartbeats until every process has noticed a loss, sent its facts, and read those of others."""
 PASSWORDS: Final = open_hasher(settings_for_tests())
 
 
 @dataclass(kw_only=True)
-class Accounts:
-    """The principals, and what they prove themselves with."""
+class Principals:
+    """The principals and their credentials."""
 
     credentials: dict[str, token_pb2.Credential]
     principals: dict[str, tuple[PrincipalId, ...]]
@@ -43,13 +44,13 @@ class Accounts:
 class Parties:
     """The parties, and what each of them must refuse."""
 
-    def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, SteppedClock]) -> None:
+    def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, PartyClock]) -> None:
         self.time = time
         self.target = target
         self.clocks = clocks
-        self.events = Events()
+        self.event_log = RecordingEventLog()
         self.processes = [
-            Process(name, clocks[name], target.open, PASSWORDS, self.events) for name in ("A", "B")
+            Process(name, clocks[name], target.open, PASSWORDS, self.event_log) for name in ("A", "B")
         ]
         self.local = LocalParty(self.processes[0], clocks["local"])
         self.resumer = Resumer()
@@ -57,15 +58,15 @@ class Parties:
         self.facts: list[Fact] = []
         self.took = Counter[str]()
         self.records_missing = False
-        """Whether a record was deleted behind the back of the service, and not put back yet."""
+        """Whether a record was deleted without the service, and not restored yet."""
         self.step = 0
         self._read: dict[Party, int] = {}
         """In which step each process has read the log to its end."""
         self._cleanup = ExitStack()
 
     def begin(self, *settings: Mapping[str, object]) -> None:
-        """Initialise the store, make the accounts, and start everything."""
-        self.accounts = self._make_accounts()
+        """Initialise the store, make the principals, and start everything."""
+        self.principals = self._make_principals()
         for process, own in zip(self.processes, settings, strict=True):
             process.settings = dict(own)
             self.start(process)
@@ -78,9 +79,9 @@ class Parties:
             process.stop()
         self.target.close()
 
-    def _make_accounts(self) -> Accounts:
+    def _make_principals(self) -> Principals:
         settings = settings_for_tests()
-        store = self.target.open(self.clocks["A"], self.events)
+        store = self.target.open(self.clocks["A"], self.event_log)
         administrator = store_administration(store.records, PASSWORDS, self.clocks["A"], settings.issuer)
         store_admin = StoreAdmin(
             settings=settings, store=store, administrator=administrator, clock=self.clocks["A"]
@@ -106,7 +107,7 @@ class Parties:
         credentials["user"] = password("ana")
         principals["user"] = (EVERYONE, user.record.user_id, FIRST_PARTY_CLIENT)
         store.close()
-        return Accounts(credentials=credentials, principals=principals)
+        return Principals(credentials=credentials, principals=principals)
 
     # Time and processes
 
@@ -116,11 +117,11 @@ class Parties:
 
     @property
     def memories(self) -> dict[Party, Revocations]:
-        """What each process that runs, or is paused, holds."""
+        """Return the revocations of each process that runs or is paused."""
         return {identity(p): p.replica.revocations for p in self.processes if p.runs}
 
     def start(self, process: Process) -> None:
-        """Start a process; what the store holds it must know at once. Raises UnavailableError."""
+        """Start a process; it must know the facts in the store at once. Raises UnavailableError."""
         process.start()
         self._read[identity(process)] = self.step
         held = self.target.held()
@@ -136,7 +137,7 @@ class Parties:
         self.note_losses()
 
     def heartbeat(self, process: Process) -> bool:
-        """One heartbeat; whatever has an entry in the log is known afterwards."""
+        """Have one heartbeat; the process knows every entry of the log afterwards."""
         if not process.heartbeat():
             return False
         self._read[identity(process)] = self.step
@@ -154,7 +155,7 @@ class Parties:
     def settle(self, heartbeats: int = SETTLING) -> None:
         """Let all that work have heartbeats; afterwards each knows what any of them, or the store, held."""
         held, memories = self.target.held(), [p.replica.revocations for p in self.working]
-        told = [
+        confirmed = [
             fact
             for fact in self.living_facts()
             if fact.is_stored(held) or any(fact.is_remembered(memory) for memory in memories)
@@ -162,7 +163,7 @@ class Parties:
         for _ in range(heartbeats):
             self.heartbeat_all()
         after = self.target.held()
-        for fact in told:
+        for fact in confirmed:
             fact.logged = fact.is_logged(after)
             for process in self.working:
                 if not process.trouble and process.is_fresh:
@@ -171,7 +172,7 @@ class Parties:
 
     def tell_local(self) -> None:
         """Where the process that it follows has read the log, the LocalVerifier comes to know the same."""
-        if self.records_missing or self.processes[0].trouble or not self.local.is_told:
+        if self.records_missing or self.processes[0].trouble or not self.local.is_confirmed:
             return
         self.local.catch_up()
         feed = identity(self.processes[0])
@@ -186,10 +187,10 @@ class Parties:
         return (fact for fact in self.facts if not fact.lost)
 
     def note_losses(self, *, only_log: bool = False) -> None:
-        """After a damage: what neither the store nor a process holds is lost, for all but who remembers it.
+        """After a damage: facts in no store and no process are lost, but for parties that remember them.
 
         Args:
-            only_log: state does not count: nobody reads it, since the log holds as much as it should.
+            only_log: state does not count: no process reads it, since the log holds as much as it should.
         """
         held, memories = self.target.held(), self.memories
         for fact in self.living_facts():
@@ -203,7 +204,7 @@ class Parties:
                 fact.known = {self.local.identity} if self.local.remembers(fact) else set()
 
     def note_lost_keys(self) -> None:
-        """After an older copy was put back: what was signed with a key that is not in it is good no more."""
+        """Note that tokens are refused whose key is not in the older copy that was restored."""
         held = self.target.key_ids()
         for token in self.tokens:
             token.doubtful |= token.key_id not in held

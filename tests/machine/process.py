@@ -1,10 +1,9 @@
-"""One service process that has its heartbeats, and looks after log and keys, when the machine says so.
+"""One service process that has its heartbeats, and maintains log and keys, when the machine orders it.
 
-All else is real: the store, the gRPC server on loopback, the replica, Watch. Knows how to pause, stop and
-restart it. Knows nothing of what is revoked.
+All else is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped and
+restarted. It does not know which tokens are revoked.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -24,13 +23,14 @@ from identity_service.telemetry import logs
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
-from tests.machine.clocks import SteppedClock
+from tests.fakes.event_logs import RecordingEventLog
+from tests.machine.clocks import PartyClock
 from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import failure
 
-OpenStore = Callable[[SteppedClock, EventLog], Store]
+OpenStore = Callable[[PartyClock, EventLog], Store]
 
 HEARTBEAT: Final = 0.5
 """Seconds between two heartbeats, as by default."""
@@ -38,18 +38,8 @@ MAX_STALENESS: Final = 5.0
 REFUSALS: Final = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}
 )
-"""What a call of the machine may be refused with; INTERNAL is always a bug."""
+"""The reasons with which a call of the machine may be refused; INTERNAL is always a bug."""
 _BY_THE_MACHINE: Final = tuple(f"identity-{name}" for name in ("follow", "heartbeat", "maintenance", "keys"))
-
-
-class Events:
-    """Implements the port `EventLog`: counts what the process and its store record."""
-
-    def __init__(self) -> None:
-        self.seen: Counter[str] = Counter()
-
-    def record(self, event: str, **fields: object) -> None:
-        self.seen[event] += 1
 
 
 class _Thread(BackgroundThread):
@@ -64,11 +54,16 @@ class Process:
     """One place where a process runs, one after the other on the same port."""
 
     def __init__(
-        self, name: str, clock: SteppedClock, open_store: OpenStore, hasher: PasswordHasher, events: Events
+        self,
+        name: str,
+        clock: PartyClock,
+        open_store: OpenStore,
+        hasher: PasswordHasher,
+        event_log: RecordingEventLog,
     ) -> None:
         self.name = name
         self.clock = clock
-        self.events = events
+        self.event_log = event_log
         self.settings: dict[str, object] = {}
         self.paused = False
         self.trouble = ""
@@ -116,7 +111,7 @@ class Process:
     def start(self) -> None:
         """Start a process. Raises UnavailableError."""
         with ExitStack() as cleanup:
-            store = self._open_store(self.clock, self.events)
+            store = self._open_store(self.clock, self.event_log)
             cleanup.callback(store.close)
             settings = settings_for_tests(
                 listen=self.target,
@@ -129,7 +124,7 @@ class Process:
             with (
                 patch.object(bootstrap, "BackgroundThread", _Thread),
                 patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
-                patch.object(logs, "StructuredEventLog", lambda: self.events),
+                patch.object(logs, "StructuredEventLog", lambda: self.event_log),
             ):
                 service = Service(settings, clock=self.clock, store=store)
                 cleanup.callback(service.stop)
@@ -151,7 +146,7 @@ class Process:
         self._running.close()
 
     def heartbeat(self) -> bool:
-        """One heartbeat, then the upkeep; returns whether the heartbeat was confirmed."""
+        """Have one heartbeat, then maintain log and keys; return whether the heartbeat was confirmed."""
         try:
             self.replica.heartbeat(self.service._follower._process)
         except UnavailableError as error:

@@ -1,4 +1,4 @@
-"""Redis as the target of faults: keys are deleted, an older copy put back, the server reconfigured."""
+"""Redis as the target of faults: keys are deleted, an older copy restored, the server reconfigured."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +11,7 @@ from identity_service.domain.store import Store
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.client.server_checks import Demands
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 from tests.machine.facts import Kind
 from tests.machine.stores import Held, spot
 from tests.patience import until
@@ -51,7 +51,7 @@ class RedisTarget:
     kinds = (*_PATTERNS, "generation")
     has_clock = True
 
-    def __init__(self, server: RedisServer, clock: SteppedClock) -> None:
+    def __init__(self, server: RedisServer, clock: PartyClock) -> None:
         self.server = server
         self._clock = clock
         server.start()
@@ -62,7 +62,7 @@ class RedisTarget:
         self._copy: dict[bytes, tuple[bytes, int]] = {}
         self._deleted: dict[str, dict[bytes, tuple[bytes, Any]]] = {}
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> Store:
+    def open(self, clock: PartyClock, event_log: EventLog) -> Store:
         return RedisStore.connect(
             self.server.url, clock=self._clock, demands=Demands(durability="local"), event_log=event_log
         )
@@ -115,7 +115,7 @@ class RedisTarget:
             self._client.delete(name)
         return name
 
-    def put_back_deleted(self, kinds: Sequence[str]) -> None:
+    def restore_deleted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
             for key, (type_, value) in self._deleted.get(kind, {}).items():
                 if type_ == b"string":
@@ -135,8 +135,8 @@ class RedisTarget:
             for key in self._client.scan_iter()
         }
 
-    def put_copy_back(self) -> None:
-        """In one step, under whatever runs."""
+    def restore_copy(self) -> None:
+        """Restore the copy in one step, under the running processes."""
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.flushall()
             for key, (value, expire) in self._copy.items():
@@ -144,7 +144,7 @@ class RedisTarget:
             pipeline.execute()
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Reconfigure the server: nothing is acknowledged any more; what was outlives a crash of all."""
+        """Reconfigure the server: nothing is acknowledged any more; earlier revocations survive a crash."""
         name, process = list(WRONG)[how], site.processes[which]
         self.server.configure(name, WRONG[name])
         done = []

@@ -1,6 +1,6 @@
 """Runs the state machine on one store, and fails if a fault never took effect: such a run has shown nothing.
 
-No acknowledged revocation is ever accepted again, whatever is done to clocks, processes and the store.
+No acknowledged revocation is ever accepted again, however clocks, processes and the store are damaged.
 `faults.py` has the faults. Each store has a test module of its own: pytest-xdist runs them side by side.
 """
 
@@ -26,7 +26,7 @@ ON_EACH_STORE: Final = {
     "pause",
     "stop",
     "trim",
-    "older copy put back while stopped",
+    "older copy restored while stopped",
     "entries deleted",
     *(f"deleted: {kind}" for kind in ("what denies", "head or log", "generations", "record", "other")),
     *(
@@ -35,7 +35,7 @@ ON_EACH_STORE: Final = {
         for way in ("lowered", "raised")
     ),
     "watcher resumed",
-    "watcher told everything",
+    "watcher got a snapshot",
     "healed",
     "verified",
 }
@@ -56,7 +56,7 @@ def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:
                 stateful_step_count=STEPS,
                 deadline=None,
                 derandomize=not ROUNDS,
-                phases=(Phase.generate,),  # to shrink takes hours; the steps are told as they were taken
+                phases=(Phase.generate,),  # to shrink takes hours; the steps are printed as they were taken
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -1,4 +1,4 @@
-"""What must be so after each step, and how every fault that can be undone is undone."""
+"""The invariants after each step, and the steps that undo each fault."""
 
 from typing import Final
 
@@ -17,14 +17,14 @@ HEARTBEATS: Final = int(5.0 / HEARTBEAT)
 CACHED: Final = 48
 """Tokens that are asked about after each step: the newest ones."""
 NO_TOKEN: Final = frozenset(reason.name for reason in RejectionReason)
-"""What Verify says of a token that it does not take; anything else says why there is no answer."""
+"""The reasons with which Verify rejects a token; anything else is the reason of a missing answer."""
 
 
 class Site(Calls):
-    """The parties, with what the machine asks of them."""
+    """The parties, with the questions of the machine to them."""
 
     def check(self) -> None:
-        """Nothing that a party must refuse is verified; what was not revoked is, by each fresh process."""
+        """No token that a party must refuse is verified; every other one is, by each fresh process."""
         tokens = self.tokens[-CACHED:]
         texts = [token.text for token in tokens]
         if not texts:
@@ -109,9 +109,9 @@ class Site(Calls):
     # Recovery
 
     def start_with_help(self, process: Process) -> None:
-        """Start a process; if the store has lost what it cannot go on without, others that run put that back.
+        """Start a process; if the store has lost data that it needs to start, the other processes repair it.
 
-        If none of them knows it, the operator does.
+        If none of them knows it, the operator restores it.
         """
         try:
             self.start(process)
@@ -122,15 +122,15 @@ class Site(Calls):
         self.settle()
         try:
             self.start(process)
-            self.took["start after others put back"] += 1
+            self.took["start after a repair by others"] += 1
         except (StoreDamagedError, StoreUninitializedError):
-            self.target.put_back_deleted(("head", "generations"))
+            self.target.restore_deleted(("head", "generations"))
             self.start(process)
 
     def heal(self) -> None:
         """Undo every fault that can be undone."""
         self.target.mend()
-        self.put_back_records()
+        self.restore_deleted_records()
         for name, clock in self.clocks.items():
             if clock.error:
                 self.took[f"clock set right: {name}"] += 1
@@ -150,18 +150,18 @@ class Site(Calls):
             self.accept_clock()
 
     def resume(self, process: Process) -> None:
-        """Let a paused process go on, with what it knew."""
+        """Let a paused process go on, with its memory."""
         position = self.target.head()[1]
         if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
             self.took["pause"] += 1
         process.paused = False
         self.check()
 
-    def put_back_records(self) -> None:
-        """Put back what was deleted of the directory; a process reads it when it starts."""
+    def restore_deleted_records(self) -> None:
+        """Restore the deleted records; a process reads it when it starts."""
         if not self.records_missing:
             return
-        self.target.put_back_deleted(RECORDS)
+        self.target.restore_deleted(RECORDS)
         self.records_missing = False
         for process in self.processes:
             if process.runs:
@@ -169,8 +169,8 @@ class Site(Calls):
             self.start_with_help(process)
 
     def accept_clock(self) -> None:
-        """The operator says that the clock is right: what was trimmed while it was wrong is given up."""
-        store = self.target.open(self.clocks["A"], self.events)
+        """The operator accepts the clock: entries that were trimmed while it was wrong are given up."""
+        store = self.target.open(self.clocks["A"], self.event_log)
         try:
             store.accept_clock(self.clocks["A"].now())
         except UnavailableError:

@@ -11,7 +11,7 @@ from identity_service.domain.ports import EventLog
 from identity_service.domain.store import Store
 from identity_service.storage.change_codec import decode_change
 from identity_service.storage.sqlite import SqliteStore
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 from tests.machine.facts import Kind
 from tests.machine.stores import Held
 
@@ -52,7 +52,7 @@ class SqliteTarget:
         self._moved = 0
         self._deleted: dict[str, list[tuple[str, list[str], tuple[Any, ...]]]] = {}
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> Store:
+    def open(self, clock: PartyClock, event_log: EventLog) -> Store:
         return SqliteStore.open(str(self.path), clock=clock, event_log=event_log)
 
     def held(self) -> Held:
@@ -99,7 +99,7 @@ class SqliteTarget:
             connection.commit()
         return str(chosen[0][0])
 
-    def put_back_deleted(self, kinds: Sequence[str]) -> None:
+    def restore_deleted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
             for table, columns, row in self._deleted.get(kind, []):
                 marks = ", ".join("?" for _ in columns)
@@ -118,8 +118,8 @@ class SqliteTarget:
         ):
             source.backup(destination)
 
-    def put_copy_back(self) -> None:
-        """Move what is there out of the way, while no process works."""
+    def restore_copy(self) -> None:
+        """Move the current files out of the way, while no process works."""
         self._moved += 1
         self.path.parent.rename(self._folder / f"moved-{self._moved}")
         self.path.parent.mkdir()
@@ -135,7 +135,7 @@ class SqliteTarget:
             return ()
         endings = (("-wal", "-shm"), ("-wal",), ("-shm",))[how]
         site.stop(other)
-        reopened = site.events.seen["store_reopened"]
+        reopened = site.event_log.names.count("store_reopened")
         for ending in endings:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         if (token := site.issue(process, "client", 300)) is not None:
@@ -145,7 +145,9 @@ class SqliteTarget:
             site.stop(process)
             site.start_with_help(process)
         site.start_with_help(other)
-        return ["files removed: " + " ".join(endings)] * (site.events.seen["store_reopened"] > reopened)
+        return ["files removed: " + " ".join(endings)] * (
+            site.event_log.names.count("store_reopened") > reopened
+        )
 
     def mend(self) -> None:
         """A process mends it by itself."""

@@ -1,6 +1,6 @@
-"""What the machine needs of a kind of store: to open it, to look into it, and to damage it.
+"""The operations of the machine on a kind of store: to open it, to look into it, and to damage it.
 
-Looking and damaging go past the service, so that nothing here believes what the service believes.
+Looking and damaging bypass the service, so that nothing here relies on the code of the service.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from identity_service.domain.log import Change, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.domain.ports import EventLog
 from identity_service.domain.store import Store
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 
 if TYPE_CHECKING:
     from tests.machine.site import Site
@@ -45,7 +45,7 @@ class Held:
 
 
 RECORDS: Final = ("client", "user", "key", "index", "names")
-"""Kinds of keys whose loss only an operator can mend, who puts them back and restarts."""
+"""Kinds of keys whose loss only an operator can repair, who restores them and restarts."""
 GROUPS: Final = {
     "what denies": ("denial", "end", "request", "used"),
     "head or log": ("head", "log", "fence"),
@@ -64,9 +64,9 @@ class Target(Protocol):
 
     @property
     def kinds(self) -> Sequence[str]:
-        """Of what may be deleted, one key or row at a time."""
+        """The kinds of keys or rows that may be deleted, one at a time."""
 
-    def open(self, clock: SteppedClock, event_log: EventLog) -> Store:
+    def open(self, clock: PartyClock, event_log: EventLog) -> Store:
         """As a process opens it."""
 
     def held(self) -> Held: ...
@@ -86,13 +86,13 @@ class Target(Protocol):
     def delete(self, kind: str, which: int) -> str:
         """Delete one key or row of a kind; returns its name, or "" if there is none."""
 
-    def put_back_deleted(self, kinds: Sequence[str]) -> None:
-        """Put back what was deleted of these kinds and is still absent."""
+    def restore_deleted(self, kinds: Sequence[str]) -> None:
+        """Restore the deleted keys of these kinds that are still absent."""
 
     def copy(self) -> None:
         """Keep a copy of everything."""
 
-    def put_copy_back(self) -> None: ...
+    def restore_copy(self) -> None: ...
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
         """Break what keeps acknowledged writes, while process `which` works; returns what took effect."""

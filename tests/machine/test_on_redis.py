@@ -8,7 +8,7 @@ from tests.redis_server import RedisServer
 
 ON_REDIS: Final = {
     "clock: store",
-    "older copy put back",
+    "older copy restored",
     "crash of everything",
     *(f"set up wrongly: {name}" for name in WRONG),
 }
@@ -16,5 +16,5 @@ ON_REDIS: Final = {
 pytestmark = MARKS
 
 
-def test_whatever_happens_nothing_revoked_is_accepted_again_on_redis(redis_server: RedisServer) -> None:
+def test_nothing_revoked_is_accepted_again_on_redis(redis_server: RedisServer) -> None:
     run(lambda clock: RedisTarget(redis_server, clock), ON_EACH_STORE | ON_REDIS)

@@ -12,5 +12,5 @@ ON_SQLITE: Final = {f"files removed: {names}" for names in ("-wal -shm", "-wal",
 pytestmark = MARKS
 
 
-def test_whatever_happens_nothing_revoked_is_accepted_again_on_sqlite(tmp_path: Path) -> None:
+def test_nothing_revoked_is_accepted_again_on_sqlite(tmp_path: Path) -> None:
     run(lambda clock: SqliteTarget(Path(mkdtemp(dir=tmp_path))), ON_EACH_STORE | ON_SQLITE)

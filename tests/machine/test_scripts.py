@@ -18,7 +18,7 @@ from tests.redis_server import RedisServer
 
 EACH: list[Work] = [(kind, 0, 1) for kind in Kind if kind is not Kind.EVERYTHING]
 OF_ITS_OWN: list[Work] = [(kind, 0, 1) for kind in (Kind.TOKEN, Kind.TOKEN_ID, *OF_SESSIONS)]
-"""What is denied by an id, until a time."""
+"""A denial by an id, until a time."""
 Play = Callable[[Machine], None]
 
 
@@ -67,22 +67,22 @@ def test_a_clock_that_is_corrected_after_the_start(open_target: OpenTarget) -> N
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_older_copy_that_is_put_back_while_everything_is_stopped(
+def test_an_older_copy_that_is_restored_while_everything_is_stopped(
     open_target: OpenTarget, which: int
 ) -> None:
     """The log grows past where a watcher had stopped, which resumes at every revision that it had."""
 
     def play(machine: Machine) -> None:
         lost: list[Work] = [(Kind.TOKEN, 0, 1)] * 3
-        machine.put_an_older_copy_back(
+        machine.restore_an_older_copy(
             copies=True, stopped=True, lost=lost, revocations=6, which=which, back=1, heals=False
         )
         for back in range(len(machine.site.resumer.revisions)):
             machine.resume_a_watcher(which, back)
 
     took = take(open_target, play)
-    assert took["older copy put back while stopped"] == 1
-    assert took["watcher told everything"] > 0
+    assert took["older copy restored while stopped"] == 1
+    assert took["watcher got a snapshot"] > 0
     assert took["watcher resumed"] > 0
 
 
@@ -168,7 +168,7 @@ def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
         assert token is not None
         b.paused = True
         a.stop()
-        site.target.put_copy_back()
+        site.target.restore_copy()
         site.note_losses()
         site.start(a)
         assert site.revoke(a, kind, token) is not None
@@ -180,7 +180,7 @@ def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
     take(open_target, play)
 
 
-def test_the_first_store_is_put_back_after_an_older_copy_in_which_everything_was_revoked(
+def test_the_first_store_is_restored_after_an_older_copy_in_which_everything_was_revoked(
     redis_server: RedisServer,
 ) -> None:
     """A process that ran meanwhile knows the raise. The first store has another raise to that number.
@@ -206,7 +206,7 @@ def test_the_first_store_is_put_back_after_an_older_copy_in_which_everything_was
             process.stop()
         for copy in (older, first):
             target._copy = copy
-            target.put_copy_back()
+            target.restore_copy()
             site.note_losses()
             if copy is older:
                 site.start(a)

@@ -12,7 +12,7 @@ from identity_client.freshness import Freshness
 from identity_client.trust_state import TrustState
 from identity_service.domain.ids import KeyId, key_principal
 from identity_service.domain.log import GenerationRaised
-from tests.machine.clocks import SteppedClock
+from tests.machine.clocks import PartyClock
 from tests.machine.facts import Fact, Party, Token
 from tests.machine.process import Process
 from tests.patience import until
@@ -20,7 +20,7 @@ from tests.rpc.conftest import settings_for_tests
 
 
 class QuickBackoff:
-    """In the place of `Backoff`: nobody waits for a process that does not run."""
+    """In the place of `Backoff`: no watcher waits for a process that does not run."""
 
     def reset(self) -> None:
         """There is nothing to reset."""
@@ -35,7 +35,7 @@ class LocalParty:
     identity: Party = ("local", 0)
     name = "local"
 
-    def __init__(self, feed: Process, clock: SteppedClock) -> None:
+    def __init__(self, feed: Process, clock: PartyClock) -> None:
         self.clock = clock
         self._feed = feed
         self._verifier: LocalVerifier | None = None
@@ -62,13 +62,13 @@ class LocalParty:
         return self._verifier
 
     @property
-    def is_told(self) -> bool:
-        """Whether the process that it follows vouches for what it tells, by a clock that both agree on."""
+    def is_confirmed(self) -> bool:
+        """Whether the process that it follows confirms its events, by a clock that both agree on."""
         feed = self._feed
         return feed.is_fresh and abs(feed.clock.unix() - self.clock.unix()) <= min(10.0, feed.leeway or 1.0)
 
     def catch_up(self) -> None:
-        """Wait until it knows what the process knows, and judges."""
+        """Wait until it has all facts of the process, and judges."""
         feed = self._feed
 
         def knows() -> bool:
@@ -97,7 +97,8 @@ class LocalParty:
     def is_ahead_of(self, token: Token) -> bool:
         """Whether it knows another generation than the issuer, from a history that was lost.
 
-        It tells nobody, and refuses what is issued under the lower one; see docs/local-verification.md.
+        It reports that to no other party, and refuses tokens that are issued under the lower one; see
+        docs/local-verification.md.
         """
         known = self.verifier._state.generations
         principals = {*token.generations, key_principal(KeyId(token.key_id))}
@@ -115,12 +116,12 @@ class LocalParty:
 
 
 class Resumer:
-    """A client of Watch that keeps what it knew at each revision that it ever had."""
+    """A client of Watch that keeps its state at each revision that it ever had."""
 
     def __init__(self) -> None:
         self._known: dict[str, TrustState] = {"": TrustState()}
         self._told_at: dict[str, float] = {"": 0.0}
-        """By the clock of the process, which leaves out what is over by it."""
+        """By the clock of the process, which leaves out denials that have ended by it."""
 
     @property
     def revisions(self) -> list[str]:
@@ -130,18 +131,18 @@ class Resumer:
     def resume(self, process: Process, revision: str) -> tuple[bool, list[str]]:
         """Watch from there up to the first heartbeat.
 
-        Returns whether everything was told anew, and what the process knows and this client was not told.
+        Returns whether a snapshot came, and the facts of the process that this client did not get.
         """
         state, restarted, told_at = _copied(self._known[revision]), False, self._told_at[revision]
         with TrustClient(process.target) as client:
-            for news in client.watch(revision):
-                if news.restarted:
+            for event in client.watch(revision):
+                if event.restarted:
                     restarted, told_at = True, 0.0
-                state.fold(news)
+                state.fold(event)
                 told_at = max(told_at, process.clock.unix())
                 if state.complete:
                     self._known[state.revision], self._told_at[state.revision] = _copied(state), told_at
-                if news.time is not None and state.complete:
+                if event.time is not None and state.complete:
                     break
         return restarted, list(_missing(process, state, told_at))
 

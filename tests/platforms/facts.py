@@ -1,7 +1,7 @@
-"""What platforms publish and sign: members of their keys, headers of their answers, claims of their tokens.
+"""The facts about platforms: members of keys, headers of answers, claims of tokens.
 
-Keys and values are made up here; which members there are, and which not, is what the sources say. For each
-platform they are named beside it. Asserts nothing.
+Keys and values are made up here; the members are those of the sources, which are named beside each platform.
+Asserts nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class Platform:
     claims: Make
     rule: Mapping[str, str]
     wrong: Mapping[str, Any]
-    """Claims of a token of the same platform that is somebody else's."""
+    """Claims of a token of the same platform for another workload."""
 
     def publish(self, server: IssuerServer, *more_keys: Mapping[str, Any]) -> None:
         """Let the server answer as this platform does, with more keys in its set."""
@@ -241,7 +241,7 @@ SPIRE_DISCOVERY: Final = Platform(
 
 EKS: Final = Platform(
     # docs.aws.amazon.com "Enable IAM roles for service accounts": the cluster's issuer publishes at /keys,
-    # for everybody; tokens as those of any cluster (kubernetes/kubernetes pkg/serviceaccount/claims.go).
+    # publicly; tokens as those of any cluster (kubernetes/kubernetes pkg/serviceaccount/claims.go).
     issuer="https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF",
     path="/id/0123456789ABCDEF0123456789ABCDEF/keys",
     headers={"Content-Type": "application/json"},

@@ -1,4 +1,4 @@
-"""A stand-in for a kube-apiserver, as far as whoever follows its keys can see it. Asserts nothing.
+"""A stand-in for a kube-apiserver, as a reader of its keys sees it. Asserts nothing.
 
 Made from these files of kubernetes/kubernetes and of its router emicklei/go-restful:
 
@@ -39,7 +39,7 @@ def signing_key(algorithm: str = "RS256") -> PartyKey:
 
 @dataclass(kw_only=True)
 class KubeApiserver(IssuerServer):
-    """Who may read its keys, and which they are, is for the test to say."""
+    """A test decides which keys it has and who may read them."""
 
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     keys: list[PartyKey] = field(default_factory=lambda: [signing_key()])

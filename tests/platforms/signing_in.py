@@ -1,4 +1,4 @@
-"""What comes of a platform's token at a service. Asserts nothing."""
+"""The answer of a service to a platform's token. Asserts nothing."""
 
 import grpc
 

@@ -19,7 +19,7 @@ from tests.platforms.signing_in import outcome
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World
 
-ACCOUNT = "billing:reports"
+SERVICE_ACCOUNT = "billing:reports"
 POD_TOKEN = "the.pod.token"
 PAST_THE_FLOOR = 11.0
 """Seconds after which an issuer may be asked again."""
@@ -67,11 +67,13 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
 
 
 def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object] | None = None) -> World:
-    """A service that trusts the clusters; what it may not read yet, it has tried to."""
+    """A service that trusts the clusters and has tried to read their keys."""
     servers = [cluster.entry() for cluster in clusters] if entries is None else entries
     world = start_world(jwks_servers=servers)
     world.new_client(public=True)
-    rule = TrustRule(claims={"sub": f"system:serviceaccount:{ACCOUNT}"}, client_id=PrincipalId("reports"))
+    rule = TrustRule(
+        claims={"sub": f"system:serviceaccount:{SERVICE_ACCOUNT}"}, client_id=PrincipalId("reports")
+    )
     for cluster in clusters:
         issuer = TrustedIssuer(issuer=cluster.server.issuer, jwks_uri=cluster.server.url, rules=(rule,))
         world.store_admin.administrator.issuers.create(issuer)
@@ -81,7 +83,7 @@ def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object]
 
 def attempt(world: World, cluster: Cluster, **claims: Any) -> str:
     """The reason of the refusal of a pod's token, or "" where it proves the client."""
-    jwt = cluster.server.token(world.clock.now(), ACCOUNT, audience="identity-service", **claims)
+    jwt = cluster.server.token(world.clock.now(), SERVICE_ACCOUNT, audience="identity-service", **claims)
     return outcome(world, jwt)
 
 
@@ -102,7 +104,7 @@ def test_the_keys_of_a_cluster_are_read_with_the_token_of_the_pod(
 
 
 def _defaults_of_python_313(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `ssl.create_default_context` of CPython 3.13 adds (Lib/ssl.py)."""
+    """The flags that `ssl.create_default_context` of CPython 3.13 adds (Lib/ssl.py)."""
     before = ssl.create_default_context
 
     def stricter(*args: Any, **options: Any) -> ssl.SSLContext:
@@ -216,7 +218,7 @@ def test_the_authority_of_one_cluster_vouches_for_no_other(
 def test_keys_of_kinds_that_are_not_accepted_do_no_harm_to_the_others(
     start_world: StartWorld, make_cluster: MakeCluster
 ) -> None:
-    """A cluster publishes all keys of its `--service-account-key-file`, of whatever kind."""
+    """A cluster publishes all keys of its `--service-account-key-file`, of any kind."""
     more = [
         {"use": "sig", "kty": "EC", "kid": "p521", "crv": "P-521", "alg": "ES512", "x": "AAAA", "y": "AAAA"},
         {"use": "sig", "kty": "AKP", "kid": "pq", "alg": "ML-DSA-65", "pub": "AAAA"},

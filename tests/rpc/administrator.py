@@ -17,7 +17,7 @@ SERVICE = "identity-service"
 
 
 class Administrator:
-    """Somebody who calls AdminService: `call("GetUser", username="ana")`."""
+    """A caller of AdminService: `call("GetUser", username="ana")`."""
 
     def __init__(self, world: World, token: str) -> None:
         self.token = token
@@ -54,6 +54,6 @@ def fails(call: Callable[[], object]) -> Failure:
 
 
 def events(world: World, target: str) -> Sequence[AuditEvent]:
-    """What the store has of what was done to somebody, the oldest first."""
+    """Return the audit events about a principal, the oldest first."""
     found, _ = world.store.audit.list_newest(AuditFilter(principal=target), limit=1000)
     return [stored.event for stored in reversed(found) if stored.event.target == target]

@@ -28,8 +28,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class ShiftedClock:
     """A clock that stands still until it is moved, or the real one, moved by an offset.
 
-    The first is what a test of spans of time needs: however long its calls take, no window closes and no
-    token grows older meanwhile. The second is for tests beside a program that goes by the real clock.
+    The first is for tests of time spans: however long its calls take, no window closes and no token grows
+    older meanwhile. The second is for tests beside a program that uses the real clock.
     """
 
     def __init__(self, *, still_at: datetime | None = None) -> None:
@@ -79,7 +79,7 @@ class ShiftedClock:
         self._await_services()
 
     def tick(self) -> None:
-        """Let a second pass if it stands still: what was made so far is older than what comes."""
+        """Let a second pass if it stands still, so that later records are newer than the earlier ones."""
         if self._still_at is not None:
             self.advance(seconds=1)
 
@@ -126,7 +126,7 @@ class ShiftedClock:
 
 
 class SharedClock(ShiftedClock):
-    """One that processes share: whoever opens the same file is moved along."""
+    """A clock that processes share: all that open the same file are moved together."""
 
     def __init__(self, path: Path, *, still_at: datetime | None = None) -> None:
         """Open it, or make it. Only the process that makes it says where it stands."""

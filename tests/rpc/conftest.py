@@ -21,7 +21,7 @@ from tests.rpc.administrator import Administrator
 from tests.rpc.clocks import SharedClock, ShiftedClock
 from tests.rpc.engines import EnvoyHost
 from tests.rpc.envoy_inside import StoreAddress
-from tests.rpc.world import Account, World, client_secret, staleness_of
+from tests.rpc.world import Principal, World, client_secret, staleness_of
 from tests.tls import Certifier
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
@@ -35,7 +35,7 @@ StartWorld = Callable[..., World]
 
 
 def settings_for_tests(**changes: object) -> Settings:
-    """Cheap passwords and quick beats, and patience with a busy machine; all else as in production."""
+    """Cheap passwords and quick heartbeats, and patience with a busy machine; all else as in production."""
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "master_key": MASTER_KEY,
@@ -79,23 +79,23 @@ def running(
         )
 
 
-def new_store_admin(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[StoreAdmin, Account]:
-    """A virgin store, initialised; its office and its first administrator."""
+def new_store_admin(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[StoreAdmin, Principal]:
+    """Initialise an empty store; return its administration and its first administrator."""
     administrator = store_administration(store.records, open_hasher(settings), clock, settings.issuer)
     store_admin = StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock)
     made = store_admin.initialise()
     credential = client_secret(made.client_id, made.client_secret.reveal())
-    return store_admin, Account(id=made.client_id, credential=credential)
+    return store_admin, Principal(id=made.client_id, credential=credential)
 
 
 def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the marker `settings` of a test says."""
+    """Return the settings of the marker `settings` of a test."""
     marker = request.node.get_closest_marker("settings")
     return dict(marker.kwargs) if marker is not None else {}
 
 
 def address(kind: str, directory: Path, request: pytest.FixtureRequest) -> StoreAddress:
-    """Where a store of this kind is, empty."""
+    """Return the address of an empty store of this kind."""
     events = marked_settings(request).get("audit_entries", AUDIT_ENTRIES)
     if kind == "sqlite":
         return StoreAddress(kind=kind, place=str(directory / "identity.db"), audit_entries=events)
@@ -217,14 +217,14 @@ def start_world(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What starts a world of its own does so on each engine."""
+    """A function that starts a world of its own, on each engine."""
     if "start_world" in metafunc.fixturenames:
         in_process = metafunc.definition.get_closest_marker("in_process")
         metafunc.parametrize("start_world", [GRPCIO] if in_process else [GRPCIO, ENVOY], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What reaches into the service needs it in this process."""
+    """Tests that use parts of the service need it in this process."""
     items[:] = [
         item
         for item in items

@@ -26,9 +26,9 @@ _APP = "tests.rpc.envoy_inside:app"
 
 
 class RemoteService:
-    """A service in an Envoy; what it has can be called there by its name, as `_use.rotation.maintain()`.
+    """A service in an Envoy; its methods can be called by name, as `_use.rotation.maintain()`.
 
-    Whoever wants more of it than calls runs on grpcio alone (marker `in_process`).
+    A test that needs more of the service than calls runs on grpcio alone (marker `in_process`).
     """
 
     def __init__(self, host: "EnvoyHost") -> None:
@@ -126,7 +126,7 @@ class EnvoyHost:
         self._log.close()
 
     def order(self, order: StartOrder | CallOrder | StalenessOrder | None) -> object:
-        """What was ordered gives. Raises what it raised."""
+        """Return the result of an order, or raise its exception."""
         self._envoy.pipe.send(order)
         answer: object = self._envoy.pipe.recv()
         if isinstance(answer, BaseException):

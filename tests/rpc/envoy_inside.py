@@ -1,4 +1,4 @@
-"""What Envoy runs in tests: services one after the other, as the tests order them through the pipe."""
+"""The program that Envoy runs in tests: services one after the other, ordered through a pipe."""
 
 import multiprocessing.connection
 import threading
@@ -23,7 +23,7 @@ from tests.rpc.clocks import SharedClock
 
 @dataclass(frozen=True, kw_only=True)
 class StoreAddress:
-    """Which store, for whoever opens it."""
+    """The address of the store."""
 
     kind: str
     place: str
@@ -61,11 +61,11 @@ class StalenessOrder:
 
 
 class Host(Inside):
-    """Answers each order with what it gave, or with what went wrong; an order of None stops the service."""
+    """Answers each order with its result or its exception; an order of None stops the service."""
 
     def begin(self, pipe: multiprocessing.connection.Connection) -> None:
         logs.configure("info", "json")
-        bootstrap._KEYS_INTERVAL = timedelta(hours=1)  # what a test counts stays so
+        bootstrap._KEYS_INTERVAL = timedelta(hours=1)  # the counts of a test do not change
         threading.Thread(target=self._serve, args=[pipe], daemon=True).start()
 
     def _serve(self, pipe: multiprocessing.connection.Connection) -> None:

@@ -8,10 +8,10 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from tests.patience import until
 from tests.rpc import model
 from tests.rpc.parties import pick
 from tests.rpc.sides import CUT_OFF, MAX_STALENESS, STALE, TwoSides
-from tests.rpc.test_availability import eventually
 
 DAY: Final = 86_400
 
@@ -26,7 +26,7 @@ LOST: Final = st.sampled_from([False, False, False, True])
 class Machine(TwoSides):
     """Takes the steps in any order."""
 
-    # What clients do
+    # Steps of clients
 
     @rule()
     def issue_by_secret(self) -> None:
@@ -77,7 +77,7 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), wait=st.sampled_from([60, 61]))
     def show_what_is_older_than_the_parent(self, by_portal: bool, wait: int) -> None:
-        """A slow caller or a thief: the window tells them apart. Then the holder goes on, or cannot."""
+        """A slow caller or a thief: the window distinguishes them. Then the holder goes on, or cannot."""
         held = self._living(by_portal)
         shown = held.number(0)
         self._go_on(held, times=2)
@@ -139,7 +139,7 @@ class Machine(TwoSides):
         if self._revoke(lost, **target):
             self.model.raise_generation(principal)
 
-    # What befalls the service
+    # Faults of the service
 
     @precondition(lambda self: not self.trouble)
     @rule(seconds=st.sampled_from([1, 60, 61, 870, 870, 910, 2 * DAY, 31 * DAY]))
@@ -173,4 +173,4 @@ class Machine(TwoSides):
         self.place.store.is_cut = False
         self.trouble = ""
         replica = self.world.service._replica
-        assert eventually(lambda: replica.is_fresh() and replica.maintenance.unconfirmed == 0)
+        until(lambda: replica.is_fresh() and replica.maintenance.unconfirmed == 0)

@@ -49,12 +49,12 @@ class Token:
 
 
 class Event(StrEnum):
-    """What showing a refresh token did."""
+    """The effect of showing a refresh token."""
 
     ROTATED = "rotated"
     REPLAYED = "replayed"
     REPLACED = "replaced"
-    """The window was over, and the successor that nobody had used is void."""
+    """The window was over, and the unused successor is void."""
     MOVED_FORWARD = "moved forward"
     SUPERSEDED = "superseded"
     REUSED = "reused"
@@ -89,7 +89,7 @@ class Refused:
 
 
 class Model:
-    """What has been raised, and what follows from it for a token or a session."""
+    """The raised generations, and their effect on tokens and sessions."""
 
     def __init__(self) -> None:
         self.generations: dict[str, int] = {}
@@ -121,14 +121,14 @@ class Model:
         return "REVOKED" if token.denied or ended or self._is_raised(token.generations) else ""
 
     def refresh(self, session: Session, number: int, now: datetime) -> Given | Refused:
-        """What showing the refresh token of this number does."""
+        """Return the effect of showing the refresh token of this number."""
         if self.is_over(session, now):
             alive = not session.ended and not self._is_raised(session.generations)
             return Refused("SESSION_ENDED", Event.EXPIRED if alive else Event.ENDED)
         chain = session.chain
         within = number in chain.rotated and now - chain.rotated[number] <= GRACE
         if number >= chain.latest:
-            # Ahead of the latest where the store forgot rotations; what was skipped counts as rotated now.
+            # Ahead of the latest if the store lost rotations; the skipped numbers count as rotated now.
             moved = range(chain.latest, number + 1)
             session.chain = Chain(
                 latest=number + 1, parent=number, rotated={**chain.rotated, **dict.fromkeys(moved, now)}

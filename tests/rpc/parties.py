@@ -1,7 +1,7 @@
-"""The parties around a service: a user, two clients and an administrator, with what each of them holds.
+"""The parties around a service: a user, two clients and an administrator, with the tokens of each.
 
-Knows how they call, and gives the answer or the reason of the refusal. Asserts only that it is a refusal
-which the contract names. Knows nothing of what the answer should be.
+It makes their calls, and returns the answer or the reason of the refusal. It asserts only that the refusal is
+one of the contract, and does not know the right answer.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ REFUSALS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UN
 
 @dataclass(eq=False)
 class Issued:
-    """An access token as its holder has it, and what the model knows of it."""
+    """An access token as its holder has it, and the model's view of it."""
 
     text: str
     token_id: str

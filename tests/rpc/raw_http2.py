@@ -16,7 +16,7 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(kw_only=True)
 class Answer:
-    """What came back on the stream."""
+    """The answer on the stream."""
 
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -43,20 +43,20 @@ def call(
     end: bool = True,
     window: int | None = None,
 ) -> Answer:
-    """One request, whole or in pieces, on a connection of its own.
+    """Send one request, whole or in pieces, on a connection of its own.
 
     Args:
         headers: in place of gRPC's of the same name, or beside them.
         without: leave these of gRPC's headers out.
         end: whether the request is ended after the body.
-        window: bytes of an answer that the server may send; None = as many as usual.
+        window: bytes of an answer that the server may send; None = the usual number.
     """
     usual = {":method": method, ":path": path, ":scheme": "http", ":authority": target}
     usual |= {"content-type": "application/grpc", "te": "trailers"} | dict(headers)
     sent = [(name, value) for name, value in usual.items() if name not in without]
     host, _, port = target.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
-        # As it is: what must not be sent is what is tested.
+        # Unchanged: the test is about frames that must not be sent.
         config = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
         connection = H2Connection(config)
         if window is not None:

@@ -14,18 +14,12 @@ from typing import Final
 import grpc
 
 from identity_service.grpc_api.tls import Certificates, Content, TlsFiles
+from tests.fakes.event_logs import RecordingEventLog
 from tests.tls import Certifier
 
 _RENEWALS: Final = 12
 _SECONDS: Final = 6.0
 _INTERVAL: Final = 0.001
-
-
-class EventLog:
-    """Takes what nobody reads."""
-
-    def record(self, event: str, **fields: object) -> None:
-        """Do nothing."""
 
 
 class Renewed(Certificates):
@@ -40,7 +34,7 @@ class Renewed(Certificates):
         self._contents = [
             Content(each.certificate_file.read_bytes(), each.key_file.read_bytes(), None) for each in made
         ]
-        super().__init__(files, EventLog())
+        super().__init__(files, RecordingEventLog())
 
     def latest(self) -> Content:
         """Return the other certificate, if it is time."""
@@ -74,7 +68,7 @@ def main() -> None:
             for shaken in [pool.submit(shake_hands) for _ in range(8)]:
                 shaken.result()
         server.stop(None).wait()
-    print(f"{done[0]} handshakes, {certificates.renewals} certificates")  # noqa: T201  # to who started it
+    print(f"{done[0]} handshakes, {certificates.renewals} certificates")  # noqa: T201  # for the test
 
 
 if __name__ == "__main__":

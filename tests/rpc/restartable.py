@@ -1,6 +1,6 @@
-"""A service in this process that tests restart, cut off from its store, and whose clocks they alone move.
+"""A service in this process that tests restart and cut off from its store; only the tests move its clocks.
 
-Knows how to break the way to the store. Knows nothing of what is kept there or asked of it.
+It can break the connection to the store. It does not know the content of the store or the calls.
 """
 
 import threading
@@ -17,7 +17,7 @@ from identity_service.composition.wiring import store_administration
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.store import Store
 from identity_service.settings import Settings
-from tests.rpc.world import Account, ShiftedClock, World, client_secret, staleness_of
+from tests.rpc.world import Principal, ShiftedClock, World, client_secret, staleness_of
 
 PARTS: Final = ("log", "facts", "records", "sessions", "single_use", "audit", "attempts", "copying")
 LOCAL: Final = ("close", "log.adopt", "log.wait")
@@ -78,7 +78,7 @@ class CuttableStore:
 
     @contextmanager
     def losing_replies(self, lost: bool = True) -> Iterator[None]:
-        """Writes of clients' calls arrive, and nobody learns of it."""
+        """Writes of clients' calls arrive, and their answers are lost."""
         self._loses_replies = lost
         try:
             yield
@@ -116,7 +116,7 @@ class Restartable:
         self.clock = ShiftedClock(still_at=start) if like is None else like.clock
         self._settings = settings
         self._open_store = open_store
-        self._admin: Account | None = None if like is None else like._admin
+        self._admin: Principal | None = None if like is None else like._admin
         self._running = ExitStack()
 
     def start(self) -> None:
@@ -150,15 +150,15 @@ class Restartable:
             self._running = cleanup.pop_all()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and the process forget what need not be denied any more, as at each beat."""
+        """Let time pass, and the process forget what need not be denied any more, as at each heartbeat."""
         self.clock.advance(seconds=seconds)
         self.world.service._replica.heartbeat("a test")
 
     def stop(self) -> None:
-        """End the process; the store keeps what it has."""
+        """End the process; the store keeps its content."""
         self._running.close()
 
 
-def _initialise(store_admin: StoreAdmin) -> Account:
+def _initialise(store_admin: StoreAdmin) -> Principal:
     made = store_admin.initialise()
-    return Account(id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal()))
+    return Principal(id=made.client_id, credential=client_secret(made.client_id, made.client_secret.reveal()))

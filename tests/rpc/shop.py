@@ -5,7 +5,7 @@ from typing import Any
 from identity_service.domain.principals import Grant
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
-from tests.rpc.world import Account, World
+from tests.rpc.world import Principal, World
 
 ORDERS_API, STOCK_API = "orders-api", "stock-api"
 EXCHANGES = frozenset({Grant.CLIENT_CREDENTIALS, Grant.TOKEN_EXCHANGE})
@@ -33,10 +33,10 @@ class Shop:
             exchange_audiences=(STOCK_API,),
         )
 
-    def new_person(self, username: str) -> Account:
+    def new_person(self, username: str) -> Principal:
         return self.world.new_user(username, audiences=(ORDERS_API, STOCK_API), scopes=("read", "write"))
 
-    def new_app(self, client_id: str) -> Account:
+    def new_app(self, client_id: str) -> Principal:
         """A client through which people sign in."""
         return self.world.new_confidential_app(
             client_id, audiences=(ORDERS_API, STOCK_API), scopes=("read", "write")
@@ -44,8 +44,8 @@ class Shop:
 
     def sign_in(
         self,
-        person: Account | None = None,
-        app: Account | None = None,
+        person: Principal | None = None,
+        app: Principal | None = None,
         audience: str = ORDERS_API,
         **wanted: Any,
     ) -> token_pb2.TokenSet:
@@ -57,7 +57,7 @@ class Shop:
         request = pb.IssueRequest(credential=credential, audiences=[audience], **wanted)
         return self.world.stub.Issue(request).token_set
 
-    def exchange(self, subject: str, by: Account | None = None, **wanted: Any) -> token_pb2.TokenSet:
+    def exchange(self, subject: str, by: Principal | None = None, **wanted: Any) -> token_pb2.TokenSet:
         return self.world.issue(by or self.orders, subject_token=subject, **wanted)
 
     def why(self, token: str) -> str:

@@ -1,8 +1,8 @@
-"""The service beside its model: both take the same step, and must say the same.
+"""The service beside its model: both take the same step, and must give the same answer.
 
-After each step every token ever issued must be verified or rejected as the model says, and every refusal
-must carry the reason that it says; so nothing is ever INTERNAL. Knows no store: who runs it opens one.
-Knows not which steps are taken, `machine.py` does.
+After each step every token ever issued must be verified or rejected as by the model, and every refusal must
+carry the model's reason; so nothing is ever INTERNAL. The subclass opens the store; `machine.py` chooses the
+steps.
 """
 
 import tempfile
@@ -65,7 +65,7 @@ class TwoSides(RuleBasedStateMachine):
         self.place.stop()
         self.folder.cleanup()
 
-    # What must be so
+    # Invariants
 
     @precondition(lambda self: self.issued)
     @invariant()
@@ -115,7 +115,7 @@ class TwoSides(RuleBasedStateMachine):
         lost = lost and expected.writes
         with self.place.store.losing_replies(lost):
             answer = self.parties.refresh(self.world, held, number)
-        if expected.event is not None and not lost:  # else nobody has seen what the service did
+        if expected.event is not None and not lost:  # otherwise the effect was not observed
             self.seen[expected.event] += 1
         if isinstance(answer, str):
             assert answer == (CUT_OFF if lost else getattr(expected, "reason", "no refusal"))
@@ -135,7 +135,7 @@ class TwoSides(RuleBasedStateMachine):
         return expected
 
     def _revoke(self, lost: bool, *, may_be_moot: bool = False, as_admin: bool = True, **target: Any) -> bool:
-        """Whether it took effect: acknowledged, or owed to the store; but not where the process is stale."""
+        """Revoke; return whether it took effect, confirmed or not: it has none if the process is stale."""
         if as_admin and self.trouble != STALE:
             self.parties.renew_admin_token(self.world)
         with self.place.store.losing_replies(lost):

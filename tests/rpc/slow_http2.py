@@ -23,7 +23,7 @@ CANCEL = 8
 
 
 class SlowClient:
-    """One connection, on which the test decides what is sent and what is read."""
+    """One connection, on which the test decides which bytes are sent and read."""
 
     def __init__(self, target: str, *, reads: bool = True) -> None:
         """Connect.
@@ -94,13 +94,13 @@ class SlowClient:
         self._h2.remote_settings.acknowledge()
 
     def answer(self, stream: int) -> Answer:
-        """Return what came once the stream has ended, or the connection with it."""
+        """Return the received frames once the stream has ended, or the connection with it."""
         while stream not in self._ended and not self.closed:
             self.read()
         return self._answers.get(stream, Answer())
 
     def has_ended(self, stream: int) -> bool:
-        """Whether the stream has ended, by what was read."""
+        """Whether the stream has ended, judging by the frames that were read."""
         return stream in self._ended
 
     def read(self) -> list[Event]:

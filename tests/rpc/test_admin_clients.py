@@ -1,4 +1,4 @@
-"""Clients through AdminService, on both stores: what can be set, what is refused, and what ends at once."""
+"""Clients through AdminService, on both stores: valid and refused changes, and their immediate effects."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +12,7 @@ from identity_service.domain.secrets import stored
 from identity_service.jose.keys import generate
 from identityapi.v1 import principal_pb2
 from tests.rpc.administrator import Administrator, events, fails
-from tests.rpc.world import API, Account, World, client_secret, password
+from tests.rpc.world import API, Principal, World, client_secret, password
 
 CREDENTIALS = principal_pb2.GRANT_CLIENT_CREDENTIALS
 PASSWORD = principal_pb2.GRANT_PASSWORD
@@ -36,9 +36,9 @@ def get(admin: Administrator, client_id: str = "reports") -> principal_pb2.Clien
     return found
 
 
-def account(made: Any) -> Account:
+def principal(made: Any) -> Principal:
     client_id = made.client.client_id
-    return Account(id=client_id, credential=client_secret(client_id, made.client_secret))
+    return Principal(id=client_id, credential=client_secret(client_id, made.client_secret))
 
 
 def test_a_client_is_made_with_all_that_was_asked_for(world: World, admin: Administrator) -> None:
@@ -80,11 +80,11 @@ def test_a_client_that_was_made_gets_tokens_with_its_secret_and_only_the_default
 ) -> None:
     made = create(admin)
 
-    assert world.reason(world.issue(account(made)).access_token) == ""
+    assert world.reason(world.issue(principal(made)).access_token) == ""
     assert list(made.client.grants) == [CREDENTIALS]
 
 
-def test_a_client_without_a_secret_is_shown_none(world: World, admin: Administrator) -> None:
+def test_creating_a_client_without_a_secret_shows_none(world: World, admin: Administrator) -> None:
     grants = [PASSWORD, REFRESH]
     made = admin.call(
         "CreateClient", client={"client_id": "app", "grants": grants, "scopes": ["*"]}, no_secret=True
@@ -225,7 +225,7 @@ def test_a_star_changes_all_fields_and_no_secret(world: World, admin: Administra
     changed = update(admin, "*", scopes=["write"], audiences=[API], grants=[CREDENTIALS])
 
     assert (changed.display_name, list(changed.scopes)) == ("", ["write"])
-    assert list(world.issue(account(made)).scopes) == ["write"]
+    assert list(world.issue(principal(made)).scopes) == ["write"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_mask_is_required(world: World, admin: Administrator) -> None:
     assert admin.invalid("UpdateClient", update_mask={"paths": ["*"]}) == ["client.client_id"]
 
 
-def test_a_change_is_checked_together_with_what_stays(world: World, admin: Administrator) -> None:
+def test_a_change_is_checked_together_with_the_unchanged_fields(world: World, admin: Administrator) -> None:
     admin.call("CreateClient", client={"client_id": "reports", "grants": [PASSWORD]}, no_secret=True)
 
     found = fails(lambda: update(admin, "grants", grants=[PASSWORD, CREDENTIALS]))
@@ -290,10 +290,10 @@ def test_an_etag_that_never_was_one_is_refused(world: World, admin: Administrato
 
 
 @pytest.mark.in_process
-def test_without_an_etag_a_change_is_made_again_on_top_of_what_came_between(
+def test_without_an_etag_a_change_is_made_again_on_top_of_concurrent_changes(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else is faster, twice; both changes stand."""
+    """Two concurrent changes come first; all changes stand."""
     create(admin)
     real, overtaking = world.store.records.update, iter(["first", "second"])
 
@@ -328,38 +328,40 @@ def test_a_change_that_is_overtaken_again_and_again_gives_up(
     assert fails(lambda: update(admin, "scopes")).reason == "STALE_ETAG"
 
 
-# What ends at once
+# Immediate effects
 
 
-def test_disabling_a_client_ends_what_was_issued_to_it_and_through_it(
+def test_disabling_a_client_revokes_the_tokens_issued_to_it_and_through_it(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin, grants=[CREDENTIALS, PASSWORD, REFRESH], scopes=["*"], audiences=[API])
     world.new_user()
-    own = world.issue(account(made))
+    own = world.issue(principal(made))
     through = world.issue(
-        Account(id="", credential=password("ana", client_id="reports", secret=made.client_secret))
+        Principal(id="", credential=password("ana", client_id="reports", secret=made.client_secret))
     )
 
     update(admin, "disabled", disabled=True)
 
     assert world.reason(own.access_token) == "REVOKED"
     assert world.reason(through.access_token) == "REVOKED"
-    refresh = fails(lambda: world.refresh(through.refresh_token, client_credential=account(made).credential))
+    refresh = fails(
+        lambda: world.refresh(through.refresh_token, client_credential=principal(made).credential)
+    )
     assert refresh.reason in {"CREDENTIAL_REFUSED", "SESSION_ENDED"}
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
-def test_a_client_that_is_let_in_again_gets_tokens_and_its_old_ones_stay_refused(
+def test_a_client_that_is_enabled_again_gets_tokens_and_its_old_ones_stay_refused(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin)
-    before = world.issue(account(made)).access_token
+    before = world.issue(principal(made)).access_token
     update(admin, "disabled", disabled=True)
 
     update(admin, "disabled")
 
-    assert world.reason(world.issue(account(made)).access_token) == ""
+    assert world.reason(world.issue(principal(made)).access_token) == ""
     assert world.reason(before) == "REVOKED"
 
 
@@ -374,22 +376,24 @@ def test_changing_a_disabled_client_raises_nothing_again(world: World, admin: Ad
 
 
 def test_other_changes_of_a_client_end_nothing(world: World, admin: Administrator) -> None:
-    token = world.issue(account(create(admin))).access_token
+    token = world.issue(principal(create(admin))).access_token
 
     update(admin, "scopes", "display_name", scopes=["write"])
 
     assert world.reason(token) == ""
 
 
-def test_deleting_a_client_ends_its_tokens_and_says_where(world: World, admin: Administrator) -> None:
+def test_deleting_a_client_revokes_its_tokens_and_returns_the_revision(
+    world: World, admin: Administrator
+) -> None:
     made = create(admin)
-    token = world.issue(account(made)).access_token
+    token = world.issue(principal(made)).access_token
 
     revision = admin.call("DeleteClient", client_id="reports").revision
 
     assert world.reason(token) == "REVOKED"
     assert world.reason(token, at_least_revision=revision) == "REVOKED"
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
 def test_an_administrator_cannot_lock_itself_out(world: World, admin: Administrator) -> None:
@@ -406,13 +410,13 @@ def test_an_administrator_cannot_lock_itself_out(world: World, admin: Administra
 
 def test_a_rotated_secret_replaces_the_old_one_at_once(world: World, admin: Administrator) -> None:
     made = create(admin)
-    token = world.issue(account(made)).access_token
+    token = world.issue(principal(made)).access_token
 
     rotated = admin.call("RotateClientSecret", client_id="reports")
 
     assert rotated.client_secret != made.client_secret
-    assert world.issue(account(rotated)).access_token
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert world.issue(principal(rotated)).access_token
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
     assert world.reason(token) == ""
     assert len(rotated.client.secrets) == 1
 
@@ -422,12 +426,12 @@ def test_with_an_overlap_both_secrets_work_until_it_is_over(world: World, admin:
 
     rotated = admin.call("RotateClientSecret", client_id="reports", overlap={"seconds": 60})
 
-    assert world.issue(account(made)).access_token
-    assert world.issue(account(rotated)).access_token
+    assert world.issue(principal(made)).access_token
+    assert world.issue(principal(rotated)).access_token
     assert [secret.HasField("expire_time") for secret in rotated.client.secrets] == [False, True]
     world.clock.advance(seconds=61)
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
-    assert world.issue(account(rotated)).access_token
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
+    assert world.issue(principal(rotated)).access_token
 
 
 def test_an_overlap_lengthens_the_life_of_no_secret(world: World, admin: Administrator) -> None:
@@ -437,11 +441,11 @@ def test_an_overlap_lengthens_the_life_of_no_secret(world: World, admin: Adminis
 
     world.clock.advance(seconds=61)
 
-    assert fails(lambda: world.issue(account(made))).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal(made))).reason == "CREDENTIAL_REFUSED"
 
 
-def test_rotating_with_revoke_ends_what_was_issued(world: World, admin: Administrator) -> None:
-    token = world.issue(account(create(admin))).access_token
+def test_rotating_with_revoke_revokes_the_clients_tokens(world: World, admin: Administrator) -> None:
+    token = world.issue(principal(create(admin))).access_token
 
     admin.call("RotateClientSecret", client_id="reports", revoke=True)
 

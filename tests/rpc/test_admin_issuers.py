@@ -1,4 +1,4 @@
-"""Trusted issuers and keys through AdminService, on both stores: what can be set and what is refused."""
+"""Trusted issuers and keys through AdminService, on both stores: valid and refused changes."""
 
 import json
 from typing import Any

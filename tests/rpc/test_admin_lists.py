@@ -1,13 +1,14 @@
-"""Lists of AdminService, on both stores: every entry once and in order, whatever the size of the page."""
+"""Lists of AdminService, on both stores: every entry once and in order, for any size of the page."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from identity_service.jose.keys import generate
 from tests.rpc.administrator import Administrator
-from tests.rpc.test_admin_issuers import issuer
 from tests.rpc.world import World
 
 OTHERS: list[tuple[str, dict[str, str]]] = [
@@ -20,7 +21,7 @@ OTHERS: list[tuple[str, dict[str, str]]] = [
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list and what is in it."""
+    """A list method, and the ids of its entries."""
 
     method: str
     entries: str
@@ -42,9 +43,11 @@ def users(world: World, admin: Administrator) -> Listing:
 
 
 def issuers(world: World, admin: Administrator) -> Listing:
+    keys = json.dumps({"keys": [json.loads(generate("ES256").public_jwk or "")]})
+    rule = {"claims": {"sub": "job"}, "client_id": "reports"}
     ids = [f"https://{name}.example.org/ü" for name in "abcde"]
     for id_ in reversed(ids):
-        admin.call("CreateTrustedIssuer", trusted_issuer=issuer(issuer=id_))
+        admin.call("CreateTrustedIssuer", trusted_issuer={"issuer": id_, "jwks": keys, "rules": [rule]})
     entries = "trusted_issuers"
     return Listing(method="ListTrustedIssuers", entries=entries, key=lambda i: i.issuer, ids=ids, fields={})
 
@@ -95,11 +98,11 @@ def test_a_page_token_is_good_for_its_own_list_only(admin: Administrator, listin
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "!", "ü", "A" * 3000])
-def test_a_page_token_that_nobody_gave_is_refused(admin: Administrator, listing: Listing, token: str) -> None:
+def test_a_forged_page_token_is_refused(admin: Administrator, listing: Listing, token: str) -> None:
     assert admin.invalid(listing.method, page_token=token, **listing.fields) == ["page_token"]
 
 
-def test_what_is_deleted_between_two_pages_hides_nothing_else(world: World, admin: Administrator) -> None:
+def test_an_entry_deleted_between_two_pages_hides_no_other(world: World, admin: Administrator) -> None:
     for name in ("a", "b", "c"):
         world.new_client(name)
     first = admin.call("ListClients", page_size=1)

@@ -1,4 +1,4 @@
-"""Sessions through AdminService, on both stores: who sees and ends whose, and that nothing is left over."""
+"""Sessions through AdminService, on both stores: which callers list and end which sessions."""
 
 from typing import Any
 
@@ -7,26 +7,26 @@ import pytest
 
 from identityapi.v1 import principal_pb2, token_pb2
 from tests.rpc.administrator import SERVICE, Administrator, events, fails
-from tests.rpc.world import API, Account, World, password
+from tests.rpc.world import API, Principal, World, password
 
 
-def sign_in(world: World, user: Account, device: str = "", audience: str = API) -> token_pb2.TokenSet:
+def sign_in(world: World, user: Principal, device: str = "", audience: str = API) -> token_pb2.TokenSet:
     return world.issue(user, audiences=[audience], device=device)
 
 
 @pytest.fixture
-def ana(world: World) -> Account:
+def ana(world: World) -> Principal:
     return world.new_user("ana", audiences=(API, SERVICE))
 
 
 @pytest.fixture
-def bo(world: World) -> Account:
+def bo(world: World) -> Principal:
     return world.new_user("bo", audiences=(API, SERVICE))
 
 
-def signed_in(world: World, user: Account) -> tuple[Administrator, str]:
-    """Who calls with a token of their own, and the session of that token."""
-    tokens = sign_in(world, user, "desk", SERVICE)
+def signed_in(world: World, user: Principal) -> tuple[Administrator, str]:
+    """A caller with a token of its own, and the session of that token."""
+    tokens = sign_in(world, user, "desktop", SERVICE)
     return Administrator(world, tokens.access_token), tokens.session_id
 
 
@@ -41,8 +41,8 @@ def ids(caller: Administrator, **owner: Any) -> list[str]:
 # Listing
 
 
-def test_a_session_says_who_signed_in_where_and_when(
-    world: World, admin: Administrator, ana: Account
+def test_a_session_has_its_user_device_address_and_times(
+    world: World, admin: Administrator, ana: Principal
 ) -> None:
     tokens = world.issue(ana, audiences=[API], scopes=["read"], device="Ana's phone")
 
@@ -61,13 +61,13 @@ def test_a_session_says_who_signed_in_where_and_when(
 
 
 def test_sessions_are_listed_by_subject_and_by_client_the_newest_first(
-    world: World, admin: Administrator, ana: Account, bo: Account
+    world: World, admin: Administrator, ana: Principal, bo: Principal
 ) -> None:
     portal = world.new_confidential_app(audiences=("*",), scopes=("*",))
     secret = portal.credential.client_secret.client_secret
     found = []
     for user, name in ((ana, "ana"), (bo, "bo"), (ana, "ana")):
-        through = Account(id=user.id, credential=password(name, client_id=portal.id, secret=secret))
+        through = Principal(id=user.id, credential=password(name, client_id=portal.id, secret=secret))
         found.append(sign_in(world, through).session_id)
         world.clock.advance(seconds=1)
     direct = sign_in(world, ana).session_id
@@ -79,7 +79,7 @@ def test_sessions_are_listed_by_subject_and_by_client_the_newest_first(
 
 
 def test_users_list_their_own_sessions_with_the_one_they_sit_at_marked(
-    world: World, ana: Account, bo: Account
+    world: World, ana: Principal, bo: Principal
 ) -> None:
     sign_in(world, bo)
     other = sign_in(world, ana).session_id
@@ -90,7 +90,9 @@ def test_users_list_their_own_sessions_with_the_one_they_sit_at_marked(
 
 
 @pytest.mark.parametrize("owner", ["subject", "client_id"])
-def test_users_list_nobody_elses_sessions(world: World, ana: Account, bo: Account, owner: str) -> None:
+def test_users_list_no_sessions_of_other_users(
+    world: World, ana: Principal, bo: Principal, owner: str
+) -> None:
     caller, _ = signed_in(world, ana)
 
     found = caller.refused("ListSessions", **{owner: bo.id})
@@ -98,11 +100,13 @@ def test_users_list_nobody_elses_sessions(world: World, ana: Account, bo: Accoun
     assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_SCOPE_MISSING")
 
 
-def test_a_client_does_not_see_the_people_who_signed_in_through_it(world: World, ana: Account) -> None:
+def test_a_client_does_not_list_the_sessions_of_users_that_signed_in_through_it(
+    world: World, ana: Principal
+) -> None:
     grants = ["client_credentials", "password", "refresh_token"]
     portal = world.new_client("portal", grants=grants, audiences=(API, SERVICE), scopes=("read",))
     secret = portal.credential.client_secret.client_secret
-    through = Account(id="", credential=password("ana", client_id="portal", secret=secret))
+    through = Principal(id="", credential=password("ana", client_id="portal", secret=secret))
     session = sign_in(world, through)
     caller = Administrator(world, world.issue(portal, audiences=[SERVICE]).access_token)
 
@@ -112,13 +116,13 @@ def test_a_client_does_not_see_the_people_who_signed_in_through_it(world: World,
     assert world.reason(session.access_token) == ""
 
 
-def test_without_a_token_for_this_service_nobody_lists_anything(world: World, ana: Account) -> None:
+def test_listing_needs_a_token_for_this_service(world: World, ana: Principal) -> None:
     for token in ("", sign_in(world, ana).access_token):
         found = Administrator(world, token).refused("ListSessions")
         assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNAUTHENTICATED")
 
 
-def test_what_is_over_is_not_listed(world: World, admin: Administrator, ana: Account) -> None:
+def test_ended_sessions_are_not_listed(world: World, admin: Administrator, ana: Principal) -> None:
     revoked, kept = sign_in(world, ana), sign_in(world, ana)
     world.revoke(token=revoked.refresh_token)
 
@@ -129,7 +133,7 @@ def test_what_is_over_is_not_listed(world: World, admin: Administrator, ana: Acc
     assert ids(admin, subject=ana.id) == [late.session_id]
 
 
-def test_a_session_that_expired_is_not_listed(world: World, ana: Account) -> None:
+def test_a_session_that_expired_is_not_listed(world: World, ana: Principal) -> None:
     sign_in(world, ana)
     world.clock.advance(days=31)
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
@@ -141,7 +145,7 @@ def test_a_session_that_expired_is_not_listed(world: World, ana: Account) -> Non
 
 
 def test_an_ended_session_is_over_at_once_and_no_other(
-    world: World, admin: Administrator, ana: Account
+    world: World, admin: Administrator, ana: Principal
 ) -> None:
     tokens, other = sign_in(world, ana), sign_in(world, ana)
 
@@ -155,8 +159,8 @@ def test_an_ended_session_is_over_at_once_and_no_other(
     assert world.refresh(other.refresh_token).access_token
 
 
-def test_ending_a_session_again_is_no_error_and_ends_none(
-    world: World, admin: Administrator, ana: Account
+def test_ending_a_session_again_is_no_error_and_counts_none(
+    world: World, admin: Administrator, ana: Principal
 ) -> None:
     session_id = sign_in(world, ana).session_id
     first = admin.call("RevokeSessions", session_id=session_id)
@@ -167,8 +171,8 @@ def test_ending_a_session_again_is_no_error_and_ends_none(
     assert again.revision
 
 
-def test_users_end_their_own_sessions_and_see_no_difference_between_anothers_and_none(
-    world: World, ana: Account, bo: Account
+def test_users_end_their_own_sessions_and_cannot_tell_foreign_ones_from_unknown_ones(
+    world: World, ana: Principal, bo: Principal
 ) -> None:
     caller, mine = signed_in(world, ana)
     own, anothers = sign_in(world, ana), sign_in(world, bo)
@@ -190,7 +194,7 @@ def test_a_session_that_is_not_there_is_not_found(world: World, admin: Administr
 
 
 def test_users_end_all_of_their_sessions_but_the_one_they_sit_at(
-    world: World, ana: Account, bo: Account
+    world: World, ana: Principal, bo: Principal
 ) -> None:
     others = [sign_in(world, ana) for _ in range(3)]
     anothers = sign_in(world, bo)
@@ -206,7 +210,7 @@ def test_users_end_all_of_their_sessions_but_the_one_they_sit_at(
     assert caller.refused("ListSessions").reason == "CALLER_UNAUTHENTICATED"
 
 
-def test_users_end_nobody_elses_sessions(world: World, ana: Account, bo: Account) -> None:
+def test_users_end_no_sessions_of_other_users(world: World, ana: Principal, bo: Principal) -> None:
     caller, _ = signed_in(world, ana)
     tokens = sign_in(world, bo)
 
@@ -217,8 +221,8 @@ def test_users_end_nobody_elses_sessions(world: World, ana: Account, bo: Account
     assert caller.call("RevokeSessions", subject=ana.id).count == 1
 
 
-def test_all_sessions_but_one_end_also_where_there_are_more_than_a_page(
-    world: World, admin: Administrator, ana: Account, monkeypatch: pytest.MonkeyPatch
+def test_all_sessions_but_one_end_even_if_there_are_more_than_a_page(
+    world: World, admin: Administrator, ana: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of three, and sessions that began in the same moment."""
     monkeypatch.setattr("identity_service.services.admin.sessions._BATCH", 3)
@@ -233,7 +237,9 @@ def test_all_sessions_but_one_end_also_where_there_are_more_than_a_page(
     assert live == [kept]
 
 
-def test_ending_none_says_where_the_log_is(world: World, admin: Administrator, ana: Account) -> None:
+def test_ending_no_session_returns_the_current_revision(
+    world: World, admin: Administrator, ana: Principal
+) -> None:
     ended = admin.call("RevokeSessions", subject=ana.id)
 
     assert ended.count == 0
@@ -252,13 +258,13 @@ def test_ending_none_says_where_the_log_is(world: World, admin: Administrator, a
         ({"own": True, "reason": "r" * 257}, "reason"),
     ],
 )
-def test_a_request_that_says_not_which_is_refused(
+def test_a_request_without_a_target_is_refused(
     world: World, admin: Administrator, fields: dict[str, Any], wrong: str
 ) -> None:
     assert admin.invalid("RevokeSessions", **fields) == [wrong]
 
 
-def test_every_ended_session_leaves_its_event(world: World, ana: Account) -> None:
+def test_every_ended_session_leaves_its_event(world: World, ana: Principal) -> None:
     other = sign_in(world, ana).session_id
     caller, mine = signed_in(world, ana)
 

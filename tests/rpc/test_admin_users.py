@@ -1,4 +1,4 @@
-"""Users through AdminService, on both stores: what can be set, what is refused, and what ends at once."""
+"""Users through AdminService, on both stores: valid and refused changes, and their immediate effects."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from identity_service.domain.ids import new_user_id
 from identity_service.domain.principals import User
 from identityapi.v1 import principal_pb2
 from tests.rpc.administrator import SERVICE, Administrator, events, fails
-from tests.rpc.world import API, PASSWORD, Account, World, password
+from tests.rpc.world import API, PASSWORD, Principal, World, password
 
 NEW_PASSWORD = "another horse battery staple"
 WIDE = "".join(chr(ord(letter) + 0xFEE0) for letter in "password1")
@@ -33,8 +33,8 @@ def get(admin: Administrator, **name: str) -> principal_pb2.User:
     return found
 
 
-def account(username: str = "ana", text: str = PASSWORD) -> Account:
-    return Account(id="", credential=password(username, text))
+def principal(username: str = "ana", text: str = PASSWORD) -> Principal:
+    return Principal(id="", credential=password(username, text))
 
 
 def test_a_user_is_made_with_all_that_was_asked_for_and_signs_in(world: World, admin: Administrator) -> None:
@@ -47,7 +47,7 @@ def test_a_user_is_made_with_all_that_was_asked_for_and_signs_in(world: World, a
     assert not made.disabled
     assert made.HasField("create_time")
     assert made == get(admin, user_id=made.user_id) == get(admin, username="aNA")
-    tokens = world.issue(account(), audiences=[API])
+    tokens = world.issue(principal(), audiences=[API])
     assert world.verify(tokens.access_token).verified.subject == made.user_id
 
 
@@ -58,10 +58,10 @@ def test_a_user_without_a_password_cannot_sign_in_until_they_have_one(
 
     assert not made.has_password
     for text in ("x", PASSWORD):
-        attempt = account(text=text)
+        attempt = principal(text=text)
         assert fails(lambda attempt=attempt: world.issue(attempt)).reason == "CREDENTIAL_REFUSED"  # type: ignore[misc]
     assert admin.call("SetPassword", user_id=made.user_id, password=PASSWORD).user.has_password
-    assert world.issue(account()).access_token
+    assert world.issue(principal()).access_token
 
 
 def test_no_answer_holds_a_hash_of_a_password(world: World, admin: Administrator) -> None:
@@ -106,7 +106,7 @@ def test_a_password_that_is_easily_found_is_refused(world: World, admin: Adminis
 
 @pytest.mark.parametrize("text", ["ana-maria-lopez", "Ana-Maria-LOPEZ", "  ana-maria-lopez "])
 def test_a_username_is_no_password(world: World, admin: Administrator, text: str) -> None:
-    """It is the first that anybody tries; however it is spelled, since usernames are compared so."""
+    """The username is the first guess of an attacker; in any spelling, since usernames are compared so."""
     named = {"username": "Ana-Maria-Lopez"}
     assert admin.invalid("CreateUser", user=named, password=text) == ["password"]
     user_id = create(admin, "Ana-Maria-Lopez").user_id
@@ -191,7 +191,7 @@ def test_a_user_of_before_that_rule_signs_in_and_is_found_disabled_and_deleted(
     assert get(admin, username=name).user_id == get(admin, user_id=old.user_id).user_id == old.user_id
     admin.call("SetPassword", user_id=old.user_id, password=PASSWORD)
     assert update(admin, old.user_id, "audiences", audiences=[API]).username == name
-    assert world.issue(account(name), audiences=[API]).access_token
+    assert world.issue(principal(name), audiences=[API]).access_token
     assert update(admin, old.user_id, "disabled", disabled=True).username == name
     assert update(admin, old.user_id, "username", username="carolinus").display_name == unseen
     admin.call("DeleteUser", user_id=old.user_id)
@@ -204,7 +204,7 @@ def test_names_for_people_hold_emoji_and_the_joiners_of_their_script(
     world: World, admin: Administrator, text: str
 ) -> None:
     assert create(admin, display_name=text).display_name == text
-    assert world.issue(account(), audiences=[API], device=text).access_token
+    assert world.issue(principal(), audiences=[API], device=text).access_token
 
 
 @pytest.mark.parametrize("text", ["Ana\ufe0f", "\u3164", "An\u200da", "a" + "\u0300" * 9], ids=ascii)
@@ -214,12 +214,12 @@ def test_names_for_people_hold_no_other_invisible_character(
     create(admin)
 
     assert admin.invalid("CreateUser", user={"username": "bo", "display_name": text}) == ["user.display_name"]
-    refused = fails(lambda: world.issue(account(), audiences=[API], device=text))
+    refused = fails(lambda: world.issue(principal(), audiences=[API], device=text))
     assert (refused.reason, "invisible characters" in refused.message) == ("INVALID_FIELD", True)
     assert admin.invalid("RetireKey", key_id="k", reason=text) == ["reason"]
 
 
-def test_an_empty_password_is_none_to_set(world: World, admin: Administrator) -> None:
+def test_an_empty_password_cannot_be_set(world: World, admin: Administrator) -> None:
     user_id = create(admin).user_id
 
     assert admin.invalid("SetPassword", user_id=user_id) == ["password"]
@@ -246,7 +246,7 @@ def test_a_username_is_of_one_user_only_however_it_is_written(world: World, admi
         ("SetPassword", {"user_id": "u_nobody", "password": PASSWORD}),
     ],
 )
-def test_a_user_who_is_not_there_is_not_found(
+def test_an_unknown_user_is_not_found(
     world: World, admin: Administrator, method: str, fields: dict[str, Any]
 ) -> None:
     found = admin.refused(method, **fields)
@@ -266,7 +266,7 @@ def test_a_user_who_is_not_there_is_not_found(
         ("SetPassword", {"password": PASSWORD}, "user_id"),
     ],
 )
-def test_a_request_that_names_nobody_or_nothing_is_refused(
+def test_a_request_without_a_user_or_without_a_change_is_refused(
     world: World, admin: Administrator, method: str, fields: dict[str, Any], wrong: str
 ) -> None:
     assert admin.invalid(method, **fields) == [wrong]
@@ -281,7 +281,7 @@ def test_only_the_fields_of_the_mask_change(world: World, admin: Administrator) 
     assert (changed.display_name, list(changed.audiences)) == ("Ana A.", [API])
     assert changed.has_password
     assert changed.etag != made.etag
-    assert world.issue(account("anna"), scopes=["write"]).access_token
+    assert world.issue(principal("anna"), scopes=["write"]).access_token
     assert fails(lambda: get(admin, username="ana")).reason == "NOT_FOUND"
 
 
@@ -291,7 +291,7 @@ def test_a_star_changes_all_fields_but_not_the_password(world: World, admin: Adm
     changed = update(admin, made.user_id, "*", username="ana", audiences=[API])
 
     assert (changed.display_name, list(changed.scopes)) == ("", [])
-    assert world.issue(account()).access_token
+    assert world.issue(principal()).access_token
 
 
 def test_a_username_cannot_be_emptied(world: World, admin: Administrator) -> None:
@@ -324,49 +324,49 @@ def test_a_stale_etag_changes_nothing(world: World, admin: Administrator) -> Non
 
 def test_disabling_a_user_ends_their_sessions_and_tokens_at_once(world: World, admin: Administrator) -> None:
     made = create(admin)
-    tokens = world.issue(account())
+    tokens = world.issue(principal())
 
     update(admin, made.user_id, "disabled", disabled=True)
 
     assert world.reason(tokens.access_token) == "REVOKED"
     assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
-    assert fails(lambda: world.issue(account())).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal())).reason == "CREDENTIAL_REFUSED"
     update(admin, made.user_id, "disabled")
-    assert world.reason(world.issue(account()).access_token) == ""
+    assert world.reason(world.issue(principal()).access_token) == ""
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
 def test_deleting_a_user_ends_their_sessions_and_tokens_at_once(world: World, admin: Administrator) -> None:
     made = create(admin)
-    tokens = world.issue(account())
+    tokens = world.issue(principal())
 
     revision = admin.call("DeleteUser", user_id=made.user_id).revision
 
     assert world.reason(tokens.access_token) == "REVOKED"
     assert world.reason(tokens.access_token, at_least_revision=revision) == "REVOKED"
     assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
-    assert fails(lambda: world.issue(account())).reason == "CREDENTIAL_REFUSED"
+    assert fails(lambda: world.issue(principal())).reason == "CREDENTIAL_REFUSED"
     assert create(admin).user_id != made.user_id
 
 
 @pytest.mark.parametrize("revoke", [{}, {"revoke": True}])
-def test_a_new_password_ends_all_sessions_unless_told_otherwise(
+def test_a_new_password_ends_all_sessions_by_default(
     world: World, admin: Administrator, revoke: dict[str, bool]
 ) -> None:
     made = create(admin)
-    tokens = world.issue(account())
+    tokens = world.issue(principal())
 
     admin.call("SetPassword", user_id=made.user_id, password=NEW_PASSWORD, **revoke)
 
     assert world.reason(tokens.access_token) == "REVOKED"
     assert fails(lambda: world.refresh(tokens.refresh_token)).reason == "SESSION_ENDED"
-    assert fails(lambda: world.issue(account())).reason == "CREDENTIAL_REFUSED"
-    assert world.reason(world.issue(account(text=NEW_PASSWORD)).access_token) == ""
+    assert fails(lambda: world.issue(principal())).reason == "CREDENTIAL_REFUSED"
+    assert world.reason(world.issue(principal(text=NEW_PASSWORD)).access_token) == ""
 
 
-def test_a_new_password_that_is_told_to_ends_nothing(world: World, admin: Administrator) -> None:
+def test_a_new_password_without_revoke_ends_no_session(world: World, admin: Administrator) -> None:
     made = create(admin)
-    tokens = world.issue(account())
+    tokens = world.issue(principal())
 
     admin.call("SetPassword", user_id=made.user_id, password=NEW_PASSWORD, revoke=False)
 
@@ -374,11 +374,11 @@ def test_a_new_password_that_is_told_to_ends_nothing(world: World, admin: Admini
     assert world.refresh(tokens.refresh_token).access_token
 
 
-def test_an_administrator_who_is_a_person_cannot_lock_themselves_out(
+def test_an_administrator_that_is_a_user_cannot_disable_or_delete_itself(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin, "boss", audiences=[SERVICE], scopes=["identity.admin"])
-    token = world.issue(account("boss"), scopes=["identity.admin"]).access_token
+    token = world.issue(principal("boss"), scopes=["identity.admin"]).access_token
     boss = Administrator(world, token)
 
     assert boss.invalid("DeleteUser", user_id=made.user_id) == ["user_id"]
@@ -387,7 +387,7 @@ def test_an_administrator_who_is_a_person_cannot_lock_themselves_out(
     assert update(admin, made.user_id, "disabled", disabled=True).disabled
 
 
-def test_every_change_leaves_its_event_and_none_holds_a_name_or_password(
+def test_every_change_leaves_its_event_without_username_and_password(
     world: World, admin: Administrator
 ) -> None:
     made = create(admin)

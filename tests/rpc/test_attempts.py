@@ -50,19 +50,21 @@ def wrong(number: int, name: str = "ana") -> token_pb2.Credential:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_of_sixty_wrong_passwords_at_once_the_free_ones_are_checked(world: World, exists: bool) -> None:
+def test_of_sixty_concurrent_wrong_passwords_only_the_free_attempts_are_checked(
+    world: World, exists: bool
+) -> None:
     if exists:
         world.new_user()
 
     found = at_once(world, [wrong(number) for number in range(60)])
 
-    assert found[CHECKED] == world.settings.attempts_per_account
+    assert found[CHECKED] == world.settings.attempts_per_username
     assert set(found) <= {CHECKED, *REFUSED_UNCHECKED}
     assert found["TOO_MANY_ATTEMPTS"]
 
 
-def test_after_the_free_ones_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
-    """The control: what was refused above counted, and the pause ends by itself."""
+def test_after_the_free_attempts_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
+    """The control: the refused attempts above counted, and the pause ends by itself."""
     world.new_user()
     at_once(world, [wrong(number) for number in range(60)])
 
@@ -87,10 +89,10 @@ def test_the_right_password_twenty_times_at_once_gets_in_each_time(world: World)
     assert at_once(world, [password("ana")] * 20) == {"": 20}
 
 
-def test_wrong_ones_among_the_right_get_no_more_checks_than_are_free(world: World) -> None:
+def test_wrong_passwords_beside_a_right_one_get_no_more_checks_than_are_free(world: World) -> None:
     """A success forgets only the failures from before it began: at most the free ones between two of them."""
     world.new_user()
-    free = world.settings.attempts_per_account
+    free = world.settings.attempts_per_username
     for _ in range(free - 1):
         assert at_once(world, [wrong(0)]) == {CHECKED: 1}
 
@@ -100,7 +102,7 @@ def test_wrong_ones_among_the_right_get_no_more_checks_than_are_free(world: Worl
     assert found[CHECKED] == free if found[""] else found[CHECKED] == 1
 
 
-def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_are_free_there(
+def test_of_many_usernames_tried_at_once_from_one_address_as_many_are_checked_as_are_free_there(
     start_world: StartWorld,
 ) -> None:
     world = start_world(attempts_per_peer=7)
@@ -108,7 +110,7 @@ def test_of_many_accounts_tried_at_once_from_one_address_as_many_are_checked_as_
     found = at_once(world, [wrong(0, f"user{number}") for number in range(60)])
 
     assert found[CHECKED] == 7
-    # What the address refused left nothing behind at the accounts.
+    # Attempts that the address refused left no claim at the usernames.
     assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
 
 
@@ -129,6 +131,6 @@ def test_processes_on_one_store_check_no_more_together(
         world.new_user()
 
         found = at_once(world, [wrong(number) for number in range(60)], stubs)
-        assert found[CHECKED] == settings.attempts_per_account
+        assert found[CHECKED] == settings.attempts_per_username
         world.clock.advance(seconds=1)
         assert at_once(world, [password("ana")] * 20, stubs) == {"": 20}

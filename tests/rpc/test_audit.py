@@ -22,16 +22,16 @@ from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import admin_service_pb2_grpc as admin_rpc
 from identityapi.v1 import audit_pb2, token_pb2
 from identityapi.v1 import identity_service_pb2 as pb
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.redis_server import RedisServer
-from tests.rpc.world import PASSWORD, Account, World, bearer, failure, password
+from tests.rpc.world import PASSWORD, Principal, World, bearer, failure, password
 
 DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
 
 STORING_TRAFFIC = pytest.mark.settings(audit_traffic="store")
 
 
-class Desk:
+class AuditReader:
     """The audit methods as an administrator calls them."""
 
     def __init__(self, world: World) -> None:
@@ -59,7 +59,7 @@ class Desk:
     def last(self, type_: str, principal: str = "") -> audit_pb2.AuditEvent:
         """The newest event of a type, once there is one: some are stored a moment after the answer."""
         wanted: dict[str, Any] = {"types": [type_], "principal": principal}
-        self._world.until(lambda: bool(self.all(**wanted)))
+        until(lambda: bool(self.all(**wanted)))
         return self.all(**wanted)[0]
 
     def tail(self, **fields: Any) -> Any:
@@ -68,8 +68,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(world: World) -> Desk:
-    return Desk(world)
+def audit(world: World) -> AuditReader:
+    return AuditReader(world)
 
 
 def fails(call: Callable[[], object]) -> Any:
@@ -79,13 +79,15 @@ def fails(call: Callable[[], object]) -> Any:
 
 
 @STORING_TRAFFIC
-def test_an_issued_token_leaves_who_got_it_from_where_and_in_which_call(world: World, desk: Desk) -> None:
+def test_the_event_of_an_issued_token_has_client_address_and_request_id(
+    world: World, audit: AuditReader
+) -> None:
     client = world.new_client("reports")
     tokens = world.stub.Issue(
         pb.IssueRequest(credential=client.credential), metadata=(("x-request-id", "call-7"),)
     ).token_set
 
-    event = desk.last("token_issued", "reports")  # that of the administrator may be there before
+    event = audit.last("token_issued", "reports")  # that of the administrator may be there before
 
     assert (event.outcome, event.actor, event.target) == (DONE, "reports", "reports")
     assert event.request_id == "call-7"
@@ -95,24 +97,24 @@ def test_an_issued_token_leaves_who_got_it_from_where_and_in_which_call(world: W
 
 
 @STORING_TRAFFIC
-def test_a_sign_in_and_its_refresh_leave_events_of_the_session(world: World, desk: Desk) -> None:
+def test_a_sign_in_and_its_refresh_leave_events_of_the_session(world: World, audit: AuditReader) -> None:
     user = world.new_user()
     tokens = world.issue(user)
     world.refresh(tokens.refresh_token)
 
-    started, refreshed = desk.last("session_started"), desk.last("session_refreshed")
+    started, refreshed = audit.last("session_started"), audit.last("session_refreshed")
 
     assert (started.actor, started.target) == (user.id, tokens.session_id)
     assert (refreshed.actor, refreshed.target) == (user.id, tokens.session_id)
 
 
 @STORING_TRAFFIC
-def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, desk: Desk) -> None:
+def test_a_refused_sign_in_names_the_principal_to_the_operator_only(world: World, audit: AuditReader) -> None:
     user = world.new_user("ana")
-    wrong = Account(id="", credential=password("ana", "a wrong password"))
+    wrong = Principal(id="", credential=password("ana", "a wrong password"))
     said = fails(lambda: world.issue(wrong))
 
-    event = desk.last("issue_refused")
+    event = audit.last("issue_refused")
 
     assert (event.outcome, event.target, event.reason) == (REFUSED, user.id, "CREDENTIAL_REFUSED")
     assert event.details["why"]
@@ -121,26 +123,28 @@ def test_a_refused_sign_in_names_the_account_to_the_operator_only(world: World, 
 
 
 @STORING_TRAFFIC
-def test_a_username_that_nobody_has_is_not_kept_since_it_may_be_a_password(world: World, desk: Desk) -> None:
+def test_a_username_of_no_user_is_not_stored_since_it_may_be_a_password(
+    world: World, audit: AuditReader
+) -> None:
     slip = "hunter2-typed-too-early"
-    fails(lambda: world.issue(Account(id="", credential=password(slip, PASSWORD))))
+    fails(lambda: world.issue(Principal(id="", credential=password(slip, PASSWORD))))
 
-    event = desk.last("issue_refused")
+    event = audit.last("issue_refused")
 
     assert slip not in str(event)
     assert PASSWORD not in str(event)
 
 
 def test_every_revocation_is_stored_with_its_change_and_names_actor_and_reason(
-    world: World, desk: Desk
+    world: World, audit: AuditReader
 ) -> None:
     tokens = world.issue(world.new_user("ana"))
-    world.revoke(desk.token, token_id=tokens.token_id, reason="lost phone")
-    world.revoke(desk.token, session_id=tokens.session_id, reason="lost phone")
-    world.revoke(desk.token, subject="u_somebody", reason="left")
+    world.revoke(audit.token, token_id=tokens.token_id, reason="lost phone")
+    world.revoke(audit.token, session_id=tokens.session_id, reason="lost phone")
+    world.revoke(audit.token, subject="u_somebody", reason="left")
 
     # No waiting: they are there when Revoke has answered.
-    events = desk.all(principal="admin", types=["token_revoked", "session_revoked", "principal_revoked"])
+    events = audit.all(principal="admin", types=["token_revoked", "session_revoked", "principal_revoked"])
 
     assert [(event.type, event.target, event.reason) for event in events] == [
         ("principal_revoked", "u_somebody", "left"),
@@ -150,36 +154,36 @@ def test_every_revocation_is_stored_with_its_change_and_names_actor_and_reason(
     assert {event.actor for event in events} == {"admin"}
 
 
-def test_a_token_that_revokes_itself_is_named_by_its_id_alone(world: World, desk: Desk) -> None:
+def test_a_token_that_revokes_itself_is_named_by_its_id_alone(world: World, audit: AuditReader) -> None:
     tokens = world.issue(world.new_user())
     world.revoke(token=tokens.access_token)
 
-    (event,) = desk.all(types=["token_revoked"])
+    (event,) = audit.all(types=["token_revoked"])
 
     assert (event.target, event.actor) == (tokens.token_id, "")
     assert tokens.access_token not in str(event)
 
 
-def test_a_reused_refresh_token_leaves_an_event_of_its_own(world: World, desk: Desk) -> None:
+def test_a_reused_refresh_token_leaves_an_event_of_its_own(world: World, audit: AuditReader) -> None:
     tokens = world.issue(world.new_user())
     second = world.refresh(tokens.refresh_token)
     world.refresh(second.refresh_token)
     world.clock.advance(seconds=61)
     fails(lambda: world.refresh(tokens.refresh_token))
 
-    (event,) = desk.all(types=["refresh_token_reused"])
+    (event,) = audit.all(types=["refresh_token_reused"])
 
     assert (event.outcome, event.target) == (REFUSED, tokens.session_id)
     assert event.details["session_ended"] == "true"
 
 
 @STORING_TRAFFIC
-def test_a_refused_refresh_and_a_refused_caller_leave_events(world: World, desk: Desk) -> None:
+def test_a_refused_refresh_and_a_refused_caller_leave_events(world: World, audit: AuditReader) -> None:
     fails(lambda: world.refresh("no refresh token"))
     reader = world.issue(world.new_client("reader", audiences=("identity-service",), scopes=("read",)))
     fails(lambda: world.revoke(reader.access_token, everything=True))
 
-    refused, caller = desk.last("refresh_refused"), desk.last("call_refused")
+    refused, caller = audit.last("refresh_refused"), audit.last("call_refused")
 
     assert refused.reason == "REFRESH_TOKEN_INVALID"
     assert (caller.target, caller.reason) == (
@@ -189,28 +193,28 @@ def test_a_refused_refresh_and_a_refused_caller_leave_events(world: World, desk:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_pages_show_every_event_once_the_newest_first(world: World, desk: Desk, size: int) -> None:
+def test_pages_show_every_event_once_the_newest_first(world: World, audit: AuditReader, size: int) -> None:
     for number in range(5):
-        world.revoke(desk.token, subject=f"u_{number}")
+        world.revoke(audit.token, subject=f"u_{number}")
 
-    pages = list(desk.pages(types=["principal_revoked"], page_size=size))
+    pages = list(audit.pages(types=["principal_revoked"], page_size=size))
 
     assert [event.target for page in pages for event in page] == [f"u_{n}" for n in (4, 3, 2, 1, 0)]
     assert all(len(page) <= size for page in pages)
 
 
-def test_events_are_found_by_principal_and_by_time(world: World, desk: Desk) -> None:
-    world.revoke(desk.token, subject="u_early")
+def test_events_are_found_by_principal_and_by_time(world: World, audit: AuditReader) -> None:
+    world.revoke(audit.token, subject="u_early")
     world.clock.advance(minutes=5)
     moment = Timestamp()
     moment.FromDatetime(world.store.log.head().time)
     # A caller's token outlives five minutes.
-    world.revoke(desk.token, subject="u_late")
+    world.revoke(audit.token, subject="u_late")
     of_type = {"types": ["principal_revoked"]}
 
-    assert [e.target for e in desk.all(principal="u_late", **of_type)] == ["u_late"]
-    assert [e.target for e in desk.all(start_time=moment, **of_type)] == ["u_late"]
-    assert [e.target for e in desk.all(end_time=moment, **of_type)] == ["u_early"]
+    assert [e.target for e in audit.all(principal="u_late", **of_type)] == ["u_late"]
+    assert [e.target for e in audit.all(start_time=moment, **of_type)] == ["u_late"]
+    assert [e.target for e in audit.all(end_time=moment, **of_type)] == ["u_early"]
 
 
 @pytest.mark.parametrize(
@@ -226,32 +230,32 @@ def test_events_are_found_by_principal_and_by_time(world: World, desk: Desk) -> 
     ],
 )
 def test_a_request_that_cannot_be_is_refused_by_the_name_of_its_field(
-    desk: Desk, fields: dict[str, Any], field: str
+    audit: AuditReader, fields: dict[str, Any], field: str
 ) -> None:
-    said = fails(lambda: desk.page(**fields))
+    said = fails(lambda: audit.page(**fields))
 
     assert (said.code, list(said.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 
 
-def test_a_tail_begins_with_what_happens_from_then_on(world: World, desk: Desk) -> None:
-    world.revoke(desk.token, subject="u_before")
-    tail = desk.tail()
+def test_a_tail_begins_with_the_events_from_then_on(world: World, audit: AuditReader) -> None:
+    world.revoke(audit.token, subject="u_before")
+    tail = audit.tail()
     tail.initial_metadata()  # comes once the tail knows where it begins
 
-    world.revoke(desk.token, subject="u_after")
+    world.revoke(audit.token, subject="u_after")
 
     assert revoked(tail, 1) == ["u_after"]
     tail.cancel()
 
 
-def test_a_tail_resumes_after_the_event_that_was_seen_last(world: World, desk: Desk) -> None:
-    world.revoke(desk.token, subject="u_seen")
-    (seen,) = desk.all(types=["principal_revoked"])
-    world.revoke(desk.token, subject="u_missed")
-    tail = desk.tail(resume_after=seen.event_id)
+def test_a_tail_resumes_after_the_event_that_was_seen_last(world: World, audit: AuditReader) -> None:
+    world.revoke(audit.token, subject="u_seen")
+    (seen,) = audit.all(types=["principal_revoked"])
+    world.revoke(audit.token, subject="u_missed")
+    tail = audit.tail(resume_after=seen.event_id)
     assert revoked(tail, 1) == ["u_missed"]
 
-    world.revoke(desk.token, subject="u_next")
+    world.revoke(audit.token, subject="u_next")
 
     assert revoked(tail, 1) == ["u_next"]
     tail.cancel()
@@ -275,15 +279,15 @@ def test_audit_events_are_for_administrators(world: World) -> None:
     assert [listed.code, tailed.code] == [grpc.StatusCode.PERMISSION_DENIED] * 2
 
 
-def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, desk: Desk) -> None:
-    tails = [desk.tail() for _ in range(8)]
+def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, audit: AuditReader) -> None:
+    tails = [audit.tail() for _ in range(8)]
     for tail in tails:
         tail.initial_metadata()  # it has its place
 
-    assert fails(lambda: next(desk.tail())).reason == "SERVER_BUSY"
+    assert fails(lambda: next(audit.tail())).reason == "SERVER_BUSY"
 
     tails.pop().cancel()
-    world.until(lambda: has_place(desk.tail()))
+    until(lambda: has_place(audit.tail()))
     for tail in tails:
         tail.cancel()
 
@@ -296,8 +300,8 @@ def has_place(tail: Any) -> bool:
     return bool(began)
 
 
-def test_a_service_that_stops_ends_its_tails_and_says_so(world: World, desk: Desk) -> None:
-    tail = desk.tail()
+def test_a_service_that_stops_ends_its_tails_with_that_reason(world: World, audit: AuditReader) -> None:
+    tail = audit.tail()
     tail.initial_metadata()
 
     assert world.service.stop()
@@ -306,8 +310,10 @@ def test_a_service_that_stops_ends_its_tails_and_says_so(world: World, desk: Des
     assert said.reason == "SHUTTING_DOWN"
 
 
-def test_the_first_keys_and_the_first_administrator_leave_events_too(world: World, desk: Desk) -> None:
-    events = desk.all(types=["key_created", "client_created"])
+def test_the_first_keys_and_the_first_administrator_leave_events_too(
+    world: World, audit: AuditReader
+) -> None:
+    events = audit.all(types=["key_created", "client_created"])
 
     assert [(event.type, event.details.get("algorithm", "")) for event in reversed(events)] == [
         ("key_created", "HS256"),
@@ -321,60 +327,64 @@ def test_the_first_keys_and_the_first_administrator_leave_events_too(world: Worl
 
 
 @pytest.mark.parametrize("place", ["x", "1-2-3", "9" * 40, "-1", "1 2"])
-def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(desk: Desk, place: str) -> None:
-    tailed = fails(lambda: next(desk.tail(resume_after=place)))
-    listed = fails(lambda: desk.page(page_token=Page(of="ListAuditEvents", limit=1).token_after(place)))
+def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(
+    audit: AuditReader, place: str
+) -> None:
+    tailed = fails(lambda: next(audit.tail(resume_after=place)))
+    listed = fails(lambda: audit.page(page_token=Page(of="ListAuditEvents", limit=1).token_after(place)))
 
     for said, field in ((tailed, "resume_after"), (listed, "page_token")):
         assert (said.code, list(said.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 
 
 @pytest.mark.settings(audit_traffic="store", audit_entries=1000, audit_traffic_entries=1000)
-def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, desk: Desk) -> None:
-    """The store keeps fewer events than a stranger has calls refused; the flood is told as a number."""
+def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, audit: AuditReader) -> None:
+    """The store keeps fewer events than a stranger causes refusals; the flood is stored as a number."""
     count = 1500
-    world.revoke(desk.token, subject="u_leaver", reason="left")
-    before = [event.event_id for event in desk.all()]
+    world.revoke(audit.token, subject="u_leaver", reason="left")
+    before = [event.event_id for event in audit.all()]
     stranger = admin_rpc.AdminServiceStub(world.channel)
     for _ in range(0, count, 20):
         refused = [stranger.ListClients.future(admin_pb.ListClientsRequest()) for _ in range(20)]
         assert {call.code() for call in refused} == {grpc.StatusCode.UNAUTHENTICATED}
 
     world.clock.age(seconds=WINDOW)
-    world.until(lambda: told(desk) == count)
+    until(lambda: refused_calls(audit) == count)
 
-    assert len(desk.all(types=["call_refused"])) < count // 2
-    (revoked,) = desk.all(types=["principal_revoked"])
+    assert len(audit.all(types=["call_refused"])) < count // 2
+    (revoked,) = audit.all(types=["principal_revoked"])
     assert (revoked.target, revoked.reason) == ("u_leaver", "left")
-    assert {event.event_id for event in desk.all()}.issuperset(before)
+    assert {event.event_id for event in audit.all()}.issuperset(before)
 
 
-def told(desk: Desk) -> int:
+def refused_calls(audit: AuditReader) -> int:
     """How many refused calls the events stand for."""
-    return sum(int(event.details.get("folded", 1)) for event in desk.all(types=["call_refused"]))
+    return sum(int(event.details.get("folded", 1)) for event in audit.all(types=["call_refused"]))
 
 
-def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(world: World, desk: Desk) -> None:
+def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(
+    world: World, audit: AuditReader
+) -> None:
     """Reuse that ends no session waits in the queue for the store, where they would be before it."""
     portal = world.new_confidential_app(on_reuse=OnReuse.REFUSE)
     stranger = admin_rpc.AdminServiceStub(world.channel)
     fails(lambda: stranger.ListClients(admin_pb.ListClientsRequest()))
     fails(lambda: world.refresh("no refresh token"))
     world.issue(world.new_client("reports"))
-    old = world.issue(Account(id=world.new_user().id, credential=signed_in_through(portal))).refresh_token
+    old = world.issue(Principal(id=world.new_user().id, credential=signed_in_through(portal))).refresh_token
     newer = world.refresh(old, client_credential=portal.credential).refresh_token
     world.refresh(newer, client_credential=portal.credential)
     world.clock.advance(seconds=61)
     fails(lambda: world.refresh(old, client_credential=portal.credential))
 
-    assert desk.last("refresh_token_reused").details["session_ended"] == "false"
+    assert audit.last("refresh_token_reused").details["session_ended"] == "false"
 
-    types = {AuditType(event.type) for event in desk.all()}
+    types = {AuditType(event.type) for event in audit.all()}
     assert AuditType.SESSION_STARTED in types
     assert {type_ for type_ in types if type_.kind is AuditKind.TRAFFIC} == set()
 
 
-def signed_in_through(app: Account) -> token_pb2.Credential:
+def signed_in_through(app: Principal) -> token_pb2.Credential:
     return password("ana", client_id=app.id, secret=app.credential.client_secret.client_secret)
 
 

@@ -1,9 +1,7 @@
-"""Fail closed: what the service answers while it cannot know, while it starts and while it stops."""
+"""Fail closed: the answers of a service that is stale, that starts, and that stops."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +18,14 @@ from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import MAX_STALENESS, StartWorld, running, settings_for_tests
+from tests.rpc.outages import lose, on, reason_of
 from tests.rpc.world import API, World, failure, password
 
 SERVICE = "identityapi.v1.IdentityService"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Polls a condition that another process brings about; False when it does not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        threading.Event().wait(0.01)
-    return True
-
-
-def reason_of(call: Callable[[], object]) -> str:
-    """Why a call fails as UNAVAILABLE, or "" when it does not fail."""
-    try:
-        call()
-    except grpc.RpcError as error:
-        found = failure(error)
-        assert found.code is grpc.StatusCode.UNAVAILABLE
-        assert found.retry_after is not None
-        return found.reason
-    return ""
 
 
 def health(world: World) -> int:
@@ -66,22 +43,8 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
-@contextmanager
-def on(server: RedisServer, **changes: object) -> Iterator[World]:
-    """A service that is stale once its clock is aged, unless it can reach its store again."""
-    settings = settings_for_tests(**changes)
-    with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=2.0)) as world:
-        yield world
-
-
-def lose(server: RedisServer, world: World, fault: str = "kill") -> None:
-    """Have the store away for so long that a process must not answer any more."""
-    getattr(server, fault)()
-    world.clock.age(MAX_STALENESS.total_seconds() + 1)
-
-
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-def test_without_its_store_it_says_unavailable_and_recovers_by_itself(
+def test_without_its_store_it_answers_unavailable_and_recovers_by_itself(
     server: RedisServer, fault: str
 ) -> None:
     with on(server) as world:
@@ -93,17 +56,17 @@ def test_without_its_store_it_says_unavailable_and_recovers_by_itself(
         world.clock.age(MAX_STALENESS.total_seconds() + 1)
 
         # Now it is not: never is the token called bad. A heartbeat may still have come through just now.
-        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+        until(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
         assert reason_of(lambda: world.issue(client)) == "REPLICA_STALE"
         assert reason_of(lambda: world.refresh(tokens.refresh_token)) == "REPLICA_STALE"
         assert reason_of(lambda: world.revoke(token=token)) == "REPLICA_STALE"
-        assert eventually(lambda: health(world) == health_pb2.HealthCheckResponse.NOT_SERVING)
+        until(lambda: health(world) == health_pb2.HealthCheckResponse.NOT_SERVING)
 
         server.resume() if fault == "pause" else server.start()
 
-        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "")
+        until(lambda: reason_of(lambda: world.verify(token)) == "")
         assert world.reason(token) == ""
-        assert eventually(lambda: health(world) == health_pb2.HealthCheckResponse.SERVING)
+        until(lambda: health(world) == health_pb2.HealthCheckResponse.SERVING)
         assert world.refresh(tokens.refresh_token).refresh_token
         world.revoke(token=token)
         assert world.reason(token) == "REVOKED"
@@ -133,10 +96,10 @@ def test_an_emptied_store_is_not_served_from(server: RedisServer) -> None:
         world.revoke(token=tokens.access_token)
         server.flush()
 
-        assert eventually(lambda: reason_of(lambda: world.verify(tokens.access_token)) == "NO_SIGNING_KEY")
+        until(lambda: reason_of(lambda: world.verify(tokens.access_token)) == "NO_SIGNING_KEY")
         for call in (lambda: world.issue(client), lambda: world.refresh(tokens.refresh_token)):
             assert reason_of(call) == "NO_SIGNING_KEY"
-        assert eventually(lambda: health(world) == health_pb2.HealthCheckResponse.NOT_SERVING)
+        until(lambda: health(world) == health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) -> None:
@@ -146,7 +109,7 @@ def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) 
         world.revoke(token=bad)
         lose(server, world)
 
-        assert eventually(lambda: reason_of(lambda: world.issue(client)) == "REPLICA_STALE")
+        until(lambda: reason_of(lambda: world.issue(client)) == "REPLICA_STALE")
         assert (world.reason(good), world.reason(bad)) == ("", "REVOKED")
 
 
@@ -156,13 +119,13 @@ def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer
         token = world.issue(world.new_client()).access_token
         for hours in (1, -2):
             world.clock.advance(hours=hours)
-            assert eventually(lambda: reason_of(lambda: world.verify(token)) == "CLOCK_SKEWED")
+            until(lambda: reason_of(lambda: world.verify(token)) == "CLOCK_SKEWED")
         world.clock.advance(hours=1)
-        assert eventually(lambda: reason_of(lambda: world.verify(token)) == "")
+        until(lambda: reason_of(lambda: world.verify(token)) == "")
 
 
 class _SlowLog:
-    """A store whose log cannot be read until it is told so."""
+    """A store whose log cannot be read until the test lets it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -206,7 +169,7 @@ def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     service.stop()
 
 
-def test_too_many_strong_calls_are_turned_away(start_world: StartWorld) -> None:
+def test_too_many_strong_calls_are_refused(start_world: StartWorld) -> None:
     world = start_world(strong_limit=1)
     replica = world.service._replica
     assert replica._waiting.acquire(blocking=False)
@@ -238,7 +201,7 @@ def test_stopping_lets_calls_in_progress_end(
     stopped: list[bool] = []
     stopping = threading.Thread(target=lambda: stopped.append(world.service.stop()))
     stopping.start()
-    assert eventually(lambda: not _accepts(world))
+    until(lambda: not _accepts(world))
 
     go_on.set()
     stopping.join(PATIENCE)

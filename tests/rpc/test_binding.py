@@ -17,7 +17,7 @@ from identityapi.v1 import token_pb2
 from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld
 from tests.rpc.shop import EXCHANGES
-from tests.rpc.world import API, Account, Failure, World, bearer, failure, password
+from tests.rpc.world import API, Failure, Principal, World, bearer, failure, password
 from tests.tls import Certifier, Holder
 
 CERTIFICATE = token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
@@ -79,7 +79,7 @@ def refused(call: Callable[[], object]) -> Failure:
 # Clients
 
 
-def test_a_token_for_a_certificate_names_it_as_rfc_8705_says(bound: Bound) -> None:
+def test_a_bound_token_names_its_certificate_as_in_rfc_8705(bound: Bound) -> None:
     bound.world.new_client(certificates=("dns:one.example",))
 
     token = bound.by_one.stub.Issue(pb.IssueRequest(credential=CERTIFICATE)).token_set.access_token
@@ -97,8 +97,8 @@ def test_a_bound_token_is_good_with_its_certificate_only(bound: Bound) -> None:
     assert bound.reason(token) == "BINDING_MISMATCH"
 
 
-def test_verify_says_what_a_token_is_bound_to(bound: Bound) -> None:
-    account = bound.world.new_client(require_binding=True)
+def test_verify_returns_the_certificate_that_a_token_is_bound_to(bound: Bound) -> None:
+    principal = bound.world.new_client(require_binding=True)
     free = bound.world.new_client("free")
     metadata = bearer(bound.plain.admin_token(["identity.verify"]))
 
@@ -106,50 +106,50 @@ def test_verify_says_what_a_token_is_bound_to(bound: Bound) -> None:
         request = pb.VerifyRequest(token=token, any_audience=True, certificate_sha256=bound.one.sha256)
         return bound.plain.stub.Verify(request, metadata=metadata).verified.certificate_sha256
 
-    assert verified(bound.by_one.issue(account).access_token) == bound.one.sha256
+    assert verified(bound.by_one.issue(principal).access_token) == bound.one.sha256
     assert verified(bound.by_one.issue(free).access_token) == b""
 
 
 def test_a_client_that_must_be_bound_gets_no_token_without_a_certificate(bound: Bound) -> None:
-    account = bound.world.new_client(require_binding=True)
+    principal = bound.world.new_client(require_binding=True)
 
-    failed = refused(lambda: bound.plain.issue(account))
+    failed = refused(lambda: bound.plain.issue(principal))
 
     assert (failed.code, failed.reason) == (grpc.StatusCode.UNAUTHENTICATED, "BINDING_REQUIRED")
 
 
-def test_whether_a_client_must_be_bound_is_told_to_nobody_but_the_client(bound: Bound) -> None:
-    account = bound.world.new_client(require_binding=True)
-    wrong = Account(id=account.id, credential=token_pb2.Credential())
-    wrong.credential.CopyFrom(account.credential)
+def test_only_a_proven_client_learns_that_its_tokens_must_be_bound(bound: Bound) -> None:
+    principal = bound.world.new_client(require_binding=True)
+    wrong = Principal(id=principal.id, credential=token_pb2.Credential())
+    wrong.credential.CopyFrom(principal.credential)
     wrong.credential.client_secret.client_secret += "x"
 
     assert refused(lambda: bound.plain.issue(wrong)).reason == "CREDENTIAL_REFUSED"
 
 
 def test_a_client_that_must_be_bound_may_prove_itself_by_secret_over_any_certificate(bound: Bound) -> None:
-    account = bound.world.new_client(require_binding=True)
+    principal = bound.world.new_client(require_binding=True)
 
-    token = bound.by_other.issue(account).access_token
+    token = bound.by_other.issue(principal).access_token
 
     assert bound.reason(token, bound.other) == ""
     assert bound.reason(token, bound.one) == "BINDING_MISMATCH"
 
 
 def test_a_client_that_need_not_be_bound_and_shows_a_secret_is_not(bound: Bound) -> None:
-    account = bound.world.new_client()
+    principal = bound.world.new_client()
 
-    assert bound.reason(bound.by_one.issue(account).access_token) == ""
+    assert bound.reason(bound.by_one.issue(principal).access_token) == ""
 
 
 # Callers
 
 
 def test_a_callers_bound_token_is_good_on_connections_with_its_certificate_only(bound: Bound) -> None:
-    account = bound.world.new_client(
+    principal = bound.world.new_client(
         "checks", require_binding=True, audiences=SERVICE, scopes=("identity.verify",)
     )
-    metadata = bearer(bound.by_one.issue(account, scopes=["identity.verify"]).access_token)
+    metadata = bearer(bound.by_one.issue(principal, scopes=["identity.verify"]).access_token)
     request = pb.VerifyRequest(token="t", any_audience=True)
 
     assert bound.by_one.stub.Verify(request, metadata=metadata).HasField("rejected")
@@ -162,7 +162,7 @@ def test_a_callers_bound_token_is_good_on_connections_with_its_certificate_only(
 # Exchange
 
 
-def test_an_exchanged_token_is_bound_as_the_client_says_not_as_the_subject_token(bound: Bound) -> None:
+def test_an_exchanged_token_is_bound_by_its_client_and_not_by_the_subject_token(bound: Bound) -> None:
     held = bound.by_one.issue(bound.world.new_client(require_binding=True)).access_token
     free, must = (
         bound.world.new_client(
@@ -203,22 +203,22 @@ def sign_in(bound: Bound) -> token_pb2.TokenSet:
     """Of a person through an app whose tokens must be bound, over the first certificate."""
     app = bound.world.new_client("app", public=True, grants=APP, require_binding=True)
     bound.world.new_user()
-    return bound.by_one.issue(Account(id=app.id, credential=password("ana", client_id="app")))
+    return bound.by_one.issue(Principal(id=app.id, credential=password("ana", client_id="app")))
 
 
-def test_tokens_of_people_are_bound_where_their_app_must_be(
+def test_tokens_of_users_are_bound_if_their_client_requires_it(
     bound: Bound, sign_in: token_pb2.TokenSet
 ) -> None:
     assert bound.reason(sign_in.access_token, bound.one) == ""
     assert bound.reason(sign_in.access_token) == "BINDING_MISMATCH"
 
 
-def test_nobody_signs_in_through_such_an_app_without_a_certificate(bound: Bound) -> None:
+def test_signing_in_through_such_a_client_needs_a_certificate(bound: Bound) -> None:
     bound.world.new_client("app", public=True, grants=APP, require_binding=True)
     bound.world.new_user()
-    account = Account(id="ana", credential=password("ana", client_id="app"))
+    principal = Principal(id="ana", credential=password("ana", client_id="app"))
 
-    assert refused(lambda: bound.plain.issue(account)).reason == "BINDING_REQUIRED"
+    assert refused(lambda: bound.plain.issue(principal)).reason == "BINDING_REQUIRED"
 
 
 def test_a_refresh_shows_the_certificate_of_the_sign_in(bound: Bound, sign_in: token_pb2.TokenSet) -> None:
@@ -241,7 +241,7 @@ def test_a_stolen_refresh_token_of_a_bound_session_is_of_no_use(
 def test_a_session_from_before_its_app_had_to_be_bound_cannot_go_on(bound: Bound) -> None:
     app = bound.world.new_client("app", public=True, grants=APP)
     bound.world.new_user()
-    tokens = bound.by_one.issue(Account(id=app.id, credential=password("ana", client_id="app")))
+    tokens = bound.by_one.issue(Principal(id=app.id, credential=password("ana", client_id="app")))
     bound.by_one.refresh(tokens.refresh_token)
 
     wanted = Client(client_id=PrincipalId("app"), require_binding=True)
@@ -257,7 +257,7 @@ def test_a_client_that_proves_itself_by_a_renewed_certificate_goes_on_with_the_s
         "portal", public=True, certificates=("dns:one.example",), grants=APP, require_binding=True
     )
     bound.world.new_user()
-    tokens = bound.by_one.issue(Account(id="ana", credential=password("ana", client_id="portal")))
+    tokens = bound.by_one.issue(Principal(id="ana", credential=password("ana", client_id="portal")))
     renewed = certifier.client("renewed", "one.example")
 
     refreshed = bound.connect(renewed).refresh(tokens.refresh_token, client_credential=CERTIFICATE)

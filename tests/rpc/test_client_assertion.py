@@ -21,8 +21,9 @@ from identity_service.domain.principals import Client, Grant
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.jwts import PartyKey, assertion_claims, encode
+from tests.patience import until
 from tests.rpc.conftest import StartWorld
-from tests.rpc.world import Account, World, failure, password
+from tests.rpc.world import Principal, World, failure, password
 
 KEYS = {algorithm: PartyKey.make(algorithm, f"key-{algorithm}") for algorithm in ISSUER_ALGORITHMS}
 KEY = KEYS["ES256"]
@@ -40,7 +41,7 @@ def one(start_world: StartWorld) -> World:
     return world
 
 
-def new_key_client(world: World, client_id: str = "reports", **changes: object) -> Account:
+def new_key_client(world: World, client_id: str = "reports", **changes: object) -> Principal:
     keys = tuple(key.public_jwk for key in KEYS.values())
     return world.new_client(client_id, public=True, **({"public_keys": keys} | changes))
 
@@ -95,7 +96,7 @@ def test_these_types_are_those_of_an_assertion(one: World, type_: str | None) ->
     ],
     ids=str,
 )
-def test_what_an_assertion_may_say_besides(one: World, changes: dict[str, Any]) -> None:
+def test_further_claims_that_an_assertion_may_have(one: World, changes: dict[str, Any]) -> None:
     assert issue(one, KEY.jwt(claims(one, **changes))).access_token
 
 
@@ -134,7 +135,7 @@ def test_wrong_claims_prove_nothing(one: World, changes: dict[str, Any]) -> None
 
 
 def hmac_signed(secret: bytes) -> Forge:
-    """Signed with what everybody can read, which a careless verifier takes for an HMAC key."""
+    """Signed with the public key, which a careless verifier takes for an HMAC key."""
 
     def forge(world: World) -> str:
         message = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': RSA.key_id})}.{encode(claims(world))}"
@@ -271,13 +272,13 @@ def test_a_forgery_does_not_use_up_an_id(one: World) -> None:
 
 
 def test_a_disabled_client_proves_nothing(one: World) -> None:
-    one.disable_client(Account(id="reports", credential=token_pb2.Credential()))
+    one.disable_client(Principal(id="reports", credential=token_pb2.Credential()))
     one.verify("x", strong=True)
 
     assert refusal(one, KEY.jwt(claims(one))) == "CREDENTIAL_REFUSED"
 
 
-def test_a_key_that_was_taken_away_proves_nothing(one: World) -> None:
+def test_a_key_that_was_removed_proves_nothing(one: World) -> None:
     left = tuple(key.public_jwk for key in KEYS.values() if key is not KEY)
     wanted = Client(client_id=PrincipalId("reports"), public_keys=left)
     one.store_admin.administrator.clients.update(wanted, ["public_keys"])
@@ -287,7 +288,7 @@ def test_a_key_that_was_taken_away_proves_nothing(one: World) -> None:
     assert issue(one, RSA.jwt(claims(one))).access_token
 
 
-def test_what_was_issued_for_one_is_revoked_with_its_client(one: World) -> None:
+def test_a_token_issued_for_an_assertion_is_revoked_with_its_client(one: World) -> None:
     tokens = issue(one, KEY.jwt(claims(one)))
 
     one.revoke(one.admin_token(), client_id="reports")
@@ -343,7 +344,7 @@ def test_a_session_is_not_refreshed_with_an_assertion_of_another_client(
 def test_refreshes_at_once_with_an_assertion_each_all_succeed(
     world: World, session: token_pb2.TokenSet
 ) -> None:
-    """Whoever was not first looks again, and must not show its assertion twice for that."""
+    """A call that was not first reads again, and must not use its assertion twice for that."""
     shown = [fresh(world) for _ in range(16)]
 
     with ThreadPoolExecutor(16) as pool:
@@ -387,12 +388,14 @@ def test_the_signer_of_the_sdk_proves_its_client(one: World) -> None:
     ],
     ids=["aud", "kid", "exp"],
 )
-def test_the_operator_is_told_what_the_caller_is_not(one: World, forge: Forge, why: str) -> None:
+def test_the_audit_event_has_a_reason_that_the_caller_does_not_get(
+    one: World, forge: Forge, why: str
+) -> None:
     refusal(one, forge(one))
 
-    def told() -> list[str]:
+    def reasons() -> list[str]:
         events, _ = one.store.audit.list_newest(AuditFilter(types=["issue_refused"]))
         return [stored.event.details.get("why", "") for stored in events]
 
-    one.until(lambda: bool(told()))
-    assert told() == [why]
+    until(lambda: bool(reasons()))
+    assert reasons() == [why]

@@ -88,8 +88,8 @@ def test_a_session_is_refreshed_with_the_certificate(site: Site) -> None:
     assert portal.refresh(session.refresh_token, client_credential=CERTIFICATE).access_token
 
 
-def test_a_connection_without_a_certificate_is_told_so(start_world: StartWorld) -> None:
-    """Which tells nobody anything that they do not know: the reason stays that of every refusal."""
+def test_a_connection_without_a_certificate_is_refused_with_that_reason(start_world: StartWorld) -> None:
+    """The detail reveals nothing that the caller does not know: the reason stays that of every refusal."""
     with pytest.raises(grpc.RpcError) as refused:
         start_world().stub.Issue(pb.IssueRequest(credential=CERTIFICATE))
 
@@ -98,7 +98,7 @@ def test_a_connection_without_a_certificate_is_told_so(start_world: StartWorld) 
     assert found.message == "the connection has no certificate: connect with TLS and show one"
 
 
-def test_a_certificate_whose_key_can_be_computed_counts_as_none(
+def test_a_certificate_whose_private_key_can_be_computed_counts_as_absent(
     start_world: StartWorld, certifier: Certifier, tmp_path: Path
 ) -> None:
     """CVE-2017-15361. The handshake takes it: gRPC knows nothing of how a key was made."""

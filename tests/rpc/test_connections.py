@@ -62,7 +62,7 @@ def test_a_client_that_sends_many_pings_is_disconnected(start_world: StartWorld)
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make an option that the server sets a hundredth of what it is."""
+    """Divide an option that the server sets by a hundred."""
 
     def hurry(hurried: str) -> None:
         options = grpcio_engine._options

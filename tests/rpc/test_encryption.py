@@ -17,10 +17,11 @@ from identity_shared.strict import decode_base64url
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb
+from tests.patience import until
 from tests.rpc.administrator import Administrator
+from tests.rpc.keys import keys, look_after, published
 from tests.rpc.shop import Shop
-from tests.rpc.test_key_rotation import keys, look_after, published
-from tests.rpc.world import API, Account, World, bearer, failure
+from tests.rpc.world import API, Principal, World, bearer, failure
 
 SERVICE = token_pb2.TOKEN_ENCRYPTION_SERVICE
 AUDIENCE = token_pb2.TOKEN_ENCRYPTION_AUDIENCE
@@ -33,7 +34,7 @@ def header(token: str) -> dict[str, Any]:
     return found
 
 
-def new_audience(world: World, key: DecryptionKey = API_KEY, client_id: str = API) -> Account:
+def new_audience(world: World, key: DecryptionKey = API_KEY, client_id: str = API) -> Principal:
     """The client that receives tokens for the audience of its name."""
     return world.new_client(client_id, encryption_key=key.public_jwk())
 
@@ -43,17 +44,17 @@ def set_key(world: World, key: str | None, client_id: str = API) -> None:
     world.store_admin.administrator.clients.update(wanted, ["encryption_key"])
 
 
-def not_possible(world: World, account: Account, **wanted: Any) -> str:
+def not_possible(world: World, principal: Principal, **wanted: Any) -> str:
     """Why a token cannot be encrypted to its audience."""
     with pytest.raises(grpc.RpcError) as error:
-        world.issue(account, encryption=AUDIENCE, **wanted)
+        world.issue(principal, encryption=AUDIENCE, **wanted)
     found = failure(error.value)
     assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ENCRYPTION_NOT_POSSIBLE")
     return found.fields["encryption"]
 
 
 def taken_out(world: World, token: str) -> str:
-    """The signed token inside, as whoever has stolen the key of the service can take it out."""
+    """Return the signed token inside, as an attacker with the stolen key of the service can take it out."""
     found = world.store.records.get(StoredKey, header(token)["kid"])
     assert found is not None
     inside = open_vault(world.settings).open_decrypting(found.record).decrypt(token)
@@ -91,7 +92,7 @@ def test_the_answer_is_the_same_each_time_it_is_asked(world: World) -> None:
 @pytest.mark.parametrize(
     "encryption", [token_pb2.TOKEN_ENCRYPTION_UNSPECIFIED, token_pb2.TOKEN_ENCRYPTION_NONE]
 )
-def test_a_token_is_signed_only_where_nothing_else_is_asked_for(
+def test_a_token_is_not_encrypted_unless_requested(
     world: World, encryption: token_pb2.TokenEncryption
 ) -> None:
     token = world.issue(world.new_client(), encryption=encryption).access_token
@@ -179,7 +180,7 @@ def test_keys_to_encrypt_with_are_not_published(world: World) -> None:
     assert not {key.key_id for key in published(world).keys} & keys(world, ENCRYPT).keys()
 
 
-def test_a_key_that_is_no_longer_in_use_opens_what_it_was_used_for(world: World) -> None:
+def test_a_former_encryption_key_still_decrypts_its_tokens(world: World) -> None:
     client = world.new_client()
     first, second = keys(world, ENCRYPT)
     world.clock.advance(hours=2)
@@ -195,17 +196,17 @@ def test_a_key_that_is_no_longer_in_use_opens_what_it_was_used_for(world: World)
 
 
 def test_a_store_from_before_there_was_encryption_gets_its_key(world: World) -> None:
-    account = world.new_client()
+    principal = world.new_client()
     for key_id in keys(world, ENCRYPT):
         world.store.records.delete(RecordKind.KEY, key_id)
-    world.until(lambda: not keys(world, ENCRYPT))
+    until(lambda: not keys(world, ENCRYPT))
     with pytest.raises(grpc.RpcError) as error:
-        world.issue(account, encryption=SERVICE)
+        world.issue(principal, encryption=SERVICE)
     assert failure(error.value).code is grpc.StatusCode.UNAVAILABLE
 
     look_after(world)
 
-    assert world.reason(world.issue(account, encryption=SERVICE).access_token) == ""
+    assert world.reason(world.issue(principal, encryption=SERVICE).access_token) == ""
 
 
 def test_a_key_is_forgotten_once_nothing_lives_that_it_opens(world: World) -> None:
@@ -218,7 +219,7 @@ def test_a_key_is_forgotten_once_nothing_lives_that_it_opens(world: World) -> No
     assert (first in left, left[second]) == (False, "SIGNING")
 
 
-def test_what_was_encrypted_with_a_retired_key_is_refused_also_where_it_was_taken_out(
+def test_the_token_inside_one_encrypted_with_a_retired_key_is_refused_too(
     world: World, admin: Administrator
 ) -> None:
     client = world.new_client()
@@ -238,7 +239,7 @@ def test_what_was_encrypted_with_a_retired_key_is_refused_also_where_it_was_take
     assert world.reason(after) == world.reason(signed_only) == ""
 
 
-def test_what_was_exchanged_for_a_token_of_a_retired_key_is_refused(world: World) -> None:
+def test_a_token_exchanged_for_one_of_a_retired_key_is_refused(world: World) -> None:
     shop = Shop(world)
     subject = shop.sign_in(encryption=SERVICE).access_token
     exchanged = shop.exchange(subject).access_token
@@ -264,7 +265,7 @@ def test_what_was_exchanged_for_a_token_of_a_retired_key_is_refused(world: World
     ],
     ids=lambda key: f"{key.algorithm}-{key._curve}",
 )
-def test_an_audience_opens_what_was_encrypted_to_it_and_verifies_it_as_ever(
+def test_an_audience_decrypts_a_token_encrypted_to_it_and_verifies_it(
     world: World, key: DecryptionKey
 ) -> None:
     new_audience(world, key)
@@ -280,7 +281,7 @@ def test_an_audience_opens_what_was_encrypted_to_it_and_verifies_it_as_ever(
     assert world.reason(key.decrypt(token)) == ""
 
 
-def test_nobody_else_opens_it(world: World) -> None:
+def test_no_other_audience_decrypts_it(world: World) -> None:
     new_audience(world)
     token = world.issue(world.new_client(), encryption=AUDIENCE).access_token
     other = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api-1")
@@ -310,17 +311,17 @@ def test_a_token_to_an_audience_needs_its_key(world: World) -> None:
     client = world.new_client()
     assert "no client of that id has" in not_possible(world, client)  # there is no such client
     new_audience(world)
-    world.until(lambda: not _why_not(world, client))
+    until(lambda: not _why_not(world, client))
     assert world.issue(client, encryption=AUDIENCE).access_token.count(".") == 4
     set_key(world, None)
 
-    world.until(lambda: "no client of that id has" in _why_not(world, client))
+    until(lambda: "no client of that id has" in _why_not(world, client))
 
 
-def _why_not(world: World, account: Account) -> str:
-    """Why not, or "": another thread hears of the change a moment later."""
+def _why_not(world: World, principal: Principal) -> str:
+    """Return the reason of the refusal, or "": another thread applies the change a moment later."""
     try:
-        world.issue(account, encryption=AUDIENCE)
+        world.issue(principal, encryption=AUDIENCE)
     except grpc.RpcError as error:
         return failure(error).fields["encryption"]
     return ""
@@ -332,7 +333,7 @@ def test_a_disabled_client_gets_nothing_encrypted_to_it(world: World) -> None:
 
     world.disable_client(api)
 
-    world.until(lambda: "no client of that id has" in _why_not(world, client))
+    until(lambda: "no client of that id has" in _why_not(world, client))
 
 
 def test_a_token_to_an_audience_has_one_audience(world: World) -> None:
@@ -356,13 +357,13 @@ def test_a_refresh_that_cannot_be_encrypted_changes_nothing(world: World) -> Non
     new_audience(world)
     first = world.issue(world.new_user(), encryption=AUDIENCE)
     set_key(world, None)
-    world.until(lambda: bool(_why_not(world, world.user())))
+    until(lambda: bool(_why_not(world, world.user())))
 
     with pytest.raises(grpc.RpcError) as error:
         world.refresh(first.refresh_token)
     assert failure(error.value).reason == "ENCRYPTION_NOT_POSSIBLE"
     set_key(world, API_KEY.public_jwk())
-    world.until(lambda: not _why_not(world, world.user()))
+    until(lambda: not _why_not(world, world.user()))
     second = world.refresh(first.refresh_token)
 
     assert world.reason(API_KEY.decrypt(second.access_token)) == ""
@@ -381,7 +382,7 @@ def test_an_exchanged_token_is_encrypted_to_the_next_audience(world: World) -> N
 # Registering
 
 
-def test_a_key_is_registered_changed_and_taken_away(world: World, admin: Administrator) -> None:
+def test_a_key_is_registered_changed_and_removed(world: World, admin: Administrator) -> None:
     other = DecryptionKey(RSAKey.generate_key(2048).as_dict(private=True))
     made = admin.call("CreateClient", client={"client_id": "files", "encryption_key": API_KEY.public_jwk()})
     assert made.client.encryption_key == API_KEY.public_jwk()

@@ -1,8 +1,8 @@
-"""Whether the time of an answer tells which accounts exist: told by how the times of many answers overlap.
+"""The time of an answer does not reveal which principals exist: the times of many answers overlap.
 
-No time is asserted. Of each two kinds of account, it is counted over all pairs of answers how often the one
-took longer (the probability of superiority, Mann and Whitney 1947). Where the kinds cannot be told apart that
-is near one half; were the password of unknown accounts not hashed, it would be near 1.
+No time is asserted. Of each two kinds of principal, it is counted over all pairs of answers how often the one
+took longer (the probability of superiority, Mann and Whitney 1947). If the kinds cannot be distinguished that
+is near one half; were the password of unknown principals not hashed, it would be near 1.
 """
 
 import random
@@ -16,14 +16,14 @@ import pytest
 
 from identity_service.domain.secret import Secret
 from tests.rpc.conftest import StartWorld
-from tests.rpc.world import Account, World, client_secret, failure, password
+from tests.rpc.world import Principal, World, client_secret, failure, password
 
-# The time of the use case is measured; what an engine adds to it is noise.
+# The time of the use case is measured; an engine adds only noise to it.
 pytestmark = pytest.mark.in_process
 
 ROUNDS = 250
 FREE_ATTEMPTS = 5
-"""`attempts_per_account` by default."""
+"""`attempts_per_username` by default."""
 NEAR_ONE_HALF = (0.38, 0.62)
 """250 answers a kind give a standard error below 0.03; the rest is the noise of a busy machine."""
 
@@ -35,17 +35,17 @@ def superiority(one: Sequence[float], other: Sequence[float]) -> float:
     return wins / (len(one) * len(other))
 
 
-def seconds(world: World, account: Account) -> float:
+def seconds(world: World, principal: Principal) -> float:
     started = time.perf_counter()
     with pytest.raises(grpc.RpcError) as error:
-        world.issue(account)
+        world.issue(principal)
     took = time.perf_counter() - started
     assert failure(error.value).reason == "CREDENTIAL_REFUSED"
     return took
 
 
 def shuffled(names: dict[str, str]) -> list[tuple[str, str]]:
-    """The kinds in another order each time: whoever comes first after a write may have to wait for it."""
+    """The kinds in another order each time: the first call after a write may have to wait for it."""
     return random.sample(list(names.items()), len(names))
 
 
@@ -60,8 +60,8 @@ def world(start_world: StartWorld) -> World:
     return start_world(argon2_memory_kib=2048, attempts_per_peer=0)
 
 
-def test_how_long_a_refusal_takes_does_not_tell_whether_a_user_exists(world: World) -> None:
-    """Each account is asked as often as is free, so that nobody has to wait."""
+def test_the_time_of_a_refusal_does_not_reveal_whether_a_user_exists(world: World) -> None:
+    """Each principal is asked as often as is free, so that no call has to wait."""
     times: dict[str, list[float]] = {"wrong password": [], "unknown": [], "disabled": [], "no password": []}
     for number in range(ROUNDS // FREE_ATTEMPTS):
         names = {kind: f"{kind.replace(' ', '-')}{number}" for kind in times}
@@ -69,7 +69,9 @@ def test_how_long_a_refusal_takes_does_not_tell_whether_a_user_exists(world: Wor
         world.disable_user(world.new_user(names["disabled"]))
         world.new_user(names["no password"], password=Secret(""))
         for kind, name in [pair for _ in range(FREE_ATTEMPTS) for pair in shuffled(names)]:
-            times[kind].append(seconds(world, Account(id="", credential=password(name, "a wrong password"))))
+            times[kind].append(
+                seconds(world, Principal(id="", credential=password(name, "a wrong password")))
+            )
 
     for kind, found in times.items():
         sys.stdout.write(f"\nrefusal={kind!r} n={len(found)} {quantiles(found)}")
@@ -80,12 +82,12 @@ def test_how_long_a_refusal_takes_does_not_tell_whether_a_user_exists(world: Wor
     )
 
 
-def test_how_long_a_refusal_takes_does_not_tell_whether_a_client_exists(world: World) -> None:
+def test_the_time_of_a_refusal_does_not_reveal_whether_a_client_exists(world: World) -> None:
     times: dict[str, list[float]] = {"wrong secret": [], "unknown": []}
     for number in range(ROUNDS):
         world.new_client(f"known{number}")
         for kind, name in shuffled({"wrong secret": f"known{number}", "unknown": f"other{number}"}):
-            times[kind].append(seconds(world, Account(id="", credential=client_secret(name, "idcs_wrong"))))
+            times[kind].append(seconds(world, Principal(id="", credential=client_secret(name, "idcs_wrong"))))
 
     share = superiority(times["unknown"], times["wrong secret"])
     sys.stdout.write(
@@ -94,18 +96,18 @@ def test_how_long_a_refusal_takes_does_not_tell_whether_a_client_exists(world: W
     assert NEAR_ONE_HALF[0] < share < NEAR_ONE_HALF[1]
 
 
-def test_the_measure_sees_a_difference_where_there_is_one(start_world: StartWorld) -> None:
-    """The control: a name that no account can have is refused without hashing anything.
+def test_the_measurement_detects_a_real_difference(start_world: StartWorld) -> None:
+    """The control: a name that no principal can have is refused without hashing anything.
 
     A hash takes so much longer here than a call that no busy machine makes up for it.
     """
     world = start_world(argon2_memory_kib=64 * 1024, attempts_per_peer=0)
     hashed, unhashed = [], []
     for number in range(30):
-        hashed.append(seconds(world, Account(id="", credential=password(f"nobody{number}", "x" * 20))))
+        hashed.append(seconds(world, Principal(id="", credential=password(f"nobody{number}", "x" * 20))))
         started = time.perf_counter()
         with pytest.raises(grpc.RpcError):
-            world.issue(Account(id="", credential=password("", "x" * 20)))
+            world.issue(Principal(id="", credential=password("", "x" * 20)))
         unhashed.append(time.perf_counter() - started)
 
     assert superiority(hashed, unhashed) > 0.9

@@ -146,7 +146,7 @@ def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def kind_and_stream(head: bytes, read: Callable[[int], bytes]) -> tuple[int, int]:
-    """Return the type of a frame and its stream, and skip what is in it. Raises IndexError at the end."""
+    """Return the type of a frame and its stream, and skip its payload. Raises IndexError at the end."""
     read(int.from_bytes(head[:3], "big"))
     return head[3], int.from_bytes(head[5:9], "big")
 
@@ -186,7 +186,8 @@ def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) 
         tail = quiet.call(TAIL, EMPTY, metadata=bearer(token), end=True)
 
         assert deaf.answer(deaf.call(WATCH, EMPTY, end=True)).reset is not None
-        for _ in range(2):  # the tail may have told of the issue of its token while the first was idle
+        # the tail may have sent the event of the issue of its token while the first was idle
+        for _ in range(2):
             assert quiet.answer(quiet.call(VERIFY)).grpc_status == DEADLINE_EXCEEDED
         assert not quiet.has_ended(tail)
 

@@ -40,7 +40,7 @@ def test_an_unknown_error_is_opaque() -> None:
     assert status_code(KeyError()) is grpc.StatusCode.INTERNAL
 
 
-def test_wrong_credentials_say_the_same_whatever_is_wrong(world: World) -> None:
+def test_every_wrong_credential_gets_the_same_answer(world: World) -> None:
     client = world.new_client()
     world.new_user()
     world.disable_user(world.new_user("bea"))

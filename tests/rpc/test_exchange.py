@@ -1,4 +1,4 @@
-"""Token exchange through a real channel, on both stores: who may, what comes out, and what ends it."""
+"""Token exchange through a real channel, on both stores: permissions, results, and revocation."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,9 +9,10 @@ from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.tokens import MAX_ACTORS
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.administrator import SERVICE, Administrator, events, fails
 from tests.rpc.shop import EXCHANGES, ORDERS_API, STOCK_API, Shop
-from tests.rpc.world import Account, World
+from tests.rpc.world import Principal, World
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def verified(shop: Shop, token: str) -> token_pb2.VerifiedToken:
     return answer.verified
 
 
-def test_a_service_gets_a_token_for_the_person_who_called_it(shop: Shop) -> None:
+def test_a_service_gets_a_token_for_the_user_of_the_call(shop: Shop) -> None:
     signed_in = shop.sign_in(claims={"tenant": "t1"})
 
     tokens = shop.exchange(signed_in.access_token)
@@ -67,7 +68,7 @@ def test_an_actor_token_names_another_actor(shop: Shop, world: World) -> None:
     assert [(actor.subject, actor.client_id) for actor in actors] == [("agent", "agent")]
 
 
-def test_who_may_act_is_said_at_sign_in_kept_by_refresh_and_by_exchange(shop: Shop) -> None:
+def test_may_act_is_set_at_sign_in_and_kept_by_refresh_and_exchange(shop: Shop) -> None:
     signed_in = shop.sign_in(may_act_client_id="orders")
     renewed = shop.world.refresh(signed_in.refresh_token, client_credential=shop.portal.credential)
     for token in (signed_in.access_token, renewed.access_token):
@@ -82,7 +83,7 @@ def test_who_may_act_is_said_at_sign_in_kept_by_refresh_and_by_exchange(shop: Sh
     )
 
 
-def test_only_the_client_itself_may_act_not_who_was_sent_a_token_of_it(shop: Shop, world: World) -> None:
+def test_only_the_client_itself_may_act_and_not_a_receiver_of_its_token(shop: Shop, world: World) -> None:
     for_orders = shop.sign_in(may_act_client_id="orders").access_token
     by_orders = world.issue(shop.orders).access_token
     wanted = {"audiences": ("ship-api",), "scopes": ("read",), "exchange_audiences": ("*",)}
@@ -117,7 +118,7 @@ def test_a_token_may_be_exchanged_for_a_shorter_time_and_not_for_a_longer(shop: 
 
 
 @pytest.mark.settings(audit_traffic="store")
-def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: World) -> None:
+def test_the_event_of_an_exchange_names_subject_client_and_actors(shop: Shop, world: World) -> None:
     held = shop.sign_in()
     acting = world.issue(world.new_client("agent", audiences=(ORDERS_API,)))
 
@@ -126,7 +127,7 @@ def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: Wor
     def found() -> list[AuditEvent]:
         return [event for event in events(world, shop.ana.id) if event.type is AuditType.TOKEN_EXCHANGED]
 
-    world.until(lambda: bool(found()))
+    until(lambda: bool(found()))
     (event,) = found()
     assert event.actor == "agent"
     assert dict(event.details) == {
@@ -137,7 +138,7 @@ def test_an_exchange_leaves_an_event_that_names_everybody(shop: Shop, world: Wor
     }
 
 
-def test_who_acts_for_somebody_does_not_have_what_is_their_own(world: World) -> None:
+def test_an_actor_may_not_list_or_end_the_sessions_of_its_subject(world: World) -> None:
     """Their sessions, which a token of theirs may list and end without any scope."""
     ana = world.new_user(audiences=(SERVICE,), scopes=("read",))
     receives = {"audiences": (SERVICE,), "scopes": ("read",), "exchange_audiences": (SERVICE,)}
@@ -223,15 +224,15 @@ REFUSED: Final[dict[str, tuple[str, str, Callable[[Shop], object]]]] = {
 }
 
 
-def wrong(account: Account) -> Account:
+def wrong(principal: Principal) -> Principal:
     credential = token_pb2.Credential()
-    credential.CopyFrom(account.credential)
+    credential.CopyFrom(principal.credential)
     credential.client_secret.client_secret = "idcs_wrong"
-    return Account(id=account.id, credential=credential)
+    return Principal(id=principal.id, credential=credential)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_may_not_be_exchanged_is_refused_by_name(shop: Shop, name: str) -> None:
+def test_each_exchange_that_is_not_allowed_is_refused_with_its_reason(shop: Shop, name: str) -> None:
     code, reason, call = REFUSED[name]
 
     assert refusal(lambda: call(shop)) == (code, reason)
@@ -258,13 +259,13 @@ REVOKED_BY: Final[dict[str, Callable[[Shop, token_pb2.TokenSet], object]]] = {
 
 @pytest.mark.parametrize("how", REVOKED_BY)
 @pytest.mark.parametrize("field", ["subject_token", "actor_token"])
-def test_a_revoked_token_is_refused_and_the_refusal_says_which_and_why(
+def test_the_refusal_of_a_revoked_token_names_the_token_and_the_reason(
     shop: Shop, field: str, how: str
 ) -> None:
     held = shop.sign_in()
-    other = shop.sign_in(shop.new_person("bo"), shop.new_app("desk")).access_token
+    other = shop.sign_in(shop.new_person("bo"), shop.new_app("kiosk")).access_token
     REVOKED_BY[how](shop, held)
-    # A record that was changed by another process is heard of in the log.
+    # The process learns from the log of a record that another process changed.
     shop.world.verify(held.access_token, strong=True)
     if how == "everything":
         other = shop.sign_in(app=shop.portal).access_token

@@ -1,4 +1,4 @@
-"""Tokens of trusted issuers, as Kubernetes and SPIFFE, through a real channel: which one proves whom."""
+"""Tokens of trusted issuers, such as Kubernetes and SPIFFE, through a real channel, and their clients."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey, assertion_claims, encode, key_set
+from tests.patience import until
 from tests.rpc.conftest import StartWorld, settings_for_tests
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import Failure, World, failure, password
@@ -120,7 +121,7 @@ def test_the_operator_reads_which_issuer_key_or_client_it_was(
 
     said = refusal(world, jwt)
 
-    world.until(lambda: bool(world.store.audit.list_newest(AuditFilter(types=["issue_refused"]))[0]))
+    until(lambda: bool(world.store.audit.list_newest(AuditFilter(types=["issue_refused"]))[0]))
     (event,), _ = world.store.audit.list_newest(AuditFilter(types=["issue_refused"]))
     details = dict(event.event.details)
     assert details.pop("why")
@@ -307,7 +308,7 @@ def test_the_client_of_a_rule_needs_the_grant(start_world: StartWorld) -> None:
     assert refusal(world, pod_token(world)).reason == "GRANT_NOT_ALLOWED"
 
 
-def test_an_issuer_that_is_trusted_no_more_proves_nobody(one: World) -> None:
+def test_an_issuer_that_is_no_longer_trusted_proves_no_client(one: World) -> None:
     token = pod_token(one)
     assert issue(one, token).access_token
 
@@ -398,7 +399,7 @@ class TestWithKeysElsewhere:
         assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "ISSUER_UNREACHABLE")
         assert found.retry_after is not None
 
-    def test_a_slow_issuer_holds_up_nobody_else(self, world: World, servers: ExitStack) -> None:
+    def test_a_slow_issuer_delays_no_token_of_another_issuer(self, world: World, servers: ExitStack) -> None:
         slow = servers.enter_context(IssuerServer())
         slow.open.clear()
         world.new_client(public=True)

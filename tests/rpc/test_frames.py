@@ -1,7 +1,7 @@
-"""What no client of gRPC sends: both engines answer it with the same status of gRPC.
+"""Frames that no client of gRPC sends: both engines answer them with the same status of gRPC.
 
-The table is what grpcio's core answers, by hand; a stream that is reset for an internal error counts as
-INTERNAL, as clients count it.
+The table has the answers of grpcio's core, written by hand; a stream that is reset for an internal error
+counts as INTERNAL, as clients count it.
 """
 
 import gzip
@@ -13,6 +13,7 @@ import pytest
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identityapi.v1 import identity_service_pb2 as pb
+from tests.patience import until
 from tests.rpc import raw_http2
 from tests.rpc.administrator import events
 from tests.rpc.conftest import StartWorld
@@ -107,7 +108,7 @@ def world(start_world: StartWorld) -> World:
         ),
     ],
 )
-def test_what_comes_is_answered_as_grpc_does(
+def test_each_malformed_request_is_answered_as_by_grpc(
     world: World, expected: grpc.StatusCode, request_: dict[str, Any]
 ) -> None:
     answer = raw_http2.call(world.target, **{"path": CHECK} | request_)
@@ -116,7 +117,7 @@ def test_what_comes_is_answered_as_grpc_does(
 
 
 def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) -> None:
-    """The core of gRPC says INTERNAL, its specification UNIMPLEMENTED with a list; nobody gets an answer."""
+    """The core of gRPC answers INTERNAL, its specification demands UNIMPLEMENTED; both refuse it."""
     answer = raw_http2.call(world.target, CHECK, EMPTY, headers=[("grpc-encoding", "snappy")])
 
     assert status(answer) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
@@ -135,14 +136,14 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
 
 
 @pytest.mark.settings(audit_traffic="store")
-def test_nobody_speaks_from_another_address_than_its_own(world: World) -> None:
-    """Headers by which proxies say for whom they ask count for nothing."""
+def test_headers_of_proxies_do_not_change_the_address_of_the_caller(world: World) -> None:
+    """Headers in which proxies name the client have no effect."""
     client = world.new_client()
     metadata = (("x-forwarded-for", "192.0.2.1"), ("x-envoy-external-address", "192.0.2.1"))
 
     world.stub.Issue(pb.IssueRequest(credential=client.credential), metadata=metadata)
 
-    world.until(lambda: bool(issued(world, client.id)))
+    until(lambda: bool(issued(world, client.id)))
     (event,) = issued(world, client.id)
     assert event.peer.startswith("127.0.0.1:")
 

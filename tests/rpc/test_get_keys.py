@@ -1,4 +1,4 @@
-"""GetKeys: what is published, that it verifies what was issued, and that it outlives the store."""
+"""GetKeys: the published keys verify issued tokens, and are served without the store."""
 
 import json
 import threading
@@ -21,11 +21,11 @@ from identity_service.domain.log import Generation
 from identity_service.domain.store import Store
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import StartWorld, settings_for_tests
-from tests.rpc.test_availability import eventually, lose, on, reason_of
+from tests.rpc.outages import lose, on, reason_of
 from tests.rpc.world import World, bearer, failure
 
 
@@ -34,7 +34,7 @@ def get_keys(channel: grpc.Channel) -> pb.GetKeysResponse:
     return answer
 
 
-def test_the_keys_verify_what_was_issued(world: World) -> None:
+def test_the_keys_verify_issued_tokens(world: World) -> None:
     token = world.issue(world.new_client()).access_token
     answer = get_keys(world.channel)
 
@@ -49,9 +49,9 @@ def test_the_keys_verify_what_was_issued(world: World) -> None:
     assert answer.key_set.max_age.seconds > 0
 
 
-def test_the_revision_says_how_far_the_process_has_read(world: World) -> None:
+def test_the_revision_is_the_one_up_to_which_the_process_has_read(world: World) -> None:
     revision = world.revoke(world.admin_token(), token_id="t1")
-    assert eventually(lambda: get_keys(world.channel).revision == revision)
+    until(lambda: get_keys(world.channel).revision == revision)
 
 
 def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(world: World) -> None:
@@ -61,7 +61,7 @@ def test_a_key_for_later_is_published_as_pending_and_signs_when_its_time_comes(w
         open_vault(world.settings).make(KeyPurpose.SIGN, "EdDSA", world.clock.now()), activate_time=later
     )
     world.store.records.create(key)
-    assert eventually(lambda: key.key_id in {k.key_id for k in get_keys(world.channel).key_set.keys})
+    until(lambda: key.key_id in {k.key_id for k in get_keys(world.channel).key_set.keys})
 
     def states() -> dict[str, str]:
         keys = get_keys(world.channel).key_set.keys
@@ -79,7 +79,7 @@ def test_a_symmetric_key_is_never_published(start_world: StartWorld) -> None:
     assert not answer.key_set.keys
 
 
-def test_where_callers_must_prove_themselves_the_keys_are_not_for_strangers(start_world: StartWorld) -> None:
+def test_if_callers_must_authenticate_the_keys_need_a_credential(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     with pytest.raises(grpc.RpcError) as refused:
         get_keys(world.channel)
@@ -88,7 +88,7 @@ def test_where_callers_must_prove_themselves_the_keys_are_not_for_strangers(star
     assert rpc.TrustServiceStub(world.channel).GetKeys(pb.GetKeysRequest(), metadata=metadata).key_set.keys
 
 
-def test_the_keys_are_served_while_the_store_is_away(tmp_path: Path) -> None:
+def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> None:
     """A verifier that starts just then must be able to check signatures: Verify alone fails closed."""
     server = RedisServer(tmp_path)
     server.start()
@@ -96,14 +96,14 @@ def test_the_keys_are_served_while_the_store_is_away(tmp_path: Path) -> None:
         with on(server) as world:
             token, before = world.issue(world.new_client()).access_token, get_keys(world.channel)
             lose(server, world)
-            assert eventually(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
+            until(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
             assert get_keys(world.channel) == before
     finally:
         server.stop()
 
 
 class _HeldUp:
-    """A store that a process cannot load from until it is told so."""
+    """A store from which a process cannot load until the test lets it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -122,7 +122,7 @@ class _HeldUp:
         return getattr(self._store if hasattr(self._store, name) else self._store.log, name)
 
 
-def test_before_the_keys_are_loaded_nobody_is_told_that_there_are_none(tmp_path: Path) -> None:
+def test_before_the_keys_are_loaded_no_empty_set_is_served(tmp_path: Path) -> None:
     """An empty set that may be cached for minutes would make every token one of an unknown key."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")

@@ -1,4 +1,4 @@
-"""Issue: what a credential gives, through a real channel, on both stores."""
+"""Issue: the tokens for each credential, through a real channel, on both stores."""
 
 from datetime import timedelta
 from typing import Any
@@ -80,13 +80,13 @@ def test_extra_claims_come_back_from_verify(world: World) -> None:
         "deep": {"er": {}},
     }
 
-    tokens = world.stub.Issue(_issue_request("", account=world.new_client().credential, claims=claims))
+    tokens = world.stub.Issue(_issue_request("", principal=world.new_client().credential, claims=claims))
     said = world.verify(tokens.token_set.access_token).verified
 
     assert dict(said.claims) == dict(_struct(claims))
 
 
-def test_a_user_gets_only_what_the_client_may_have_too(world: World) -> None:
+def test_a_user_gets_only_audiences_and_scopes_that_the_client_may_have_too(world: World) -> None:
     portal = world.new_client(
         "portal", grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN), scopes=("read",), public=True
     )
@@ -113,10 +113,10 @@ def test_a_confidential_client_must_show_its_secret_with_the_password(world: Wor
     world.new_user()
 
     right = password("ana", client_id=portal.id, secret=secret)
-    assert world.stub.Issue(_issue_request("", account=right)).token_set.refresh_token
+    assert world.stub.Issue(_issue_request("", principal=right)).token_set.refresh_token
     for wrong in ("", secret + "x"):
         with pytest.raises(grpc.RpcError) as refused:
-            world.stub.Issue(_issue_request("", account=password("ana", client_id=portal.id, secret=wrong)))
+            world.stub.Issue(_issue_request("", principal=password("ana", client_id=portal.id, secret=wrong)))
         assert failure(refused.value).reason == "CREDENTIAL_REFUSED"
 
 
@@ -133,18 +133,18 @@ def test_a_rotated_secret_works_and_the_old_one_only_for_the_overlap(world: Worl
 
 
 def _await_change(world: World) -> None:
-    """Until the service has folded what the administrator wrote behind its back."""
+    """Wait until the service has applied the changes that were made directly in the store."""
     world.verify("x", strong=True)
 
 
 def _issue_request(
     username: str,
     *,
-    account: token_pb2.Credential | None = None,
+    principal: token_pb2.Credential | None = None,
     client_id: str = "",
     claims: dict[str, Any] | None = None,
 ) -> pb.IssueRequest:
-    request = pb.IssueRequest(credential=account or password(username, client_id=client_id))
+    request = pb.IssueRequest(credential=principal or password(username, client_id=client_id))
     if claims is not None:
         request.claims.update(claims)
     return request

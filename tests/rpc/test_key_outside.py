@@ -23,7 +23,7 @@ from identity_service.settings import Settings
 from tests.patience import PATIENCE
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_key_rotation import keys, signed_with
+from tests.rpc.keys import keys, signed_with
 from tests.rpc.world import World, failure
 
 _PROGRAM: Final = """
@@ -154,7 +154,7 @@ def test_its_keys_rotate_and_are_retired_like_others(world: World) -> None:
     assert signed_with(world.issue(client).access_token) not in (current, standby)
 
 
-def test_while_the_device_is_away_nothing_is_signed_and_all_else_goes_on(
+def test_while_the_device_is_unreachable_nothing_is_signed_and_other_calls_succeed(
     world: World, device: Device
 ) -> None:
     client, ana = world.new_client(), world.new_user()

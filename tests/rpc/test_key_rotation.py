@@ -18,34 +18,15 @@ from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
+from tests.patience import until
 from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.conftest import StartWorld
+from tests.rpc.keys import keys, look_after, published, signed_with
 from tests.rpc.shop import Shop
-from tests.rpc.test_watch import knows, watching
+from tests.rpc.watching import knows, watching
 from tests.rpc.world import API, World, staleness_of
 
 HOUR = timedelta(hours=1)
-
-
-def signed_with(token: str) -> str:
-    return str(jwt.get_unverified_header(token)["kid"])
-
-
-def keys(world: World, purpose: trust_pb.KeyPurpose = trust_pb.KEY_PURPOSE_SIGN) -> dict[str, str]:
-    """The keys of a purpose with their states, the oldest first; asked by a newly signed-in administrator."""
-    caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
-    found = [key for key in caller.call("ListKeys").keys if key.purpose == purpose]
-    return {key.key_id: trust_pb.KeyState.Name(key.state).removeprefix("KEY_STATE_") for key in found}
-
-
-def published(world: World, etag: str = "") -> trust_pb.KeySet:
-    stub = trust_rpc.TrustServiceStub(world.channel)
-    return stub.GetKeys(trust_pb.GetKeysRequest(etag=etag)).key_set
-
-
-def look_after(world: World) -> None:
-    """As the keeper does every few seconds."""
-    world.service._use.rotation.maintain()
 
 
 @pytest.fixture
@@ -83,7 +64,7 @@ def test_a_fresh_store_has_a_key_that_signs_and_one_that_waits_for_each_purpose(
         assert list(keys(world, purpose).values()) == ["SIGNING", "PENDING"]
 
 
-def test_by_schedule_the_standby_signs_and_what_was_signed_before_still_counts(world: World) -> None:
+def test_by_schedule_the_standby_signs_and_earlier_signatures_stay_valid(world: World) -> None:
     client = world.new_client()
     standby = list(keys(world))[1]
     world.clock.advance(days=30, seconds=-60)
@@ -96,7 +77,7 @@ def test_by_schedule_the_standby_signs_and_what_was_signed_before_still_counts(w
     assert world.reason(before) == world.reason(after) == ""
 
 
-def test_the_keeper_makes_the_next_standby_and_forgets_what_nobody_needs(world: World) -> None:
+def test_the_keeper_makes_the_next_standby_and_deletes_keys_that_no_token_needs(world: World) -> None:
     first, second = keys(world)
     world.clock.advance(days=30)
     look_after(world)
@@ -128,19 +109,19 @@ def test_the_keeper_acts_by_itself(start_world: StartWorld, monkeypatch: pytest.
     world = start_world()
     world.clock.advance(days=30)
 
-    world.until(lambda: list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"])
+    until(lambda: list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"])
 
 
 def test_two_processes_make_one_standby_between_them(world: World, twin: World) -> None:
     world.clock.advance(days=30)
     look_after(world)
     look_after(twin)
-    world.until(lambda: keys(twin) == keys(world))
+    until(lambda: keys(twin) == keys(world))
 
     assert list(keys(world).values()) == ["VERIFYING", "SIGNING", "PENDING"]
 
 
-def test_a_rotation_brings_the_standby_into_use_at_once_where_it_is_old_enough(world: World) -> None:
+def test_a_rotation_brings_a_standby_that_is_old_enough_into_use_at_once(world: World) -> None:
     client = world.new_client()
     current, standby = keys(world)
     world.clock.advance(hours=2)
@@ -229,13 +210,13 @@ def test_a_second_process_refuses_it_too_and_signs_with_the_same_key(world: Worl
     client = world.new_client()
     current, standby = keys(world)
     token = world.issue(client).access_token
-    twin.until(lambda: twin.reason(token) == "")
+    until(lambda: twin.reason(token) == "")
 
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     caller.call("RetireKey", key_id=current)
 
-    twin.until(lambda: twin.reason(token) == "REVOKED")
-    twin.until(lambda: signed_with(twin.issue(client).access_token) == standby)
+    until(lambda: twin.reason(token) == "REVOKED")
+    until(lambda: signed_with(twin.issue(client).access_token) == standby)
 
 
 def test_a_retired_key_stays_so_for_a_process_that_starts_later(
@@ -269,7 +250,9 @@ def test_a_standby_is_retired_before_it_signs_anything(world: World, admin: Admi
     assert [state for key, state in keys(world).items() if key != standby] == ["SIGNING", "PENDING"]
 
 
-def test_watchers_hear_of_it_with_the_keys_that_are_left(world: World, admin: Administrator) -> None:
+def test_watchers_are_notified_of_a_retired_key_and_of_the_remaining_keys(
+    world: World, admin: Administrator
+) -> None:
     current, standby = keys(world)
     with watching(world) as watcher:
         watcher.until(lambda w: w.complete)
@@ -283,7 +266,7 @@ def test_watchers_hear_of_it_with_the_keys_that_are_left(world: World, admin: Ad
         )
 
 
-def test_what_was_exchanged_from_a_token_of_a_retired_key_ends_with_it(world: World) -> None:
+def test_a_token_exchanged_from_one_of_a_retired_key_is_refused(world: World) -> None:
     shop = Shop(world)
     world.clock.advance(hours=2)
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
@@ -366,7 +349,7 @@ def test_every_stored_key_is_sealed(world: World) -> None:
         assert '"d"' not in (found.record.public_jwk or "")
 
 
-def test_a_batch_is_told_of_a_retired_key_as_well(world: World, admin: Administrator) -> None:
+def test_a_retired_key_is_refused_in_a_batch_as_well(world: World, admin: Administrator) -> None:
     client = world.new_client()
     token = world.issue(client).access_token
     admin.call("RetireKey", key_id=signed_with(token))

@@ -1,4 +1,4 @@
-"""Clients that leave while the service works for them: what they hold open is counted until it is done."""
+"""Clients that leave while the service works for them: their calls count until the work is done."""
 
 import random
 import threading
@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from identityapi.v1 import identity_service_pb2 as pb
+from tests.patience import until
 from tests.rpc.conftest import StartWorld
 from tests.rpc.slow_http2 import SlowClient
 from tests.rpc.world import World
@@ -38,16 +39,16 @@ def test_a_client_that_resets_its_calls_has_no_more_of_them_waiting_for_a_thread
         with SlowClient(world.target) as client:
             for number in range(3):
                 stream = client.call(ISSUE, WHOLE, end=True)
-                world.until(lambda number=number: threads.waiting == number + 1)  # type: ignore[misc]
+                until(lambda number=number: threads.waiting == number + 1)  # type: ignore[misc]
                 client.cancel(stream)
-            world.until(lambda: not world.service._server._engine._serving._calls._open)  # type: ignore[attr-defined]
+            until(lambda: not world.service._server._engine._serving._calls._open)  # type: ignore[attr-defined]
 
             refused = client.answer(client.call(ISSUE, WHOLE, end=True, metadata=[("grpc-timeout", "10S")]))
 
         assert (refused.grpc_status, threads.waiting, calls.open) == (RESOURCE_EXHAUSTED, 3, 3)
     finally:
         busy.set()
-    world.until(lambda: nothing_is_open(world))
+    until(lambda: nothing_is_open(world))
 
 
 def nothing_is_open(world: World) -> bool:
@@ -102,7 +103,7 @@ def misbehave(world: World, token: str, chance: random.Random) -> None:
 
 @pytest.mark.in_process
 @pytest.mark.parametrize("seed", range(2))
-def test_whatever_clients_do_nothing_stays_counted(start_world: StartWorld, seed: int) -> None:
+def test_calls_of_misbehaving_clients_do_not_stay_counted(start_world: StartWorld, seed: int) -> None:
     world = start_world(
         reflection=True,
         limits_exempt=(),
@@ -124,5 +125,5 @@ def test_whatever_clients_do_nothing_stays_counted(start_world: StartWorld, seed
     for client in ended:
         client.result()
 
-    world.until(lambda: nothing_is_open(world))
+    until(lambda: nothing_is_open(world))
     assert world.issue(world.new_client()).access_token

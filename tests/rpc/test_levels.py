@@ -1,8 +1,8 @@
-"""Every level counts: whichever two are raised, in whichever order, no level hides the other.
+"""Every level counts: whichever two are raised, in any order, no level hides the other.
 
-A sign-in through a client has five of them: its token, its session, its subject, its client and `*`.
-What is exchanged for its token has those of all who ever act for the subject besides.
-Asks Verify, VerifyBatch and Refresh through a real channel. Knows nothing of how the levels are kept.
+A sign-in through a client has five of them: its token, its session, its subject, its client and `*`. A token
+that is exchanged for its token also has those of all actors. Uses Verify, VerifyBatch and Refresh through a
+real channel.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.rpc.shop import STOCK_API, Shop
-from tests.rpc.world import API, Account, World, failure
+from tests.rpc.world import API, Principal, World, failure
 
-Revoke = Callable[[World, token_pb2.TokenSet, Account, Account], object]
+Revoke = Callable[[World, token_pb2.TokenSet, Principal, Principal], object]
 
 LEVELS: dict[str, Revoke] = {
     "token": lambda world, tokens, *_: world.revoke(token=tokens.access_token),
@@ -34,10 +34,10 @@ REVOKED: Final = "REVOKED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """What one person was given through one client."""
+    """The tokens of one user through one client."""
 
     tokens: token_pb2.TokenSet
-    app: Account
+    app: Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Tried:
             ),
         }
 
-    def sign_in(self, user: Account, app: Account) -> SignIn:
+    def sign_in(self, user: Principal, app: Principal) -> SignIn:
         credential = token_pb2.Credential()
         credential.CopyFrom(user.credential)
         credential.password.client_id = app.id
@@ -131,7 +131,7 @@ def test_any_level_that_was_raised_refuses_on_every_call(world: World, raised: t
 
 
 @pytest.mark.parametrize("raised", PAIRS, ids="-".join)
-def test_a_raised_level_refuses_whoever_shares_it_and_nobody_else(
+def test_a_raised_level_refuses_the_sign_ins_that_share_it_and_no_others(
     world: World, raised: tuple[str, ...]
 ) -> None:
     tried = Tried(world)
@@ -149,7 +149,7 @@ def test_a_raised_level_refuses_whoever_shares_it_and_nobody_else(
 
 
 @pytest.mark.parametrize("level", ["subject", "client", "everything"])
-def test_who_signs_in_after_the_raise_is_good_and_stays_good_on_refresh(world: World, level: str) -> None:
+def test_a_sign_in_after_the_raise_is_accepted_and_stays_so_on_refresh(world: World, level: str) -> None:
     tried = Tried(world)
     tried.revoke(level)
     after = tried.sign_in(tried.user, tried.app)
@@ -163,18 +163,18 @@ def test_who_signs_in_after_the_raise_is_good_and_stays_good_on_refresh(world: W
 
 
 class Delegated:
-    """A token that was exchanged twice, where the second time another person acts, and its neighbours.
+    """A token that was exchanged twice, the second time for another actor, and its neighbours.
 
-    ana signs in through `portal`; `orders` acts for her; then bo, who signed in through `desk`, for `stock`.
+    ana signs in through `portal`; `orders` acts for her; then bo, who signed in through `kiosk`, for `stock`.
     """
 
     def __init__(self, world: World) -> None:
         self.shop = shop = Shop(world)
-        self.bo, self.desk = shop.new_person("bo"), shop.new_app("desk")
+        self.bo, self.kiosk = shop.new_person("bo"), shop.new_app("kiosk")
         carl, window = shop.new_person("carl"), shop.new_app("window")
         self.signed_in = shop.sign_in()
         self.first = shop.exchange(self.signed_in.access_token)
-        self.second = self.acted_for(self.first, by=self.bo, through=self.desk)
+        self.second = self.acted_for(self.first, by=self.bo, through=self.kiosk)
         of_carl = shop.sign_in(carl, window)
         first_of_carl = shop.exchange(of_carl.access_token)
         also_through_stock = self.acted_for(first_of_carl, by=shop.ana, through=window)
@@ -200,7 +200,7 @@ class Delegated:
             ),
         }
 
-    def acted_for(self, held: token_pb2.TokenSet, *, by: Account, through: Account) -> token_pb2.TokenSet:
+    def acted_for(self, held: token_pb2.TokenSet, *, by: Principal, through: Principal) -> token_pb2.TokenSet:
         acting = self.shop.sign_in(by, through, STOCK_API).access_token
         return self.shop.exchange(held.access_token, self.shop.stock, actor_token=acting)
 
@@ -229,7 +229,7 @@ ACTOR_LEVELS: Final[dict[str, Callable[[Delegated], object]]] = {
     "client": lambda d: d.revoke_all(client_id=d.shop.portal.id),
     "first actor": lambda d: d.revoke_all(client_id=d.shop.orders.id),
     "last actor": lambda d: d.revoke_all(subject=d.bo.id),
-    "last actor's client": lambda d: d.revoke_all(client_id=d.desk.id),
+    "last actor's client": lambda d: d.revoke_all(client_id=d.kiosk.id),
     "last client": lambda d: d.revoke_all(client_id=d.shop.stock.id),
     "everything": lambda d: d.revoke_all(everything=True),
 }
@@ -237,7 +237,7 @@ ACTOR_PAIRS: Final = [*((level,) for level in ACTOR_LEVELS), *permutations(ACTOR
 
 
 @pytest.mark.parametrize("raised", ACTOR_PAIRS, ids="-".join)
-def test_any_level_of_an_exchanged_token_refuses_it_and_whoever_shares_it_and_nobody_else(
+def test_any_level_of_an_exchanged_token_refuses_it_and_the_tokens_that_share_it_alone(
     world: World, raised: tuple[str, ...]
 ) -> None:
     tried = Delegated(world)
@@ -259,11 +259,11 @@ def test_any_level_of_an_exchanged_token_refuses_it_and_whoever_shares_it_and_no
 
 
 @pytest.mark.parametrize("level", sorted(ACTOR_LEVELS.keys() - {"token", "session"}))
-def test_what_is_exchanged_after_the_raise_is_good(world: World, level: str) -> None:
-    """By whoever signs in after it: the first exchange stands under the raised generation, and the second."""
+def test_a_token_exchanged_after_the_raise_is_accepted(world: World, level: str) -> None:
+    """After a new sign-in: the first exchange is under the raised generation, and the second."""
     tried = Delegated(world)
     tried.revoke(level)
     after = tried.shop.exchange(tried.shop.sign_in().access_token)
-    again = tried.acted_for(after, by=tried.bo, through=tried.desk)
+    again = tried.acted_for(after, by=tried.bo, through=tried.kiosk)
     assert tried.shop.whys(after.access_token, again.access_token) == ["", ""]
     assert tried.shop.why(tried.second.access_token) == REVOKED

@@ -44,7 +44,7 @@ def process(spoiler: Backend, request: pytest.FixtureRequest, tmp_path: Path) ->
     ],
     ids=["the whole log", "its first entries", "some in the middle"],
 )
-def test_what_was_revoked_stays_so_when_the_log_is_lost_while_nothing_runs(
+def test_revocations_survive_a_loss_of_the_log_while_no_process_runs(
     process: Restartable, spoiler: Backend, lose: Lose
 ) -> None:
     world = process.world
@@ -80,7 +80,7 @@ def test_what_was_revoked_stays_so_when_the_log_is_lost_while_nothing_runs(
     assert all(world.refresh(issued.refresh_token).access_token for issued in living)
 
 
-def test_a_damaged_head_is_named_to_whoever_revokes_and_refuses_a_start(
+def test_a_damaged_head_is_named_in_the_answer_to_revoke_and_prevents_a_start(
     process: Restartable, spoiler: Backend
 ) -> None:
     world = process.world

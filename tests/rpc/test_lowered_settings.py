@@ -30,7 +30,7 @@ HOUR, DAY = 3600, 86_400
 
 @pytest.fixture(params=STORES)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Starts a process with other settings on one store; `like` = it shares that one's accounts."""
+    """Starts a process with other settings on one store; `like` = it shares that one's principals."""
     store = address(request.param, tmp_path, request)
     with ExitStack() as cleanup:
 
@@ -152,7 +152,7 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["the same process", "after a restart"])
 @pytest.mark.parametrize("by", ["token_id", "session_id", "token"])
-def test_what_was_issued_while_the_clock_was_ahead_stays_revoked(
+def test_a_revoked_token_that_was_issued_while_the_clock_was_ahead_stays_revoked(
     start: Start, by: str, restarts: bool
 ) -> None:
     """Of a bare id nothing is known, and the token becomes valid when the clock comes to where it was."""

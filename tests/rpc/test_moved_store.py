@@ -9,6 +9,7 @@ import pytest
 from identity_service.domain.copying import Fence
 from identity_service.domain.errors import StoreFencedError
 from identity_service.domain.ids import Epoch
+from tests.patience import until
 from tests.rpc.conftest import STORES, address, settings_for_tests
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import Failure, failure
@@ -30,15 +31,15 @@ def refusal(call: Callable[[], object]) -> Failure:
     return failure(error.value)
 
 
-def test_every_call_says_where_the_store_went_until_the_fence_is_lifted(process: Restartable) -> None:
+def test_every_answer_names_the_new_store_until_the_fence_is_lifted(process: Restartable) -> None:
     world = process.world
-    account = world.new_client()
-    issued, admin = world.issue(account), world.admin_token()
+    principal = world.new_client()
+    issued, admin = world.issue(principal), world.admin_token()
     process.store.copying.fence(FENCE)
 
     revoked = refusal(lambda: world.revoke(admin, token_id=issued.token_id))
     world.clock.age(world.settings.max_staleness.total_seconds() + 1)
-    world.until(lambda: FENCE.target in world.service._replica.status)
+    until(lambda: FENCE.target in world.service._replica.status)
     verified = refusal(lambda: world.verify(issued.access_token))
 
     for found in (revoked, verified):

@@ -11,6 +11,7 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import Failure, World, bearer, failure
 from tests.tls import Certifier, Holder
@@ -23,7 +24,7 @@ Connect = Callable[..., World]
 
 @pytest.fixture
 def connect(mutual: World, certifier: Certifier) -> Iterator[Connect]:
-    """The service as one sees it who shows a certificate."""
+    """The service as a client with a certificate sees it."""
     with ExitStack() as cleanup:
 
         def connect(holder: Holder) -> World:
@@ -34,7 +35,7 @@ def connect(mutual: World, certifier: Certifier) -> Iterator[Connect]:
 
 
 def caller(world: World) -> str:
-    """Why Verify refuses whoever calls, or "" where it does not."""
+    """Return why Verify refuses the caller, or "" if it does not."""
     try:
         world.verify("no.such.token")
     except grpc.RpcError as error:
@@ -68,7 +69,7 @@ def test_the_certificate_itself_may_be_registered_by_its_thumbprint(
     assert caller(connect(another)) == "CALLER_UNAUTHENTICATED"
 
 
-def test_a_certificate_that_nobody_registered_proves_nobody(
+def test_an_unregistered_certificate_proves_no_client(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
     verifier(mutual, SPIFFE)
@@ -77,7 +78,7 @@ def test_a_certificate_that_nobody_registered_proves_nobody(
 
 
 @pytest.mark.parametrize("name", ["*.example", "reports.example.", " reports.example"])
-def test_a_pattern_or_another_spelling_proves_nobody(
+def test_a_pattern_or_another_spelling_proves_no_client(
     mutual: World, connect: Connect, certifier: Certifier, name: str
 ) -> None:
     verifier(mutual, "dns:reports.example")
@@ -85,7 +86,7 @@ def test_a_pattern_or_another_spelling_proves_nobody(
     assert caller(connect(certifier.client("c", name))) == "CALLER_UNAUTHENTICATED"
 
 
-def test_a_uri_that_is_no_spiffe_id_proves_nobody(
+def test_a_uri_that_is_no_spiffe_id_proves_no_client(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
     verifier(mutual, "dns:reports.example")
@@ -114,13 +115,13 @@ def test_a_certificate_whose_names_are_of_two_clients_proves_neither(
 def test_a_client_that_is_disabled_is_proven_by_no_certificate(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
-    account = mutual.new_client(certificates=(SPIFFE,), scopes=("identity.verify",))
+    principal = mutual.new_client(certificates=(SPIFFE,), scopes=("identity.verify",))
     connected = connect(certifier.client("c", SPIFFE))
     assert caller(connected) == ""
 
-    mutual.disable_client(account)
+    mutual.disable_client(principal)
 
-    mutual.until(lambda: caller(connected) == "CALLER_UNAUTHENTICATED")
+    until(lambda: caller(connected) == "CALLER_UNAUTHENTICATED")
 
 
 def test_the_client_needs_the_scope_of_the_method(
@@ -150,7 +151,7 @@ def test_every_call_of_a_connection_is_proven_anew(
 
     verifier(mutual, SPIFFE)
 
-    mutual.until(lambda: caller(connected) == "")
+    until(lambda: caller(connected) == "")
 
 
 # The credential
@@ -180,11 +181,11 @@ def test_a_certificate_is_exchanged_for_a_token_of_its_client(
     assert (verified.subject, verified.client_id, list(verified.scopes)) == ("reports", "reports", ["read"])
 
 
-def test_a_certificate_that_proves_nobody_is_refused_as_a_wrong_secret_is(
+def test_a_certificate_that_proves_no_client_is_refused_like_a_wrong_secret(
     mutual: World, connect: Connect, certifier: Certifier
 ) -> None:
-    account = mutual.new_client("gone", certificates=("dns:gone.example",))
-    mutual.disable_client(account)
+    principal = mutual.new_client("gone", certificates=("dns:gone.example",))
+    mutual.disable_client(principal)
 
     unknown = refused(connect(certifier.client("c", SPIFFE)))
     disabled = refused(connect(certifier.client("d", "gone.example")))
@@ -201,7 +202,7 @@ def test_without_tls_there_is_no_certificate_to_prove_anything(start_world: Star
     assert refused(world).reason == "CREDENTIAL_REFUSED"
 
 
-def test_the_port_that_asks_for_no_certificate_proves_nobody_by_one(
+def test_a_certificate_proves_no_client_on_the_port_that_requests_none(
     start_world: StartWorld, certifier: Certifier
 ) -> None:
     second = "127.0.0.1:0"
@@ -216,10 +217,10 @@ def test_the_port_that_asks_for_no_certificate_proves_nobody_by_one(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_certificate_that_somebody_merely_claims_proves_nobody(
+def test_a_certificate_in_a_header_of_the_caller_proves_no_client(
     start_world: StartWorld, certifier: Certifier, tls: bool
 ) -> None:
-    """As a proxy would forward one: on plain text, and where nobody is asked for a certificate."""
+    """As a proxy would forward one: on plain text, and on a port that requests no certificate."""
     holder = certifier.client("c", SPIFFE)
     forwarded = f'Hash=00;Cert="{quote(holder.certificate_file.read_text(), safe="")}";URI={SPIFFE}'
     world = start_world(**(certifier.server().settings() if tls else {}))

@@ -1,4 +1,4 @@
-"""What every call goes through: policy, request ids, opaque bugs, callers, health, reflection."""
+"""The pipeline of every call: policy, request ids, opaque bugs, callers, health, reflection."""
 
 import threading
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_a_request_id_is_taken_over_or_made(world: World) -> None:
     assert failure(error.value).request_id == "my-id-8"
 
 
-def test_callers_are_asked_for_where_it_is_configured(start_world: StartWorld) -> None:
+def test_callers_must_authenticate_if_the_setting_says_so(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     token = world.issue(world.new_client()).access_token
     request = pb.VerifyRequest(token=token, audiences=[API])
@@ -220,7 +220,7 @@ def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
 @pytest.mark.in_process
 @pytest.mark.parametrize("busy", ["memory", "work"])
 def test_each_kind_of_work_has_threads_of_its_own(start_world: StartWorld, busy: str) -> None:
-    """What answers from memory goes on while all threads for the store are busy, and the other way round."""
+    """Calls that answer from memory go on while all threads for the store are busy, and vice versa."""
     world = start_world()
     client = world.new_client()
     token = world.issue(client).access_token

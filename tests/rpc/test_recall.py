@@ -1,4 +1,4 @@
-"""The same request again: answered from memory, and never after what it rested on has changed."""
+"""The same request again: answered from memory, and never after the facts behind the answer changed."""
 
 import threading
 from collections.abc import Callable
@@ -14,9 +14,10 @@ from identity_service.replication.replica import Replica
 from identity_service.services.verify import Verifier
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_key_rotation import keys, signed_with
+from tests.rpc.keys import keys, signed_with
 from tests.rpc.world import API, World, bearer, failure
 
 
@@ -44,7 +45,7 @@ def asked_again(world: World, request: pb.VerifyRequest) -> str:
 def test_the_signature_and_the_request_are_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])
     answers = [world.stub.Verify(request)]
-    monkeypatch.setattr(Verifier, "verify", None)  # whoever asks it now gets an error
+    monkeypatch.setattr(Verifier, "verify", None)  # a read of it is an error now
 
     answers += [world.stub.Verify(request) for _ in range(2)]
 
@@ -64,7 +65,7 @@ def test_each_request_of_a_batch_is_read_once(
     requests = [pb.VerifyRequest(token=tokens[n % 3], audiences=[API, str(n)]) for n in range(count)]
     first = world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)).responses
     assert all(answer.HasField("verified") for answer in first)
-    monkeypatch.setattr(convert, "to_verify", None)  # whoever asks it now gets an error
+    monkeypatch.setattr(convert, "to_verify", None)  # a read of it is an error now
 
     again = world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)).responses
     again.extend(world.stub.Verify(request) for request in requests[:3])
@@ -112,13 +113,13 @@ def test_it_is_refused_once_its_key_is_retired(
 
 
 def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.VerifyRequest) -> None:
-    """By who remembers the request, and by who remembers the token alone."""
+    """In the cache of requests, and in the cache of tokens."""
     another = pb.VerifyRequest(token=known.token, any_audience=True)
     assert asked_again(world, known) == ""
 
     world.store.records.delete(RecordKind.KEY, signed_with(known.token))
 
-    world.until(lambda: not world.stub.Verify(known).HasField("verified"))
+    until(lambda: not world.stub.Verify(known).HasField("verified"))
     assert asked_again(world, known) == "UNKNOWN_KEY"
     assert asked_again(world, another) == "UNKNOWN_KEY"
 
@@ -136,11 +137,11 @@ def test_its_answer_carries_the_revision_of_now(world: World, known: pb.VerifyRe
     before = world.stub.Verify(known)
     revision = world.revoke(world.admin_token(), token_id="another")
 
-    world.until(lambda: world.stub.Verify(known).revision == revision)
+    until(lambda: world.stub.Verify(known).revision == revision)
     assert world.stub.Verify(known).verified == before.verified
 
 
-def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known: pb.VerifyRequest) -> None:
+def test_a_call_that_needs_the_store_reads_it_each_time(world: World, known: pb.VerifyRequest) -> None:
     asked = pb.VerifyRequest(at_least_revision=later_than(world.stub.Verify(known).revision))
     asked.MergeFrom(known)
 
@@ -152,12 +153,12 @@ def test_what_is_to_be_read_from_the_store_is_read_each_time(world: World, known
 
 @pytest.mark.in_process
 @pytest.mark.parametrize("asks", [{"strong": True}, {"at_least_revision": "0123456789abcdef.1"}], ids=str)
-def test_what_is_answered_well_after_reading_is_read_again_the_next_time(
+def test_a_call_that_succeeded_after_a_read_reads_again_the_next_time(
     world: World, known: pb.VerifyRequest, asks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = pb.VerifyRequest(**asks)
     asked.MergeFrom(known)
-    read, followers = list[str](), ("identity-follow", "identity-beat")
+    read, followers = list[str](), ("identity-follow", "identity-heartbeat")
     real = Replica.catch_up
 
     def noted(replica: Replica) -> None:
@@ -175,7 +176,7 @@ def later_than(revision: str) -> str:
     return str(Revision(epoch=known.epoch, position=known.position + 1000, link=Link("later")))
 
 
-def test_nobody_gets_an_answer_from_memory_who_has_to_prove_themselves(start_world: StartWorld) -> None:
+def test_callers_that_must_authenticate_get_no_answer_from_memory(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     caller = world.admin_token(scopes=["identity.verify"])
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, audiences=[API])

@@ -15,7 +15,7 @@ from identity_service.domain.principals import OnReuse
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
-from tests.rpc.world import Account, World, failure, password
+from tests.rpc.world import Principal, World, failure, password
 
 
 def refused(world: World, refresh_token: str, **fields: object) -> str:
@@ -99,7 +99,7 @@ def test_an_older_token_is_harmless_within_its_window(world: World, first: token
 def test_an_older_token_is_reuse_after_its_window_and_ends_this_session_only(
     world: World, first: token_pb2.TokenSet
 ) -> None:
-    other = world.issue(Account(id="", credential=password("ana")))
+    other = world.issue(Principal(id="", credential=password("ana")))
     third = world.refresh(world.refresh(first.refresh_token).refresh_token)
     world.clock.advance(seconds=61)
 

@@ -1,4 +1,4 @@
-"""Revoke: every target, who may, and what is left alone, through a real channel, on both stores."""
+"""Revoke: every target, the permissions, and the tokens that stay valid, on both stores."""
 
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,7 @@ from identity_service.domain.log import LogEntry, TokenDenied
 from identity_service.domain.secret import Secret
 from identityapi.v1 import token_pb2
 from tests.high_s import twin
-from tests.rpc.world import Account, World, failure, password
+from tests.rpc.world import Principal, World, failure, password
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_revoking_a_token_denies_its_high_s_twin_and_the_other_way_round(world: 
 
 
 def test_revoking_a_refresh_token_ends_its_session(world: World, user_tokens: token_pb2.TokenSet) -> None:
-    other = world.issue(Account(id="", credential=password("ana")))
+    other = world.issue(Principal(id="", credential=password("ana")))
 
     world.revoke(token=user_tokens.refresh_token)
 
@@ -99,7 +99,7 @@ def test_by_subject_a_sign_in_right_after_works(world: World) -> None:
     assert world.reason(world.refresh(after.refresh_token).access_token) == ""
 
 
-def test_by_client_revokes_what_people_got_through_it_too(
+def test_revoking_by_client_revokes_the_users_tokens_through_it_too(
     world: World, user_tokens: token_pb2.TokenSet
 ) -> None:
     world.revoke(caller=world.admin_token(), client_id="first-party")
@@ -141,7 +141,7 @@ def test_a_repeated_request_id_raises_a_generation_once(world: World) -> None:
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
-def test_what_does_not_verify_has_no_effect_and_is_ok(world: World) -> None:
+def test_a_token_that_does_not_verify_is_ok_without_effect(world: World) -> None:
     """RFC 7009 section 2.2: an invalid token is no error."""
     token = world.issue(world.new_client()).access_token
     forged = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
@@ -243,9 +243,9 @@ def test_disabling_and_deleting_a_principal_ends_its_tokens(world: World) -> Non
 
     assert world.reason(of_client.access_token, strong=True) == "REVOKED"
     assert world.reason(of_user.access_token, strong=True) == "REVOKED"
-    for account in (client, user):
+    for principal in (client, user):
         with pytest.raises(grpc.RpcError) as error:
-            world.issue(account)
+            world.issue(principal)
         assert failure(error.value).reason == "CREDENTIAL_REFUSED"
 
 
@@ -259,7 +259,7 @@ def test_a_deleted_client_that_is_created_again_brings_nothing_back_to_life(worl
     assert world.reason(world.issue(again).access_token) == ""
 
 
-def test_a_new_password_ends_the_sessions_unless_it_is_told_not_to(
+def test_a_new_password_ends_the_sessions_unless_revoke_is_false(
     world: World, user_tokens: token_pb2.TokenSet
 ) -> None:
     users, user_id = world.store_admin.administrator.users, world.user().id

@@ -17,9 +17,10 @@ from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import admin_service_pb2 as pb
+from tests.patience import until
 from tests.rpc.administrator import Administrator, events
 from tests.rpc.conftest import MASTER_KEY, StartWorld
-from tests.rpc.test_availability import reason_of
+from tests.rpc.outages import reason_of
 from tests.rpc.world import World, staleness_of
 
 NEW = "the master key of tomorrow, 32 characters or more"
@@ -100,10 +101,10 @@ def test_a_process_that_has_the_new_one_as_its_other_opens_keys_that_are_made_wi
     caller.call("RotateKeys")
     token = second.issue(client).access_token
 
-    first.until(lambda: first.reason(token) == "")
+    until(lambda: first.reason(token) == "")
 
 
-def test_a_process_that_cannot_open_a_new_key_says_so_rather_than_refuse_its_tokens(
+def test_a_process_that_cannot_open_a_new_key_is_unavailable_instead_of_refusing_its_tokens(
     world: World, beside: Beside
 ) -> None:
     second = beside(NEW, other=MASTER_KEY)
@@ -113,9 +114,9 @@ def test_a_process_that_cannot_open_a_new_key_says_so_rather_than_refuse_its_tok
     token = second.issue(client).access_token
 
     world.clock.age(world.settings.max_staleness.total_seconds() + 1)
-    world.until(lambda: reason_of(lambda: world.verify(token)) == "NO_SIGNING_KEY")
+    until(lambda: reason_of(lambda: world.verify(token)) == "NO_SIGNING_KEY")
     assert reason_of(lambda: world.issue(client)) == "NO_SIGNING_KEY"
-    world.until(lambda: reason_of(lambda: second.verify(token)) == "")
+    until(lambda: reason_of(lambda: second.verify(token)) == "")
     assert second.reason(token) == ""
 
 

@@ -1,4 +1,4 @@
-"""Clients that do not send, or do not read, and clients that want more than they may: what they are told."""
+"""Clients that do not send, or do not read, or exceed their bounds: the answers that they get."""
 
 import threading
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as identity_rpc
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.rpc import raw_http2
 from tests.rpc.conftest import StartWorld
 from tests.rpc.engines import RemoteService
 from tests.rpc.slow_http2 import SlowClient
-from tests.rpc.test_watch import watching
+from tests.rpc.watching import watching
 from tests.rpc.world import Failure, World, failure
 
 SOON = timedelta(milliseconds=300)
@@ -75,7 +75,7 @@ def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: Star
 
 
 @pytest.mark.in_process
-def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWorld) -> None:
+def test_a_client_that_sends_headers_alone_gets_the_same_answer(start_world: StartWorld) -> None:
     """In Envoy its own timeout ends such a call: tests/rpc/test_envoy_limits.py."""
     world = start_world(request_timeout=SOON)
 
@@ -84,7 +84,7 @@ def test_a_client_that_sends_headers_alone_is_told_the_same(start_world: StartWo
     assert answer.grpc_status == DEADLINE_EXCEEDED
 
 
-def test_so_is_a_client_that_sends_headers_alone_where_requests_may_have_no_end(
+def test_a_client_that_sends_headers_alone_gets_the_same_answer_with_reflection_on(
     start_world: StartWorld,
 ) -> None:
     """With reflection on, Envoy bounds no request."""
@@ -103,26 +103,28 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
     answer = raw_http2.call(world.target, KEYS, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    world.until(lambda: world.service._limits.calls.open == 0)
+    until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
 @pytest.mark.in_process
 @pytest.mark.parametrize("path", [WATCH, HEALTH_WATCH])
 def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: StartWorld, path: str) -> None:
-    """In Envoy what is idle ends such a stream, after 2 minutes."""
+    """In Envoy a timeout for idle streams ends it, after 2 minutes."""
     world = start_world(send_timeout=SOON, limits_exempt=())
 
     answer = raw_http2.call(world.target, path, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    world.until(lambda: world.service._limits.calls.open == 0)
+    until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
 @pytest.mark.in_process
-def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world: StartWorld) -> None:
-    """What waits in Envoy does not count: it takes much from the service before it waits for its client."""
+def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
+    start_world: StartWorld,
+) -> None:
+    """Messages in Envoy's buffers do not count: it takes many before it waits for its client."""
     world = start_world(send_timeout=timedelta(seconds=2 * PATIENCE), watch_queue=10)
     with grpc.insecure_channel(world.target, options=SMALL_WINDOW) as channel:
         stream = trust_rpc.TrustServiceStub(channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)
@@ -131,7 +133,7 @@ def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world:
             name = TokenId(f"{number:04}" + "x" * 20_000)
             world.store.facts.deny_token(name, world.clock.now() + timedelta(hours=1))
             # One by one, since changes that are read together are one message.
-            world.until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
+            until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
         error = refused(lambda: list(stream))
 
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "WATCHER_TOO_SLOW")
@@ -140,7 +142,7 @@ def test_a_watcher_that_has_too_much_waiting_is_told_so_and_counted(start_world:
 
 @pytest.mark.in_process
 def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_world: StartWorld) -> None:
-    """In Envoy what is idle ends such a stream, after 2 minutes."""
+    """In Envoy a timeout for idle streams ends it, after 2 minutes."""
     world = start_world(send_timeout=SOON, reflection=True)
     services = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
     message = b"\0" + len(services).to_bytes(4, "big") + services
@@ -150,7 +152,7 @@ def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_worl
     )
 
     assert answer.grpc_status == CANCELLED
-    world.until(lambda: world.service._limits.calls.open == 0)
+    until(lambda: world.service._limits.calls.open == 0)
     assert world.service._limits.refusals["send_timeout"] == 1
 
 
@@ -169,14 +171,14 @@ def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
             return bool(next(held[0]))
         return False
 
-    world.until(watches)
+    until(watches)
     error = refused(lambda: world.verify(token))
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY")
     assert "too many open calls from your address (1)" in error.message
     assert error.retry_after
     held[0].cancel()
 
-    world.until(lambda: is_admitted(world, token))
+    until(lambda: is_admitted(world, token))
 
 
 def is_admitted(world: World, token: str) -> bool:
@@ -203,7 +205,7 @@ def test_unfinished_requests_beyond_the_bound_of_an_address_are_refused(
 
 
 @pytest.mark.in_process
-def test_what_is_beyond_the_bound_of_an_address_for_too_long_is_counted_under_that_bound(
+def test_a_request_beyond_the_bound_of_its_address_for_too_long_counts_under_that_bound(
     start_world: StartWorld,
 ) -> None:
     world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
@@ -240,7 +242,7 @@ def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world:
     assert {answer.grpc_status for answer in answers} == {INVALID_ARGUMENT}  # of Verify itself: no token
 
 
-def test_a_client_that_sends_as_many_calls_as_a_connection_takes_is_refused_none(
+def test_as_many_calls_as_a_connection_may_have_are_all_accepted(
     start_world: StartWorld,
 ) -> None:
     world = start_world(limits_exempt=())
@@ -335,7 +337,7 @@ def test_the_check_needs_no_directory_that_may_be_written_to(monkeypatch: pytest
     assert why_not() == ""
 
 
-def test_the_check_takes_a_file_where_there_are_no_abstract_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_uses_a_file_if_there_are_no_abstract_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
 
     assert why_not() == ""
@@ -360,7 +362,7 @@ def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.Monke
 
 
 @pytest.mark.in_process
-def test_the_fallback_says_so_and_answers_beside_more_slow_clients_than_it_has_threads(
+def test_the_fallback_is_reported_and_answers_beside_more_slow_clients_than_it_has_threads(
     monkeypatch: pytest.MonkeyPatch, start_world: StartWorld, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("identity_service.grpc_api.grpcio_engine.why_not", lambda: "an unknown version")
@@ -392,7 +394,7 @@ def test_the_fallback_ends_a_stream_that_is_not_read_in_time(
     answer = raw_http2.call(world.target, WATCH, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    world.until(lambda: world.service._limits.refusals["send_timeout"] == 1)
+    until(lambda: world.service._limits.refusals["send_timeout"] == 1)
 
 
 def _never() -> Iterator[bytes]:
@@ -401,7 +403,7 @@ def _never() -> Iterator[bytes]:
     yield b""
 
 
-def test_a_call_of_a_method_that_nobody_knows_is_refused(start_world: StartWorld) -> None:
+def test_a_call_of_an_unknown_method_is_refused(start_world: StartWorld) -> None:
     world = start_world()
     unknown: Any = world.channel.unary_unary("/identityapi.v1.IdentityService/Nothing")
 

@@ -1,4 +1,4 @@
-"""What somebody learns who reads everything in the store: nothing that is accepted anywhere."""
+"""A stolen store: nothing in it is accepted as a credential anywhere."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ class Stolen:
 
 
 def _values(thief: Any, key: bytes) -> list[bytes]:
-    """Return what a key holds: DUMP would be shorter to write, and compresses."""
+    """Return the content of a key: DUMP would be shorter to write, and compresses."""
     match thief.type(key):
         case b"string":
             found = thief.get(key)

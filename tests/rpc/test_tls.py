@@ -1,4 +1,4 @@
-"""TLS of the gRPC port: what is spoken, and who gets in."""
+"""TLS of the gRPC port: protocols, and the certificates that are required."""
 
 import socket
 import ssl
@@ -34,7 +34,9 @@ def test_tokens_are_issued_and_verified_over_tls(start_world: StartWorld, certif
         assert answer.verified.client_id == "reports"
 
 
-def test_where_tls_is_verifying_needs_a_caller(start_world: StartWorld, certifier: Certifier) -> None:
+def test_with_tls_verifying_needs_an_authenticated_caller(
+    start_world: StartWorld, certifier: Certifier
+) -> None:
     world = start_world(**certifier.server().settings())
     with certifier.channel(world.target) as channel:
         with pytest.raises(grpc.RpcError) as verify:
@@ -45,9 +47,7 @@ def test_where_tls_is_verifying_needs_a_caller(start_world: StartWorld, certifie
     assert {failure(verify.value).reason, failure(keys.value).reason} == {"CALLER_UNAUTHENTICATED"}
 
 
-def test_plain_text_is_not_understood_where_tls_is_spoken(
-    start_world: StartWorld, certifier: Certifier
-) -> None:
+def test_plain_text_is_refused_on_a_port_with_tls(start_world: StartWorld, certifier: Certifier) -> None:
     world = start_world(**certifier.server().settings())
 
     with pytest.raises(grpc.RpcError) as error:
@@ -110,7 +110,7 @@ def old_server(holder: Holder) -> Iterator[int]:
 # Client certificates
 
 
-def test_where_client_authorities_are_set_a_certificate_of_theirs_is_required(
+def test_with_client_authorities_a_certificate_of_theirs_is_required(
     mutual: World, certifier: Certifier
 ) -> None:
     assert reaches(mutual.target, certifier, certifier.client("ana", "ana.example"))
@@ -135,7 +135,7 @@ def test_a_certificate_that_is_for_servers_proves_no_client(mutual: World, certi
     assert not reaches(mutual.target, certifier, certifier.server("another-server"))
 
 
-def test_with_a_port_of_their_own_for_certificates_the_other_port_asks_for_none(
+def test_with_a_separate_mtls_port_the_other_port_requests_no_certificate(
     start_world: StartWorld, certifier: Certifier, tmp_path: Path
 ) -> None:
     second = reserve_address()

@@ -20,7 +20,8 @@ from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests import tls
-from tests.patience import PATIENCE
+from tests.fakes.event_logs import RecordingEventLog
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 from tests.rpc.conftest import ENVOY, StartWorld
 from tests.rpc.world import World, bearer
@@ -75,8 +76,8 @@ def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_
     old, new = certifier.client("old", "ana.example"), other.client("new", "ana.example")
     with certifier.channel(mutual.target, old) as channel:
         open_ = replace(mutual, channel=channel)
-        account = open_.new_client()
-        open_.issue(account)
+        principal = open_.new_client()
+        open_.issue(principal)
 
         tls.replace(certifier.file, certifier.file.read_bytes() + other.file.read_bytes())
         assert soon(mutual, lambda: reaches(mutual.target, certifier, new))
@@ -88,15 +89,7 @@ def test_a_client_authority_that_was_replaced_decides_about_new_connections_and_
         tls.replace(believing.file, known)
         assert soon(mutual, lambda: not reaches(mutual.target, believing, old))
         assert reaches(mutual.target, believing, new)
-        assert open_.issue(account).access_token
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
+        assert open_.issue(principal).access_token
 
 
 def files(server: Holder, client_ca: Path | None = None) -> TlsFiles:
@@ -147,24 +140,24 @@ SPOILT = {
     "an authority that is none": put_leaf_as_authority,
     "a pipe that nothing writes to": put_pipe("server.key"),
 }
-"""What a replacement that has come half way, or has gone wrong, leaves behind."""
+"""The files of a replacement that is incomplete or wrong."""
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_what_does_not_fit_together_is_not_used_and_said_once(certifier: Certifier, how: str) -> None:
-    event_log, server = EventLog(), certifier.server()
+def test_files_that_do_not_match_are_not_used_and_reported_once(certifier: Certifier, how: str) -> None:
+    event_log, server = RecordingEventLog(), certifier.server()
     certificates = Certificates(files(server, certifier.file), event_log)
     good = certificates.expire_time()
 
     SPOILT[how](certifier.file.parent)
 
     assert [certificates.expire_time() for _ in range(3)] == [good] * 3
-    assert [event for event, _ in event_log.events] == ["tls_refused"]
+    assert event_log.names == ["tls_refused"]
     assert "PRIVATE" not in str(event_log.events)
 
 
 def test_a_key_that_others_may_read_is_served_with_a_warning(certifier: Certifier) -> None:
-    event_log, server = EventLog(), certifier.server()
+    event_log, server = RecordingEventLog(), certifier.server()
     server.key_file.chmod(0o644)
 
     Certificates(files(server), event_log)
@@ -175,12 +168,12 @@ def test_a_key_that_others_may_read_is_served_with_a_warning(certifier: Certifie
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_it_does_not_start_with_what_does_not_fit_together(certifier: Certifier, how: str) -> None:
+def test_it_does_not_start_with_files_that_do_not_match(certifier: Certifier, how: str) -> None:
     server = certifier.server()
     SPOILT[how](certifier.file.parent)
 
     with pytest.raises(ConfigurationError, match=r"^tls_"):
-        Certificates(files(server, certifier.file), EventLog())
+        Certificates(files(server, certifier.file), RecordingEventLog())
 
 
 def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_one(
@@ -197,8 +190,8 @@ def test_connections_go_on_with_the_last_good_pair_until_there_is_a_whole_new_on
     assert soon(world, lambda: shown(world.target) == after)
 
 
-def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Certifier) -> None:
-    event_log, server = EventLog(), certifier.server()
+def test_the_same_error_after_a_good_replacement_is_reported_again(certifier: Certifier) -> None:
+    event_log, server = RecordingEventLog(), certifier.server()
     certificates = Certificates(files(server), event_log)
 
     for _ in range(2):
@@ -207,7 +200,7 @@ def test_the_same_trouble_after_a_good_replacement_is_said_again(certifier: Cert
         certifier.server()
         certificates.expire_time()
 
-    assert [event for event, _ in event_log.events] == ["tls_refused", "tls_reloaded"] * 2
+    assert event_log.names == ["tls_refused", "tls_reloaded"] * 2
 
 
 def test_metrics_show_when_the_certificate_expires_and_count_replacements(
@@ -307,7 +300,7 @@ def test_no_call_fails_while_certificates_and_authorities_are_replaced(
             tls.replace(certifier.file, own + Certifier(tmp_path / "more").file.read_bytes())
             assert soon(mutual, lambda made=made: shown(mutual.target) == made.der)  # type: ignore[misc]
             seen.add(made.der)
-            mutual.until(functools.partial(load.went_on_since, before))
+            until(functools.partial(load.went_on_since, before))
     finally:
         load.stopping.set()
         for thread in threads:

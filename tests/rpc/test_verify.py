@@ -1,4 +1,4 @@
-"""Verify and VerifyBatch: what is said of a token, through a real channel, on both stores."""
+"""Verify and VerifyBatch: the outcome for each token, through a real channel, on both stores."""
 
 import hashlib
 from datetime import timedelta
@@ -54,7 +54,7 @@ def test_a_token_from_the_future_is_not_valid_yet(world: World) -> None:
         ("x" * 100_000, "MALFORMED"),
     ],
 )
-def test_what_is_no_token_is_an_answer_not_an_error(world: World, text: str, reason: str) -> None:
+def test_a_malformed_token_is_an_answer_and_not_an_error(world: World, text: str, reason: str) -> None:
     assert world.reason(text) == reason
 
 

@@ -1,12 +1,9 @@
-"""Watch: what is live, then each change as it happens, to every watcher or to none that is too slow."""
+"""Watch: the live revocations, then each change as it happens; a watcher that is too slow is cut off."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
-from queue import Empty, Queue
-from typing import Any
 
 import grpc
 import pytest
@@ -14,87 +11,13 @@ import pytest
 from identity_service.services.watch import WatchHub
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_availability import eventually
+from tests.rpc.watching import knows, watching
 from tests.rpc.world import World, bearer, failure
 
 
-class Watching:
-    """One stream; a thread of its own reads it into what it knows."""
-
-    def __init__(self, target: str, resume_after: str = "", metadata: Any = ()) -> None:
-        self.channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
-        self.call = rpc.TrustServiceStub(self.channel).Watch(
-            pb.WatchRequest(resume_after=resume_after), metadata=metadata
-        )
-        self.messages: Queue[pb.WatchResponse] = Queue()
-        self.seen: list[pb.WatchResponse] = []
-        self.error: grpc.RpcError | None = None
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            for message in self.call:
-                self.messages.put(message)
-        except grpc.RpcError as error:
-            self.error = error
-
-    def until(self, enough: Callable[["Watching"], bool]) -> None:
-        """Read on until there is enough."""
-        deadline = time.monotonic() + PATIENCE
-        while not enough(self):
-            ended = not self._thread.is_alive()  # asked first: what it still said is in the queue by then
-            try:
-                self.seen.append(self.messages.get(timeout=0.01))
-            except Empty:
-                if ended or time.monotonic() > deadline:
-                    raise AssertionError(f"not seen; seen: {self.seen}") from None
-
-    def ended(self) -> grpc.RpcError:
-        self._thread.join(PATIENCE)
-        assert self.error is not None
-        return self.error
-
-    def close(self) -> None:
-        self.call.cancel()
-        self.channel.close()
-        self._thread.join(PATIENCE)
-
-    @property
-    def known(self) -> set[str]:
-        """Ids and principals of all revocations seen."""
-        found = set()
-        for message in self.seen:
-            for revocation in message.revocations:
-                kind = getattr(revocation, revocation.WhichOneof("kind") or "")
-                found.add(getattr(kind, kind.DESCRIPTOR.fields[0].name))
-        return found
-
-    @property
-    def revision(self) -> str:
-        return next((m.revision for m in reversed(self.seen) if m.revision), "")
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.revision)
-
-
-@contextmanager
-def watching(world: World, **options: Any) -> Iterator[Watching]:
-    watching = Watching(world.target, **options)
-    try:
-        yield watching
-    finally:
-        watching.close()
-
-
-def knows(*ids: str) -> Callable[[Watching], bool]:
-    return lambda watching: set(ids) <= watching.known and watching.complete
-
-
-def test_what_is_live_comes_first_and_then_what_happens(world: World) -> None:
+def test_a_watch_begins_with_the_live_revocations_and_then_sends_each_change(world: World) -> None:
     before, after = (world.issue(world.new_client(name)) for name in ("one", "two"))
     world.revoke(token=before.access_token)
 
@@ -146,7 +69,7 @@ def _reuse(world: World, refresh_token: str) -> None:
         world.refresh(refresh_token)
 
 
-def test_who_reconnects_gets_only_what_was_missed(world: World) -> None:
+def test_a_watcher_that_reconnects_gets_only_the_missed_changes(world: World) -> None:
     admin = world.admin_token()
     old = world.revoke(admin, token_id="old")
     with watching(world) as watcher:
@@ -182,7 +105,7 @@ def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> 
     assert world.store.log.head().epoch == epoch
 
 
-def test_a_place_that_is_none_is_refused(world: World) -> None:
+def test_a_malformed_revision_is_refused(world: World) -> None:
     with watching(world, resume_after="yesterday") as watcher:
         error = failure(watcher.ended())
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -219,7 +142,7 @@ def test_a_change_reaches_many(start_world: StartWorld) -> None:
             watcher.until(knows("one"))
 
 
-def test_who_does_not_read_is_cut_off_and_the_others_go_on(start_world: StartWorld) -> None:
+def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_continue(start_world: StartWorld) -> None:
     """The transport takes no more after some megabytes: then the send of that watcher is held up."""
     world = start_world(send_timeout=timedelta(seconds=5))
     channel = grpc.insecure_channel(world.target, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -234,7 +157,7 @@ def test_who_does_not_read_is_cut_off_and_the_others_go_on(start_world: StartWor
         world.revoke(world.admin_token(), token_id="last")
         watcher.until(knows("last"))
         # Before it reads: a watcher that begins to read in time is not cut off.
-        world.until(lambda: world.service._hub.__len__() == 1)
+        until(lambda: world.service._hub.__len__() == 1)
         with pytest.raises(grpc.RpcError):
             list(stuck)
     assert stuck.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
@@ -266,7 +189,7 @@ def _eventually_accepted(world: World) -> None:
 
 
 @pytest.mark.in_process
-def test_nothing_stays_of_who_has_left(start_world: StartWorld) -> None:
+def test_a_watcher_that_has_left_is_forgotten(start_world: StartWorld) -> None:
     world = start_world()
     with watching(world) as first:
         first.until(lambda w: w.complete)
@@ -276,10 +199,12 @@ def test_nothing_stays_of_who_has_left(start_world: StartWorld) -> None:
             watcher.until(lambda w: w.complete)
     assert threading.active_count() <= threads
     (hub,) = (heard for heard in world.service._replica._listeners if isinstance(heard, WatchHub))
-    assert eventually(lambda: len(hub) == 0)
+    until(lambda: len(hub) == 0)
 
 
-def test_when_the_service_stops_watchers_are_told_to_go_elsewhere(start_world: StartWorld) -> None:
+def test_when_the_service_stops_watchers_get_unavailable_and_reconnect_elsewhere(
+    start_world: StartWorld,
+) -> None:
     world = start_world()
     with watching(world) as watcher:
         watcher.until(lambda w: w.complete)
@@ -288,7 +213,7 @@ def test_when_the_service_stops_watchers_are_told_to_go_elsewhere(start_world: S
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
 
 
-def test_where_callers_must_prove_themselves_watchers_must_too(start_world: StartWorld) -> None:
+def test_if_callers_must_authenticate_watchers_must_too(start_world: StartWorld) -> None:
     world = start_world(require_caller_auth=True)
     with watching(world) as stranger:
         assert failure(stranger.ended()).code is grpc.StatusCode.UNAUTHENTICATED

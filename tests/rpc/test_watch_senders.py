@@ -12,7 +12,7 @@ from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
 from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
-from tests.rpc.test_watch import knows, watching
+from tests.rpc.watching import knows, watching
 from tests.rpc.world import failure
 
 SMALL = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
@@ -26,7 +26,7 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
     world = start_world(send_timeout=send_timeout)
     with ExitStack() as cleanup, watching(world) as watcher:
         watcher.until(lambda w: w.complete)
-        stuck = []  # a call that nobody holds is cancelled
+        stuck = []  # a call without a reference to it is cancelled
         for _ in range(100):
             channel = cleanup.enter_context(grpc.insecure_channel(world.target, options=SMALL))
             stuck.append(rpc.TrustServiceStub(channel).Watch(pb.WatchRequest()))

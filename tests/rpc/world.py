@@ -1,10 +1,9 @@
 """A whole service in this process, behind a real channel on loopback, with a clock that tests move.
 
-Knows how to make the accounts that tests need. Asserts nothing.
+Knows how to make the principals that tests need. Asserts nothing.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +22,6 @@ from identity_service.settings import Settings
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
-from tests.patience import PATIENCE
 from tests.rpc.clocks import ShiftedClock as ShiftedClock
 from tests.rpc.clocks import Staleness
 
@@ -34,8 +32,8 @@ ADMIN_SCOPES = ("identity.revoke", "identity.verify")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
-    """A principal, and what it proves itself with."""
+class Principal:
+    """A principal and its credential."""
 
     id: str
     credential: token_pb2.Credential = field(repr=False)
@@ -52,14 +50,14 @@ class World:
     service: Service
     target: str
     channel: grpc.Channel
-    admin: Account
+    admin: Principal
 
     def __post_init__(self) -> None:
         self.stub = rpc.IdentityServiceStub(self.channel)
 
-    # Accounts
+    # Principals
 
-    def new_client(self, client_id: str = "reports", **changes: object) -> Account:
+    def new_client(self, client_id: str = "reports", **changes: object) -> Principal:
         """Fields of `Client`, lists as any collection; `public` = without a secret."""
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")} | changes
         no_secret = values.pop("public", False)
@@ -67,36 +65,36 @@ class World:
         client = Client(client_id=PrincipalId(client_id), **(values | sets))
         _, secret = self.store_admin.administrator.clients.create(client, no_secret=no_secret)
         text = secret.reveal() if secret is not None else ""
-        return Account(id=client_id, credential=client_secret(client_id, text))
+        return Principal(id=client_id, credential=client_secret(client_id, text))
 
-    def new_user(self, username: str = "ana", **changes: object) -> Account:
+    def new_user(self, username: str = "ana", **changes: object) -> Principal:
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")}
         values |= {"password": Secret(PASSWORD)} | changes
         made = self.store_admin.administrator.users.create(NewUser(username=username, **values))
-        return Account(id=made.record.user_id, credential=password(username))
+        return Principal(id=made.record.user_id, credential=password(username))
 
-    def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Account:
+    def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Principal:
         """A client with a secret through which people sign in."""
         grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
         return self.new_client(client_id, grants=grants, **changes)
 
-    def user(self, username: str = "ana") -> Account:
-        """One who was made before."""
+    def user(self, username: str = "ana") -> Principal:
+        """Return a user who was created before."""
         found = self.store_admin.administrator.users.find(username)
-        return Account(id=found.record.user_id, credential=password(username))
+        return Principal(id=found.record.user_id, credential=password(username))
 
-    def disable_user(self, user: Account, *, disabled: bool = True) -> None:
+    def disable_user(self, user: Principal, *, disabled: bool = True) -> None:
         wanted = User(user_id=PrincipalId(user.id), username="", disabled=disabled)
         self.store_admin.administrator.users.update(wanted, ["disabled"])
 
-    def disable_client(self, client: Account) -> None:
+    def disable_client(self, client: Principal) -> None:
         wanted = Client(client_id=PrincipalId(client.id), disabled=True)
         self.store_admin.administrator.clients.update(wanted, ["disabled"])
 
     # Calls
 
-    def issue(self, account: Account, **fields: object) -> token_pb2.TokenSet:
-        request = pb.IssueRequest(credential=account.credential, **fields)  # type: ignore[arg-type]
+    def issue(self, principal: Principal, **fields: object) -> token_pb2.TokenSet:
+        request = pb.IssueRequest(credential=principal.credential, **fields)  # type: ignore[arg-type]
         return self.stub.Issue(request).token_set
 
     def refresh(self, refresh_token: str, **fields: object) -> token_pb2.TokenSet:
@@ -117,13 +115,6 @@ class World:
     def revoke(self, caller: str | None = None, **target: Any) -> str:
         request = pb.RevokeRequest(**target)
         return self.stub.Revoke(request, metadata=bearer(caller) if caller else ()).revision
-
-    def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Return once the condition holds; for what nobody can be told of."""
-        deadline = time.monotonic() + patience
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come true in time"
-            time.sleep(0.01)
 
     def admin_token(self, scopes: Sequence[str] = ADMIN_SCOPES) -> str:
         return self.issue(self.admin, scopes=scopes).access_token
@@ -149,8 +140,8 @@ class Failure:
 
 
 def failure(error: grpc.RpcError) -> Failure:
-    """What a failed call says; the error is one of a call that was made."""
-    call: Any = error  # what a stub raises is a grpc.Call too, which its types do not say
+    """Return the details of a failed call; the error is one of a call that was made."""
+    call: Any = error  # the exception of a stub is a grpc.Call too, which its types do not say
     status = rpc_status.from_call(call)
     assert status is not None, f"{call.code()} carries no details"
     info = error_details_pb2.ErrorInfo()

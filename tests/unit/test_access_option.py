@@ -81,7 +81,7 @@ def test_a_method_names_the_audience_and_scopes_of_its_callers(shop: FileDescrip
     assert access == access_pb2.Access(audience="orders", scopes=["orders.read"])
 
 
-def test_a_method_is_public_if_it_says_so(shop: FileDescriptor) -> None:
+def test_a_method_is_public_if_its_option_says_so(shop: FileDescriptor) -> None:
     access = _access(_method(shop, "Orders", "GetOpeningHours"))
 
     assert access == access_pb2.Access(public=True)

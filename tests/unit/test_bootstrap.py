@@ -43,7 +43,7 @@ class Site:
 
     @property
     def threads(self) -> set[str]:
-        """What the threads that the service has now are for."""
+        """The names of the threads of the service."""
         threads = set(threading.enumerate()) - self._others
         return {thread.name.removeprefix("identity-") for thread in threads if "identity-" in thread.name}
 
@@ -83,7 +83,7 @@ def test_a_service_that_stops_leaves_nothing_open(site: Site) -> None:
     site.await_end()
 
 
-def test_what_was_audited_last_is_stored_before_the_store_closes(
+def test_the_last_audit_events_are_stored_before_the_store_is_closed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "_JOIN_TIMEOUT", PATIENCE)

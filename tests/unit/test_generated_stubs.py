@@ -1,4 +1,4 @@
-"""The committed Python stubs are what the protos give: `make proto` was not forgotten."""
+"""The committed Python stubs are generated from the protos: `make proto` was not forgotten."""
 
 import re
 import subprocess
@@ -46,7 +46,7 @@ def test_no_committed_stub_is_missing_or_left_over(generated: dict[str, str]) ->
     assert sorted(generated) == sorted(_stubs(COMMITTED)), "run `make proto`"
 
 
-def test_every_committed_stub_is_what_the_protos_give(generated: dict[str, str]) -> None:
+def test_every_committed_stub_is_generated_from_the_protos(generated: dict[str, str]) -> None:
     committed = _stubs(COMMITTED)
     assert [name for name in sorted(generated) if generated[name] != committed.get(name)] == [], (
         "run `make proto`"

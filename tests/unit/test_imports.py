@@ -1,4 +1,4 @@
-"""What a process loads that serves: every worker holds it in memory (B11)."""
+"""The modules that a serving process loads: every worker keeps them in memory (B11)."""
 
 import subprocess
 import sys
@@ -24,6 +24,6 @@ def test_a_serving_process_loads_neither_the_command_line_nor_the_client(module:
     assert not {"identity_client", "typer", "click", "rich", "pygments"} & set(run.stdout.split())
 
 
-def test_who_needs_rich_still_gets_it() -> None:
+def test_rich_can_still_be_imported_explicitly() -> None:
     program = "import identity_service.serving.server_process, rich.console"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,4 +1,4 @@
-"""The search for secrets finds what it must, where it must, and is not alarmed by what is said rightly."""
+"""The search for secrets finds them in the places where they must not be, and ignores allowed lines."""
 
 import subprocess
 import sys
@@ -38,11 +38,11 @@ def test_a_secret_is_found(text: str, kind: str) -> None:
         "the credential was refused",
     ],
 )
-def test_what_is_said_rightly_is_no_leak(text: str) -> None:
+def test_an_allowed_line_is_no_leak(text: str) -> None:
     assert secrets_in(text) == []
 
 
-def test_lines_of_a_services_log_are_searched_and_what_it_prints_for_people_is_not(tmp_path: Path) -> None:
+def test_only_the_log_of_a_service_is_searched_and_not_its_output_for_people(tmp_path: Path) -> None:
     log = tmp_path / "some.log"
     log.write_text(f'IDENTITY_CLIENT_SECRET={new_client_secret().reveal()}\n{{"event": "{JWT}"}}\n')
 

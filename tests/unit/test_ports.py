@@ -93,7 +93,7 @@ def test_a_reserved_port_can_be_served_on_again_and_again() -> None:
             server.accept()[0].close()  # this end closes first: its connection lingers in TIME_WAIT
 
 
-def test_nobody_answers_at_a_refusing_address_and_nobody_can_take_it() -> None:
+def test_no_process_answers_at_a_refusing_address_or_can_take_it() -> None:
     with refusing_address() as address:
         place = (LOOPBACK, int(address.rpartition(":")[2]))
         with pytest.raises(ConnectionRefusedError):

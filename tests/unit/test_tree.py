@@ -1,4 +1,4 @@
-"""What lies in the repository: nothing of one machine, nothing secret, and every dependency pinned."""
+"""The content of the repository: no path of one machine, no secret, and every dependency pinned."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
-    "a path of somebody's machine": r"(?<![\w.:/-])(?:/(?:home|Users|root|work)/|[A-Z]:\\Users\\)\w",
+    "a path of one machine": r"(?<![\w.:/-])(?:/(?:home|Users|root|work)/|[A-Z]:\\Users\\)\w",
     "the address of a package index": r"--(?:extra-)?index-url",
     "a private key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
 }
@@ -49,15 +49,15 @@ def test_no_tracked_file_holds(what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "text"),
     [
-        ("a path of somebody's machine", "see " + "/".join(["", "home", "me", "notes"])),
-        ("a path of somebody's machine", "'" + "/".join(["", "root", "x"]) + "'"),
+        ("a path of one machine", "see " + "/".join(["", "home", "me", "notes"])),
+        ("a path of one machine", "'" + "/".join(["", "root", "x"]) + "'"),
         ("the address of a package index", "pip install --extra-" + "index-url x"),
         ("the address of a package index", "--" + "index-url x"),
         ("a private key", "-----BEGIN EC " + "PRIVATE KEY-----"),
         ("a private key", "-----BEGIN " + "PRIVATE KEY-----"),
     ],
 )
-def test_what_must_not_be_there_would_be_found(what: str, text: str) -> None:
+def test_each_forbidden_pattern_finds_its_example(what: str, text: str) -> None:
     assert re.search(FORBIDDEN[what], text)
 
 
@@ -113,13 +113,13 @@ def test_development_and_service_run_on_the_same_versions() -> None:
     assert {name: pin for name, pin in service.items() if dev.get(name) != pin} == {}
 
 
-def test_the_root_of_the_package_holds_what_a_newcomer_opens_first() -> None:
+def test_the_root_of_the_package_contains_only_the_entry_points() -> None:
     root = {path.name for path in (ROOT / "identity_service").glob("*.py")}
 
     assert root == {"__init__.py", "__main__.py", "bootstrap.py", "settings.py"}
 
 
-def test_every_package_says_what_belongs_there() -> None:
+def test_every_package_has_a_docstring() -> None:
     packages = {path.parent for path in (ROOT / "identity_service").rglob("*.py")}
 
     silent = [
@@ -128,3 +128,29 @@ def test_every_package_says_what_belongs_there() -> None:
         if not (ast.get_docstring(ast.parse(_text(package / "__init__.py"))) or "").strip()
     ]
     assert silent == []
+
+
+def _imported(text: str) -> set[str]:
+    """The modules that a source file imports, in functions as well."""
+    nodes = list(ast.walk(ast.parse(text)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def _modules_of_tests(text: str) -> list[str]:
+    return sorted(name for name in _imported(text) if name.rpartition(".")[2].startswith("test_"))
+
+
+def test_no_module_imports_from_a_module_of_tests() -> None:
+    """Shared code has a module of its own beside the tests; the fakes of the ports are in `tests/fakes`."""
+    sources = {path.relative_to(ROOT): _text(path) for path in (ROOT / "tests").rglob("*.py")}
+
+    assert {str(path): found for path, text in sources.items() if (found := _modules_of_tests(text))} == {}
+
+
+def test_an_import_from_a_module_of_tests_is_found() -> None:
+    text = (
+        "from tests.unit.test_a import a\ndef f():\n    import tests.test_b\n    from tests.unit import c\n"
+    )
+
+    assert _modules_of_tests(text) == ["tests.test_b", "tests.unit.test_a"]

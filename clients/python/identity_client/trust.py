@@ -159,7 +159,7 @@ class TrustClient(ServiceClient):
         try:
             with translated():
                 for message in stream if max_silence is None else until_silent(stream, max_silence):
-                    yield _news(message)
+                    yield _to_event(message)
         except SilentError:
             self._reconnect()
             raise
@@ -178,7 +178,7 @@ class TrustClient(ServiceClient):
                 self._stub = rpc.TrustServiceStub(channel)
 
 
-def _news(message: pb.WatchResponse) -> WatchEvent:
+def _to_event(message: pb.WatchResponse) -> WatchEvent:
     return WatchEvent(
         revocations=tuple(_revocation(revocation) for revocation in message.revocations),
         keys=_key_set(message.key_set) if message.HasField("key_set") else None,

@@ -38,11 +38,11 @@ class TrustState:
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
         self._buckets: dict[int, list[str]] = {}
 
-    def fold(self, news: WatchEvent) -> None:
+    def fold(self, event: WatchEvent) -> None:
         """Apply one message. Raises ValueError if a key in it is not well-formed."""
-        if news.restarted:
+        if event.restarted:
             self._unproven = self.generations | self._unproven
-        for revocation in news.revocations:
+        for revocation in event.revocations:
             match revocation:
                 case TokenDenied(token_id=id_, deny_until=until):
                     self._deny(id_, until.timestamp())
@@ -50,12 +50,12 @@ class TrustState:
                     self._deny(id_, until.timestamp())
                 case GenerationRaised(principal=principal, number=number, link=link):
                     self._raise(principal, number, link)
-        if news.keys is not None:
-            self._replace_keys(news.keys)
-        if news.restarted:
+        if event.keys is not None:
+            self._replace_keys(event.keys)
+        if event.restarted:
             self.start_over()  # if the stream ends before the next revision, do not resume at an older one
-        if news.revision:
-            self.revision = news.revision
+        if event.revision:
+            self.revision = event.revision
             self.complete = True
 
     def start_over(self) -> None:

@@ -113,8 +113,8 @@ class HttpsFetcher:
         if server is None or server.token_file is None:
             return "set a token_file for it in jwks_servers"
         return (
-            f"it refuses the token in {server.token_file}: that may have expired, or be of an account that "
-            "may not read the keys"
+            f"it refuses the token in {server.token_file}: that may have expired, or be of a service account "
+            "that may not read the keys"
         )
 
     def _describe(self, error: BaseException, url: str) -> str:

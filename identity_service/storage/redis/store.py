@@ -102,7 +102,7 @@ class RedisStore:
         self.log.adopt(head.epoch)
 
     def initialise(self, epoch: Epoch) -> None:
-        """Give a virgin store its epoch, and adopt it."""
+        """Give an empty store its epoch, and adopt it."""
         found = [keys.HEAD, keys.OLD_HEAD, keys.LOG, keys.GENERATIONS, keys.index(RecordKind.KEY)]
         words = [epoch, keys.OLD_HEAD_TEXT]
         self._connection.run("initialise", found, words, repeatable=False, durable=True)

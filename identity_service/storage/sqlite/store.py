@@ -83,7 +83,7 @@ class SqliteStore:
         return store
 
     def initialise(self, epoch: Epoch) -> None:
-        """Write the head of a virgin store, and adopt the epoch."""
+        """Write the head of an empty store, and adopt the epoch."""
         with self._transactions.writing() as connection:
             if not create_head(connection, epoch):
                 raise AlreadyExistsError("the store is initialised already")

@@ -1,4 +1,4 @@
-"""Writes what a store of version 0.1.0 holds, as the text that `test_upgrade.py` loads.
+"""Write the content of a store of version 0.1.0, as the text that `test_upgrade.py` loads.
 
     git archive 6c253e1 | tar x -C DIRECTORY     (the last commit of that format)
     cd DIRECTORY && python .../tests/conformance/data/make.py OUTPUT
@@ -23,8 +23,8 @@ from identity_service.domain.log import RecordKind
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import LATER, MUCH_LATER, a_client, a_key, a_session, a_user
+from tests.fakes.clocks import FakeClock
 from tests.redis_server import RedisServer
 
 
@@ -70,7 +70,7 @@ def main(output: Path) -> None:
 
 
 def commands_of(client: Any) -> list[list[str]]:
-    """What makes the keys of a server again; their ends are left out, which the loader does not need."""
+    """Yield the commands that write the keys of a server again, without their expiry."""
     commands: list[list[str]] = []
     for key in sorted(client.scan_iter("*")):
         match client.type(key):

@@ -63,7 +63,7 @@ def test_the_right_password_alone_is_right(hasher: Argon2Hasher, shown: Secret, 
     assert hasher.verify(hasher.hash(RIGHT), shown) is right
 
 
-def test_no_password_is_right_for_nobody(hasher: Argon2Hasher) -> None:
+def test_no_password_is_right_for_an_unknown_user(hasher: Argon2Hasher) -> None:
     assert not hasher.verify(None, Secret("the password of nobody"))
 
 
@@ -84,7 +84,7 @@ def test_hashing_has_a_process_of_its_own_that_gives_way_to_all_others() -> None
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
 
 
-def test_who_loses_its_process_is_told_to_come_again_and_then_served(hasher: Argon2Hasher) -> None:
+def test_a_caller_whose_process_ends_is_asked_to_retry_and_then_served(hasher: Argon2Hasher) -> None:
     phc = hasher.hash(RIGHT)
     os.kill(worker(), signal.SIGKILL)
 
@@ -125,7 +125,7 @@ def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
 
 
 class LacksThreads(argon2.PasswordHasher):
-    """What argon2 does where the system gives it no thread for a lane."""
+    """A hasher that fails as argon2 does if the system gives it no thread for a lane."""
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
         raise argon2.exceptions.HashingError(error_to_str(-33))
@@ -141,7 +141,7 @@ def test_without_threads_no_password_is_wrong(hasher: Argon2Hasher, arguments: t
         Argon2Hasher._run(hasher, work, LacksThreads(), *rest)
 
 
-def test_processes_that_stand_still_are_ended_and_what_waits_for_them_is_told(hasher: Argon2Hasher) -> None:
+def test_processes_that_hang_are_ended_and_their_callers_get_an_error(hasher: Argon2Hasher) -> None:
     pid = worker()
     os.kill(pid, signal.SIGSTOP)
     pool: Any = _pool(CHEAP.processes)
@@ -156,9 +156,7 @@ def test_processes_that_stand_still_are_ended_and_what_waits_for_them_is_told(ha
     assert ends(pid)
 
 
-def test_where_there_are_no_semaphores_threads_hash(
-    hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_semaphores_threads_hash(hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
@@ -172,7 +170,7 @@ def test_where_there_are_no_semaphores_threads_hash(
         end_processes()
 
 
-def test_where_no_process_can_be_started_passwords_are_refused_and_tried_again(
+def test_if_no_process_can_be_started_passwords_are_refused_and_the_start_is_retried(
     hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -69,5 +69,5 @@ def _point(offered: float, p50: float) -> dict[str, float]:
 
 
 def every_need() -> set[str]:
-    """What the bars ask for."""
+    """The figures that the bars ask for."""
     return {name for bar in BARS for name in bar.needs}

@@ -67,7 +67,7 @@ def test_a_bar_without_one_of_its_figures_is_not_passed(bar: object) -> None:
                 assert "the tool is not installed" in {outcome.reason for outcome in result.outcomes}
 
 
-def test_a_bar_that_is_short_stays_so_where_something_else_of_it_is_unknown() -> None:
+def test_a_missed_bar_stays_missed_if_another_figure_of_it_is_unknown() -> None:
     found = findings(idle_worker_mb=95)
     del found.figures[names.SOAK_CALLS]
     [result] = judge(chosen(["b11"]), found)

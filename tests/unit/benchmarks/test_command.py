@@ -1,4 +1,4 @@
-"""The command measures, says what is missing, and exits as it should."""
+"""The command of the benchmarks: it measures, reports missing tools, and exits with the right code."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def test_one_bar_is_measured_with_a_real_service(tmp_path: Path) -> None:
     assert run.returncode == (0 if bar["verdict"] == "pass" else 1)
 
 
-def test_a_bar_that_is_none_is_a_mistake() -> None:
+def test_an_unknown_bar_is_a_usage_error() -> None:
     command = [sys.executable, "-m", "benchmarks", "--bars", "B14"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert run.returncode == 2

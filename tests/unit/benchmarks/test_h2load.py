@@ -1,4 +1,4 @@
-"""What h2load prints is read; bytes that do not fit the calls are no measurement."""
+"""The output of h2load is parsed; a number of bytes that does not match the calls is no measurement."""
 
 import pytest
 
@@ -17,14 +17,14 @@ def test_calls_failures_and_bytes_are_read() -> None:
     assert h2load.parse(PRINTED) == h2load.Outcome(calls=12840, bad=14, data_bytes=6270400)
 
 
-def test_what_h2load_did_not_measure_is_an_error() -> None:
+def test_a_figure_that_h2load_did_not_measure_is_an_error() -> None:
     with pytest.raises(BenchmarkError, match="connection refused"):
         h2load.parse("starting benchmark...\nconnection refused")
 
 
 @pytest.mark.parametrize("data_bytes", [1_000, 1_064])
 def test_answers_of_the_right_length_count(data_bytes: int) -> None:
-    """What was in flight at the end may have come as bytes and not as calls."""
+    """Calls in flight at the end may have been counted by their bytes and not as calls."""
     outcome = h2load.Outcome(calls=100, bad=0, data_bytes=data_bytes)
     h2load.require_good(outcome, answer_bytes=10, in_flight=7)
 

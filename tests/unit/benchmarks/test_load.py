@@ -14,7 +14,7 @@ REQUESTS = [pb.VerifyRequest(token=name).SerializeToString() for name in ("a", "
 
 
 class Server:
-    """Answers Verify of every token but `bad`, and notes what was asked."""
+    """A server that verifies every token except `bad`, and keeps the requests."""
 
     def __init__(self) -> None:
         self.asked = list[str]()
@@ -73,7 +73,7 @@ def test_every_request_is_asked_in_turn_and_every_answer_counts(
     assert 0 < report.p50 <= report.p99
 
 
-def test_at_a_rate_so_many_calls_come_whatever_the_answers_take(target: str) -> None:
+def test_the_rate_of_calls_does_not_depend_on_the_time_of_the_answers(target: str) -> None:
     report = load.run(target, load.Order(work="empty", seconds=0.5, rate=400.0))
     again = load.run(target, load.Order(work="empty", seconds=0.5, rate=400.0))
     assert report.calls == again.calls
@@ -87,7 +87,9 @@ def test_an_empty_answer_is_an_answer(target: str) -> None:
 
 
 @pytest.mark.parametrize(("token", "error"), [("fails", "failed"), ("revoked", "not verified")])
-def test_a_wrong_answer_among_good_ones_is_seen(server: Server, target: str, token: str, error: str) -> None:
+def test_a_wrong_answer_among_good_ones_is_counted(
+    server: Server, target: str, token: str, error: str
+) -> None:
     server.bad = token
     requests = [*REQUESTS, pb.VerifyRequest(token=token).SerializeToString()]
     report = load.run(target, _order("verify", rate=200.0, requests=requests))

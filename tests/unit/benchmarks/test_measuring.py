@@ -1,4 +1,4 @@
-"""Sides take turns, and one that answers wrongly takes nobody along."""
+"""Sides take turns, and a side that answers wrongly does not affect the others."""
 
 import contextlib
 import json
@@ -74,7 +74,9 @@ def test_a_trial_that_fails_takes_only_its_own_figures_along(
     assert found.absent == {names.LOCAL_SEEN: "it did not start"}
 
 
-def test_who_stops_the_benchmark_stops_all_of_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_stops_every_process_of_the_benchmark(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(_bench: Bench) -> Findings:
         raise StoppedError("stopped by SIGTERM")
 
@@ -83,7 +85,7 @@ def test_who_stops_the_benchmark_stops_all_of_it(bench: Bench, monkeypatch: pyte
         agenda.measure([names.LOCAL_SEEN], bench, curves=False)
 
 
-def test_a_reason_is_one_line_with_what_a_quoted_log_says() -> None:
+def test_a_reason_is_one_line_with_the_text_of_the_quoted_log() -> None:
     log = "Traceback\nSyntaxError: Unexpected token\n\nNode.js v20"
     failed = BenchmarkError(f"node ended with code 1; its log ends with:\n{log}")
     assert failed.reason == "node ended with code 1; its log ends with: SyntaxError: Unexpected token"
@@ -102,7 +104,7 @@ def test_a_peer_whose_tools_are_missing_is_left_out(bench: Bench, monkeypatch: p
         build.go_verify()
 
 
-# A soak takes too long to be part of a run; the run reads what it left.
+# A soak takes too long to be part of a run; the run reads its last result.
 
 
 def _soak(folder: Path, text: str) -> Findings:
@@ -110,14 +112,14 @@ def _soak(folder: Path, text: str) -> Findings:
     return memory.soak(folder / "soak.json")
 
 
-def test_a_soak_that_has_not_been_run_is_said_so(tmp_path: Path) -> None:
+def test_a_soak_that_has_not_been_run_is_reported_as_missing(tmp_path: Path) -> None:
     found = memory.soak(tmp_path / "soak.json")
     assert found.figures == {}
     assert found.absent.keys() == set(memory.SOAK)
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_a_soak_says_its_calls_its_growth_and_whether_all_is_well(tmp_path: Path, *, good: bool) -> None:
+def test_a_soak_reports_its_calls_its_growth_and_its_verdict(tmp_path: Path, *, good: bool) -> None:
     said = {"calls": 1_200_000, "good": good, "verdict": {"growth": 2.5, "memory_flat": True}}
     found = _soak(tmp_path, json.dumps(said))
     medians = {name: found.figures[name].median for name in memory.SOAK}

@@ -1,4 +1,4 @@
-"""Plots: the same run gives the same file, and what is longer in the run is longer in the plot."""
+"""Plots: the same run gives the same file, and a larger figure gives a longer bar."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def test_a_plot_is_svg_that_depends_on_the_run_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
-def test_a_plot_of_what_was_not_measured_is_not_drawn(name: str) -> None:
+def test_a_plot_without_a_measurement_is_not_drawn(name: str) -> None:
     assert plots.PLOTS[name]({"figures": {}, "details": {}}) is None
 
 
@@ -55,7 +55,7 @@ def test_bars_are_as_long_as_their_rates_say() -> None:
     assert _bar_after(faster, "grpcio") == _bar_after(faster, "grpc-go") == go
 
 
-def test_what_was_not_measured_is_left_out() -> None:
+def test_a_figure_that_was_not_measured_is_left_out() -> None:
     run = _run()
     del run["figures"]["go-empty"]
     assert ">grpc-go</text>" not in (throughput.draw(run) or "")
@@ -71,7 +71,7 @@ def test_every_size_of_the_denylist_has_its_ratio() -> None:
     assert [short(size) for size in SIZES] == ["1k", "1M"]
 
 
-def test_files_are_written_and_the_missing_one_is_said(
+def test_files_are_written_and_the_missing_one_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = _run()

@@ -1,4 +1,4 @@
-"""The report says what was measured, what it means, and what is missing."""
+"""The report contains the figures, their verdicts, and the measurements that are missing."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ def test_every_bar_has_a_line_with_its_ratio_its_verdict_and_its_figures() -> No
     assert line.split()[-8:] == ["0.50", "≥", "0.60", "short", "issue", "5,000/s,", "empty", "10,000/s"]
 
 
-def test_what_could_not_be_measured_is_named_with_its_reason() -> None:
+def test_a_figure_that_could_not_be_measured_is_named_with_its_reason() -> None:
     found = findings()
     for name in (names.ENVOY_VERIFY, names.NODE):
         del found.figures[name]

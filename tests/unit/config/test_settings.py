@@ -87,12 +87,12 @@ def test_durations_are_written_with_a_unit_or_in_seconds(text: str, seconds: flo
 
 
 @pytest.mark.parametrize("text", ["", "x", "5 parsecs", "-1s", "1e400s", "s", "nan", "P1D", f"{9**99}d"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_a_text_that_is_no_duration_is_refused(text: str) -> None:
     assert "leeway" in refused({"IDENTITY_LEEWAY": text})
 
 
 @pytest.mark.parametrize("text", ["inf", "nan", "true", "[1]", "-1", "100000000000000000000"])
-def test_what_is_no_duration_is_refused_in_a_file_too(text: str) -> None:
+def test_a_value_that_is_no_duration_is_refused_in_a_file_too(text: str) -> None:
     """TOML has types of its own, infinity among them."""
     Path("identity.toml").write_text(f"leeway = {text}")
 
@@ -108,7 +108,7 @@ def test_every_field_that_is_wrong_has_a_line_with_its_source() -> None:
     ]
 
 
-def test_everything_that_does_not_go_together_is_said_at_once() -> None:
+def test_all_settings_that_contradict_each_other_are_reported_at_once() -> None:
     environ = {
         "IDENTITY_HEARTBEAT_INTERVAL": "10s",
         "IDENTITY_MASTER_KEY": SECRET,
@@ -193,7 +193,7 @@ def test_values_that_do_not_go_together_are_refused(environ: dict[str, str], nam
     assert named in refused({f"IDENTITY_{name}": value for name, value in environ.items()})
 
 
-def test_it_may_listen_beyond_loopback_only_when_told_so() -> None:
+def test_it_listens_beyond_loopback_only_with_insecure() -> None:
     assert "--insecure" in refused(listen="0.0.0.0:50051")
     assert load_settings({"listen": "0.0.0.0:50051", "insecure": True}, environ={}).settings.insecure
 
@@ -216,7 +216,7 @@ def test_loopback_is_this_machine_only(listen: str, loopback: bool) -> None:
     assert is_loopback(listen) is loopback
 
 
-def test_pickled_settings_hold_what_was_set_and_no_defaults() -> None:
+def test_pickled_settings_contain_the_values_that_were_set_and_no_defaults() -> None:
     """A worker that is renewed may be of a newer version than its supervisor, with more settings."""
     settings = Settings(listen="127.0.0.1:1", master_key=SecretStr("k" * 32), leeway=timedelta(seconds=3))
 
@@ -236,7 +236,7 @@ def test_values_are_shown_as_they_are_written() -> None:
     assert (masked["known_scopes"], masked["leeway"], masked["master_key"]) == ("read write", "1.5s", "")
 
 
-def test_every_setting_says_what_it_means() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
@@ -270,7 +270,7 @@ def test_a_file_that_is_no_text_is_refused_by_name() -> None:
         ('on_stale = "guess"', "must be 'refuse' or 'serve'"),
     ],
 )
-def test_what_is_wrong_is_said_in_plain_words(line: str, expected: str) -> None:
+def test_a_wrong_value_is_described_in_plain_words(line: str, expected: str) -> None:
     Path("identity.toml").write_text(line)
 
     assert refused() == f"{line.partition(' ')[0]}: {expected} (from identity.toml)"
@@ -345,7 +345,7 @@ class TestJwksServers:
             "https://Kubernetes.default.svc (ca_file /ca.crt, token_file /token)"
         )
 
-    def test_an_empty_variable_names_none(self) -> None:
+    def test_an_empty_variable_names_no_file(self) -> None:
         assert load_settings(environ={"IDENTITY_JWKS_SERVERS": ""}).settings.jwks_servers == ()
 
     @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ class TestJwksServers:
             ),
         ],
     )
-    def test_what_is_wrong_is_named(self, text: str, expected: str) -> None:
+    def test_a_wrong_setting_is_named(self, text: str, expected: str) -> None:
         said = refused({"IDENTITY_JWKS_SERVERS": text})
 
         assert said.startswith(expected)

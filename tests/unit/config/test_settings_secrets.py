@@ -30,7 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [f"redis://u:{SECRET}", f"redis://h:{SECRET}/0", f"redis://[{SECRET}", f"postgres://u:{SECRET}@h/d"],
 )
 def test_a_store_that_cannot_be_is_refused_without_its_password(url: str) -> None:
-    """The library's own message quotes what it takes for the port."""
+    """The library's own message quotes the text that it takes for the port."""
     with pytest.raises(ConfigurationError, match=r"^store: must be") as error:
         load_settings(environ={"IDENTITY_STORE": url})
     assert SECRET not in str(error.value)
@@ -113,7 +113,7 @@ def test_a_master_key_file_that_is_no_file_is_refused_at_once(
         Settings(master_key_file=path).read_master_key()
 
 
-def test_a_master_key_file_that_this_user_may_not_read_says_who_may_and_what_to_set(
+def test_a_master_key_file_that_this_user_may_not_read_is_reported_with_its_owner_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the kubelet mounts a Secret of mode 0400 without `fsGroup`."""
@@ -220,7 +220,7 @@ def test_secrets_are_hidden_wherever_settings_are_shown() -> None:
         ("redis://:12?hunter2@h/0", "redis://***"),
     ],
 )
-def test_a_store_is_shown_without_what_may_be_its_password(url: str, shown: str) -> None:
+def test_a_store_is_shown_without_any_text_that_may_be_its_password(url: str, shown: str) -> None:
     settings = Settings(store=url)
 
     assert settings.masked()["store"] == shown

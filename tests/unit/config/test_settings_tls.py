@@ -1,4 +1,4 @@
-"""The settings of TLS: what goes together, and what it allows."""
+"""The settings of TLS: which of them contradict each other, and which listeners they allow."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"tls_certificate": Path("server.pem")}, "tls_certificate: goes together with tls_key"),
         ({"tls_key": Path("server.key")}, "tls_certificate: goes together with tls_key"),
@@ -22,8 +22,8 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
         ({"listen": "0.0.0.0:50051"}, "set tls_certificate and tls_key"),
     ],
 )
-def test_what_does_not_go_together_is_refused(values: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Settings(**values)
 
 
@@ -45,7 +45,7 @@ def test_metrics_stay_on_loopback_since_they_have_no_tls() -> None:
         ({"require_caller_auth": False}, False),
     ],
 )
-def test_callers_prove_themselves_where_tls_is_and_where_it_is_asked_for(
+def test_callers_must_authenticate_with_tls_and_if_the_setting_asks_for_it(
     values: dict[str, object], on: bool
 ) -> None:
     assert Settings(**values).callers_prove_themselves is on

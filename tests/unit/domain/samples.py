@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId
+from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.principals import Client, User
 from identity_service.domain.sessions import Session
 from identity_service.domain.tokens import AccessToken
@@ -62,3 +63,15 @@ def a_user(**changes: Any) -> User:
         "scopes": frozenset({"orders.read", "mail.read"}),
     }
     return User(**(values | changes))
+
+
+def a_key(key_id: str, **changes: Any) -> StoredKey:
+    values: dict[str, Any] = {
+        "purpose": KeyPurpose.SIGN,
+        "algorithm": "ES256",
+        "public_jwk": "{}",
+        "sealed": "sealed-text",
+        "create_time": START,
+        "activate_time": START,
+    }
+    return StoredKey(key_id=KeyId(key_id), **(values | changes))

@@ -1,6 +1,7 @@
-"""The guard of the wall clock: whatever is done to the clock, a call that is let through misses no denial.
+"""The guard of the wall clock: however the clock is set, a call that is let through misses no denial.
 
-The state machine sets the clock anyhow, lets time pass, and keeps a log that is trimmed as the real one is.
+The state machine sets the clock at any time, lets time pass, and keeps a log that is trimmed like the real
+one.
 """
 
 from collections import Counter
@@ -14,39 +15,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from identity_service.domain.clock_guard import HELD, LONGEST_BACK, ClockGuard, ClockVerdict
+from tests.fakes.clocks import FakeClock
 
 LEEWAY = timedelta(seconds=10)
 RETENTION = timedelta(hours=30)
-HOUR = 3600.0
-START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-
-
-class Clock:
-    """A boot clock, and a wall clock that is `offset` seconds ahead of it."""
-
-    def __init__(self) -> None:
-        self.steady, self.offset = 1000.0, START
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.unix(), UTC)
-
-    def unix(self) -> float:
-        return self.steady + self.offset
-
-    def monotonic(self) -> float:
-        return self.steady
-
-    def boot(self) -> float:
-        return self.steady
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock(NOW)
 
 
 @pytest.fixture
-def guard(clock: Clock) -> ClockGuard:
+def guard(clock: FakeClock) -> ClockGuard:
     guard = ClockGuard(clock, leeway=LEEWAY)
     guard.begin()
     assert heartbeat(guard) is ClockVerdict.STEADY
@@ -57,47 +40,51 @@ def heartbeat(guard: ClockGuard, mark: datetime | None = None) -> ClockVerdict:
     return guard.judge(guard.measure(), mark, RETENTION)
 
 
-def test_no_clock_is_accepted_before_the_log_was_read(clock: Clock) -> None:
+def test_no_clock_is_accepted_before_the_log_was_read(clock: FakeClock) -> None:
     guard = ClockGuard(clock, leeway=LEEWAY)
     assert not guard.is_steady()
     assert heartbeat(guard) is ClockVerdict.READ_AGAIN
 
 
-@pytest.mark.parametrize("step", [0.9, -0.9])
-def test_a_difference_that_slewing_makes_is_no_step(clock: Clock, guard: ClockGuard, step: float) -> None:
-    clock.offset += step
+@pytest.mark.parametrize("step", [0.9 * SECOND, -0.9 * SECOND])
+def test_a_difference_that_slewing_makes_is_no_step(
+    clock: FakeClock, guard: ClockGuard, step: timedelta
+) -> None:
+    clock.step(step)
     assert guard.is_steady()
     assert heartbeat(guard) is ClockVerdict.STEADY
 
 
-@pytest.mark.parametrize("step", [1.1, -1.1, HOUR, -HOUR])
-def test_a_step_is_seen_at_once(clock: Clock, guard: ClockGuard, step: float) -> None:
-    clock.offset += step
+@pytest.mark.parametrize("step", [1.1 * SECOND, -1.1 * SECOND, HOUR, -HOUR])
+def test_a_step_is_seen_at_once(clock: FakeClock, guard: ClockGuard, step: timedelta) -> None:
+    clock.step(step)
     assert not guard.is_steady()
 
 
 def test_a_forward_step_is_accepted_by_the_next_heartbeat_and_makes_nothing_forgotten(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
     before = guard.forgettable()
-    clock.offset += HOUR
+    clock.step(HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.is_steady()
     assert guard.forgettable() == before
 
 
 def test_a_clock_that_comes_back_from_a_forward_step_is_accepted_without_reading_again(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
-    clock.offset += HOUR
+    clock.step(HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY
-    assert guard.forgettable() < datetime.fromtimestamp(START + 1000, UTC)
-    clock.offset -= HOUR
+    assert guard.forgettable() < NOW
+    clock.step(-HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY
 
 
-def test_a_step_below_the_lowest_offset_needs_the_log_from_its_start(clock: Clock, guard: ClockGuard) -> None:
-    clock.offset -= HOUR
+def test_a_step_below_the_lowest_offset_needs_the_log_from_its_start(
+    clock: FakeClock, guard: ClockGuard
+) -> None:
+    clock.step(-HOUR)
     assert heartbeat(guard) is ClockVerdict.READ_AGAIN
     assert not guard.is_steady()
     guard.begin()
@@ -106,14 +93,14 @@ def test_a_step_below_the_lowest_offset_needs_the_log_from_its_start(clock: Cloc
 
 
 def test_many_small_steps_back_need_the_log_from_its_start_as_one_does(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
-    clock.steady += 100
+    clock.advance(100 * SECOND)
     assert heartbeat(guard) is ClockVerdict.STEADY
     guard.forgettable()
     verdicts = []
     for _ in range(20):
-        clock.offset -= 0.9
+        clock.step(-0.9 * SECOND)
         verdicts.append(heartbeat(guard))
         if verdicts[-1] is ClockVerdict.READ_AGAIN:
             break
@@ -121,32 +108,32 @@ def test_many_small_steps_back_need_the_log_from_its_start_as_one_does(
 
 
 def test_a_clock_that_is_set_during_a_heartbeat_is_judged_by_the_next(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
     before = guard.measure()
-    clock.offset += HOUR
+    clock.step(HOUR)
     assert guard.judge(before, None, RETENTION) is ClockVerdict.MOVING
     assert not guard.is_steady()
     assert heartbeat(guard) is ClockVerdict.STEADY
 
 
 def test_a_clock_far_behind_the_time_that_the_store_remembers_is_refused_until_it_is_not(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
     mark = clock.now()
-    clock.offset -= LONGEST_BACK.total_seconds() + 1
+    clock.step(-(LONGEST_BACK + SECOND))
     for _ in range(2):
         assert heartbeat(guard, mark) is ClockVerdict.REFUSED
     assert not guard.is_steady()
-    clock.offset += LONGEST_BACK.total_seconds()
+    clock.step(LONGEST_BACK)
     assert heartbeat(guard, mark) is ClockVerdict.STEADY
 
 
-def test_an_operator_accepts_a_clock_by_setting_back_what_the_store_remembers(
-    clock: Clock, guard: ClockGuard
+def test_an_operator_accepts_a_clock_by_lowering_the_time_that_the_store_remembers(
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
     mark = clock.now()
-    clock.offset -= 30 * HOUR
+    clock.step(-30 * HOUR)
     assert heartbeat(guard, mark) is ClockVerdict.REFUSED
     assert heartbeat(guard, clock.now()) is ClockVerdict.READ_AGAIN
     guard.begin()
@@ -154,50 +141,52 @@ def test_an_operator_accepts_a_clock_by_setting_back_what_the_store_remembers(
 
 
 def test_a_forward_offset_that_has_held_for_the_whole_retention_becomes_the_lowest(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
-    clock.offset += HOUR
+    clock.step(HOUR)
     for _ in range(4):
         before = guard.forgettable()
         assert before < clock.now() - timedelta(hours=1)
-        clock.steady += RETENTION.total_seconds() * 0.7
+        clock.advance(RETENTION * 0.7)
         assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.forgettable() > clock.now() - timedelta(minutes=1)
 
 
-def test_only_a_time_that_has_held_is_told_to_the_store(clock: Clock, guard: ClockGuard) -> None:
+def test_only_a_time_that_was_steady_long_enough_is_written_to_the_store(
+    clock: FakeClock, guard: ClockGuard
+) -> None:
     assert guard.held_time() is None
-    clock.steady += HELD.total_seconds()
+    clock.advance(HELD)
     assert guard.held_time() == clock.now()
-    right = clock.offset
-    clock.offset += HOUR
+    right = clock.error
+    clock.step(HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY
-    clock.steady += HELD.total_seconds() - 1
+    clock.advance(HELD - SECOND)
     assert guard.held_time() is None
-    clock.offset = right
+    clock.error = right
     assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.held_time() is None
-    clock.steady += HELD.total_seconds()
+    clock.advance(HELD)
     assert guard.held_time() == clock.now()
 
 
-def test_the_latest_time_that_was_accepted_is_kept(clock: Clock, guard: ClockGuard) -> None:
-    clock.offset += HOUR
+def test_the_latest_time_that_was_accepted_is_kept(clock: FakeClock, guard: ClockGuard) -> None:
+    clock.step(HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY
     latest = clock.now()
-    clock.offset -= HOUR
+    clock.step(-HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY
     assert guard.highest == latest
 
 
 def test_a_thread_that_is_interrupted_between_two_readings_sees_no_step(
-    clock: Clock, guard: ClockGuard
+    clock: FakeClock, guard: ClockGuard
 ) -> None:
-    readings = iter([0.0, 5.0])  # the first pair of readings takes five seconds, all others no time
+    readings = iter([0 * SECOND, 5 * SECOND])
     real = clock.boot
 
     def interrupted() -> float:
-        clock.steady += next(readings, 0.0)
+        clock.advance(next(readings, 0 * SECOND))
         return real()
 
     clock.boot = interrupted  # type: ignore[method-assign]
@@ -226,7 +215,7 @@ class SteppedClocks(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Clock()
+        self.clock = FakeClock(NOW)
         self.log: list[Denied] = []
         self.all: list[Denied] = []
         self.known: set[Denied] = set()
@@ -234,31 +223,31 @@ class SteppedClocks(RuleBasedStateMachine):
         self.restart()
 
     @rule(step=st.floats(-30, 30).map(lambda hours: hours * HOUR))
-    def set_the_clock(self, step: float) -> None:
-        self.clock.offset += step
+    def set_the_clock(self, step: timedelta) -> None:
+        self.clock.step(step)
 
     @rule(step=st.floats(-30, 30).map(lambda hours: hours * HOUR))
-    def set_the_clock_for_a_moment(self, step: float) -> None:
-        right = self.clock.offset
-        self.clock.offset += step
+    def set_the_clock_for_a_moment(self, step: timedelta) -> None:
+        right = self.clock.error
+        self.clock.step(step)
         self.heartbeat()
         self.nothing_denied_is_let_through()
-        self.clock.offset = right
+        self.clock.error = right
         self.heartbeat()
 
     @rule()
     def set_it_right(self) -> None:
-        self.clock.offset = START
+        self.clock.error = timedelta(0)
 
-    @rule(seconds=st.sampled_from([0.1, 60, 601, HOUR, 7 * HOUR, 31 * HOUR]))
-    def wait(self, seconds: float) -> None:
-        self.clock.steady += seconds
+    @rule(span=st.sampled_from([0.1 * SECOND, 60 * SECOND, 601 * SECOND, HOUR, 7 * HOUR, 31 * HOUR]))
+    def wait(self, span: timedelta) -> None:
+        self.clock.advance(span)
 
     @rule()
     def time_passes_with_heartbeats(self) -> None:
         """Until all that is in the log is old enough to be trimmed."""
-        for seconds in (601, RETENTION.total_seconds(), 1):
-            self.clock.steady += seconds
+        for span in (601 * SECOND, RETENTION, SECOND):
+            self.clock.advance(span)
             self.heartbeat()
 
     @rule()
@@ -276,11 +265,11 @@ class SteppedClocks(RuleBasedStateMachine):
             self.known = {denied for denied in self.known if denied.end >= before}
             self.trim()
 
-    @rule(lifetime=st.sampled_from([300, 900, 24 * HOUR]))
+    @rule(lifetime=st.sampled_from([300, 900, 24 * 3600]))
     def issue_and_revoke(self, lifetime: float) -> None:
         if not self.guard.is_steady():
             return
-        denied = Denied(len(self.all), self.clock.unix() + lifetime, self.clock.steady)
+        denied = Denied(len(self.all), self.clock.unix() + lifetime, self.clock.monotonic())
         self.all.append(denied)
         self.log.append(denied)
         self.known.add(denied)
@@ -296,7 +285,7 @@ class SteppedClocks(RuleBasedStateMachine):
     @rule()
     def operator_accepts(self) -> None:
         """The docs say to revoke everything then: denials of a clock that was ahead may be trimmed."""
-        self.clock.offset = START
+        self.clock.error = timedelta(0)
         self.mark = self.clock.now()
         kept = set(self.log)
         self.all = [denied for denied in self.all if denied in kept]
@@ -314,18 +303,18 @@ class SteppedClocks(RuleBasedStateMachine):
         self.known |= set(self.log)
 
     def trim(self) -> None:
-        """As the upkeep does: by the time that has passed, and never a denial that may count again."""
+        """As the maintenance does: by the time that has passed, and never a denial that may count again."""
         held = self.guard.held_time()
         if held is None or self.mark is None or held > self.mark:
             return
-        old = self.clock.steady - RETENTION.total_seconds()
+        old = self.clock.monotonic() - RETENTION.total_seconds()
         ended = (held - LONGEST_BACK).timestamp()
         before = len(self.log)
         self.log = [denied for denied in self.log if denied.written > old or denied.end >= ended]
         self.seen["trimmed"] += before - len(self.log)
 
 
-def test_whatever_is_done_to_the_clock_no_call_that_is_let_through_misses_a_denial() -> None:
+def test_no_call_misses_a_denial_however_the_clock_is_set() -> None:
     SteppedClocks.seen.clear()
     case = SteppedClocks.TestCase
     case.settings = settings(

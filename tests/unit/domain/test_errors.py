@@ -28,7 +28,7 @@ def _tree(root: type[IdentityError]) -> Iterator[type[IdentityError]]:
 
 TREE = [cls for cls in _tree(IdentityError) if cls.__module__ == errors.__name__]
 FAMILIES = {cls for cls in TREE if cls.__subclasses__() and "reason" not in vars(cls)}
-"""Classes that only gather others: nobody raises them."""
+"""Base classes that are never raised themselves."""
 RAISED = [cls for cls in TREE if cls not in FAMILIES]
 
 
@@ -59,14 +59,14 @@ def test_every_documented_reason_belongs_to_an_error() -> None:
 
 
 @pytest.mark.parametrize("cls", [c for c in RAISED if _takes_no_arguments(c)], ids=lambda cls: cls.__name__)
-def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityError]) -> None:
+def test_a_fixed_message_says_what_to_do_and_names_no_principal(cls: type[IdentityError]) -> None:
     message = str(cls())
     assert message
     for word in (
         "user",
         "username",
         "client",
-        "account",
+        "principal",
         "password",
         "unknown",
         "disabled",
@@ -76,16 +76,16 @@ def test_a_fixed_message_says_what_to_do_and_names_nobody(cls: type[IdentityErro
         assert word not in message.lower().split()
 
 
-def test_the_fixed_messages_are_those_that_must_not_tell_more() -> None:
+def test_fixed_messages_belong_to_the_errors_that_must_not_reveal_more() -> None:
     names = {cls.__name__ for cls in RAISED if _takes_no_arguments(cls)}
     assert {"CredentialRefusedError", "RefreshTokenInvalidError", "SessionEndedError"} <= names
 
 
-def test_what_a_refused_credential_tells_the_operator_is_not_in_its_message() -> None:
-    error = CredentialRefusedError("the secret does not match", account="reports")
+def test_the_audit_details_of_a_refused_credential_are_not_in_its_message() -> None:
+    error = CredentialRefusedError("the secret does not match", principal="reports")
 
     assert str(error) == str(CredentialRefusedError())
-    assert (error.why, error.account) == ("the secret does not match", "reports")
+    assert (error.why, error.principal) == ("the secret does not match", "reports")
 
 
 def test_an_invalid_request_names_its_fields_and_keeps_its_message_short() -> None:

@@ -1,4 +1,4 @@
-"""Token exchange: whatever is exchanged, however often, nothing is widened and nobody is forgotten."""
+"""Token exchange: no exchange widens a permission or loses an actor, however often tokens are exchanged."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -127,7 +127,7 @@ def test_nothing_is_given_that_only_one_of_both_may_have() -> None:
         exchanged(audiences=("orders-api",))
 
 
-def test_scopes_of_this_service_are_given_only_to_who_asks_and_has_them_on_both_sides() -> None:
+def test_scopes_of_this_service_are_granted_only_on_request_and_if_both_sides_have_them() -> None:
     both = {"identity.revoke", "read"}
     subject, client = a_token(scopes=tuple(both)), a_client(scopes=frozenset(both))
 
@@ -137,7 +137,7 @@ def test_scopes_of_this_service_are_given_only_to_who_asks_and_has_them_on_both_
         exchanged(client=client, scopes=("identity.revoke",))
 
 
-def test_an_actor_token_names_who_acts_and_who_acts_for_that_one() -> None:
+def test_an_actor_token_names_its_actor_and_the_actors_behind_it() -> None:
     actor = a_token(
         subject=PrincipalId("u_bo"),
         client_id=ORDERS,
@@ -161,7 +161,7 @@ def test_an_actor_token_must_be_the_clients_own_or_meant_for_it() -> None:
     assert [found.actors[0].client_id for found in (own, received)] == [ORDERS, PORTAL]
 
 
-def test_only_whom_the_subject_token_names_may_act() -> None:
+def test_only_an_actor_that_the_subject_token_names_may_act() -> None:
     for_orders = a_token(may_act=Actor(subject=ORDERS))
 
     assert exchanged(for_orders).may_act == Actor(subject=ORDERS)
@@ -172,7 +172,7 @@ def test_only_whom_the_subject_token_names_may_act() -> None:
         exchanged(for_orders, actor=a_token(subject=PrincipalId("u_bo"), client_id=ORDERS))
 
 
-def test_a_client_that_was_sent_a_token_of_who_may_act_may_not() -> None:
+def test_a_client_that_received_a_token_of_a_permitted_actor_may_not_act() -> None:
     for_orders = a_token(audiences=("stock-api",), may_act=Actor(subject=ORDERS))
     of_orders = a_token(subject=ORDERS, client_id=ORDERS, audiences=("stock-api",))
     stock = a_client(STOCK, exchange_audiences=frozenset({"stock-api"}))
@@ -183,7 +183,7 @@ def test_a_client_that_was_sent_a_token_of_who_may_act_may_not() -> None:
     assert exchanged(for_orders, orders, actor=of_orders).actors[0].subject == ORDERS
 
 
-def test_who_may_act_can_be_said_where_the_subject_token_is_silent_and_not_changed() -> None:
+def test_may_act_can_be_set_if_the_subject_token_has_none_and_not_changed() -> None:
     assert exchanged(may_act=STOCK).may_act == Actor(subject=STOCK)
     assert exchanged(a_token(may_act=Actor(subject=ORDERS)), may_act=ORDERS).may_act == Actor(subject=ORDERS)
     with pytest.raises(ExchangeNotAllowedError):
@@ -209,7 +209,7 @@ def test_claims_of_the_subject_token_stand_and_others_may_be_added() -> None:
 
 
 def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more() -> None:
-    """An entry at 0 says: whoever raises this from now on ends the token."""
+    """An entry at 0 means: the next raise of this principal revokes the token."""
     found = exchanged()
 
     assert found.generations == {PORTAL: NEVER_RAISED}
@@ -219,7 +219,7 @@ def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more(
 
 
 def test_generations_of_the_subject_token_are_taken_over_as_they_were() -> None:
-    """Not the current ones: what was issued before a raise must not come back to life by an exchange."""
+    """Not the current ones: an exchange must not revive a token that was issued before a raise."""
     subject = a_token(generations={ANA: ONCE, PORTAL: TWICE, PrincipalId("f_old"): ONCE})
 
     found = exchanged(subject, generations={ANA: TWICE, EVERYONE: ONCE, ORDERS: TWICE})
@@ -227,7 +227,7 @@ def test_generations_of_the_subject_token_are_taken_over_as_they_were() -> None:
     assert found.generations == {ANA: ONCE, PORTAL: TWICE, PrincipalId("f_old"): ONCE, ORDERS: TWICE}
 
 
-def test_where_subject_and_actor_token_disagree_the_older_generation_stands() -> None:
+def test_if_subject_and_actor_token_disagree_the_older_generation_counts() -> None:
     subject, actor = a_token(generations={ANA: TWICE}), a_token(client_id=ORDERS, generations={ANA: ONCE})
 
     assert exchanged(subject, actor=actor).generations[ANA] == ONCE

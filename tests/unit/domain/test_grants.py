@@ -53,7 +53,7 @@ def both_of(held: Entitlement) -> tuple[set[str], set[str]]:
     return set(held.audiences), set(held.scopes)
 
 
-# Who may have what at most.
+# The most that each principal may have.
 
 
 @pytest.mark.parametrize("grant", Grant)
@@ -67,7 +67,7 @@ def test_a_grant_that_the_client_has_passes(grant: Grant) -> None:
     require_grant(a_client(grants=frozenset({grant})), grant)
 
 
-def test_a_client_may_have_for_itself_what_its_record_names() -> None:
+def test_a_client_is_granted_the_audiences_and_scopes_of_its_record() -> None:
     held = client_entitlement(a_client(max_lifetime=timedelta(minutes=1)))
     assert held == Entitlement(
         audiences=frozenset({"orders", "stock"}),
@@ -81,7 +81,7 @@ def test_any_gives_a_client_nothing_for_itself() -> None:
     assert both_of(held) == ({"orders"}, set())
 
 
-def test_a_user_may_have_through_a_client_what_both_may() -> None:
+def test_a_user_is_granted_through_a_client_only_what_both_may_have() -> None:
     held = user_entitlement(a_client(max_lifetime=timedelta(minutes=2)), a_user())
     assert held == Entitlement(
         audiences=frozenset({"orders"}), scopes=frozenset({"orders.read"}), max_lifetime=timedelta(minutes=2)
@@ -112,7 +112,7 @@ def test_any_is_a_client_privilege_that_covers_audiences_and_scopes_apart() -> N
 @pytest.mark.parametrize(
     "scope", ["x", "orders.read", "https://a.example/s", "!", "a" * 128, *sorted(OWN_SCOPES)]
 )
-def test_a_well_formed_scope_is_known_where_none_are_listed(scope: str) -> None:
+def test_every_well_formed_scope_is_known_if_none_are_listed(scope: str) -> None:
     assert is_known_scope(scope)
 
 
@@ -124,12 +124,12 @@ def test_a_scope_that_rfc_6749_does_not_allow_is_unknown(scope: str) -> None:
 
 
 @pytest.mark.parametrize("scope", ["identity.verify2", "identity.all", "identity.*", "identity.Admin"])
-def test_a_scope_of_the_service_that_does_not_exist_is_unknown_even_where_it_is_listed(scope: str) -> None:
+def test_a_scope_of_the_service_that_does_not_exist_is_unknown_even_if_it_is_listed(scope: str) -> None:
     assert not is_known_scope(scope)
     assert not is_known_scope(scope, frozenset({scope}))
 
 
-def test_only_listed_scopes_are_known_where_there_is_a_list_and_those_of_the_service() -> None:
+def test_if_there_is_a_list_only_its_scopes_and_those_of_the_service_are_known() -> None:
     known = frozenset({"orders.read"})
     assert is_known_scope("orders.read", known)
     assert not is_known_scope("orders.write", known)
@@ -218,7 +218,7 @@ def test_all_scopes_of_the_principal_are_the_default_but_never_those_of_the_serv
     assert decide(GrantRequest(audiences=["a"]), held).scopes == ("x", "y")
 
 
-def test_a_scope_of_the_service_is_given_to_whom_may_have_it_and_asks() -> None:
+def test_a_scope_of_the_service_is_granted_only_if_it_is_requested_and_permitted() -> None:
     held = entitlement(scopes=frozenset({"x", "identity.revoke"}))
     assert decide(GrantRequest(audiences=["a"], scopes=["identity.revoke"]), held).scopes == (
         "identity.revoke",
@@ -290,7 +290,7 @@ NAMES = st.lists(st.sampled_from("abcxyz"), max_size=4)
 
 
 @given(audiences=NAMES, scopes=NAMES)
-def test_nobody_is_granted_more_than_they_may_have(audiences: list[str], scopes: list[str]) -> None:
+def test_no_principal_is_granted_more_than_it_may_have(audiences: list[str], scopes: list[str]) -> None:
     held = entitlement()
     try:
         granted = decide(GrantRequest(audiences=audiences, scopes=scopes), held)
@@ -309,7 +309,7 @@ def test_nothing_asked_for_is_all_that_the_session_holds_in_its_order() -> None:
     assert narrow("scopes", ["y", "x"], []) == ("y", "x")
 
 
-def test_a_part_of_what_the_session_holds_is_given_in_the_order_asked() -> None:
+def test_a_part_of_the_sessions_scopes_is_granted_in_the_requested_order() -> None:
     assert narrow("scopes", ["x", "y", "z"], ["z", "x", "z"]) == ("z", "x")
 
 

@@ -106,5 +106,5 @@ def test_an_invisible_character_anywhere_makes_no_other_password(name: str, unse
     ("password", "username"),
     [("anaanab", "ana"), ("anna", "ana"), ("", "ana"), ("\u200b", "ana"), ("ana", "\u200b"), ("", "\u200b")],
 )
-def test_what_is_not_the_name_alone_is_another_password(password: str, username: str) -> None:
+def test_a_password_that_is_more_than_the_username_is_accepted(password: str, username: str) -> None:
     assert not is_name_as_password(password, username)

@@ -16,8 +16,7 @@ from identity_service.domain.keys import (
     KeyState,
     StoredKey,
 )
-from tests.unit.domain.samples import START
-from tests.unit.domain.test_keys import a_key
+from tests.unit.domain.samples import START, a_key
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LIFETIME = timedelta(hours=25)
@@ -56,12 +55,12 @@ def test_a_retired_key_is_revoked_and_the_next_one_is_used_before_its_time() -> 
     }
 
 
-def test_an_older_key_comes_back_only_where_no_other_is_left() -> None:
+def test_an_older_key_signs_again_only_if_no_other_is_left() -> None:
     assert schedule(OLD, NOW, NEXT, revoked=("now",)).in_use == NEXT
     assert schedule(OLD, NOW, revoked=("now",)).in_use == OLD
 
 
-def test_where_all_is_well_nothing_is_done() -> None:
+def test_a_complete_schedule_needs_no_change() -> None:
     assert list(schedule(NOW, NEXT).plan(POLICY, START, START)) == []
 
 
@@ -115,7 +114,7 @@ def test_a_second_standby_is_deleted_unless_it_is_about_to_be_used() -> None:
     assert list(schedule(NOW, NEXT, close, now=last).plan(POLICY, last, last)) == []
 
 
-def test_where_every_key_was_retired_one_is_made_for_now() -> None:
+def test_if_every_key_was_retired_a_key_is_made_that_signs_at_once() -> None:
     (step,) = schedule(OLD, NOW, revoked=("old", "now")).plan(POLICY, START, START)
 
     assert step == CreateKey(purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=START)

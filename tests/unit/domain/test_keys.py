@@ -1,27 +1,12 @@
-"""Which key is in use, and what a stored key shows of itself."""
+"""The choice of the key in use, and the repr of a stored key."""
 
 from datetime import timedelta
 from itertools import permutations
-from typing import Any
 
 import pytest
 
-from identity_service.domain.ids import KeyId
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
-from tests.unit.domain.samples import MOMENT, START
-
-
-def a_key(key_id: str, **changes: Any) -> StoredKey:
-    values: dict[str, Any] = {
-        "purpose": KeyPurpose.SIGN,
-        "algorithm": "ES256",
-        "public_jwk": "{}",
-        "sealed": "sealed-text",
-        "create_time": START,
-        "activate_time": START,
-    }
-    return StoredKey(key_id=KeyId(key_id), **(values | changes))
-
+from tests.unit.domain.samples import MOMENT, START, a_key
 
 OLD = a_key("old", activate_time=START - timedelta(days=1))
 NOW = a_key("now")
@@ -31,7 +16,7 @@ ALL = [OLD, NOW, STANDBY, REFRESH]
 
 
 @pytest.mark.parametrize("keys", list(permutations(ALL)))
-def test_the_key_activated_last_is_in_use_and_none_of_the_future(keys: tuple[StoredKey, ...]) -> None:
+def test_the_key_activated_last_is_in_use_and_no_future_key(keys: tuple[StoredKey, ...]) -> None:
     assert key_in_use(keys, KeyPurpose.SIGN, START) == NOW
     assert key_in_use(keys, KeyPurpose.SIGN, START - MOMENT) == OLD
     assert key_in_use(keys, KeyPurpose.SIGN, START + MOMENT) == STANDBY
@@ -56,6 +41,6 @@ def test_of_two_keys_activated_at_once_every_process_takes_the_same() -> None:
     )
 
 
-def test_a_stored_key_does_not_show_what_is_sealed() -> None:
+def test_the_repr_of_a_stored_key_hides_the_sealed_text() -> None:
     assert "sealed-text" not in repr(NOW)
     assert NOW.id == "now"

@@ -156,7 +156,7 @@ def test_no_text_makes_parsing_a_generation_fail_in_another_way(text: str) -> No
     assert parsed.number >= 1 or parsed == NEVER_RAISED
 
 
-def test_an_entry_for_what_was_never_raised_says_so_and_any_raise_counts() -> None:
+def test_an_entry_for_a_principal_that_was_never_raised_counts_as_number_0() -> None:
     assert Generation.parse("0") == NEVER_RAISED
     assert str(NEVER_RAISED) == "0"
     assert Generation(number=1, link=Link("a")).is_raised_over(NEVER_RAISED)
@@ -173,7 +173,7 @@ def test_merging_generations_needs_no_order_and_no_count(a: Generation, b: Gener
 
 
 @given(GENERATIONS, GENERATIONS)
-def test_what_is_merged_is_raised_over_whatever_either_was_raised_over(a: Generation, b: Generation) -> None:
+def test_a_merged_generation_is_above_all_that_either_one_was_above(a: Generation, b: Generation) -> None:
     """To learn another raise never makes a token good again."""
     for held in (None, a, b, Generation(number=1, link=Link("z"))):
         if a.is_raised_over(held) or b.is_raised_over(held):

@@ -1,10 +1,10 @@
 """State machines over one session: what its owner, and a thief beside it, can and cannot do.
 
-The store is a plain record and a flag. The first machine lets the owner alone act, with any reply lost,
-calls repeated, and a store that forgets its last rotations. The second lets owner and thief act as they
-like. What the rules promise there, and no more:
+The store is a plain record and a flag. The first machine lets the owner alone act, with any reply lost, calls
+repeated, and a store that forgets its last rotations. The second lets owner and thief act in any order. The
+rules promise there, and no more:
 
-- Within a grace window two holders of one token are given one successor, and nothing tells them apart.
+- Within a grace window two holders of one token are given one successor, and cannot be distinguished.
 - Once the windows have passed while they hold different tokens, at most one of them is ever served.
 - Three calls, each after the windows have passed (one of them, the other, the first again), end the session.
 """
@@ -31,7 +31,7 @@ LOST = st.booleans()
 
 
 class Server:
-    """What Refresh does with a token whose MAC verified."""
+    """The decision of Refresh about a token whose MAC verified."""
 
     def __init__(self) -> None:
         self.session: Session = a_session()
@@ -57,7 +57,7 @@ class Server:
 
 
 class OwnerAlone(RuleBasedStateMachine):
-    """Whatever is lost on the way, somebody who always shows the newest token they have stays signed in."""
+    """A holder that always shows its newest token stays signed in, whatever replies are lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class OwnerAndThief(RuleBasedStateMachine):
         assert not (self.owner.served_since_split and self.thief.served_since_split)
 
     def teardown(self) -> None:
-        """Whatever happened before: three calls, each past all windows, and the session has ended."""
+        """After any history, three calls, each past all windows, end the session."""
         for holder in (self.owner, self.thief, self.owner):
             self.server.now += GRACE + MOMENT
             self._show(holder, lost=False)

@@ -37,7 +37,7 @@ def find_key(key_id: KeyId) -> bytes | None:
     session_id=st.binary(min_size=16, max_size=16).map(base64url),
     number=st.integers(0, MAX_NUMBER),
 )
-def test_what_was_derived_is_read_back(key: bytes, key_id: str, session_id: str, number: int) -> None:
+def test_a_derived_token_is_parsed_again(key: bytes, key_id: str, session_id: str, number: int) -> None:
     token = RefreshToken(key_id=KeyId(key_id), session_id=SessionId(session_id), number=number)
     text = derive(key, token)
     assert len(text) == TEXT_CHARS
@@ -105,7 +105,7 @@ def test_a_refusal_shows_no_part_of_the_token() -> None:
 
 @given(st.integers(0, MAX_NUMBER), st.integers(0, MAX_NUMBER))
 def test_different_numbers_have_different_secrets(first: int, second: int) -> None:
-    """The MAC covers the number: no token tells what the next one will be."""
+    """The MAC covers the number: no token reveals the next one."""
     texts = [
         derive(SECRET, RefreshToken(key_id=KEY_ID, session_id=SESSION_ID, number=n))[-42:]
         for n in (first, second)

@@ -122,9 +122,7 @@ def test_denials_of_one_minute_share_one_object_for_it() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), max_size=30), st.integers(0, 25))
-def test_whoever_is_denied_longer_than_now_is_still_denied_after_an_eviction(
-    added: list[tuple[str, int]], now: int
-) -> None:
+def test_a_denial_that_has_not_ended_survives_an_eviction(added: list[tuple[str, int]], now: int) -> None:
     denylist = Denylist()
     for id_, minutes in added:
         denylist.add(id_, START + minutes * MINUTE)
@@ -195,8 +193,8 @@ def test_a_generation_is_raised_and_never_lowered() -> None:
 
 
 @pytest.mark.parametrize("links", [*permutations("pq"), *permutations("pqr")])
-def test_two_raises_to_one_number_refuse_what_was_issued_under_either(links: tuple[str, ...]) -> None:
-    """A log that split: each raise revoked what the other side had issued before it."""
+def test_two_raises_to_one_number_refuse_the_tokens_issued_under_either(links: tuple[str, ...]) -> None:
+    """A log that split: each raise revoked the tokens that the other side had issued before it."""
     revocations = Revocations()
     for link in (*links, *links):
         revocations.raise_to(ALICE, generation(3, link))
@@ -216,10 +214,10 @@ def test_the_next_raise_repairs_two_raises_to_one_number() -> None:
         assert folded(order).generations == {ALICE: generation(4, "r")}
 
 
-# A store that was put back: its history is another one.
+# A store that was restored by hand: its history is another one.
 
 
-def test_what_two_histories_raised_refuses_the_tokens_of_both_until_the_next_raise() -> None:
+def test_raises_of_two_histories_refuse_the_tokens_of_both_until_the_next_raise() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(5, "lost"))
     revocations.begin_history({ALICE: generation(4, "new")})
@@ -230,8 +228,8 @@ def test_what_two_histories_raised_refuses_the_tokens_of_both_until_the_next_rai
     assert revocations.generations == {ALICE: generation(6, "repaired")}
 
 
-def test_a_raise_in_the_new_history_refuses_what_the_store_did_not_know_of() -> None:
-    """The store that was put back was never raised; it is, before this process has put its number back."""
+def test_a_raise_in_the_new_history_refuses_tokens_of_the_lost_one() -> None:
+    """The restored store was never raised; it is raised before this process has repaired its number."""
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(5, "lost"))
     revocations.begin_history({})
@@ -255,7 +253,7 @@ def test_a_generation_that_stands_in_the_log_is_of_this_history(table: dict[Prin
     assert revocations.generations == {ALICE: generation(5, "e")}
 
 
-def test_what_was_raised_while_the_table_was_read_is_neither_doubted_nor_lowered() -> None:
+def test_a_raise_while_the_table_is_read_is_neither_doubted_nor_lowered() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(5, "lost"))
     before = dict(revocations.generations)
@@ -264,10 +262,8 @@ def test_what_was_raised_while_the_table_was_read_is_neither_doubted_nor_lowered
     assert revocations.generations == {ALICE: generation(6, "own")}
 
 
-def test_a_raise_that_the_new_history_did_not_have_refuses_what_that_had_issued_under_a_higher_number() -> (
-    None
-):
-    """An older copy was put back, everything was revoked, and then the first store was put back."""
+def test_a_raise_that_the_new_history_lacked_refuses_tokens_issued_there_under_a_higher_number() -> None:
+    """An older copy was restored, everything was revoked, and then the first store was restored."""
     revocations = Revocations()
     for raised in (generation(3, "common"), generation(4, "acknowledged")):
         revocations.raise_to(ALICE, raised)
@@ -283,7 +279,7 @@ def test_a_raise_that_the_new_history_did_not_have_refuses_what_that_had_issued_
     assert revocations.generations == {ALICE: generation(6, "repaired")}
 
 
-def test_what_was_raised_above_a_number_that_is_known_is_not_doubted() -> None:
+def test_a_raise_above_a_known_number_is_not_doubted() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(2, "b"))
     for _ in range(2):
@@ -293,7 +289,7 @@ def test_what_was_raised_above_a_number_that_is_known_is_not_doubted() -> None:
         assert revocations.generations == {ALICE: generation(3, "c")}
 
 
-def test_what_the_store_knows_as_well_is_not_doubted() -> None:
+def test_a_generation_that_the_store_has_too_is_not_doubted() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(2, "b"))
     revocations.begin_history({ALICE: generation(2, "b"), EVERYONE: generation(1, "x")})
@@ -301,7 +297,7 @@ def test_what_the_store_knows_as_well_is_not_doubted() -> None:
     assert revocations.generations == {ALICE: generation(2, "b"), EVERYONE: generation(1, "x")}
 
 
-def test_once_the_log_was_read_what_was_lower_is_compared_no_more() -> None:
+def test_once_the_log_was_read_lower_generations_are_no_longer_compared() -> None:
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(2, "b"))
     revocations.begin_history({ALICE: generation(3, "c")})
@@ -335,7 +331,7 @@ def test_a_generation_with_two_links_survives_its_spelling_in_a_token() -> None:
     assert Generation.parse(str(both)) == both
 
 
-def test_the_current_generations_leave_out_whom_nobody_raised() -> None:
+def test_the_current_generations_leave_out_principals_that_were_never_raised() -> None:
     revocations = Revocations()
     assert revocations.current(EVERYONE, ALICE) == {}
     revocations.raise_to(ALICE, generation(2))
@@ -363,7 +359,7 @@ def test_a_session_is_below_a_generation_that_was_raised_since_its_sign_in() -> 
     assert first_raised({EVERYONE: generation(1), ALICE: generation(1)}, principals, held) == EVERYONE
 
 
-# What Verify asks.
+# The questions that Verify asks.
 
 ACTED = a_token(
     actors=(

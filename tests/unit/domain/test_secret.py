@@ -1,4 +1,4 @@
-"""A Secret shows itself to nobody who did not ask by name."""
+"""A Secret shows its text only to code that asks for it by name."""
 
 import copy
 import json

@@ -106,7 +106,7 @@ def test_the_new_number_under_the_same_parent_has_a_window_of_its_own() -> None:
     assert isinstance(show(session, 0, again + PAST_GRACE), Rotated)
 
 
-def test_a_reply_that_is_lost_again_and_again_signs_nobody_out() -> None:
+def test_a_reply_that_is_lost_again_and_again_ends_no_session() -> None:
     """Days apart, the same token is shown, and each time there is a successor that works."""
     session, now = a_session(), START
     for attempt in range(1, 20):
@@ -124,7 +124,7 @@ def test_the_number_between_is_void_within_its_window_harmlessly() -> None:
 
 
 def test_the_number_between_is_reuse_past_its_window() -> None:
-    """Its holder and the one who showed the parent are two parties."""
+    """The holder of the session and the sender of the parent token are two parties."""
     again = START + PAST_GRACE
     session = rotated(chain(START), 0, again)
     assert show(session, 1, again + PAST_GRACE) == Reused()
@@ -163,7 +163,7 @@ def test_without_a_grace_window_only_the_same_moment_counts_as_within() -> None:
 
 
 def test_a_rotation_time_ahead_of_the_clock_counts_as_within_the_window() -> None:
-    """A failover to a store whose clock is a little behind signs nobody out."""
+    """A failover to a store whose clock is a little behind ends no session."""
     session = chain(START)
     assert show(session, 0, START - timedelta(seconds=1)) == Replayed(session=session)
 

@@ -1,4 +1,4 @@
-"""Text from outside: what is escaped, and that JSON means the same afterwards."""
+"""Text from outside: which characters are escaped, and that JSON has the same meaning afterwards."""
 
 import json
 import unicodedata
@@ -33,7 +33,7 @@ def test_all_of_unicodes_control_and_formatting_characters_are_found_but_joiners
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_what_is_escaped_is_one_printable_line(text: str) -> None:
+def test_escaped_text_is_one_printable_line(text: str) -> None:
     assert escape(f"a{text}b").isprintable()
     assert escape_lines(f"x\na{text}").splitlines()[0] == "x"
 

@@ -1,4 +1,4 @@
-"""What runs inside Envoy ends soon after its parent, also while it stops as the parent said."""
+"""The process inside Envoy ends soon after its parent, even while it stops by order of the parent."""
 
 import os
 import signal

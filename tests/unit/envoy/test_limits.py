@@ -24,7 +24,7 @@ LIMITS = EnvoyLimits(
 )
 
 
-def test_memory_is_half_of_what_the_container_may_use_for_all_its_processes(tmp_path: Path) -> None:
+def test_memory_is_half_of_the_containers_limit_for_all_processes_together(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text(f"{512 * MIB}\n")
 
     assert default_memory(1, tmp_path) == 256 * MIB

@@ -1,4 +1,4 @@
-"""Where Envoy's own files lie: the path may be no longer than a Unix socket in it allows."""
+"""The directory of Envoy's files: its path is short enough for the Unix socket in it."""
 
 import os
 import tempfile
@@ -37,7 +37,7 @@ def test_a_directory_as_long_as_may_be_is_taken(short: Path, monkeypatch: pytest
     assert len(os.fsencode(admin_socket(envoy.directory))) == LONGEST_SOCKET
 
 
-def test_a_longer_one_is_named_with_what_to_set_before_envoy_is_started(
+def test_a_longer_path_is_refused_before_envoy_starts_with_the_setting_to_change(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = directory_of(short, 84)

@@ -1,4 +1,4 @@
-"""The ASGI engine without a network: what it does with servicers and their threads."""
+"""The ASGI engine without a network: how it runs servicers and their threads."""
 
 import asyncio
 import contextvars
@@ -14,7 +14,7 @@ from identity_service.grpc_api.asgi.wire import frame
 from identity_service.grpc_api.engine import Context, ResponseStream, StreamHandler, UnaryHandler
 from identity_service.grpc_api.limits import Bound, Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")
@@ -50,7 +50,7 @@ async def call(
     return answer
 
 
-def test_what_one_call_binds_is_not_seen_by_the_next_of_its_thread(engine: AsgiEngine) -> None:
+def test_context_variables_of_a_call_are_not_seen_by_the_next_call_of_its_thread(engine: AsgiEngine) -> None:
     def handler(request: bytes, context: Context) -> bytes:
         before = BOUND.get()
         BOUND.set("by an earlier call")
@@ -63,7 +63,7 @@ def test_what_one_call_binds_is_not_seen_by_the_next_of_its_thread(engine: AsgiE
     assert [answer["body"] for answer in answers] == [frame(b"nothing")] * 2
 
 
-def test_a_servicers_bug_shows_nothing_of_what_it_says(
+def test_the_text_of_a_servicers_exception_is_not_shown(
     engine: AsgiEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def handler(request: bytes, context: Context) -> bytes:
@@ -125,13 +125,13 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
     assert asyncio.run(call(engine))["grpc-status"] == str(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
-def test_who_waits_for_the_loop_may_hold_what_a_callback_waits_for(engine: AsgiEngine) -> None:
-    """A servicer that sends, and is told of the end of calls, under one lock."""
-    lock, told = threading.Lock(), threading.Event()
+def test_a_servicer_may_wait_for_the_loop_with_a_lock_that_a_callback_needs(engine: AsgiEngine) -> None:
+    """A servicer that sends, and is notified of the end of calls, under one lock."""
+    lock, notified = threading.Lock(), threading.Event()
 
     def ended() -> None:
         with lock:
-            told.set()
+            notified.set()
 
     def handler(request: bytes, context: Context, stream: ResponseStream) -> None:
         with lock:
@@ -160,6 +160,6 @@ def test_who_waits_for_the_loop_may_hold_what_a_callback_waits_for(engine: AsgiE
     loop = threading.Thread(target=asyncio.run, args=[run()], daemon=True)
     loop.start()
 
-    assert told.wait(PATIENCE)
+    assert notified.wait(PATIENCE)
     loop.join(PATIENCE)
     assert not loop.is_alive()

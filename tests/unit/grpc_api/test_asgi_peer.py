@@ -1,4 +1,4 @@
-"""Who is at the other end, as the server in front tells it."""
+"""The peer of a call and its certificate, as the server in front forwards them."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -36,7 +36,7 @@ def test_a_certificate_is_the_one_that_was_shown(holder: Holder) -> None:
 
 
 def test_names_beside_the_certificate_count_for_nothing(holder: Holder) -> None:
-    """They are not quoted in the header: whoever chooses a name could add another."""
+    """They are not quoted in the header: a client that chooses its name could add another one."""
     found = certificate_of(context(forwarded(holder) + b";URI=spiffe://example.org/admin;DNS=admin"))
 
     assert found is not None
@@ -44,14 +44,14 @@ def test_names_beside_the_certificate_count_for_nothing(holder: Holder) -> None:
 
 
 @pytest.mark.parametrize("header", [b"", b"Hash=00", b'Cert=""', b'XCert="abc"', b'Subject="a;Cert="'])
-def test_without_one_there_is_none(header: bytes) -> None:
+def test_a_header_without_a_certificate_gives_none(header: bytes) -> None:
     assert certificate_of(context(header)) is None
 
 
-def test_nobody_shows_one_on_plain_text(holder: Holder) -> None:
+def test_a_certificate_on_a_plain_text_connection_is_ignored(holder: Holder) -> None:
     assert certificate_of(context(forwarded(holder), scheme="http")) is None
 
 
 @pytest.mark.parametrize(("host", "peer"), [("127.0.0.1", "127.0.0.1:4711"), ("::1", "[::1]:4711")])
-def test_the_peer_reads_as_grpcio_says_it(host: str, peer: str) -> None:
+def test_the_peer_has_the_same_form_as_with_grpcio(host: str, peer: str) -> None:
     assert peer_of(context(b"", host=host)) == peer

@@ -1,4 +1,4 @@
-"""What the ASGI engine says of calls that no thread carries out, and of clients that have left."""
+"""The answers of the ASGI engine to calls that no thread carries out, and to clients that have left."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ from identity_service.grpc_api.engine import (
 from identity_service.grpc_api.errors import REQUEST_ID
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
@@ -122,7 +122,7 @@ def test_a_call_for_which_the_system_gives_no_thread_is_refused_by_the_error_tab
 
 
 @every_kind
-def test_a_call_that_comes_after_the_threads_were_told_to_end_is_told_that_the_process_stops(
+def test_a_call_that_comes_after_the_threads_were_ended_is_refused_since_the_process_stops(
     site: Site, method: str, logged: Callable[[], str]
 ) -> None:
     site.threads.shutdown()
@@ -149,7 +149,7 @@ def busy(threads: Executor) -> Iterator[None]:
 
 
 @every_kind
-def test_a_call_that_waits_for_a_thread_when_the_process_stops_is_told_so(
+def test_a_call_that_waits_for_a_thread_when_the_process_stops_is_refused_with_that_reason(
     site: Site, method: str, logged: Callable[[], str]
 ) -> None:
     async def run() -> dict[str, Any]:

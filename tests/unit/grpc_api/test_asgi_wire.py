@@ -102,14 +102,14 @@ def test_half_of_a_compressed_message_is_refused() -> None:
     assert refused(reader) is grpc.StatusCode.INTERNAL
 
 
-def test_a_message_is_not_opened_that_nobody_said_how_to() -> None:
+def test_a_compressed_message_without_an_encoding_is_refused() -> None:
     reader = unframer()
     reader.feed(compressed(b"message", b"gzip"))
 
     assert refused(reader) is grpc.StatusCode.INTERNAL
 
 
-def test_an_encoding_that_nobody_can_read_is_unimplemented() -> None:
+def test_an_unknown_encoding_is_unimplemented() -> None:
     assert window_of(b"gzip") == ENCODINGS[b"gzip"]
     with pytest.raises(WireError) as error:
         window_of(b"snappy")
@@ -134,12 +134,12 @@ def test_timeouts_are_seconds_to_the_next_millisecond(text: bytes, seconds: floa
 
 
 @pytest.mark.parametrize("text", [b"", b"S", b"1", b"-1S", b"1s", b"123456789S", b"1.5S", b"1S ", b"\xff"])
-def test_what_is_no_timeout_is_refused(text: bytes) -> None:
+def test_a_malformed_timeout_is_refused(text: bytes) -> None:
     with pytest.raises(WireError):
         timeout_of(text)
 
 
-def test_metadata_is_what_neither_http_nor_grpc_has_for_itself() -> None:
+def test_metadata_lacks_the_headers_of_http_and_of_grpc() -> None:
     headers = [
         (b":path", b"/"),
         (b"host", b"h"),

@@ -13,7 +13,7 @@ from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.senders import Senders
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 PATIENT = timedelta(seconds=PATIENCE)
@@ -62,19 +62,19 @@ class Store:
 
 
 class LateSenders(Senders):
-    """Takes a stream over only after it was told to end it, or after a second."""
+    """Senders that take a stream over only after it was ended, or after a second."""
 
     def __init__(self) -> None:
         super().__init__(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
-        self._told = threading.Event()
+        self._was_ended = threading.Event()
 
     def add(self, *args: Any) -> None:
-        self._told.wait(1)
+        self._was_ended.wait(1)
         super().add(*args)
 
     def end(self, source: Any, error: Exception) -> None:
         super().end(source, error)
-        self._told.set()
+        self._was_ended.set()
 
 
 def test_a_tail_whose_reading_fails_before_its_stream_is_taken_over_is_ended() -> None:

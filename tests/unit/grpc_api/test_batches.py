@@ -1,4 +1,4 @@
-"""Batches as bytes: what is split off is what protobuf reads, whatever comes."""
+"""Batches as bytes: the parts are those that protobuf reads, for any input."""
 
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
@@ -36,7 +36,7 @@ piece = st.binary(max_size=8) | requests.map(
 @example(b"\x0a\x80\x80\x80\x80\x80\x00")
 @example(b"\x8a\x00\x00")
 @example(b"\x0a\x00\x10\x01")
-def test_what_is_split_is_what_protobuf_reads(data: bytes) -> None:
+def test_a_batch_is_split_into_the_messages_that_protobuf_reads(data: bytes) -> None:
     parts = batches.split(data, 100)
     try:
         asked = list(pb.VerifyBatchRequest.FromString(data).requests)

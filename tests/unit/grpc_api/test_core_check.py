@@ -1,4 +1,4 @@
-"""The check of grpcio at start says what grpcio does, whatever the directory for temporary files is like."""
+"""The check of grpcio at start works with any directory for temporary files."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from identity_service.grpc_api.core.check import why_not
 
 
-def test_grpcio_works_where_the_directory_for_temporary_files_has_a_long_path(
+def test_grpcio_works_if_the_directory_for_temporary_files_has_a_long_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = tmp_path / ("x" * 120)

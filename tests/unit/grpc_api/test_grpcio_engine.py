@@ -6,7 +6,7 @@ import pytest
 
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
 from identity_service.grpc_api.limits import Limits, LimitsConfig
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 

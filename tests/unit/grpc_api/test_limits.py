@@ -1,4 +1,4 @@
-"""Limits: what is counted for which address, and what is refused."""
+"""Limits: how calls are counted for their addresses, and which calls are refused."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.grpc_api.limits import UNIX, Bound, Limits, LimitsConfig, Peers, Quota
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""
 
@@ -68,13 +68,13 @@ def test_an_exempt_address_counts_in_all_only() -> None:
         open_calls.acquire(EXEMPT)
 
 
-def test_a_bound_of_none_refuses_everybody() -> None:
+def test_a_bound_of_zero_refuses_every_call() -> None:
     with pytest.raises(ServerBusyError):
         quota(total=0, per_peer=0).acquire(EXEMPT)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([ATTACKER, OTHER, EXEMPT]))))
-def test_what_is_open_never_exceeds_a_bound_and_nothing_is_kept_of_who_has_left(
+def test_open_calls_never_exceed_a_bound_and_clients_that_left_are_forgotten(
     steps: list[tuple[bool, str]],
 ) -> None:
     counted, held = quota(total=5, per_peer=3), list[str]()
@@ -94,7 +94,7 @@ def test_what_is_open_never_exceeds_a_bound_and_nothing_is_kept_of_who_has_left(
         assert counted.addresses == len(set(held) - {EXEMPT})
 
 
-def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there_were() -> None:
+def test_each_refusal_is_counted_and_one_line_in_ten_seconds_has_their_number() -> None:
     now = [100.0]
     event_log = RecordingEventLog()
     config = LimitsConfig(calls=Bound(total=10, per_peer=1))
@@ -114,7 +114,7 @@ def test_each_refusal_is_counted_and_one_line_in_ten_seconds_says_how_many_there
     ]
 
 
-def test_a_line_about_a_limit_counts_the_addresses_and_names_none_if_there_were_several() -> None:
+def test_a_line_about_a_limit_counts_the_addresses_and_names_a_single_one_only() -> None:
     now = [0.0]
     event_log = RecordingEventLog()
     limits = Limits(LimitsConfig(), event_log, monotonic=lambda: now[0])
@@ -151,7 +151,7 @@ def test_addresses_are_counted_up_to_a_bound() -> None:
     assert event_log.named("limit_reached")[-1] == {"setting": "send_timeout", "times": 3001, "peers": 1000}
 
 
-def test_what_is_counted_briefly_may_be_beyond_the_bound_of_its_address() -> None:
+def test_a_brief_request_may_exceed_the_bound_of_its_address() -> None:
     requests = quota(total=4, per_peer=1)
 
     assert [requests.acquire(ATTACKER, briefly=True) for _ in range(2)] == [False, True]
@@ -162,7 +162,7 @@ def test_what_is_counted_briefly_may_be_beyond_the_bound_of_its_address() -> Non
     assert (requests.open, requests.addresses) == (0, 0)
 
 
-def test_what_is_counted_briefly_leaves_half_of_the_bound_in_all_to_other_addresses() -> None:
+def test_brief_requests_leave_half_of_the_bound_in_all_to_other_addresses() -> None:
     requests = quota(total=6, per_peer=1)
     for _ in range(3):
         requests.acquire(ATTACKER, briefly=True)

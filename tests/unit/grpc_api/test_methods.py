@@ -73,7 +73,7 @@ def test_both_versions_of_reflection_have_one_entry() -> None:
     assert found[REFLECTION_V1] is found[next(iter(methods(REFLECTION)))]
 
 
-def test_a_scope_is_named_where_one_is_needed_and_streams_are_limited() -> None:
+def test_methods_that_need_a_scope_name_it_and_streams_are_limited() -> None:
     for name, spec in table(reflection=True).items():
         assert bool(spec.rule.scope) == (spec.rule.access is not Access.OPEN), name
         assert (spec.rule.streams is not None) == isinstance(spec, Stream | Conversation), name

@@ -15,7 +15,7 @@ from identity_service.grpc_api.pipeline import Answer, Observe, Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
 from identityapi.v1 import identity_service_pb2 as pb
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 METHOD = "/test.Service/Method"
 OPEN = Rule(access=Access.OPEN, pool=Pool.MEMORY)
@@ -23,7 +23,7 @@ CALLER = Caller(principal=PrincipalId("c"), scopes=frozenset())
 
 
 class Gate:
-    """Requires a caller unless the method is open, and finds what it was made with."""
+    """A gate that requires a caller unless the method is open, and finds the given one."""
 
     def __init__(self, found: Caller | Exception = CALLER) -> None:
         self._found = found
@@ -85,7 +85,7 @@ def test_an_observer_sees_every_call_and_its_end_and_changes_nothing() -> None:
     assert seen == [f"{METHOD} answered", f"{METHOD} failed", f"{METHOD} answered"]
 
 
-def test_an_event_loop_does_not_wait_for_what_must_be_read_about_the_caller() -> None:
+def test_an_event_loop_does_not_wait_for_a_read_about_the_caller() -> None:
     """The caller's token may name a generation that was not read yet; a thread reads, and answers then."""
     gate = Gate()
     rule = Rule(access=Access.SCOPE, scope="s", pool=Pool.MEMORY)

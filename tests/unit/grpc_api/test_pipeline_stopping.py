@@ -1,4 +1,4 @@
-"""What calls are told that fail because the process stops: cancelled work, or a store that is closed."""
+"""The answers to calls that fail because the process stops: cancelled work, or a store that is closed."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -15,7 +15,7 @@ from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Rule, Stream, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 RULE = Rule(access=Access.OPEN)
 
@@ -51,7 +51,7 @@ class Site:
                 conversation.open(context)(b"")
 
     def reason(self, kind: str, error: Exception) -> str:
-        """The reason that the client is told when the use case raises this error."""
+        """Return the reason that the client gets when the use case raises this error."""
         self.error = error
         context = AsgiContext({"headers": []})
         with pytest.raises(AbortedError):
@@ -78,7 +78,7 @@ every_kind = pytest.mark.parametrize("kind", ["Unary", "Stream", "Conversation"]
 
 
 @every_kind
-def test_a_call_whose_work_was_cancelled_is_told_that_the_process_stops(
+def test_a_call_whose_work_was_cancelled_is_refused_since_the_process_stops(
     site: Site, kind: str, logged: Callable[[], str]
 ) -> None:
     assert site.reason(kind, CancelledError()) == "SHUTTING_DOWN"
@@ -86,7 +86,7 @@ def test_a_call_whose_work_was_cancelled_is_told_that_the_process_stops(
 
 
 @every_kind
-def test_a_call_that_finds_the_store_closed_by_the_stop_is_told_that_the_process_stops(
+def test_a_call_that_finds_the_store_closed_by_the_stop_is_refused_since_the_process_stops(
     site: Site, kind: str
 ) -> None:
     closed = StoreUnavailableError("the store is closed")
@@ -100,7 +100,7 @@ def test_a_call_that_finds_the_store_closed_by_the_stop_is_told_that_the_process
 @pytest.mark.parametrize(
     "error", [NotConfirmedError("too few copies confirmed it"), StoreFencedError("redis://other")]
 )
-def test_what_became_of_a_change_is_said_also_while_the_process_stops(
+def test_the_outcome_of_a_change_is_reported_even_while_the_process_stops(
     site: Site, error: StoreUnavailableError
 ) -> None:
     site.pipeline.stop()

@@ -1,4 +1,4 @@
-"""The threads that run handlers: how many there are, who goes first, what a call that fails leaves."""
+"""The threads that run handlers: their number, their order, and the effect of a call that fails."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def test_an_idle_thread_is_used_again(threads: Threads) -> None:
     assert len(seen) <= 2
 
 
-def test_a_call_that_fails_ends_no_thread_and_its_error_is_for_who_asks(threads: Threads) -> None:
+def test_a_call_that_fails_ends_no_thread_and_its_future_has_the_error(threads: Threads) -> None:
     def fail() -> None:
         raise KeyError("a bug")
 
@@ -66,7 +66,7 @@ def test_after_the_end_nothing_is_taken_and_idle_threads_are_gone() -> None:
         threads.submit(lambda: None)
 
 
-def test_what_waited_in_line_is_dropped_where_that_was_asked_for() -> None:
+def test_queued_jobs_are_dropped_if_shutdown_cancels_futures() -> None:
     threads = Threads(1, "ending")
     begun, go_on = threading.Event(), threading.Event()
 
@@ -96,7 +96,7 @@ def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("how", ["submit", "start"])
-def test_where_there_is_no_thread_a_job_is_refused_at_once_each_time(
+def test_without_a_thread_each_job_is_refused_at_once(
     threads: Threads, no_more_threads: Callable[[], None], how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_more_threads()
@@ -109,7 +109,7 @@ def test_where_there_is_no_thread_a_job_is_refused_at_once_each_time(
     assert threads.submit(pow, 2, 3).result(PATIENCE) == 8
 
 
-def test_where_the_system_gives_no_further_thread_those_that_there_are_do_the_work(
+def test_if_the_system_gives_no_further_thread_the_existing_ones_do_the_work(
     threads: Threads, no_more_threads: Callable[[], None]
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -128,7 +128,7 @@ def test_where_the_system_gives_no_further_thread_those_that_there_are_do_the_wo
     assert [future.result(PATIENCE) for future in waiting] == [0, 1, 4]
 
 
-def test_a_pool_whose_first_thread_was_made_early_refuses_nothing_later(
+def test_a_pool_whose_first_thread_was_started_early_refuses_no_job_later(
     threads: Threads, no_more_threads: Callable[[], None]
 ) -> None:
     threads.start_first()
@@ -139,7 +139,7 @@ def test_a_pool_whose_first_thread_was_made_early_refuses_nothing_later(
     assert [future.result(PATIENCE) for future in results] == [0, 1, 4]
 
 
-def test_a_pool_without_its_first_thread_says_at_start_what_to_raise(
+def test_a_pool_without_its_first_thread_names_the_limit_to_raise_at_start(
     threads: Threads, no_more_threads: Callable[[], None]
 ) -> None:
     no_more_threads()

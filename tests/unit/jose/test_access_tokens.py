@@ -1,4 +1,4 @@
-"""Access tokens: what is read of one that is good, and why every other one is rejected."""
+"""Access tokens: the values that are read from a good one, and the reason why a bad one is rejected."""
 
 import base64
 import hashlib
@@ -19,49 +19,12 @@ from identity_service.domain.log import Generation
 from identity_service.domain.tokens import AccessToken, Actor, Rejected
 from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
-from identity_service.jose.keys import ALGORITHMS, GeneratedKey
+from identity_service.jose.keys import ALGORITHMS
 from tests.high_s import twin
 from tests.unit.jose.conftest import ISSUER, Ring, access_token
+from tests.unit.jose.forging import Forge, Generated, b64
 
-Generated = dict[str, GeneratedKey]
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-
-
-def b64(data: bytes | str | dict[str, Any]) -> str:
-    if isinstance(data, dict):
-        data = json.dumps(data)
-    raw = data.encode() if isinstance(data, str) else data
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-class Forge:
-    """Signs whatever header and payload a test wants with the real ES256 key."""
-
-    def __init__(self, generated: Generated, algorithm: str = "ES256") -> None:
-        made = generated[algorithm]
-        self.key = keys.load(made.private_jwk, algorithm, private=True)
-        self.header: dict[str, Any] = {"alg": algorithm, "typ": "at+jwt", "kid": made.key_id}
-        self.claims: dict[str, Any] = {
-            "iss": ISSUER,
-            "sub": "reports",
-            "aud": ["api"],
-            "exp": 1_800_000_000,
-            "iat": 1_700_000_000,
-            "jti": "t1",
-            "client_id": "reports",
-        }
-
-    def sign(self, header: str | dict[str, Any], claims: str | dict[str, Any]) -> str:
-        message = f"{b64(header)}.{b64(claims)}"
-        return f"{message}.{b64(self.key.sign(message.encode()))}"
-
-    def with_header(self, **changes: Any) -> str:
-        header = {name: value for name, value in (self.header | changes).items() if value is not None}
-        return self.sign(header, self.claims)
-
-    def with_claims(self, **changes: Any) -> str:
-        claims = {name: value for name, value in (self.claims | changes).items() if value is not None}
-        return self.sign(self.header, claims)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +48,7 @@ def chain_of(length: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_signed_is_read(generated: Generated, algorithm: str) -> None:
+def test_a_signed_token_is_read_as_it_was(generated: Generated, algorithm: str) -> None:
     codec = AccessTokenCodec(Ring((generated[algorithm],)), ISSUER)
     token = access_token(
         session_id=SessionId("s1"),
@@ -195,7 +158,9 @@ def test_a_header_that_is_not_ours_is_rejected(
 
 
 @pytest.mark.parametrize("spelling", ["none", "None", "NONE", "nOnE", " none", "none ", "", "null"])
-def test_none_is_no_algorithm_in_any_spelling(codec: AccessTokenCodec, forge: Forge, spelling: str) -> None:
+def test_the_algorithm_none_is_refused_in_any_spelling(
+    codec: AccessTokenCodec, forge: Forge, spelling: str
+) -> None:
     unsigned = f"{b64(forge.header | {'alg': spelling})}.{b64(forge.claims)}."
 
     assert reason(codec, unsigned) == "ALGORITHM_NOT_ALLOWED"
@@ -203,7 +168,7 @@ def test_none_is_no_algorithm_in_any_spelling(codec: AccessTokenCodec, forge: Fo
 
 
 def test_headers_that_bring_a_key_are_not_followed(codec: AccessTokenCodec, forge: Forge) -> None:
-    """With our kid our key decides; a stranger's key changes nothing, whatever the header says."""
+    """With our kid our key decides; a stranger's key changes nothing, whatever the header contains."""
     stranger = keys.generate("ES256")
     brought = {
         "jwk": json.loads(stranger.public_jwk or ""),
@@ -325,7 +290,7 @@ def test_another_spelling_of_a_good_token_is_malformed(
     assert reason(codec, spoil(forge.with_header())) == "MALFORMED"
 
 
-def test_what_pyjwt_by_itself_accepts_is_why_this_module_parses_strictly(
+def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
     generated: Generated, codec: AccessTokenCodec, forge: Forge
 ) -> None:
     """If one of these fails, the library has become stricter: then read its release notes, and rejoice."""

@@ -23,7 +23,7 @@ def reader() -> StrictAssertions:
     return StrictAssertions()
 
 
-def test_it_says_what_stands_in_it(reader: StrictAssertions) -> None:
+def test_an_assertion_is_read_with_all_its_claims(reader: StrictAssertions) -> None:
     found = reader.read(Secret(KEY.jwt(CLAIMS, typ="application/JWT")))
     said = found.prove(reader.open_key(KEY.public_jwk))
 
@@ -156,7 +156,7 @@ def test_a_token_cannot_bring_its_own_key(reader: StrictAssertions, member: str)
 
 
 def test_the_algorithm_is_that_of_the_key(reader: StrictAssertions) -> None:
-    """RFC 8725 section 3.1: of one RSA key, what was signed with PS256 does not pass for RS256."""
+    """RFC 8725 section 3.1: with one RSA key, a signature by PS256 does not pass for RS256."""
     rsa = PartyKey.make("RS256", "r1")
     as_ps256 = PartyKey(key_id="r1", algorithm="PS256", private_jwk=rsa.private_jwk.replace("RS256", "PS256"))
 
@@ -167,13 +167,15 @@ def test_the_algorithm_is_that_of_the_key(reader: StrictAssertions) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "ES384", "EdDSA", "RS256", "PS256"])
-def test_time_can_be_spent_on_an_assertion_of_nobody(reader: StrictAssertions, algorithm: str) -> None:
+def test_time_can_be_spent_on_an_assertion_of_an_unknown_client(
+    reader: StrictAssertions, algorithm: str
+) -> None:
     unknown = reader.read(Secret(PartyKey.make(algorithm).jwt(CLAIMS)))
 
     reader.spend(unknown)
 
 
-def test_what_an_operator_is_told_holds_no_part_of_the_token(reader: StrictAssertions) -> None:
+def test_the_text_for_the_operator_contains_no_part_of_the_token(reader: StrictAssertions) -> None:
     for claims in (
         {**CLAIMS, "exp": "s3cr3t-value"},
         '{"s3cr3t-value": 1, "s3cr3t-value": 1}',

@@ -1,4 +1,4 @@
-"""Certificates and keys as TLS needs them: what is accepted, and what is said of the rest."""
+"""Certificates and keys for TLS: which files are accepted, and how the others are reported."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,7 @@ def pem(key: PrivateKeyTypes) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def test_it_says_whom_a_certificate_names_and_until_when(pair: Pair) -> None:
+def test_the_names_and_the_expiry_of_a_certificate_are_read(pair: Pair) -> None:
     facts = check_pair(pair.certificate, pair.key)
 
     assert facts.names == ("a.example", "127.0.0.1", "spiffe://x/y")
@@ -66,7 +66,7 @@ def test_a_key_that_clients_would_not_take_is_refused_before_they_do(
         check_pair(pair.certificate, pem(key))
 
 
-def test_an_encrypted_key_is_refused_with_what_to_do(pair: Pair) -> None:
+def test_an_encrypted_key_is_refused_with_a_fix(pair: Pair) -> None:
     key = load_pem_private_key(pair.key, None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a passphrase"))
 
@@ -75,7 +75,7 @@ def test_an_encrypted_key_is_refused_with_what_to_do(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no PEM", b"\xff\xfe\x00"])
-def test_what_is_no_pem_is_refused_on_either_side(pair: Pair, content: bytes) -> None:
+def test_a_file_that_is_not_pem_is_refused_for_certificate_and_key(pair: Pair, content: bytes) -> None:
     with pytest.raises(ValueError, match="no certificate"):
         check_pair(content, pair.key)
     with pytest.raises(ValueError, match="no private key"):
@@ -86,7 +86,7 @@ def test_what_is_no_pem_is_refused_on_either_side(pair: Pair, content: bytes) ->
 
 def test_no_message_holds_any_part_of_a_key(pair: Pair) -> None:
     body = pair.key.splitlines()[1]
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # whatever it says
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # any message
         check_pair(pair.certificate, pair.key.replace(b"PRIVATE", b"SECRET"))
 
     assert body.decode()[:16] not in f"{error.value!r} {error.value.__cause__!r}"

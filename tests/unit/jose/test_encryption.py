@@ -1,6 +1,6 @@
-"""Encrypted tokens: what was encrypted to a key is opened by it, and nothing else is (RFC 7516, RFC 8725).
+"""Encrypted tokens: a key decrypts the tokens encrypted to it and no others (RFC 7516, RFC 8725).
 
-Each attack is made from a token that is opened, by changing the one thing that must refuse it.
+Each attack is made from a token that can be decrypted, by changing the one thing that must cause its refusal.
 """
 
 import json
@@ -93,7 +93,7 @@ def test_a_token_with_one_bit_changed_is_not_opened(part: int) -> None:
     assert MINE.decrypt(flipped(encrypted(), part)) is None
 
 
-def test_a_header_that_says_the_same_in_other_bytes_is_not_opened() -> None:
+def test_a_header_with_the_same_members_in_other_bytes_is_refused() -> None:
     token = encrypted()
     spaced = with_header(token)
 
@@ -154,13 +154,13 @@ def test_a_token_made_for_the_key_with_another_header_is_not_opened(changes: dic
     ],
     ids=json.dumps,
 )
-def test_a_token_is_not_opened_by_what_its_header_asks_for(changes: dict[str, Any]) -> None:
+def test_a_token_whose_header_asks_for_another_algorithm_is_refused(changes: dict[str, Any]) -> None:
     assert read_key_id(encrypted()) == KEY.key_id
     assert read_key_id(with_header(encrypted(), **changes)) is None  # before any work with a key
 
 
 @pytest.mark.parametrize("alg", ["dir", "A256KW", "PBES2-HS256+A128KW"])
-def test_a_shared_key_made_of_what_is_public_opens_nothing(alg: str) -> None:
+def test_a_shared_key_derived_from_public_values_opens_nothing(alg: str) -> None:
     public = OctKey.import_key(decode_base64url(PUBLIC["x"]))
 
     assert MINE.decrypt(made(key=public, alg=alg)) is None
@@ -232,7 +232,7 @@ def test_the_private_key_never_meets_a_point_off_its_curve(
         lambda text: "",
     ],
 )
-def test_what_is_no_compact_jwe_in_its_one_spelling_is_not_opened(change: Callable[[str], str]) -> None:
+def test_another_spelling_of_a_compact_jwe_is_refused(change: Callable[[str], str]) -> None:
     assert MINE.decrypt(change(encrypted())) is None
 
 
@@ -254,7 +254,9 @@ def test_nothing_that_a_stranger_sends_raises(parts: list[bytes]) -> None:
 
 @given(wrapped=st.binary(min_size=40, max_size=40), content=st.binary(min_size=1, max_size=40))
 @settings(max_examples=100)
-def test_what_has_the_right_form_and_the_wrong_content_raises_nothing(wrapped: bytes, content: bytes) -> None:
+def test_a_token_of_the_right_form_with_wrong_content_raises_no_exception(
+    wrapped: bytes, content: bytes
+) -> None:
     first = encrypted().split(".")[0]
     rest = (wrapped, secrets.token_bytes(12), content, secrets.token_bytes(16))
 
@@ -277,7 +279,7 @@ def outcome(codec: AccessTokenCodec, text: str) -> str:
 CANNOT = "UNDECRYPTABLE: the token is encrypted, and this service cannot open it"
 
 
-def test_an_encrypted_token_says_what_the_signed_one_says(codec: AccessTokenCodec) -> None:
+def test_an_encrypted_token_has_the_claims_of_the_signed_one(codec: AccessTokenCodec) -> None:
     token = access_token(claims={"tenant": "blue"})
     text = codec.sign(token, read_encryption_key(KEY.public_jwk or ""))
 
@@ -290,7 +292,7 @@ def test_a_signed_token_is_read_as_ever(codec: AccessTokenCodec) -> None:
     assert outcome(codec, codec.sign(access_token())) == "good"
 
 
-def test_nobody_learns_how_far_a_token_came_that_is_not_opened(codec: AccessTokenCodec) -> None:
+def test_every_token_that_cannot_be_decrypted_gets_the_same_answer(codec: AccessTokenCodec) -> None:
     text = codec.sign(access_token(), read_encryption_key(KEY.public_jwk or ""))
     to_another = codec.sign(access_token(), read_encryption_key(OTHER.public_jwk or ""))
     tried = [flipped(text, part) for part in range(5)]
@@ -317,13 +319,13 @@ def test_encrypting_makes_nothing_good_that_is_not_signed(
     assert outcome(codec, made(content)).startswith(reason)
 
 
-def test_what_is_inside_is_not_opened_again(codec: AccessTokenCodec) -> None:
+def test_a_token_that_is_encrypted_twice_is_malformed(codec: AccessTokenCodec) -> None:
     twice = made(codec.sign(access_token(), read_encryption_key(KEY.public_jwk or "")))
 
     assert outcome(codec, twice).startswith("MALFORMED")
 
 
-def test_a_token_is_refused_where_encrypting_makes_it_too_long(codec: AccessTokenCodec) -> None:
+def test_a_token_is_refused_if_encrypting_makes_it_too_long(codec: AccessTokenCodec) -> None:
     long = access_token(claims={"x": "x" * 4200})
     assert len(codec.sign(long)) < MAX_TOKEN_CHARS
 
@@ -446,7 +448,7 @@ def test_a_key_that_forbids_it_is_refused(alg: str, changes: dict[str, Any]) -> 
         ),
     ],
 )
-def test_what_is_no_public_key_to_encrypt_to_is_refused_and_not_shown(text: str, why: str) -> None:
+def test_an_unusable_encryption_key_is_refused_and_not_shown(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as error:
         read_encryption_key(text)
 

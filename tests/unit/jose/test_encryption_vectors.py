@@ -19,11 +19,9 @@ from identity_service.jose.encryption_keys import ENCRYPTION_ALGORITHMS, generat
 from identity_service.jose.keys import GeneratedKey
 from identity_shared.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring
-from tests.unit.jose.test_vectors import VECTORS, vector
+from tests.unit.jose.vectors import VECTORS, needs_vectors, vector
 
-pytestmark = pytest.mark.skipif(
-    not VECTORS.is_dir(), reason="no vectors: put them beside the checkout or name them in IDENTITY_VECTORS"
-)
+pytestmark = needs_vectors
 
 
 def examples() -> dict[str, dict[str, Any]]:
@@ -59,7 +57,7 @@ def opened_by_the_library(example: dict[str, Any]) -> str:
     return (opened.plaintext or b"").decode()
 
 
-def test_the_examples_are_good_and_none_is_opened_here(generated: dict[str, GeneratedKey]) -> None:
+def test_the_examples_are_valid_and_none_is_accepted_here(generated: dict[str, GeneratedKey]) -> None:
     found = examples()
     assert len(found) >= 13
 
@@ -80,7 +78,7 @@ def test_the_examples_are_good_and_none_is_opened_here(generated: dict[str, Gene
 
 
 class KnowsEveryKey(Ring):
-    """Has a key for whatever `kid` a token names."""
+    """A key source that has a key for any `kid`."""
 
     def decrypting(self, key_id: str) -> Any:
         assert self.encryption is not None

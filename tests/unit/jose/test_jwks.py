@@ -28,7 +28,7 @@ def unused(*jwks: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("algorithm", ISSUER_ALGORITHMS)
-def test_a_key_verifies_what_its_private_part_signed(algorithm: str) -> None:
+def test_a_key_verifies_signatures_of_its_private_part(algorithm: str) -> None:
     key = PartyKey.make(algorithm, "k1")
     header, claims, signature = key.jwt({"sub": "x"}).split(".")
 
@@ -87,7 +87,7 @@ def test_the_word_that_spiffe_has_for_signatures_is_understood() -> None:
     assert read(KEY.public(use="jwt-svid", alg=None)) == {"k1": "ES256"}
 
 
-def test_a_bundle_s_authorities_of_certificates_are_said_to_be_that_and_not_to_be_faulty() -> None:
+def test_x509_authorities_in_a_spiffe_bundle_are_not_reported_as_faulty() -> None:
     """They have no `kid` and need none: SPIFFE Trust Domain and Bundle, section 4.2."""
     certificates = KEY.public(use="x509-svid", alg=None, kid=None, x5c=["MIIB"])
 
@@ -104,7 +104,7 @@ def test_a_bundle_s_authorities_of_certificates_are_said_to_be_that_and_not_to_b
         (b"<html>no keys</html>", "is no JSON: Expecting value"),
     ],
 )
-def test_a_set_that_is_being_written_is_told_from_one_that_is_no_json(data: bytes, said: str) -> None:
+def test_a_truncated_set_is_distinguished_from_text_that_is_no_json(data: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_key_set(data, ISSUER_ALGORITHMS)
 
@@ -153,7 +153,7 @@ UNSAID: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("members", UNSAID, ids=str)
-def test_a_member_that_says_nothing_is_as_one_that_is_absent(members: dict[str, object]) -> None:
+def test_an_empty_member_counts_as_absent(members: dict[str, object]) -> None:
     """Some software writes each member that it knows."""
     assert read(RSA.public() | members) == {"r1": "RS256"}
     assert unused(RSA.public() | members) == []
@@ -180,7 +180,7 @@ ODD: dict[str, str] = {
     "a text": '"key"',
     "a list": "[]",
     "nothing": "{}",
-    "a key type that nobody knows": '{"kty": "XYZ", "kid": "odd"}',
+    "an unknown key type": '{"kty": "XYZ", "kid": "odd"}',
     "a key type that is a number": '{"kty": 5, "kid": "odd"}',
     "a curve that is a list": '{"kty": "EC", "kid": "odd", "crv": ["P-256"]}',
     "ML-DSA": '{"kty": "AKP", "alg": "ML-DSA-44", "kid": "odd", "pub": "AAAA"}',
@@ -247,7 +247,7 @@ def test_the_same_id_on_a_key_that_is_for_something_else_does_no_harm() -> None:
     ],
     ids=lambda text: text[:20] or "nothing",
 )
-def test_what_is_no_key_set_is_refused(text: str) -> None:
+def test_a_text_that_is_no_key_set_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_key_set(text.encode(), ISSUER_ALGORITHMS)
 

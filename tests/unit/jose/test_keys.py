@@ -60,7 +60,7 @@ def test_a_public_key_has_no_private_member(generated: Generated, algorithm: str
     assert public["kid"] == generated[algorithm].key_id == keys.thumbprint(public)
 
 
-def test_a_symmetric_key_has_no_public_part_and_its_id_says_nothing_of_it(generated: Generated) -> None:
+def test_a_symmetric_key_has_no_public_part_and_its_id_reveals_nothing(generated: Generated) -> None:
     assert generated["HS256"].public_jwk is None
     secret = base64.urlsafe_b64decode(json.loads(generated["HS256"].private_jwk)["k"] + "=")
     assert generated["HS256"].key_id != keys.thumbprint(json.loads(generated["HS256"].private_jwk))
@@ -141,7 +141,7 @@ def test_a_public_key_does_not_sign(generated: Generated, algorithm: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kty":"EC"}', '{"kty":"EC","crv":"P-256","x":1,"y":2}'])
-def test_what_is_no_key_is_refused(text: str) -> None:
+def test_a_malformed_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # whichever check finds it
         keys.load(text, "ES256", private=False)
 
@@ -169,7 +169,7 @@ def test_random_signatures_are_false(generated: Generated, signature: bytes) -> 
         assert verifying(generated[algorithm]).verify(b"message", signature) is False
 
 
-def test_a_key_hides_what_it_is_made_of(generated: Generated) -> None:
+def test_the_repr_of_a_key_hides_its_secret(generated: Generated) -> None:
     for made in generated.values():
         private = json.loads(made.private_jwk)
         secret = private.get("d") or private.get("priv") or private["k"]

@@ -72,7 +72,7 @@ def test_a_weak_key_of_an_issuer_is_passed_over_and_its_others_count(
     [{"use": False}, {"key_ops": {}}, {"key_ops": []}, {"key_ops": ["verify", "verify"]}],
     ids=str,
 )
-def test_a_key_of_an_issuer_that_says_wrongly_what_it_is_for_is_passed_over(changes: dict[str, Any]) -> None:
+def test_an_issuers_key_with_a_malformed_use_is_skipped(changes: dict[str, Any]) -> None:
     odd, good = PartyKey.make("ES256", "odd"), PartyKey.make("ES256", "good").public()
 
     assert list(read_key_set(key_set(odd.public() | changes, good).encode(), ISSUER_ALGORITHMS).keys) == [
@@ -115,7 +115,7 @@ def test_a_padded_ed25519_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"key_ops": None}, {"key_ops": "deriveKey"}, {"use": None}], ids=str)
-def test_a_registered_encryption_key_says_rightly_what_it_is_for(changes: dict[str, Any]) -> None:
+def test_a_registered_encryption_key_must_be_for_encryption(changes: dict[str, Any]) -> None:
     jwk = PartyKey.make("ES256").public(alg="ECDH-ES", use="enc") | changes
 
     with pytest.raises(ValueError, match=r"must be for encryption: the `(use|key_ops)`"):
@@ -177,7 +177,7 @@ def test_a_certificate_with_a_weak_key_proves_nothing(numbers: Numbers) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no PEM", bytes(range(40))], ids=["empty", "text", "bytes"])
-def test_what_is_no_certificate_proves_nothing(content: bytes) -> None:
+def test_a_malformed_certificate_proves_nothing(content: bytes) -> None:
     assert not has_sound_key(content)
 
 
@@ -198,6 +198,6 @@ def test_no_private_key_is_kept_beside_a_good_one(private: str) -> None:
     assert SECRET not in str(refused.value)
 
 
-def test_what_is_said_of_a_set_can_be_printed() -> None:
+def test_findings_about_a_key_set_are_printable() -> None:
     with pytest.raises(ValueError, match=r"odd\\x1b: it is for none"):
         StrictKeyChecker().check_key_set('{"keys": [{"kid": "odd\\u001b", "kty": "X"}]}', ISSUER_ALGORITHMS)

@@ -1,4 +1,4 @@
-"""Keys of ML-DSA as JWKs: the example of RFC 9964, and what is refused."""
+"""Keys of ML-DSA as JWKs: the example of RFC 9964, and malformed keys."""
 
 import json
 from typing import Any

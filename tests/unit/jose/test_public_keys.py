@@ -1,4 +1,4 @@
-"""Public keys that others register: what is accepted, and that a refusal repeats no part of a key."""
+"""Public keys that others register: which are accepted, and that a refusal repeats no part of a key."""
 
 import json
 from typing import Any
@@ -60,7 +60,7 @@ def test_a_key_that_proves_nothing_is_refused(jwk: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "null", '"{}"', '{"kid":"a","kid":"b"}', "{" * 50, "ü"])
-def test_what_is_no_json_object_is_refused(text: str) -> None:
+def test_a_text_that_is_no_json_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a JSON object"):
         checker.check_key(text)
     with pytest.raises(ValueError, match="must"):

@@ -27,7 +27,7 @@ def other() -> Sealer:
     return Sealer(Secret("another master key, which is long enough too"))
 
 
-def test_what_was_sealed_opens_for_the_same_record(sealer: Sealer) -> None:
+def test_a_sealed_text_opens_for_the_same_record(sealer: Sealer) -> None:
     sealed = sealer.seal("precious", "k1")
 
     assert "precious" not in sealed
@@ -40,7 +40,7 @@ def test_another_master_key_is_refused_clearly(sealer: Sealer, other: Sealer) ->
         other.open(sealer.seal("precious", "k1"), "k1")
 
 
-def test_what_was_sealed_for_another_record_is_refused(sealer: Sealer) -> None:
+def test_a_text_that_was_sealed_for_another_record_is_refused(sealer: Sealer) -> None:
     with pytest.raises(ConfigurationError, match="another key"):
         sealer.open(sealer.seal("precious", "k1"), "k2")
 
@@ -108,7 +108,7 @@ def test_a_spoilt_public_key_is_refused_with_its_id(sealer: Sealer) -> None:
 
 
 @pytest.mark.parametrize("text", [" " * 40, "x" * 40, "\n\t " * 20, "ab" * 20, f"  {'x' * 40}  "])
-def test_a_master_key_that_anybody_guesses_is_refused_without_showing_it(text: str) -> None:
+def test_a_guessable_master_key_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(ConfigurationError, match="openssl rand") as refused:
         Sealer(Secret(text))
     assert text.strip() not in str(refused.value) or not text.strip()

@@ -5,8 +5,6 @@ tests are skipped.
 """
 
 import json
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -20,14 +18,10 @@ from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.keys import GeneratedKey
 from identity_shared.strict import decode_base64url
 from tests.unit.jose.conftest import ISSUER, Ring
-from tests.unit.jose.test_access_tokens import Forge
+from tests.unit.jose.forging import Forge
+from tests.unit.jose.vectors import VECTORS, needs_vectors, vector
 
-ROOT: Final = Path(__file__).parents[3]
-VECTORS: Final = Path(os.environ.get("IDENTITY_VECTORS", ROOT.parent / "shared" / "vectors"))
-
-pytestmark = pytest.mark.skipif(
-    not VECTORS.is_dir(), reason="no vectors: put them beside the checkout or name them in IDENTITY_VECTORS"
-)
+pytestmark = needs_vectors
 
 SIGNED: Final = {
     "RFC 7520 4.1": ("jose-cookbook/jws/4_1.rsa_v15_signature.json", "RS256"),
@@ -40,12 +34,8 @@ NOT_HERE: Final = {
 }
 
 
-def vector(path: str) -> Any:
-    return json.loads((VECTORS / path).read_text(encoding="utf-8"))
-
-
 def compact(found: Any) -> tuple[bytes, bytes]:
-    """What was signed, and the signature."""
+    """Return the signed bytes and the signature."""
     signed, _, signature = found["output"]["compact"].rpartition(".")
     return signed.encode(), decode_base64url(signature)
 
@@ -63,9 +53,7 @@ def test_an_example_verifies_and_one_changed_in_a_bit_does_not(path: str, algori
 
 
 @pytest.mark.parametrize(("path", "algorithm"), SIGNED.values(), ids=SIGNED)
-def test_what_this_service_signs_with_the_key_of_an_example_is_its_signature(
-    path: str, algorithm: str
-) -> None:
+def test_signing_with_the_key_of_an_example_gives_its_signature(path: str, algorithm: str) -> None:
     found = vector(path)
     signed, signature = compact(found)
 
@@ -82,7 +70,7 @@ def test_an_example_of_an_algorithm_that_is_not_offered_is_refused(algorithm: st
         keys.load(key, "EdDSA", private=False)
 
 
-def test_the_keys_of_rfc_7520_are_read_for_what_they_are_for() -> None:
+def test_the_keys_of_rfc_7520_are_read_for_their_use() -> None:
     folder = "jose-cookbook/jwk"
     rsa, private = vector(f"{folder}/3_3.rsa_public_key.json"), vector(f"{folder}/3_4.rsa_private_key.json")
 
@@ -119,7 +107,7 @@ def foreign_tokens() -> dict[str, str]:
 
 
 def json_forms() -> dict[str, str]:
-    """Detached content, several signatures, unprotected headers: what there is beside the compact form."""
+    """Detached content, several signatures, unprotected headers: the forms beside the compact one."""
     files = sorted((VECTORS / "jose-cookbook/jws").glob("*.json"))
     return {
         f"{file.stem} {form}": text if isinstance(text, str) else json.dumps(text)

@@ -46,7 +46,7 @@ class Site:
         return [found.record.client_id for found in self.directory.clients.list()]
 
     def events(self) -> list[str]:
-        """What the audit trail says, the oldest first."""
+        """Return the events of the audit trail, the oldest first."""
         found, _ = self.store.audit.list_newest(AuditFilter(), limit=1000)
         return [f"{stored.event.type} {stored.event.target}" for stored in reversed(found)]
 

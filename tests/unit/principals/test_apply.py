@@ -40,7 +40,7 @@ def site() -> Iterator[Site]:
         yield site
 
 
-def test_what_is_declared_comes_to_be_and_then_nothing_is_left_to_do(site: Site) -> None:
+def test_applying_creates_the_declared_records_and_a_second_plan_is_empty(site: Site) -> None:
     steps = site.apply(TEXT)
 
     assert [(step.action, step.kind, step.name) for step in steps] == [
@@ -66,7 +66,7 @@ def test_planning_changes_nothing(site: Site) -> None:
     assert (site.events(), site.clients()) == (before, ["admin", "first-party"])
 
 
-def test_what_somebody_changed_is_put_right_field_by_field(site: Site) -> None:
+def test_fields_that_were_changed_since_are_corrected_one_by_one(site: Site) -> None:
     site.apply(TEXT)
     user = site.directory.users.find("ana").record
     site.directory.clients.update(
@@ -129,7 +129,7 @@ def test_an_issuer_may_get_its_keys_from_elsewhere(site: Site) -> None:
     assert site.apply(elsewhere) == ()
 
 
-def test_pruning_deletes_what_the_file_does_not_name_of_its_kinds(site: Site) -> None:
+def test_pruning_deletes_records_of_the_files_kinds_that_it_does_not_name(site: Site) -> None:
     site.apply(TEXT)
     rest = "clients: {reports: {audiences: [api], scopes: [read]}}\ntrusted_issuers: {}"
 
@@ -144,7 +144,7 @@ def test_pruning_deletes_what_the_file_does_not_name_of_its_kinds(site: Site) ->
     assert site.directory.users.find("ana").record.username == "ana"
 
 
-def test_pruning_never_deletes_who_asks_for_it(site: Site) -> None:
+def test_pruning_never_deletes_its_caller(site: Site) -> None:
     site.apply(TEXT)
     ana = site.directory.users.find("ana").record.user_id
 
@@ -162,7 +162,7 @@ def test_pruning_goes_through_every_page(site: Site, monkeypatch: pytest.MonkeyP
     assert site.clients() == ["admin", "first-party"]
 
 
-def test_what_is_refused_is_named_and_holds_up_nothing_else(site: Site) -> None:
+def test_a_refused_record_is_named_and_the_others_are_applied(site: Site) -> None:
     site.apply("clients: {taken: {certificates: ['dns:a.example']}}")
 
     with pytest.raises(ConfigurationError) as error:
@@ -173,7 +173,7 @@ def test_what_is_refused_is_named_and_holds_up_nothing_else(site: Site) -> None:
 
 
 class Raced(OwnRecords):
-    """Records that somebody else changes just before the first write."""
+    """Records that another administrator changes just before the first write."""
 
     def __init__(self, site: Site, text: str, *, prune: bool = False) -> None:
         super().__init__(site.directory)
@@ -208,7 +208,7 @@ class Raced(OwnRecords):
         ("clients: {reports: {scopes: [write]}}", "clients: {}"),
     ],
 )
-def test_whoever_is_overtaken_plans_anew(site: Site, before: str, meanwhile: str) -> None:
+def test_a_plan_that_was_overtaken_is_made_again(site: Site, before: str, meanwhile: str) -> None:
     site.apply(before)
     steps = site.plan(TEXT)
 
@@ -227,7 +227,7 @@ def test_a_record_that_changed_since_it_was_to_be_deleted_stays(site: Site) -> N
     assert site.clients() == ["a", "admin", "first-party"]
 
 
-def test_what_somebody_else_deleted_is_deleted(site: Site) -> None:
+def test_a_record_that_was_deleted_meanwhile_counts_as_deleted(site: Site) -> None:
     site.apply("clients: {a: }")
     steps = site.plan("clients: {}", prune=True)
 
@@ -250,7 +250,7 @@ def test_a_record_that_never_stands_still_is_given_up(site: Site) -> None:
         carry_out(site.plan(TEXT), Restless(site, ""), site.keep)
 
 
-def test_a_store_that_is_away_ends_it(site: Site) -> None:
+def test_an_unreachable_store_ends_the_run(site: Site) -> None:
     class Away(OwnRecords):
         def create(self, record: Declared, *, secret: bool) -> Secret | None:
             raise StoreUnavailableError("away")
@@ -330,7 +330,7 @@ files = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(files, min_size=1, max_size=4), st.booleans())
-def test_whatever_was_applied_before_a_file_that_is_applied_leaves_nothing_to_do(
+def test_after_a_file_was_applied_its_plan_is_empty_whatever_was_applied_before(
     history: list[dict[str, object]], prune: bool
 ) -> None:
     with open_site() as site:

@@ -1,4 +1,4 @@
-"""The principals file: what it may say, and how everything that is wrong with it is named at once."""
+"""The principals file: its content, and that all mistakes in it are reported at once."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -208,7 +208,7 @@ trusted_issuers:
     ]
 
 
-def test_a_client_with_a_secret_may_do_what_a_public_one_may_not() -> None:
+def test_a_client_with_a_secret_may_have_settings_that_a_public_one_may_not() -> None:
     text = "clients: {a: {grants: [password, client_credentials]%s}}"
 
     assert len(problems(text % "")) == 1
@@ -235,7 +235,7 @@ def test_a_client_with_a_secret_may_do_what_a_public_one_may_not() -> None:
         (b"#" * (MAX_FILE_BYTES + 1), "p.yaml:1: must have at most 4 MiB"),
     ],
 )
-def test_what_is_no_such_file_is_refused(content: str | bytes, expected: str) -> None:
+def test_a_malformed_file_is_refused(content: str | bytes, expected: str) -> None:
     assert expected in problems(content)
 
 

@@ -11,18 +11,8 @@ from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals.inside import OwnRecords
 from identity_service.principals.keeper import PrincipalsKeeper
 from identity_service.principals.plan import Declared, Found
+from tests.fakes.event_logs import RecordingEventLog
 from tests.unit.principals.site import Site, open_site
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    def all(self, event: str) -> list[dict[str, object]]:
-        return [fields for name, fields in self.events if name == event]
 
 
 class Sometimes(OwnRecords):
@@ -43,11 +33,6 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def event_log() -> EventLog:
-    return EventLog()
-
-
-@pytest.fixture
 def records(site: Site) -> Sometimes:
     return Sometimes(site.directory)
 
@@ -60,7 +45,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keeper(file: Path, records: Sometimes, event_log: EventLog) -> PrincipalsKeeper:
+def keeper(file: Path, records: Sometimes, event_log: RecordingEventLog) -> PrincipalsKeeper:
     return PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)
 
 
@@ -70,11 +55,11 @@ def look_twice(keeper: PrincipalsKeeper) -> None:
     keeper.look()
 
 
-def test_it_applies_the_file(keeper: PrincipalsKeeper, site: Site, event_log: EventLog) -> None:
+def test_it_applies_the_file(keeper: PrincipalsKeeper, site: Site, event_log: RecordingEventLog) -> None:
     keeper.apply()
 
     assert "a" in site.clients()
-    assert event_log.all("principals_applied")[0]["changes"] == ["create client a"]
+    assert event_log.named("principals_applied")[0]["changes"] == ["create client a"]
 
 
 @pytest.mark.parametrize("content", [None, "clients: {a b: , c: {x: 1}}"])
@@ -92,7 +77,7 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
 
 
 def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
-    file: Path, records: Sometimes, event_log: EventLog
+    file: Path, records: Sometimes, event_log: RecordingEventLog
 ) -> None:
     """Also if a record of before the setting `issuer` changed is as the file declares."""
     text = "trusted_issuers:\n  https://Own.example/:\n    jwks_uri: https://own.example/keys\n"
@@ -104,7 +89,7 @@ def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
         keeper.apply()
 
 
-def test_it_applies_what_changes(keeper: PrincipalsKeeper, file: Path, site: Site) -> None:
+def test_it_applies_changes_of_the_file(keeper: PrincipalsKeeper, file: Path, site: Site) -> None:
     keeper.apply()
     file.write_text("clients: {b: }")
 
@@ -114,7 +99,7 @@ def test_it_applies_what_changes(keeper: PrincipalsKeeper, file: Path, site: Sit
 
 
 def test_it_follows_a_link_to_another_file(
-    tmp_path: Path, records: Sometimes, event_log: EventLog, site: Site
+    tmp_path: Path, records: Sometimes, event_log: RecordingEventLog, site: Site
 ) -> None:
     """As Kubernetes changes a ConfigMap."""
     for version, name in (("1", "a"), ("2", "b")):
@@ -132,14 +117,14 @@ def test_it_follows_a_link_to_another_file(
 
 
 def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
-    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: RecordingEventLog
 ) -> None:
     keeper.apply()
     file.write_text("clients: {b: , 'c d': }")
     for _ in range(5):
         keeper.look()
-    assert (site.clients(), len(event_log.all("principals_refused"))) == (["a", "admin", "first-party"], 1)
-    (refused,) = event_log.all("principals_refused")
+    assert (site.clients(), len(event_log.named("principals_refused"))) == (["a", "admin", "first-party"], 1)
+    (refused,) = event_log.named("principals_refused")
     assert str(refused["problems"]).startswith(f"['{file}:1: clients.c d.client_id: must be")
 
     file.write_text("clients: {b: }")
@@ -147,15 +132,15 @@ def test_a_wrong_file_changes_nothing_and_is_named_once_until_it_is_right(
     assert "b" in site.clients()
 
 
-def test_a_file_that_goes_away_is_named(
-    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
+def test_a_file_that_was_removed_is_named(
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: RecordingEventLog
 ) -> None:
     keeper.apply()
     file.unlink()
 
     look_twice(keeper)
 
-    assert event_log.all("principals_refused")
+    assert event_log.named("principals_refused")
     assert "a" in site.clients()
 
 
@@ -172,8 +157,8 @@ def test_a_file_is_applied_once_two_looks_find_the_same(
     assert {"b", "c"} <= set(site.clients())
 
 
-def test_while_the_store_is_away_it_tries_again(
-    keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, event_log: EventLog
+def test_it_retries_while_the_store_is_unreachable(
+    keeper: PrincipalsKeeper, file: Path, site: Site, records: Sometimes, event_log: RecordingEventLog
 ) -> None:
     keeper.apply()
     records.away = True
@@ -184,16 +169,16 @@ def test_while_the_store_is_away_it_tries_again(
     records.away = False
     keeper.look()
     assert "b" in site.clients()
-    assert not event_log.all("principals_refused")
+    assert not event_log.named("principals_refused")
 
 
-def test_a_secret_that_nobody_sees_is_said_and_not_shown(
-    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: EventLog
+def test_a_secret_that_is_shown_to_no_caller_is_reported_without_its_text(
+    keeper: PrincipalsKeeper, file: Path, site: Site, event_log: RecordingEventLog
 ) -> None:
     file.write_text("clients: {a: {secret: true}}")
     keeper.apply()
 
-    assert event_log.all("client_secret_unseen") == [{"client_id": "a"}]
+    assert event_log.named("client_secret_unseen") == [{"client_id": "a"}]
     assert "idcs_" not in repr(event_log.events)
     _, secret = site.directory.clients.rotate_secret("a")
     assert isinstance(secret, Secret)

@@ -37,7 +37,7 @@ def wanted(record: Declared, *fields: str, secret: bool = False) -> Wanted:
     return Wanted(record=record, fields=fields, secret=secret)
 
 
-def test_what_is_not_there_is_created_and_says_what_is_worth_saying() -> None:
+def test_an_absent_record_is_created_and_the_step_lists_its_declared_values() -> None:
     step = plan_one(wanted(CLIENT, "scopes", "audiences", "require_binding", secret=True), None)
 
     assert step is not None
@@ -45,7 +45,7 @@ def test_what_is_not_there_is_created_and_says_what_is_worth_saying() -> None:
     assert step.differences == (Difference(field="scopes", before=None, after=["read"]),)
 
 
-def test_what_is_as_declared_is_left_alone() -> None:
+def test_a_record_that_is_as_declared_is_left_alone() -> None:
     fields = ("scopes", "audiences", "display_name")
 
     assert plan_one(wanted(CLIENT, *fields), found(CLIENT)) is None
@@ -97,14 +97,14 @@ def test_rules_are_compared_claim_by_claim() -> None:
 
 
 @pytest.mark.parametrize(("secrets", "gets"), [((), True), ((StoredSecret(digest=b"x"),), False)])
-def test_a_client_gets_a_secret_if_it_has_none(secrets: tuple[StoredSecret, ...], gets: bool) -> None:
+def test_a_client_without_a_secret_gets_one(secrets: tuple[StoredSecret, ...], gets: bool) -> None:
     step = plan_one(wanted(CLIENT, "scopes", secret=True), found(replace(CLIENT, secrets=secrets)))
 
     assert (step is not None) is gets
     assert step is None or (step.action, step.secret, step.differences) == (Action.CHANGE, True, ())
 
 
-def test_a_secret_is_never_taken_away() -> None:
+def test_a_secret_is_never_removed() -> None:
     assert plan_one(wanted(CLIENT), found(replace(CLIENT, secrets=(StoredSecret(digest=b"x"),)))) is None
 
 

@@ -1,4 +1,4 @@
-"""A background thread goes on after what nobody expected, says so, and ends when it is told to."""
+"""A background thread continues after an unexpected exception, reports it, and ends when it is closed."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def is_alive(name: str = "identity-some-work") -> bool:
     return name in {thread.name for thread in threading.enumerate()}
 
 
-def test_it_ends_when_it_is_told_to(start: Start) -> None:
+def test_it_ends_when_it_is_closed(start: Start) -> None:
     thread = start(every(2 * PATIENCE, print))
     assert is_alive()
 
@@ -70,7 +70,7 @@ def test_a_wait_for_something_else_is_ended_as_well(start: Start) -> None:
     assert not is_alive()
 
 
-def test_an_unexpected_exception_is_said_with_the_name_of_the_thread_and_the_work_goes_on(
+def test_an_unexpected_exception_is_reported_with_the_name_of_the_thread_and_the_work_continues(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "_PAUSE", 0.001)
@@ -110,7 +110,9 @@ def test_one_that_has_failed_need_not_begin_again_to_end(
     assert not is_alive()
 
 
-def test_without_room_for_a_thread_the_error_says_what_to_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_for_a_thread_the_error_names_the_limit_to_raise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -1,4 +1,4 @@
-"""The last resort ends a process that was ordered to stop, whatever hangs in it, and says so."""
+"""The last resort ends a process that was ordered to stop, whatever hangs in it, and reports that."""
 
 import contextlib
 import json
@@ -138,14 +138,14 @@ def test_a_thread_that_hangs_does_not_keep_the_interpreter_from_ending() -> None
     assert "waits-for-a-client_0" in event["threads"]
 
 
-def test_a_process_whose_native_code_keeps_the_interpreter_is_ended_and_says_where() -> None:
+def test_a_process_whose_native_code_holds_the_interpreter_is_ended_and_reports_where() -> None:
     done = run(_NATIVE_CODE_KEEPS_THE_LOCK)
 
     assert done.returncode == Exit.FAILED
     assert "in stop" in done.stderr
 
 
-def test_what_must_be_cleaned_up_is_even_if_other_cleaning_up_hangs() -> None:
+def test_each_cleanup_runs_even_if_another_one_hangs() -> None:
     done = run(_CLEANS_UP)
 
     assert done.returncode == Exit.FORCED
@@ -175,7 +175,7 @@ def test_a_log_that_nothing_reads_does_not_keep_it_from_ending() -> None:
         os.close(writing)
 
 
-def test_a_process_that_ends_in_time_says_nothing_and_is_not_ended() -> None:
+def test_a_process_that_ends_in_time_is_neither_ended_nor_reported() -> None:
     done = run("last_resort.SERVING = 600\nserve(lambda _: Service())")
 
     assert (done.returncode, done.stdout) == (0, "True\n")

@@ -5,21 +5,21 @@ import resource
 import pytest
 
 from identity_service.process import open_files
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 Limit = tuple[int, int]
 
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> list[Limit]:
-    """What the process has, the newest last; begins with 1,024 of at most 4,096."""
+    """The limits that the process had, the newest last; the first is 1,024 of at most 4,096."""
     history: list[Limit] = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: history[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: history.append(new))
     return history
 
 
-def test_it_is_raised_to_what_the_connections_need(limit: list[Limit]) -> None:
+def test_the_limit_is_raised_to_the_number_that_the_connections_need(limit: list[Limit]) -> None:
     event_log = RecordingEventLog()
 
     open_files.allow(2000, event_log)
@@ -28,13 +28,13 @@ def test_it_is_raised_to_what_the_connections_need(limit: list[Limit]) -> None:
     assert event_log.events == []
 
 
-def test_what_is_enough_is_left_as_it_is(limit: list[Limit]) -> None:
+def test_a_sufficient_limit_is_left_as_it_is(limit: list[Limit]) -> None:
     open_files.allow(100, RecordingEventLog())
 
     assert limit == [(1024, 4096)]
 
 
-def test_where_the_system_allows_less_the_operator_is_told(limit: list[Limit]) -> None:
+def test_a_lower_limit_of_the_system_is_reported_to_the_operator(limit: list[Limit]) -> None:
     event_log = RecordingEventLog()
 
     open_files.allow(20_000, event_log)

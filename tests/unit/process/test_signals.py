@@ -1,4 +1,4 @@
-"""Tests that interrupt what they start can do so also where the tests themselves run in the background."""
+"""Tests can interrupt the processes that they start, even if the tests themselves run in the background."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ MENDED = "give_default_signals_to_children()"
 
 
 def child_of(before: str, mended: str, number: signal.Signals) -> list[str]:
-    """What a grandchild says: whether it has the default for the signal, and whether it is blocked."""
+    """Return whether a grandchild has the default for the signal, and whether it is blocked."""
     program = AS_IN_THE_BACKGROUND.format(before=before, mended=mended)
     done = subprocess.run(
         [sys.executable, "-c", program, str(int(number))], capture_output=True, text=True, check=True
@@ -31,13 +31,15 @@ def child_of(before: str, mended: str, number: signal.Signals) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
-def test_what_the_tests_ignore_the_processes_that_they_start_do_not(number: signal.Signals) -> None:
+def test_signals_that_the_tests_ignore_are_not_ignored_by_their_child_processes(
+    number: signal.Signals,
+) -> None:
     assert child_of(IGNORED, "", number) == ["False", "False"], "else this test shows nothing"
 
     assert child_of(IGNORED, MENDED, number) == ["True", "False"]
 
 
-def test_what_the_tests_block_the_processes_that_they_start_do_not() -> None:
+def test_signals_that_the_tests_block_are_not_blocked_in_their_child_processes() -> None:
     blocked = f"{IGNORED}; signal.pthread_sigmask(signal.SIG_BLOCK, [number])"
     assert child_of(blocked, "", signal.SIGINT)[1] == "True"
 

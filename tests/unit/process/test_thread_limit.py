@@ -1,4 +1,4 @@
-"""The limit of threads: what the system refuses is named, and there is a check for room."""
+"""The limit of threads: a refusal of the system is named, and there is a check for room."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def room_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "identity-room"]
 
 
-def test_with_room_nothing_is_said_and_no_thread_is_left(give: Give) -> None:
+def test_with_room_there_is_no_error_and_no_thread_is_left(give: Give) -> None:
     give(3)
 
     thread_limit.require(3)
@@ -43,7 +43,7 @@ def test_with_room_nothing_is_said_and_no_thread_is_left(give: Give) -> None:
     assert room_threads() == []
 
 
-def test_without_room_the_error_says_how_much_there_is_and_what_to_raise(give: Give) -> None:
+def test_without_room_the_error_names_the_room_and_the_limit_to_raise(give: Give) -> None:
     give(2)
 
     with pytest.raises(ConfigurationError, match=r"for 3 threads, .* gives it 2; .*pids\.max.*LimitNPROC="):
@@ -71,7 +71,7 @@ def test_a_process_that_is_refused_is_named_as_well() -> None:
         BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 0),
     ],
 )
-def test_any_other_error_stays_what_it_is(error: Exception) -> None:
+def test_any_other_error_is_raised_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as raised, thread_limit.named():
         raise error
 

@@ -1,4 +1,4 @@
-"""The threads beside a replica: they outlive what nobody foresaw, and confirm nothing meanwhile."""
+"""The threads beside a replica: they survive an unexpected error, and confirm nothing meanwhile."""
 
 import threading
 from collections.abc import Iterator
@@ -12,40 +12,18 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.domain.copying import Fence
 from identity_service.domain.errors import ReplicaStaleError, StoreFencedError
 from identity_service.domain.ids import Epoch, TokenId, new_epoch
-from identity_service.domain.log import Head, RecordChanged, TokenDenied
+from identity_service.domain.log import Head, Revision, TokenDenied
 from identity_service.process.background import BackgroundThread
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
+from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.log_listeners import FakeLogListener
 from tests.patience import PATIENCE, until
 from tests.rpc.clocks import ShiftedClock
 
 FENCE = Fence(target="redis://other.example:6379/0", epoch=Epoch("e1"))
 MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, object]]] = []
-        self.recorded = threading.Condition()
-
-    def record(self, event: str, **fields: object) -> None:
-        with self.recorded:
-            self.events.append((event, fields))
-            self.recorded.notify_all()
-
-    def wait_for(self, event: str) -> dict[str, object]:
-        def found() -> list[dict[str, object]]:
-            return [fields for name, fields in self.events if name == event]
-
-        with self.recorded:
-            assert self.recorded.wait_for(found, PATIENCE), f"no {event}: {self.events}"
-            return found()[0]
-
-
-@pytest.fixture
-def event_log() -> EventLog:
-    return EventLog()
 
 
 @pytest.fixture
@@ -62,7 +40,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 @pytest.fixture
-def replica(store: SqliteStore, clock: ShiftedClock, event_log: EventLog) -> Replica:
+def replica(store: SqliteStore, clock: ShiftedClock, event_log: RecordingEventLog) -> Replica:
     return Replica(store.log, clock, event_log, ReplicaConfig(max_staleness=MAX_STALENESS))
 
 
@@ -81,7 +59,7 @@ class Following:
 
 
 @pytest.fixture
-def following(store: SqliteStore, replica: Replica, event_log: EventLog) -> Iterator[Following]:
+def following(store: SqliteStore, replica: Replica, event_log: RecordingEventLog) -> Iterator[Following]:
     interval = timedelta(milliseconds=20)
     following = Following(Follower(store.log, replica, event_log, process="p", heartbeat_interval=interval))
     yield following
@@ -92,21 +70,19 @@ def following(store: SqliteStore, replica: Replica, event_log: EventLog) -> Iter
 
 
 def test_a_bug_makes_it_stale_and_not_blind_for_ever(
-    store: SqliteStore, replica: Replica, clock: ShiftedClock, event_log: EventLog, following: Following
+    store: SqliteStore,
+    replica: Replica,
+    clock: ShiftedClock,
+    event_log: RecordingEventLog,
+    following: Following,
 ) -> None:
     broken = threading.Event()
 
-    def subscriber(change: RecordChanged | None) -> None:
+    def fail(revision: Revision) -> None:
         if broken.is_set():
             raise KeyError("a value that no log may show")
 
-    class Listener:
-        def on_changes(self, *_: object) -> None:
-            subscriber(None)
-
-        def on_log_replaced(self, *_: object) -> None: ...
-
-    replica.follow(Listener())
+    replica.follow(FakeLogListener(changed=fail))
     following.start()
     replica.require_fresh()
     broken.set()
@@ -123,11 +99,11 @@ def test_a_bug_makes_it_stale_and_not_blind_for_ever(
     assert "t1" in replica.revocations.denylist
 
 
-def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
+def test_a_process_whose_store_was_moved_reports_it_once_and_answers_with_the_new_url(
     store: SqliteStore,
     replica: Replica,
     clock: ShiftedClock,
-    event_log: EventLog,
+    event_log: RecordingEventLog,
     following: Following,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -153,17 +129,17 @@ def test_a_process_whose_store_is_moved_says_so_once_and_answers_where_it_went(
     replica.catch_up()
     with pytest.raises(StoreFencedError):
         replica.require_fresh()
-    assert [name for name, _ in event_log.events].count("store_moved") == 1
-    assert not [name for name, _ in event_log.events if name in ("store_lost", "follower_bug")]
+    assert event_log.names.count("store_moved") == 1
+    assert not {"store_lost", "follower_bug"} & set(event_log.names)
 
     store.copying.lift_fence()
     until(replica.is_fresh)
     store.copying.fence(FENCE)
-    until(lambda: [name for name, _ in event_log.events].count("store_moved") == 2)
+    until(lambda: event_log.names.count("store_moved") == 2)
 
 
 def test_a_process_does_not_start_on_a_store_that_was_moved(
-    store: SqliteStore, following: Following, event_log: EventLog
+    store: SqliteStore, following: Following, event_log: RecordingEventLog
 ) -> None:
     store.copying.fence(FENCE)
     with pytest.raises(StoreFencedError, match="set the service's `store` to that one"):

@@ -1,6 +1,7 @@
 """Whether a place lies in the history that is followed: by its link, not by its position alone."""
 
 import tracemalloc
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,7 +10,8 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link, TokenId, new_link
 from identity_service.domain.log import LogEntry, Revision, TokenDenied
 from identity_service.replication import history as history_module
 from identity_service.replication.history import History
-from tests.unit.replication.test_replica import NOW
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 CHANGE = TokenDenied(token_id=TokenId("t"), deny_until=NOW)
 
@@ -29,7 +31,7 @@ def read(*positions: int) -> History:
     return history
 
 
-def test_what_was_read_lies_in_it() -> None:
+def test_a_revision_that_was_read_is_in_the_history() -> None:
     history = read(1, 2, 3)
     assert all(history.holds(place(position)) for position in (1, 2, 3))
 
@@ -58,7 +60,7 @@ def test_the_start_of_its_log_lies_in_it() -> None:
     assert read(1).holds(start)
 
 
-def test_what_lies_further_back_than_is_kept_is_not_known() -> None:
+def test_a_revision_older_than_the_kept_ones_is_not_known() -> None:
     history = read(*range(1, 10_002))
     assert not history.holds(place(1))
     assert history.holds(place(2))

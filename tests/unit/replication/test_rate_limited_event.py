@@ -1,28 +1,26 @@
 """An event that strangers can cause is recorded once a minute, with a count."""
 
+from datetime import timedelta
+
 from identity_service.replication.rate_limited_event import RateLimitedEvent
-from tests.unit.replication.test_replica import Clock
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 
 
-class EventLog:
-    def __init__(self) -> None:
-        self.counts: list[object] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        assert event == "seen"
-        self.counts.append(fields["count"])
+def counted(*counts: int) -> list[tuple[str, dict[str, int]]]:
+    return [("seen", {"count": count}) for count in counts]
 
 
 def test_the_first_is_recorded_and_those_that_follow_are_counted() -> None:
-    clock, event_log = Clock(), EventLog()
+    clock, event_log = FakeClock(), RecordingEventLog()
     event = RateLimitedEvent("seen", event_log, clock)
     for _ in range(1000):
         event.happened()
-    assert event_log.counts == [1]
-    clock.steady += 60
+    assert event_log.events == counted(1)
+    clock.advance(timedelta(seconds=60))
     event.happened()
     event.happened()
-    assert event_log.counts == [1, 1000]
-    clock.steady += 3600
+    assert event_log.events == counted(1, 1000)
+    clock.advance(timedelta(seconds=3600))
     event.happened()
-    assert event_log.counts == [1, 1000, 2]
+    assert event_log.events == counted(1, 1000, 2)

@@ -1,4 +1,6 @@
-"""Own writes against what is read, in either order: lost, there, or too long ago to say."""
+"""Own writes compared with the entries that are read, in either order: confirmed, lost, or unknown."""
+
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,7 +19,8 @@ from identity_service.domain.log import (
 )
 from identity_service.replication.history import History
 from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
-from tests.unit.replication.test_replica import NOW
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 FACT = TokenDenied(token_id=TokenId("own"), deny_until=NOW)
 RECORD = RecordChanged(kind=RecordKind.CLIENT, id="c")
@@ -27,26 +30,26 @@ LOST, UNSURE = Missing(lost=[FACT]), Missing(unsure=[FACT])
 
 
 class Site:
-    """What a process follows, and what it remembers of its own writes."""
+    """The log that a process follows, and the process's own writes."""
 
     def __init__(self) -> None:
-        self.unread = UnconfirmedWrites()
+        self.own_writes = UnconfirmedWrites()
         self.end = 0
         self.begin("e")
 
     def begin(self, epoch: str) -> None:
         self.history, self.end = History(Epoch(epoch)), 0
-        self.unread.begin(self.history)
+        self.own_writes.begin(self.history)
 
     def read(self, *links: str) -> Missing:
         """A page with the entries of these links."""
         entries = [LogEntry(self.end + n, Link(link), NO_LINK, FACT) for n, link in enumerate(links, 1)]
         self.end += len(links)
         self.history.add(entries, place(self.end, links[-1]))
-        return self.unread.read(self.end)
+        return self.own_writes.read(self.end)
 
     def add(self, position: int, link: str = "own", epoch: str = "e", time: float = 1.0) -> Missing:
-        return self.unread.add(written(position, link, epoch), time)
+        return self.own_writes.add(written(position, link, epoch), time)
 
 
 def place(position: int, link: str, epoch: str = "e") -> Revision:
@@ -71,18 +74,18 @@ def site() -> Site:
 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
-def test_what_stands_at_its_place_is_there_whoever_was_first(site: Site, first: str) -> None:
+def test_a_write_that_is_read_at_its_position_is_confirmed_in_either_order(site: Site, first: str) -> None:
     if first == "the writer":
         assert site.add(2) == NOTHING
     assert site.read("a", "own", "b") == NOTHING
     if first == "the reader":
         assert site.add(2) == NOTHING
     assert site.read("c") == NOTHING
-    assert site.unread.after_heartbeat(head(0), sent=9.0) == NOTHING, "and is not asked about again"
+    assert site.own_writes.after_heartbeat(head(0), sent=9.0) == NOTHING, "and is not asked about again"
 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
-def test_what_another_entry_took_the_place_of_is_lost_whoever_was_first(site: Site, first: str) -> None:
+def test_a_write_whose_position_has_another_entry_is_lost_in_either_order(site: Site, first: str) -> None:
     found = [site.add(2)] if first == "the writer" else []
     found += [site.read("a", "other", "b")]
     found += [site.add(2)] if first == "the reader" else []
@@ -90,13 +93,13 @@ def test_what_another_entry_took_the_place_of_is_lost_whoever_was_first(site: Si
     assert site.read("c") == NOTHING, "once"
 
 
-def test_what_was_read_too_long_ago_to_compare_is_sent_again_without_an_alarm(site: Site) -> None:
+def test_a_write_that_was_read_too_long_ago_to_compare_is_sent_again_without_an_alarm(site: Site) -> None:
     site.read("own", *("x" for _ in range(10_000)))
     assert site.add(1) == UNSURE
     assert site.read("y") == NOTHING
 
 
-def test_what_is_ahead_of_the_reader_waits_for_it(site: Site) -> None:
+def test_a_write_ahead_of_the_reader_waits_for_it(site: Site) -> None:
     site.read("a")
     assert site.add(3) == NOTHING
     assert site.read("b") == NOTHING
@@ -127,13 +130,13 @@ def test_reading_the_same_log_again_from_its_start_forgets_no_write(site: Site) 
 def test_a_write_that_was_trimmed_before_it_was_read_is_sent_again_without_an_alarm(site: Site) -> None:
     site.add(2)
     site.history.add([], place(9, "i"))
-    assert site.unread.read(9) == UNSURE
+    assert site.own_writes.read(9) == UNSURE
 
 
 def test_a_head_that_ends_before_a_write_has_lost_it(site: Site) -> None:
     site.add(2, time=1.0)
-    assert site.unread.after_heartbeat(head(1), sent=2.0) == LOST
-    assert site.unread.after_heartbeat(head(1), sent=3.0) == NOTHING, "once"
+    assert site.own_writes.after_heartbeat(head(1), sent=2.0) == LOST
+    assert site.own_writes.after_heartbeat(head(1), sent=3.0) == NOTHING, "once"
     assert site.read("a", "other") == NOTHING
 
 
@@ -144,22 +147,22 @@ def test_a_head_that_ends_before_a_write_has_lost_it(site: Site) -> None:
 )
 def test_a_head_that_proves_nothing_loses_nothing(site: Site, position: int, epoch: str, sent: float) -> None:
     site.add(2, time=1.0)
-    assert site.unread.after_heartbeat(head(position, epoch), sent) == NOTHING
+    assert site.own_writes.after_heartbeat(head(position, epoch), sent) == NOTHING
     assert site.read("a", "own") == NOTHING
 
 
-def test_a_record_is_what_the_store_says_and_never_sent_again(site: Site) -> None:
-    assert site.unread.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
+def test_a_record_is_never_sent_again(site: Site) -> None:
+    assert site.own_writes.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
     assert site.read("other") == NOTHING
-    assert site.unread.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
+    assert site.own_writes.add(written(1, changes=(RECORD,)), 1.0) == NOTHING
 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
 def test_of_a_record_and_a_raise_each_is_held_against_its_own_place(site: Site, first: str) -> None:
     both = Appended(revision=place(3, "gen"), changes=((RECORD, Link("rec")), (RAISED, Link("gen"))))
-    found = [site.unread.add(both, 1.0)] if first == "the writer" else []
+    found = [site.own_writes.add(both, 1.0)] if first == "the writer" else []
     found += [site.read("a", "rec", "other")]
-    found += [site.unread.add(both, 1.0)] if first == "the reader" else []
+    found += [site.own_writes.add(both, 1.0)] if first == "the reader" else []
     (lost,) = (fact for missing in found for fact in missing.lost)
     assert lost == GenerationRaised(principal=PrincipalId("c"), number=1, origin=Link("gen"))
 
@@ -173,22 +176,24 @@ def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str
     assert [missing for missing in found if missing] == [LOST]
 
 
-def test_what_was_sent_again_is_there_once_the_place_that_confirmed_it_is_read(site: Site) -> None:
-    assert not site.unread.add_resent([FACT], place(2, "end"), 1.0)
+def test_a_resent_fact_is_confirmed_once_the_confirming_revision_is_read(site: Site) -> None:
+    assert not site.own_writes.add_resent([FACT], place(2, "end"), 1.0)
     assert not site.read("a", "end")
-    assert not site.unread.add_resent([FACT], place(2, "end"), 1.0), "nor if it was read before"
-    assert not site.unread.add_resent([FACT], place(0, ""), 1.0), "the start lies in every history"
-    assert not site.unread.after_heartbeat(head(0), sent=9.0)
+    assert not site.own_writes.add_resent([FACT], place(2, "end"), 1.0), "nor if it was read before"
+    assert not site.own_writes.add_resent([FACT], place(0, ""), 1.0), "the start lies in every history"
+    assert not site.own_writes.after_heartbeat(head(0), sent=9.0)
 
 
 @pytest.mark.parametrize("how", ["read before", "read after", "the log is shorter"])
 @pytest.mark.parametrize("facts", [[FACT], []], ids=["facts", "a repair"])
-def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact], how: str) -> None:
+def test_facts_that_another_history_confirmed_are_missing(site: Site, facts: list[Fact], how: str) -> None:
     if how == "read before":
         site.read("a", "b")
-    found = [site.unread.add_resent(facts, place(2, "end"), 1.0)]
+    found = [site.own_writes.add_resent(facts, place(2, "end"), 1.0)]
     found.append(
-        site.unread.after_heartbeat(head(1), sent=2.0) if how == "the log is shorter" else site.read("a", "b")
+        site.own_writes.after_heartbeat(head(1), sent=2.0)
+        if how == "the log is shorter"
+        else site.read("a", "b")
     )
     expected = Missing(lost=facts) if facts else Missing(repairs=1)
     assert [missing for missing in found if missing] == [expected]
@@ -196,14 +201,14 @@ def test_what_another_history_confirmed_is_missing(site: Site, facts: list[Fact]
 
 
 def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
-    """What is known when the other log is found is sent to it: of a repair that is all there is."""
-    assert site.unread.add_resent([FACT], place(2, "end", "f"), 1.0) == UNSURE
-    assert not site.unread.add_resent([], place(2, "end", "f"), 1.0)
+    """When another log is found, all known facts are sent to it: a repair needs nothing more."""
+    assert site.own_writes.add_resent([FACT], place(2, "end", "f"), 1.0) == UNSURE
+    assert not site.own_writes.add_resent([], place(2, "end", "f"), 1.0)
 
 
 def test_a_raise_that_is_repeated_at_the_end_of_another_log_is_not_held_against_it(site: Site) -> None:
     repeated = Appended(revision=place(5, "end"), changes=((RAISED, Link("gen")),))
-    found = site.unread.add(repeated, 1.0)
+    found = site.own_writes.add(repeated, 1.0)
     assert found.lost == []
     assert [fact.origin for fact in found.unsure if isinstance(fact, GenerationRaised)] == [Link("gen")]
     assert site.read("a", "b", "c", "d", "end") == NOTHING

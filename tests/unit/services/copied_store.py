@@ -33,7 +33,7 @@ class MemoryStore:
         self.adopted: Epoch | None = None
         self.rebuilt = 0
         self.faults: dict[str, list[Fault]] = {}
-        """What happens at the next calls of a method, the first one first."""
+        """The faults of the next calls of each method, in order."""
 
     @property
     def store(self) -> Store:
@@ -122,7 +122,7 @@ class MemoryStore:
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
         if not replace and not self.is_empty():
-            raise AlreadyExistsError("the store is not virgin")
+            raise AlreadyExistsError("the store is not empty")
         self.epoch, self.items, self.is_unfinished = None, [], True
         self._at("write_copy")
         for item in items:

@@ -1,4 +1,4 @@
-"""Brute force: the free failures, the growing pause, attempts at once, and whom a pause does not touch."""
+"""Brute force: the free failures, the growing pause, concurrent attempts, and sign-ins without a pause."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from tests.patience import PATIENCE, until
 HERE, THERE = "192.0.2.1:5000", "192.0.2.2:5000"
 
 
-class Door:
+class SignIns:
     """A guard on a clock that a test moves, and attempts that turn out right or wrong."""
 
     def __init__(self, policies: AttemptPolicies | None = None, waits: WaitPolicy | None = None) -> None:
@@ -72,8 +72,8 @@ class Door:
 class InProgress:
     """Attempts whose credential is being checked, each by a thread, until a test gives the verdict."""
 
-    def __init__(self, door: Door, threads: ThreadPoolExecutor) -> None:
-        self._door = door
+    def __init__(self, sign_ins: SignIns, threads: ThreadPoolExecutor) -> None:
+        self._sign_ins = sign_ins
         self._threads = threads
         self._verdicts: list[Future[bool]] = []
         self._outcomes: list[Future[str]] = []
@@ -90,7 +90,7 @@ class InProgress:
         checked = threading.Event()
         self._verdicts.append(verdict)
         self._outcomes.append(
-            self._threads.submit(self._door._outcome, lambda: self._check(name, peer, verdict, checked))
+            self._threads.submit(self._sign_ins._outcome, lambda: self._check(name, peer, verdict, checked))
         )
         return checked
 
@@ -112,16 +112,16 @@ class InProgress:
                 verdict.set_result(True)
 
     def _check(self, name: str, peer: str, verdict: Future[bool], checked: threading.Event) -> None:
-        with self._door.guard.of_user(name, peer):
+        with self._sign_ins.guard.of_user(name, peer):
             checked.set()
             if not verdict.result(PATIENCE):
                 raise CredentialRefusedError
 
 
 @contextmanager
-def attempts_at(door: Door) -> Iterator[InProgress]:
+def attempts_at(sign_ins: SignIns) -> Iterator[InProgress]:
     with ThreadPoolExecutor(64) as threads:
-        attempts = InProgress(door, threads)
+        attempts = InProgress(sign_ins, threads)
         try:
             yield attempts
         finally:
@@ -129,30 +129,30 @@ def attempts_at(door: Door) -> Iterator[InProgress]:
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def sign_ins() -> SignIns:
+    return SignIns()
 
 
-def test_the_first_failures_cost_no_wait(door: Door) -> None:
-    assert [door.user(right=False) for _ in range(4)] == ["wrong"] * 4
-    assert door.user(right=True) == "right"
-    assert [door.user(right=False) for _ in range(6)] == ["wrong"] * 5 + ["wait 1"]
+def test_the_first_failures_cost_no_wait(sign_ins: SignIns) -> None:
+    assert [sign_ins.user(right=False) for _ in range(4)] == ["wrong"] * 4
+    assert sign_ins.user(right=True) == "right"
+    assert [sign_ins.user(right=False) for _ in range(6)] == ["wrong"] * 5 + ["wait 1"]
 
 
-def test_after_the_free_failures_each_one_doubles_the_wait(door: Door) -> None:
+def test_after_the_free_failures_each_one_doubles_the_wait(sign_ins: SignIns) -> None:
     for _ in range(5):
-        door.user(right=False)
+        sign_ins.user(right=False)
 
     waits = []
     for _ in range(6):
-        waits.append(door.user(right=False))
-        door.pass_time(float(waits[-1].removeprefix("wait ")))
-        assert door.user(right=False) == "wrong"  # the one that is let through
+        waits.append(sign_ins.user(right=False))
+        sign_ins.pass_time(float(waits[-1].removeprefix("wait ")))
+        assert sign_ins.user(right=False) == "wrong"  # the one that is let through
 
     assert waits == ["wait 1", "wait 2", "wait 4", "wait 8", "wait 16", "wait 32"]
 
 
-def test_the_wait_ends_at_the_lockout_and_the_lockout_by_itself(door: Door) -> None:
+def test_the_wait_ends_at_the_lockout_and_the_lockout_by_itself(sign_ins: SignIns) -> None:
     policy = AttemptPolicy(free=5, lockout=timedelta(minutes=15))
 
     assert policy.pause_after(14) == timedelta(seconds=512)
@@ -166,179 +166,179 @@ def test_a_further_failure_never_shortens_the_wait(failures: int, free: int) -> 
     assert policy.pause_after(failures) <= policy.pause_after(failures + 1) <= policy.lockout
 
 
-def test_the_right_password_has_to_wait_too(door: Door) -> None:
+def test_the_right_password_has_to_wait_too(sign_ins: SignIns) -> None:
     for _ in range(5):
-        door.user(right=False)
+        sign_ins.user(right=False)
 
-    assert door.user(right=True) == "wait 1"
-    door.pass_time(1)
-    assert door.user(right=True) == "right"
+    assert sign_ins.user(right=True) == "wait 1"
+    sign_ins.pass_time(1)
+    assert sign_ins.user(right=True) == "right"
 
 
-def test_a_success_forgets_the_failures_and_the_wait(door: Door) -> None:
+def test_a_success_forgets_the_failures_and_the_wait(sign_ins: SignIns) -> None:
     for _ in range(5):
-        door.user(right=False)
-    door.pass_time(1)
-    assert door.user(right=True) == "right"
+        sign_ins.user(right=False)
+    sign_ins.pass_time(1)
+    assert sign_ins.user(right=True) == "right"
 
-    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 5
+    assert [sign_ins.user(right=False) for _ in range(5)] == ["wrong"] * 5
 
 
-def test_failures_are_forgotten_after_their_window(door: Door) -> None:
+def test_failures_are_forgotten_after_their_window(sign_ins: SignIns) -> None:
     for _ in range(5):
-        door.user(right=False)
+        sign_ins.user(right=False)
 
-    door.pass_time(3600)
+    sign_ins.pass_time(3600)
 
-    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 5
+    assert [sign_ins.user(right=False) for _ in range(5)] == ["wrong"] * 5
 
 
-def test_failures_elsewhere_do_not_lock_out_the_owner(door: Door) -> None:
+def test_failures_elsewhere_do_not_lock_out_the_owner(sign_ins: SignIns) -> None:
     for _ in range(10):
-        door.user(right=False, peer=THERE)
+        sign_ins.user(right=False, peer=THERE)
 
-    assert door.user(right=True, peer=HERE) == "right"
+    assert sign_ins.user(right=True, peer=HERE) == "right"
 
 
-def test_a_stranger_who_has_to_wait_does_not_use_up_the_owners_turn(door: Door) -> None:
+def test_an_attempt_that_its_address_delays_does_not_use_up_the_users_turn(sign_ins: SignIns) -> None:
     for number in range(40):
-        door.user(right=False, peer=f"198.51.100.{number}:1")
+        sign_ins.user(right=False, peer=f"198.51.100.{number}:1")
     for _ in range(10):
-        assert door.user(right=False, peer=THERE) == "wrong"
-        door.pass_time(32)
-    assert door.user(right=False, peer=THERE) == "wrong"
-    door.pass_time(4)  # the pause of the account is over, the one of that address is not
+        assert sign_ins.user(right=False, peer=THERE) == "wrong"
+        sign_ins.pass_time(32)
+    assert sign_ins.user(right=False, peer=THERE) == "wrong"
+    sign_ins.pass_time(4)  # the pause of the username is over, the one of that address is not
 
-    assert door.user(right=False, peer=THERE).startswith("wait")
-    assert door.user(right=True, peer=HERE) == "right"
+    assert sign_ins.user(right=False, peer=THERE).startswith("wait")
+    assert sign_ins.user(right=True, peer=HERE) == "right"
 
 
-def test_many_addresses_together_slow_down_attempts_at_one_account(door: Door) -> None:
+def test_many_addresses_together_slow_down_attempts_at_one_username(sign_ins: SignIns) -> None:
     for number in range(50):
-        assert door.user(right=False, peer=f"198.51.100.{number}:1") == "wrong"
+        assert sign_ins.user(right=False, peer=f"198.51.100.{number}:1") == "wrong"
 
-    assert door.user(right=False, peer="198.51.100.101:1") == "wait 1"
+    assert sign_ins.user(right=False, peer="198.51.100.101:1") == "wait 1"
 
 
-def test_one_address_that_tries_many_accounts_has_to_wait(door: Door) -> None:
+def test_one_address_that_tries_many_usernames_has_to_wait(sign_ins: SignIns) -> None:
     for number in range(100):
-        assert door.user(right=False, name=f"user{number}") == "wrong"
+        assert sign_ins.user(right=False, name=f"user{number}") == "wrong"
 
-    assert door.user(right=True, name="one more") == "wait 1"
-    assert door.user(right=True, name="one more", peer=THERE) == "right"
+    assert sign_ins.user(right=True, name="one more") == "wait 1"
+    assert sign_ins.user(right=True, name="one more", peer=THERE) == "right"
 
 
-def test_a_success_does_not_forgive_an_address(door: Door) -> None:
+def test_a_success_does_not_forgive_an_address(sign_ins: SignIns) -> None:
     for number in range(100):
-        door.user(right=False, name=f"user{number}")
-    door.pass_time(1)
-    assert door.user(right=True, name="owned") == "right"
-    assert door.user(right=False, name="another") == "wrong"
+        sign_ins.user(right=False, name=f"user{number}")
+    sign_ins.pass_time(1)
+    assert sign_ins.user(right=True, name="owned") == "right"
+    assert sign_ins.user(right=False, name="another") == "wrong"
 
-    assert door.user(right=True, name="owned") == "wait 2"
+    assert sign_ins.user(right=True, name="owned") == "wait 2"
 
 
 def test_addresses_are_not_counted_behind_a_proxy_that_hides_them() -> None:
-    door = Door(AttemptPolicies(peer=AttemptPolicy(free=0)))
+    sign_ins = SignIns(AttemptPolicies(peer=AttemptPolicy(free=0)))
 
-    assert {door.user(right=False, name=f"user{number}") for number in range(200)} == {"wrong"}
+    assert {sign_ins.user(right=False, name=f"user{number}") for number in range(200)} == {"wrong"}
 
 
-def test_accounts_that_do_not_exist_wait_as_those_that_do(door: Door) -> None:
+def test_usernames_that_do_not_exist_wait_as_those_that_do(sign_ins: SignIns) -> None:
     """Nothing of the guard knows which exist; and the name itself is not kept, since it may be a password."""
     for _ in range(5):
-        door.user(right=False, name="hunter2")
+        sign_ins.user(right=False, name="hunter2")
 
-    assert door.user(right=False, name="hunter2") == "wait 1"
-    assert not any("hunter2" in key for key in door.shared._counters)
+    assert sign_ins.user(right=False, name="hunter2") == "wait 1"
+    assert not any("hunter2" in key for key in sign_ins.shared._counters)
 
 
-def test_clients_are_counted_in_this_process_alone(door: Door) -> None:
+def test_clients_are_counted_in_this_process_alone(sign_ins: SignIns) -> None:
     for _ in range(20):
-        assert door.client(right=False) == "wrong"
+        assert sign_ins.client(right=False) == "wrong"
 
-    assert door.client(right=True) == "wait 1"
-    assert door.client(right=True, peer=THERE) == "right"
-    assert door.client(right=True, client_id="other") == "right"
-    assert not door.shared._counters
+    assert sign_ins.client(right=True) == "wait 1"
+    assert sign_ins.client(right=True, peer=THERE) == "right"
+    assert sign_ins.client(right=True, client_id="other") == "right"
+    assert not sign_ins.shared._counters
 
 
-def test_a_credential_that_names_no_client_counts_for_its_address(door: Door) -> None:
+def test_a_credential_that_names_no_client_counts_for_its_address(sign_ins: SignIns) -> None:
     for _ in range(100):
-        assert door.client(right=False, client_id="") == "wrong"
+        assert sign_ins.client(right=False, client_id="") == "wrong"
 
-    assert door.client(right=False, client_id="") == "wait 1"
+    assert sign_ins.client(right=False, client_id="") == "wait 1"
 
 
-def test_an_error_that_says_nothing_of_the_credential_is_no_failure(door: Door) -> None:
+def test_an_error_unrelated_to_the_credential_counts_as_no_failure(sign_ins: SignIns) -> None:
     for _ in range(20):
-        with pytest.raises(ZeroDivisionError), door.guard.of_user("ana", HERE):
+        with pytest.raises(ZeroDivisionError), sign_ins.guard.of_user("ana", HERE):
             raise ZeroDivisionError
 
-    assert door.user(right=True) == "right"
-    assert not door.shared._counters
+    assert sign_ins.user(right=True) == "right"
+    assert not sign_ins.shared._counters
 
 
 @pytest.mark.parametrize("at_once", [5, 6, 60])
 def test_of_any_number_at_once_no_more_are_checked_than_are_free(at_once: int) -> None:
-    door = Door(waits=WaitPolicy(places=60))
-    with attempts_at(door) as attempts:
+    sign_ins = SignIns(waits=WaitPolicy(places=60))
+    with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
         late = [attempts.queue() for _ in range(at_once - 5)]
-        until(lambda: door.guard.waiting == at_once - 5)
+        until(lambda: sign_ins.guard.waiting == at_once - 5)
         assert [attempts.end(number, right=False) for number in range(5)] == ["wrong"] * 5
 
         assert [attempts.outcome(number) for number in range(5, at_once)] == ["wait 1"] * (at_once - 5)
         assert not any(checked.is_set() for checked in late)
 
 
-def test_the_right_ones_at_once_wait_for_each_other_and_all_get_in() -> None:
-    """They are told when a claim comes back, and need not ask again."""
-    door = Door(waits=WaitPolicy(poll=timedelta(seconds=2 * PATIENCE)))
-    with attempts_at(door) as attempts:
+def test_concurrent_right_passwords_wait_for_each_other_and_all_succeed() -> None:
+    """They are notified when a claim is returned, and need not ask again."""
+    sign_ins = SignIns(waits=WaitPolicy(poll=timedelta(seconds=2 * PATIENCE)))
+    with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
         late = [attempts.queue() for _ in range(15)]
-        until(lambda: door.guard.waiting == 15)
+        until(lambda: sign_ins.guard.waiting == 15)
         for number in range(5):
             attempts.end(number, right=True)
         until(lambda: sum(checked.is_set() for checked in late) == 5)
-        until(lambda: door.guard.waiting == 10)
+        until(lambda: sign_ins.guard.waiting == 10)
         attempts.end_all()
 
         assert [attempts.outcome(number) for number in range(20)] == ["right"] * 20
 
 
-def test_a_wrong_one_among_the_right_keeps_its_claim(door: Door) -> None:
-    with attempts_at(door) as attempts:
+def test_a_wrong_one_among_the_right_keeps_its_claim(sign_ins: SignIns) -> None:
+    with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
         assert attempts.end(0, right=False) == "wrong"
         assert [attempts.end(number, right=True) for number in range(1, 5)] == ["right"] * 4
 
     # None of the four began after the failure, so it stands.
-    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
+    assert [sign_ins.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
 
 
-def test_a_success_forgets_what_came_before_it_and_nothing_else(door: Door) -> None:
+def test_a_success_clears_only_the_failures_before_it(sign_ins: SignIns) -> None:
     for _ in range(3):
-        door.user(right=False)
-    with attempts_at(door) as attempts:
+        sign_ins.user(right=False)
+    with attempts_at(sign_ins) as attempts:
         attempts.begin()
-        assert door.user(right=False) == "wrong"
+        assert sign_ins.user(right=False) == "wrong"
         assert attempts.end(0, right=True) == "right"
 
-    assert [door.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
+    assert [sign_ins.user(right=False) for _ in range(5)] == ["wrong"] * 4 + ["wait 1"]
 
 
 def test_after_a_pause_of_many_at_once_one_is_checked() -> None:
-    door = Door(waits=WaitPolicy(places=60))
+    sign_ins = SignIns(waits=WaitPolicy(places=60))
     for _ in range(5):
-        door.user(right=False)
-    door.pass_time(1)
-    with attempts_at(door) as attempts:
+        sign_ins.user(right=False)
+    sign_ins.pass_time(1)
+    with attempts_at(sign_ins) as attempts:
         attempts.begin()
         late = [attempts.queue() for _ in range(30)]
-        until(lambda: door.guard.waiting == 30)
-        door.pass_time(5)  # the check takes longer than the pause: the others still wait
+        until(lambda: sign_ins.guard.waiting == 30)
+        sign_ins.pass_time(5)  # the check takes longer than the pause: the others still wait
         assert attempts.end(0, right=False) == "wrong"
 
         assert [attempts.outcome(number) for number in range(1, 31)] == ["wait 2"] * 30
@@ -349,77 +349,77 @@ def test_after_a_pause_of_many_at_once_one_is_checked() -> None:
     "error",
     [TimeoutError(), StoreUnavailableError("away"), KeyboardInterrupt(), ZeroDivisionError()],
 )
-def test_an_attempt_without_a_verdict_gives_its_claim_back(door: Door, error: BaseException) -> None:
-    with attempts_at(door) as attempts:
+def test_an_attempt_without_a_verdict_gives_its_claim_back(sign_ins: SignIns, error: BaseException) -> None:
+    with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
         late = attempts.queue()
-        until(lambda: door.guard.waiting == 1)
+        until(lambda: sign_ins.guard.waiting == 1)
         attempts.fail(0, error)
         assert late.wait(PATIENCE)
         attempts.end_all()
         assert attempts.outcome(5) == "right"
-    assert not door.shared._counters
+    assert not sign_ins.shared._counters
 
 
-def test_what_one_limit_refuses_leaves_nothing_at_the_others(door: Door) -> None:
+def test_an_attempt_that_one_limit_refuses_leaves_no_claim_at_the_others(sign_ins: SignIns) -> None:
     for number in range(50):
-        door.user(right=False, peer=f"198.51.100.{number}:1")
+        sign_ins.user(right=False, peer=f"198.51.100.{number}:1")
 
-    assert [door.user(right=False) for _ in range(200)] == ["wait 1"] * 200
+    assert [sign_ins.user(right=False) for _ in range(200)] == ["wait 1"] * 200
 
-    assert [door.user(right=False, name=f"user{number}") for number in range(100)] == ["wrong"] * 100
+    assert [sign_ins.user(right=False, name=f"user{number}") for number in range(100)] == ["wrong"] * 100
 
 
-def test_claims_of_an_address_are_as_bounded_as_those_of_an_account() -> None:
-    door = Door(AttemptPolicies(peer=AttemptPolicy(free=3, forgive=False)), WaitPolicy(places=0))
-    with attempts_at(door) as attempts:
+def test_claims_of_an_address_are_as_bounded_as_those_of_an_username() -> None:
+    sign_ins = SignIns(AttemptPolicies(peer=AttemptPolicy(free=3, forgive=False)), WaitPolicy(places=0))
+    with attempts_at(sign_ins) as attempts:
         for number in range(3):
             attempts.begin(name=f"user{number}")
 
-        assert door.user(right=True, name="another") == "busy"
-        assert door.user(right=True, name="another", peer=THERE) == "right"
+        assert sign_ins.user(right=True, name="another") == "busy"
+        assert sign_ins.user(right=True, name="another", peer=THERE) == "right"
 
 
 def test_claims_of_clients_are_bounded_too() -> None:
-    door = Door(AttemptPolicies(client=AttemptPolicy(free=1)), WaitPolicy(places=0))
-    with door.guard.of_client("reports", HERE):
-        assert door.client(right=True) == "busy"
-        assert door.client(right=True, client_id="other") == "right"
-    assert door.client(right=True) == "right"
+    sign_ins = SignIns(AttemptPolicies(client=AttemptPolicy(free=1)), WaitPolicy(places=0))
+    with sign_ins.guard.of_client("reports", HERE):
+        assert sign_ins.client(right=True) == "busy"
+        assert sign_ins.client(right=True, client_id="other") == "right"
+    assert sign_ins.client(right=True) == "right"
 
 
-def test_only_so_many_wait(door: Door) -> None:
-    with attempts_at(door) as attempts:
+def test_only_so_many_wait(sign_ins: SignIns) -> None:
+    with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
         for _ in range(WaitPolicy().places):
             attempts.queue()
-        until(lambda: door.guard.waiting == WaitPolicy().places)
+        until(lambda: sign_ins.guard.waiting == WaitPolicy().places)
 
-        assert door.user(right=True) == "busy"
-        assert door.user(right=True, name="bo") == "right"
+        assert sign_ins.user(right=True) == "busy"
+        assert sign_ins.user(right=True, name="bo") == "right"
 
 
-def test_nobody_waits_longer_than_the_patience(door: Door) -> None:
-    with attempts_at(door) as attempts:
+def test_no_attempt_waits_longer_than_the_patience(sign_ins: SignIns) -> None:
+    with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
         attempts.queue()
-        until(lambda: door.guard.waiting == 1)
-        door.pass_time(29)
-        assert door.guard.waiting == 1
-        door.pass_time(1)
+        until(lambda: sign_ins.guard.waiting == 1)
+        sign_ins.pass_time(29)
+        assert sign_ins.guard.waiting == 1
+        sign_ins.pass_time(1)
 
         assert attempts.outcome(5) == "busy"
 
 
-def test_a_store_that_is_away_hides_no_other_error_and_no_failure(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+def test_an_unreachable_store_hides_no_other_error_and_no_failure(
+    sign_ins: SignIns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
         raise StoreUnavailableError("away")
 
-    attempt = door.guard.of_user("ana", HERE)
+    attempt = sign_ins.guard.of_user("ana", HERE)
     attempt.__enter__()
-    monkeypatch.setattr(door.shared, "settle", away)
+    monkeypatch.setattr(sign_ins.shared, "settle", away)
 
     assert not attempt.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     with pytest.raises(StoreUnavailableError):

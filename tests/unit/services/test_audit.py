@@ -1,4 +1,4 @@
-"""The audit trail: batches, what happens while the store is away, what is dropped, and what is said of it."""
+"""The audit trail: batches, an unreachable store, dropped events and how they are reported."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,29 +19,9 @@ from identity_service.domain.origin import Origin
 from identity_service.process.background import BackgroundThread
 from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig, record_refusal
 from identity_service.services.folding import REFUSED, WINDOW
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
-
-
-class MemoryEventLog:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, object]]] = []
-        self.changed = threading.Condition()
-
-    def record(self, event: str, **fields: object) -> None:
-        with self.changed:
-            self.lines.append((event, fields))
-            self.changed.notify_all()
-
-    def await_line(self, **wanted: object) -> dict[str, object]:
-        """The first line with these fields, once there is one."""
-
-        def found() -> list[dict[str, object]]:
-            return [fields for _, fields in self.lines if wanted.items() <= fields.items()]
-
-        with self.changed:
-            assert self.changed.wait_for(found, PATIENCE), f"no line has {wanted}"
-            return found()[0]
 
 
 class SlowStore:
@@ -80,11 +60,6 @@ def store() -> SlowStore:
 
 
 @pytest.fixture
-def event_log() -> MemoryEventLog:
-    return MemoryEventLog()
-
-
-@pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
 
@@ -106,7 +81,7 @@ MakeTrail = Callable[..., Trail]
 
 
 @pytest.fixture
-def make_trail(store: SlowStore, event_log: MemoryEventLog, clock: FakeClock) -> Iterator[MakeTrail]:
+def make_trail(store: SlowStore, event_log: RecordingEventLog, clock: FakeClock) -> Iterator[MakeTrail]:
     trails: list[Trail] = []
 
     def make(*, queue: int = 10, burst: int = 1000, store_traffic: bool = True) -> Trail:
@@ -139,7 +114,7 @@ def test_events_arrive_in_their_order(store: SlowStore, trail: Trail) -> None:
     assert [event.target for event in store.await_events(10)] == [str(number) for number in range(10)]
 
 
-def test_whoever_records_an_event_does_not_wait_for_the_store(store: SlowStore, trail: Trail) -> None:
+def test_recording_an_event_does_not_wait_for_the_store(store: SlowStore, trail: Trail) -> None:
     store.open.clear()
     trail.start()
     trail.record(numbered(0))
@@ -152,7 +127,7 @@ def test_whoever_records_an_event_does_not_wait_for_the_store(store: SlowStore, 
     assert [event.target for event in store.await_events(2)] == ["0", "1"]
 
 
-def test_events_wait_while_the_store_is_away_and_arrive_in_their_order(
+def test_events_wait_while_the_store_is_unreachable_and_arrive_in_order(
     store: SlowStore, trail: Trail
 ) -> None:
     store.away = True
@@ -166,7 +141,9 @@ def test_events_wait_while_the_store_is_away_and_arrive_in_their_order(
     assert [event.target for event in store.await_events(5)] == ["0", "1", "2", "3", "4"]
 
 
-def test_what_finds_the_queue_full_is_dropped_counted_and_said(store: SlowStore, trail: Trail) -> None:
+def test_an_event_that_finds_the_queue_full_is_dropped_counted_and_reported(
+    store: SlowStore, trail: Trail
+) -> None:
     for number in range(13):
         trail.record(numbered(number))
     assert trail.dropped == 3
@@ -178,7 +155,9 @@ def test_what_finds_the_queue_full_is_dropped_counted_and_said(store: SlowStore,
     assert (events[10].type, events[10].details) == (AuditType.EVENTS_DROPPED, {"count": "3"})
 
 
-def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(store: SlowStore, trail: Trail) -> None:
+def test_a_count_of_drops_that_the_store_did_not_take_is_reported_again(
+    store: SlowStore, trail: Trail
+) -> None:
     for number in range(12):
         trail.record(numbered(number))
     store.away = True
@@ -192,18 +171,18 @@ def test_a_count_of_drops_that_the_store_did_not_take_is_said_again(store: SlowS
     assert (len(events), said, trail.dropped) == (11, ["2"], 2)
 
 
-def test_a_batch_that_lacks_events_is_followed_by_a_line_that_says_how_many(
-    store: SlowStore, trail: Trail, event_log: MemoryEventLog
+def test_a_batch_that_lacks_events_is_followed_by_a_line_with_their_number(
+    store: SlowStore, trail: Trail, event_log: RecordingEventLog
 ) -> None:
     for number in range(13):
         trail.record(numbered(number))
 
     trail.start()
 
-    assert event_log.await_line(count="3")["count"] == "3"
+    assert event_log.wait_for("events_dropped", count="3")["count"] == "3"
 
 
-def test_closing_stores_what_still_waits(store: SlowStore, trail: Trail) -> None:
+def test_closing_stores_the_queued_events(store: SlowStore, trail: Trail) -> None:
     trail.start()
     for number in range(3):
         trail.record(numbered(number))
@@ -213,7 +192,7 @@ def test_closing_stores_what_still_waits(store: SlowStore, trail: Trail) -> None
     assert [event.target for event in store.events] == ["0", "1", "2"]
 
 
-def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trail: Trail) -> None:
+def test_closing_a_trail_whose_store_is_unreachable_ends_in_time(store: SlowStore, trail: Trail) -> None:
     store.away = True
     trail.start()
     trail.record(numbered(0))
@@ -225,14 +204,14 @@ def test_closing_a_trail_whose_store_is_away_ends_in_time(store: SlowStore, trai
 
 
 def test_an_event_that_the_store_took_with_its_change_is_logged_and_not_stored_twice(
-    store: SlowStore, trail: Trail, event_log: MemoryEventLog
+    store: SlowStore, trail: Trail, event_log: RecordingEventLog
 ) -> None:
     trail.start()
 
     trail.stored(numbered(0))
     trail.close()
 
-    assert [name for name, _ in event_log.lines] == ["token_issued"]
+    assert event_log.names == ["token_issued"]
     assert store.events == []
 
 
@@ -241,7 +220,7 @@ def refused_call(peer: str = "192.0.2.1:1", type_: AuditType = AuditType.CALL_RE
 
 
 def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
-    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog
+    store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog
 ) -> None:
     trail = make_trail(store_traffic=False)
     trail.start()
@@ -251,12 +230,12 @@ def test_the_store_gets_no_event_of_traffic_unless_the_settings_say_so(
     trail.record(refused_call(type_=AuditType.REFRESH_TOKEN_REUSED))
     trail.close()
 
-    assert [name for name, _ in event_log.lines] == ["token_issued", "call_refused", "refresh_token_reused"]
+    assert event_log.names == ["token_issued", "call_refused", "refresh_token_reused"]
     assert [event.type for event in store.events] == [AuditType.REFRESH_TOKEN_REUSED]
 
 
-def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
-    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog, clock: FakeClock
+def test_folded_events_are_written_as_one_when_their_window_has_ended(
+    store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog, clock: FakeClock
 ) -> None:
     trail = make_trail(queue=100)
     trail.start()
@@ -269,14 +248,14 @@ def test_what_is_folded_is_written_as_one_event_when_its_window_has_ended(
     clock.advance(timedelta(seconds=WINDOW))
 
     folded = str(1500 - REFUSED.whole)
-    line = event_log.await_line(folded=folded)
+    line = event_log.wait_for("call_refused", folded=folded)
     assert (line["peer"], line["target"], line["reason"]) == ("192.0.2.1", "method", "R")
     assert store.await_events(REFUSED.whole + 1)[-1].details["folded"] == folded
-    assert [name for name, _ in event_log.lines] == ["call_refused"] * (REFUSED.whole + 1)
+    assert event_log.names == ["call_refused"] * (REFUSED.whole + 1)
 
 
-def test_closing_writes_what_is_folded(
-    store: SlowStore, make_trail: MakeTrail, event_log: MemoryEventLog
+def test_closing_writes_the_folded_events(
+    store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog
 ) -> None:
     trail = make_trail(queue=100)
     trail.start()
@@ -285,14 +264,14 @@ def test_closing_writes_what_is_folded(
 
     trail.close()
 
-    assert event_log.await_line(folded="7")
+    assert event_log.wait_for("call_refused", folded="7")
     assert store.events[-1].details["folded"] == "7"
 
 
-def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_what_is_stored(
+def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_stored_events(
     store: SlowStore, make_trail: MakeTrail
 ) -> None:
-    """While the store is away the queue fills with what is written one by one, never with the whole flood."""
+    """While the store is unreachable the queue fills with events to be stored, never with the flood."""
     trail = make_trail(queue=REFUSED.whole + 1)
     for _ in range(10_000):
         trail.record(refused_call())
@@ -305,13 +284,13 @@ def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_what_is_store
 
 
 def test_an_event_is_logged_with_its_fields_and_without_those_that_are_empty() -> None:
-    event_log = MemoryEventLog()
+    event_log = RecordingEventLog()
 
     LoggedTrail(event_log).record(
         AuditEvent.of(AuditType.SESSION_STARTED, Origin(peer="127.0.0.1:1"), target="s", client_id="web")
     )
 
-    assert event_log.lines == [
+    assert event_log.events == [
         (
             "session_started",
             {"client_id": "web", "outcome": "done", "target": "s", "peer": "127.0.0.1:1"},
@@ -334,8 +313,8 @@ def refusal(error: Any) -> AuditEvent:
     return events[0]
 
 
-def test_a_refused_credential_is_recorded_with_the_reason_that_the_caller_is_not_told() -> None:
-    event = refusal(CredentialRefusedError("the secret does not match", account="reports"))
+def test_a_refused_credential_is_recorded_with_a_reason_that_the_caller_does_not_get() -> None:
+    event = refusal(CredentialRefusedError("the secret does not match", principal="reports"))
 
     assert event.outcome is AuditOutcome.REFUSED
     assert (event.target, event.reason) == ("reports", "CREDENTIAL_REFUSED")
@@ -365,7 +344,7 @@ def test_every_type_of_event_is_one_of_a_change_or_of_traffic() -> None:
     assert {type_.kind for type_ in AuditType} == set(AuditKind)
 
 
-def test_the_page_says_of_every_type_which_kind_it_is() -> None:
+def test_the_page_names_the_kind_of_every_event_type() -> None:
     page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
     changes, _, traffic = page.partition("### Of changes")[2].partition("### Of traffic")
 

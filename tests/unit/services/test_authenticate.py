@@ -21,7 +21,7 @@ from identity_service.services.audit import LoggedTrail
 from identity_service.services.authenticate import AuthenticatedUser, Authenticator, Password
 from identity_service.services.directory import Directory
 from identity_service.storage.sqlite import SqliteStore
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 ALICE = PrincipalId("u_1")
 RAISED = Generation(number=7, link=Link("raised"))

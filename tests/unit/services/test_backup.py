@@ -57,7 +57,7 @@ def made(store: MemoryStore, writer: Written) -> BackedUp:
     )
 
 
-def test_it_holds_every_item_and_counts_each_thing_once() -> None:
+def test_a_backup_contains_every_item_and_counts_each_once() -> None:
     writer = Written()
     backed_up = made(MemoryStore(ITEMS, "e1"), writer)
 
@@ -96,7 +96,7 @@ def test_the_store_is_not_read_if_the_file_is_there_already() -> None:
 
 
 def test_a_store_that_was_moved_is_not_backed_up() -> None:
-    """The backup would miss what is revoked in the other one, and nobody would notice."""
+    """The backup would unnoticeably lack the revocations in the other one."""
     store = MemoryStore(ITEMS, "e1")
     store.fence(Fence(target="redis://elsewhere", epoch=Epoch("e2")))
     with pytest.raises(StoreFencedError, match="redis://elsewhere"):

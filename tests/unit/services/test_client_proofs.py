@@ -1,7 +1,7 @@
-"""Proofs of clients: what the order of reading and the time that it takes must not give away."""
+"""Proofs of clients: neither the order of reads nor their time reveals which clients exist."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -25,7 +25,10 @@ from identity_service.services.client_proofs import AuthenticatedClient, ClientP
 from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
-from tests.event_logs import RecordingEventLog
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.issuer_keys import FakeIssuerKeys
+from tests.fakes.replicas import FakeReplica
 from tests.jwts import PartyKey, assertion_claims
 from tests.weak_keys import ROCA, Numbers, rsa_jwk
 
@@ -33,7 +36,7 @@ KEY = PartyKey.make()
 CLIENT = PrincipalId("reports")
 ISSUER = "https://issuer.example"
 OTHER = "https://other.example"
-"""Of whom only RS256 is accepted."""
+"""An issuer of which only RS256 is accepted."""
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
 CONFIG = ProofConfig(audience="identity-service", leeway=timedelta(seconds=10))
 Prove = Callable[["Site"], AuthenticatedClient]
@@ -67,16 +70,6 @@ class CountingReader(StrictAssertions):
         return opened
 
 
-class Keys:
-    """Implements IssuerKeys with one key."""
-
-    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
-        """There is nothing to get."""
-
-    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
-        return open_public_key(KEY.public_jwk) if key_id == KEY.key_id else None
-
-
 class RaisingDirectory(Directory):
     """Everything of these principals is revoked whenever a record is read: the worst moment."""
 
@@ -91,13 +84,6 @@ class RaisingDirectory(Directory):
         for principal in self.raises:
             self._revocations.raise_to(principal, Generation(number=self._reads, link=Link("raised")))
         return super().client(client_id)
-
-
-@dataclass
-class View:
-    """Of a replica, as far as proofs look at it."""
-
-    revocations: Revocations
 
 
 class Site:
@@ -117,11 +103,13 @@ class Site:
         rule = TrustRule(claims={"sub": "*"}, client_id=CLIENT, per_subject=True)
         store.records.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
         store.records.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
-        issuers = Issuers(store.records, Keys(), RecordingEventLog(), own="own")
+        keys = FakeIssuerKeys(open_public_key(KEY.public_jwk))
+        issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
         issuers.on_change(None)
-        view: Any = View(self.revocations)
+        replica = FakeReplica(FakeClock())
+        replica.revocations = self.revocations
         self.proofs = ClientProofs(
-            store.single_use, view, self.directory, issuers, Keys(), self.reader, SystemClock(), CONFIG
+            store.single_use, replica, self.directory, issuers, keys, self.reader, SystemClock(), CONFIG
         )
 
     def register(self, *public_keys: str) -> None:
@@ -154,7 +142,7 @@ def site() -> Iterator[Site]:
 
 @pytest.mark.parametrize("prove", PROOFS.values(), ids=PROOFS)
 @pytest.mark.parametrize("principal", [EVERYONE, CLIENT])
-def test_a_raise_while_the_record_is_read_ends_what_comes_of_the_proof(
+def test_a_raise_while_the_record_is_read_revokes_the_resulting_tokens(
     site: Site, prove: Prove, principal: PrincipalId
 ) -> None:
     site.directory.raises = (principal,)
@@ -166,7 +154,7 @@ def test_a_raise_while_the_record_is_read_ends_what_comes_of_the_proof(
     assert site.revocations.raised_over(frozenset({principal}), prove(site).generations) is None
 
 
-def test_an_algorithm_that_is_not_accepted_of_an_issuer_proves_nothing_whatever_key_there_is(
+def test_an_algorithm_that_the_issuer_may_not_use_proves_nothing_with_any_key(
     site: Site,
 ) -> None:
     with pytest.raises(CredentialRefusedError) as refused:
@@ -187,10 +175,10 @@ def test_a_federated_subject_has_a_generation_of_its_own(site: Site) -> None:
 @pytest.mark.parametrize(
     ("client_id", "key_id"), [("reports", "k1"), ("reports", "x"), ("nobody", "k1"), ("not an id", "k1")]
 )
-def test_whoever_an_assertion_names_it_costs_one_verification(
+def test_an_assertion_of_any_client_known_or_not_costs_one_verification(
     site: Site, client_id: str, key_id: str
 ) -> None:
-    """Else the time that a refusal takes would tell which clients exist."""
+    """Otherwise the time of a refusal would reveal which clients exist."""
     header, claims, _ = site.assertion(client_id, kid=key_id).reveal().split(".")
     forged = Secret(f"{header}.{claims}.{site.assertion().reveal().rpartition('.')[2]}")
 
@@ -201,12 +189,12 @@ def test_whoever_an_assertion_names_it_costs_one_verification(
 
 
 def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
-    """What somebody claims to be may be anything, a password in the wrong field among it."""
+    """A claimed name may be anything, even a password in the wrong field."""
     named = {}
     for client_id in ("reports", "nobody"):
         with pytest.raises(CredentialRefusedError) as refused:
             site.proofs.by_assertion(site.assertion(client_id, kid="x"))
-        named[client_id] = refused.value.account
+        named[client_id] = refused.value.principal
 
     assert named == {"reports": "reports", "nobody": ""}
 

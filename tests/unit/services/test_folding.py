@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.services.folding import WINDOW, Folding, FoldRule
-from tests.conformance.backends import FakeClock
+from tests.fakes.clocks import FakeClock
 
 DONE, REFUSED = AuditOutcome.DONE, AuditOutcome.REFUSED
 
@@ -41,9 +41,7 @@ def end_window(clock: FakeClock) -> None:
     clock.advance(timedelta(seconds=WINDOW))
 
 
-def test_the_first_event_is_written_at_once_and_leaves_nothing_to_tell(
-    folding: Folding, clock: FakeClock
-) -> None:
+def test_the_first_event_is_written_at_once_and_needs_no_summary(folding: Folding, clock: FakeClock) -> None:
     assert folding.admit(an_event())
     assert not folding.has_folded
 
@@ -52,7 +50,7 @@ def test_the_first_event_is_written_at_once_and_leaves_nothing_to_tell(
     assert summaries(folding) == []
 
 
-def test_what_exceeds_the_burst_is_told_once_and_only_when_the_window_has_ended(
+def test_events_beyond_the_burst_are_summarised_once_when_the_window_has_ended(
     folding: Folding, clock: FakeClock
 ) -> None:
     assert admitted(folding, an_event(), 10) == 2
@@ -67,7 +65,7 @@ def test_what_exceeds_the_burst_is_told_once_and_only_when_the_window_has_ended(
     assert not folding.has_folded
 
 
-def test_a_new_window_begins_with_the_next_event_also_if_nobody_asked_for_the_last_one(
+def test_a_new_window_begins_with_the_next_event_even_if_the_last_summary_was_not_read(
     folding: Folding, clock: FakeClock
 ) -> None:
     admitted(folding, an_event(), 10)
@@ -104,7 +102,7 @@ def test_ports_of_an_address_and_hosts_of_an_ipv6_site_are_counted_together(fold
     assert summaries(folding, everything=True) == [("192.0.2.1", "8"), ("2001:db8::/64", "8")]
 
 
-def test_a_summary_says_what_all_that_it_counts_have_in_common(folding: Folding) -> None:
+def test_a_summary_has_the_fields_that_all_its_events_have_in_common(folding: Folding) -> None:
     admitted(folding, an_event(target="first", request_id="r"), 2)
     for actor in ("a", "b"):
         folding.admit(an_event(target="method", actor=actor, request_id="r", details={"why": "no"}))
@@ -168,7 +166,7 @@ def test_windows_that_have_ended_give_their_place_to_others(folding: Folding, cl
     ]
 
 
-def test_memory_is_bounded_whatever_comes(folding: Folding) -> None:
+def test_memory_is_bounded_for_any_events(folding: Folding) -> None:
     """So many addresses, and one key for the others of each type."""
     for host in range(1000):
         for type_ in (AuditType.CALL_REFUSED, AuditType.ISSUE_REFUSED):

@@ -1,6 +1,6 @@
 """Trusted issuers in memory: all of them from the start, and again when one changes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,23 +8,10 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.log import RecordChanged, RecordKind
-from identity_service.domain.ports import VerifyingKey
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
-from tests.event_logs import RecordingEventLog
-
-
-class Keys:
-    """Implements IssuerKeys, and remembers whom it was told to follow."""
-
-    def __init__(self) -> None:
-        self.followed: list[list[str]] = []
-
-    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
-        self.followed.append([issuer.issuer for issuer in issuers])
-
-    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
-        raise AssertionError("nobody asks for a key here")
+from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.issuer_keys import FakeIssuerKeys
 
 
 @pytest.fixture
@@ -48,7 +35,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     names = [f"https://issuer-{number:03}.example" for number in range(250)]
     for name in names:
         store.records.create(named(name))
-    keys = Keys()
+    keys = FakeIssuerKeys()
     issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
 
     issuers.on_change(None)
@@ -57,10 +44,10 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     assert keys.followed == [names]
 
 
-def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_store(
+def test_an_unknown_issuer_is_refused_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
-    issuers = Issuers(store.records, Keys(), RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own="own")
     issuers.on_change(None)
     store.records.create(named("https://new.example"))
 
@@ -71,7 +58,7 @@ def test_whoever_is_no_trusted_issuer_is_found_to_be_none_without_asking_the_sto
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
     store.records.create(named("https://issuer.example"))
-    issuers = Issuers(store.records, Keys(), RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own="own")
     issuers.on_change(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
@@ -79,7 +66,7 @@ def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
 
 
 def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
-    keys = Keys()
+    keys = FakeIssuerKeys()
     issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
@@ -88,11 +75,11 @@ def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     assert keys.followed == []
 
 
-def test_our_own_name_is_trusted_for_nobody_else(store: SqliteStore) -> None:
+def test_our_own_name_is_trusted_for_no_other_issuer(store: SqliteStore) -> None:
     """An older version took such a record, or `issuer` was changed to a name that was trusted before."""
     for name in ("own", "https://other.example"):
         store.records.create(named(name))
-    keys = Keys()
+    keys = FakeIssuerKeys()
     issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
 
     issuers.on_change(None)
@@ -105,7 +92,7 @@ def test_a_record_with_a_spelling_of_our_own_name_is_not_trusted_and_named_once(
     own, spelled = "https://identity.example", "https://Identity.example:443/"
     for name in (own, spelled, "https://other.example"):
         store.records.create(named(name))
-    keys, event_log = Keys(), RecordingEventLog()
+    keys, event_log = FakeIssuerKeys(), RecordingEventLog()
     issuers = Issuers(store.records, keys, event_log, own=own)
 
     for change in (None, changed(RecordKind.ISSUER, spelled), None):

@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.services.key_keeper import keep_keys
-from tests.event_logs import RecordingEventLog
+from tests.fakes.event_logs import RecordingEventLog
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from tests.event_logs import RecordingEventLog
     [(StoreUnavailableError("the store is away"), "the store is away"), (KeyError("a secret"), "KeyError")],
     ids=["foreseen", "a bug"],
 )
-def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, said: str) -> None:
+def test_it_continues_after_an_error_and_reports_it_once(error: Exception, said: str) -> None:
     """A thread that ended would let the last key sign for ever."""
     event_log, tries, stopping = RecordingEventLog(), list[int](), threading.Event()
 
@@ -31,7 +31,7 @@ def test_it_goes_on_after_what_went_wrong_and_says_so_once(error: Exception, sai
     assert event_log.events == [("keys_not_maintained", {"error": said})]
 
 
-def test_it_says_nothing_of_a_store_that_is_closed_because_the_process_stops() -> None:
+def test_a_store_that_is_closed_because_the_process_stops_is_not_reported() -> None:
     event_log, stopping = RecordingEventLog(), threading.Event()
 
     def maintain() -> int:

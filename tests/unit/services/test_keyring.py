@@ -1,4 +1,4 @@
-"""The key ring and the directory: what is held in memory, and when it is read again."""
+"""The key ring and the directory: the records in memory, and when they are read again."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,35 +23,19 @@ from identity_service.jose.vault import Vault
 from identity_service.services.directory import Directory
 from identity_service.services.keyring import KeyRing
 from identity_service.storage.sqlite import SqliteStore
+from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.wall, self.steady = NOW, 0.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def unix(self) -> float:
-        return self.now().timestamp()
-
-    def monotonic(self) -> float:
-        return self.steady
-
-    def boot(self) -> float:
-        return self.monotonic()
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(NOW)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Iterator[SqliteStore]:
+def store(clock: FakeClock) -> Iterator[SqliteStore]:
     store = SqliteStore.open(":memory:", clock=clock)
     store.initialise(new_epoch())
     yield store
@@ -63,7 +47,9 @@ def vault() -> Vault:
     return Vault(Sealer(Secret("a master key that is long enough for tests")))
 
 
-def a_ring(store: SqliteStore, vault: Vault, clock: Clock, revocations: Revocations | None = None) -> KeyRing:
+def a_ring(
+    store: SqliteStore, vault: Vault, clock: FakeClock, revocations: Revocations | None = None
+) -> KeyRing:
     policy = KeyPolicy(
         rotate_every=timedelta(days=30),
         publish_before=timedelta(hours=1),
@@ -72,7 +58,7 @@ def a_ring(store: SqliteStore, vault: Vault, clock: Clock, revocations: Revocati
     return KeyRing(store.records, vault, clock, revocations or Revocations(), policy)
 
 
-def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: Clock) -> None:
+def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: FakeClock) -> None:
     ring = a_ring(store, vault, clock)
 
     for ask in (ring.load, ring.signing, ring.current_refresh_key):
@@ -81,7 +67,7 @@ def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock:
     assert ring.verifying("k") is None
 
 
-def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, clock: Clock) -> None:
+def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, clock: FakeClock) -> None:
     old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     new = replace(vault.make(KeyPurpose.SIGN, "EdDSA", NOW), activate_time=NOW + timedelta(hours=1))
     for key in (old, new, vault.make(KeyPurpose.REFRESH, "HS256", NOW)):
@@ -91,13 +77,13 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
 
     assert ring.signing().key_id == old.key_id
     assert {old.key_id, new.key_id} == {k for k in (old.key_id, new.key_id) if ring.verifying(k)}
-    clock.wall += timedelta(hours=1)
+    clock.step(timedelta(hours=1))
     assert ring.signing().key_id == new.key_id
     assert len(ring.refresh_key(ring.current_refresh_key()) or b"") == 32
 
 
 def test_a_key_that_is_retired_signs_nothing_from_then_on(
-    store: SqliteStore, vault: Vault, clock: Clock
+    store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
     old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     new = replace(vault.make(KeyPurpose.SIGN, "ES256", NOW), activate_time=NOW + timedelta(hours=1))
@@ -113,23 +99,25 @@ def test_a_key_that_is_retired_signs_nothing_from_then_on(
     assert ring.signing().key_id == new.key_id
 
 
-def test_a_clock_that_is_set_back_has_the_key_of_then(store: SqliteStore, vault: Vault, clock: Clock) -> None:
+def test_a_clock_that_is_set_back_has_the_key_of_then(
+    store: SqliteStore, vault: Vault, clock: FakeClock
+) -> None:
     old = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     new = replace(vault.make(KeyPurpose.SIGN, "ES256", NOW), activate_time=NOW + timedelta(hours=1))
     store.records.create(old)
     store.records.create(new)
     ring = a_ring(store, vault, clock)
     ring.load()
-    clock.wall += timedelta(hours=2)
+    clock.step(timedelta(hours=2))
     assert ring.signing().key_id == new.key_id
 
-    clock.wall -= timedelta(hours=2)
+    clock.step(-timedelta(hours=2))
 
     assert ring.signing().key_id == old.key_id
 
 
 def test_keys_are_read_again_when_one_changed_and_only_then(
-    store: SqliteStore, vault: Vault, clock: Clock
+    store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
     ring = a_ring(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
@@ -150,7 +138,7 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
 
 
 def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
-    store: SqliteStore, vault: Vault, clock: Clock
+    store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
     """Nothing is signed or verified then, but they can still be published."""
     ring = a_ring(store, vault, clock)
@@ -164,8 +152,8 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     assert ring.verifying(key.key_id) is not None
 
 
-def test_who_reads_the_keys_first_and_is_held_up_does_not_put_back_what_was_there_before(
-    store: SqliteStore, vault: Vault, clock: Clock
+def test_a_thread_that_read_the_keys_first_and_is_held_up_does_not_restore_older_keys(
+    store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
     """Two threads learn of two changes, each of one; the later one must win."""
     first, second = (vault.make(KeyPurpose.SIGN, "ES256", NOW) for _ in range(2))

@@ -17,8 +17,8 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import EVERYONE, Epoch, Link, TokenId
 from identity_service.domain.log import Generation, TokenDenied
 from identity_service.services.migrate import Migrated, Migration, Place
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import MUCH_LATER, TIME, a_client, a_session
+from tests.fakes.clocks import FakeClock
 from tests.unit.services.copied_store import MemoryStore, events_of
 
 CLOCK = FakeClock()
@@ -57,7 +57,7 @@ def moved(source: MemoryStore, target: MemoryStore) -> Migrated:
 
 
 def finishes(source: MemoryStore, target: MemoryStore) -> None:
-    """What happens if another command is run meanwhile."""
+    """Run another command meanwhile."""
     moved(source, target)
 
 
@@ -81,7 +81,7 @@ def test_everything_is_in_the_target_and_the_source_stays_fenced(
 
 
 def test_the_source_is_not_read_unless_it_is_fenced(source: MemoryStore, target: MemoryStore) -> None:
-    """Else a revocation could be acknowledged that the copy lacks."""
+    """Otherwise a revocation could be acknowledged that the copy lacks."""
     source.fail("fence", LOST)
     source.fail("head", AssertionError("was read"))
     with pytest.raises(StoreUnavailableError):
@@ -138,7 +138,7 @@ def test_a_head_that_arrives_late_finishes(source: MemoryStore, target: MemorySt
 def test_if_the_part_cannot_be_deleted_the_fence_stays(
     source: MemoryStore, target: MemoryStore, method: str
 ) -> None:
-    """What is still under way could complete it."""
+    """The process that is still under way could complete it."""
     target.fail("write_head", LOST)
     target.fail(method, LOST)
     with pytest.raises(StoreUnavailableError, match="takes no writes"):
@@ -148,7 +148,7 @@ def test_if_the_part_cannot_be_deleted_the_fence_stays(
     assert not moved(source, target).was_finished
 
 
-def test_if_nobody_can_say_whether_the_head_was_written_the_fence_stays(
+def test_if_it_is_unknown_whether_the_head_was_written_the_fence_stays(
     source: MemoryStore, target: MemoryStore
 ) -> None:
     target.fail("confirm_head", LOST)
@@ -195,7 +195,9 @@ def test_a_part_of_another_copy_is_discarded(source: MemoryStore, target: Memory
     assert len(target.items) == len(ITEMS) + 1
 
 
-def test_a_source_that_was_moved_elsewhere_names_where(source: MemoryStore, target: MemoryStore) -> None:
+def test_a_source_that_was_moved_elsewhere_is_refused_with_its_target(
+    source: MemoryStore, target: MemoryStore
+) -> None:
     source.fence_ = Fence(target="redis://elsewhere", epoch=Epoch("e2"))
     for call in (a_migration(source, target).run, a_migration(source, target).undo):
         with pytest.raises(ConfigurationError, match="redis://elsewhere"):
@@ -203,7 +205,7 @@ def test_a_source_that_was_moved_elsewhere_names_where(source: MemoryStore, targ
     assert target.is_empty()
 
 
-def test_what_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
+def test_an_item_that_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
     def lose() -> None:
         target.items.remove(ITEMS[1])
 
@@ -226,14 +228,16 @@ def test_a_generation_that_the_target_lacks_is_noticed(source: MemoryStore, targ
     assert source.fence_ is not None
 
 
-def test_what_has_expired_meanwhile_is_not_missed(source: MemoryStore, target: MemoryStore) -> None:
+def test_an_item_that_has_expired_meanwhile_is_not_missed(source: MemoryStore, target: MemoryStore) -> None:
     past = TokenDenied(token_id=TokenId("t0"), deny_until=datetime(2029, 1, 1, tzinfo=UTC))
     source.items.append(past)
     target.faults["write_head"] = [lambda: target.items.remove(past)]
     a_migration(source, target).run()
 
 
-def test_if_the_fence_cannot_be_lifted_the_message_says_how(source: MemoryStore, target: MemoryStore) -> None:
+def test_if_the_fence_cannot_be_lifted_the_message_says_how_to_lift_it(
+    source: MemoryStore, target: MemoryStore
+) -> None:
     target.fail("write_item", LOST)
     source.fail("lift_fence", LOST)
     with pytest.raises(StoreUnavailableError, match="redis://to --undo"):
@@ -249,7 +253,7 @@ def test_if_the_fence_cannot_be_lifted_the_message_says_how(source: MemoryStore,
 def test_a_copy_of_a_store_that_was_opened_meanwhile_gets_no_head(
     source: MemoryStore, target: MemoryStore
 ) -> None:
-    """What was revoked in the source since would be missing in it."""
+    """The revocations in the source since then would be missing in it."""
     source.faults["item"] = [lambda: None, source.lift_fence]
     with pytest.raises(ConfigurationError, match="one command at a time"):
         a_migration(source, target).run()
@@ -281,7 +285,7 @@ def test_one_that_fails_leaves_the_fence_of_another_one(source: MemoryStore, tar
 # Undoing.
 
 
-def test_undo_does_nothing_where_there_is_no_fence(source: MemoryStore, target: MemoryStore) -> None:
+def test_undo_does_nothing_without_a_fence(source: MemoryStore, target: MemoryStore) -> None:
     assert not a_migration(source, target).undo()
     nothing_happened(source, target)
 

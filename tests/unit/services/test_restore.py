@@ -1,4 +1,4 @@
-"""After a restore nothing that was revoked lives, whatever the store held and wherever the restore failed."""
+"""After a restore no revoked token is accepted, whatever the store contained and wherever it failed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,8 +33,8 @@ from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.services.regained import NAMED
 from identity_service.services.restore import Restore, RestoreConfig, Restored
-from tests.conformance.backends import FakeClock
 from tests.conformance.samples import TIME, a_client, a_user, an_issuer
+from tests.fakes.clocks import FakeClock
 from tests.unit.services.copied_store import MemoryStore, events_of, generations_of, records_of
 
 CLOCK = FakeClock()
@@ -133,7 +133,7 @@ def test_everything_but_generations_is_as_in_the_backup() -> None:
     assert store.rebuilt == 1
 
 
-def test_every_generation_is_the_higher_one_and_that_of_everyone_above_both() -> None:
+def test_each_generation_is_the_higher_one_and_that_of_the_whole_service_is_above_both() -> None:
     store = old_store(generation("*", 9), generation("one", 7), generation("three", 3))
     restored(store, replace=True)
 
@@ -184,7 +184,7 @@ def test_a_retired_key_is_raised_once_more() -> None:
     assert generations_of(store.items)[principal].number == 3
 
 
-def test_the_store_says_that_it_was_restored() -> None:
+def test_the_restored_store_has_an_audit_event_of_it() -> None:
     store = MemoryStore()
     restored(store)
     (found,) = events_of(store.items)
@@ -194,7 +194,7 @@ def test_the_store_says_that_it_was_restored() -> None:
     assert dict(event.details) == {"time": BEFORE.isoformat(), "revision": "e1.17.abc"}
 
 
-# What may stop it, before anything is touched.
+# Reasons to stop before anything is changed.
 
 
 def untouched(store: MemoryStore, use_case: Restore, *, replace: bool = True) -> BaseException:
@@ -235,7 +235,7 @@ def test_a_process_that_serves_touches_nothing() -> None:
     assert "serves" in str(untouched(store, a_restore(store)))
 
 
-# What may happen while it writes.
+# Failures while it writes.
 
 
 @pytest.mark.parametrize("step", ["write_copy", "write_item", "write_head"])
@@ -287,10 +287,10 @@ def test_it_is_not_done_before_the_log_is_complete() -> None:
         restored(store)
 
 
-# What is possible again.
+# Principals that may do more again.
 
 
-def test_what_is_possible_again_is_said_by_name() -> None:
+def test_principals_that_may_do_more_again_are_reported_by_name() -> None:
     lively = {"disabled": False}
     backup: list[CopiedItem] = [
         CopiedRecord(record=record)

@@ -1,6 +1,5 @@
 """Verify of tokens that name a generation which is not known: it is new, or of a history that was lost."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,10 +7,11 @@ import pytest
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ids import EVERYONE, KeyId, Link, PrincipalId, TokenId
-from identity_service.domain.log import Generation, Revision
-from identity_service.domain.revocations import Revocations
+from identity_service.domain.log import Generation
 from identity_service.domain.tokens import AccessToken, Rejected
 from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
+from tests.fakes.clocks import FakeClock
+from tests.fakes.replicas import FakeReplica
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENT = PrincipalId("portal")
@@ -19,53 +19,6 @@ CLIENT = PrincipalId("portal")
 
 def generation(number: int, link: str = "a") -> Generation:
     return Generation(number=number, link=Link(link))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.steady = 100.0
-
-    def now(self) -> datetime:
-        return NOW
-
-    def unix(self) -> float:
-        return NOW.timestamp()
-
-    def monotonic(self) -> float:
-        return self.steady
-
-    def boot(self) -> float:
-        return self.steady
-
-
-class Replica:
-    """A replica that is fresh; reading the log does what a test says."""
-
-    revision: Revision
-    marks: object
-    latest_time = NOW
-    held_time = NOW
-
-    def __init__(self, clock: Clock) -> None:
-        self.revocations = Revocations()
-        self.confirmed = clock.steady
-        self.reads = 0
-        self.on_read: Callable[[], None] = lambda: None
-        self._clock = clock
-
-    @property
-    def staleness(self) -> float:
-        return self._clock.monotonic() - self.confirmed
-
-    def require_fresh(self) -> None:
-        """It is fresh."""
-
-    require_clock = require_ready = require_fresh
-
-    def reach(self, revision: Revision | None) -> None:
-        assert revision is None
-        self.reads += 1
-        self.on_read()
 
 
 class Codec:
@@ -90,13 +43,13 @@ class Keys:
 
 class Site:
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.replica = Replica(self.clock)
+        self.clock = FakeClock(NOW)
+        self.replica = FakeReplica(self.clock)
         self.codec = Codec()
         self.verifier: Verifier[str] = Verifier(
             self.codec,
             Keys(),  # type: ignore[arg-type]
-            self.replica,  # type: ignore[arg-type]
+            self.replica,
             self.clock,
             lambda token: token.token_id,
             leeway=timedelta(seconds=10),
@@ -130,7 +83,7 @@ def site() -> Site:
     return Site()
 
 
-def test_a_token_that_names_what_is_known_is_verified_without_reading(site: Site) -> None:
+def test_a_token_with_a_known_generation_is_verified_without_reading(site: Site) -> None:
     site.raise_(EVERYONE, generation(2))
     assert site.verify(everyone=generation(2)) == ""
     assert (
@@ -140,7 +93,7 @@ def test_a_token_that_names_what_is_known_is_verified_without_reading(site: Site
 
 
 @pytest.mark.parametrize("known", [0, 1])
-def test_a_token_that_is_newer_than_what_was_read_is_verified_after_reading(site: Site, known: int) -> None:
+def test_a_token_with_a_newer_generation_is_verified_after_reading(site: Site, known: int) -> None:
     if known:
         site.raise_(CLIENT, generation(known, "before"))
     site.replica.on_read = lambda: site.raise_(CLIENT, generation(known + 1))
@@ -157,7 +110,7 @@ def test_a_token_of_a_history_that_was_lost_is_revoked(site: Site, known: int) -
     assert site.replica.reads == 1
 
 
-def test_what_is_read_may_have_revoked_the_token_otherwise(site: Site) -> None:
+def test_entries_read_for_one_generation_may_revoke_the_token_by_another(site: Site) -> None:
     def read() -> None:
         site.raise_(EVERYONE, generation(3))
         site.raise_(CLIENT, generation(1))
@@ -169,8 +122,8 @@ def test_what_is_read_may_have_revoked_the_token_otherwise(site: Site) -> None:
 def test_the_log_is_read_no_more_once_a_heartbeat_was_confirmed_since(site: Site) -> None:
     """A client that goes on sending such a token costs no round trip to the store for each call."""
     site.verify(everyone=generation(1))
-    site.clock.steady += 1
-    site.replica.confirmed = site.clock.steady
+    site.clock.advance(timedelta(seconds=1))
+    site.replica.confirmed = site.clock.monotonic()
     for _ in range(3):
         assert "lost" in site.verify(everyone=generation(1))
     assert site.replica.reads == 1
@@ -179,13 +132,13 @@ def test_the_log_is_read_no_more_once_a_heartbeat_was_confirmed_since(site: Site
 def test_a_heartbeat_from_before_the_token_proves_nothing_though_the_thread_is_held_up(site: Site) -> None:
     """Time passes between two looks at the clock; nothing that was confirmed has changed meanwhile."""
     site.raise_(EVERYONE, generation(1))
-    site.clock.steady += 0.25
+    site.clock.advance(timedelta(seconds=0.25))
     site.replica.on_read = lambda: site.raise_(EVERYONE, generation(2, "b"))
     look = site.clock.monotonic
 
     def slow_look() -> float:
         found = look()
-        site.clock.steady += 3
+        site.clock.advance(timedelta(seconds=3))
         return found
 
     site.clock.monotonic = slow_look  # type: ignore[method-assign]
@@ -193,7 +146,7 @@ def test_a_heartbeat_from_before_the_token_proves_nothing_though_the_thread_is_h
     assert site.replica.reads == 1
 
 
-def test_who_may_not_wait_is_told_that_the_log_must_be_read(site: Site) -> None:
+def test_a_caller_that_may_not_wait_gets_an_error_that_the_log_must_be_read(site: Site) -> None:
     site.raise_(EVERYONE, generation(1))
     site.codec.tokens["t"] = replace(site.token, generations={EVERYONE: generation(2, "b")})
     asked = VerifyRequest(token="t", any_audience=True, may_wait=False)
@@ -209,7 +162,7 @@ def test_who_may_not_wait_is_told_that_the_log_must_be_read(site: Site) -> None:
 
 def test_for_the_tokens_of_a_batch_the_log_is_read_once(site: Site) -> None:
     site.raise_(EVERYONE, generation(1))
-    site.clock.steady += 0.25
+    site.clock.advance(timedelta(seconds=0.25))
     site.replica.on_read = lambda: site.raise_(EVERYONE, generation(2, "b"))
     names = {"of today": generation(2, "b"), "lost": generation(3), "lost too": generation(4)}
     requests = [VerifyRequest(token=name, any_audience=True) for name in names]
@@ -219,7 +172,7 @@ def test_for_the_tokens_of_a_batch_the_log_is_read_once(site: Site) -> None:
     came = site.verifier.prepare(*requests)
     found = []
     for request in requests:
-        site.clock.steady += 0.001
+        site.clock.advance(timedelta(seconds=0.001))
         found.append(isinstance(site.verifier.verify(request, came), Rejected))
 
     assert found == [False, True, True]
@@ -228,7 +181,7 @@ def test_for_the_tokens_of_a_batch_the_log_is_read_once(site: Site) -> None:
     assert site.replica.reads == 2, "one that came after the log was read may be newer"
 
 
-def test_while_too_many_wait_for_the_store_it_is_not_said_that_such_a_token_was_revoked(site: Site) -> None:
+def test_while_too_many_calls_wait_for_the_store_such_a_token_is_not_called_revoked(site: Site) -> None:
     def read() -> None:
         raise ServerBusyError("too many calls wait for the store; try again")
 

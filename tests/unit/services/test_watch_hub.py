@@ -1,4 +1,4 @@
-"""The hub of Watch: who is told what happens, in which order, and what it does with who is too slow."""
+"""The hub of Watch: it sends changes to watchers in order, and cuts off watchers that are too slow."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 from tests.unit.services.watch_site import KEY, NOW, Keys, Site, at, ids, taken
 
 
-def test_who_waits_is_woken_once_and_then_takes_all_that_came() -> None:
+def test_a_waiting_watcher_is_woken_once_and_then_takes_every_message() -> None:
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -69,7 +69,7 @@ def test_other_records_than_keys_are_nobodys_business() -> None:
 
 
 def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None:
-    """Also where two threads tell of two changes at once."""
+    """Even if two threads report two changes at once."""
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -81,7 +81,7 @@ def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None
             found = list(self.keys)
             if not has_read.is_set():
                 has_read.set()
-                changed.wait(0.2)  # as long as nobody else can tell of a change: then in vain
+                changed.wait(0.2)  # no other thread can report a change meanwhile: then the wait is in vain
             return found
 
     keys: Any = Slow()
@@ -104,7 +104,7 @@ def test_a_page_of_records_alone_still_moves_the_revision() -> None:
     assert taken(watcher) == [pb.WatchResponse(revision="e1.1.link-1")]
 
 
-def test_a_heartbeat_says_time_and_staleness_and_goes_only_to_who_waits() -> None:
+def test_a_heartbeat_has_time_and_staleness_and_goes_only_to_waiting_watchers() -> None:
     site = Site()
     idle, busy = site.open(), site.open()
     taken(idle)
@@ -120,20 +120,20 @@ def test_no_heartbeat_is_sent_by_a_clock_that_is_not_accepted() -> None:
     site = Site()
     idle = site.open()
     taken(idle)
-    site.replica.clock_was_set = True
+    site.replica.clock_accepted = False
     site.hub.send_heartbeats()
     assert taken(idle) == []
-    site.replica.clock_was_set = False
+    site.replica.clock_accepted = True
     site.hub.send_heartbeats()
     assert len(taken(idle)) == 1
 
 
 def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
-    """Else who is cut off just then resumes after it, and never hears of it."""
+    """Otherwise a watcher that is cut off just then resumes after it, and never gets it."""
     site = Site()
     watcher = site.open()
     taken(watcher)
-    # The replica knows more from the moment it has folded a page until it has told the hub.
+    # The replica knows more from the moment it has applied a page until it has notified the hub.
     site.replica.revision = at(1)
     site.hub.send_heartbeats()
     (heartbeat,) = taken(watcher)
@@ -141,7 +141,7 @@ def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
     assert heartbeat.revision == "e1.0.-"
 
 
-def test_who_has_too_much_waiting_has_overflowed_and_the_others_go_on() -> None:
+def test_a_watcher_with_a_full_queue_is_cut_off_and_the_others_continue() -> None:
     site = Site(queue=10)
     slow, quick = site.open(), site.open()
     for number in range(11):
@@ -162,7 +162,7 @@ def test_a_watcher_that_is_closed_twice_is_forgotten_once() -> None:
     assert len(site.hub) == 1
 
 
-def test_who_has_left_is_told_nothing() -> None:
+def test_a_watcher_that_has_left_gets_no_message() -> None:
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -173,7 +173,7 @@ def test_who_has_left_is_told_nothing() -> None:
     assert site.woken == []
 
 
-def test_nobody_watches_what_is_not_yet_known() -> None:
+def test_watching_is_refused_before_the_replica_is_ready() -> None:
     site = Site()
     site.replica.ready = False
     with pytest.raises(NotReadyError):

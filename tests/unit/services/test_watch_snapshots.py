@@ -1,8 +1,9 @@
-"""What comes first on Watch: all that is live, or just what was missed; and after a log was replaced."""
+"""The first messages of Watch: a snapshot, or only the missed changes; and those after a log was replaced."""
 
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_everything_that_is_live_comes_between_restarted_and_the_revision() -> N
     assert (raised.number, raised.link) == (3, "link-3")
 
 
-def test_what_is_folded_while_the_snapshot_is_sent_follows_it() -> None:
+def test_changes_that_are_applied_while_the_snapshot_is_sent_follow_it() -> None:
     site = Site()
     site.deny("old")
     watcher = site.open()
@@ -62,7 +63,7 @@ def test_a_large_snapshot_comes_in_messages_of_far_less_than_a_megabyte() -> Non
     assert max(sizes) < 512 * 1024
 
 
-def test_who_resumes_gets_what_was_missed_the_keys_and_the_revision() -> None:
+def test_a_resumed_watch_gets_the_missed_changes_the_keys_and_the_revision() -> None:
     site = Site()
     seen = site.deny("seen")
     site.deny("missed-1")
@@ -75,7 +76,7 @@ def test_who_resumes_gets_what_was_missed_the_keys_and_the_revision() -> None:
     assert messages[-1].revision == "e1.3.link-3"
 
 
-def test_who_resumes_in_the_middle_of_a_page_gets_the_whole_page() -> None:
+def test_a_watch_that_resumes_in_the_middle_of_a_page_gets_the_whole_page() -> None:
     site = Site()
     site.deny("one", "two", "three")
     messages = taken(site.open(resume_after=at(2)))
@@ -83,7 +84,7 @@ def test_who_resumes_in_the_middle_of_a_page_gets_the_whole_page() -> None:
     assert not any(message.restarted for message in messages)
 
 
-def test_who_missed_nothing_is_told_so() -> None:
+def test_a_watch_that_missed_nothing_gets_the_revision_alone() -> None:
     site = Site()
     seen = site.deny("seen")
     messages = taken(site.open(resume_after=seen))
@@ -105,7 +106,7 @@ STRANGERS: dict[str, Revision] = {
 
 @pytest.mark.parametrize("place", STRANGERS)
 def test_a_place_that_this_history_does_not_have_gets_everything(place: str) -> None:
-    """The same epoch and position prove nothing: a log that was put back by hand has them too."""
+    """The same epoch and position prove nothing: a log that was restored by hand has them too."""
     site = Site()
     site.deny("old")
     site.deny("older watchers missed this")
@@ -115,7 +116,7 @@ def test_a_place_that_this_history_does_not_have_gets_everything(place: str) -> 
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_place_of_this_history_gets_what_came_after_it(position: int) -> None:
+def test_a_revision_of_this_history_gets_the_changes_after_it(position: int) -> None:
     site = Site()
     site.deny("one")
     site.deny("two")
@@ -138,7 +139,7 @@ def test_a_place_further_back_than_is_kept_gets_everything() -> None:
     assert len(ids(near)) == 500
 
 
-def test_a_replaced_log_restarts_who_watches_and_nobody_resumes_across_it() -> None:
+def test_a_replaced_log_restarts_every_watcher_and_no_watch_resumes_across_it() -> None:
     site = Site()
     seen = site.deny("kept")
     watcher = site.open()
@@ -183,7 +184,7 @@ def test_a_generation_that_only_the_new_stores_table_has_is_sent_too() -> None:
     assert [(r.principal, r.number, r.link) for r in sent] == [("ana", 4, "lost")]
 
 
-def test_who_comes_soon_after_another_shares_what_was_made_for_it() -> None:
+def test_watchers_that_come_soon_after_each_other_share_a_snapshot() -> None:
     """With a million denials each snapshot costs seconds, and after a restart all come at once."""
     site = Site()
     site.deny(*(f"t{number}" for number in range(5000)))
@@ -195,7 +196,7 @@ def test_who_comes_soon_after_another_shares_what_was_made_for_it() -> None:
     assert [id(message) for message in second] == [id(message) for message in first]
 
 
-def test_two_who_share_a_snapshot_while_it_is_made_both_get_all_of_it() -> None:
+def test_two_watchers_that_share_a_snapshot_while_it_is_made_both_get_all_of_it() -> None:
     site = Site()
     site.deny(*(f"t{number}" for number in range(5000)))
     one, two = site.open(), site.open()
@@ -208,7 +209,7 @@ def test_two_who_share_a_snapshot_while_it_is_made_both_get_all_of_it() -> None:
         assert messages[-1].revision == "e1.5000.link-5000"
 
 
-def test_who_shares_a_snapshot_gets_what_came_since_it_was_made() -> None:
+def test_a_watcher_that_shares_a_snapshot_gets_the_changes_since_it_was_made() -> None:
     site = Site()
     site.deny("old")
     taken(site.open())
@@ -220,7 +221,7 @@ def test_who_shares_a_snapshot_gets_what_came_since_it_was_made() -> None:
     assert [message.revision for message in messages if message.revision][-1] == "e1.2.link-2"
 
 
-def test_who_shares_a_snapshot_knows_all_only_at_its_end() -> None:
+def test_a_watcher_that_shares_a_snapshot_gets_a_revision_only_at_its_end() -> None:
     """Until the first revision comes a watcher calls no token good: none may stand before the facts."""
     site = Site()
     site.deny("old")
@@ -239,7 +240,7 @@ def test_a_snapshot_that_no_longer_serves_is_made_anew(why: str) -> None:
     taken(site.open())
     match why:
         case "it is old":
-            site.clock.steady += 60
+            site.clock.advance(timedelta(seconds=60))
         case "the log was replaced":
             site.replica.revocations.raise_to(PrincipalId("ana"), Generation(number=1, link=Link("x")))
             site.replace_log()
@@ -253,19 +254,19 @@ def test_a_snapshot_that_no_longer_serves_is_made_anew(why: str) -> None:
     assert ("ana" in known) == (why == "the log was replaced")
 
 
-def test_a_snapshot_that_nobody_shares_any_more_is_not_kept() -> None:
+def test_a_snapshot_that_is_too_old_to_share_is_not_kept() -> None:
     site = Site()
     site.deny(*(f"t{number}" for number in range(5000)))
     made = max(iter(site.open().take, None), key=len)
     before = sys.getrefcount(made)
-    site.clock.steady += 60
+    site.clock.advance(timedelta(seconds=60))
     site.hub.send_heartbeats()
 
     assert sys.getrefcount(made) < before
 
 
 def test_a_snapshot_that_could_not_be_made_is_never_taken_for_a_whole_one() -> None:
-    """Else who shares it would be told that it knows all, and let pass what is denied."""
+    """Otherwise a watcher that shares it would count as complete, and accept denied tokens."""
 
     def spoilt() -> Iterator[bytes]:
         yield b"one"

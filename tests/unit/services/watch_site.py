@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from identity_service.domain.errors import ClockSkewedError, NotReadyError
 from identity_service.domain.ids import NO_LINK, Epoch, KeyId, Link, TokenId
 from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
@@ -17,11 +16,12 @@ from identity_service.domain.log import (
     Revision,
     TokenDenied,
 )
-from identity_service.domain.revocations import Revocations
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.replication.history import History
 from identity_service.services.watch import WatchConfig, Watcher, WatchHub
 from identityapi.v1 import trust_service_pb2 as pb
+from tests.fakes.clocks import FakeClock
+from tests.fakes.replicas import FakeReplica
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = PublishedKey(
@@ -35,25 +35,8 @@ KEY = PublishedKey(
 )
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.steady = 0.0
-
-    def now(self) -> datetime:
-        return NOW
-
-    def unix(self) -> float:
-        return self.now().timestamp()
-
-    def monotonic(self) -> float:
-        return self.steady
-
-    def boot(self) -> float:
-        return self.monotonic()
-
-
 class Keys:
-    """What the hub asks of a key ring."""
+    """The part of a key ring that the hub uses."""
 
     def __init__(self) -> None:
         self.keys = [KEY]
@@ -62,38 +45,16 @@ class Keys:
         return self.keys
 
 
-class Replica:
-    """What the hub asks of a replica; `fold` does what the real one does, in its order."""
-
-    def __init__(self) -> None:
-        self.revision = at(0)
-        self.revocations = Revocations()
-        self.staleness = 0.25
-        self.ready = True
-        self.clock_was_set = False
-        self.history = History(self.revision.epoch)
-
-    def recognises(self, revision: Revision) -> bool:
-        return self.history.holds(revision)
-
-    def require_ready(self) -> None:
-        if not self.ready:
-            raise NotReadyError("not yet")
-
-    def require_clock(self) -> None:
-        if self.clock_was_set:
-            raise ClockSkewedError("it was set")
-
-
 class Site:
-    """A hub, its replica and clock, and whom it has called to send."""
+    """A hub, its replica and clock, and the watchers that it has woken."""
 
     def __init__(self, **config: int) -> None:
-        self.replica, self.keys, self.clock, self.woken = Replica(), Keys(), Clock(), list[Watcher]()
-        replica: Any = self.replica
+        self.keys, self.clock, self.woken = Keys(), FakeClock(NOW), list[Watcher]()
+        self.replica = FakeReplica(self.clock)
+        self.replica.confirmed -= 0.25
         keys: Any = self.keys
         renderer = WatchRenderer(timedelta(minutes=5))
-        self.hub = WatchHub(replica, keys, self.clock, renderer, WatchConfig(**config))
+        self.hub = WatchHub(self.replica, keys, self.clock, renderer, WatchConfig(**config))
         self.hub.on_log_replaced(self.replica.revision)  # as the replica does when it begins to read
 
     def fold(self, *changes: Change) -> Revision:

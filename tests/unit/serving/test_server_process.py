@@ -1,4 +1,4 @@
-"""A process that serves ends on SIGTERM, whatever thread takes the signal, and at whatever moment."""
+"""A process that serves ends on SIGTERM, whichever thread takes the signal, and at any moment."""
 
 import subprocess
 import sys

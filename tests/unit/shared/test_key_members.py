@@ -1,4 +1,4 @@
-"""The checks of a key's members: its numbers, their spelling, and what the key is for."""
+"""The checks of a key's members: its numbers, their spelling, and the use of the key."""
 
 import json
 import random
@@ -101,7 +101,7 @@ def test_the_fingerprint_is_rare_among_other_moduli() -> None:
 
 
 @WEAK_KEYS
-def test_weak_numbers_are_refused_with_the_member_and_what_to_do(numbers: Numbers) -> None:
+def test_weak_numbers_are_refused_with_the_member_and_a_fix(numbers: Numbers) -> None:
     with pytest.raises(ValueError, match=r"\(`[ne]`\).*make a new key"):
         check_rsa(*numbers)
     with pytest.raises(ValueError, match=r"\(`[ne]`\).*make a new key"):
@@ -199,14 +199,14 @@ def test_coordinates_and_scalars_have_the_length_of_their_field(curve: str, chan
 
 @CURVES
 def test_a_coordinate_that_begins_with_zeros_keeps_them(curve: str) -> None:
-    """RFC 7518 section 6.2.1.2: the length is that of the field, whatever the number."""
+    """RFC 7518 section 6.2.1.2: the length is that of the field, for any number."""
     check_members(on_curve(curve) | {"x": base64url(bytes(FIELDS[curve] - 1) + b"x")})
 
 
 @pytest.mark.parametrize(
     "jwk", [{}, {"kty": "oct", "k": "="}, {"kty": ["RSA"]}, {"kty": "EC", "crv": ["P-256"]}, {"kty": "EC"}]
 )
-def test_keys_of_other_kinds_are_left_to_who_asks(jwk: dict[str, Any]) -> None:
+def test_keys_of_other_kinds_are_left_to_the_caller(jwk: dict[str, Any]) -> None:
     check_members(jwk)
 
 
@@ -237,6 +237,6 @@ def test_a_key_that_allows_it_passes(jwk: dict[str, Any]) -> None:
     ],
     ids=json.dumps,
 )
-def test_a_key_that_forbids_it_or_says_it_wrongly_is_refused(jwk: dict[str, Any]) -> None:
+def test_a_key_whose_use_forbids_verifying_or_is_malformed_is_refused(jwk: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(jwk))}` of the key"):
         check_use(jwk, "sig", {"verify"})

@@ -1,4 +1,4 @@
-"""The cache that server and client share: bounded, and what is in use survives."""
+"""The cache that server and client share: bounded, and entries in use survive."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from identity_shared.lru_cache import LruCache
 
 
-def test_what_was_put_is_found_and_nothing_else() -> None:
+def test_only_a_cached_entry_is_found() -> None:
     cache: LruCache[str, int] = LruCache(10)
     cache.put("a", 1, 1)
 
@@ -22,7 +22,7 @@ def test_it_never_outgrows_its_bound_and_never_answers_wrongly(keys: list[int], 
     assert sum(cache.get(key) is not None for key in range(51)) <= bound
 
 
-def test_what_is_in_use_survives_what_is_not() -> None:
+def test_a_recently_used_entry_survives_unused_ones() -> None:
     cache: LruCache[int, str] = LruCache(10)
     cache.put(-1, "hot", 1)
     for key in range(1000):
@@ -31,7 +31,7 @@ def test_what_is_in_use_survives_what_is_not() -> None:
     assert cache.get(0) is None
 
 
-def test_what_is_heavy_drives_out_more_and_what_is_too_heavy_is_not_kept() -> None:
+def test_a_large_entry_evicts_several_and_one_that_is_too_large_is_not_kept() -> None:
     cache: LruCache[str, str] = LruCache(20)
     for key in "abc":
         cache.put(key, key, 3)
@@ -44,7 +44,7 @@ def test_what_is_heavy_drives_out_more_and_what_is_too_heavy_is_not_kept() -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), max_size=200))
-def test_all_entries_together_never_weigh_more_than_may_be(puts: list[tuple[int, int]]) -> None:
+def test_all_entries_together_never_weigh_more_than_the_bound(puts: list[tuple[int, int]]) -> None:
     cache: LruCache[int, int] = LruCache(50)
     for key, weight in puts:
         cache.put(key, weight, weight)

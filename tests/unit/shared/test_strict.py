@@ -11,7 +11,7 @@ from identity_shared.strict import MAX_DEPTH, decode_base64url, parse_object
 
 
 @given(st.binary(max_size=200))
-def test_what_is_encoded_without_padding_is_decoded(data: bytes) -> None:
+def test_base64url_without_padding_is_decoded(data: bytes) -> None:
     assert decode_base64url(base64.urlsafe_b64encode(data).rstrip(b"=").decode()) == data
 
 
@@ -24,7 +24,7 @@ def test_another_spelling_is_refused(text: str) -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_decoded_to_what_encodes_to_it_or_refused(text: str) -> None:
+def test_any_text_is_refused_or_is_the_encoding_of_its_decoded_bytes(text: str) -> None:
     try:
         data = decode_base64url(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Audit events are read back as they were written, and what a newer version wrote is not guessed at."""
+"""Audit events are read back as they were written; an event of a newer version is refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A backup is read back as it was written; whatever else is done to the file is refused, and said so."""
+"""A backup is read back as it was written; any other change of the file is refused with a reason."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
 from identity_service.storage.backup_file import NewBackup, OpenBackup
 from tests.conformance.samples import TIME, a_client
-from tests.unit.storage.test_copy_codec import ITEMS
+from tests.unit.storage.strategies import ITEMS
 
 MANIFEST = Manifest(
     time=datetime(2030, 1, 1, 12, 30, 15, 250_000, tzinfo=UTC),
@@ -258,7 +258,7 @@ def test_a_folder_that_does_not_take_it_is_named(tmp_path: Path) -> None:
         NewBackup(tmp_path / "none" / "it.backup", SEALER).write(MANIFEST, denials(1))
 
 
-def test_it_is_written_where_there_are_no_hard_links_too(
+def test_it_is_written_on_a_file_system_without_hard_links_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*_: object) -> None:

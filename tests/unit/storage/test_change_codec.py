@@ -1,4 +1,4 @@
-"""What the stores put into their logs is read back as it was, and a newer version's is not guessed at."""
+"""Entries of the log are read back as they were written; an entry of a newer version is refused."""
 
 import json
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def test_a_change_is_read_back_as_it_was_written(change: Change) -> None:
 
 
 @given(CHANGES)
-def test_what_is_written_is_one_json_object_that_utf_8_can_carry(change: Change) -> None:
+def test_an_encoded_change_is_one_json_object_in_utf_8(change: Change) -> None:
     assert isinstance(json.loads(encode_change(change).encode()), dict)
 
 

@@ -1,4 +1,4 @@
-"""What the stores write is read back as it was, and what a newer version wrote is not guessed at."""
+"""Records are read back as they were written; a record of a newer version is refused."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -154,7 +154,7 @@ def test_what_is_written_is_one_json_object_that_utf_8_can_carry(text: str) -> N
     assert isinstance(json.loads(text.encode()), dict)
 
 
-def test_a_client_that_an_older_version_wrote_has_the_defaults_of_what_came_later() -> None:
+def test_a_client_that_an_older_version_wrote_has_defaults_for_newer_fields() -> None:
     text = """{"client_id": "shop", "display_name": "Shop", "secrets": [["00ff", null], ["11", 60.5]],
         "grants": ["client_credentials"], "audiences": ["orders"], "scopes": [], "max_lifetime": 300.0,
         "on_reuse": "end_session", "disabled": false, "create_time": null}"""
@@ -172,7 +172,7 @@ def test_a_client_that_an_older_version_wrote_has_the_defaults_of_what_came_late
     )
 
 
-def test_a_session_that_an_older_version_wrote_has_the_defaults_of_what_came_later() -> None:
+def test_a_session_that_an_older_version_wrote_has_defaults_for_newer_fields() -> None:
     text = """{"sid": "s", "sub": "u_1", "client": "shop", "aud": ["orders"], "scope": [], "life": 900.0,
         "claims": {}, "gen": {"u_1": "3.link"}, "auth": 60.0, "expire": 120.0, "device": "laptop", "key": "k",
         "latest": 2, "parent": 1, "times": {"1": 90.0}}"""
@@ -231,7 +231,7 @@ def test_a_key_for_an_unknown_purpose_is_refused() -> None:
         record_codec.decode_record(StoredKey, json.dumps(data | {"purpose": "bake"}))
 
 
-def test_a_session_with_a_generation_that_is_none_is_refused() -> None:
+def test_a_session_with_a_malformed_generation_is_refused() -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     session = Session(
         session_id=SessionId("s"),

@@ -1,4 +1,4 @@
-"""What a backup holds is read back as it was; a session never gets into one."""
+"""Items of a backup are read back as they were written; a session never gets into one."""
 
 import json
 
@@ -8,41 +8,12 @@ from hypothesis import strategies as st
 
 from identity_service.domain.copying import (
     CopiedEvent,
-    CopiedGeneration,
     CopiedItem,
-    CopiedMarks,
-    CopiedRecord,
     CopiedSession,
-    CopiedUse,
-    RecordDeleted,
 )
-from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.storage.copy_codec import decode_item, decode_items, encode_item, encode_items
 from tests.conformance.samples import TIME, a_session, an_event
-from tests.unit.storage.test_codec import CLIENTS, ISSUERS, KEYS, LIFETIMES, TEXTS, TIMES, USERS
-
-MARKS = st.builds(
-    Marks,
-    lifetime=LIFETIMES,
-    session=LIFETIMES,
-    leeway=LIFETIMES,
-    time=st.none() | TIMES,
-    latest=st.none() | TIMES,
-)
-ITEMS: st.SearchStrategy[CopiedItem] = st.one_of(
-    st.builds(CopiedMarks, marks=MARKS, retention=LIFETIMES),
-    st.builds(
-        CopiedGeneration,
-        principal=TEXTS.map(PrincipalId),
-        generation=st.builds(Generation, number=st.integers(1, 2**62), link=TEXTS.map(Link)),
-    ),
-    st.builds(TokenDenied, token_id=TEXTS.map(TokenId), deny_until=TIMES),
-    st.builds(SessionEnded, session_id=TEXTS.map(SessionId), deny_until=TIMES, end_until=TIMES),
-    st.builds(CopiedRecord, record=st.one_of(CLIENTS, USERS, KEYS, ISSUERS)),
-    st.builds(RecordDeleted, kind=st.sampled_from(RecordKind), id=TEXTS),
-    st.builds(CopiedUse, key=TEXTS, until=TIMES),
-)
+from tests.unit.storage.strategies import ITEMS
 
 
 @given(st.lists(ITEMS, max_size=5))
@@ -60,6 +31,6 @@ def test_a_backup_takes_neither_sessions_nor_audit_events() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"k":"session"}', '{"k":"record","kind":"robot","value":{}}', '{"k":1}'])
-def test_what_a_newer_version_wrote_is_not_guessed_at(text: str) -> None:
+def test_an_item_of_a_newer_version_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"unknown|robot"):
         decode_item(json.loads(text))

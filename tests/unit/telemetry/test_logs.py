@@ -1,4 +1,4 @@
-"""The log of a server: what a line looks like, and that nobody who logs waits for whoever reads."""
+"""The log of a server: the form of a line, and that no thread that logs waits for the reader."""
 
 import json
 import threading
@@ -43,7 +43,7 @@ def test_lines_are_written_in_order_and_none_is_lost_at_the_end() -> None:
     assert reader.lines == lines
 
 
-def test_where_nobody_reads_nobody_waits_and_what_is_dropped_is_counted() -> None:
+def test_without_a_reader_no_thread_waits_and_dropped_lines_are_counted() -> None:
     reader = Reader()
     writer = a_writer(reader, waiting=3)
     writer.put(b"first\n")
@@ -58,7 +58,7 @@ def test_where_nobody_reads_nobody_waits_and_what_is_dropped_is_counted() -> Non
     assert reader.lines == [b"first", b"0", b"1", b"2", b"dropped 2"]
 
 
-def test_a_reader_who_is_gone_ends_nothing() -> None:
+def test_a_closed_pipe_ends_no_thread() -> None:
     tried, again = threading.Event(), threading.Event()
 
     def write(_: bytes) -> None:
@@ -84,7 +84,7 @@ def test_a_line_is_json_with_level_and_time_in_utc() -> None:
     assert read["timestamp"].endswith("Z")
 
 
-def test_what_the_fast_way_cannot_write_is_written_all_the_same() -> None:
+def test_values_that_the_fast_encoder_refuses_are_still_written() -> None:
     odd = {"event": "odd", "text": "\ud800", "number": 2**70, "object": object}
 
     assert json.loads(_render(None, "info", odd))["text"] == "\ud800"
@@ -95,7 +95,7 @@ def test_what_the_fast_way_cannot_write_is_written_all_the_same() -> None:
     ("event", "level"),
     [("store_refused", "error"), ("store_mended", "info"), ("issuer_keys_failed", "warning")],
 )
-def test_an_event_that_somebody_has_to_act_on_is_an_error(event: str, level: str) -> None:
+def test_an_event_that_needs_action_has_the_level_error(event: str, level: str) -> None:
     with capture_logs() as lines:
         StructuredEventLog().record(event, what="something")
 

@@ -1,4 +1,4 @@
-"""Metrics: what a process says of itself over HTTP."""
+"""The metrics that a process serves over HTTP."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -14,15 +14,8 @@ from identity_service.domain.log import TokenDenied
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.telemetry.metrics import Metrics
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append(event)
 
 
 @pytest.fixture
@@ -38,11 +31,13 @@ def ask(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if not x.startswith("#"))}
 
 
-def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
+def test_the_metrics_show_the_state_of_the_replica_and_its_staleness(metrics: Metrics) -> None:
     clock = SystemClock()
     store = SqliteStore.open(":memory:", clock=clock)
     store.initialise(new_epoch())
-    replica = Replica(store.log, clock, EventLog(), ReplicaConfig(max_staleness=timedelta(seconds=PATIENCE)))
+    replica = Replica(
+        store.log, clock, RecordingEventLog(), ReplicaConfig(max_staleness=timedelta(seconds=PATIENCE))
+    )
     metrics.watch(replica)
     port = metrics.serve("127.0.0.1:0")
 
@@ -65,7 +60,7 @@ def test_it_says_what_is_known_and_how_fresh_it_is(metrics: Metrics) -> None:
 
 
 def test_events_are_counted_on_their_way_to_the_log(metrics: Metrics) -> None:
-    event_log = EventLog()
+    event_log = RecordingEventLog()
     counting = metrics.counting(event_log)
     port = metrics.serve("127.0.0.1:0")
     assert ask(port)['identity_events_total{event="log_repaired"}'] == 0
@@ -74,7 +69,7 @@ def test_events_are_counted_on_their_way_to_the_log(metrics: Metrics) -> None:
     counting.record("token_issued", token_id="t")
 
     assert ask(port)['identity_events_total{event="log_repaired"}'] == 1
-    assert event_log.events == ["log_repaired", "token_issued"]
+    assert event_log.names == ["log_repaired", "token_issued"]
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metrics) -> None:
@@ -83,9 +78,9 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metric
         Metrics().serve(f"127.0.0.1:{port}")
 
 
-def test_it_says_whether_the_store_breaks_a_promise(metrics: Metrics, tmp_path: Path) -> None:
+def test_the_metrics_show_whether_the_store_is_unsafe(metrics: Metrics, tmp_path: Path) -> None:
     clock, file = SystemClock(), tmp_path / "identity.db"
-    event_log = metrics.counting(EventLog())
+    event_log = metrics.counting(RecordingEventLog())
     store = SqliteStore.open(str(file), clock=clock, event_log=event_log)
     store.initialise(new_epoch())
     replica = Replica(store.log, clock, event_log, ReplicaConfig(max_staleness=timedelta(0)))

@@ -1,6 +1,6 @@
 -- Begins a copy into this store: removes the head and sets the mark that says why. If the store is to be
 -- replaced, its other keys are deleted after this.
--- KEYS: head, mark of the copy, head of version 0.1.0, then keys that no virgin store has: log, generations,
+-- KEYS: head, mark of the copy, head of version 0.1.0, then keys that no empty store has: log, generations,
 -- index of the signing keys
 -- ARGV: name of the copy, '1' to replace the present contents, text for the head of version 0.1.0
 -- Returns 1 · Errors: IDN_INITIALIZED (there is a head), IDN_HEADLESS (the head was lost), IDN_UNFINISHED

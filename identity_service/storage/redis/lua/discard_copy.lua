@@ -1,5 +1,5 @@
 -- Removes the mark of an unfinished copy after all other keys of the copy were deleted, so that the store is
--- virgin.
+-- empty.
 -- KEYS: head, mark of the copy, head of version 0.1.0 · ARGV: name of the copy
 -- Returns 1 · Errors: IDN_INITIALIZED (there is a head), IDN_COPY (another copy has begun)
 if redis.call('EXISTS', KEYS[1]) == 1 then return redis.error_reply('IDN_INITIALIZED') end

@@ -1,5 +1,5 @@
--- Gives a virgin store its epoch.
--- KEYS: head, head of version 0.1.0, then keys that no virgin store has: log, generations, index of the
+-- Gives an empty store its epoch.
+-- KEYS: head, head of version 0.1.0, then keys that no empty store has: log, generations, index of the
 -- signing keys
 -- ARGV: epoch, text for the head of version 0.1.0
 -- Returns 1 · Errors: IDN_INITIALIZED (the store has an epoch), IDN_HEADLESS (it has lost its epoch),

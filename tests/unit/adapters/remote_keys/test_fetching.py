@@ -1,4 +1,4 @@
-"""Fetching a document: one GET, bounded, from whom the administrator named and nobody else."""
+"""Fetching a document: one bounded GET, only from the server that the administrator named."""
 
 import socket
 import ssl
@@ -52,7 +52,7 @@ def test_a_document_is_fetched(fetch: HttpsFetcher, issuer: IssuerServer) -> Non
         ("no-cache, max-age=60", 0),
     ],
 )
-def test_it_says_how_long_it_may_be_kept(
+def test_the_time_that_a_document_may_be_cached_is_read(
     fetch: HttpsFetcher, issuer: IssuerServer, said: str, max_age: int | None
 ) -> None:
     issuer.headers = {"Cache-Control": said}
@@ -71,7 +71,7 @@ def test_any_other_status_is_no_document(fetch: HttpsFetcher, issuer: IssuerServ
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_wants_a_token_is_told_apart(
+def test_a_server_that_requires_a_token_is_recognised(
     fetch: HttpsFetcher, issuer: IssuerServer, status: int
 ) -> None:
     issuer.status = status
@@ -95,7 +95,9 @@ def test_a_server_that_refuses_the_token_names_its_file(
     assert "set a token_file" not in str(refused.value)
 
 
-def test_what_is_too_long_is_not_read_to_its_end(fetch: HttpsFetcher, issuer: IssuerServer) -> None:
+def test_a_document_that_is_too_long_is_not_read_to_its_end(
+    fetch: HttpsFetcher, issuer: IssuerServer
+) -> None:
     issuer.body = b"x" * 1000
     assert len(fetch(issuer.url).body) == 1000
 
@@ -120,7 +122,7 @@ def test_no_proxy_of_the_environment_is_used(
     assert fetch(issuer.url).body == b"the keys"
 
 
-def test_nobody_listening_is_said_without_the_url(fetch: HttpsFetcher) -> None:
+def test_a_refused_connection_is_reported_without_the_url(fetch: HttpsFetcher) -> None:
     with pytest.raises(FetchError, match="cannot be reached") as failed:
         fetch("http://127.0.0.1:1/keys?secret=s3cret")
 
@@ -130,7 +132,7 @@ def test_nobody_listening_is_said_without_the_url(fetch: HttpsFetcher) -> None:
 
 @contextmanager
 def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The URL of a server that gives one answer, of whatever kind."""
+    """Return the URL of a server that gives one answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -145,7 +147,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.join()
 
 
-def test_what_is_no_http_is_said(fetch: HttpsFetcher) -> None:
+def test_an_answer_that_is_not_http_is_reported(fetch: HttpsFetcher) -> None:
     with (
         answering(lambda connection: connection.sendall(b"220 ready\r\n\r\n")) as url,
         pytest.raises(FetchError, match="cannot be reached"),
@@ -210,7 +212,7 @@ class TestOverTls:
         )
         return path
 
-    def test_the_certificate_must_come_from_whom_is_trusted(
+    def test_the_certificate_must_come_from_a_trusted_authority(
         self, fetch: HttpsFetcher, certificate: Path
     ) -> None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -248,7 +250,7 @@ class TestOverTls:
         ):
             HttpsFetcher(KeyServers(certifier.file), max_bytes=1000)(issuer.url)
 
-    def test_what_the_file_holds_is_believed_without_its_root(self, tmp_path: Path) -> None:
+    def test_a_certificate_in_the_ca_file_is_trusted_without_its_root(self, tmp_path: Path) -> None:
         """As by Go, by curl with `--cacert`, and by the defaults of Python 3.13."""
         holder = Certifier(tmp_path / "root").server()
         own = tmp_path / "own.pem"

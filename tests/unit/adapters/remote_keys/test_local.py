@@ -10,8 +10,9 @@ from identity_service.adapters.remote_keys.fetching import Document
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
+from tests.fakes.event_logs import RecordingEventLog
 from tests.jwts import PartyKey, key_set
-from tests.unit.adapters.remote_keys.test_remote import Clock, EventLog
+from tests.rpc.clocks import ShiftedClock
 
 OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 
@@ -19,13 +20,13 @@ OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 class Site:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.clock, self.event_log = Clock(), EventLog()
+        self.clock, self.event_log = ShiftedClock(), RecordingEventLog()
         self.held = HeldIssuerKeys(_fetch_nothing, self.clock, self.event_log, waiting=2)
         self.issuer = TrustedIssuer(issuer="cluster", jwks_file=str(path))
         self.held.follow([self.issuer])
 
     def write(self, *keys: PartyKey) -> None:
-        """As who keeps such a file up to date should: in one step."""
+        """Replace the file in one step, as a program that keeps such a file up to date should."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(key_set(*(key.public() for key in keys)))
         fresh.replace(self.path)
@@ -48,7 +49,7 @@ def test_a_file_is_read_again_when_it_was_replaced(site: Site) -> None:
     assert site.knows("old")
 
     site.write(NEW)
-    site.clock.ahead += 1.1
+    site.clock.age(1.1)
 
     assert (site.knows("old"), site.knows("new")) == (False, True)
 
@@ -68,7 +69,7 @@ def test_a_file_that_is_not_there_is_unreachable_until_it_is(site: Site) -> None
     assert site.event_log.named("issuer_keys_failed") == [{"issuer": "cluster", "why": "it cannot be read"}]
 
     site.write(OLD)
-    site.clock.ahead += 1.1
+    site.clock.age(1.1)
     assert site.knows("old")
 
 
@@ -82,10 +83,10 @@ def test_the_last_good_keys_stay_for_a_day(site: Site, content: str | None) -> N
     else:
         site.path.write_text(content)
     for _ in range(3):
-        site.clock.ahead += 2
+        site.clock.age(2)
         assert site.knows("old")
     assert len(site.event_log.named("issuer_keys_failed")) == 1
-    site.clock.ahead += 86400
+    site.clock.age(86400)
 
     with pytest.raises(IssuerUnreachableError):
         site.knows("old")
@@ -117,8 +118,8 @@ def test_only_algorithms_that_are_accepted_of_the_issuer_count(site: Site) -> No
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "socket", "device"])
-def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> None:
-    """To open a pipe that nobody writes to would hold up every caller."""
+def test_a_file_that_is_not_regular_is_refused_at_once(site: Site, kind: str) -> None:
+    """Opening a pipe without a writer would block every caller."""
     with socket.socket(socket.AF_UNIX) as listener:
         match kind:
             case "pipe":
@@ -135,7 +136,7 @@ def test_what_is_no_regular_file_is_refused_at_once(site: Site, kind: str) -> No
     assert "no regular file" in failed["why"]
 
 
-def test_a_file_that_becomes_a_pipe_while_it_is_opened_holds_nobody_up(
+def test_a_file_that_becomes_a_pipe_while_it_is_opened_blocks_no_caller(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write(OLD)

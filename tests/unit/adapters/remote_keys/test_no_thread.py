@@ -2,33 +2,21 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.remote_keys.fetching import Document, FetchError, HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.remote import RefreshPolicy
 from identity_service.adapters.remote_keys.servers import KeyServers
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
-from tests.event_logs import RecordingEventLog
+from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 
 ISSUER = TrustedIssuer(issuer="https://issuer.example", jwks_uri="https://issuer.example/keys")
 POLICY = RefreshPolicy()
-
-
-class Clock(SystemClock):
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.at = 0.0
-
-    def monotonic(self) -> float:
-        return self.at
 
 
 class Threads:
@@ -51,7 +39,7 @@ class Threads:
 
 class Site:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.threads, self.clock, self.event_log = Threads(monkeypatch), Clock(), RecordingEventLog()
+        self.threads, self.clock, self.event_log = Threads(monkeypatch), FakeClock(), RecordingEventLog()
         self.held = HeldIssuerKeys(self._fetch, self.clock, self.event_log, waiting=8, policy=POLICY)
 
     def _fetch(self, url: str) -> Document:
@@ -84,18 +72,18 @@ def test_a_thread_is_asked_for_again_with_a_key_but_not_more_often_than_an_issue
             site.held.find(ISSUER, "any")
     assert site.threads.asked == 1
 
-    site.clock.at += POLICY.floor / timedelta(seconds=1)
+    site.clock.advance(POLICY.floor)
     with pytest.raises(IssuerUnreachableError):
         site.held.find(ISSUER, "any")
     assert site.threads.asked == 2
 
-    site.clock.at += POLICY.floor / timedelta(seconds=1)
+    site.clock.advance(POLICY.floor)
     site.threads.given = True
     assert site.held.find(ISSUER, "any") is None  # its set was read, and has no such key
     assert site.threads.asked == 3
 
 
-def test_a_fetch_for_whose_deadline_there_is_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_reports_that_no_thread_is_left_for_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.remote_keys.fetching import Document, HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.remote import RefreshPolicy
 from identity_service.adapters.remote_keys.servers import KeyServers
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
+from tests.fakes.event_logs import RecordingEventLog
 from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey
 from tests.patience import PATIENCE, until
+from tests.rpc.clocks import ShiftedClock
 
 OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 QUICK = RefreshPolicy(floor=timedelta(milliseconds=50), patience=timedelta(seconds=5))
@@ -26,39 +27,11 @@ QUICK = RefreshPolicy(floor=timedelta(milliseconds=50), patience=timedelta(secon
 USUAL = RefreshPolicy()
 
 
-class Clock(SystemClock):
-    """Steady, and can be moved on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ahead = 0.0
-
-    def unix(self) -> float:
-        return self.now().timestamp()
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
-
-    def boot(self) -> float:
-        return self.monotonic()
-
-
-class EventLog:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    def named(self, event: str) -> list[dict[str, Any]]:
-        return [fields for name, fields in self.events if name == event]
-
-
 class Site:
     """Issuers, each with a server of its own, and what holds their keys."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.clock, self.event_log = Clock(), EventLog()
+        self.clock, self.event_log = ShiftedClock(), RecordingEventLog()
         self._stack = stack
 
     def server(self, *keys: PartyKey) -> IssuerServer:
@@ -83,7 +56,7 @@ def site() -> Iterator[Site]:
         yield Site(stack)
 
 
-def test_keys_are_fetched_before_anybody_asks(site: Site) -> None:
+def test_keys_are_fetched_before_the_first_lookup(site: Site) -> None:
     server = site.server(OLD)
     held, (issuer,) = site.hold(server, policy=USUAL)
     until(lambda: len(site.event_log.named("issuer_keys_read")) == 1)
@@ -116,7 +89,7 @@ def test_invented_key_ids_do_not_hammer_the_issuer(site: Site) -> None:
     assert found == [None] * 500
     assert len(server.requests) == 1
 
-    site.clock.ahead += 11  # past the floor, of which each lets one request through
+    site.clock.age(11)  # past the floor, of which each lets one request through
     assert held.find(issuer, "invented") is None
     assert held.find(issuer, "invented, too") is None
     assert len(server.requests) == 2
@@ -175,7 +148,7 @@ def answer(**values: Any) -> Callable[[IssuerServer], None]:
     ],
     ids=["unwell", "garbage", "too long", "no list of keys", "away"],
 )
-def test_the_last_good_keys_stay_while_no_new_ones_are_to_be_had(
+def test_the_last_good_keys_stay_while_new_ones_cannot_be_fetched(
     site: Site, spoil: Callable[[IssuerServer], None]
 ) -> None:
     server = site.server(OLD)
@@ -183,14 +156,14 @@ def test_the_last_good_keys_stay_while_no_new_ones_are_to_be_had(
     assert held.find(issuer, "old") is not None
 
     spoil(server)
-    site.clock.ahead += 3600
+    site.clock.age(3600)
     assert held.find(issuer, "old") is not None
     until(lambda: len(site.event_log.named("issuer_keys_failed")) > 0)
 
     assert held.find(issuer, "old") is not None
     with pytest.raises(IssuerUnreachableError):
-        held.find(issuer, "new")  # which may well be one: nobody can say
-    site.clock.ahead += 25 * 3600
+        held.find(issuer, "new")  # the key may exist: it is unknown while the issuer cannot be reached
+    site.clock.age(25 * 3600)
     with pytest.raises(IssuerUnreachableError):
         held.find(issuer, "old")
 
@@ -201,7 +174,7 @@ def test_a_set_that_was_emptied_withdraws_its_keys(site: Site) -> None:
     assert held.find(issuer, "old") is not None
 
     server.publish()
-    site.clock.ahead += 3600
+    site.clock.age(3600)
     until(lambda: held.find(issuer, "old") is None)
 
 
@@ -218,16 +191,16 @@ def test_keys_are_fetched_again_by_age_within_bounds(
     assert held.find(issuer, "old") is not None
     server.publish(NEW)
 
-    site.clock.ahead = kept
+    site.clock.age(kept)
     assert held.find(issuer, "old") is not None
     assert len(server.requests) == 1
 
-    site.clock.ahead = fetched_again
+    site.clock.age(fetched_again - kept)
     assert held.find(issuer, "new") is not None
     assert len(server.requests) == 2
 
 
-def test_a_refresh_by_age_needs_nobody_to_ask(site: Site) -> None:
+def test_a_refresh_by_age_needs_no_lookup(site: Site) -> None:
     server = site.server(OLD)
     tenth = timedelta(milliseconds=100)
     site.hold(server, policy=RefreshPolicy(floor=tenth / 10, age=tenth, least_age=tenth))
@@ -235,7 +208,7 @@ def test_a_refresh_by_age_needs_nobody_to_ask(site: Site) -> None:
     until(lambda: len(server.requests) >= 3)
 
 
-def test_a_slow_issuer_holds_up_nobody_else(site: Site) -> None:
+def test_a_slow_issuer_delays_no_lookup_at_another_issuer(site: Site) -> None:
     slow, quick = site.server(OLD), site.server(NEW)
     slow.open.clear()
     held, (slow_one, quick_one) = site.hold(slow, quick, policy=USUAL, waiting=8)
@@ -252,7 +225,7 @@ def test_a_slow_issuer_holds_up_nobody_else(site: Site) -> None:
         assert all(each.result() is not None for each in waiting if each not in refused)
 
 
-def test_nobody_waits_longer_than_a_callers_patience(site: Site) -> None:
+def test_no_caller_waits_longer_than_its_patience(site: Site) -> None:
     slow = site.server(OLD)
     slow.open.clear()
     policy = RefreshPolicy(patience=timedelta(milliseconds=50))
@@ -295,7 +268,7 @@ def test_an_issuer_that_is_trusted_no_more_is_asked_no_more(site: Site) -> None:
         held.find(issuer, "old")
 
 
-def test_a_record_that_changes_in_other_things_fetches_nothing(site: Site) -> None:
+def test_a_record_whose_other_fields_change_fetches_nothing(site: Site) -> None:
     server = site.server(OLD)
     held, (issuer,) = site.hold(server)
     assert held.find(issuer, "old") is not None

@@ -86,7 +86,7 @@ def test_no_other_server_gets_its_token(url: str, token_file: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "\n", "two words", "a\nb", "a\r\nX-Evil: 1", "ä", "a\x00b", "x" * 20_000]
 )
-def test_what_is_no_token_is_refused_without_being_shown(content: str, tmp_path: Path) -> None:
+def test_a_malformed_token_is_refused_without_being_shown(content: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(content)
 
@@ -95,7 +95,7 @@ def test_what_is_no_token_is_refused_without_being_shown(content: str, tmp_path:
     assert len(content.strip()) < 2 or content.strip() not in str(refused.value)
 
 
-def test_a_token_that_goes_away_is_an_answer_that_says_so(issuer: IssuerServer, token_file: Path) -> None:
+def test_a_token_file_that_was_removed_is_named_in_the_error(issuer: IssuerServer, token_file: Path) -> None:
     fetch = HttpsFetcher(with_token(issuer.origin, token_file), max_bytes=100)
     token_file.unlink()
 
@@ -106,7 +106,7 @@ def test_a_token_that_goes_away_is_an_answer_that_says_so(issuer: IssuerServer, 
     assert issuer.requests == []
 
 
-def test_a_server_that_refuses_the_token_is_not_said_to_want_one(
+def test_a_server_that_refuses_the_token_is_not_reported_as_requiring_one(
     issuer: IssuerServer, token_file: Path
 ) -> None:
     issuer.status = 403
@@ -116,14 +116,14 @@ def test_a_server_that_refuses_the_token_is_not_said_to_want_one(
     assert "token_file" not in str(refused.value)
 
 
-def test_a_pipe_in_place_of_an_authority_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_an_authority_blocks_no_caller(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ca.pem")
 
     with pytest.raises(ConfigurationError, match="no regular file"):
         KeyServers(tmp_path / "ca.pem")
 
 
-def test_a_pipe_in_place_of_a_token_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_token_blocks_no_caller(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "token")
 
     with pytest.raises(ConfigurationError, match="no regular file"):
@@ -131,7 +131,7 @@ def test_a_pipe_in_place_of_a_token_holds_up_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_what_holds_no_authority_is_found_at_start(content: str | None, tmp_path: Path) -> None:
+def test_a_ca_file_without_a_certificate_is_refused_at_start(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)

@@ -1,4 +1,4 @@
-"""Calls that go out together: who leads, who goes with whom, and what a failure means for whom."""
+"""Batched calls: one thread sends for all that wait, and a failure fails the calls without an answer."""
 
 import threading
 from collections import deque
@@ -37,7 +37,7 @@ class Server:
 
 
 class PooledConnection(deque[PendingCall[int, int]]):
-    """Tells when somebody has joined it."""
+    """A queue that signals when another call has joined it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def start(
     return futures
 
 
-def test_a_call_alone_waits_for_nobody() -> None:
+def test_a_single_call_waits_for_no_other() -> None:
     server = Server()
     server.go_on.set()
     batcher = CallBatcher(server.talk)
@@ -70,7 +70,7 @@ def test_a_call_alone_waits_for_nobody() -> None:
     assert server.conversations == [[1], [2]]
 
 
-def test_those_who_come_meanwhile_go_together_and_each_gets_its_own_answer() -> None:
+def test_calls_that_arrive_meanwhile_are_sent_together_and_each_gets_its_own_answer() -> None:
     server = Server()
     batcher = CallBatcher(server.talk)
     with ThreadPoolExecutor(8) as threads:
@@ -83,7 +83,7 @@ def test_those_who_come_meanwhile_go_together_and_each_gets_its_own_answer() -> 
     assert server.most_at_once == 1
 
 
-def test_what_was_answered_before_a_failure_is_an_answer_and_the_rest_fails() -> None:
+def test_answers_before_a_failure_count_and_the_remaining_calls_fail() -> None:
     server = Server()
     batcher = CallBatcher(server.talk)
     server.fail_at = 2
@@ -97,7 +97,7 @@ def test_what_was_answered_before_a_failure_is_an_answer_and_the_rest_fails() ->
                 future.result(PATIENCE)
 
 
-def test_a_failure_is_also_that_of_those_who_wait_and_the_next_call_is_asked_anew() -> None:
+def test_a_failure_fails_the_waiting_calls_too_and_the_next_call_is_sent_anew() -> None:
     server = Server()
     batcher = CallBatcher(server.talk)
     server.fail_at = 0

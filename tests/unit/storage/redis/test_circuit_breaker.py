@@ -1,34 +1,23 @@
 """When calls pass, fail at once, or are the one that tries again; by a clock that the test moves."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 from identity_service.storage.redis.client.circuit_breaker import CircuitBreaker
-
-
-class Time:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def boot(self) -> float:
-        return self.monotonic()
+from tests.fakes.clocks import FakeClock
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def circuit(time: Time) -> CircuitBreaker:
-    return CircuitBreaker(time.monotonic, lambda _, most: most)
+def circuit(clock: FakeClock) -> CircuitBreaker:
+    return CircuitBreaker(clock.monotonic, lambda _, most: most)
 
 
 def lose(circuit: CircuitBreaker, *, times: int = 1) -> None:
@@ -44,10 +33,10 @@ def test_calls_pass_while_the_server_answers(circuit: CircuitBreaker) -> None:
 
 
 def test_one_call_that_finds_no_server_makes_the_others_fail_at_once(
-    circuit: CircuitBreaker, time: Time
+    circuit: CircuitBreaker, clock: FakeClock
 ) -> None:
     lose(circuit)
-    time.now += 0.05
+    clock.advance(timedelta(seconds=0.05))
     lose(circuit)
 
     with pytest.raises(StoreUnavailableError, match="away"):
@@ -69,18 +58,18 @@ def test_slow_answers_are_tolerated_until_there_are_three_in_a_row(circuit: Circ
     assert circuit.is_open
 
 
-def test_one_caller_at_a_time_tries_again(circuit: CircuitBreaker, time: Time) -> None:
+def test_one_caller_at_a_time_tries_again(circuit: CircuitBreaker, clock: FakeClock) -> None:
     lose(circuit)
-    time.now += 0.05
+    clock.advance(timedelta(seconds=0.05))
 
     assert circuit.enter() is True
     with pytest.raises(StoreUnavailableError):
         circuit.enter()
 
 
-def test_the_trial_that_is_answered_lets_everybody_pass(circuit: CircuitBreaker, time: Time) -> None:
+def test_an_answered_trial_lets_every_call_pass(circuit: CircuitBreaker, clock: FakeClock) -> None:
     lose(circuit)
-    time.now += 0.05
+    clock.advance(timedelta(seconds=0.05))
     circuit.enter()
     circuit.succeeded()
 
@@ -89,38 +78,38 @@ def test_the_trial_that_is_answered_lets_everybody_pass(circuit: CircuitBreaker,
 
 
 def test_the_pauses_between_trials_grow_to_a_second_and_no_further(
-    circuit: CircuitBreaker, time: Time
+    circuit: CircuitBreaker, clock: FakeClock
 ) -> None:
     lose(circuit)
-    time.now += 0.05
+    clock.advance(timedelta(seconds=0.05))
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         circuit.failed(trial=circuit.enter(), unreachable=True)
-        time.now += pause - 0.06
+        clock.advance(timedelta(seconds=pause - 0.06))
         with pytest.raises(StoreUnavailableError):
             circuit.enter()
-        time.now += 0.07
+        clock.advance(timedelta(seconds=0.07))
 
 
-def test_a_trial_that_asked_nobody_leaves_the_next_caller_to_try(circuit: CircuitBreaker, time: Time) -> None:
+def test_an_abandoned_trial_lets_the_next_caller_try(circuit: CircuitBreaker, clock: FakeClock) -> None:
     lose(circuit)
-    time.now += 0.05
+    clock.advance(timedelta(seconds=0.05))
     circuit.abandoned(trial=circuit.enter())
 
     assert circuit.enter() is True
 
 
 def test_a_late_failure_of_an_earlier_call_does_not_prolong_the_pause(
-    circuit: CircuitBreaker, time: Time
+    circuit: CircuitBreaker, clock: FakeClock
 ) -> None:
     lose(circuit)
-    time.now += 0.04
+    clock.advance(timedelta(seconds=0.04))
     circuit.failed(trial=False, unreachable=False)
-    time.now += 0.01
+    clock.advance(timedelta(seconds=0.01))
 
     assert circuit.enter() is True
 
 
-def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fail() -> None:
+def test_a_call_shortly_before_the_next_trial_waits_for_it_instead_of_failing() -> None:
     circuit = CircuitBreaker(jitter=lambda least, most: most)
     lose(circuit)
     passed: list[bool] = []
@@ -132,28 +121,30 @@ def test_who_comes_shortly_before_the_next_trial_waits_for_it_rather_than_to_fai
     assert passed == [True]
 
 
-def test_a_server_that_is_refused_opens_it_at_once_and_says_why_until_it_is_admitted(
-    circuit: CircuitBreaker, time: Time
+def test_a_refused_server_opens_the_circuit_at_once_with_the_reason_until_it_is_admitted(
+    circuit: CircuitBreaker, clock: FakeClock
 ) -> None:
     circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
 
     with pytest.raises(UnsafeStoreError, match="set this"):
         circuit.require_closed()
     for _ in range(10):
-        time.now += 0.5  # never longer, however often it was refused
+        clock.advance(timedelta(seconds=0.5))  # never longer, however often it was refused
         circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set that"))
     with pytest.raises(UnsafeStoreError, match="set that"):
         circuit.require_closed()
 
-    time.now += 0.5
+    clock.advance(timedelta(seconds=0.5))
     assert circuit.enter() is True
     circuit.succeeded()
     circuit.require_closed()
 
 
-def test_a_server_that_was_refused_and_is_away_by_now_is_away(circuit: CircuitBreaker, time: Time) -> None:
+def test_a_refused_server_that_became_unreachable_is_reported_as_unreachable(
+    circuit: CircuitBreaker, clock: FakeClock
+) -> None:
     circuit.failed(trial=circuit.enter(), unreachable=False, refusal=UnsafeStoreError("set this"))
-    time.now += 0.5
+    clock.advance(timedelta(seconds=0.5))
     circuit.failed(trial=circuit.enter(), unreachable=True)
 
     with pytest.raises(StoreUnavailableError, match="away"):

@@ -13,7 +13,7 @@ from identity_service.storage.redis.client.pool import Handshake, Pool, RawConne
 from tests.patience import PATIENCE
 
 
-class FakeWire:
+class FakeRawConnection:
     """A connection that remembers what became of it."""
 
     def __init__(self, *, spoilt: bool = False) -> None:
@@ -40,7 +40,7 @@ class FakeWire:
 
 
 def a_pool(
-    make: Callable[[], RawConnection] = FakeWire,
+    make: Callable[[], RawConnection] = FakeRawConnection,
     handshake: Handshake = lambda _: None,
     *,
     size: int = 1,
@@ -59,7 +59,7 @@ def test_the_connection_that_was_used_last_is_lent_first() -> None:
     assert pool.take(checked=False) is second
 
 
-def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
+def test_the_pool_makes_no_more_connections_than_its_size_and_then_raises() -> None:
     pool = a_pool(patience=0.01)
     pool.take(checked=False)
 
@@ -67,7 +67,7 @@ def test_no_more_are_made_than_its_size_and_who_gets_none_is_told() -> None:
         pool.take(checked=False)
 
 
-def test_who_waits_gets_the_connection_that_is_given_back() -> None:
+def test_a_waiting_caller_gets_the_connection_that_is_returned() -> None:
     pool = a_pool(patience=10)
     pooled = pool.take(checked=False)
     threading.Timer(0.01, pool.give, [pooled]).start()
@@ -76,8 +76,8 @@ def test_who_waits_gets_the_connection_that_is_given_back() -> None:
 
 
 @pytest.mark.parametrize(("checked", "opened"), [(True, 2), (False, 1)])
-def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: int) -> None:
-    raw = FakeWire(spoilt=True)
+def test_the_connection_is_checked_only_on_request(checked: bool, opened: int) -> None:
+    raw = FakeRawConnection(spoilt=True)
     pool = a_pool(lambda: raw)
     pool.give(pool.take(checked=False))
 
@@ -86,7 +86,7 @@ def test_only_who_asks_pays_for_a_look_at_the_connection(checked: bool, opened: 
     assert raw.opened == opened
 
 
-def test_what_was_found_out_about_the_server_stays_with_the_connection() -> None:
+def test_findings_about_the_server_stay_with_the_connection() -> None:
     found = Confirmation(command="WAIT", needed=1)
     greeted: list[RawConnection] = []
 
@@ -104,7 +104,7 @@ def test_what_was_found_out_about_the_server_stays_with_the_connection() -> None
 
 
 def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in_use_meanwhile() -> None:
-    raw = FakeWire()
+    raw = FakeRawConnection()
     greeted: list[RawConnection] = []
     pool = a_pool(lambda: raw, greeted.append)
     pooled = pool.take(checked=False)
@@ -119,7 +119,7 @@ def test_a_connection_that_is_distrusted_is_opened_and_greeted_anew_even_when_in
 
 def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None:
     refusals = [StoreUnavailableError("unsafe")]
-    raw = FakeWire()
+    raw = FakeRawConnection()
 
     def handshake(_: RawConnection) -> None:
         if refusals:
@@ -136,10 +136,10 @@ def test_a_server_that_is_not_admitted_gets_no_call_and_takes_no_place() -> None
 def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     failures = [ValueError("no")]
 
-    def make() -> FakeWire:
+    def make() -> FakeRawConnection:
         if failures:
             raise failures.pop()
-        return FakeWire()
+        return FakeRawConnection()
 
     pool = a_pool(make)
     with pytest.raises(ValueError, match="no"):
@@ -148,7 +148,7 @@ def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     assert pool.take(checked=False).raw.is_connected
 
 
-def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
+def test_closing_disconnects_idle_connections_and_lends_no_more() -> None:
     pool = a_pool()
     idle = pool.take(checked=False)
     pool.give(idle)
@@ -160,11 +160,11 @@ def test_closing_disconnects_what_is_idle_and_lends_no_more() -> None:
         pool.take(checked=False)
 
 
-def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect() -> None:
+def test_closing_shuts_connections_in_use_down_and_leaves_disconnecting_to_their_users() -> None:
     ours, servers = socket.socketpair()
     with ours, servers:
         ours.settimeout(PATIENCE)
-        raw = FakeWire()
+        raw = FakeRawConnection()
         raw._sock = ours
         pool = a_pool(lambda: raw)
         pooled = pool.take(checked=False)
@@ -178,7 +178,7 @@ def test_closing_hangs_up_what_is_in_use_and_leaves_it_to_its_user_to_disconnect
 
 
 def test_a_connection_that_was_opened_while_the_pool_closed_does_not_stay_open() -> None:
-    raw = FakeWire()
+    raw = FakeRawConnection()
     pool = a_pool(lambda: raw)
     pooled = pool.take(checked=False)
     pool.close()

@@ -1,4 +1,4 @@
-"""What is said about the set-up of a Redis server, without one."""
+"""The findings about the configuration of a Redis server, without a server."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -46,7 +46,7 @@ def test_durability_on_disk_needs_a_sync_that_redis_can_tell_of(fsync: str, vers
     assert judge(replace(GOOD, fsync=fsync), Demands(durability="unsynced")) == []
 
 
-def test_a_server_that_syncs_each_second_and_tells_when_is_good_enough_and_slow() -> None:
+def test_a_server_that_syncs_each_second_and_confirms_it_is_sufficient_and_slow() -> None:
     setup = replace(GOOD, fsync="everysec", version="7.2.4", waitaof=True)
     (finding,) = judge(setup, Demands(durability="local"))
 
@@ -60,7 +60,7 @@ def test_a_replica_is_refused_whatever_it_is_set_up_for() -> None:
     assert finding.severity == "refuse"
 
 
-def test_durability_on_replicas_needs_no_disk_and_warns_where_too_few_are_connected() -> None:
+def test_durability_on_replicas_needs_no_disk_and_warns_if_too_few_are_connected() -> None:
     lone = replace(GOOD, fsync="no", replicas=1)
 
     (finding,) = judge(lone, Demands(durability="replicas:2"))
@@ -73,7 +73,7 @@ def test_durability_on_replicas_needs_no_disk_and_warns_where_too_few_are_connec
 @pytest.mark.parametrize(
     ("count", "lag", "refused"), [(0, 10, True), (1, 10, True), (1, 0, True), (1, 5, False), (2, 1, False)]
 )
-def test_where_a_failover_may_come_a_primary_without_replicas_must_refuse_writes_in_time(
+def test_if_a_failover_is_possible_a_primary_without_replicas_must_refuse_writes_in_time(
     count: int, lag: int, refused: bool
 ) -> None:
     setup = replace(GOOD, min_replicas=count, min_replicas_lag=lag)
@@ -113,7 +113,7 @@ def test_unsafe_allows_eviction_and_nothing_else() -> None:
     assert [(f.severity, "evict" in f.what) for f in findings] == [("refuse", False), ("warn", True)]
 
 
-def test_what_must_be_refused_comes_before_warnings() -> None:
+def test_refusals_come_before_warnings() -> None:
     silent = ServerSetup(eviction="volatile-lru")
 
     findings = judge(silent, Demands(durability="local", config_unchecked=True))
@@ -122,7 +122,7 @@ def test_what_must_be_refused_comes_before_warnings() -> None:
 
 
 @pytest.mark.parametrize(("unchecked", "severity"), [(False, "refuse"), (True, "warn")])
-def test_a_server_that_tells_nothing_is_refused_unless_the_operator_vouches_for_it(
+def test_a_server_that_hides_its_configuration_is_refused_unless_the_operator_vouches_for_it(
     unchecked: bool, severity: str
 ) -> None:
     findings = judge(ServerSetup(), Demands(durability="local", config_unchecked=unchecked))
@@ -133,7 +133,7 @@ def test_a_server_that_tells_nothing_is_refused_unless_the_operator_vouches_for_
     assert ["redis_config_unchecked" in f.fix for f in findings] == [not unchecked] * 2
 
 
-def test_what_cannot_be_checked_is_named() -> None:
+def test_a_setting_that_cannot_be_checked_is_named() -> None:
     silent = replace(GOOD, fsync=None, skips_fsync=None)
 
     (on_disk,) = judge(silent, Demands(durability="local"))
@@ -144,7 +144,7 @@ def test_what_cannot_be_checked_is_named() -> None:
 
 
 @pytest.mark.parametrize("unchecked", [True, False])
-def test_what_info_tells_counts_where_config_is_refused(unchecked: bool) -> None:
+def test_if_config_is_refused_the_answers_of_info_count(unchecked: bool) -> None:
     silent = ServerSetup(
         version="7.2.4", role="slave", eviction="allkeys-lru", append_only=False, waitaof=True
     )

@@ -9,7 +9,7 @@ import pytest
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
-from tests.rpc.test_availability import eventually
+from tests.patience import until
 from tests.rpc.world import World, failure
 
 pytestmark = pytest.mark.in_process
@@ -53,7 +53,7 @@ def test_a_token_is_denied_here_at_once_and_in_the_log_soon_and_once(world: Worl
     assert reason in {"STORE_UNAVAILABLE", "NOT_CONFIRMED"}
     assert world.reason(tokens.access_token) == "REVOKED"
     assert world.reason(other.access_token) == ""
-    assert eventually(lambda: any(isinstance(change, TokenDenied) for change in changes(world)))
+    until(lambda: any(isinstance(change, TokenDenied) for change in changes(world)))
     _sent(world)
     assert [c.token_id for c in changes(world) if isinstance(c, TokenDenied)] == [tokens.token_id]
 
@@ -89,6 +89,6 @@ def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) 
 
 
 def _sent(world: World) -> None:
-    """Until nothing is owed any more."""
+    """Wait until no revocation is unconfirmed."""
     maintenance = world.service._replica.maintenance
-    assert eventually(lambda: maintenance.unconfirmed == 0)
+    until(lambda: maintenance.unconfirmed == 0)

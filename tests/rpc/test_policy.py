@@ -1,6 +1,6 @@
-"""Who may call what: every method of every service, with every kind of principal, refused or let through.
+"""The policy: every method of every service, with every kind of principal, refused or let through.
 
-The table here is written by hand: it is what the contract says, not what the table of methods says.
+The table here is written by hand: it follows the contract, not the table of methods.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ REQUESTS: Final[dict[str, Message]] = {
     "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(session_id="s"),
     "TailAuditEvents": admin_service_pb2.TailAuditEventsRequest(resume_after="0"),
 }
-"""Where an empty one would be refused before anybody asks who sent it, or be answered by nothing."""
+"""If an empty one would be refused before its caller is checked, or gets no answer."""
 
 
 def methods() -> list[tuple[str, Any]]:
@@ -66,8 +66,8 @@ def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
     audiences = (SERVICE_AUDIENCE,)
 
     def scoped(client_id: str, *scopes: str) -> str:
-        account = world.new_client(client_id, audiences=audiences, scopes=scopes)
-        return world.issue(account, scopes=scopes).access_token
+        principal = world.new_client(client_id, audiences=audiences, scopes=scopes)
+        return world.issue(principal, scopes=scopes).access_token
 
     user = world.issue(world.new_user("ana", audiences=audiences), audiences=audiences)
     elsewhere = world.new_client("elsewhere", audiences=("api",), scopes=("identity.admin",))
@@ -88,7 +88,7 @@ def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def outcome(world: World, name: str, method: Any, metadata: Any) -> str:
-    """`let through`, whatever then becomes of the request, or the code that refuses the caller."""
+    """Return `let through`, whatever the result of the request, or the code that refuses the caller."""
     request = REQUESTS.get(method.name) or GetMessageClass(method.input_type)()
     call: Callable[..., Any] = (
         world.channel.unary_stream if method.server_streaming else world.channel.unary_unary
@@ -121,7 +121,7 @@ def test_exactly_those_are_let_through_that_the_contract_names(
     assert len(found) == len(methods()) * len(callers)
 
 
-def test_where_callers_need_not_prove_themselves_verifying_is_open_and_nothing_else(
+def test_if_callers_need_not_authenticate_only_verifying_is_open(
     start_world: StartWorld,
 ) -> None:
     world = start_world(require_caller_auth=False)

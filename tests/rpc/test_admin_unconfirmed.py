@@ -11,6 +11,7 @@ from identity_service.domain.errors import NotConfirmedError, StoreUnavailableEr
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised
 from identityapi.v1 import token_pb2
+from tests.patience import until
 from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.world import Failure, World
 
@@ -21,7 +22,7 @@ NEW_PASSWORD = "another horse battery staple"
 
 @pytest.fixture(params=["never arrived", "reply lost", "not confirmed"])
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every change of a record fails in one of the ways there are; what is owed arrives."""
+    """Every change of a record fails in one of the ways there are; the unconfirmed revocation arrives."""
     for name in ("create", "update", "delete"):
         real = getattr(world.store.records, name)
 
@@ -59,19 +60,19 @@ def raised(world: World, principal: str) -> list[int]:
 
 
 def settle(world: World) -> None:
-    """Until nothing is owed any more."""
+    """Wait until no revocation is unconfirmed."""
     maintenance = world.service._replica.maintenance
-    world.until(lambda: maintenance.unconfirmed == 0)
+    until(lambda: maintenance.unconfirmed == 0)
 
 
 @pytest.fixture
 def tokens(world: World) -> token_pb2.TokenSet:
-    """Of a user who signed in before anything failed."""
+    """Tokens from before the failure."""
     return world.issue(world.new_user("ana"))
 
 
 @pytest.mark.parametrize("end", ENDING)
-def test_what_may_have_ended_a_users_tokens_has_ended_them_here_and_soon_everywhere(
+def test_an_unconfirmed_change_of_a_user_revokes_tokens_here_at_once_and_everywhere_soon(
     world: World,
     admin: Administrator,
     tokens: token_pb2.TokenSet,
@@ -92,16 +93,16 @@ def test_what_may_have_ended_a_users_tokens_has_ended_them_here_and_soon_everywh
     assert world.store.log.generations()[PrincipalId(user_id)].number == 1
 
 
-def test_who_signs_in_with_the_password_that_did_arrive_stays_signed_in(
+def test_a_user_that_signs_in_with_the_new_password_stays_signed_in(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, losing: str
 ) -> None:
-    """What is sent again is the raise that was asked for, never another one."""
+    """The raise that is sent again is the requested one, never another one."""
     set_password(admin, world.user().id)
-    account = world.user()
+    principal = world.user()
     if losing != "never arrived":
-        account.credential.password.password = NEW_PASSWORD
+        principal.credential.password.password = NEW_PASSWORD
 
-    later = world.issue(account)
+    later = world.issue(principal)
     settle(world)
 
     assert world.reason(later.access_token, strong=True) == ""
@@ -134,7 +135,7 @@ def test_the_process_that_ended_something_knows_it_before_it_reads_the_log(
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
-def test_a_change_that_ends_nothing_owes_nothing(
+def test_a_change_that_ends_nothing_leaves_no_unconfirmed_revocation(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, losing: str
 ) -> None:
     user = {"user_id": world.user().id, "display_name": "Ana"}
@@ -161,7 +162,7 @@ def test_a_session_that_may_have_ended_has_ended_here(
     assert world.reason(tokens.access_token) == "REVOKED"
 
 
-def test_of_many_who_change_what_they_read_one_wins_and_the_others_learn_it(
+def test_of_concurrent_changes_with_one_etag_one_succeeds_and_the_others_are_aborted(
     world: World, admin: Administrator
 ) -> None:
     world.new_client("reports")

@@ -1,0 +1,21 @@
+"""The secrets of the demo client and user of `identity serve --dev`: their file, and how to read it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+DEMO_FILE: Final = Path("var/demo.json")
+"""Relative to the working directory."""
+
+DemoSecrets = Mapping[str, str]
+"""The ids and secrets of the demo client, the demo user and the administrator."""
+
+
+def read_demo_secrets() -> DemoSecrets | None:
+    """Return the secrets that `serve --dev` wrote; None if the file is missing or is not JSON."""
+    try:
+        found: DemoSecrets = json.loads(DEMO_FILE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found

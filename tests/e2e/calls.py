@@ -1,0 +1,53 @@
+"""Calls that go on while processes of a service come and go. Asserts nothing."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import grpc
+
+from identity_client import ClientOptions, IdentityClient, IdentityError, Verified
+from tests.e2e.process import Installation, Running
+from tests.patience import PATIENCE, until
+
+
+def token_of(installation: Installation, service: Running) -> str:
+    secret = service.json("client", "create", "reports", "--audience", "api")["client_secret"]
+    with service.client() as client:
+        return client.issue_with_secret("reports", secret).access_token
+
+
+@contextlib.contextmanager
+def calling(target: str, token: str) -> Iterator[list[str]]:
+    """Verify again and again on many connections until the block ends; what went wrong."""
+    stop, wrong, calls = threading.Event(), list[str](), [0]
+    options = ClientOptions(timeout=timedelta(seconds=PATIENCE))  # a busy machine is no failure
+    arguments = [*options.channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
+
+    def call() -> None:
+        while not stop.is_set():
+            with (
+                grpc.insecure_channel(target, arguments) as channel,
+                IdentityClient(channel=channel, options=options) as client,
+            ):
+                for _ in range(50):  # then it connects anew
+                    try:
+                        answer = client.verify(token, any_audience=True)
+                    except IdentityError as error:
+                        wrong.append(repr(error))
+                    else:
+                        calls[0] += 1
+                        if not isinstance(answer, Verified):
+                            wrong.append(repr(answer))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+        until(lambda: calls[0] > 100)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

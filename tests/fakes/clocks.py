@@ -1,0 +1,37 @@
+"""The fake of the port `Clock`. Tests of a running service use the clocks of `tests/rpc/clocks.py`."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+FAR_FUTURE: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""A Redis server expires keys by its own clock; until then it expires none that a test needs."""
+
+
+class FakeClock:
+    """Implements the port `Clock`: it stands still until a test moves it."""
+
+    def __init__(self, start: datetime = FAR_FUTURE) -> None:
+        self.error = timedelta(0)
+        """How far the wall clock is ahead of the right time."""
+        self._start = start
+        self._passed = timedelta(0)
+
+    def now(self) -> datetime:
+        return self._start + self._passed + self.error
+
+    def unix(self) -> float:
+        return self.now().timestamp()
+
+    def monotonic(self) -> float:
+        return 1000.0 + self._passed.total_seconds()
+
+    def boot(self) -> float:
+        return self.monotonic()
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass: every clock goes on."""
+        self._passed += by
+
+    def step(self, by: timedelta) -> None:
+        """Set the wall clock; no time passes."""
+        self.error += by

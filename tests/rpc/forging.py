@@ -1,0 +1,42 @@
+"""Tokens that a service did not issue, signed with its own key. Asserts nothing of the service."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from identity_service.domain.ids import base64url
+from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
+from identity_service.domain.ports import SigningKey
+from identity_service.domain.store import all_records
+from tests.rpc.world import World
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenForger:
+    """Signs tokens with the key of the service, on the model of a token that it issued."""
+
+    key: SigningKey
+    header: Json
+    claims: Json
+
+    def forge(self, header: Json | None = None, claims: Json | None = None) -> str:
+        """With these members changed; None = without the member."""
+        return self.sign(changed(self.header, header or {}), changed(self.claims, claims or {}))
+
+    def sign(self, header: bytes, claims: bytes) -> str:
+        message = f"{base64url(header)}.{base64url(claims)}"
+        return f"{message}.{base64url(self.key.sign(message.encode()))}"
+
+
+def changed(whole: Json, changes: Json) -> bytes:
+    left = {name: value for name, value in (whole | changes).items() if value is not None}
+    return json.dumps(left, ensure_ascii=False).encode()
+
+
+def key_of(world: World, purpose: KeyPurpose) -> StoredKey:
+    stored = (found.record for found in all_records(world.store.records, StoredKey))
+    found = key_in_use(stored, purpose, world.clock.now())
+    assert found is not None
+    return found

@@ -1,0 +1,29 @@
+"""The keys of a service, as its administrators and its clients see them. Asserts nothing."""
+
+import jwt
+
+from identityapi.v1 import trust_service_pb2 as trust_pb
+from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
+from tests.rpc.administrator import Administrator
+from tests.rpc.world import World
+
+
+def signed_with(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def keys(world: World, purpose: trust_pb.KeyPurpose = trust_pb.KEY_PURPOSE_SIGN) -> dict[str, str]:
+    """The keys of a purpose with their states, the oldest first; asked by a newly signed-in administrator."""
+    caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
+    found = [key for key in caller.call("ListKeys").keys if key.purpose == purpose]
+    return {key.key_id: trust_pb.KeyState.Name(key.state).removeprefix("KEY_STATE_") for key in found}
+
+
+def published(world: World, etag: str = "") -> trust_pb.KeySet:
+    stub = trust_rpc.TrustServiceStub(world.channel)
+    return stub.GetKeys(trust_pb.GetKeysRequest(etag=etag)).key_set
+
+
+def look_after(world: World) -> None:
+    """As the keeper does every few seconds."""
+    world.service._use.rotation.maintain()
