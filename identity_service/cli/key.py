@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from identity_client.values import moment
-from identity_service.cli.ids import IdCommand
 from identity_service.cli.options import YesOption
 from identity_service.cli.output import JsonFlag, show, show_table
 from identity_service.cli.records import confirm
@@ -50,7 +49,7 @@ def rotate(
     show(_row(key), as_json=as_json)
 
 
-@app.command("retire", cls=IdCommand)
+@app.command("retire")
 @remote
 def retire(
     service: Service,

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from identity_client import AdminClient
-from identity_service.cli.ids import IdCommand
 from identity_service.cli.output import Exit, JsonFlag, fail, show, show_table
 from identity_service.cli.records import Limit, first, time_of
 from identity_service.cli.remote import Service, remote
@@ -35,7 +34,7 @@ def list_sessions(
     show_table(rows, as_json=as_json, empty="no sessions")
 
 
-@app.command("revoke", cls=IdCommand)
+@app.command("revoke")
 @remote
 def revoke(
     service: Service,
