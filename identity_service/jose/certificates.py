@@ -65,6 +65,11 @@ def check_authorities(bundle: bytes) -> Sequence[CertificateFacts]:
     return [_facts(certificate) for certificate in certificates]
 
 
+def certificates_in(pem: bytes) -> Sequence[CertificateFacts]:
+    """Return the facts of the certificates in a file, at least one. Raises ValueError if it holds none."""
+    return [_facts(certificate) for certificate in _read_certificates(pem)]
+
+
 def _read_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)

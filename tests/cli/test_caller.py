@@ -92,9 +92,11 @@ def test_nobody_listening_is_unavailable(call: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("--cert", "cert.pem"), "--cert and --key go together"),
-        (("--key", "cert.pem"), "--cert and --key go together"),
-        (("--ca", "none.pem"), "none.pem: there is no such file"),
+        (("--cert", "cert.pem"), "give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together"),
+        (("--key", "cert.pem"), "give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together"),
+        (("--ca", "none.pem"), "--ca (IDENTITY_CA): cannot read none.pem: No such file or directory"),
+        (("--ca", "cert.pem"), "--ca (IDENTITY_CA): cert.pem: holds no certificate"),
+        (("--cert", "cert.pem", "--key", "cert.pem"), "cert.pem, cert.pem: holds no certificate"),
     ],
 )
 def test_files_of_a_connection_that_cannot_be_are_named(
