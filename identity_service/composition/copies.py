@@ -13,6 +13,7 @@ from identity_service.composition.opening import (
     open_store,
     open_vault,
     store_file,
+    store_name,
 )
 from identity_service.domain.copying import CopyableStore
 from identity_service.domain.errors import ConfigurationError, StoreDamagedError
@@ -98,14 +99,6 @@ def _require_existing(settings: Settings) -> None:
     path = store_file(settings)
     if path is not None and not path.exists():
         raise ConfigurationError(f"there is no store at {path.absolute()}: check the URL {settings.store}")
-
-
-def store_name(settings: Settings) -> str:
-    """Return the URL of the settings' store without passwords, with an absolute path."""
-    url = settings.masked()["store"]
-    if not url.startswith(_SQLITE):
-        return url
-    return _SQLITE + str(Path(url.removeprefix(_SQLITE)).resolve())
 
 
 @contextmanager

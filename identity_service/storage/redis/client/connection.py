@@ -314,8 +314,8 @@ def _translation(error: Exception) -> IdentityError:
     if isinstance(error, redis.ResponseError):
         return _refusal(error)
     if isinstance(error, redis.RedisError):
-        return StoreUnavailableError(f"Redis cannot be asked ({_kind(error)})")
-    return StoreUnavailableError("Redis cannot be asked (connection closed)")
+        return StoreUnavailableError(f"cannot reach Redis ({_kind(error)})")
+    return StoreUnavailableError("cannot reach Redis (connection closed)")
 
 
 def _refusal(error: redis.ResponseError) -> IdentityError:
@@ -339,6 +339,7 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
 
 
 def _kind(error: redis.RedisError) -> str:
-    """Return the class of the error and the code with which Redis begins it, without any values."""
-    code = code_of(error)
-    return type(error).__name__ + (f" {code}" if code else "")
+    """Return the class of the error, its code, and the system's reason, without any values."""
+    code, cause = code_of(error), error.__cause__ or error.__context__
+    reason = f": {cause.strerror}" if isinstance(cause, OSError) and cause.strerror else ""
+    return type(error).__name__ + (f" {code}" if code else "") + reason
