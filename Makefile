@@ -104,7 +104,7 @@ clean:  ## Remove what the targets made, except var/ (the store and its keys)
 # Hashes cannot cover a local project, so the pinned packages come first and the project after them.
 .venv/.server: constraints.txt pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv (first time: about half a minute) ..."
-	@$(PIP) --require-hashes --requirement constraints.txt
+	@$(filter-out --quiet,$(PIP)) --require-hashes --requirement constraints.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

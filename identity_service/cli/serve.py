@@ -12,6 +12,8 @@ from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
+from identity_service.cli.tls_check import warn_of_dates
+from identity_service.composition import opening
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
 from identity_service.process.addresses import reserved
@@ -65,22 +67,21 @@ def serve(
         if dev_mode:
             flags |= dev.flags(load(config, **flags))
         settings = load(config, **flags).settings
-        logs.configure(settings.log_level, settings.log_format)
         thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
         accounts = None
         if dev_mode:
             settings, accounts = dev.prepare(settings)
+        logs.configure(settings.log_level, settings.log_format)
         check_store(settings)
+        warn_of_dates(settings)
 
         def announce(port: int) -> None:
             host, count = settings.listen.rpartition(":")[0], settings.workers
             tls = " with TLS" if settings.tls_certificate is not None else ""
             by = f" by {count} workers" if count else ""
-            say(f"identity-service: serving on {host}:{port}{tls}{by}, store {settings.masked()['store']}")
-            if accounts is not None:
-                dev.print_calls(f"{host}:{port}", accounts)
-                if tls:
-                    say("TLS is on: commands need --ca and the file of the authority; see docs/tls.md.")
+            say(f"identity-service: serving on {host}:{port}{tls}{by}, store {opening.store_name(settings)}")
+            if dev_mode:
+                dev.print_calls(f"{host}:{port}", settings, accounts)
 
         if settings.workers:
             _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)

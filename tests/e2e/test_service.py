@@ -35,6 +35,7 @@ def quickstart(target: str, accounts: dict[str, str]) -> subprocess.CompletedPro
 
 
 def test_the_first_run_makes_what_it_needs_and_the_second_finds_it(installation: Installation) -> None:
+    (installation.folder / "examples").symlink_to(ROOT / "examples")  # as in a checkout
     accounts = None
     for _ in range(2):
         with installation.serve("--dev") as service:
