@@ -184,7 +184,9 @@ class Service:
         self._principals = open_principals(settings, use.administration, event_log)
         self._trail = use.trail
         self._metrics.gauge(
-            "identity_audit_dropped", "Audit events that found the queue full.", lambda: self._trail.dropped
+            "identity_audit_dropped",
+            "Audit events that were dropped because the queue was full.",
+            lambda: self._trail.dropped,
         )
         self._metrics.gauge(
             "identity_attempts_waiting",

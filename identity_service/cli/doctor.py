@@ -81,7 +81,7 @@ def _check_grpcio(settings: Settings) -> Iterator[Check]:
         yield Check(
             "grpcio",
             "warn",
-            f"{reason}: slow clients will hold threads of the service; install a version that this release "
+            f"{reason}: slow clients occupy threads of the service; install a version that this release "
             'allows, or set `engine = "envoy"`',
         )
 
@@ -130,7 +130,10 @@ def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> I
         silent = now - heartbeat.time
         name = f"process {heartbeat.process}"
         if silent > silent_after:
-            yield Check(name, "warn", f"last heartbeat {silent.total_seconds():.0f} s ago: ended, or cut off")
+            text = (
+                f"last heartbeat {silent.total_seconds():.0f} s ago: it has ended, or cannot reach the store"
+            )
+            yield Check(name, "warn", text)
         elif heartbeat.status:
             yield Check(name, "ok" if heartbeat.status == FRESH else "FAIL", heartbeat.status)
 

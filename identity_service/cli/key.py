@@ -59,7 +59,7 @@ def retire(
     as_json: JsonFlag = False,
 ) -> None:
     """Retire a key that may be known to others: everything made with it is refused at once and for ever."""
-    confirm(f"Refuse everything that was made with {key_id}, for ever?", yes=yes)
+    confirm(f"Retire {key_id}, and refuse everything that was made with it, for ever?", yes=yes)
     with service.admin() as admin:
         retired = admin.retire_key(key_id, reason=reason)
     successor = retired.successor.key_id

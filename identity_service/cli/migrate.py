@@ -42,13 +42,13 @@ def migrate(
             if undo:
                 lifted = migration.undo()
                 show({"store": names[0], "fence_lifted": lifted}, as_json=as_json)
-                say(f"{names[0]} takes writes again." if lifted else f"{names[0]} was not closed.")
+                say(f"{names[0]} accepts writes again." if lifted else f"{names[0]} was not closed.")
                 return
             moved = migration.run()
         show({"from": names[0], "to": names[1], **moved.counts}, as_json=as_json)
         if moved.was_finished:
             say("An earlier run had copied everything already: nothing was copied now.")
-        say(f"Set the service's store to {names[1]} and restart it. {names[0]} takes no writes any more.")
+        say(f"Set the service's store to {names[1]} and restart it. {names[0]} accepts no more writes.")
 
 
 def _settings(config: Path | None, store: str) -> Settings:

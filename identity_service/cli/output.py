@@ -97,7 +97,7 @@ def say(text: str) -> None:
 @cache
 def say_trimmed(name: str) -> None:
     """Say once per process that blanks or line breaks around this secret are not part of it."""
-    say(f"identity: {name}: the line breaks or blanks around it are left out; store it without them")
+    say(f"identity: {name}: blanks or line breaks around the value are ignored; store it without them")
 
 
 def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:

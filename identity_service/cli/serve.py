@@ -37,7 +37,7 @@ def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFl
             {"client_id": made.client_id, "client_secret": made.client_secret.reveal()},
             as_json=as_json,
         )
-        say("Keep the secret: it is not shown again. The store's keys need the same master key from now on.")
+        say("Keep the secret: it is not shown again. Keep the master key: only it opens the store's keys.")
 
 
 def serve(
@@ -106,7 +106,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
             found = reload()
             for name in ("listen", "mtls_listen", "workers"):
                 if getattr(found, name) != getattr(settings, name):
-                    raise ConfigurationError(f"{name}: changes with a restart only")
+                    raise ConfigurationError(f"{name}: a change takes effect only after a restart")
             check_store(found)
             return found.model_copy(update=places)
 

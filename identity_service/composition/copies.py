@@ -89,7 +89,7 @@ def _require_lasting(settings: Settings) -> None:
     """Raise ConfigurationError if the store is in memory and would be lost when the command ends."""
     if settings.store.removeprefix(_SQLITE) == MEMORY:
         raise ConfigurationError(
-            f"the store {settings.store} is in memory, and ends with this command: name a file, as in "
+            f"the store {settings.store} is in memory, and is lost with this process: name a file, as in "
             f"{_SQLITE}identity.db, or a Redis"
         )
 

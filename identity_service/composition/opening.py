@@ -71,7 +71,7 @@ def open_store(
                 audit_traffic_entries=settings.audit_traffic_entries,
                 may_be_damaged=may_be_damaged,
             )
-    raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
+    raise ConfigurationError(f"store: the scheme {scheme!r} is not supported; use sqlite:/// or redis://")
 
 
 def _demands(settings: Settings, *, insist: bool) -> Demands:

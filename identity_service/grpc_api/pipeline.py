@@ -331,7 +331,7 @@ def request_id(context: Context) -> str:
 
 def _require_policy(rule: Rule | None) -> Rule:
     if rule is None:
-        raise MethodNotAllowedError("no policy allows anybody to call this method")
+        raise MethodNotAllowedError("the policy table has no entry for this method, so no caller may use it")
     return rule
 
 
@@ -340,7 +340,7 @@ def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
         return parse(data)
     except DecodeError as error:
         violation = FieldViolation(
-            field="", description="the bytes are not the message that this method takes"
+            field="", description="the bytes cannot be parsed as the request message of this method"
         )
         raise MalformedRequestError(violation) from error
 

@@ -51,7 +51,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._events = Counter(
             "identity_events",
-            "What happened between this process and its store, by event of the log.",
+            "Events between this process and its store, by the name of the event in the log.",
             ["event"],
             registry=self._registry,
         )
@@ -64,32 +64,32 @@ class Metrics:
         for name, what, read in (
             (
                 "identity_staleness_seconds",
-                "Since the last heartbeat that the store confirmed was sent.",
+                "Seconds since this process sent the last heartbeat that the store confirmed.",
                 lambda: replica.staleness,
             ),
             (
                 "identity_fresh",
-                "1 while answers from memory may be trusted, else 0.",
+                "1 if this process is fresh enough to answer from memory, else 0.",
                 lambda: float(replica.is_fresh()),
             ),
             (
                 "identity_store_unsafe",
-                "1 while the store breaks a promise by its set-up or its files, else 0.",
+                "1 while the configuration or the files of the store are unsafe, else 0.",
                 lambda: float(replica.store_is_unsafe),
             ),
             (
                 "identity_log_position",
-                "Place in the change log up to which everything is known.",
+                "Position in the change log up to which this process has applied every entry.",
                 lambda: float(replica.revision.position),
             ),
             (
                 "identity_denials",
-                "Token and session ids that are denied.",
+                "Entries of the denylist: token and session ids.",
                 lambda: float(len(replica.revocations.denylist)),
             ),
             (
                 "identity_unconfirmed_revocations",
-                "Revocations that the store has not confirmed, and that are sent until it does.",
+                "Unconfirmed revocations, which are enforced here and resent to the store.",
                 lambda: float(replica.maintenance.unconfirmed),
             ),
         ):
@@ -123,7 +123,8 @@ class Metrics:
             server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {listen}: is another process there? (setting: metrics_listen)"
+                f"cannot listen on {listen} ({error.strerror}): stop the process that listens there, or "
+                "change `metrics_listen`"
             ) from error
 
         def close() -> None:
@@ -148,13 +149,17 @@ class _LimitsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics in prometheus_client's form."""
         opened = GaugeMetricFamily(
-            "identity_open", "What clients hold open now, by the setting that bounds it.", labels=["setting"]
+            "identity_open",
+            "Calls, streams and connections that are open now, by the setting that limits them.",
+            labels=["setting"],
         )
         for quota in self._limits.quotas:
             opened.add_metric([quota.name], quota.open)
         yield opened
         reached = CounterMetricFamily(
-            "identity_limit_reached", "How often a limit has refused or ended something.", labels=["setting"]
+            "identity_limit_reached",
+            "Calls, streams and connections that a limit refused or ended.",
+            labels=["setting"],
         )
         for setting, times in self._limits.refusals.items():
             reached.add_metric([setting], times)

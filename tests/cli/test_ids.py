@@ -76,7 +76,7 @@ def test_retiring_a_key_still_asks_whatever_its_id_looks_like(world: World, run:
     """`-y` at the start of an id is not the option that leaves the question out."""
     result = run("key", "retire", SHORT, code=1, IDENTITY_TARGET=world.target)
 
-    assert f"everything that was made with {SHORT}, for ever?" in result.stderr
+    assert f"Retire {SHORT}, and refuse everything that was made with it, for ever?" in result.stderr
 
 
 @pytest.mark.parametrize("session_id", [SID, f"--{'C' * 20}"])

@@ -92,7 +92,7 @@ def test_a_heartbeat_in_the_middle_of_what_is_live_confirms_nothing(
     script: Script, verifier: LocalVerifier
 ) -> None:
     script.put(RESTARTED, KEYS, heartbeat())
-    with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+    with pytest.raises(NotFreshError, match="the revocations are not completely known yet"):
         verifier.wait_ready(timedelta(milliseconds=100))
 
     script.put(WatchEvent(revision="e.1"), heartbeat("e.1"))
@@ -110,7 +110,7 @@ def test_while_everything_is_told_again_nothing_is_confirmed(script: Script, ver
     until(lambda: not verifier._state.complete, PATIENCE)
     assert verifier._fresh.until == before
     assert not judges(verifier), "what was confirmed before does not last either"
-    with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+    with pytest.raises(NotFreshError, match="the revocations are not completely known yet"):
         verifier.wait_ready(timedelta(0))
     script.put(heartbeat("f.1"))
     until(lambda: verifier._fresh.until > before, PATIENCE)
@@ -243,7 +243,7 @@ def test_a_token_that_is_newer_than_what_was_told_is_not_judged_until_that_comes
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()
     token = issued(everyone="1.a")
-    assert "a generation that was not told yet" in judged(verifier, token)
+    assert "a generation that is not known here yet" in judged(verifier, token)
 
     script.put(WatchEvent(revocations=(raised(1, "a"),), revision="e.2"), heartbeat("e.2"))
     until(lambda: judged(verifier, token) == "", PATIENCE)
@@ -256,7 +256,7 @@ def test_a_token_of_a_history_that_was_lost_is_revoked_once_the_service_has_conf
     script.put(KEYS, WatchEvent(revocations=(known,) if known else ()), heartbeat("e.1"))
     verifier.wait_ready()
     token = issued(everyone="2.a")
-    assert "a generation that was not told yet" in judged(verifier, token)
+    assert "a generation that is not known here yet" in judged(verifier, token)
 
     def is_revoked() -> bool:
         script.put(heartbeat("e.1"))

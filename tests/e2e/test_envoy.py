@@ -141,7 +141,7 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(
     other = installation.run("serve", "--listen", service.target)
 
     assert other.returncode == 1
-    assert "is another process there?" in other.stderr
+    assert "stop the process that listens there" in other.stderr
 
 
 def test_workers_are_renewed_without_a_failed_call(installation: Installation) -> None:

@@ -13,6 +13,7 @@ from identity_service.domain.ports import Clock, PasswordHasher
 from identity_service.domain.principals import User, is_name_as_password, normalize_username
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store, Versioned
+from identity_service.domain.visible import shown
 from identity_service.services.admin.checks import check_user
 from identity_service.services.admin.records import Changed, Records, differing, names
 
@@ -92,7 +93,7 @@ class Users:
         """Return the user of this username. Raises NotFoundError."""
         found = self._store.find_user(normalize_username(username))
         if found is None:
-            raise NotFoundError("there is no such record")
+            raise NotFoundError(f"{shown(username)}: there is no such user")
         return found
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[User]]:
@@ -127,7 +128,9 @@ class Users:
             if changed.username != user.username:
                 self._check_rename(changed)
             if changed.disabled and origin.actor == user.user_id:
-                raise InvalidRequestError.of("user.disabled", "must not be you: you would lock yourself out")
+                raise InvalidRequestError.of(
+                    "user.disabled", "must not be the caller itself, which would lose its access"
+                )
             fields_changed = list(differing(user, changed, fields))
             event = AuditEvent.of(
                 AuditType.USER_UPDATED,
@@ -146,7 +149,9 @@ class Users:
         Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
         if origin.actor == user_id:
-            raise InvalidRequestError.of("user_id", "must not be you: you would lock yourself out")
+            raise InvalidRequestError.of(
+                "user_id", "must not be the caller itself, which would lose its access"
+            )
         event = AuditEvent.of(AuditType.USER_DELETED, origin, target=user_id)
         return self._records.delete(RecordKind.USER, user_id, event, expected=expected)
 

@@ -61,7 +61,7 @@ def create(mutation: Mutation, record: Record) -> Appended:
     # Users and clients share one namespace: a generation belongs to an id, not to a kind.
     for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
         if _revision(mutation.connection, taken, record.id) is not None:
-            raise AlreadyExistsError(f"there is {_ARTICLES.get(taken, 'a')} {taken.value} of this id already")
+            raise AlreadyExistsError(f"{_ARTICLES.get(taken, 'a')} {taken.value} with this id exists already")
     _require_free_names(mutation.connection, record)
     mutation.append(RecordChanged(kind=kind, id=record.id))
     _write(mutation, kind, record)
@@ -79,7 +79,7 @@ def update(
     kind = kind_of(type(record))
     revision = _revision(mutation.connection, kind, record.id)
     if revision is None:
-        raise NotFoundError(f"there is no {kind.value} of this id")
+        raise NotFoundError(f"there is no {kind.value} with this id")
     if revision != expected:
         raise StaleEtagError(f"the {kind.value} has changed since it was read")
     _require_free_names(mutation.connection, record)
@@ -105,7 +105,7 @@ def delete(
     """
     revision = _revision(mutation.connection, kind, id_)
     if revision is None:
-        raise NotFoundError(f"there is no {kind.value} of this id")
+        raise NotFoundError(f"there is no {kind.value} with this id")
     if expected is not None and revision != expected:
         raise StaleEtagError(f"the {kind.value} has changed since it was read")
     mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))

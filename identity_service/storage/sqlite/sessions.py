@@ -42,7 +42,7 @@ def create(connection: sqlite3.Connection, session: Session) -> None:
         ),
     )
     if cursor.rowcount == 0:
-        raise AlreadyExistsError("there is a session of this id already")
+        raise AlreadyExistsError("a session with this id exists already")
 
 
 def replace(connection: sqlite3.Connection, session: Session, expected_version: int, now: datetime) -> bool:

@@ -79,9 +79,9 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
         StoreReplacedError,
         "another restore or migration into this store has begun meanwhile; this one has ended",
     ),
-    "IDN_EXISTS": (AlreadyExistsError, "there is a record of this id already"),
+    "IDN_EXISTS": (AlreadyExistsError, "a record with this id exists already"),
     "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
-    "IDN_MISSING": (NotFoundError, "there is no record of this id"),
+    "IDN_MISSING": (NotFoundError, "there is no record with this id"),
     "IDN_STALE": (StaleEtagError, "the record has changed since it was read"),
 }
 
@@ -247,7 +247,8 @@ class Connection:
             if found not in ("none", keys.type_of(key)):
                 return damaged(key, f"is of the type {found}, not {keys.type_of(key)}")
         return damaged(
-            f"{involved[0]}, or another key beside it,", "has not the type that this service gave it"
+            f"{involved[0]}, or another key of the same call,",
+            "does not have the type that this service gave it",
         )
 
     def _ask(self, key: str, request: Request, ask: Callable[[Node, Request], Any]) -> Any:
